@@ -1,0 +1,126 @@
+"""Gates and probes inside the attention call.
+
+transformers 5 has no head mask: a ``head_mask=`` argument is accepted and ignored. So the gates go where they
+cannot be missed, onto the input of each layer's output projection, by hooks that are installed once and read what
+the *current call* asks for from a ``ContextVar``. Nothing is ever set on the shared model: threads that run one
+model with different gates at once each see their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+#: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``.
+Probe = Callable[[int, Tensor], None]
+#: Called with a layer's index and the context vectors ``(batch, tokens, heads * head_size)`` after gating.
+Tap = Callable[[int, Tensor], None]
+
+#: The name under which transformers finds our attention and mask functions.
+IMPLEMENTATION = "cahp"
+
+
+@dataclass(frozen=True)
+class Call:
+    """What one forward call asks of the attention layers."""
+
+    gates: Tensor | None = None
+    probe: Probe | None = None
+    tap: Tap | None = None
+    stop: bool = False
+
+
+_current: ContextVar[Call] = ContextVar("cahp_call", default=Call())  # noqa: B039 - frozen
+
+
+@contextmanager
+def calling(call: Call) -> Iterator[None]:
+    """Let ``call`` govern the forward passes of this thread inside the block."""
+    token = _current.set(call)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+class FirstLayerReached(Exception):  # noqa: N818 - control flow, never seen outside `models`
+    """Carries the arguments of the first layer out of a forward call that asked to stop there."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        super().__init__()
+        self.args_of_layer, self.kwargs_of_layer = args, kwargs
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor | None]:
+    probe = _current.get().probe
+    if probe is None:
+        out: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+        )
+        return out
+    # Fused kernels never build the weights, so a probed call computes them step by step.
+    groups = query.shape[1] // key.shape[1]
+    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    if attention_mask is not None:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    weights = scores.softmax(-1)
+    probe(module.cahp_layer, weights.detach())  # type: ignore[arg-type]
+    if module.training and dropout:
+        weights = nn.functional.dropout(weights, dropout)
+    return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+AttentionInterface.register(IMPLEMENTATION, _attention)
+# Without a mask function of the same name transformers builds no mask and padding would be attended.
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+
+
+def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    call = _current.get()
+    if call.gates is None and call.tap is None:
+        return None
+    context: Tensor = args[0]
+    layer: int = module.cahp_layer  # type: ignore[assignment]
+    if call.gates is not None:
+        gates = call.gates[..., layer, :]
+        # (heads) or (batch, heads) -> one factor for every channel of a head, the same for all tokens.
+        factors = gates.repeat_interleave(context.shape[-1] // gates.shape[-1], dim=-1)
+        context = context * (factors if factors.ndim == 1 else factors[:, None])
+    if call.tap is not None:
+        call.tap(layer, context)
+    return (context, *args[1:])
+
+
+def _before_first_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if _current.get().stop:
+        raise FirstLayerReached(args, kwargs)
+
+
+def attach(layers: Sequence[nn.Module], attentions: Sequence[nn.Module], outputs: Sequence[nn.Module]) -> None:
+    """Install the permanent hooks; each attention and output module learns its layer's index."""
+    layers[0].register_forward_pre_hook(_before_first_layer, with_kwargs=True)
+    for index, (attention, output) in enumerate(zip(attentions, outputs, strict=True)):
+        # Some families' attention modules carry no index of their own.
+        attention.cahp_layer = index  # type: ignore[assignment]
+        output.cahp_layer = index  # type: ignore[assignment]
+        output.register_forward_pre_hook(_before_output)

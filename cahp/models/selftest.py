@@ -1,0 +1,94 @@
+"""Proof, on every load, that gates bite and that surgery is the same as masking.
+
+transformers has silently ignored head masks before; a figure from a mask that does nothing would be worse than none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.surgery import cut
+from cahp.values import HeadMask, SelfTestError
+
+#: Largest difference between masked and cut logits.
+TOLERANCE = 1e-5
+_SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "A head that attends elsewhere must change what the layer says, and this sentence is a little longer.",
+)
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found: the largest difference between masked and cut logits over ``masks`` random masks."""
+
+    gates: int
+    masks: int
+    difference: float
+
+
+def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
+    """Check gates and surgery of ``model`` on two short texts.
+
+    Raises:
+        SelfTestError: If a gate does not change its layer's output, all gates at 0 leave the logits as they were,
+            or a masked and a cut model disagree by more than ``TOLERANCE`` (relative to logits beyond 1).
+    """
+    tokens = model.tokenize(_SENTENCES, max_length=min(32, model.max_length))
+    (batch,) = model.batches(tokens)
+    full = model.logits(batch)
+    if torch.equal(full, model.logits(batch, gates=torch.zeros(model.layers, model.heads, device=model.device))):
+        raise SelfTestError(f"all heads of {model.card.id} gated off and the answer is the same: no mask would be true")
+    _each_gate_bites(model)
+    difference = _mask_equals_surgery(model, batch=batch, masks=masks, generator=np.random.default_rng(seed))
+    return Verified(model.layers * model.heads, masks, difference)
+
+
+def _each_gate_bites(model: HeadModel) -> None:
+    (batch,) = model.batches(model.tokenize(_SENTENCES[:1], max_length=min(12, model.max_length)))
+    heads = model.heads
+    # One row with every gate open, then one row a head with that head's gate shut: a layer at a time costs one pass
+    # in all, where gating heads one by one would cost N.
+    many = Batch(
+        np.repeat(batch.rows, heads + 1),
+        batch.lengths.expand(heads + 1),
+        {name: tensor.expand(heads + 1, *tensor.shape[1:]) for name, tensor in batch.tensors.items()},
+    )
+    shut = 1 - torch.eye(heads, device=model.device)
+    rows = torch.cat([torch.ones(1, heads, device=model.device), shut])
+    state = model.enter(many)
+    for layer in range(model.layers):
+        gates = torch.ones(heads + 1, model.layers, heads, device=model.device)
+        gates[:, layer] = rows
+        after = model.step(state, gates=gates)
+        moved = (after.hidden[1:] - after.hidden[:1]).abs().amax(dim=(1, 2)) > 0
+        # A head whose output weights are all zero was pruned before: nothing can change its layer through it.
+        weight = model.projection(layer).weight
+        alive = weight.reshape(len(weight), heads, -1).abs().amax(dim=(0, 2)) > 0
+        if bool((alive & ~moved).any()):
+            head = int(torch.nonzero(alive & ~moved)[0])
+            raise SelfTestError(f"the gate of layer {layer}, head {head} of {model.card.id} does not reach its layer")
+        # Go on from the open row, so that each layer is tried on its true input.
+        open_row = after.hidden[:1].expand_as(after.hidden)
+        state = replace(after, hidden=open_row)
+
+
+def _mask_equals_surgery(model: HeadModel, *, batch: Batch, masks: int, generator: np.random.Generator) -> float:
+    worst = 0.0
+    for _ in range(masks):
+        keep = generator.random((model.layers, model.heads)) < 0.5
+        # Uneven on purpose, but no layer empty.
+        keep[np.arange(model.layers), generator.integers(model.heads, size=model.layers)] = True
+        masked = model.logits(batch, gates=model.gates(keep))
+        sliced = cut(model, HeadMask(keep)).logits(batch)
+        scale = max(1.0, float(masked.abs().max()))
+        worst = max(worst, float((masked - sliced).abs().max()) / scale)
+        if not worst <= TOLERANCE:
+            raise SelfTestError(
+                f"masked and pruned {model.card.id} differ by {worst:.1e} (more than {TOLERANCE:.0e}): its heads cannot be cut"
+            )
+    return worst

@@ -1,0 +1,67 @@
+"""Physical removal of heads: smaller query, key, value and output projections, layer by layer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from itertools import chain
+
+import torch
+from torch import Tensor, nn
+
+from cahp.models.head_model import HeadModel
+from cahp.values import HeadMask, MaskError
+
+
+def cut(
+    model: HeadModel, mask: HeadMask, *, projections: Mapping[int, tuple[Tensor, Tensor | None]] | None = None
+) -> HeadModel:
+    """The model without the heads that ``mask`` drops; what is not cut is shared, not copied.
+
+    ``projections`` replaces output projections (layer -> weight ``(hidden, kept * head_size)`` and bias), as refit
+    computes them.
+
+    Raises:
+        MaskError: If the mask has another shape, or empties a layer.
+    """
+    if (mask.layers, mask.heads) != (model.layers, model.heads):
+        raise MaskError(
+            f"the mask is for {mask.layers} x {mask.heads} heads but {model.card.id} has {model.layers} x "
+            f"{model.heads}; make one with `cahp prune --model {model.card.id}`"
+        )
+    if mask.empty_layers:
+        raise MaskError(
+            f"layer {mask.empty_layers[0]} would keep no head, and a layer without heads cannot be cut out; "
+            "keep at least one head in every layer"
+        )
+    # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
+    shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
+    network = copy.deepcopy(model.network, shared)
+    pruned = HeadModel(network, model.tokenizer, model.card, attached=True)
+    for index, layer in enumerate(pruned.layer_modules):
+        kept = torch.tensor(mask.keep[index].tolist(), device=model.device)
+        channels = torch.nonzero(kept.repeat_interleave(model.card.head_size)).flatten()
+        for path in (model.family.query, model.family.key, model.family.value):
+            _replace(layer, path, *_rows(layer.get_submodule(path), channels))
+        new = (projections or {}).get(index)
+        _replace(layer, model.family.output, *(new or _columns(layer.get_submodule(model.family.output), channels)))
+    return pruned
+
+
+def _rows(linear: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor | None]:
+    assert isinstance(linear, nn.Linear)
+    return linear.weight[channels], None if linear.bias is None else linear.bias[channels]
+
+
+def _columns(linear: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor | None]:
+    assert isinstance(linear, nn.Linear)
+    return linear.weight[:, channels], linear.bias
+
+
+def _replace(layer: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -> None:
+    # Changed in place (the module is this copy's own), so its hooks stay.
+    linear = layer.get_submodule(path)
+    assert isinstance(linear, nn.Linear)
+    linear.out_features, linear.in_features = weight.shape
+    linear.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
+    linear.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)

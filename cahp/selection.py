@@ -1,0 +1,272 @@
+"""Which heads stay: budgets spent exactly, and no layer below its floor.
+
+All policy about budgets lives here; methods only cluster or score. Among equal scores the first index wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import (
+    Bools,
+    BudgetError,
+    CahpError,
+    Clustering,
+    Floats,
+    HeadMask,
+    Ints,
+    KneeNotFoundError,
+    OptionError,
+    Selection,
+)
+
+Representative = Literal["salience", "medoid"]
+
+
+def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) -> int | None:
+    """Number of heads to keep of ``total``, or None for ``"auto"``.
+
+    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round
+    up).
+
+    Raises:
+        BudgetError: If the text is none of these, or outside ``min_per_layer * layers .. total``.
+        OptionError: If no layer can keep ``min_per_layer`` heads.
+    """
+    _check_floor(min_per_layer, total // layers)
+    given = text.strip().lower()
+    if given == "auto":
+        return None
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(%?)", given)
+    if match is None or ("." in match[1] and not match[2]):
+        raise BudgetError(f"cannot read budget {text!r}; write auto, a number of heads (26) or a share (15%)")
+    amount = Decimal(match[1])
+    budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if match[2] else amount)
+    _check_budget(budget, layers, total, min_per_layer, text.strip())
+    return budget
+
+
+def representatives(
+    labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience"
+) -> list[int]:
+    """The head that stands for each cluster, as flat indices in the order of the clusters.
+
+    ``labels (N,)`` and ``medoids (k,)`` of one clustering, ``salience`` of ``N`` heads in any shape.
+    ``"salience"`` takes the cluster's most salient member, ``"medoid"`` its medoid. Medoids that coincide can
+    leave a cluster without members; by salience it then has no representative.
+
+    Raises:
+        OptionError: If ``how`` is unknown.
+        CahpError: If a salience is not a number.
+    """
+    _check_representative(how)
+    flat = salience.reshape(1, -1)
+    return [int(head) for head in _representatives(labels, medoids, _Ranking.of(flat), how)]
+
+
+def select(
+    clustering: Clustering,
+    salience: Floats,
+    *,
+    budget: int | None,
+    min_per_layer: int = 1,
+    representative: Representative = "salience",
+) -> Selection:
+    """Keep one head of each cluster, with no layer below ``min_per_layer`` heads.
+
+    ``salience (L, H)``. Without a budget the clustering's knee decides and heads given back to poor layers
+    come on top. A budget is met exactly, as ``table`` describes.
+
+    Raises:
+        BudgetError: If the budget is outside ``min_per_layer * L .. N``.
+        KneeNotFoundError: If there is no budget, and no knee to stand in for it.
+        OptionError: If ``min_per_layer`` does not fit a layer, or ``representative`` is unknown.
+        CahpError: If a salience is not a number.
+    """
+    candidates = _Candidates.of(clustering, salience, min_per_layer, representative)
+    if budget is not None:
+        return candidates.spend(budget)
+    if clustering.knee not in clustering.ks:
+        raise KneeNotFoundError(
+            "the silhouette curve has no bend that would suggest how many heads to keep; pass a budget"
+        )
+    return candidates.suggested(clustering.knee)
+
+
+def table(
+    clustering: Clustering,
+    salience: Floats,
+    *,
+    budgets: Iterable[int],
+    min_per_layer: int = 1,
+    representative: Representative = "salience",
+) -> list[Selection]:
+    """What ``select`` keeps for each of many budgets, at little more than the cost of one.
+
+    A budget takes the most clusters, up to the budget itself, whose representatives and rescued heads fit
+    into it, and spends the rest on the most salient heads not yet kept. Where no number of clusters fits,
+    salience alone decides, as in ``top``. Selections of different budgets need not be nested.
+
+    Raises:
+        BudgetError, OptionError, CahpError: As ``select``.
+    """
+    candidates = _Candidates.of(clustering, salience, min_per_layer, representative)
+    return [candidates.spend(budget) for budget in budgets]
+
+
+def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
+    """Keep the ``budget`` heads of highest score, with no layer below ``min_per_layer`` heads.
+
+    ``scores (L, H)``. Every layer's best heads up to the floor are safe; the best of all others spend what is
+    left. ``rescued`` are those that only the floor keeps.
+
+    Raises:
+        BudgetError: If the budget is outside ``min_per_layer * L .. N``.
+        OptionError: If ``min_per_layer`` is negative or more than a layer has.
+        CahpError: If a score is not a number.
+    """
+    layers, heads = scores.shape
+    _check_floor(min_per_layer, heads)
+    _check_budget(budget, layers, layers * heads, min_per_layer)
+    return _top(_Ranking.of(scores), budget, min_per_layer)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ranking:
+    """Flat indices of the heads from the highest score to the lowest.
+
+    ``overall (N,)``; ``by_layer (L, H)`` within each layer; ``place (N,)`` of each head in ``overall``.
+    """
+
+    overall: NDArray[np.int64]
+    by_layer: NDArray[np.int64]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, scores: Floats) -> _Ranking:
+        """The ranking of ``scores (L, H)``."""
+        unknown = int(np.isnan(scores).sum())
+        if unknown:
+            raise CahpError(
+                f"the scores of {unknown} heads are not numbers; check the model's weights in float32"
+            )
+        layers, heads = scores.shape
+        overall = np.argsort(-scores.ravel(), kind="stable")
+        place = np.empty_like(overall)
+        place[overall] = np.arange(len(overall))
+        by_layer = np.argsort(-scores, axis=1, kind="stable") + heads * np.arange(layers)[:, None]
+        return cls(overall, by_layer, place)
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    """The representatives for every number of clusters, ready to be spent on.
+
+    ``kept (K, N)`` marks the representatives for each of ``ks``; ``sizes (K,)`` counts them with the heads
+    that the floor would add.
+    """
+
+    ks: NDArray[np.int64]
+    kept: Bools
+    sizes: NDArray[np.int64]
+    ranking: _Ranking
+    min_per_layer: int
+
+    @classmethod
+    def of(
+        cls, clustering: Clustering, salience: Floats, min_per_layer: int, representative: Representative
+    ) -> _Candidates:
+        _check_representative(representative)
+        layers, heads = salience.shape
+        if clustering.labels.shape[1] != salience.size:
+            raise ValueError(
+                f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads"
+            )
+        _check_floor(min_per_layer, heads)
+        ranking = _Ranking.of(salience)
+        kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
+        for row, labels, medoids in zip(kept, clustering.labels, clustering.medoids, strict=True):
+            row[_representatives(labels, medoids, ranking, representative)] = True
+        per_layer = kept.reshape(-1, layers, heads).sum(axis=2)
+        sizes = np.maximum(per_layer, min_per_layer).sum(axis=1)
+        return cls(clustering.ks, kept, sizes, ranking, min_per_layer)
+
+    def suggested(self, k: int) -> Selection:
+        """The representatives of ``k`` clusters and the heads that the floor adds."""
+        return self._complete(int(np.flatnonzero(self.ks == k)[0]), None)
+
+    def spend(self, budget: int) -> Selection:
+        """Exactly ``budget`` heads."""
+        layers, heads = self.ranking.by_layer.shape
+        _check_budget(budget, layers, layers * heads, self.min_per_layer)
+        fitting = np.flatnonzero((self.ks <= budget) & (self.sizes <= budget))
+        if not len(fitting):
+            return _top(self.ranking, budget, self.min_per_layer)
+        return self._complete(int(fitting[np.argmax(self.ks[fitting])]), budget)
+
+    def _complete(self, row: int, budget: int | None) -> Selection:
+        keep = self.kept[row].copy()
+        rescued: list[int] = []
+        for layer in self.ranking.by_layer:
+            removed = layer[~keep[layer]]
+            lacking = max(self.min_per_layer - (len(layer) - len(removed)), 0)
+            rescued += removed[:lacking].tolist()
+        keep[rescued] = True
+        left = 0 if budget is None else budget - int(keep.sum())
+        removed = self.ranking.overall[~keep[self.ranking.overall]]
+        filled = removed[:left].tolist()
+        keep[filled] = True
+        mask = HeadMask(keep.reshape(self.ranking.by_layer.shape))
+        return Selection(mask, budget, k=int(self.ks[row]), rescued=tuple(rescued), filled=tuple(filled))
+
+
+def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:
+    layers, heads = ranking.by_layer.shape
+    safe = np.zeros(layers * heads, dtype=np.bool_)
+    safe[ranking.by_layer[:, :min_per_layer]] = True
+    others = ranking.overall[~safe[ranking.overall]]
+    keep = safe.copy()
+    keep[others[: budget - int(safe.sum())]] = True
+    rescued = np.flatnonzero(keep & (ranking.place >= budget))
+    return Selection(HeadMask(keep.reshape(layers, heads)), budget, rescued=tuple(rescued.tolist()))
+
+
+def _representatives(labels: Ints, medoids: Ints, ranking: _Ranking, how: Representative) -> Ints:
+    if how == "medoid":
+        return medoids
+    nobody = len(labels)
+    best = np.full(len(medoids), nobody)
+    np.minimum.at(best, labels, ranking.place)
+    return np.asarray(ranking.overall[best[best < nobody]])
+
+
+def _check_representative(how: str) -> None:
+    if how not in get_args(Representative):
+        raise OptionError(
+            f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}"
+        )
+
+
+def _check_floor(min_per_layer: int, heads: int) -> None:
+    if not 0 <= min_per_layer <= heads:
+        raise OptionError(f"the heads to keep in every layer must be 0 to {heads}, got {min_per_layer}")
+
+
+def _check_budget(
+    budget: int, layers: int, total: int, min_per_layer: int, written: str | None = None
+) -> None:
+    fewest = min_per_layer * layers
+    if fewest <= budget <= total:
+        return
+    said = str(budget) if written is None or written == str(budget) else f"{written} ({budget} heads)"
+    raise BudgetError(
+        f"budget {said} is outside {fewest} to {total}: each of {layers} layers keeps at least {min_per_layer} "
+        f"of {total} heads in all; choose a budget in between"
+    )

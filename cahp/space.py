@@ -1,0 +1,173 @@
+"""Where each head lies: how it separates the classes, seen as a point among all other heads.
+
+Two heads with the same features separate the classes in the same way, so one of them is redundant.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import OptionError, Signatures, Space, SpaceError
+
+Projection = Literal["tsne", "umap", "pca", "none"]
+
+#: Variance below which a cell counts as constant: without a floor, rarely attended cells would dominate every
+#: distance although they carry no signal.
+VARIANCE_FLOOR = 1e-6
+
+#: Features closer than this on their scale of 0..2 are equal up to the rounding of float32.
+_SAME = 1e-6
+
+#: Neighbour graphs of so few heads need gentler settings than the published ones.
+_FEW_HEADS = 10
+
+
+def features(signatures: Signatures) -> NDArray[np.float32]:
+    """Separation of the classes by every head, cell by cell: shape ``(N, P * D)``, values 0..2.
+
+    ``P = C (C - 1) / 2`` blocks of ``D`` cells, one a pair of classes in the order of
+    ``itertools.combinations``. A cell's value is the Jeffries-Matusita distance ``2 (1 - exp(-BD))`` of two
+    univariate normal distributions, with ``BD`` their Bhattacharyya distance (arXiv 2606.19150, section
+    "feature space"). Pairs with a class that has no examples are zero.
+    """
+    heads, classes, cells = signatures.mean.shape
+    matrix = np.zeros((heads, _pairs(classes) * cells), dtype=np.float32)
+    for pair, separation in _separations(signatures):
+        matrix[:, pair * cells : (pair + 1) * cells] = separation
+    return matrix
+
+
+def space(
+    signatures: Signatures, *, projection: Projection = "tsne", seed: int = 42, size_limit: int = 1 << 29
+) -> Space:
+    """Place every head among the others.
+
+    ``projection`` names the map to two dimensions whose distances clustering uses: ``"tsne"`` (the published
+    one), ``"umap"`` or ``"pca"``; with ``"none"`` the distances are those of the features themselves, and the
+    embedding is their principal plane, for drawing only. A feature matrix of more than ``size_limit`` bytes
+    is never built: the ``features`` of the result are then ``(N, N - 1)`` coordinates with the same distances
+    between heads.
+
+    Raises:
+        SpaceError: If the heads cannot be told apart: fewer than three heads, fewer than two classes with
+            examples, attention maps that are not finite, or features that are the same for all heads.
+        OptionError: If the projection is unknown.
+    """
+    if projection not in get_args(Projection):
+        raise OptionError(
+            f"unknown projection {projection!r}; choose one of {', '.join(get_args(Projection))}"
+        )
+    _check(signatures)
+    heads, classes, cells = signatures.mean.shape
+    size = heads * _pairs(classes) * cells * np.dtype(np.float32).itemsize
+    points = features(signatures) if size <= size_limit else _isometric(signatures)
+    # t-SNE divides by the spread of the points: without any, it can take the whole process down.
+    if float(np.ptp(points, axis=0).max()) <= _SAME:
+        raise SpaceError(
+            f"all {heads} heads separate the classes in the same way, so there is nothing to cluster; "
+            "give more examples of at least two classes"
+        )
+    embedding = _project(points, projection, seed)
+
+    from sklearn.metrics import pairwise_distances
+
+    compared = points if projection == "none" else embedding
+    distances = pairwise_distances(compared).astype(np.float32, copy=False)
+    return Space(features=points, embedding=embedding, distances=distances, projection=projection)
+
+
+def _check(signatures: Signatures) -> None:
+    """Refuse statistics that no projection can use."""
+    heads, classes, cells = signatures.mean.shape
+    seen = int((signatures.counts > 0).sum())
+    if heads < 3:
+        raise SpaceError(
+            f"{heads} heads cannot be clustered, at least 3 are needed; choose a method that scores heads"
+        )
+    if seen < 2:
+        raise SpaceError(
+            f"{seen} of {classes} classes have examples, so nothing tells the heads apart; "
+            "give examples of at least two classes"
+        )
+    if cells * _pairs(seen) < 2:
+        raise SpaceError("one feature a head does not span a plane; choose a larger pool size")
+    if not (np.isfinite(signatures.mean).all() and np.isfinite(signatures.m2).all()):
+        raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")
+
+
+def _pairs(classes: int) -> int:
+    return classes * (classes - 1) // 2
+
+
+def _separations(signatures: Signatures) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """Index and Jeffries-Matusita distances ``(N, D)`` of every pair of classes that both have examples."""
+    counts, mean = signatures.counts, signatures.mean
+
+    def variance(label: int) -> NDArray[np.float64]:
+        # As ``Signatures.variance``, but one class at a time: with many classes the whole does not fit twice.
+        if counts[label] < 2:
+            return np.full_like(mean[:, label], VARIANCE_FLOOR)
+        spread: NDArray[np.float64] = signatures.m2[:, label] / (counts[label] - 1)
+        return np.maximum(spread, VARIANCE_FLOOR)
+
+    for pair, (a, b) in enumerate(itertools.combinations(range(len(counts)), 2)):
+        if not (counts[a] and counts[b]):
+            continue
+        v_a, v_b = variance(a), variance(b)
+        total = v_a + v_b
+        # exp(-BD), the Bhattacharyya coefficient, with the logarithm of BD = (mu_a - mu_b)^2 / (4 (v_a +
+        # v_b)) + 1/2 ln((v_a + v_b) / (2 sqrt(v_a v_b))) resolved: a square root costs less than a logarithm.
+        overlap = np.exp(-((mean[:, a] - mean[:, b]) ** 2) / (4 * total)) * np.sqrt(
+            2 * np.sqrt(v_a * v_b) / total
+        )
+        yield pair, np.maximum(2 * (1 - overlap), 0)
+
+
+def _isometric(signatures: Signatures) -> NDArray[np.float32]:
+    """Coordinates ``(N, N - 1)`` with the features' distances, in the memory of one pair of classes.
+
+    Classical multidimensional scaling (Torgerson 1952). The features are centred block by block, which makes
+    the sum of the blocks' Gram matrices the double-centred one without the cancellation of squared distances.
+    """
+    heads = len(signatures.mean)
+    gram = np.zeros((heads, heads))
+    for _, separation in _separations(signatures):
+        separation -= separation.mean(axis=0)
+        gram += separation @ separation.T
+    eigenvalues, axes = np.linalg.eigh(gram)
+    # Largest first; the last of N eigenvalues is zero, since centred points span N - 1 dimensions.
+    scale = np.sqrt(np.maximum(eigenvalues[:0:-1], 0))
+    return np.asarray(axes[:, :0:-1] * scale, dtype=np.float32)
+
+
+def _project(points: NDArray[np.float32], projection: Projection, seed: int) -> NDArray[np.float32]:
+    """Coordinates ``(N, 2)`` of the points in the plane."""
+    heads = len(points)
+    estimator: Any
+    match projection:
+        case "tsne":
+            from sklearn.manifold import TSNE
+
+            perplexity = 10 if heads > _FEW_HEADS else max(1, (heads - 1) / 3)
+            estimator = TSNE(n_components=2, perplexity=perplexity, max_iter=1000, random_state=seed)
+        case "umap":
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "Tensorflow not installed", ImportWarning)
+                from umap import UMAP
+
+            # A seed forces one job, and UMAP warns unless that is asked for. Its spectral start needs more
+            # than a few heads: it fails for 3, and repeats itself poorly when some are equal.
+            start = "spectral" if heads > _FEW_HEADS else "pca"
+            neighbours = min(15, heads - 1)
+            estimator = UMAP(n_components=2, n_neighbors=neighbours, init=start, random_state=seed, n_jobs=1)
+        case "pca" | "none":
+            from sklearn.decomposition import PCA
+
+            estimator = PCA(n_components=2, random_state=seed)
+    return np.asarray(estimator.fit_transform(points), dtype=np.float32)

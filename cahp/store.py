@@ -1,0 +1,209 @@
+"""The result cache on disk.
+
+What a stage measured is kept under a key made of everything it depends on, so nothing known is computed again
+and nothing stale is ever found. Neither joblib nor diskcache serves: both load pickles, and whoever can write to
+the folder could then run code here. An entry is one JSON line and plain NumPy arrays behind a checksum.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.files import write_whole
+from cahp.values import digest
+
+#: Part of the checksum: an entry that another version laid out differently counts as absent.
+_FORMAT = b"cahp.store/1"
+_SUFFIX = ".entry"
+_CHECKSUM_BYTES = hashlib.sha256().digest_size
+
+
+def key(stage: str, *parts: object) -> str:
+    """The name of a result: SHA-256 of the stage and of all that its result depends on, as 64 hex digits.
+
+    ``parts`` are what JSON can say: None, booleans, integers, finite floats, strings, and lists, tuples and
+    string-keyed dicts of them. The order of a dict's keys does not matter; 1, 1.0 and True differ. A stage whose
+    numbers change for the same parts (a bug fix) adds a revision number to them.
+
+    Raises:
+        TypeError: For anything else; pass a digest instead.
+        ValueError: For a float that is not finite.
+    """
+    _check_canonical(parts)
+    return digest(stage, json.dumps(parts, sort_keys=True, separators=(",", ":")))
+
+
+def _check_canonical(value: object) -> None:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            # json.dumps would turn the keys 1 and "1" into one.
+            if not isinstance(name, str):
+                raise TypeError(f"a dict with the key {name!r} cannot be part of a key; use strings")
+            _check_canonical(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_canonical(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} cannot be part of a key; use None")
+    elif value is not None and not isinstance(value, (bool, int, float, str)):
+        raise TypeError(f"{type(value).__name__} cannot be part of a key; pass a digest or a plain number")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """What a stage left: named arrays, and what JSON can say."""
+
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Store:
+    """Results by key, in a folder that many processes may share.
+
+    A broken entry counts as absent. A folder that cannot be used costs time, never an exception: the first problem
+    is logged, and ``trouble`` keeps the sentence. Save no texts here: they would outlive their session.
+
+    Args:
+        folder: Where to keep results; default: ``CAHP_CACHE`` of the environment, else the user's cache folder.
+        limit_bytes: Above this, the entries unused for longest are removed.
+        fresh: Find nothing, so that all is measured anew, but keep the new results.
+    """
+
+    def __init__(
+        self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False
+    ) -> None:
+        # A folder of its own: removing old entries must never meet files that are not ours.
+        self.folder = (folder or _default_folder()) / "results"
+        self.trouble: str | None = None
+        self._limit_bytes = limit_bytes
+        self._fresh = fresh
+
+    def load(self, key: str) -> Entry | None:
+        """The entry saved under ``key``, or None."""
+        path = self._path(key)
+        if self._fresh:
+            return None
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            self._report(error)
+            return None
+        entry = _unpack(key, data)
+        # Both may fail in a folder that others fill and we may only read.
+        with contextlib.suppress(OSError):
+            if entry is None:
+                path.unlink(missing_ok=True)
+            else:
+                os.utime(path)
+        return entry
+
+    def save(
+        self,
+        key: str,
+        *,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep arrays and JSON under ``key``; an entry larger than the limit is not kept.
+
+        Raises:
+            TypeError: If ``meta`` is not JSON.
+            ValueError: If an array holds Python objects.
+        """
+        path = self._path(key)
+        data = _pack(key, arrays or {}, meta or {})
+        if len(data) > self._limit_bytes:
+            return
+        try:
+            write_whole(path.parent, {path.name: data})
+            self._evict()
+        except OSError as error:
+            self._report(error)
+
+    def _path(self, key: str) -> Path:
+        if not re.fullmatch("[0-9a-f]{64}", key):
+            raise ValueError(f"{key!r} is not a key; make one with cahp.store.key")
+        return self.folder / f"{key}{_SUFFIX}"
+
+    def _evict(self) -> None:
+        """Remove the entries unused for longest until the rest fits the limit."""
+        entries = []
+        with os.scandir(self.folder) as found:
+            for item in found:
+                # This includes what a killed process left under a temporary name: it ages like an entry.
+                # Another process may remove any of them at any time.
+                with contextlib.suppress(FileNotFoundError):
+                    if item.name.endswith(_SUFFIX):
+                        status = item.stat()
+                        entries.append((status.st_mtime_ns, status.st_size, item.path))
+        excess = sum(size for _, size, _ in entries) - self._limit_bytes
+        for _, size, path in sorted(entries):
+            if excess <= 0:
+                break
+            Path(path).unlink(missing_ok=True)
+            excess -= size
+
+    def _report(self, error: OSError) -> None:
+        if self.trouble is None:
+            self.trouble = (
+                f"Results are not kept: {self.folder} cannot be used ({error.strerror or error}); "
+                "name another folder in CAHP_CACHE."
+            )
+            logging.getLogger(__name__).warning(self.trouble)
+
+
+def _default_folder() -> Path:
+    named = os.environ.get("CAHP_CACHE")
+    if named:
+        return Path(named).expanduser()
+    import platformdirs
+
+    return platformdirs.user_cache_path("cahp", appauthor=False)
+
+
+def _pack(key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> memoryview:
+    body = io.BytesIO()
+    body.write(bytes(_CHECKSUM_BYTES))
+    # The key is stored too, so that a file renamed by hand is not taken for another result.
+    head = {"key": key, "arrays": list(arrays), "meta": dict(meta)}
+    body.write(json.dumps(head).encode() + b"\n")
+    for array in arrays.values():
+        np.lib.format.write_array(body, np.asarray(array), allow_pickle=False)
+    data = body.getbuffer()
+    data[:_CHECKSUM_BYTES] = _checksum(data[_CHECKSUM_BYTES:])
+    return data
+
+
+def _unpack(key: str, data: bytes) -> Entry | None:
+    if _checksum(memoryview(data)[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
+        return None
+    # From here on the bytes are those that _pack made, so nothing below can fail on them.
+    body = io.BytesIO(data)
+    body.seek(_CHECKSUM_BYTES)
+    head = json.loads(body.readline())
+    if head["key"] != key:
+        return None
+    arrays = {name: np.lib.format.read_array(body, allow_pickle=False) for name in head["arrays"]}
+    return Entry(arrays=arrays, meta=head["meta"])
+
+
+def _checksum(content: memoryview) -> bytes:
+    sha = hashlib.sha256(_FORMAT)
+    sha.update(content)
+    return sha.digest()
