@@ -147,6 +147,4 @@ def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int
 
 def _check_degree(degree: int) -> None:
     if degree not in DEGREES:
-        raise OptionError(
-            f"the polynomial degree must be {DEGREES.start} to {DEGREES.stop - 1}, got {degree}"
-        )
+        raise OptionError(f"the polynomial degree must be {DEGREES.start} to {DEGREES.stop - 1}, got {degree}")

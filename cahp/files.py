@@ -15,9 +15,9 @@ Content = bytes | memoryview | Callable[[IO[bytes]], object]
 def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
     """Write files that belong together into ``folder``, which is made if need be.
 
-    Nobody ever meets half a file: each is written under a temporary name in the same folder, and only when all
-    are complete do they take their names, replacing what bore them. A failure or an interruption before that
-    leaves the folder as it was. Temporary names start with a dot and end in the file's own name.
+    Nobody ever meets half a file: each is written under a temporary name in the same folder, and only when
+    all are complete do they take their names, replacing what bore them. A failure or an interruption before
+    that leaves the folder as it was. Temporary names start with a dot and end in the file's own name.
 
     Raises:
         OSError: If the folder cannot be made or written to.

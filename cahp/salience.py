@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cahp.models.attention import Probe
+from cahp.models.head_model import Batch, HeadModel
 from cahp.values import GateGradients, Ints, Progress, Texts, silent
-
-if TYPE_CHECKING:
-    from cahp.models.attention import Probe
-    from cahp.models.head_model import Batch, HeadModel
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.

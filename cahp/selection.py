@@ -53,9 +53,7 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) 
     return budget
 
 
-def representatives(
-    labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience"
-) -> list[int]:
+def representatives(labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience") -> list[int]:
     """The head that stands for each cluster, as flat indices in the order of the clusters.
 
     ``labels (N,)`` and ``medoids (k,)`` of one clustering, ``salience`` of ``N`` heads in any shape.
@@ -154,9 +152,7 @@ class _Ranking:
         """The ranking of ``scores (L, H)``."""
         unknown = int(np.isnan(scores).sum())
         if unknown:
-            raise CahpError(
-                f"the scores of {unknown} heads are not numbers; check the model's weights in float32"
-            )
+            raise CahpError(f"the scores of {unknown} heads are not numbers; check the model's weights in float32")
         layers, heads = scores.shape
         overall = np.argsort(-scores.ravel(), kind="stable")
         place = np.empty_like(overall)
@@ -186,9 +182,7 @@ class _Candidates:
         _check_representative(representative)
         layers, heads = salience.shape
         if clustering.labels.shape[1] != salience.size:
-            raise ValueError(
-                f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads"
-            )
+            raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
         _check_floor(min_per_layer, heads)
         ranking = _Ranking.of(salience)
         kept = np.zeros(clustering.labels.shape, dtype=np.bool_)
@@ -249,9 +243,7 @@ def _representatives(labels: Ints, medoids: Ints, ranking: _Ranking, how: Repres
 
 def _check_representative(how: str) -> None:
     if how not in get_args(Representative):
-        raise OptionError(
-            f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}"
-        )
+        raise OptionError(f"unknown representative {how!r}; choose one of {', '.join(get_args(Representative))}")
 
 
 def _check_floor(min_per_layer: int, heads: int) -> None:
@@ -259,14 +251,12 @@ def _check_floor(min_per_layer: int, heads: int) -> None:
         raise OptionError(f"the heads to keep in every layer must be 0 to {heads}, got {min_per_layer}")
 
 
-def _check_budget(
-    budget: int, layers: int, total: int, min_per_layer: int, written: str | None = None
-) -> None:
+def _check_budget(budget: int, layers: int, total: int, min_per_layer: int, written: str | None = None) -> None:
     fewest = min_per_layer * layers
     if fewest <= budget <= total:
         return
     said = str(budget) if written is None or written == str(budget) else f"{written} ({budget} heads)"
     raise BudgetError(
-        f"budget {said} is outside {fewest} to {total}: each of {layers} layers keeps at least {min_per_layer} "
-        f"of {total} heads in all; choose a budget in between"
+        f"budget {said} is outside {fewest} to {total}: each of {layers} layers keeps at least "
+        f"{min_per_layer} of {total} heads in all; choose a budget in between"
     )

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp.models.attention import Probe
+from cahp.models.head_model import Batch, HeadModel
 from cahp.values import Ints, Progress, Signatures, Texts, silent
-
-if TYPE_CHECKING:
-    from cahp.models.attention import Probe
-    from cahp.models.head_model import Batch, HeadModel
 
 STAGE = "signatures"
 
@@ -48,7 +45,9 @@ class Collector:
         device = batch.lengths.device
         widest = batch.tensors["attention_mask"].shape[1]
         resize = torch.zeros(len(batch), self._pool, widest)
-        for row, (length, mask) in enumerate(zip(batch.lengths.tolist(), batch.tensors["attention_mask"].cpu(), strict=True)):
+        for row, (length, mask) in enumerate(
+            zip(batch.lengths.tolist(), batch.tensors["attention_mask"].cpu(), strict=True)
+        ):
             # Padding becomes a zero column, on whichever side the tokenizer puts it.
             resize[row, :, mask.bool()] = resizing(length, self._pool)
         resize = resize.to(device)
@@ -101,8 +100,7 @@ def collect(
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
     batches = model.batches(model.tokenize(texts.inputs), rows=rows)
-    total = done = 0
-    total = sum(map(len, batches))
+    total, done = sum(map(len, batches)), 0
     for batch in batches:
         progress(STAGE, done, total)
         model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]))

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import OptionError, Signatures, Space, SpaceError
+from cahp.values import OptionError, Progress, Signatures, Space, SpaceError, silent
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 
@@ -28,23 +28,29 @@ _SAME = 1e-6
 _FEW_HEADS = 10
 
 
-def features(signatures: Signatures) -> NDArray[np.float32]:
+def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[np.float32]:
     """Separation of the classes by every head, cell by cell: shape ``(N, P * D)``, values 0..2.
 
     ``P = C (C - 1) / 2`` blocks of ``D`` cells, one a pair of classes in the order of
     ``itertools.combinations``. A cell's value is the Jeffries-Matusita distance ``2 (1 - exp(-BD))`` of two
     univariate normal distributions, with ``BD`` their Bhattacharyya distance (arXiv 2606.19150, section
-    "feature space"). Pairs with a class that has no examples are zero.
+    "feature space"). Pairs with a class that has no examples are zero. ``progress`` is called
+    after every pair.
     """
     heads, classes, cells = signatures.mean.shape
     matrix = np.zeros((heads, _pairs(classes) * cells), dtype=np.float32)
-    for pair, separation in _separations(signatures):
+    for pair, separation in _separations(signatures, progress):
         matrix[:, pair * cells : (pair + 1) * cells] = separation
     return matrix
 
 
 def space(
-    signatures: Signatures, *, projection: Projection = "tsne", seed: int = 42, size_limit: int = 1 << 29
+    signatures: Signatures,
+    *,
+    projection: Projection = "tsne",
+    seed: int = 42,
+    size_limit: int = 1 << 29,
+    progress: Progress = silent,
 ) -> Space:
     """Place every head among the others.
 
@@ -52,7 +58,8 @@ def space(
     one), ``"umap"`` or ``"pca"``; with ``"none"`` the distances are those of the features themselves, and the
     embedding is their principal plane, for drawing only. A feature matrix of more than ``size_limit`` bytes
     is never built: the ``features`` of the result are then ``(N, N - 1)`` coordinates with the same distances
-    between heads.
+    between heads. ``progress`` is called after every pair of classes as ``"features"``, then before and after
+    ``"projection"``.
 
     Raises:
         SpaceError: If the heads cannot be told apart: fewer than three heads, fewer than two classes with
@@ -60,25 +67,26 @@ def space(
         OptionError: If the projection is unknown.
     """
     if projection not in get_args(Projection):
-        raise OptionError(
-            f"unknown projection {projection!r}; choose one of {', '.join(get_args(Projection))}"
-        )
+        raise OptionError(f"unknown projection {projection!r}; choose one of {', '.join(get_args(Projection))}")
     _check(signatures)
     heads, classes, cells = signatures.mean.shape
     size = heads * _pairs(classes) * cells * np.dtype(np.float32).itemsize
-    points = features(signatures) if size <= size_limit else _isometric(signatures)
+    build = features if size <= size_limit else _isometric
+    points = build(signatures, progress=progress)
     # t-SNE divides by the spread of the points: without any, it can take the whole process down.
     if float(np.ptp(points, axis=0).max()) <= _SAME:
         raise SpaceError(
             f"all {heads} heads separate the classes in the same way, so there is nothing to cluster; "
             "give more examples of at least two classes"
         )
+    progress("projection", 0, 1)
     embedding = _project(points, projection, seed)
 
     from sklearn.metrics import pairwise_distances
 
     compared = points if projection == "none" else embedding
     distances = pairwise_distances(compared).astype(np.float32, copy=False)
+    progress("projection", 1, 1)
     return Space(features=points, embedding=embedding, distances=distances, projection=projection)
 
 
@@ -87,9 +95,7 @@ def _check(signatures: Signatures) -> None:
     heads, classes, cells = signatures.mean.shape
     seen = int((signatures.counts > 0).sum())
     if heads < 3:
-        raise SpaceError(
-            f"{heads} heads cannot be clustered, at least 3 are needed; choose a method that scores heads"
-        )
+        raise SpaceError(f"{heads} heads cannot be clustered, at least 3 are needed; choose a method that scores heads")
     if seen < 2:
         raise SpaceError(
             f"{seen} of {classes} classes have examples, so nothing tells the heads apart; "
@@ -105,7 +111,7 @@ def _pairs(classes: int) -> int:
     return classes * (classes - 1) // 2
 
 
-def _separations(signatures: Signatures) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """Index and Jeffries-Matusita distances ``(N, D)`` of every pair of classes that both have examples."""
     counts, mean = signatures.counts, signatures.mean
 
@@ -116,30 +122,35 @@ def _separations(signatures: Signatures) -> Iterator[tuple[int, NDArray[np.float
         spread: NDArray[np.float64] = signatures.m2[:, label] / (counts[label] - 1)
         return np.maximum(spread, VARIANCE_FLOOR)
 
-    for pair, (a, b) in enumerate(itertools.combinations(range(len(counts)), 2)):
-        if not (counts[a] and counts[b]):
-            continue
-        v_a, v_b = variance(a), variance(b)
-        total = v_a + v_b
-        # exp(-BD), the Bhattacharyya coefficient, with the logarithm of BD = (mu_a - mu_b)^2 / (4 (v_a +
-        # v_b)) + 1/2 ln((v_a + v_b) / (2 sqrt(v_a v_b))) resolved: a square root costs less than a logarithm.
-        overlap = np.exp(-((mean[:, a] - mean[:, b]) ** 2) / (4 * total)) * np.sqrt(
-            2 * np.sqrt(v_a * v_b) / total
-        )
-        yield pair, np.maximum(2 * (1 - overlap), 0)
+    pairs = list(itertools.combinations(range(len(counts)), 2))
+    for pair, (a, b) in enumerate(pairs):
+        if counts[a] and counts[b]:
+            v_a, v_b = variance(a), variance(b)
+            total = v_a + v_b
+            # The Bhattacharyya coefficient exp(-BD). The logarithm in
+            #   BD = (mu_a - mu_b)^2 / (4 (v_a + v_b)) + 1/2 ln((v_a + v_b) / (2 sqrt(v_a v_b)))
+            # is resolved, since a square root costs less.
+            overlap = np.exp(-((mean[:, a] - mean[:, b]) ** 2) / (4 * total))
+            overlap *= np.sqrt(2 * np.sqrt(v_a * v_b) / total)
+            yield pair, np.maximum(2 * (1 - overlap), 0)
+        progress("features", pair + 1, len(pairs))
 
 
-def _isometric(signatures: Signatures) -> NDArray[np.float32]:
+def _isometric(signatures: Signatures, *, progress: Progress) -> NDArray[np.float32]:
     """Coordinates ``(N, N - 1)`` with the features' distances, in the memory of one pair of classes.
 
     Classical multidimensional scaling (Torgerson 1952). The features are centred block by block, which makes
     the sum of the blocks' Gram matrices the double-centred one without the cancellation of squared distances.
     """
+    from threadpoolctl import threadpool_limits
+
     heads = len(signatures.mean)
     gram = np.zeros((heads, heads))
-    for _, separation in _separations(signatures):
-        separation -= separation.mean(axis=0)
-        gram += separation @ separation.T
+    # Thousands of small products: on busy cores, threads that wait for each other cost more than they save.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for _, separation in _separations(signatures, progress=progress):
+            separation -= separation.mean(axis=0)
+            gram += separation @ separation.T
     eigenvalues, axes = np.linalg.eigh(gram)
     # Largest first; the last of N eigenvalues is zero, since centred points span N - 1 dimensions.
     scale = np.sqrt(np.maximum(eigenvalues[:0:-1], 0))
@@ -148,6 +159,8 @@ def _isometric(signatures: Signatures) -> NDArray[np.float32]:
 
 def _project(points: NDArray[np.float32], projection: Projection, seed: int) -> NDArray[np.float32]:
     """Coordinates ``(N, 2)`` of the points in the plane."""
+    from threadpoolctl import threadpool_limits
+
     heads = len(points)
     estimator: Any
     match projection:
@@ -170,4 +183,8 @@ def _project(points: NDArray[np.float32], projection: Projection, seed: int) -> 
             from sklearn.decomposition import PCA
 
             estimator = PCA(n_components=2, random_state=seed)
-    return np.asarray(estimator.fit_transform(points), dtype=np.float32)
+    # So few points gain nothing from OpenMP threads, which wait for each other thousands of times: on busy
+    # cores t-SNE then takes 20 times as long. BLAS keeps its threads, as the reference's do: their sums round
+    # otherwise.
+    with threadpool_limits(limits=1, user_api="openmp"):
+        return np.asarray(estimator.fit_transform(points), dtype=np.float32)

@@ -1,8 +1,8 @@
 """The result cache on disk.
 
-What a stage measured is kept under a key made of everything it depends on, so nothing known is computed again
-and nothing stale is ever found. Neither joblib nor diskcache serves: both load pickles, and whoever can write to
-the folder could then run code here. An entry is one JSON line and plain NumPy arrays behind a checksum.
+What a stage measured is kept under a key made of everything it depends on, so nothing known is computed
+again and nothing stale is ever found. Neither joblib nor diskcache serves: both load pickles, and whoever can
+write to the folder could then run code here. An entry is one JSON line and plain NumPy arrays behind a checksum.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cahp.values import digest
 #: Part of the checksum: an entry that another version laid out differently counts as absent.
 _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
+_HOUR_NS = 3600 * 10**9
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
@@ -36,8 +37,8 @@ def key(stage: str, *parts: object) -> str:
     """The name of a result: SHA-256 of the stage and of all that its result depends on, as 64 hex digits.
 
     ``parts`` are what JSON can say: None, booleans, integers, finite floats, strings, and lists, tuples and
-    string-keyed dicts of them. The order of a dict's keys does not matter; 1, 1.0 and True differ. A stage whose
-    numbers change for the same parts (a bug fix) adds a revision number to them.
+    string-keyed dicts of them. The order of a dict's keys does not matter; 1, 1.0 and True differ. A stage
+    whose numbers change for the same parts (a bug fix) adds a revision number to them.
 
     Raises:
         TypeError: For anything else; pass a digest instead.
@@ -74,18 +75,16 @@ class Entry:
 class Store:
     """Results by key, in a folder that many processes may share.
 
-    A broken entry counts as absent. A folder that cannot be used costs time, never an exception: the first problem
-    is logged, and ``trouble`` keeps the sentence. Save no texts here: they would outlive their session.
+    A broken entry counts as absent. A folder that cannot be used costs time, never an exception: the first
+    problem is logged, and ``trouble`` keeps the sentence. Save no texts here: they would outlive their session.
 
     Args:
-        folder: Where to keep results; default: ``CAHP_CACHE`` of the environment, else the user's cache folder.
+        folder: Where to keep results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
         limit_bytes: Above this, the entries unused for longest are removed.
         fresh: Find nothing, so that all is measured anew, but keep the new results.
     """
 
-    def __init__(
-        self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False
-    ) -> None:
+    def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
         # A folder of its own: removing old entries must never meet files that are not ours.
         self.folder = (folder or _default_folder()) / "results"
         self.trouble: str | None = None
@@ -143,20 +142,23 @@ class Store:
 
     def _evict(self) -> None:
         """Remove the entries unused for longest until the rest fits the limit."""
-        entries = []
+        files = []
         with os.scandir(self.folder) as found:
             for item in found:
-                # This includes what a killed process left under a temporary name: it ages like an entry.
                 # Another process may remove any of them at any time.
                 with contextlib.suppress(FileNotFoundError):
                     if item.name.endswith(_SUFFIX):
                         status = item.stat()
-                        entries.append((status.st_mtime_ns, status.st_size, item.path))
+                        files.append((status.st_mtime_ns, status.st_size, item))
+        # A temporary name is another process at work, or, after an hour, what a killed one left behind. The
+        # entry just written tells the time.
+        stale = max((used for used, _, _ in files), default=0) - _HOUR_NS
+        entries = [entry for entry in files if not entry[2].name.startswith(".") or entry[0] < stale]
         excess = sum(size for _, size, _ in entries) - self._limit_bytes
-        for _, size, path in sorted(entries):
+        for _, size, item in sorted(entries, key=lambda entry: entry[0]):
             if excess <= 0:
                 break
-            Path(path).unlink(missing_ok=True)
+            Path(item).unlink(missing_ok=True)
             excess -= size
 
     def _report(self, error: OSError) -> None:

@@ -8,6 +8,7 @@ Nothing here computes a result; every value checks itself once, when it is made.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,7 +61,7 @@ class SpaceError(CahpError):
     """The heads do not differ, or too little is known of them to compare them."""
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: the person asked for it
+class Cancelled(Exception):
     """Raised by a progress callback to stop the work between two batches."""
 
 
@@ -103,7 +104,7 @@ class Texts:
             raise ValueError(f"labels must be int64 of shape ({len(self.first)},), got {self.labels.shape}")
         if self.second is not None and len(self.second) != len(self.first):
             raise ValueError(f"{len(self.first)} first but {len(self.second)} second texts")
-        if len(self.labels) and not (0 <= self.labels.min() and self.labels.max() < len(self.classes)):
+        if len(self.labels) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise ValueError(f"labels outside 0..{len(self.classes) - 1}")
 
     def __len__(self) -> int:
@@ -217,7 +218,7 @@ class Signatures:
     @property
     def pool_size(self) -> int:
         """Side ``B`` of the pooled map."""
-        return round(float(self.mean.shape[2]) ** 0.5)
+        return math.isqrt(self.mean.shape[2])
 
     @property
     def variance(self) -> NDArray[np.float64]:

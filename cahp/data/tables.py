@@ -49,9 +49,9 @@ class Table:
 
 def listed(names: Iterable[str], *, limit: int = 20) -> str:
     """Names quoted and joined for a sentence, the first ``limit`` of them."""
-    quoted = [repr(name) for name in names]
+    quoted = [repr(name) if len(name) <= 60 else repr(name[:60]) + "..." for name in names]
     more = f", ... ({len(quoted)} in all)" if len(quoted) > limit else ""
-    return ", ".join(quoted[:limit]) + more
+    return ", ".join(quoted[:limit]) + more if quoted else "none"
 
 
 def read_table(path: Path) -> Table:
@@ -63,7 +63,8 @@ def read_table(path: Path) -> Table:
     suffix = path.suffix.lower()
     if suffix in PICKLES:
         raise DataError(
-            f"{path} is refused because loading a pickle can run any code; save the data as CSV, TSV, JSONL or Parquet."
+            f"{path} is refused: what loads such a file can run any code in it; save the data as CSV, TSV, "
+            "JSONL or Parquet."
         )
     if suffix not in READERS:
         raise DataError(f"The format of {path} is unknown; use one of {', '.join(READERS)}.")
@@ -78,6 +79,8 @@ def arrow_table(data: Any, place: str, *, published: bool) -> Table:
         # Without a format: a data set saved "as torch" would import torch and yield tensors.
         plain = data.with_format(None).select_columns(list(wanted))
         try:
+            # Arrow files are mapped into memory as they are: unchecked offsets of a damaged one crash the process.
+            plain.data.validate(full=True)
             columns = ([batch[name] for name in wanted] for batch in plain.iter(batch_size=1000))
             yield from _rows_of(columns, wanted)
         except Exception as error:  # whatever the arrow files provoke below
@@ -158,11 +161,15 @@ def _csv(path: Path) -> Table:
     return _delimited(path, _decode(path), ",", csv.QUOTE_MINIMAL)
 
 
+# A field as CSV writers quote it: in quotes, with quotes doubled inside.
+_QUOTED = re.compile(r'(?:^|\t)"[^\t\n]*""[^\t\n]*"(?=[\t\r\n]|$)', re.MULTILINE)
+
+
 def _tsv(path: Path) -> Table:
     # Quotation marks mean nothing in TSV: corpora are full of texts that begin with one and never close it.
     text = _decode(path)
-    quoted = re.findall(r'(?:^|\t)"[^\t\n]*""[^\t\n]*"(?=[\t\r\n]|$)', text, re.MULTILINE) if '""' in text else ()
-    notice = f"{path}: quotation marks are text in TSV, but {len(quoted)} fields look quoted; if so, save it as CSV."
+    quoted = sum(1 for _ in _QUOTED.finditer(text)) if '""' in text else 0
+    notice = f"{path}: {quoted} fields look quoted, but quotes are kept as text in TSV; save it as CSV if they are."
     return _delimited(path, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
 
 

@@ -26,5 +26,5 @@ def load(name: str | ModelCard, *, device: str = "auto") -> HeadModel:
     from cahp.models.selftest import verify
 
     model = read(identify(name) if isinstance(name, str) else name, device_name=device)
-    model.verified = verify(model)
+    verify(model)
     return model

@@ -52,7 +52,7 @@ def calling(call: Call) -> Iterator[None]:
         _current.reset(token)
 
 
-class FirstLayerReached(Exception):  # noqa: N818 - control flow, never seen outside `models`
+class FirstLayerReached(Exception):
     """Carries the arguments of the first layer out of a forward call that asked to stop there."""
 
     def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -116,7 +116,7 @@ def _before_first_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
         raise FirstLayerReached(args, kwargs)
 
 
-def attach(layers: Sequence[nn.Module], attentions: Sequence[nn.Module], outputs: Sequence[nn.Module]) -> None:
+def attach(layers: nn.ModuleList, attentions: Sequence[nn.Module], outputs: Sequence[nn.Module]) -> None:
     """Install the permanent hooks; each attention and output module learns its layer's index."""
     layers[0].register_forward_pre_hook(_before_first_layer, with_kwargs=True)
     for index, (attention, output) in enumerate(zip(attentions, outputs, strict=True)):

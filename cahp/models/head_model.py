@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -58,7 +58,7 @@ class HeadModel:
     serve many threads. ``head_counts[layer]`` is the number of heads each layer has (uneven after surgery).
     """
 
-    def __init__(self, network: nn.Module, tokenizer: Any, card: ModelCard, *, attached: bool = False) -> None:
+    def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, attached: bool = False) -> None:
         self.network, self.tokenizer, self.card = network, tokenizer, card
         self.family: Family = FAMILIES[card.family]
         network.eval().requires_grad_(False)
@@ -72,7 +72,8 @@ class HeadModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.network.parameters()).device
+        where: torch.device = next(self.network.parameters()).device
+        return where
 
     @property
     def layers(self) -> int:
@@ -97,7 +98,7 @@ class HeadModel:
     @property
     def layer_modules(self) -> nn.ModuleList:
         """The transformer layers, first to last."""
-        base: nn.Module = self.network.base_model  # type: ignore[assignment]
+        base: nn.Module = self.network.base_model
         layers = base.get_submodule(self.family.layers)
         assert isinstance(layers, nn.ModuleList)
         return layers
@@ -183,11 +184,3 @@ class HeadModel:
         with calling(Call(gates=gates, tap=tap)):
             out = self.layer_modules[state.layer](state.hidden, *state.args, **state.kwargs)
         return replace(state, layer=state.layer + 1, hidden=out if isinstance(out, Tensor) else out[0])
-
-
-def in_order(batches: Sequence[Batch]) -> Iterator[tuple[int, int, Batch]]:
-    """Each batch with the number of inputs before it and in all, for progress."""
-    total, done = sum(map(len, batches)), 0
-    for batch in batches:
-        yield done, total, batch
-        done += len(batch)

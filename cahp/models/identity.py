@@ -20,7 +20,14 @@ ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model", "tokenizer.model")
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
 
 
 @dataclass(frozen=True)
@@ -118,7 +125,9 @@ def _card(
         labels = _classifier_labels(name, config)
     tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
-        raise ModelError(f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`")
+        raise ModelError(
+            f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
+        )
     parts = [_sha256(path) for path in (folder / "config.json", *tokenizer, *weights)]
     return ModelCard(
         id=name,

@@ -44,14 +44,16 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
     names = labels if labels is not None else card.labels
     if not names:
         raise ModelError(
-            f"{card.id} has no trained classification head; train one with `cahp fit --model {card.id} --data DATA --out DIR`"
+            f"{card.id} has no trained classification head; train one with "
+            f"`cahp fit --model {card.id} --data DATA --out DIR`"
         )
     where = device(device_name)
     network, missing = _network(card, names)
     head_only = {name for name in missing if name.split(".")[0] not in {network.base_model_prefix}}
     if missing and not card.adapter and not (fresh and missing == head_only):
         raise ModelError(
-            f"{card.id} lacks the weights {', '.join(sorted(missing)[:3])}; they would be random: save the whole model again"
+            f"{card.id} lacks the weights {', '.join(sorted(missing)[:3])}, which would be random; "
+            "save the whole model again"
         )
     if card.adapter is not None and not fresh:
         network = _merged(network, card)
@@ -82,7 +84,9 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str]]:
             )
     except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
         first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(f"the weights of {card.id} cannot be read ({first}); save or download the model again") from None
+        raise ModelError(
+            f"the weights of {card.id} cannot be read ({first}); save or download the model again"
+        ) from None
     finally:
         transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()

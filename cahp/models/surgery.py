@@ -64,4 +64,4 @@ def _replace(layer: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -
     assert isinstance(linear, nn.Linear)
     linear.out_features, linear.in_features = weight.shape
     linear.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
-    linear.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach(), requires_grad=False))

@@ -10,7 +10,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState, PartialState
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -117,7 +116,9 @@ def _loader(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: int, see
     sampler = LengthGroupedSampler(batch, lengths=lengths, generator=torch.Generator().manual_seed(seed))
 
     def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        padded = model.tokenizer.pad({name: [tokens[row][name] for row in rows] for name in tokens[0]}, return_tensors="pt")
+        padded = model.tokenizer.pad(
+            {name: [tokens[row][name] for row in rows] for name in tokens[0]}, return_tensors="pt"
+        )
         return dict(padded), labels[rows]
 
     rows: Any = range(len(tokens))
@@ -159,11 +160,23 @@ def fit(
     torch.manual_seed(seed)
     model = read(card, device_name=device, labels=texts.classes)
     config = LoraConfig(
-        task_type="SEQ_CLS", r=rank, lora_alpha=2 * rank, lora_dropout=0.05, target_modules="all-linear", bias="none"
+        task_type="SEQ_CLS",
+        r=rank,
+        lora_alpha=2 * rank,
+        lora_dropout=0.05,
+        target_modules="all-linear",
+        bias="none",
     )
     peft = get_peft_model(model.network, config)
     history = train(
-        peft, model, texts, schedule=schedule, validation=validation, seed=seed, stage="fit", progress=progress
+        peft,
+        model,
+        texts,
+        schedule=schedule,
+        validation=validation,
+        seed=seed,
+        stage="fit",
+        progress=progress,
     )
     return Fitted(model, peft, history)
 

@@ -1,0 +1,468 @@
+"""The command line: parse, call, print. Errors become one sentence on stderr and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from cahp.values import CahpError, Cancelled, OptionError
+
+if TYPE_CHECKING:
+    from cahp.pipeline import Bench, Settings
+    from cahp.store import Store
+
+# Typer evaluates annotations at run time, and not every version understands `X | None` inside Annotated.
+app = typer.Typer(
+    name="cahp",
+    help="See which attention heads of a transformer complement each other, and keep only those.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Model = Annotated[str, typer.Option("--model", "-m", help="A built-in (see `cahp models`), a hub id, or a folder.")]
+Data = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--data", "-d", help="A built-in (see `cahp data`), a file, a folder, or hub:org/name."),
+]
+TextColumn = Annotated[Optional[str], typer.Option(help="The column of the texts.")]  # noqa: UP045
+PairColumn = Annotated[Optional[str], typer.Option(help="The column of the second text of each pair.")]  # noqa: UP045
+LabelColumn = Annotated[Optional[str], typer.Option(help="The column of the labels.")]  # noqa: UP045
+LabelMap = Annotated[str, typer.Option(help='Data label to model label: "neg=NEGATIVE,pos=POSITIVE".')]
+Limit = Annotated[int, typer.Option(help="Texts to choose heads on.")]
+Sample = Annotated[str, typer.Option(help="stratified: like the whole in classes; head: the first rows.")]
+EvalSplit = Annotated[str, typer.Option(help="The split that judges.")]
+EvalLimit = Annotated[int, typer.Option(help="Texts to judge on.")]
+Seed = Annotated[int, typer.Option(help="Seeds sampling, projection, clustering and training.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Mask = Annotated[Path, typer.Option(help="A head_mask.json, head_mask.npy, or heads_to_prune JSON.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure anew what an earlier run has measured.")]
+Batch = Annotated[int, typer.Option(min=1, max=1024, help="Texts a batch.")]
+Length = Annotated[Optional[int], typer.Option(min=2, max=128, help="Tokens a text (default: long ones of the data).")]  # noqa: UP045
+Repeats = Annotated[int, typer.Option(min=5, max=10_000, help="Measured rounds.")]
+
+
+@app.command()
+def prune(
+    model: Model = "minilm-bbc",
+    data: Data = None,
+    limit: Limit = 2000,
+    sample: Sample = "stratified",
+    select_split: Annotated[str, typer.Option(help="The split that chooses.")] = "train",
+    eval_split: EvalSplit = "validation",
+    eval_limit: EvalLimit = 1000,
+    budget: Annotated[str, typer.Option(help="Heads to keep: auto, a number, or per cent (15%).")] = "auto",
+    min_per_layer: Annotated[int, typer.Option(help="Heads that every layer keeps at least.")] = 1,
+    pool_size: Annotated[int, typer.Option(help="Side to which attention maps are pooled.")] = 32,
+    poly_degree: Annotated[int, typer.Option(help="Degree of the knee's polynomial: 2 keeps many, 6 few.")] = 6,
+    projection: Annotated[str, typer.Option(help="tsne, umap, pca or none.")] = "tsne",
+    salience: Annotated[str, typer.Option(help="batch (the paper's) or example.")] = "batch",
+    representative: Annotated[str, typer.Option(help="salience (the paper's) or medoid.")] = "salience",
+    recover: Annotated[str, typer.Option(help="none, refit (seconds) or finetune (minutes to hours).")] = "none",
+    report: Annotated[Optional[str], typer.Option(help="test: open the test split, and report on it too.")] = None,  # noqa: UP045
+    seed: Seed = 42,
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = "",
+    out: Annotated[Optional[Path], typer.Option(help="Folder for run.json, head_mask.json and arrays.npz.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
+    from cahp import export, pipeline
+    from cahp.cli.progress import bars
+    from cahp.cli.text import summary
+    from cahp.data import parse_label_map
+
+    settings = pipeline.Settings(
+        model=model,
+        data=data,
+        limit=limit,
+        sample=sample,  # type: ignore[arg-type]
+        select_split=select_split,
+        eval_split=eval_split,
+        eval_limit=eval_limit,
+        budget=budget,
+        min_per_layer=min_per_layer,
+        pool_size=pool_size,
+        poly_degree=poly_degree,
+        projection=projection,  # type: ignore[arg-type]
+        salience=salience,  # type: ignore[arg-type]
+        representative=representative,  # type: ignore[arg-type]
+        recover=recover,  # type: ignore[arg-type]
+        report=report,
+        seed=seed,
+        device=device,
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        label_map=parse_label_map(label_map) if label_map else {},
+    )
+    if out is not None:
+        export.check_folder(out)
+    with bars(quiet=quiet or as_json) as progress:
+        run = pipeline.prune(settings, store=_store(no_cache), command=_command(), progress=progress)
+    if out is not None:
+        export.write_run(
+            out,
+            run=run.document,
+            mask=run.mask,
+            arrays=run.arrays,
+            model_id=run.document["model"]["id"],
+            method=settings.method,
+            metrics=run.document["metrics"],
+        )
+    if as_json:
+        typer.echo(export.describe_json(run.document))
+        return
+    typer.echo(summary(run.document))
+    if out is not None:
+        typer.echo(f"  wrote     {out}/run.json, head_mask.json, arrays.npz")
+    else:
+        typer.echo("  nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz")
+
+
+@app.command()
+def evaluate(
+    model: Model = "minilm-bbc",
+    data: Data = None,
+    mask: Annotated[Optional[Path], typer.Option(help="A head mask; without one: the full model.")] = None,  # noqa: UP045
+    split: EvalSplit = "validation",
+    limit: EvalLimit = 1000,
+    sample: Sample = "stratified",
+    seed: Seed = 42,
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Measure a model's answers, with all heads and under a mask."""
+    from cahp import pipeline
+    from cahp.cli.progress import bars
+    from cahp.cli.text import quality
+    from cahp.export import describe_json
+
+    with bars(quiet=quiet or as_json) as progress:
+        found = pipeline.evaluate(
+            _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map),
+            mask=mask,
+            split=split,
+            limit=limit,
+            store=_store(no_cache),
+            progress=progress,
+        )
+    typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
+
+
+@app.command()
+def latency(
+    mask: Mask,
+    model: Model = "minilm-bbc",
+    batch: Batch = 8,
+    length: Length = 64,
+    repeats: Repeats = 30,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Time the model with its heads cut out against the full one, in turn."""
+    from cahp import pipeline
+    from cahp.cli.progress import bars
+    from cahp.cli.text import cost
+    from cahp.export import describe_json
+
+    with bars(quiet=quiet or as_json) as progress:
+        found = pipeline.latency(
+            model,
+            mask,
+            batch=batch,
+            length=length or 64,
+            repeats=repeats,
+            device=device,
+            store=_store(no_cache),
+            progress=progress,
+        )
+    typer.echo(describe_json(found) if as_json else "\n".join(cost(found)))
+
+
+@app.command()
+def recover(
+    mask: Mask,
+    out: Annotated[Path, typer.Option(help="Folder for the repaired model.")],
+    model: Model = "minilm-bbc",
+    data: Data = None,
+    how: Annotated[str, typer.Option("--recover", help="refit (seconds) or finetune (minutes to hours).")] = "refit",
+    limit: Limit = 2000,
+    eval_limit: EvalLimit = 1000,
+    epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs of fine-tuning.")] = 3,
+    sample: Sample = "stratified",
+    seed: Seed = 42,
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = "",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Repair a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
+    from cahp import pipeline
+    from cahp.cli.progress import bars
+    from cahp.cli.text import quality
+    from cahp.export import check_folder, describe_json
+
+    check_folder(out)
+    settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
+    with bars(quiet=quiet or as_json) as progress:
+        found = pipeline.recover(
+            settings,
+            mask=mask,
+            how=how,
+            out=out,
+            limit=limit,
+            eval_limit=eval_limit,
+            epochs=epochs,
+            store=_store(no_cache),
+            progress=progress,
+        )
+    typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
+    if not as_json:
+        typer.echo(f"  wrote     {out}: load it with AutoModelForSequenceClassification.from_pretrained")
+
+
+@app.command()
+def fit(
+    data: Annotated[str, typer.Option("--data", "-d", help="Labelled texts to learn from.")],
+    out: Annotated[Path, typer.Option(help="Folder for the classifier.")],
+    model: Model = "minilm",
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Passes over the training texts.")] = 4,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="Highest learning rate.")] = 5e-4,
+    batch: Batch = 32,
+    rank: Annotated[int, typer.Option(min=1, max=256, help="Rank of the low-rank adapters (LoRA).")] = 16,
+    save: Annotated[str, typer.Option(help="model: a whole checkpoint; adapter: the adapter alone.")] = "model",
+    limit: Annotated[Optional[int], typer.Option(min=2, help="Training texts at most.")] = None,  # noqa: UP045
+    seed: Seed = 42,
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
+    from cahp import pipeline
+    from cahp.cli.progress import bars
+    from cahp.cli.text import fitted
+    from cahp.export import check_folder, describe_json
+
+    check_folder(out)
+    settings = _settings(model, data, device, seed, "stratified", text_column, pair_column, label_column, "")
+    with bars(quiet=quiet or as_json) as progress:
+        found = pipeline.fit(
+            settings,
+            out=out,
+            save=save,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch=batch,
+            rank=rank,
+            limit=limit,
+            progress=progress,
+        )
+    typer.echo(describe_json(found) if as_json else "\n".join(fitted(found, out)))
+
+
+@app.command()
+def models(
+    name: Annotated[Optional[str], typer.Argument(help="A model to look at before it is used.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """List the built-in models, or say of one whether it is supported, its heads, memory and expected time."""
+    from cahp import preflight
+    from cahp.export import describe_json
+
+    if name is None:
+        found: Any = preflight.builtins()
+        lines = [f"{one['name']:<14}{one['description']}{'' if one['available'] else '  (not installed)'}" for one in found]
+    else:
+        found = preflight.look(name)
+        lines = preflight.words(found)
+    typer.echo(describe_json(found) if as_json else "\n".join(lines))
+
+
+@app.command()
+def data(
+    name: Annotated[Optional[str], typer.Argument(help="Data to look at before it is used.")] = None,  # noqa: UP045
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the data sets known by name, or say what is in one."""
+    from dataclasses import asdict
+
+    from cahp import data as sources
+    from cahp.export import describe_json
+
+    if name is None:
+        entries = sources.catalogue()
+        lines = [f"{one.name:<14}{one.description}{'' if one.available else '  (not installed)'}" for one in entries]
+        typer.echo(describe_json([asdict(one) for one in entries]) if as_json else "\n".join(lines))
+        return
+    dataset = sources.load(name, text_column=text_column, pair_column=pair_column, label_column=label_column)
+    splits = {
+        split: {
+            "examples": len(texts),
+            "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)),
+        }
+        for split, texts in dataset.splits.items()
+    }
+    found = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
+    if as_json:
+        typer.echo(describe_json(found))
+        return
+    typer.echo(f"{dataset.id}: {'pairs of texts' if dataset.pairs else 'texts'}, {len(dataset.classes)} classes")
+    for split, texts in dataset.splits.items():
+        counts = ", ".join(f"{one} {count}" for one, count in zip(texts.classes, texts.class_counts, strict=True))
+        typer.echo(f"  {split:<12}{len(texts):>7,}   {counts}")
+    for notice in dataset.notices:
+        typer.echo(f"  note: {notice}")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check this installation with a run of a second, and say what to do about what fails."""
+    from cahp.cli.doctor import examine
+    from cahp.export import describe_json
+
+    checks = examine()
+    if as_json:
+        typer.echo(describe_json([check.as_json() for check in checks]))
+    else:
+        for check in checks:
+            typer.echo(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
+            if not check.passed:
+                typer.echo(f"        -> {check.remedy}")
+    if not all(check.passed for check in checks):
+        raise typer.Exit(2)
+
+
+@app.command()
+def bench(
+    model: Model = "minilm-sst5",
+    data: Data = None,
+    limit: Annotated[int, typer.Option(min=32, help="Texts to measure on.")] = 640,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; every round runs each contestant once.")] = 3,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure this package's own speed side by side with a plain forward pass and a naive baseline."""
+    from cahp import benchmark
+    from cahp.cli.progress import bars
+    from cahp.export import describe_json
+
+    settings = _settings(model, data, device, 42, "stratified", None, None, None, "")
+    with bars(quiet=quiet or as_json) as progress:
+        found = benchmark.measure(settings, limit=limit, rounds=rounds, progress=progress)
+    typer.echo(describe_json(found) if as_json else "\n".join(benchmark.words(found)))
+
+
+@app.command()
+def explore(
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port on this machine.")] = 8501,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+) -> None:
+    """Open the explorer in a browser; it listens on this machine only."""
+    from cahp.cli.explorer import start
+
+    raise typer.Exit(start(port=port, browser=browser))
+
+
+def _settings(
+    model: str,
+    data: str | None,
+    device: str,
+    seed: int,
+    sample: str,
+    text_column: str | None,
+    pair_column: str | None,
+    label_column: str | None,
+    label_map: str,
+) -> Settings:
+    from cahp.data import parse_label_map
+    from cahp.pipeline import Settings
+
+    return Settings(
+        model=model,
+        data=data,
+        device=device,
+        seed=seed,
+        sample=sample,  # type: ignore[arg-type]
+        text_column=text_column,
+        pair_column=pair_column,
+        label_column=label_column,
+        label_map=parse_label_map(label_map) if label_map else {},
+    )
+
+
+def _store(no_cache: bool) -> Store:
+    from cahp.store import Store
+
+    return Store(fresh=no_cache)
+
+
+def _command() -> str:
+    return shlex.join(["cahp", *sys.argv[1:]])
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and leave with its exit code: 0 done, 2 unusable input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; what the person can mend is one sentence on stderr."""
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(list(arguments), prog_name="cahp", standalone_mode=False)
+    except (CahpError, json.JSONDecodeError) as error:
+        return _refuse(str(error))
+    except (KeyboardInterrupt, Cancelled, typer.Abort):
+        typer.echo("cahp: interrupted; nothing half-written was left", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of a pipe (`| head`) has gone: not our failure, and nobody is left to tell.
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        # Usage errors of the option parser, whichever library Typer brings it from.
+        message = getattr(error, "format_message", None)
+        if message is None:
+            raise
+        return _refuse(message())
+    return code if isinstance(code, int) else 0
+
+
+def _refuse(sentence: str) -> int:
+    typer.echo(f"cahp: {' '.join(sentence.split())}", err=True)
+    return 2

@@ -1,0 +1,5 @@
+"""``python -m cahp.cli``."""
+
+from cahp.cli import main
+
+main()

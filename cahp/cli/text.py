@@ -1,0 +1,129 @@
+"""A run as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+Document = Mapping[str, Any]
+
+KEPT, PRUNED, RESCUED = "●", "·", "◆"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as per cent."""
+    return "not measured" if share is None else f"{share * 100:.{digits}f} %"
+
+
+def points(pp: float) -> str:
+    """A difference in points, with its sign."""
+    return f"{pp:+.1f} pp".replace("-", "−")
+
+
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """An interval of numbers."""
+    return f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
+
+
+def summary(run: Document) -> str:
+    """The whole summary of a run, without a trailing newline."""
+    return "\n".join(_lines(run))
+
+
+def _lines(run: Document) -> Iterator[str]:
+    model, budget = run["model"], run["budget"]
+    total = model["layers"] * model["heads"]
+    yield f"{model['id']} on {run['data']['id']}: {budget['attained']} of {total} heads kept{_how(run)}"
+    yield ""
+    yield from grid(run["kept"], model["layers"], model["heads"], run["rescued"])
+    yield ""
+    yield from _quality(run["data"]["eval"]["split"], run["metrics"], run["delta"])
+    if run.get("report"):
+        yield ""
+        yield from _quality(run["report"]["split"], run["report"]["metrics"], run["report"]["delta"])
+    if run["refit"]:
+        verb = "kept" if run["refit"]["accepted"] else "rejected"
+        yield f"  refit {verb} ({run['refit']['examples']} unlabelled texts): {run['refit']['reason']}"
+    yield ""
+    yield from _cost(run)
+    yield from _trust(run)
+
+
+def _how(run: Document) -> str:
+    if run["budget"]["requested"] is not None:
+        return f" (as asked; the curve suggests {run['knee']})" if run["knee"] else " (as asked)"
+    rescued = len(run["rescued"])
+    extra = f", {rescued} of them given back to layers left empty" if rescued else ""
+    return f" (the curve bends at {run['knee']} clusters, {run['knee_rule']}{extra})"
+
+
+def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[list[int]]) -> Iterator[str]:
+    """The layers and their heads, kept ones solid."""
+    width = max(2, len(str(heads - 1)))
+    yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(heads))
+    back = {(layer, head) for layer, head in rescued}
+    for layer in range(layers):
+        alive = set(kept[str(layer)])
+        marks = [
+            (RESCUED if (layer, head) in back else KEPT) if head in alive else PRUNED for head in range(heads)
+        ]
+        yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(alive)} kept"
+    legend = f"  {KEPT} kept   {PRUNED} pruned"
+    yield legend + (f"   {RESCUED} kept so that no layer is empty" if back else "")
+
+
+def _quality(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
+    columns = [name for name in ("full", "pruned", "recovered") if metrics[name] is not None]
+    yield f"  on {split}, n = {metrics['full']['n']:,}" + "".join(f"{name:>18}" for name in columns)
+    wide = len(f"  on {split}, n = {metrics['full']['n']:,}")
+
+    def row(name: str, cells: list[str]) -> str:
+        return f"  {name:<{wide - 2}}" + "".join(f"{cell:>18}" for cell in cells)
+
+    of = [metrics[name] for name in columns]
+    yield row("accuracy", [percent(one["accuracy"]) for one in of])
+    yield row("  95 % interval", [interval(one["ci95"][0] * 100, one["ci95"][1] * 100) for one in of])
+    yield row("macro-F1", [percent(one["macro_f1"]) for one in of])
+    yield row("same answer", ["" if one["agreement"] is None else percent(one["agreement"]) for one in of])
+    changes = [delta.get(name) for name in columns]
+    yield row("against full", ["" if one is None else points(one["pp"]) for one in changes])
+    yield row("  95 % interval", ["" if one is None else interval(*one["ci95"]) for one in changes])
+
+
+def _cost(run: Document) -> Iterator[str]:
+    full, pruned, ratio = run["cost"]["full"], run["cost"]["pruned"], run["latency_ratio"]
+    if ratio is None:
+        yield "  time and size were not measured"
+        return
+    saved = 1 - pruned["parameters"] / full["parameters"]
+    yield (
+        f"  size      {full['parameters'] / 1e6:.1f} M weights -> {pruned['parameters'] / 1e6:.1f} M "
+        f"({percent(saved)} fewer), operations {percent(1 - pruned['flops'] / full['flops'])} fewer"
+    )
+    yield from latency(full["latency_ms"], pruned["latency_ms"], ratio, run["attention_share"])
+
+
+def latency(full: Document, pruned: Document, ratio: Document, share: float) -> Iterator[str]:
+    """Latency of the full and the pruned model, measured in turn."""
+    low, high = ratio["ci95"]
+    change = "no measurable change" if low <= 1 <= high else f"{1 / ratio['median']:.2f} x as fast"
+    yield (
+        f"  latency   {full['median']:.1f} ms -> {pruned['median']:.1f} ms (median of {full['repeats']}; 95th percentile "
+        f"{full['p95']:.1f} -> {pruned['p95']:.1f}), {full['batch']} texts of {full['length']} tokens"
+    )
+    yield f"            ratio {ratio['median']:.2f} {interval(low, high, 2)}: {change}"
+    yield f"            attention takes {percent(share, 0)} of the full forward pass: no pruning of heads can save more"
+
+
+def _trust(run: Document) -> Iterator[str]:
+    verified = run["verified"]
+    if verified["mask_equals_surgery"]:
+        yield f"  verified  every gate bites; masked = cut within {verified['difference']:.0e}"
+    else:
+        yield "  verified  every gate bites; a layer without heads cannot be cut out, so this is a mask only"
+    if run["cached"]:
+        yield f"  from an earlier run: {', '.join(run['cached'])} (--no-cache measures anew)"
+    if run["test_opened"]:
+        yield f"  the test split was opened {run['test_opened']} time(s) for this model"
+    for notice in run.get("notices", []):
+        yield f"  note: {notice}"

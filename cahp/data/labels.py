@@ -1,0 +1,118 @@
+"""Whose label is whose: the data's names brought into the order of a model's logits, never by guess."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cahp.data.dataset import Dataset
+from cahp.data.tables import listed
+from cahp.values import DataError, OptionError, Texts
+
+_NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]*)", re.ASCII)
+
+
+def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None) -> Dataset:
+    """Re-index a data set to a model's class names, given in the order of its logits.
+
+    Names match when they are equal but for case and outer blanks; ``"2"`` and ``"LABEL_2"`` are one label.
+    ``label_map`` (data label to model label) goes before; several labels may map to one class. How labels were
+    matched, and which classes a split lacks, is said in the notices.
+
+    Raises:
+        DataError: If a label of the data is none of the model's.
+        OptionError: If the map names a label that the data or the model does not have.
+    """
+    classes = tuple(labels)
+    goals = _goals(dataset.classes, classes, label_map or {})
+    found = [_position(goals.get(name, name), classes) for name in dataset.classes]
+    lost = [name for name, position in zip(dataset.classes, found, strict=True) if position is None]
+    if lost:
+        raise DataError(
+            f"The data's labels ({listed(dataset.classes)}) do not match the model's ({listed(classes)}): none of "
+            f'those is {listed(lost)}; say which is which as in --label-map "neg=NEGATIVE,pos=POSITIVE".'
+        )
+    if len(set(found)) < 2:
+        raise DataError(
+            f"Every label of the data would be {classes[found[0] or 0]!r}; at least two classes are needed."
+        )
+    order = np.array(found, dtype=np.int64)
+    splits = {
+        split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
+    }
+    notices = (*dataset.notices, _explained(dataset.classes, [classes[i] for i in order], bool(label_map)))
+    return replace(dataset, splits=splits, classes=classes, notices=(*notices, *_absent(splits, classes)))
+
+
+def parse_label_map(text: str) -> dict[str, str]:
+    """Read ``"a=b,c=d"``: data label ``a`` is model label ``b``. A part with a comma goes into double quotes.
+
+    Raises:
+        OptionError: If a part is not of the form ``a=b``, or a label is mapped twice.
+    """
+    form = 'write DATA=MODEL pairs, as in "neg=NEGATIVE,pos=POSITIVE"'
+    try:
+        parts = [part for row in csv.reader([text], strict=True, skipinitialspace=True) for part in row] or [text]
+    except csv.Error as error:
+        raise OptionError(f"--label-map {text!r} cannot be read ({error}); {form}.") from error
+    found: dict[str, str] = {}
+    for part in parts:
+        ours, _, theirs = (side.strip() for side in part.partition("="))
+        if not ours or not theirs or "=" in theirs:
+            raise OptionError(f"--label-map has {part!r}; {form}.")
+        if ours in found:
+            raise OptionError(f"--label-map maps {ours!r} twice; keep one of the two.")
+        found[ours] = theirs
+    return found
+
+
+def _position(name: str, names: Sequence[str]) -> int | None:
+    """Where ``name`` stands: the one equal name, else the one that is equal but for case, blanks and LABEL_."""
+    found = [position for position, other in enumerate(names) if other == name]
+    found = found or [position for position, other in enumerate(names) if _key(other) == _key(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def _key(name: str) -> str:
+    name = name.strip().casefold()
+    numbered = _NUMBERED.fullmatch(name)
+    return numbered[1] if numbered else name
+
+
+def _goals(ours: Sequence[str], theirs: Sequence[str], label_map: Mapping[str, str]) -> dict[str, str]:
+    """The map, keyed by the data's own spelling of its labels."""
+    goals: dict[str, str] = {}
+    for label, goal in label_map.items():
+        position = _position(label, ours)
+        if position is None:
+            raise OptionError(f"--label-map names {label!r}, but the data's labels are {listed(ours)}.")
+        if _position(goal, theirs) is None:
+            raise OptionError(f"--label-map names {goal!r}, but the model's labels are {listed(theirs)}.")
+        if ours[position] in goals:
+            raise OptionError(f"--label-map maps {ours[position]!r} twice; keep one of the two.")
+        goals[ours[position]] = goal
+    return goals
+
+
+def _explained(ours: Sequence[str], theirs: Sequence[str], mapped: bool) -> str:
+    by_value = all(_NUMBERED.fullmatch(_key(name)) for name in ours)
+    how = "as --label-map says" if mapped else "by value" if by_value else "by name"
+    pairs = [a if a == b else f"{a}={b}" for a, b in zip(ours, theirs, strict=True)]
+    more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
+    return f"labels matched {how}: {', '.join(pairs[:20])}{more}."
+
+
+def _absent(splits: Mapping[str, Texts], classes: Sequence[str]) -> list[str]:
+    """A notice for every class of the model of which the data, or one split, has no text."""
+    counts = {split: texts.class_counts for split, texts in splits.items()}
+    notices = []
+    for position, name in enumerate(classes):
+        without = [split for split, count in counts.items() if not count[position]]
+        if without:
+            where = "the data" if len(without) == len(counts) else " and ".join(without)
+            notices.append(f"the model knows the class {name!r}, but {where} has no text of it.")
+    return notices

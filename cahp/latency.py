@@ -1,0 +1,145 @@
+"""What pruning saves: weights, operations, and time measured on the model that is really smaller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.surgery import cut
+from cahp.values import HeadMask, Progress, Ratio, Timing, silent
+
+STAGE = "latency"
+_WARMUP = 3
+_DRAWS = 2_000
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Times of the full and the pruned model, their ratio (below 1: faster), and attention's share of the full."""
+
+    full: Timing
+    pruned: Timing
+    ratio: Ratio
+    attention_share: float
+
+
+def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) -> Batch:
+    """``batch`` inputs of ``length`` random tokens without padding; the time does not depend on which."""
+    generator = np.random.default_rng(seed)
+    vocabulary = int(model.network.config.vocab_size)
+    tokens: list[dict[str, list[int]]] = []
+    for _ in range(batch):
+        entry = {
+            "input_ids": generator.integers(vocabulary, size=length).tolist(),
+            "attention_mask": [1] * length,
+        }
+        # Padding tokens inside would shift the positions of families that count them from the padding index.
+        pad = model.tokenizer.pad_token_id
+        entry["input_ids"] = [token if token != pad else (pad + 1) % vocabulary for token in entry["input_ids"]]
+        if "token_type_ids" in model.tokenizer.model_input_names:
+            entry["token_type_ids"] = [0] * length
+        tokens.append(entry)
+    (made,) = model.batches(tokens, size=batch * length)
+    return made
+
+
+def measure(
+    full: HeadModel,
+    pruned: HeadModel,
+    *,
+    batch: int = 8,
+    length: int = 64,
+    repeats: int = 30,
+    seed: int = 0,
+    progress: Progress = silent,
+    clock: Callable[[], float] = perf_counter,
+) -> Latency:
+    """Time both models in turn, so that a machine that slows down slows both.
+
+    The ratio is the median over rounds of pruned / full, with a bootstrap interval over the rounds. ``pruned`` is a
+    model whose heads were cut out (a masked model computes all its heads and saves nothing).
+    """
+    inputs = sample_batch(full, batch=batch, length=length, seed=seed)
+    models = (full, pruned)
+    for model in models:
+        for _ in range(_WARMUP):
+            model.logits(inputs)
+    times = np.zeros((repeats, 2))
+    for row in range(repeats):
+        progress(STAGE, row, repeats)
+        # The order alternates: whoever comes second finds warmer caches.
+        for column in (0, 1) if row % 2 else (1, 0):
+            times[row, column] = _timed(models[column], inputs, clock)
+    progress(STAGE, repeats, repeats)
+    timings = [
+        Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, repeats)
+        for column in times.T * 1e3
+    ]
+    return Latency(timings[0], timings[1], ratio(times[:, 1] / times[:, 0], seed=seed), attention_share(full, inputs))
+
+
+def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
+    """Median of paired ratios with a 95 % bootstrap interval over the pairs."""
+    draws = np.random.default_rng(seed).choice(values, size=(_DRAWS, len(values)))
+    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+    return Ratio(float(np.median(values)), float(low), float(high))
+
+
+def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:
+    _synchronise(model.device)
+    start = clock()
+    model.logits(inputs)
+    _synchronise(model.device)
+    return clock() - start
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5) -> float:
+    """Share of a forward pass spent between the query, key, value projections and the output projection.
+
+    It is the ceiling of what any removal of heads can save (Amdahl's law).
+    """
+    # Hooks go onto a copy that shares the weights: the model itself may be in use.
+    copy = cut(model, HeadMask.full(model.layers, model.heads))
+    started, inside = [0.0], [0.0]
+
+    def enter(*_: Any) -> None:
+        _synchronise(model.device)
+        started[0] = perf_counter()
+
+    def leave(*_: Any) -> None:
+        _synchronise(model.device)
+        inside[0] += perf_counter() - started[0]
+
+    for layer in copy.layer_modules:
+        layer.get_submodule(copy.family.attention).register_forward_pre_hook(enter)
+        layer.get_submodule(copy.family.output).register_forward_hook(leave)
+    copy.logits(inputs)
+    shares = []
+    for _ in range(repeats):
+        inside[0] = 0.0
+        whole = _timed(copy, inputs, perf_counter)
+        shares.append(inside[0] / whole)
+    return float(np.median(shares))
+
+
+def flops(model: HeadModel, *, length: int) -> int:
+    """Floating-point operations of one text of ``length`` tokens, counted while it runs."""
+    inputs = sample_batch(model, batch=1, length=length)
+    with FlopCounterMode(display=False) as counter:
+        # A probed call computes attention by matrix products, which are counted; fused kernels are not everywhere.
+        model.logits(inputs, probe=lambda layer, weights: None)
+    return int(counter.get_total_flops())

@@ -1,0 +1,31 @@
+"""Complementary attention head pruning: alike heads form clusters, each cluster keeps one (arXiv 2606.19150)."""
+
+from __future__ import annotations
+
+from cahp.registry import Evidence, register
+from cahp.selection import Representative, select
+from cahp.values import Selection
+
+
+@register
+class Complementary:
+    """Keep the most salient head of each cluster; without a budget, as many clusters as the curve's knee says.
+
+    Costs one labelled forward pass of the selection texts, and a backward pass of a quarter of them.
+    """
+
+    name = "complementary"
+    needs_budget = False
+
+    def __init__(self, *, representative: Representative = "salience") -> None:
+        self._representative: Representative = representative
+
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+        """Keep exactly ``budget`` heads, or what the knee suggests; see ``cahp.selection.select``."""
+        return select(
+            evidence.clustering,
+            evidence.salience,
+            budget=budget,
+            min_per_layer=min_per_layer,
+            representative=self._representative,
+        )

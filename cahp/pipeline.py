@@ -1,0 +1,461 @@
+"""The one file that knows the order of the stages: from a model and data to a mask, its cost and its price."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import data, methods, models, registry
+from cahp.selection import Representative, parse_budget
+from cahp.space import Projection
+from cahp.store import Store, key
+from cahp.values import (
+    BudgetError,
+    DataError,
+    Evaluation,
+    HeadMask,
+    ModelCard,
+    ModelError,
+    OptionError,
+    Progress,
+    Selection,
+    Texts,
+    silent,
+)
+from cahp.workbench import Cost, Repaired, Salience, Workbench
+
+if TYPE_CHECKING:
+    from cahp.evaluation import Metrics
+    from cahp.models.head_model import HeadModel
+
+__all__ = ["Bench", "Run", "Settings", "methods", "open_bench", "prune"]
+
+Recovery = Literal["none", "refit", "finetune"]
+SCHEMA = "cahp.run/1"
+#: Raised when a change of the code changes numbers, so that no stored run outlives it.
+_REVISION = 1
+_LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked; the defaults are the published method's where it has one."""
+
+    model: str = "minilm-bbc"
+    data: str | None = None
+    method: str = "complementary"
+    limit: int | None = 2000
+    sample: Literal["stratified", "head"] = "stratified"
+    select_split: str = "train"
+    eval_split: str = "validation"
+    eval_limit: int | None = 1000
+    budget: str = "auto"
+    min_per_layer: int = 1
+    pool_size: int = 32
+    poly_degree: int = 6
+    projection: Projection = "tsne"
+    salience: Salience = "batch"
+    representative: Representative = "salience"
+    recover: Recovery = "none"
+    seed: int = 42
+    device: str = "auto"
+    report: str | None = None
+    latency: bool = True
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of("sample", self.sample, ("stratified", "head"))
+        _one_of("projection", self.projection, get_args(Projection))
+        _one_of("salience", self.salience, get_args(Salience))
+        _one_of("representative", self.representative, get_args(Representative))
+        _one_of("recover", self.recover, get_args(Recovery))
+        _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        if self.report not in (None, "test"):
+            raise OptionError(f"--report {self.report} is unknown; the only split to report on is test")
+        _within("limit", self.limit, 2, 10_000_000)
+        _within("eval-limit", self.eval_limit, 1, 10_000_000)
+        _within("pool-size", self.pool_size, 2, 128)
+        _within("poly-degree", self.poly_degree, 2, 12)
+        _within("seed", self.seed, 0, 2**32 - 1)
+        if self.select_split == self.eval_split:
+            raise OptionError(
+                f"heads would be chosen and judged on the same split ({self.eval_split}); give --select-split and "
+                "--eval-split different names"
+            )
+        if "test" in (self.select_split, self.eval_split):
+            raise OptionError(
+                "the test split is opened only to report (--report test); choose on train and steer on validation"
+            )
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
+
+
+def _within(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise OptionError(f"--{name} {value} is impossible; it must lie in {low}..{high}")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: what ``run.json`` says, the mask, and the arrays behind it."""
+
+    document: Mapping[str, Any]
+    mask: HeadMask
+    arrays: Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model and its data, matched and sampled: the workbench on the selection texts, and texts to judge by."""
+
+    settings: Settings
+    card: ModelCard
+    dataset: data.Dataset
+    workbench: Workbench
+    select: Texts
+    judge: Texts
+    notices: tuple[str, ...]
+
+    @property
+    def full(self) -> Evaluation:
+        """The unpruned model's answers on the texts to judge by."""
+        return self.workbench.evaluate(self.judge)
+
+    @cached_property
+    def length(self) -> int:
+        """The length in tokens at which latency is measured: that of long texts (95th percentile) of this data."""
+        name = key("length", 1, self.card.sha256, self.judge.sha256)
+        found = self.workbench.store.load(name)
+        if found is not None:
+            return int(found.meta["tokens"])
+        model = self.workbench.model
+        lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.judge.inputs)]
+        tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
+        self.workbench.store.save(name, meta={"tokens": tokens})
+        return tokens
+
+
+def open_bench(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    model: HeadModel | None = None,
+    progress: Progress = silent,
+    clock: Callable[[], float] = perf_counter,
+) -> Bench:
+    """Find the model, read and match the data, draw the samples; reads no weights (``model`` may be loaded already).
+
+    Raises:
+        ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
+    """
+    card = models.identify(settings.model) if model is None else model.card
+    if not card.labels:
+        raise ModelError(
+            f"{card.id} has no trained classification head; train one with "
+            f"`cahp fit --model {card.id} --data DATA --out DIR`"
+        )
+    dataset = read_data(settings, card)
+    select, drawn = _sampled(dataset, settings.select_split, settings.limit, settings)
+    judge, judged = _sampled(dataset, settings.eval_split, settings.eval_limit, settings)
+    if len(np.unique(select.labels)) < 2:
+        raise DataError(
+            f"the sample of {len(select)} texts has one class only; raise --limit or use --sample stratified"
+        )
+    workbench = Workbench(
+        card,
+        select,
+        store=store or Store(),
+        pool_size=settings.pool_size,
+        projection=settings.projection,
+        salience=settings.salience,
+        degree=settings.poly_degree,
+        seed=settings.seed,
+        device=settings.device,
+        model=model,
+        progress=progress,
+        clock=clock,
+    )
+    return Bench(settings, card, dataset, workbench, select, judge, (*dataset.notices, *drawn, *judged))
+
+
+def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
+    """The data of ``settings`` with its labels in the model's order."""
+    builtin = models.BUILTINS.get(card.id)
+    name = settings.data or (builtin.data if builtin else None)
+    if name is None:
+        raise OptionError(f"{card.id} comes without data; name some with --data")
+    dataset = data.load(
+        name,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+    )
+    return data.match(dataset, card.labels, label_map=settings.label_map or None)
+
+
+def _sampled(dataset: data.Dataset, split: str, limit: int | None, settings: Settings) -> tuple[Texts, tuple[str, ...]]:
+    texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
+    return texts, tuple(f"{split}: {notice}" for notice in notices)
+
+
+def prune(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    model: HeadModel | None = None,
+    command: str = "",
+    progress: Progress = silent,
+    clock: Callable[[], float] = perf_counter,
+) -> Run:
+    """Select heads, and measure what the pruned model answers, costs and saves.
+
+    An identical run is found again in the store, without reading the model. ``progress`` may raise ``Cancelled``.
+
+    Raises:
+        CahpError: If model, data and options cannot be used together, with the next step.
+    """
+    start = clock()
+    bench = open_bench(settings, store=store, model=model, progress=progress, clock=clock)
+    name = key("run", _REVISION, _key_settings(settings), bench.card.sha256, bench.select.sha256, bench.judge.sha256)
+    if settings.report:
+        name = key("reported", name, bench.dataset.split(settings.report).sha256)
+    found = bench.workbench.store.load(name)
+    if found is not None:
+        document = dict(found.meta)
+        document["cached"] = [stage for stage, seconds in _STAGES if document["timings"][seconds] is not None]
+        document["timings"] = {**document["timings"], "total_s": clock() - start}
+        document["command"] = command
+        arrays = dict(found.arrays)
+        keep = arrays.pop("keep")
+        return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
+    run = _measure(bench, command, start)
+    bench.workbench.store.save(name, arrays={**run.arrays, "keep": run.mask.keep.astype(np.uint8)}, meta=run.document)
+    return run
+
+
+def _key_settings(settings: Settings) -> dict[str, Any]:
+    return {**asdict(settings), "label_map": dict(settings.label_map)}
+
+
+_STAGES = (
+    ("signatures", "signatures_s"),
+    ("space", "projection_s"),
+    ("clustering", "clustering_s"),
+    ("salience", "salience_s"),
+    ("evaluation", "evaluation_s"),
+    ("recovery", "recovery_s"),
+)
+
+
+def _measure(bench: Bench, command: str, start: float) -> Run:
+    settings, card, workbench = bench.settings, bench.card, bench.workbench
+    budget = parse_budget(
+        settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
+    )
+    selection = _choose(settings, workbench, budget)
+    mask = selection.mask
+    if mask.empty_layers and settings.recover != "none":
+        raise BudgetError(
+            f"layer {mask.empty_layers[0]} keeps no head, so the model cannot be cut and repaired; "
+            "use --min-per-layer 1 or --recover none"
+        )
+    repaired, recovered = _recover(bench, mask)
+    notices = [*bench.notices, *_labelling(bench.full, settings)]
+    outcomes = _outcomes(bench, bench.judge, mask, repaired, recovered)
+    report = None
+    if settings.report:
+        texts = bench.dataset.split(settings.report)
+        report = {"split": settings.report, **_split(texts)}
+        report |= _outcomes(bench, texts, mask, repaired, recovered)
+    costs = None
+    if settings.latency and not mask.empty_layers:
+        costs = workbench.costs(mask, length=bench.length)
+    # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
+    verified = _verify(bench, mask)
+    seconds = workbench.timings
+    document = {
+        "schema": SCHEMA,
+        "model": {
+            "id": card.id,
+            "revision": card.revision,
+            "family": card.family,
+            "layers": card.layers,
+            "heads": card.heads,
+            "sha256": card.sha256,
+        },
+        "data": {
+            "id": bench.dataset.id,
+            "select": {"split": settings.select_split, **_split(bench.select)},
+            "eval": {"split": settings.eval_split, **_split(bench.judge)},
+            "classes": list(bench.dataset.classes),
+        },
+        "settings": {**asdict(settings), "label_map": dict(settings.label_map)},
+        "knee": workbench.clustering.knee if selection.k is not None else None,
+        "knee_rule": workbench.clustering.knee_rule if selection.k is not None else None,
+        "budget": {"requested": budget, "attained": mask.count},
+        "kept": {str(layer): heads for layer, heads in enumerate(mask.by_layer)},
+        "rescued": [[head // card.heads, head % card.heads] for head in selection.rescued],
+        "clusters": selection.k,
+        **outcomes,
+        "refit": None
+        if repaired is None
+        else {"accepted": repaired.accepted, "reason": repaired.reason, "examples": repaired.examples},
+        "cost": {"full": _cost(None if costs is None else costs.full), "pruned": _cost(None if costs is None else costs.pruned)},
+        "latency_ratio": None
+        if costs is None
+        else {"median": costs.ratio.median, "ci95": [costs.ratio.low, costs.ratio.high]},
+        "attention_share": None if costs is None else costs.attention_share,
+        "report": report,
+        "timings": {
+            **{f"{stage}_s": seconds.get(stage) for stage in _TIMED},
+            "total_s": workbench.clock() - start,
+        },
+        "cached": list(workbench.cached),
+        "verified": verified,
+        "test_opened": _test_opened(bench, opened=report is not None),
+        "notices": notices,
+        "versions": versions(),
+        "command": command,
+    }
+    return Run(document, mask, _arrays(workbench, selection))
+
+
+_TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
+
+
+def _choose(settings: Settings, workbench: Workbench, budget: int | None) -> Selection:
+    method = registry.get(settings.method)
+    if settings.method == methods.complementary.Complementary.name:
+        method = methods.complementary.Complementary(representative=settings.representative)
+    if budget is None and method.needs_budget:
+        raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
+    return method.choose(workbench, budget=budget, min_per_layer=settings.min_per_layer)
+
+
+def _recover(bench: Bench, mask: HeadMask) -> tuple[Repaired | None, HeadModel | None]:
+    if bench.settings.recover == "refit":
+        return bench.workbench.refit(mask), None
+    if bench.settings.recover == "finetune":
+        from cahp.recovery import finetune
+
+        model = bench.workbench.model
+        with bench.workbench.timed("recovery"):
+            tuned, _ = finetune(model, mask, bench.select, seed=bench.settings.seed, progress=bench.workbench.progress)
+        return None, tuned
+    return None, None
+
+
+def _outcomes(
+    bench: Bench, texts: Texts, mask: HeadMask, repaired: Repaired | None, recovered: HeadModel | None
+) -> dict[str, Any]:
+    from cahp.evaluation import delta, metrics
+
+    workbench = bench.workbench
+    full = workbench.evaluate(texts)
+    found: dict[str, Evaluation | None] = {"pruned": workbench.evaluate(texts, mask=mask), "recovered": None}
+    if repaired is not None:
+        found["recovered"] = workbench.evaluate(texts, mask=mask, repaired=repaired)
+    elif recovered is not None:
+        found["recovered"] = workbench.answers(recovered, texts)
+    quality: dict[str, Metrics | None] = {"full": metrics(full)}
+    quality |= {name: None if answers is None else metrics(answers, full=full) for name, answers in found.items()}
+    return {
+        "metrics": {name: None if value is None else value.as_json() for name, value in quality.items()},
+        "delta": {
+            name: None if answers is None else delta(answers, full, seed=bench.settings.seed).as_json()
+            for name, answers in found.items()
+        },
+    }
+
+
+def _labelling(full: Evaluation, settings: Settings) -> list[str]:
+    from cahp.evaluation import better_labelling
+
+    better = better_labelling(full)
+    if better is None:
+        return []
+    accuracy, mapping = better
+    option = ",".join(f"{ours}={theirs}" for ours, theirs in mapping.items())
+    return [
+        f"the labels may be permuted: the model is right on {full.correct.mean():.1%} of the texts as they are "
+        f'labelled, but would be on {accuracy:.1%} with --label-map "{option}"'
+    ]
+
+
+def _verify(bench: Bench, mask: HeadMask) -> dict[str, Any]:
+    """The self-test passed when the model was read; this adds the run's own mask (None where it cannot be cut)."""
+    if mask.empty_layers:
+        return {"mask_bites": True, "mask_equals_surgery": None, "difference": None}
+    model = bench.workbench.model
+    from cahp.models.selftest import difference
+
+    worst = difference(model, mask, model.batches(model.tokenize(bench.judge.inputs[:8])))
+    return {"mask_bites": True, "mask_equals_surgery": True, "difference": worst}
+
+
+def _split(texts: Texts) -> dict[str, Any]:
+    counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
+    return {"examples": len(texts), "class_counts": counts, "sha256": texts.sha256}
+
+
+def _cost(cost: Cost | None) -> dict[str, Any]:
+    if cost is None:
+        return {"parameters": None, "flops": None, "latency_ms": None}
+    return {"parameters": cost.parameters, "flops": cost.flops, "latency_ms": asdict(cost.latency)}
+
+
+def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any]]:
+    signatures, space, clustering = workbench.signatures, workbench.space, workbench.clustering
+    labels, medoids = clustering.at(selection.k) if selection.k is not None else clustering.at(clustering.knee)
+    return {
+        "class_counts": signatures.counts,
+        "mean": signatures.mean.astype(np.float32),
+        "var": signatures.variance.astype(np.float32),
+        "features": space.features,
+        "embedding": space.embedding,
+        "salience": workbench.salience.ravel(),
+        "ks": clustering.ks,
+        "mss": clustering.mss,
+        "labels": labels,
+        "medoids": medoids,
+    }
+
+
+def _test_opened(bench: Bench, *, opened: bool) -> int:
+    """How often the test split of this data was opened for this model, on this machine."""
+    if "test" not in bench.dataset.splits:
+        return 0
+    store = bench.workbench.store
+    name = key("test-opened", bench.card.sha256, bench.dataset.split("test").sha256)
+    # Counted even when results are measured anew.
+    before = Store(store.folder.parent).load(name)
+    count = int(before.meta["count"]) if before else 0
+    if opened:
+        count += 1
+        store.save(name, meta={"count": count})
+    return count
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that numbers depend on."""
+    found = {}
+    for name in ("cahp-explorer", *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,350 @@
+"""A model and its texts on the bench: every stage computed when first asked, once, and found again on disk.
+
+A stage's key holds everything its result depends on, so a changed option repeats only what it touches. The model is
+read when a stage first misses the store; a run whose stages are all known never imports torch.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import models
+from cahp.clustering import cluster, with_degree
+from cahp.space import Projection, space
+from cahp.store import Entry, Store, key
+from cahp.values import (
+    Clustering,
+    Evaluation,
+    GateGradients,
+    HeadMask,
+    ModelCard,
+    Progress,
+    Ratio,
+    Signatures,
+    Space,
+    Texts,
+    Timing,
+    digest,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+Salience = Literal["batch", "example"]
+
+#: What a stored stage may weigh; above it, computing anew is the lesser evil.
+_LARGEST_ENTRY = 256 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Repaired:
+    """New output projections of a pruned model, layer -> weight and bias, and why they were taken or not."""
+
+    projections: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    accepted: bool
+    reason: str
+    examples: int
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the projections."""
+        return digest(*(part.tobytes() for pair in self.projections.values() for part in pair))
+
+
+class Workbench:
+    """All stages of one model on one sample of selection texts.
+
+    ``cached`` lists the stages that were found on disk, ``timings`` the seconds of those that were not.
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        texts: Texts,
+        *,
+        store: Store,
+        pool_size: int = 32,
+        projection: Projection = "tsne",
+        salience: Salience = "batch",
+        degree: int = 6,
+        seed: int = 42,
+        device: str = "auto",
+        model: HeadModel | None = None,
+        progress: Progress = silent,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        self.card, self.texts, self.store = card, texts, store
+        self.progress, self.clock = progress, clock
+        self.cached: list[str] = []
+        self.timings: dict[str, float] = {}
+        self._pool_size, self._projection, self._degree, self._seed = pool_size, projection, degree, seed
+        self._salience, self._device = salience, device
+        self._model, self._lock = model, threading.Lock()
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, read and proven when first asked for."""
+        with self._lock:
+            if self._model is None:
+                with self.timed("load"):
+                    self.progress("load", 0, 1)
+                    self._model = models.load(self.card, device=self._device)
+                    self.progress("load", 1, 1)
+            return self._model
+
+    # What is known of the heads ------------------------------------------------------------------------------
+
+    @cached_property
+    def signatures(self) -> Signatures:
+        """How each head attends, per class."""
+        found = self._found("signatures", self._signatures_key)
+        if found is None:
+            # One forward pass serves both: whoever asks first pays for the other.
+            return self._observe()
+        arrays = found.arrays
+        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], self.card.layers, self.card.heads)
+
+    @cached_property
+    def gradients(self) -> GateGradients:
+        """Signed per-example gradients of the loss at open gates."""
+        found = self._found("salience", self._gradients_key)
+        if found is not None:
+            return GateGradients(found.arrays["values"], len(self.texts))
+        from cahp.salience import gate_gradients
+
+        model = self.model
+        with self.timed("salience"):
+            gradients = gate_gradients(model, self.texts, progress=self.progress)
+        self._keep(self._gradients_key, {"values": gradients.values})
+        return gradients
+
+    @cached_property
+    def salience(self) -> NDArray[np.float64]:
+        """Salience ``(L, H)`` in 0..1."""
+        from cahp.salience import salience
+
+        return salience(self.gradients, how=self._salience)
+
+    @cached_property
+    def space(self) -> Space:
+        """Where each head lies."""
+        found = self._found("space", self._space_key)
+        if found is not None:
+            return Space(**found.arrays, projection=self._projection)
+        signatures = self.signatures
+        start = turn = self.clock()
+
+        def watch(stage: str, done: int, total: int) -> None:
+            nonlocal turn
+            if stage == "projection" and done == 0:
+                turn = self.clock()
+            self.progress(stage, done, total)
+
+        made = space(signatures, projection=self._projection, seed=self._seed, progress=watch)
+        self.timings["features"], self.timings["projection"] = turn - start, self.clock() - turn
+        arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
+        self._keep(self._space_key, arrays)
+        return made
+
+    @cached_property
+    def clustering(self) -> Clustering:
+        """Clusters for every k."""
+        name = key("clustering", 1, self._space_key, self._seed)
+        found = self._found("clustering", name)
+        if found is not None:
+            arrays = found.arrays
+            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
+            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **found.meta)
+            return with_degree(known, degree=self._degree)
+        space = self.space
+        with self.timed("clustering"):
+            made = cluster(space, seed=self._seed, degree=self._degree, progress=self.progress)
+        arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
+        self._keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
+        return made
+
+    # What a mask does ----------------------------------------------------------------------------------------
+
+    def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, repaired: Repaired | None = None) -> Evaluation:
+        """Answers on ``texts`` of the full model, under a mask, or of a repaired pruned model."""
+        name = key("evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, repaired and repaired.sha256)
+        found = self._found("evaluation", name)
+        if found is not None:
+            return Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
+        model = self.model if mask is None or mask.empty_layers else self.pruned(mask, repaired)
+        made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
+        self._keep(name, {"predictions": made.predictions, "losses": made.losses})
+        return made
+
+    def answers(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
+        """Answers of any model, measured now."""
+        from cahp.evaluation import evaluate
+
+        with self.timed("evaluation"):
+            return evaluate(model, texts, mask=mask, progress=self.progress)
+
+    def pruned(self, mask: HeadMask, repaired: Repaired | None = None) -> HeadModel:
+        """The model without the heads that ``mask`` drops, with the repaired projections if they were taken."""
+        import torch
+
+        from cahp.models.surgery import cut
+
+        projections = None
+        if repaired is not None and repaired.accepted:
+            projections = {
+                layer: (torch.tensor(weight), torch.tensor(bias))
+                for layer, (weight, bias) in repaired.projections.items()
+            }
+        return cut(self.model, mask, projections=projections)
+
+    def refit(self, mask: HeadMask) -> Repaired:
+        """Refit the pruned model on the selection texts; see ``cahp.recovery.refit``."""
+        name = key("refit", 1, self.card.sha256, self.texts.sha256, mask.sha256)
+        layers = range(self.card.layers)
+        found = self._found("refit", name)
+        if found is not None:
+            arrays = found.arrays
+            return Repaired(
+                {layer: (arrays[f"weight{layer}"], arrays[f"bias{layer}"]) for layer in layers}, **found.meta
+            )
+        from cahp.recovery import refit
+
+        model = self.model
+        with self.timed("recovery"):
+            made = refit(model, mask, self.texts, progress=self.progress)
+        solved = [made.model.projection(layer) for layer in layers]
+        projections = {
+            layer: (linear.weight.cpu().numpy(), linear.bias.cpu().numpy()) for layer, linear in enumerate(solved)
+        }
+        arrays = {f"weight{layer}": weight for layer, (weight, _) in projections.items()}
+        arrays |= {f"bias{layer}": bias for layer, (_, bias) in projections.items()}
+        meta: dict[str, Any] = {"accepted": made.accepted, "reason": made.reason, "examples": made.examples}
+        self._keep(name, arrays, meta)
+        return Repaired(projections, **meta)
+
+    def costs(self, mask: HeadMask, *, batch: int = 8, length: int = 64, repeats: int = 30) -> Costs:
+        """Weights, operations and time of the full and the pruned model.
+
+        They depend on how many heads each layer keeps, not on which.
+        """
+        import platform
+
+        counts = [len(heads) for heads in mask.by_layer]
+        name = key(
+            "costs",
+            1,
+            self.card.sha256,
+            counts,
+            batch,
+            length,
+            repeats,
+            self._device,
+            platform.node(),
+            version("torch"),
+        )
+        found = self._found("latency", name)
+        if found is not None:
+            return Costs.from_json(found.meta)
+        from cahp.latency import flops, measure
+
+        full, pruned = self.model, self.pruned(mask)
+        with self.timed("latency"):
+            latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=self.progress)
+            made = Costs(
+                Cost(full.parameters, flops(full, length=length), latency.full),
+                Cost(pruned.parameters, flops(pruned, length=length), latency.pruned),
+                latency.ratio,
+                latency.attention_share,
+            )
+        self._keep(name, {}, asdict(made))
+        return made
+
+    # Finding and keeping -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _signatures_key(self) -> str:
+        return key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
+
+    @cached_property
+    def _gradients_key(self) -> str:
+        return key("gradients", 1, self.card.sha256, self.texts.sha256)
+
+    @cached_property
+    def _space_key(self) -> str:
+        return key("space", 1, self._signatures_key, self._projection, self._seed)
+
+    def _observe(self) -> Signatures:
+        """Signatures and, unless they are known, gate gradients, from one forward pass of each text."""
+        from cahp.salience import examples_used, gate_gradients
+        from cahp.signatures import Collector, collect
+
+        model = self.model
+        collector = Collector(model, classes=len(self.texts.classes), pool_size=self._pool_size)
+        seen = 0
+        if self._found("salience", self._gradients_key) is None:
+            with self.timed("salience"):
+                gradients = gate_gradients(model, self.texts, watch=collector.watch, progress=self.progress)
+            self._keep(self._gradients_key, {"values": gradients.values})
+            self.__dict__["gradients"] = gradients
+            seen = examples_used(len(self.texts))
+        with self.timed("signatures"):
+            rest = np.arange(seen, len(self.texts))
+            made = collect(model, self.texts, rows=rest, into=collector, progress=self.progress)
+        self._keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
+        return made
+
+    def _found(self, stage: str, name: str) -> Entry | None:
+        entry = self.store.load(name)
+        if entry is not None and stage not in self.cached:
+            self.cached.append(stage)
+        return entry
+
+    def _keep(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> None:
+        if sum(array.nbytes for array in arrays.values()) <= _LARGEST_ENTRY:
+            self.store.save(name, arrays=arrays, meta=meta)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Add the block's seconds to those of ``stage``."""
+        start = self.clock()
+        yield
+        self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Weights, floating-point operations of one text, and latency of one batch."""
+
+    parameters: int
+    flops: int
+    latency: Timing
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The full model's cost, the pruned one's, their latency ratio, and attention's share of the full forward pass."""
+
+    full: Cost
+    pruned: Cost
+    ratio: Ratio
+    attention_share: float
+
+    @classmethod
+    def from_json(cls, said: Mapping[str, Any]) -> Costs:
+        """As ``dataclasses.asdict`` wrote it."""
+        full, pruned = (
+            Cost(part["parameters"], part["flops"], Timing(**part["latency"]))
+            for part in (said["full"], said["pruned"])
+        )
+        return cls(full, pruned, Ratio(**said["ratio"]), said["attention_share"])

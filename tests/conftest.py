@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# Before anything imports Hugging Face's libraries, which read it once: no test needs the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+# The machine may be busy with other things, so no example has a deadline; and CI tries the same examples every time,
+# so that a failure there is the commit's.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the tests out of the person's cache, and the cache's old results out of the tests."""
+    os.environ["CAHP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip browser tests where there is no Chromium; in CI that is a failure."""
+    if item.get_closest_marker("browser") is not None and chromium() is None:
+        reason = "no Chromium on this machine; `make test` installs it on Debian as root"
+        if os.environ.get("CI"):
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+
+
+def chromium() -> Path | None:
+    """The system's Chromium."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    return Path(found) if found else None

@@ -1,0 +1,167 @@
+"""What holds for the house as a whole; the direction of imports is import-linter's (see pyproject.toml)."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+ROOMS = {"pyproject.toml", "README.md", "app.py", "pages", "cahp", "assets", "tests"}
+BESIDE_THEM = {"LICENSE", "CHANGELOG.md", "Makefile"}
+
+#: What a command that only prints its help has no use for.
+HEAVY = {
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "datasets",
+    "pyarrow",
+    "pandas",
+    "scipy",
+    "sklearn",
+    "umap",
+    "numba",
+    "kmedoids",
+    "kneed",
+    "networkx",
+    "streamlit",
+    "plotly",
+}
+
+LIGHT = {
+    "import cahp": "import cahp",
+    "cahp --help": "from cahp.cli import main; sys.argv = ['cahp', '--help']; main()",
+}
+
+REPORT = """
+import json, sys, time
+try:
+    {statement}
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps([time.process_time(), sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+def run_light(statement: str) -> tuple[float, set[str]]:
+    """Processor seconds of a new interpreter that ran ``statement``, and the modules it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", REPORT.format(statement=statement)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    seconds, modules = json.loads(done.stderr)
+    return seconds, set(modules)
+
+
+@pytest.mark.parametrize("statement", LIGHT.values(), ids=LIGHT)
+def test_importing_is_cheap(statement: str) -> None:
+    runs = [run_light(statement) for _ in range(3)]
+    assert runs[0][1] & HEAVY == set()
+    # Of the processor, not of the clock: what else the machine does must not matter.
+    assert median(seconds for seconds, _ in runs) < 0.5
+
+
+# --- who may import what
+
+
+def imported(source: str) -> set[str]:
+    """Top-level names of all absolute imports of ``source``, wherever they stand."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module is not None:
+            names.add(node.module.split(".")[0])
+    return names
+
+
+def test_imports_are_found_wherever_they_stand() -> None:
+    source = "import a.b as c, d\nfrom e.f import g\nfrom . import h\ndef i():\n    if j:\n        import k\n"
+    assert imported(source) == {"a", "d", "e", "k"}
+
+
+def importers(name: str) -> Iterator[str]:
+    """Our files that import ``name``, tests aside."""
+    for path in [*ROOT.glob("*.py"), *ROOT.glob("pages/**/*.py"), *ROOT.glob("cahp/**/*.py")]:
+        if name in imported(path.read_text(encoding="utf-8")):
+            yield path.relative_to(ROOT).as_posix()
+
+
+def test_the_app_and_its_pages_import_streamlit_and_cahp_only() -> None:
+    pages = sorted((ROOT / "pages").glob("*.py"))
+    assert pages
+    for script in [ROOT / "app.py", *pages]:
+        extra = imported(script.read_text(encoding="utf-8")) - {"streamlit", "cahp", "__future__"}
+        assert not extra, f"{script.name} imports {extra}"
+
+
+@pytest.mark.parametrize(
+    ("name", "rooms"),
+    [
+        ("transformers", ("cahp/models/",)),
+        ("peft", ("cahp/models/",)),
+        ("streamlit", ("cahp/ui/", "pages/", "app.py")),
+    ],
+)
+def test_a_library_is_known_in_its_own_room_only(name: str, rooms: tuple[str, ...]) -> None:
+    found = list(importers(name))
+    assert found, f"nothing imports {name} any more: drop it from this table"
+    assert [path for path in found if not path.startswith(rooms)] == []
+
+
+def test_the_numeric_stages_do_not_import_torch() -> None:
+    numeric = {f"cahp/{name}.py" for name in ("values", "space", "clustering", "selection")}
+    assert all((ROOT / path).is_file() for path in numeric)
+    assert numeric & set(importers("torch")) == set()
+
+
+# --- what the repository holds
+
+
+@pytest.fixture(scope="module")
+def tracked() -> list[str]:
+    """Files of the repository, also those that are new and not ignored."""
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    command = [git, "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    return [name for name in names if name and (ROOT / name).is_file()]
+
+
+def test_the_top_level_holds_the_rooms_and_nothing_else(tracked: list[str]) -> None:
+    top = {name.split("/")[0] for name in tracked}
+    assert top >= ROOMS
+    assert {name for name in top - ROOMS - BESIDE_THEM if not name.startswith(".")} == set()
+
+
+def test_no_file_names_a_package_registry_so_that_a_mirror_serves_as_well(tracked: list[str]) -> None:
+    # Put together here, so that this file does not name them either.
+    hosts = [
+        ".".join(parts).encode() for parts in (("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"))
+    ]
+    hosts += [".".join(parts).encode() for parts in (("npmjs", "org"), ("anaconda", "org"))]
+    naming = [name for name in tracked if any(host in (ROOT / name).read_bytes() for host in hosts)]
+    assert naming == []
+
+
+def test_nothing_is_unpickled(tracked: list[str]) -> None:
+    unpicklers = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
+    sources = [name for name in tracked if name.endswith(".py") and not name.startswith("tests/")]
+    assert sources
+    guilty = [name for name in sources if imported((ROOT / name).read_text(encoding="utf-8")) & unpicklers]
+    assert guilty == []

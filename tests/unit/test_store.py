@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cahp.store import Store, key
+
+KEY = key("signatures", "model", {"pool_size": 32})
+
+
+def entry_path(store: Store, name: str = KEY) -> Path:
+    return store.folder / f"{name}.entry"
+
+
+def age(store: Store, name: str, seconds: int) -> None:
+    """Pretend that an entry was last used ``seconds`` after the epoch."""
+    os.utime(entry_path(store, name), (seconds, seconds))
+
+
+# --- keys
+
+
+def test_a_key_is_the_digest_of_the_stage_and_of_its_canonical_parts() -> None:
+    sha = hashlib.sha256()
+    for part in (b"space", b'["abc",{"a":0.1,"b":[1,null]}]'):
+        sha.update(len(part).to_bytes(8, "little") + part)
+    assert key("space", "abc", {"b": (1, None), "a": 0.1}) == sha.hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("parts", "others"),
+    [
+        ((1,), (1.0,)),
+        ((1,), (True,)),
+        ((1,), ("1",)),
+        (("ab", "c"), ("a", "bc")),
+        ((0.1,), (np.nextafter(0.1, 1),)),
+        ((None,), ()),
+        (([1], 2), ([1, 2],)),
+    ],
+)
+def test_parts_that_differ_make_keys_that_differ(parts: tuple[Any, ...], others: tuple[Any, ...]) -> None:
+    assert key("space", *parts) != key("space", *others)
+
+
+def test_stages_with_the_same_parts_have_keys_of_their_own() -> None:
+    assert key("space", 1) != key("salience", 1)
+
+
+@pytest.mark.parametrize(
+    "part", [{1: "a"}, {"a": {None: 1}}, {1, 2}, b"ab", np.int64(1), np.zeros(2), Path("a"), object(), [1j]]
+)
+def test_what_has_no_canonical_text_is_refused_as_part_of_a_key(part: object) -> None:
+    with pytest.raises(TypeError, match="cannot be part of a key"):
+        key("space", part)
+
+
+@pytest.mark.parametrize("part", [float("nan"), float("inf"), [{"a": float("-inf")}]])
+def test_a_float_that_is_not_finite_is_refused_as_part_of_a_key(part: object) -> None:
+    with pytest.raises(ValueError, match="use None"):
+        key("space", part)
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", "A" * 64, KEY + "\n"])
+def test_only_keys_name_files(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="is not a key"):
+        Store(tmp_path).save(name, meta={})
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- round trip
+
+
+def test_arrays_and_json_come_back_as_they_were(tmp_path: Path) -> None:
+    arrays = {
+        "mean": np.arange(24, dtype=np.float64).reshape(2, 3, 4)[:, ::-1],
+        "fortran": np.asfortranarray(np.eye(3, dtype=np.float32)),
+        "counts": np.array([3, 4], dtype=np.int64),
+        "mask": np.array([[True, False]]),
+        "none": np.zeros((0, 5)),
+        "scalar": np.array(7.5),
+        "file": np.array(["ä", "bc"]),
+    }
+    meta = {"knee": 13, "rule": "polynomial-6", "nested": [None, {"x": 0.1}], "ü": "\ud800"}
+    Store(tmp_path).save(KEY, arrays=arrays, meta=meta)
+    found = Store(tmp_path).load(KEY)
+    assert found is not None
+    assert found.meta == meta
+    assert list(found.arrays) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found.arrays[name], array, strict=True)
+
+
+def test_what_was_never_saved_is_absent_and_leaves_no_folder(tmp_path: Path) -> None:
+    store = Store(tmp_path / "cache")
+    assert store.load(KEY) is None
+    assert store.trouble is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_later_result_replaces_an_earlier_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, meta={"turn": 1})
+    store.save(KEY, meta={"turn": 2})
+    found = store.load(KEY)
+    assert found is not None
+    assert found.meta == {"turn": 2}
+    assert [path.name for path in store.folder.iterdir()] == [f"{KEY}.entry"]
+
+
+def test_a_fresh_store_finds_nothing_but_keeps_the_new_result(tmp_path: Path) -> None:
+    Store(tmp_path).save(KEY, meta={"turn": 1})
+    fresh = Store(tmp_path, fresh=True)
+    assert fresh.load(KEY) is None
+    fresh.save(KEY, meta={"turn": 2})
+    assert fresh.load(KEY) is None
+    found = Store(tmp_path).load(KEY)
+    assert found is not None
+    assert found.meta == {"turn": 2}
+
+
+def test_python_objects_are_refused_since_keeping_them_would_take_a_pickle(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        store.save(KEY, arrays={"objects": np.array([object()])})
+    with pytest.raises(TypeError):
+        store.save(KEY, meta={"object": object()})
+    assert store.load(KEY) is None
+
+
+def test_the_folder_comes_from_the_environment_else_from_the_platform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "named"))
+    assert Store().folder.parent == tmp_path / "named"
+    monkeypatch.setenv("CAHP_CACHE", "~/named")
+    assert Store().folder.parent == Path.home() / "named"
+    monkeypatch.delenv("CAHP_CACHE")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name, appauthor: tmp_path / name)
+    assert Store().folder.parent == tmp_path / "cahp"
+
+
+# --- broken entries
+
+
+def test_an_entry_cut_anywhere_counts_as_absent_and_is_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
+    whole = entry_path(store).read_bytes()
+    for length in range(len(whole)):
+        entry_path(store).write_bytes(whole[:length])
+        assert store.load(KEY) is None
+        assert not entry_path(store).exists()
+
+
+def test_an_entry_with_any_byte_changed_counts_as_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
+    whole = entry_path(store).read_bytes()
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0x40
+        entry_path(store).write_bytes(changed)
+        assert store.load(KEY) is None
+
+
+def test_an_entry_under_the_name_of_another_counts_as_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, meta={"b": 1})
+    other = key("signatures", "other model")
+    entry_path(store).rename(entry_path(store, other))
+    assert store.load(other) is None
+    assert not entry_path(store, other).exists()
+
+
+# --- the limit
+
+
+def test_above_the_limit_the_entries_unused_for_longest_are_removed(tmp_path: Path) -> None:
+    names = [key("stage", number) for number in range(4)]
+    store = Store(tmp_path)
+    for number, name in enumerate(names):
+        store.save(name, arrays={"a": np.zeros(100)})
+        age(store, name, 1000 + number)
+    assert store.load(names[0]) is not None  # now the latest one used
+    size = entry_path(store, names[0]).stat().st_size
+    Store(tmp_path, limit_bytes=3 * size).save(key("stage", 4), arrays={"a": np.zeros(100)})
+    kept = {path.stem for path in store.folder.iterdir()}
+    assert kept == {names[0], names[3], key("stage", 4)}
+
+
+def test_an_entry_above_the_limit_is_not_kept_and_displaces_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path, limit_bytes=2000)
+    store.save(KEY, meta={"small": True})
+    store.save(key("stage", "large"), arrays={"a": np.zeros(1000)})
+    assert store.load(key("stage", "large")) is None
+    assert store.load(KEY) is not None
+
+
+def test_files_that_are_not_ours_are_never_removed_but_remains_of_a_killed_process_are(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path, limit_bytes=2000)
+    store.save(KEY, meta={})
+    theirs = [tmp_path / "thesis.entry", store.folder / "notes.txt"]
+    remains = store.folder / f".0123456789abcdef.{KEY}.entry"
+    for path in [*theirs, remains]:
+        path.write_bytes(bytes(3000))
+        os.utime(path, (1, 1))
+    store.save(key("stage", 1), meta={})
+    assert all(path.exists() for path in theirs)
+    assert not remains.exists()
+    assert store.load(KEY) is not None
+
+
+# --- folders that cannot be used, and other processes
+
+
+def test_a_folder_that_cannot_be_used_is_reported_once_and_never_raises(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    store = Store(tmp_path / "file")
+    for _ in range(2):
+        store.save(KEY, meta={})
+        assert store.load(KEY) is None
+    assert [record.getMessage() for record in caplog.records] == [store.trouble]
+    assert store.trouble is not None
+    assert "CAHP_CACHE" in store.trouble
+
+
+@contextmanager
+def unwritable(folder: Path) -> Iterator[None]:
+    folder.chmod(0o500)
+    try:
+        if os.access(folder, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        yield
+    finally:
+        folder.chmod(0o700)
+
+
+def test_entries_of_a_folder_that_may_only_be_read_are_found(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, meta={"b": 1})
+    with unwritable(store.folder):
+        store.save(key("stage", 1), meta={})
+        found = store.load(KEY)
+    assert found is not None
+    assert store.trouble is not None
+
+
+def write_often(folder: Path, writer: int) -> None:
+    # A limit of about three entries, so that the processes evict each other's too.
+    store = Store(folder, limit_bytes=30_000)
+    for turn in range(60):
+        store.save(key("stage", turn % 5), arrays={"a": np.full(1000, writer)}, meta={"writer": writer})
+        found = store.load(key("stage", (turn + 2) % 5))
+        if found is not None and not (found.arrays["a"] == found.meta["writer"]).all():
+            raise AssertionError("an entry mixes two writers")
+    if store.trouble is not None:
+        raise AssertionError(store.trouble)
+
+
+def test_processes_that_write_and_evict_at_once_never_meet_half_an_entry(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    workers = [spawn.Process(target=write_often, args=(tmp_path, writer)) for writer in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=120)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    names = [path.name for path in Store(tmp_path).folder.iterdir()]
+    assert len(names) <= 3
+    assert not any(name.startswith(".") for name in names)
+
+
+def test_an_entry_is_one_line_of_json_and_plain_arrays_behind_a_checksum(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
+    data = entry_path(store).read_bytes()
+    line, rest = data[32:].split(b"\n", 1)
+    assert data[:32] == hashlib.sha256(b"cahp.store/1" + data[32:]).digest()
+    assert json.loads(line) == {"key": KEY, "arrays": ["a"], "meta": {"b": 1}}
+    assert rest.startswith(b"\x93NUMPY")
