@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 		$(PYTHON) -m venv --clear $(VENV); \
 	}
 	@echo "Installing into $(VENV); the first time this downloads PyTorch and takes several minutes."
-	$(BIN)/python -m pip install --quiet --editable '.[ui,demo,dev]'
+	$(BIN)/python -m pip install --editable '.[ui,demo,dev]'
 	@touch $@
 
 run: setup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -127,21 +126,9 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
 def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> int | None:
     from kneed import KneeLocator
 
-    with warnings.catch_warnings(), np.errstate(divide="raise", invalid="raise"):
-        warnings.filterwarnings("ignore", category=UserWarning, module="kneed")  # its way to say "none found"
-        warnings.simplefilter("error", np.exceptions.RankWarning)
-        try:
-            located = KneeLocator(
-                x,
-                y,
-                curve="concave",
-                direction="increasing",
-                interp_method="polynomial",
-                polynomial_degree=degree,
-            )
-        except (np.exceptions.RankWarning, FloatingPointError):
-            # Too few points for the polynomial, or one that came out constant: a lower degree may do.
-            return None
+    located = KneeLocator(
+        x, y, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=degree
+    )
     return None if located.knee is None else int(located.knee)
 
 

@@ -10,7 +10,9 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +102,20 @@ def write_run(
         "head_mask.json": describe_json(of_mask).encode(),
         "arrays.npz": lambda file: np.savez(file, **named),
     }
-    try:
+    with _writing_to(folder):
         write_whole(folder, contents)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
+
+    Raises:
+        CahpError: If not.
+    """
+    with _writing_to(folder):
+        write_whole(folder, {})
+        with tempfile.TemporaryFile(dir=folder):
+            pass
 
 
 def validate_run(run: object) -> None:
@@ -194,6 +205,15 @@ def describe_json(value: object) -> str:
         TypeError: If ``value`` holds anything else that JSON cannot say.
     """
     return _render(_plain(value), "\n") + "\n"
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
 
 
 def _content(source: Path | str | bytes) -> bytes:

@@ -30,7 +30,7 @@ from cahp.values import (
     Texts,
     silent,
 )
-from cahp.workbench import Cost, Repaired, Salience, Workbench
+from cahp.workbench import Costs, Repaired, Salience, Workbench
 
 if TYPE_CHECKING:
     from cahp.evaluation import Metrics
@@ -88,15 +88,6 @@ class Settings:
         _within("pool-size", self.pool_size, 2, 128)
         _within("poly-degree", self.poly_degree, 2, 12)
         _within("seed", self.seed, 0, 2**32 - 1)
-        if self.select_split == self.eval_split:
-            raise OptionError(
-                f"heads would be chosen and judged on the same split ({self.eval_split}); give --select-split and "
-                "--eval-split different names"
-            )
-        if "test" in (self.select_split, self.eval_split):
-            raise OptionError(
-                "the test split is opened only to report (--report test); choose on train and steer on validation"
-            )
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -107,6 +98,18 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _within(name: str, value: int | None, low: int, high: int) -> None:
     if value is not None and not low <= value <= high:
         raise OptionError(f"--{name} {value} is impossible; it must lie in {low}..{high}")
+
+
+def _check_splits(settings: Settings) -> None:
+    if settings.select_split == settings.eval_split:
+        raise OptionError(
+            f"heads would be chosen and judged on the same split ({settings.eval_split}); give --select-split and "
+            "--eval-split different names"
+        )
+    if "test" in (settings.select_split, settings.eval_split):
+        raise OptionError(
+            "the test split is opened only to report (--report test); choose on train and steer on validation"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +152,28 @@ class Bench:
         return tokens
 
 
+class TestSeal:
+    """Counts how often the test split of some data was opened for a model, on this machine."""
+
+    def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
+        self._there = "test" in dataset.splits
+        self._store = store
+        self._name = key("test-opened", card.sha256, dataset.split("test").sha256 if self._there else "")
+
+    @property
+    def opened(self) -> int:
+        """How often so far."""
+        # Counted even where results are measured anew.
+        found = Store(self._store.folder.parent).load(self._name)
+        return int(found.meta["count"]) if found else 0
+
+    def open(self) -> int:
+        """Count one more look; how many there were."""
+        count = self.opened + 1
+        self._store.save(self._name, meta={"count": count})
+        return count
+
+
 def open_bench(
     settings: Settings,
     *,
@@ -162,6 +187,7 @@ def open_bench(
     Raises:
         ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
     """
+    _check_splits(settings)
     card = models.identify(settings.model) if model is None else model.card
     if not card.labels:
         raise ModelError(
@@ -263,6 +289,7 @@ _STAGES = (
 
 def _measure(bench: Bench, command: str, start: float) -> Run:
     settings, card, workbench = bench.settings, bench.card, bench.workbench
+    seal = TestSeal(card, bench.dataset, workbench.store)
     budget = parse_budget(
         settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
     )
@@ -275,12 +302,12 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         )
     repaired, recovered = _recover(bench, mask)
     notices = [*bench.notices, *_labelling(bench.full, settings)]
-    outcomes = _outcomes(bench, bench.judge, mask, repaired, recovered)
+    judged = outcomes(workbench, bench.judge, mask, repaired=repaired, recovered=recovered, seed=settings.seed)
     report = None
     if settings.report:
         texts = bench.dataset.split(settings.report)
-        report = {"split": settings.report, **_split(texts)}
-        report |= _outcomes(bench, texts, mask, repaired, recovered)
+        report = {"split": settings.report, **split_document(texts)}
+        report |= outcomes(workbench, texts, mask, repaired=repaired, recovered=recovered, seed=settings.seed)
     costs = None
     if settings.latency and not mask.empty_layers:
         costs = workbench.costs(mask, length=bench.length)
@@ -299,8 +326,8 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         },
         "data": {
             "id": bench.dataset.id,
-            "select": {"split": settings.select_split, **_split(bench.select)},
-            "eval": {"split": settings.eval_split, **_split(bench.judge)},
+            "select": {"split": settings.select_split, **split_document(bench.select)},
+            "eval": {"split": settings.eval_split, **split_document(bench.judge)},
             "classes": list(bench.dataset.classes),
         },
         "settings": {**asdict(settings), "label_map": dict(settings.label_map)},
@@ -310,15 +337,9 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         "kept": {str(layer): heads for layer, heads in enumerate(mask.by_layer)},
         "rescued": [[head // card.heads, head % card.heads] for head in selection.rescued],
         "clusters": selection.k,
-        **outcomes,
-        "refit": None
-        if repaired is None
-        else {"accepted": repaired.accepted, "reason": repaired.reason, "examples": repaired.examples},
-        "cost": {"full": _cost(None if costs is None else costs.full), "pruned": _cost(None if costs is None else costs.pruned)},
-        "latency_ratio": None
-        if costs is None
-        else {"median": costs.ratio.median, "ci95": [costs.ratio.low, costs.ratio.high]},
-        "attention_share": None if costs is None else costs.attention_share,
+        **judged,
+        "refit": None if repaired is None else repaired.document,
+        **cost_document(costs),
         "report": report,
         "timings": {
             **{f"{stage}_s": seconds.get(stage) for stage in _TIMED},
@@ -326,7 +347,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         },
         "cached": list(workbench.cached),
         "verified": verified,
-        "test_opened": _test_opened(bench, opened=report is not None),
+        "test_opened": seal.opened if report is None else seal.open(),
         "notices": notices,
         "versions": versions(),
         "command": command,
@@ -359,14 +380,23 @@ def _recover(bench: Bench, mask: HeadMask) -> tuple[Repaired | None, HeadModel |
     return None, None
 
 
-def _outcomes(
-    bench: Bench, texts: Texts, mask: HeadMask, repaired: Repaired | None, recovered: HeadModel | None
+def outcomes(
+    workbench: Workbench,
+    texts: Texts,
+    mask: HeadMask | None,
+    *,
+    repaired: Repaired | None = None,
+    recovered: HeadModel | None = None,
+    seed: int = 42,
 ) -> dict[str, Any]:
+    """``metrics`` and ``delta`` of a run: the full model, under the mask, and repaired (None: not measured)."""
     from cahp.evaluation import delta, metrics
 
-    workbench = bench.workbench
     full = workbench.evaluate(texts)
-    found: dict[str, Evaluation | None] = {"pruned": workbench.evaluate(texts, mask=mask), "recovered": None}
+    found: dict[str, Evaluation | None] = {
+        "pruned": None if mask is None else workbench.evaluate(texts, mask=mask),
+        "recovered": None,
+    }
     if repaired is not None:
         found["recovered"] = workbench.evaluate(texts, mask=mask, repaired=repaired)
     elif recovered is not None:
@@ -376,7 +406,7 @@ def _outcomes(
     return {
         "metrics": {name: None if value is None else value.as_json() for name, value in quality.items()},
         "delta": {
-            name: None if answers is None else delta(answers, full, seed=bench.settings.seed).as_json()
+            name: None if answers is None else delta(answers, full, seed=seed).as_json()
             for name, answers in found.items()
         },
     }
@@ -407,15 +437,25 @@ def _verify(bench: Bench, mask: HeadMask) -> dict[str, Any]:
     return {"mask_bites": True, "mask_equals_surgery": True, "difference": worst}
 
 
-def _split(texts: Texts) -> dict[str, Any]:
+def split_document(texts: Texts) -> dict[str, Any]:
+    """What a run file says of a sample."""
     counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
     return {"examples": len(texts), "class_counts": counts, "sha256": texts.sha256}
 
 
-def _cost(cost: Cost | None) -> dict[str, Any]:
-    if cost is None:
-        return {"parameters": None, "flops": None, "latency_ms": None}
-    return {"parameters": cost.parameters, "flops": cost.flops, "latency_ms": asdict(cost.latency)}
+def cost_document(costs: Costs | None) -> dict[str, Any]:
+    """``cost``, ``latency_ratio`` and ``attention_share`` of a run (None: not measured)."""
+    if costs is None:
+        nothing = {"parameters": None, "flops": None, "latency_ms": None}
+        return {"cost": {"full": nothing, "pruned": nothing}, "latency_ratio": None, "attention_share": None}
+    return {
+        "cost": {
+            name: {"parameters": cost.parameters, "flops": cost.flops, "latency_ms": asdict(cost.latency)}
+            for name, cost in (("full", costs.full), ("pruned", costs.pruned))
+        },
+        "latency_ratio": {"median": costs.ratio.median, "ci95": [costs.ratio.low, costs.ratio.high]},
+        "attention_share": costs.attention_share,
+    }
 
 
 def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any]]:
@@ -433,21 +473,6 @@ def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any
         "labels": labels,
         "medoids": medoids,
     }
-
-
-def _test_opened(bench: Bench, *, opened: bool) -> int:
-    """How often the test split of this data was opened for this model, on this machine."""
-    if "test" not in bench.dataset.splits:
-        return 0
-    store = bench.workbench.store
-    name = key("test-opened", bench.card.sha256, bench.dataset.split("test").sha256)
-    # Counted even when results are measured anew.
-    before = Store(store.folder.parent).load(name)
-    count = int(before.meta["count"]) if before else 0
-    if opened:
-        count += 1
-        store.save(name, meta={"count": count})
-    return count
 
 
 def versions() -> dict[str, str]:

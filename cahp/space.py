@@ -132,7 +132,7 @@ def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[i
             # is resolved, since a square root costs less.
             overlap = np.exp(-((mean[:, a] - mean[:, b]) ** 2) / (4 * total))
             overlap *= np.sqrt(2 * np.sqrt(v_a * v_b) / total)
-            yield pair, np.maximum(2 * (1 - overlap), 0)
+            yield pair, 2 * (1 - overlap)
         progress("features", pair + 1, len(pairs))
 
 
@@ -148,7 +148,7 @@ def _isometric(signatures: Signatures, *, progress: Progress) -> NDArray[np.floa
     gram = np.zeros((heads, heads))
     # Thousands of small products: on busy cores, threads that wait for each other cost more than they save.
     with threadpool_limits(limits=1, user_api="blas"):
-        for _, separation in _separations(signatures, progress=progress):
+        for _, separation in _separations(signatures, progress):
             separation -= separation.mean(axis=0)
             gram += separation @ separation.T
     eigenvalues, axes = np.linalg.eigh(gram)

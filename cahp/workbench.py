@@ -57,6 +57,11 @@ class Repaired:
     examples: int
 
     @property
+    def document(self) -> dict[str, Any]:
+        """What a run file says of it."""
+        return {"accepted": self.accepted, "reason": self.reason, "examples": self.examples}
+
+    @property
     def sha256(self) -> str:
         """Digest of the projections."""
         return digest(*(part.tobytes() for pair in self.projections.values() for part in pair))
@@ -71,7 +76,7 @@ class Workbench:
     def __init__(
         self,
         card: ModelCard,
-        texts: Texts,
+        texts: Texts | None,
         *,
         store: Store,
         pool_size: int = 32,
@@ -84,13 +89,21 @@ class Workbench:
         progress: Progress = silent,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.card, self.texts, self.store = card, texts, store
+        self.card, self._texts, self.store = card, texts, store
         self.progress, self.clock = progress, clock
         self.cached: list[str] = []
+        self._kept: set[str] = set()
         self.timings: dict[str, float] = {}
         self._pool_size, self._projection, self._degree, self._seed = pool_size, projection, degree, seed
         self._salience, self._device = salience, device
         self._model, self._lock = model, threading.Lock()
+
+    @property
+    def texts(self) -> Texts:
+        """The selection texts."""
+        if self._texts is None:
+            raise ValueError("this workbench was opened without texts")
+        return self._texts
 
     @property
     def model(self) -> HeadModel:
@@ -229,9 +242,9 @@ class Workbench:
         }
         arrays = {f"weight{layer}": weight for layer, (weight, _) in projections.items()}
         arrays |= {f"bias{layer}": bias for layer, (_, bias) in projections.items()}
-        meta: dict[str, Any] = {"accepted": made.accepted, "reason": made.reason, "examples": made.examples}
-        self._keep(name, arrays, meta)
-        return Repaired(projections, **meta)
+        repaired = Repaired(projections, made.accepted, made.reason, made.examples)
+        self._keep(name, arrays, repaired.document)
+        return repaired
 
     def costs(self, mask: HeadMask, *, batch: int = 8, length: int = 64, repeats: int = 30) -> Costs:
         """Weights, operations and time of the full and the pruned model.
@@ -306,13 +319,15 @@ class Workbench:
 
     def _found(self, stage: str, name: str) -> Entry | None:
         entry = self.store.load(name)
-        if entry is not None and stage not in self.cached:
+        if entry is not None and stage not in self.cached and name not in self._kept:
             self.cached.append(stage)
         return entry
 
     def _keep(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> None:
         if sum(array.nbytes for array in arrays.values()) <= _LARGEST_ENTRY:
             self.store.save(name, arrays=arrays, meta=meta)
+            # What this workbench itself has kept is no finding from an earlier run.
+            self._kept.add(name)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from cahp.values import CahpError, Cancelled, OptionError
+from cahp.values import CahpError, Cancelled
 
 if TYPE_CHECKING:
-    from cahp.pipeline import Bench, Settings
+    from cahp.pipeline import Settings
     from cahp.store import Store
 
 # Typer evaluates annotations at run time, and not every version understands `X | None` inside Annotated.
@@ -154,20 +154,15 @@ def evaluate(
     no_cache: NoCache = False,
 ) -> None:
     """Measure a model's answers, with all heads and under a mask."""
-    from cahp import pipeline
+    from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import quality
     from cahp.export import describe_json
 
+    settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
+    settings = replace(settings, eval_split=split, eval_limit=limit)
     with bars(quiet=quiet or as_json) as progress:
-        found = pipeline.evaluate(
-            _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map),
-            mask=mask,
-            split=split,
-            limit=limit,
-            store=_store(no_cache),
-            progress=progress,
-        )
+        found = operations.evaluate(settings, mask=mask, store=_store(no_cache), progress=progress)
     typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
 
 
@@ -184,13 +179,13 @@ def latency(
     no_cache: NoCache = False,
 ) -> None:
     """Time the model with its heads cut out against the full one, in turn."""
-    from cahp import pipeline
+    from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import cost
     from cahp.export import describe_json
 
     with bars(quiet=quiet or as_json) as progress:
-        found = pipeline.latency(
+        found = operations.latency(
             model,
             mask,
             batch=batch,
@@ -225,24 +220,17 @@ def recover(
     no_cache: NoCache = False,
 ) -> None:
     """Repair a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
-    from cahp import pipeline
+    from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import quality
     from cahp.export import check_folder, describe_json
 
     check_folder(out)
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
+    settings = replace(settings, limit=limit, eval_limit=eval_limit)
     with bars(quiet=quiet or as_json) as progress:
-        found = pipeline.recover(
-            settings,
-            mask=mask,
-            how=how,
-            out=out,
-            limit=limit,
-            eval_limit=eval_limit,
-            epochs=epochs,
-            store=_store(no_cache),
-            progress=progress,
+        found = operations.recover(
+            settings, mask=mask, how=how, out=out, epochs=epochs, store=_store(no_cache), progress=progress
         )
     typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
     if not as_json:
@@ -269,7 +257,7 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
-    from cahp import pipeline
+    from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import fitted
     from cahp.export import check_folder, describe_json
@@ -277,13 +265,11 @@ def fit(
     check_folder(out)
     settings = _settings(model, data, device, seed, "stratified", text_column, pair_column, label_column, "")
     with bars(quiet=quiet or as_json) as progress:
-        found = pipeline.fit(
+        found = operations.fit(
             settings,
             out=out,
             save=save,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch=batch,
+            schedule={"epochs": epochs, "learning_rate": learning_rate, "batch": batch},
             rank=rank,
             limit=limit,
             progress=progress,
@@ -302,10 +288,12 @@ def models(
 
     if name is None:
         found: Any = preflight.builtins()
-        lines = [f"{one['name']:<14}{one['description']}{'' if one['available'] else '  (not installed)'}" for one in found]
+        lines = [
+            f"{one['name']:<14}{one['description']}{'' if one['available'] else '  (not installed)'}" for one in found
+        ]
     else:
         found = preflight.look(name)
-        lines = preflight.words(found)
+        lines = list(preflight.words(found))
     typer.echo(describe_json(found) if as_json else "\n".join(lines))
 
 
@@ -445,7 +433,7 @@ def run(arguments: Sequence[str]) -> int:
     command = typer.main.get_command(app)
     try:
         code = command.main(list(arguments), prog_name="cahp", standalone_mode=False)
-    except (CahpError, json.JSONDecodeError) as error:
+    except CahpError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, Cancelled, typer.Abort):
         typer.echo("cahp: interrupted; nothing half-written was left", err=True)

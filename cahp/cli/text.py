@@ -37,15 +37,14 @@ def _lines(run: Document) -> Iterator[str]:
     yield ""
     yield from grid(run["kept"], model["layers"], model["heads"], run["rescued"])
     yield ""
-    yield from _quality(run["data"]["eval"]["split"], run["metrics"], run["delta"])
+    yield from _metrics(run["data"]["eval"]["split"], run["metrics"], run["delta"])
     if run.get("report"):
         yield ""
-        yield from _quality(run["report"]["split"], run["report"]["metrics"], run["report"]["delta"])
+        yield from _metrics(run["report"]["split"], run["report"]["metrics"], run["report"]["delta"])
     if run["refit"]:
-        verb = "kept" if run["refit"]["accepted"] else "rejected"
-        yield f"  refit {verb} ({run['refit']['examples']} unlabelled texts): {run['refit']['reason']}"
+        yield _refit(run["refit"])
     yield ""
-    yield from _cost(run)
+    yield from cost(run)
     yield from _trust(run)
 
 
@@ -64,15 +63,13 @@ def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[l
     back = {(layer, head) for layer, head in rescued}
     for layer in range(layers):
         alive = set(kept[str(layer)])
-        marks = [
-            (RESCUED if (layer, head) in back else KEPT) if head in alive else PRUNED for head in range(heads)
-        ]
+        marks = [(RESCUED if (layer, head) in back else KEPT) if head in alive else PRUNED for head in range(heads)]
         yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(alive)} kept"
     legend = f"  {KEPT} kept   {PRUNED} pruned"
     yield legend + (f"   {RESCUED} kept so that no layer is empty" if back else "")
 
 
-def _quality(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
+def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
     columns = [name for name in ("full", "pruned", "recovered") if metrics[name] is not None]
     yield f"  on {split}, n = {metrics['full']['n']:,}" + "".join(f"{name:>18}" for name in columns)
     wide = len(f"  on {split}, n = {metrics['full']['n']:,}")
@@ -90,29 +87,70 @@ def _quality(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -
     yield row("  95 % interval", ["" if one is None else interval(*one["ci95"]) for one in changes])
 
 
-def _cost(run: Document) -> Iterator[str]:
-    full, pruned, ratio = run["cost"]["full"], run["cost"]["pruned"], run["latency_ratio"]
+def cost(found: Document) -> Iterator[str]:
+    """Size, operations and latency before and after."""
+    full, pruned, ratio = found["cost"]["full"], found["cost"]["pruned"], found["latency_ratio"]
     if ratio is None:
         yield "  time and size were not measured"
         return
-    saved = 1 - pruned["parameters"] / full["parameters"]
-    yield (
-        f"  size      {full['parameters'] / 1e6:.1f} M weights -> {pruned['parameters'] / 1e6:.1f} M "
-        f"({percent(saved)} fewer), operations {percent(1 - pruned['flops'] / full['flops'])} fewer"
-    )
-    yield from latency(full["latency_ms"], pruned["latency_ms"], ratio, run["attention_share"])
-
-
-def latency(full: Document, pruned: Document, ratio: Document, share: float) -> Iterator[str]:
-    """Latency of the full and the pruned model, measured in turn."""
+    before, after = full["latency_ms"], pruned["latency_ms"]
     low, high = ratio["ci95"]
     change = "no measurable change" if low <= 1 <= high else f"{1 / ratio['median']:.2f} x as fast"
     yield (
-        f"  latency   {full['median']:.1f} ms -> {pruned['median']:.1f} ms (median of {full['repeats']}; 95th percentile "
-        f"{full['p95']:.1f} -> {pruned['p95']:.1f}), {full['batch']} texts of {full['length']} tokens"
+        f"  size      {full['parameters'] / 1e6:.1f} M weights -> {pruned['parameters'] / 1e6:.1f} M "
+        f"({percent(1 - pruned['parameters'] / full['parameters'])} fewer), "
+        f"operations {percent(1 - pruned['flops'] / full['flops'])} fewer"
+    )
+    yield (
+        f"  latency   {before['median']:.1f} ms -> {after['median']:.1f} ms a batch of {before['batch']} texts of "
+        f"{before['length']} tokens (median of {before['repeats']}; "
+        f"95th percentile {before['p95']:.1f} -> {after['p95']:.1f})"
     )
     yield f"            ratio {ratio['median']:.2f} {interval(low, high, 2)}: {change}"
-    yield f"            attention takes {percent(share, 0)} of the full forward pass: no pruning of heads can save more"
+    yield (
+        f"            attention takes {percent(found['attention_share'], 0)} of the full forward pass: "
+        "no pruning of heads can save more"
+    )
+
+
+def quality(found: Document) -> Iterator[str]:
+    """What ``cahp evaluate`` and ``cahp recover`` found."""
+    kept = found["kept"]
+    heads = "all heads" if kept is None else f"{kept['heads']} of {kept['of']} heads"
+    yield f"{found['model']} on {found['data']['id']}: {heads}"
+    yield ""
+    yield from _metrics(found["data"]["split"], found["metrics"], found["delta"])
+    if found.get("refit"):
+        yield _refit(found["refit"])
+    for epoch in found.get("epochs", []):
+        yield _epoch(epoch)
+    if found.get("test_opened"):
+        yield f"  the test split was opened {found['test_opened']} time(s) for this model"
+    for notice in found["notices"]:
+        yield f"  note: {notice}"
+
+
+def fitted(found: Document, out: object) -> Iterator[str]:
+    """What ``cahp fit`` found."""
+    yield f"{found['model']} trained on {found['data']['train']['examples']:,} texts of {found['data']['id']}"
+    for epoch in found["epochs"]:
+        yield _epoch(epoch)
+    for split, one in found["metrics"].items():
+        low, high = (end * 100 for end in one["ci95"])
+        yield f"  {split:<12}{percent(one['accuracy'])} right {interval(low, high)}, n = {one['n']:,}"
+    for notice in found["notices"]:
+        yield f"  note: {notice}"
+    yield f"  wrote     {out}"
+
+
+def _epoch(epoch: Document) -> str:
+    held_out = "" if epoch["accuracy"] is None else f", {percent(epoch['accuracy'])} of the held-out texts right"
+    return f"  epoch {epoch['epoch']:>2}  loss {epoch['loss']:.3f}{held_out}"
+
+
+def _refit(said: Document) -> str:
+    verb = "kept" if said["accepted"] else "rejected"
+    return f"  refit {verb} ({said['examples']} unlabelled texts): {said['reason']}"
 
 
 def _trust(run: Document) -> Iterator[str]:

@@ -19,7 +19,8 @@ _NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]*)", re.ASCII)
 def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None) -> Dataset:
     """Re-index a data set to a model's class names, given in the order of its logits.
 
-    Names match when they are equal but for case and outer blanks; ``"2"`` and ``"LABEL_2"`` are one label.
+    Names match when they are equal but for case and outer blanks; ``"2"`` and ``"LABEL_2"`` are one label, and
+    where no name matches, integers are positions in ``labels``.
     ``label_map`` (data label to model label) goes before; several labels may map to one class. How labels were
     matched, and which classes a split lacks, is said in the notices.
 
@@ -30,6 +31,8 @@ def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, st
     classes = tuple(labels)
     goals = _goals(dataset.classes, classes, label_map or {})
     found = [_position(goals.get(name, name), classes) for name in dataset.classes]
+    if all(position is None for position in found) and not label_map:
+        found = _by_value(dataset.classes, len(classes))
     lost = [name for name, position in zip(dataset.classes, found, strict=True) if position is None]
     if lost:
         raise DataError(
@@ -75,6 +78,12 @@ def _position(name: str, names: Sequence[str]) -> int | None:
     found = [position for position, other in enumerate(names) if other == name]
     found = found or [position for position, other in enumerate(names) if _key(other) == _key(name)]
     return found[0] if len(found) == 1 else None
+
+
+def _by_value(names: Sequence[str], classes: int) -> list[int | None]:
+    """Integers are positions among the model's classes, whatever those are called; all of them or none."""
+    values = [int(name) if _NUMBERED.fullmatch(name) else classes for name in names]
+    return list(values) if all(value < classes for value in values) else [None] * len(values)
 
 
 def _key(name: str) -> str:

@@ -218,9 +218,9 @@ def _from_loaded(
     if not isinstance(loaded, dict):
         raw = read_split(arrow_table(loaded, place, published=published), columns, assigned=True)
         return assemble(name, divide(raw, place), notices)
-    raws = {}
+    raws: dict[str, RawSplit] = {}
     for split, data in loaded.items():
-        usual = canonical(split) if canonical(split) not in loaded else split
+        usual = split if canonical(split) in loaded or canonical(split) in raws else canonical(split)
         if usual != split:
             notices = [*notices, f"{split} serves as the {usual} split."]
         raws[usual] = read_split(arrow_table(data, f"{place} ({split})", published=published), columns)

@@ -166,7 +166,7 @@ class HeadModel:
 
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
         """A mask ``(L, H)`` as gates on this model's device."""
-        return torch.as_tensor(keep, dtype=torch.float32, device=self.device)
+        return torch.tensor(keep, dtype=torch.float32, device=self.device)
 
     def enter(self, batch: Batch) -> LayerState:
         """Embed a batch and stop before the first layer."""

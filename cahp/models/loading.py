@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -64,13 +66,8 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
 
 
 def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str]]:
-    verbosity = transformers_logging.get_verbosity()
-    # Its report of missing weights is answered by our own message.
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
+        with quiet():
             network, report = AutoModelForSequenceClassification.from_pretrained(
                 card.folder,
                 use_safetensors=True,
@@ -87,9 +84,6 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str]]:
         raise ModelError(
             f"the weights of {card.id} cannot be read ({first}); save or download the model again"
         ) from None
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
     return network, set(report["missing_keys"])
 
 
@@ -97,5 +91,21 @@ def _merged(network: nn.Module, card: ModelCard) -> nn.Module:
     from peft import PeftModel
 
     assert card.adapter is not None
-    merged: nn.Module = PeftModel.from_pretrained(network, card.adapter).merge_and_unload()
+    with quiet():
+        merged: nn.Module = PeftModel.from_pretrained(network, card.adapter).merge_and_unload()
     return merged
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars, reports and deprecations: what matters of them we say ourselves."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        transformers_logging.enable_progress_bar()

@@ -34,18 +34,25 @@ def cut(
             f"layer {mask.empty_layers[0]} would keep no head, and a layer without heads cannot be cut out; "
             "keep at least one head in every layer"
         )
-    # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
-    shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
-    network = copy.deepcopy(model.network, shared)
-    pruned = HeadModel(network, model.tokenizer, model.card, attached=True)
+    pruned = _copy(model)
     for index, layer in enumerate(pruned.layer_modules):
-        kept = torch.tensor(mask.keep[index].tolist(), device=model.device)
-        channels = torch.nonzero(kept.repeat_interleave(model.card.head_size)).flatten()
+        channels = _channels(model, mask, index)
         for path in (model.family.query, model.family.key, model.family.value):
             _replace(layer, path, *_rows(layer.get_submodule(path), channels))
         new = (projections or {}).get(index)
         _replace(layer, model.family.output, *(new or _columns(layer.get_submodule(model.family.output), channels)))
     return pruned
+
+
+def _copy(model: HeadModel) -> HeadModel:
+    # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
+    shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
+    return HeadModel(copy.deepcopy(model.network, shared), model.tokenizer, model.card, attached=True)
+
+
+def _channels(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
+    kept = torch.tensor(mask.keep[layer].tolist(), device=model.device)
+    return torch.nonzero(kept.repeat_interleave(model.card.head_size)).flatten()
 
 
 def _rows(linear: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -65,3 +72,31 @@ def _replace(layer: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -
     linear.out_features, linear.in_features = weight.shape
     linear.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
     linear.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach(), requires_grad=False))
+
+
+def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> nn.Module:
+    """The network of ``pruned`` in the shapes of ``model``: pruned heads are there, with zero output weights.
+
+    Any tool that loads the original loads this, and it answers as the pruned model does.
+    """
+    network = _copy(pruned).network
+    restored = HeadModel(network, model.tokenizer, model.card, attached=True)
+    for index, layer in enumerate(restored.layer_modules):
+        channels = _channels(model, mask, index)
+        source = model.layer_modules[index]
+        for path in (model.family.query, model.family.key, model.family.value):
+            whole, part = source.get_submodule(path), layer.get_submodule(path)
+            assert isinstance(whole, nn.Linear)
+            assert isinstance(part, nn.Linear)
+            # Fine-tuning may have changed the kept heads; the others keep what they had.
+            weight = whole.weight.clone()
+            weight[channels] = part.weight
+            bias = None if whole.bias is None else whole.bias.clone()
+            if bias is not None:
+                bias[channels] = part.bias
+            _replace(layer, path, weight, bias)
+        part = restored.projection(index)
+        weight = torch.zeros_like(model.projection(index).weight)
+        weight[:, channels] = part.weight
+        _replace(layer, model.family.output, weight, part.bias)
+    return restored.network  # type: ignore[no-any-return]

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.models.loading import read
+from cahp.models.identity import BUILTINS
+from cahp.models.loading import quiet, read
 from cahp.values import ModelCard, Progress, Texts, silent
 
 
@@ -167,7 +168,8 @@ def fit(
         target_modules="all-linear",
         bias="none",
     )
-    peft = get_peft_model(model.network, config)
+    with quiet():
+        peft = get_peft_model(model.network, config)
     history = train(
         peft,
         model,
@@ -183,7 +185,7 @@ def fit(
 
 def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
     """Write the adapter in float16, and the class names; ``base`` is what it belongs to."""
-    with _whole(folder) as part:
+    with _whole(folder) as part, quiet():
         fitted.peft.save_pretrained(part)
         weights = part / "adapter_model.safetensors"
         save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
@@ -197,15 +199,26 @@ def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
 
 def save_merged(fitted: Fitted, folder: Path) -> None:
     """Write the whole classifier, adapters merged, as any tool of the transformers family loads it."""
-    merged = copy.deepcopy(fitted.peft).merge_and_unload()
+    with quiet():
+        merged = copy.deepcopy(fitted.peft).merge_and_unload()
     save_network(merged, fitted.model.tokenizer, folder)
 
 
 def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
     """Write network and tokenizer, as safetensors, whole or not at all."""
-    with _whole(folder) as part:
+    with _whole(folder) as part, quiet():
         network.save_pretrained(part)
         tokenizer.save_pretrained(part)
+
+
+def base_name(card: ModelCard) -> str:
+    """What an adapter's configuration calls the encoder it belongs to: never a path of this machine."""
+    return "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS else card.id
+
+
+def load_adapter(card: ModelCard, folder: Path, *, labels: tuple[str, ...], device: str = "auto") -> HeadModel:
+    """An encoder with an adapter that ``save_adapter`` wrote."""
+    return read(replace(card, labels=labels, adapter=str(folder)), device_name=device)
 
 
 @contextmanager

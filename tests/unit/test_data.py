@@ -453,6 +453,12 @@ def test_a_hub_name_carries_its_config_and_class_names(hub: dict[Any, Any]) -> N
     assert dataset.notices == ("dev serves as the validation split.",)
 
 
+def test_no_hub_split_replaces_another_of_the_same_usual_name(hub: dict[Any, Any]) -> None:
+    hub["org/name", None] = {"train": labelled([1, 0]), "val": labelled([0, 1, 1]), "dev": labelled([0, 1, 1, 1])}
+    sizes = {name: len(texts) for name, texts in load("hub:org/name").splits.items()}
+    assert sizes == {"train": 2, "validation": 3, "dev": 4}
+
+
 def test_unlabelled_hub_rows_are_left_out_and_a_split_of_them_is_dropped(hub: dict[Any, Any]) -> None:
     hub["org/name", None] = {
         "train": labelled([1, -1, 0]),
@@ -628,6 +634,8 @@ def test_text_formats_need_no_heavy_library(write: Write) -> None:
         (("0", "1"), ("bad", "good"), {"0": "good", "1": "bad"}, [1, 0]),
         (("anger", "fear", "joy"), ("bad", "joy"), {"anger": "bad", "fear": "bad"}, [0, 0, 1]),
         (("A", "a"), ("a", "A"), None, [1, 0]),
+        # Integers are positions, whatever the model calls its classes.
+        (("0", "2"), ("neg", "neutral", "pos"), None, [0, 2]),
     ],
 )
 def test_labels_find_their_logit(
@@ -644,7 +652,7 @@ def test_labels_find_their_logit(
     [
         (("neg", "pos"), ("NEGATIVE", "POSITIVE")),
         (("neg", "pos"), ("LABEL_0", "LABEL_1")),
-        (("0", "1"), ("neg", "pos")),
+        (("0", "1", "2"), ("neg", "pos")),
         (("0", "1", "2"), ("LABEL_0", "LABEL_1")),
         (("1", "2", "3"), ("0", "1", "2")),
         (("very bad", "good"), ("very_bad", "good")),

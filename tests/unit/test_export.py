@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.export import check_fits, describe_json, mask_to_json, read_mask, validate_run, write_run
+from cahp.export import check_fits, check_folder, describe_json, mask_to_json, read_mask, validate_run, write_run
 from cahp.values import CahpError, HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
@@ -192,8 +192,14 @@ def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(
 def test_a_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     for folder in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("x" * 300)):
-        with pytest.raises(CahpError, match="--out"):
-            write(folder)
+        for attempt in (write, check_folder):
+            with pytest.raises(CahpError, match="--out"):
+                attempt(folder)
+
+
+def test_a_folder_that_passes_the_check_exists_and_is_empty(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "out")
+    assert list((tmp_path / "new" / "out").iterdir()) == []
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
@@ -201,8 +207,9 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
     try:
         if os.access(tmp_path, os.W_OK):
             pytest.skip("this user may write anywhere")
-        with pytest.raises(CahpError, match="Permission denied"):
-            write(tmp_path)
+        for attempt in (write, check_folder):
+            with pytest.raises(CahpError, match="Permission denied"):
+                attempt(tmp_path)
     finally:
         tmp_path.chmod(0o700)
 

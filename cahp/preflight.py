@@ -1,0 +1,106 @@
+"""What to expect of a model before it is used: whether it is supported, its heads, memory and time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from cahp import models
+from cahp.values import CahpError, ModelCard
+
+#: The default sample: texts that choose, and texts that judge the full and the pruned model.
+_TEXTS = 2000 + 2 * 1000
+_TOKENS = 32
+#: A forward pass costs two operations a weight and token; a gradient through a quarter of the texts adds a half.
+_PASSES = 1.5
+_SIDE = 768
+
+
+def builtins() -> list[dict[str, Any]]:
+    """The built-in models, and whether the packages they need are installed."""
+    found = []
+    for name, builtin in models.BUILTINS.items():
+        try:
+            models.identify(name)
+            available = True
+        except CahpError:
+            available = False
+        found.append({"name": name, "description": builtin.description, "data": builtin.data, "available": available})
+    return found
+
+
+def look(name: str) -> dict[str, Any]:
+    """What is known of a model without reading its weights, and how long the default run would take here.
+
+    Raises:
+        ModelError: If the model is not supported, with the reason.
+    """
+    card = models.identify(name)
+    size = (card.details or {}).get("bytes")
+    return {
+        "id": card.id,
+        "revision": card.revision,
+        "family": card.family,
+        "layers": card.layers,
+        "heads": card.heads,
+        "labels": list(card.labels),
+        "parameters": (card.details or {}).get("parameters"),
+        "memory_bytes": None if size is None else _memory(card, size),
+        "expected_s": expected_seconds(card),
+        "sha256": card.sha256,
+    }
+
+
+def _memory(card: ModelCard, size: int) -> int:
+    # Weights in float32, one batch of activations, and the statistics of every head and class (mean and spread,
+    # float64, 32 x 32 cells, and as much again while they are saved).
+    statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
+    return size + (256 << 20) + statistics
+
+
+def expected_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float | None:
+    """Seconds of the default run on this machine, from the speed of a matrix product (None: size unknown)."""
+    per_token = card.layers * 12 * card.hidden**2
+    return _PASSES * 2 * per_token * tokens / _speed()
+
+
+def _speed() -> float:
+    """Floating-point operations a second of a float32 matrix product, measured in some hundredths of a second."""
+    from time import perf_counter
+
+    import numpy as np
+
+    matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
+    matrix @ matrix
+    best = min(_seconds(lambda: matrix @ matrix, perf_counter) for _ in range(3))
+    # Attention, normalisation and activations run below that speed: 0.65 of it was measured.
+    return 0.65 * 2 * _SIDE**3 / best
+
+
+def _seconds(work: Any, clock: Any) -> float:
+    start = clock()
+    work()
+    return float(clock() - start)
+
+
+def words(found: Mapping[str, Any]) -> Iterator[str]:
+    """A preflight as a person reads it."""
+    yield f"{found['id']}: supported ({found['family']})"
+    yield f"  heads     {found['layers']} layers x {found['heads']} = {found['layers'] * found['heads']}"
+    if found["labels"]:
+        yield f"  classes   {', '.join(found['labels'])}"
+    else:
+        yield "  classes   none: a plain encoder; train a classifier on it with `cahp fit`"
+    if found["parameters"]:
+        yield f"  weights   {found['parameters'] / 1e6:.1f} M"
+    if found["memory_bytes"]:
+        yield f"  memory    about {found['memory_bytes'] / 2**30:.1f} GiB for the default run"
+    if found["expected_s"]:
+        yield f"  time      about {duration(found['expected_s'])} for the default run on this machine's processor"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
