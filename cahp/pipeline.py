@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
@@ -30,7 +30,7 @@ from cahp.values import (
     Texts,
     silent,
 )
-from cahp.workbench import Costs, Repaired, Salience, Workbench
+from cahp.workbench import Costs, Loader, Repaired, Salience, Workbench
 
 if TYPE_CHECKING:
     from cahp.evaluation import Metrics
@@ -178,23 +178,30 @@ def open_bench(
     settings: Settings,
     *,
     store: Store | None = None,
+    card: ModelCard | None = None,
+    dataset: data.Dataset | None = None,
     model: HeadModel | None = None,
+    load: Loader = models.load,
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
 ) -> Bench:
-    """Find the model, read and match the data, draw the samples; reads no weights (``model`` may be loaded already).
+    """Find the model, read and match the data, draw the samples; reads no weights.
+
+    What is at hand already may be given: the model or its ``card``, and the ``dataset`` as it was read, its labels not
+    yet matched. ``load`` reads the model when it is first needed.
 
     Raises:
         ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
     """
     _check_splits(settings)
-    card = models.identify(settings.model) if model is None else model.card
+    if card is None:
+        card = models.identify(settings.model) if model is None else model.card
     if not card.labels:
         raise ModelError(
             f"{card.id} has no trained classification head; train one with "
             f"`cahp fit --model {card.id} --data DATA --out DIR`"
         )
-    dataset = read_data(settings, card)
+    dataset = _match(load_data(settings, card) if dataset is None else dataset, settings, card)
     select, drawn = _sampled(dataset, settings.select_split, settings.limit, settings)
     judge, judged = _sampled(dataset, settings.eval_split, settings.eval_limit, settings)
     if len(np.unique(select.labels)) < 2:
@@ -212,6 +219,7 @@ def open_bench(
         seed=settings.seed,
         device=settings.device,
         model=model,
+        load=load,
         progress=progress,
         clock=clock,
     )
@@ -220,16 +228,24 @@ def open_bench(
 
 def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
     """The data of ``settings`` with its labels in the model's order."""
+    return _match(load_data(settings, card), settings, card)
+
+
+def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
+    """The data of ``settings``, or what comes with the model, with its labels as they are."""
     builtin = models.BUILTINS.get(card.id)
     name = settings.data or (builtin.data if builtin else None)
     if name is None:
         raise OptionError(f"{card.id} comes without data; name some with --data")
-    dataset = data.load(
+    return data.load(
         name,
         text_column=settings.text_column,
         pair_column=settings.pair_column,
         label_column=settings.label_column,
     )
+
+
+def _match(dataset: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
     return data.match(dataset, card.labels, label_map=settings.label_map or None)
 
 
@@ -255,22 +271,40 @@ def prune(
         CahpError: If model, data and options cannot be used together, with the next step.
     """
     start = clock()
-    bench = open_bench(settings, store=store, model=model, progress=progress, clock=clock)
+    return measure(open_bench(settings, store=store, model=model, progress=progress, clock=clock), command, start)
+
+
+def measure(bench: Bench, command: str = "", start: float | None = None) -> Run:
+    """``prune`` on a bench that is open already."""
+    start = bench.workbench.clock() if start is None else start
+    found = known(bench)
+    if found is None:
+        run = _measure(bench, command, start)
+        entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
+        bench.workbench.store.save(_run_key(bench), arrays=entry, meta=run.document)
+        return run
+    document = dict(found.document)
+    document["timings"] = {**document["timings"], "total_s": bench.workbench.clock() - start}
+    document["command"] = command
+    return replace(found, document=document)
+
+
+def known(bench: Bench) -> Run | None:
+    """The run of an earlier time, if it is in the store; nothing is measured."""
+    found = bench.workbench.store.load(_run_key(bench))
+    if found is None:
+        return None
+    document = dict(found.meta)
+    document["cached"] = [stage for stage, seconds in _STAGES if document["timings"][seconds] is not None]
+    arrays = dict(found.arrays)
+    keep = arrays.pop("keep")
+    return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
+
+
+def _run_key(bench: Bench) -> str:
+    settings = bench.settings
     name = key("run", _REVISION, _key_settings(settings), bench.card.sha256, bench.select.sha256, bench.judge.sha256)
-    if settings.report:
-        name = key("reported", name, bench.dataset.split(settings.report).sha256)
-    found = bench.workbench.store.load(name)
-    if found is not None:
-        document = dict(found.meta)
-        document["cached"] = [stage for stage, seconds in _STAGES if document["timings"][seconds] is not None]
-        document["timings"] = {**document["timings"], "total_s": clock() - start}
-        document["command"] = command
-        arrays = dict(found.arrays)
-        keep = arrays.pop("keep")
-        return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
-    run = _measure(bench, command, start)
-    bench.workbench.store.save(name, arrays={**run.arrays, "keep": run.mask.keep.astype(np.uint8)}, meta=run.document)
-    return run
+    return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 
 def _key_settings(settings: Settings) -> dict[str, Any]:
@@ -290,10 +324,8 @@ _STAGES = (
 def _measure(bench: Bench, command: str, start: float) -> Run:
     settings, card, workbench = bench.settings, bench.card, bench.workbench
     seal = TestSeal(card, bench.dataset, workbench.store)
-    budget = parse_budget(
-        settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
-    )
-    selection = _choose(settings, workbench, budget)
+    budget = _requested(bench)
+    selection = choose(bench)
     mask = selection.mask
     if mask.empty_layers and settings.recover != "none":
         raise BudgetError(
@@ -358,13 +390,23 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
 _TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
 
 
-def _choose(settings: Settings, workbench: Workbench, budget: int | None) -> Selection:
+def choose(bench: Bench) -> Selection:
+    """What the method of ``bench.settings`` keeps at their budget."""
+    settings = bench.settings
+    budget = _requested(bench)
     method = registry.get(settings.method)
     if settings.method == methods.complementary.Complementary.name:
         method = methods.complementary.Complementary(representative=settings.representative)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    return method.choose(workbench, budget=budget, min_per_layer=settings.min_per_layer)
+    return method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
+
+
+def _requested(bench: Bench) -> int | None:
+    settings, card = bench.settings, bench.card
+    return parse_budget(
+        settings.budget, total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.min_per_layer
+    )
 
 
 def _recover(bench: Bench, mask: HeadMask) -> tuple[Repaired | None, HeadModel | None]:

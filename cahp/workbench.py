@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,14 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 Salience = Literal["batch", "example"]
+
+
+class Loader(Protocol):
+    """Reads and proves a model, as ``models.load`` does."""
+
+    def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
+        """The model of this card."""
+
 
 #: What a stored stage may weigh; above it, computing anew is the lesser evil.
 _LARGEST_ENTRY = 256 << 20
@@ -86,6 +94,7 @@ class Workbench:
         seed: int = 42,
         device: str = "auto",
         model: HeadModel | None = None,
+        load: Loader = models.load,
         progress: Progress = silent,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
@@ -96,7 +105,7 @@ class Workbench:
         self.timings: dict[str, float] = {}
         self._pool_size, self._projection, self._degree, self._seed = pool_size, projection, degree, seed
         self._salience, self._device = salience, device
-        self._model, self._lock = model, threading.Lock()
+        self._model, self._load, self._lock = model, load, threading.Lock()
 
     @property
     def texts(self) -> Texts:
@@ -112,7 +121,7 @@ class Workbench:
             if self._model is None:
                 with self.timed("load"):
                     self.progress("load", 0, 1)
-                    self._model = models.load(self.card, device=self._device)
+                    self._model = self._load(self.card, device=self._device)
                     self.progress("load", 1, 1)
             return self._model
 

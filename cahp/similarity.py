@@ -1,0 +1,241 @@
+"""What is alike on one text: how heads attend to it, how far apart they are, and which of them belong together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import DataError, Floats, HeadMask, Input, Ints, Progress, silent
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+STAGE = "distances"
+
+#: Numbers that one block works on at a time: what the cache next to a core holds.
+_BLOCK = 1 << 16
+#: More tokens than any text here has.
+_ENDLESS = 10**7
+#: Strongest edges a head, on average, that a graph can show before it becomes a ball of wool.
+_EDGES_A_HEAD = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """How every head attends to one input.
+
+    ``tokens (S,)`` as the model reads them, ``weights (L, H, S, S)`` float32 whose rows (who looks) sum to 1, and
+    ``cut``, the number of tokens that the model's longest input left out.
+    """
+
+    tokens: tuple[str, ...]
+    weights: NDArray[np.float32]
+    cut: int
+
+    def __post_init__(self) -> None:
+        size = len(self.tokens)
+        if self.weights.ndim != 4 or self.weights.shape[2:] != (size, size):
+            raise ValueError(f"weights {self.weights.shape} do not fit {size} tokens")
+
+    @property
+    def by_head(self) -> NDArray[np.float32]:
+        """The maps by flat index, shape ``(N, S, S)``."""
+        return self.weights.reshape(-1, *self.weights.shape[2:])
+
+
+def attend(model: HeadModel, text: Input) -> Attention:
+    """The attention of every head of the unpruned ``model`` on a text or a pair of texts.
+
+    Raises:
+        DataError: If the tokenizer finds nothing to read in it.
+    """
+    from torch import Tensor, inference_mode
+
+    tokens = model.tokenize([text])
+    ids = tokens[0]["input_ids"]
+    if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
+        raise DataError("there is nothing to read in this text; type at least one word")
+    maps: dict[int, NDArray[np.float32]] = {}
+
+    def watch(layer: int, seen: Tensor) -> None:
+        maps[layer] = seen[0].float().cpu().numpy()
+
+    with inference_mode():
+        model.logits(model.batches(tokens)[0], probe=watch)
+    whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
+    # Decoded one by one, since byte-level vocabularies hold no readable words.
+    words = tuple(model.tokenizer.decode([token]).strip() for token in ids)
+    return Attention(words, np.stack([maps[layer] for layer in range(model.layers)]), whole - len(ids))
+
+
+def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.float64]:
+    """How differently two heads attend: ``(N, N)``, symmetric, 0 (the same) to 1 (never to the same tokens).
+
+    ``weights (..., S, S)`` holds one map a head over real tokens. The distance is the square root of the
+    Jensen-Shannon divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over
+    the ``S`` tokens that look. ``progress`` is called after every head.
+    """
+    size = weights.shape[-1]
+    maps = weights.reshape(-1, size, size).astype(np.float64)
+    # Rows of float32 sum to 1 only nearly, which would leave equal heads a little apart.
+    maps /= maps.sum(axis=2, keepdims=True)
+    heads = len(maps)
+    # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
+    # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
+    own = _information(maps)
+    result = np.zeros((heads, heads))
+    rows = max(1, _BLOCK // size**2)
+    done, pairs = 0, heads * (heads - 1) // 2
+    for head in range(heads - 1):
+        for start in range(head + 1, heads, rows):
+            others = slice(start, min(start + rows, heads))
+            divergence = 1 + (own[head] + own[others] - _information(maps[others] + maps[head])) / 2
+            result[head, others] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
+        done += heads - 1 - head
+        progress(STAGE, done, pairs)
+    return result + result.T
+
+
+def _information(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``sum x log2 x`` of every row."""
+    logs = np.maximum(maps, np.finfo(np.float64).tiny)
+    np.log(logs, out=logs)
+    return np.asarray(np.einsum("hqk,hqk->hq", maps, logs) / np.log(2))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadGraph:
+    """Heads as a graph in which like heads are near and joined.
+
+    ``edges (E, 2)`` pairs of flat indices, ``similarity (E,)`` 1 - distance, ``backbone (E,)`` whether the edge is
+    only there because it is part of the tree that holds the graph together, ``communities (N,)`` numbered from the
+    largest, ``positions (N, 2)`` in -1..1, ``modularity`` how much denser communities are inside than by chance.
+    """
+
+    edges: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    backbone: NDArray[np.bool_]
+    communities: NDArray[np.int64]
+    positions: NDArray[np.float64]
+    modularity: float
+
+
+def usual_threshold(distances: Floats) -> float:
+    """The similarity above which a graph has about three edges a head."""
+    upper = 1 - distances[np.triu_indices(len(distances), 1)]
+    wanted = min(len(upper), _EDGES_A_HEAD * len(distances))
+    return float(np.partition(upper, len(upper) - wanted)[len(upper) - wanted]) if wanted else 1.0
+
+
+def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGraph:
+    """Join heads whose similarity, 1 - distance, is at least ``threshold``, and find communities and a layout.
+
+    The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is lost.
+    Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded
+    spring model (Fruchterman and Reingold 1991).
+    """
+    import networkx as nx
+
+    heads = len(distances)
+    similarity = 1 - np.asarray(distances, dtype=np.float64)
+    first, second = np.triu_indices(heads, 1)
+    above = similarity[first, second] >= threshold
+    tree = _strongest_tree(distances)
+    joined = {(int(a), int(b)): False for a, b in zip(first[above], second[above], strict=True)}
+    for pair in tree:
+        joined.setdefault(pair, True)
+    edges = np.array(sorted(joined), dtype=np.int64).reshape(-1, 2)
+    strength = similarity[edges[:, 0], edges[:, 1]]
+    graph = nx.Graph()
+    graph.add_nodes_from(range(heads))
+    # An edge of weight 0 would not hold its heads together in the layout.
+    graph.add_weighted_edges_from(
+        (int(a), int(b), max(float(weight), 1e-6)) for (a, b), weight in zip(edges, strength, strict=True)
+    )
+    found = nx.community.louvain_communities(graph, weight="weight", seed=seed)
+    groups = sorted((sorted(group) for group in found), key=lambda group: (-len(group), group[0]))
+    communities = np.empty(heads, dtype=np.int64)
+    for number, group in enumerate(groups):
+        communities[group] = number
+    return HeadGraph(
+        edges,
+        strength,
+        np.array([joined[a, b] for a, b in edges.tolist()], dtype=np.bool_),
+        communities,
+        _layout(graph, seed),
+        float(nx.community.modularity(graph, groups, weight="weight")),
+    )
+
+
+def _strongest_tree(distances: Floats) -> list[tuple[int, int]]:
+    """The spanning tree of smallest total distance, as pairs of ascending indices."""
+    from scipy.sparse.csgraph import minimum_spanning_tree
+
+    # Zeros are no edges to SciPy: the ordering of trees does not change when all distances grow alike.
+    tree = minimum_spanning_tree(np.triu(distances + 1.0, 1)).tocoo()
+    return [(min(a, b), max(a, b)) for a, b in zip(tree.row.tolist(), tree.col.tolist(), strict=True)]
+
+
+def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
+    import networkx as nx
+
+    heads = len(graph)
+    if heads == 1:
+        return np.zeros((1, 2))
+    # Wider apart than networkx's default, or communities would lie on top of each other. A thousand heads get fewer
+    # steps, so that a person need not wait.
+    placed = nx.spring_layout(
+        graph,
+        k=2.2 / np.sqrt(heads),
+        weight="weight",
+        seed=seed,
+        method="force",
+        iterations=int(np.clip(40_000 // heads, 30, 120)),
+    )
+    positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
+    positions -= (positions.max(axis=0) + positions.min(axis=0)) / 2
+    extent = np.abs(positions).max(axis=0)
+    return positions / np.where(extent > 0, extent, 1)
+
+
+def uncovered(communities: Ints, mask: HeadMask) -> list[int]:
+    """The communities ``(N,)`` of which ``mask`` keeps no head, ascending."""
+    kept = set(communities[mask.keep.ravel()].tolist())
+    return [group for group in range(int(communities.max()) + 1) if group not in kept]
+
+
+def nearest(distances: Floats, head: int, *, count: int) -> list[int]:
+    """The ``count`` heads most like ``head``, nearest first."""
+    order = np.argsort(distances[head], kind="stable")
+    return [int(other) for other in order if other != head][:count]
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two heads and how far apart they are on one text and on another."""
+
+    first: int
+    second: int
+    before: float
+    after: float
+
+
+def changes(before: Floats, after: Floats, *, count: int) -> list[Change]:
+    """The pairs of heads whose distance differs most between two texts, largest difference first."""
+    first, second = np.triu_indices(len(before), 1)
+    difference = np.abs(after[first, second] - before[first, second])
+    order = np.argsort(-difference, kind="stable")[:count]
+    return [
+        Change(int(a), int(b), float(before[a, b]), float(after[a, b]))
+        for a, b in zip(first[order], second[order], strict=True)
+    ]
+
+
+def agreement(communities: Ints, others: Ints) -> float:
+    """Adjusted Rand index of two groupings of the heads (Hubert and Arabie 1985): 1 the same, 0 as by chance."""
+    from sklearn.metrics import adjusted_rand_score
+
+    return float(adjusted_rand_score(communities, others))

@@ -1,0 +1,1 @@
+"""Elements that answer in the browser, without asking Python first."""
