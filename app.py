@@ -1,5 +1,6 @@
-"""The home page."""
+"""Home: the story in one screen."""
 
-import streamlit as st
+from cahp.ui import home_view, shell
 
-st.write("CAHP Explorer")
+explorer = shell.page("Home")
+home_view.draw(explorer)

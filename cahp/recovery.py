@@ -11,20 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp.models.attention import Site
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.surgery import cut
 from cahp.models.training import Epoch, Schedule, train
 from cahp.values import HeadMask, Input, Progress, Texts, silent
 
 STAGE = "refit"
-#: Strength of the pull towards the old weights, relative to the mean square of the context channels.
+#: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
 RIDGE = 0.1
 #: Calibration texts; more of them repair little more.
 CALIBRATION = 512
 
 
 class _Seen(Exception):
-    """The context vectors are there; the rest of the layer need not run."""
+    """What was asked for has been seen; the rest of the layer need not run."""
 
 
 @dataclass(frozen=True)
@@ -51,73 +52,95 @@ def solve(
     ridge: float = RIDGE,
     progress: Progress = silent,
 ) -> HeadModel:
-    """The model cut to ``mask``, its output projections refitted on unlabelled ``inputs``, first layer to last.
+    """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
 
-    With ``X`` the kept heads' context vectors in the pruned model and a column of ones, ``W0`` the old weights and
-    ``Y = full residual + full attention output - pruned residual`` over real tokens:
-    ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of the context channels, the intercept
-    unpenalised. The full and the pruned model walk in step, so nothing is rerun and two hidden states per batch are
-    all that is kept.
+    In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
+    With ``X`` what enters it in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights and
+    ``Y = full residual + full output - pruned residual``, so that damage below is repaired too:
+    ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of ``X``'s channels, the intercept
+    unpenalised. The full and the pruned model walk in step, so no layer below is ever run again, and three hidden
+    states per batch are all that is kept.
     """
     pruned = cut(model, mask)
     batches = model.batches(model.tokenize(inputs))
     full_states = [model.enter(batch) for batch in batches]
     pruned_states = list(full_states)
-    total, done = model.layers * len(batches) * 2, 0
+    total, done = model.layers * len(batches) * 3, 0
+
+    def tick() -> None:
+        nonlocal done
+        progress(STAGE, done, total)
+        done += 1
+
     for layer in range(model.layers):
-        projection = pruned.projection(layer)
-        width = projection.in_features
-        gram = torch.zeros(width + 1, width + 1, dtype=torch.float64, device=model.device)
-        cross = torch.zeros(width + 1, projection.out_features, dtype=torch.float64, device=model.device)
+        attention, feed = _Equations(pruned, layer, "output"), _Equations(pruned, layer, "feed_out")
+        sums: list[Tensor] = []
         for index, (ahead, behind) in enumerate(zip(full_states, pruned_states, strict=True)):
-            progress(STAGE, done, total)
-            real = ahead.real
-            full_context, after = _context_and_next(model, ahead)
-            target = ahead.hidden + model.projection(layer)(full_context) - behind.hidden
-            context = _context(pruned, behind)
-            missing = (target - projection(context))[real].double()
-            ones = torch.ones(len(missing), 1, dtype=torch.float64, device=model.device)
-            design = torch.cat([context[real].double(), ones], dim=1)
-            gram += design.T @ design
-            cross += design.T @ missing
-            full_states[index] = after
-            done += 1
-        penalty = torch.full((width + 1,), ridge * float(gram.diagonal()[:-1].mean()), dtype=torch.float64)
-        penalty[-1] = 0.0
-        change = torch.linalg.solve(gram + penalty.diag().to(gram), cross)
-        _add(projection, change)
+            tick()
+            seen, full_states[index] = _watched(model, ahead)
+            whole = ahead.hidden + model.projection(layer)(seen["output"])
+            sums.append(seen["feed_in"] + model.projection(layer, "feed_out")(seen["feed_out"]))
+            attention.add(_reached(pruned, behind, "output")["output"], whole - behind.hidden, behind.real)
+        attention.solve(ridge)
+        for behind, whole in zip(pruned_states, sums, strict=True):
+            tick()
+            seen = _reached(pruned, behind, "feed_out")
+            feed.add(seen["feed_out"], whole - seen["feed_in"], behind.real)
+        feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
-            progress(STAGE, done, total)
+            tick()
             pruned_states[index] = pruned.step(behind)
-            done += 1
     progress(STAGE, total, total)
     return pruned
 
 
-def _context_and_next(model: HeadModel, state: LayerState) -> tuple[Tensor, LayerState]:
-    seen: list[Tensor] = []
-    after = model.step(state, tap=lambda _, context: seen.append(context))
-    return seen[0], after
+class _Equations:
+    """Normal equations, in float64, of one projection of a pruned model."""
+
+    def __init__(self, pruned: HeadModel, layer: int, site: Site) -> None:
+        self._projection = pruned.projection(layer, site)
+        width = self._projection.in_features + 1
+        self._gram = torch.zeros(width, width, dtype=torch.float64, device=pruned.device)
+        self._cross = self._gram.new_zeros(width, self._projection.out_features)
+
+    def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
+        missing = (target - self._projection(entering))[real].double()
+        design = torch.cat([entering[real].double(), missing.new_ones(len(missing), 1)], dim=1)
+        self._gram += design.T @ design
+        self._cross += design.T @ missing
+
+    def solve(self, ridge: float) -> None:
+        penalty = torch.full_like(self._gram.diagonal(), ridge * float(self._gram.diagonal()[:-1].mean()))
+        penalty[-1] = 0.0
+        change = torch.linalg.solve(self._gram + penalty.diag(), self._cross)
+        projection = self._projection
+        bias = change[-1] if projection.bias is None else projection.bias.double() + change[-1]
+        # New tensors: the old ones are shared with the model this one was cut from.
+        weight = (projection.weight.double() + change[:-1].T).float().contiguous()
+        projection.weight = nn.Parameter(weight, requires_grad=False)
+        projection.bias = nn.Parameter(bias.float(), requires_grad=False)
 
 
-def _context(model: HeadModel, state: LayerState) -> Tensor:
-    seen: list[Tensor] = []
+def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
+    seen: dict[Site, Tensor] = {}
 
-    def stop(_: int, context: Tensor) -> None:
-        seen.append(context)
-        raise _Seen
+    def watch(site: Site, _: int, entering: Tensor) -> None:
+        seen[site] = entering
+
+    return seen, model.step(state, tap=watch)
+
+
+def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tensor]:
+    seen: dict[Site, Tensor] = {}
+
+    def watch(site: Site, _: int, entering: Tensor) -> None:
+        seen[site] = entering
+        if site == last:
+            raise _Seen
 
     with suppress(_Seen):
-        model.step(state, tap=stop)
-    return seen[0]
-
-
-def _add(projection: nn.Linear, change: Tensor) -> None:
-    weight = (projection.weight.double() + change[:-1].T).float()
-    old = torch.zeros(projection.out_features) if projection.bias is None else projection.bias
-    # New tensors: the old ones may be shared with the model this one was cut from.
-    projection.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    projection.bias = nn.Parameter((old.double().to(change) + change[-1]).float(), requires_grad=False)
+        model.step(state, tap=watch)
+    return seen
 
 
 def refit(

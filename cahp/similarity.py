@@ -196,9 +196,15 @@ def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
         iterations=int(np.clip(40_000 // heads, 30, 120)),
     )
     positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
-    positions -= (positions.max(axis=0) + positions.min(axis=0)) / 2
-    extent = np.abs(positions).max(axis=0)
-    return positions / np.where(extent > 0, extent, 1)
+    # A spring model leaves most of a frame to a few outliers. Half way to the ranks, every part of it is used.
+    ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
+    return (_to_frame(positions) + _to_frame(ranks)) / 2
+
+
+def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Moved and stretched to -1..1 in both directions."""
+    low, high = positions.min(axis=0), positions.max(axis=0)
+    return np.asarray(2 * (positions - low) / np.where(high > low, high - low, 1) - 1)
 
 
 def uncovered(communities: Ints, mask: HeadMask) -> list[int]:

@@ -39,6 +39,7 @@ from cahp.values import (
 )
 
 if TYPE_CHECKING:
+    from cahp.models.attention import Site
     from cahp.models.head_model import HeadModel
 
 Salience = Literal["batch", "example"]
@@ -51,15 +52,18 @@ class Loader(Protocol):
         """The model of this card."""
 
 
+#: The projections that a refit solves anew.
+_REPAIRED: tuple[Site, ...] = ("output", "feed_out")
+
 #: What a stored stage may weigh; above it, computing anew is the lesser evil.
 _LARGEST_ENTRY = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
 class Repaired:
-    """New output projections of a pruned model, layer -> weight and bias, and why they were taken or not."""
+    """New output projections of a pruned model (weight and bias by layer and site), and why they were taken or not."""
 
-    projections: Mapping[int, tuple[NDArray[np.float32], NDArray[np.float32]]]
+    projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32]]]
     accepted: bool
     reason: str
     examples: int
@@ -225,33 +229,40 @@ class Workbench:
         projections = None
         if repaired is not None and repaired.accepted:
             projections = {
-                layer: (torch.tensor(weight), torch.tensor(bias))
-                for layer, (weight, bias) in repaired.projections.items()
+                place: (torch.tensor(weight, device=self.model.device), torch.tensor(bias, device=self.model.device))
+                for place, (weight, bias) in repaired.projections.items()
             }
         return cut(self.model, mask, projections=projections)
 
     def refit(self, mask: HeadMask) -> Repaired:
         """Refit the pruned model on the selection texts; see ``cahp.recovery.refit``."""
-        name = key("refit", 1, self.card.sha256, self.texts.sha256, mask.sha256)
-        layers = range(self.card.layers)
-        found = self._found("refit", name)
+        name = key("refit", 2, self.card.sha256, self.texts.sha256, mask.sha256)
+        places = [(layer, site) for layer in range(self.card.layers) for site in _REPAIRED]
+        found = self._found("recovery", name)
         if found is not None:
             arrays = found.arrays
-            return Repaired(
-                {layer: (arrays[f"weight{layer}"], arrays[f"bias{layer}"]) for layer in layers}, **found.meta
-            )
+            projections = {
+                (layer, site): (arrays[f"{site}-{layer}-weight"], arrays[f"{site}-{layer}-bias"])
+                for layer, site in places
+            }
+            return Repaired(projections, **found.meta)
         from cahp.recovery import refit
 
         model = self.model
         with self.timed("recovery"):
             made = refit(model, mask, self.texts, progress=self.progress)
-        solved = [made.model.projection(layer) for layer in layers]
-        projections = {
-            layer: (linear.weight.cpu().numpy(), linear.bias.cpu().numpy()) for layer, linear in enumerate(solved)
+        solved = {place: made.model.projection(*place) for place in places}
+        repaired = Repaired(
+            {place: (linear.weight.cpu().numpy(), linear.bias.cpu().numpy()) for place, linear in solved.items()},
+            made.accepted,
+            made.reason,
+            made.examples,
+        )
+        arrays = {
+            f"{site}-{layer}-{part}": values
+            for (layer, site), pair in repaired.projections.items()
+            for part, values in zip(("weight", "bias"), pair, strict=True)
         }
-        arrays = {f"weight{layer}": weight for layer, (weight, _) in projections.items()}
-        arrays |= {f"bias{layer}": bias for layer, (_, bias) in projections.items()}
-        repaired = Repaired(projections, made.accepted, made.reason, made.examples)
         self._keep(name, arrays, repaired.document)
         return repaired
 

@@ -8,11 +8,11 @@ model with different gates at once each see their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,15 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from cahp.models.families import Family
+
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``.
 Probe = Callable[[int, Tensor], None]
-#: Called with a layer's index and the context vectors ``(batch, tokens, heads * head_size)`` after gating.
-Tap = Callable[[int, Tensor], None]
+#: Where a tap listens: what enters a layer's output projection (the heads' context vectors, gated), and what enters
+#: the first and the second projection of its feed-forward block.
+Site = Literal["output", "feed_in", "feed_out"]
+#: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
+Tap = Callable[[Site, int, Tensor], None]
 
 #: The name under which transformers finds our attention and mask functions.
 IMPLEMENTATION = "cahp"
@@ -107,8 +112,17 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
         factors = gates.repeat_interleave(context.shape[-1] // gates.shape[-1], dim=-1)
         context = context * (factors if factors.ndim == 1 else factors[:, None])
     if call.tap is not None:
-        call.tap(layer, context)
+        call.tap("output", layer, context)
     return (context, *args[1:])
+
+
+def _before_feed(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
+        tap = _current.get().tap
+        if tap is not None:
+            tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
+
+    return hook
 
 
 def _before_first_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -116,11 +130,13 @@ def _before_first_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, A
         raise FirstLayerReached(args, kwargs)
 
 
-def attach(layers: nn.ModuleList, attentions: Sequence[nn.Module], outputs: Sequence[nn.Module]) -> None:
-    """Install the permanent hooks; each attention and output module learns its layer's index."""
+def attach(layers: nn.ModuleList, family: Family) -> None:
+    """Install the permanent hooks; the modules that need it learn their layer's index."""
     layers[0].register_forward_pre_hook(_before_first_layer, with_kwargs=True)
-    for index, (attention, output) in enumerate(zip(attentions, outputs, strict=True)):
-        # Some families' attention modules carry no index of their own.
-        attention.cahp_layer = index  # type: ignore[assignment]
-        output.cahp_layer = index  # type: ignore[assignment]
-        output.register_forward_pre_hook(_before_output)
+    for index, layer in enumerate(layers):
+        for path in (family.attention, family.output, family.feed_in, family.feed_out):
+            # Some families' attention modules carry no index of their own.
+            layer.get_submodule(path).cahp_layer = index  # type: ignore[assignment]
+        layer.get_submodule(family.output).register_forward_pre_hook(_before_output)
+        layer.get_submodule(family.feed_in).register_forward_pre_hook(_before_feed("feed_in"))
+        layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 class Family:
     """Module paths of one architecture.
 
-    ``layers`` starts at the base model (the network without its head); ``attention``, ``query``, ``key``, ``value``
-    and ``output`` start at a layer. ``heads_key`` and the like name the entries of ``config.json``.
+    ``layers`` starts at the base model (the network without its head), the others at a layer: ``attention`` is the
+    module that calls the attention interface, ``query``, ``key``, ``value`` and ``output`` its projections,
+    ``feed_in`` and ``feed_out`` the two projections of the feed-forward block. What enters ``feed_in`` is also what
+    is added to what leaves ``feed_out`` (normalisation comes after the sum). ``heads_key`` and the like name the
+    entries of ``config.json``.
     """
 
     layers: str
@@ -23,6 +26,8 @@ class Family:
     key: str
     value: str
     output: str
+    feed_in: str
+    feed_out: str
     heads_key: str = "num_attention_heads"
     layers_key: str = "num_hidden_layers"
     hidden_key: str = "hidden_size"
@@ -35,6 +40,8 @@ _BERT = Family(
     key="attention.self.key",
     value="attention.self.value",
     output="attention.output.dense",
+    feed_in="intermediate.dense",
+    feed_out="output.dense",
 )
 
 #: ``model_type`` of a configuration -> where its heads are.
@@ -51,6 +58,8 @@ FAMILIES: dict[str, Family] = {
         key="attention.k_lin",
         value="attention.v_lin",
         output="attention.out_lin",
+        feed_in="ffn.lin1",
+        feed_out="ffn.lin2",
         heads_key="n_heads",
         layers_key="n_layers",
         hidden_key="dim",

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Call, FirstLayerReached, Probe, Tap, attach, calling
+from cahp.models.attention import Call, FirstLayerReached, Probe, Site, Tap, attach, calling
 from cahp.models.families import FAMILIES, Family
 from cahp.values import Input, Ints, ModelCard
 
@@ -63,11 +63,7 @@ class HeadModel:
         self.family: Family = FAMILIES[card.family]
         network.eval().requires_grad_(False)
         if not attached:
-            attach(
-                self.layer_modules,
-                [layer.get_submodule(self.family.attention) for layer in self.layer_modules],
-                [layer.get_submodule(self.family.output) for layer in self.layer_modules],
-            )
+            attach(self.layer_modules, self.family)
 
     @property
     def device(self) -> torch.device:
@@ -103,9 +99,9 @@ class HeadModel:
         assert isinstance(layers, nn.ModuleList)
         return layers
 
-    def projection(self, layer: int) -> nn.Linear:
-        """The output projection of a layer's attention."""
-        module = self.layer_modules[layer].get_submodule(self.family.output)
+    def projection(self, layer: int, site: Site = "output") -> nn.Linear:
+        """A layer's projection: of its heads' context (``output``), or of its feed-forward block."""
+        module = self.layer_modules[layer].get_submodule(getattr(self.family, site))
         assert isinstance(module, nn.Linear)
         return module
 
@@ -157,8 +153,8 @@ class HeadModel:
         """Class scores ``(b, C)`` of a batch.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
-        vector before the output projection. ``probe`` sees every layer's attention weights, ``tap`` the gated
-        context vectors. Gates need the unpruned model.
+        vector before the output projection. ``probe`` sees every layer's attention weights, ``tap`` what
+        enters its projections. Gates need the unpruned model.
         """
         with calling(Call(gates, probe, tap)):
             logits: Tensor = self.network(**batch.tensors).logits

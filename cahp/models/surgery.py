@@ -9,17 +9,18 @@ from itertools import chain
 import torch
 from torch import Tensor, nn
 
+from cahp.models.attention import Site
 from cahp.models.head_model import HeadModel
 from cahp.values import HeadMask, MaskError
 
 
 def cut(
-    model: HeadModel, mask: HeadMask, *, projections: Mapping[int, tuple[Tensor, Tensor | None]] | None = None
+    model: HeadModel, mask: HeadMask, *, projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor]] | None = None
 ) -> HeadModel:
     """The model without the heads that ``mask`` drops; what is not cut is shared, not copied.
 
-    ``projections`` replaces output projections (layer -> weight ``(hidden, kept * head_size)`` and bias), as refit
-    computes them.
+    ``projections`` replaces projections by layer and site, with weight and bias as they are after the cut: what
+    refit solved.
 
     Raises:
         MaskError: If the mask has another shape, or empties a layer.
@@ -39,8 +40,9 @@ def cut(
         channels = _channels(model, mask, index)
         for path in (model.family.query, model.family.key, model.family.value):
             _replace(layer, path, *_rows(layer.get_submodule(path), channels))
-        new = (projections or {}).get(index)
-        _replace(layer, model.family.output, *(new or _columns(layer.get_submodule(model.family.output), channels)))
+        _replace(layer, model.family.output, *_columns(layer.get_submodule(model.family.output), channels))
+    for (index, site), (weight, bias) in (projections or {}).items():
+        _replace(pruned.layer_modules[index], getattr(model.family, site), weight, bias)
     return pruned
 
 

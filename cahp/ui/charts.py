@@ -12,14 +12,14 @@ import html
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from cahp.values import Bools, Floats, HeadMask, Ints
+from cahp.values import Floats, HeadMask, Ints
 
 #: Hues that stay apart for every common kind of colour blindness (Okabe and Ito 2008, and two more).
 CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")
@@ -28,6 +28,10 @@ NEUTRAL = "#8A939B"
 
 #: A table to download: columns by name, all of one length; or what makes it when it is asked for.
 Table = Mapping[str, Sequence[Any]] | Callable[[], Mapping[str, Sequence[Any]]]
+
+#: For traces that can be clicked. Plotly fades what was not clicked; here a click asks a question and leaves the rest
+#: as visible as it was.
+UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 _WIDTH = 560
 _TALLEST = 620
@@ -128,25 +132,7 @@ def show(
     """
     key = f"chart-{name}"
     with st.container(key=f"figure-{name}"):
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.html(f'<h3 class="cahp-finding">{html.escape(title)}</h3>')
-            with st.popover(
-                "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
-            ):
-                st.markdown(help)
-                if formula is not None:
-                    st.latex(formula)
-                with st.container(horizontal=True, gap="small"):
-                    _pictures(name)
-                    st.download_button(
-                        "CSV",
-                        lambda: as_csv(data),
-                        f"{name}.csv",
-                        "text/csv",
-                        key=f"csv-{name}",
-                        on_click="ignore",
-                        type="tertiary",
-                    )
+        heading(title, help=help, name=name, data=data, formula=formula, pictures=True)
         options: dict[str, Any] = {}
         if on_pick is not None:
 
@@ -164,6 +150,40 @@ def show(
             config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}},
             **options,
         )
+
+
+# A long finding breaks inside its own box; the button stays beside it.
+_ONE_LINE = """<style>
+[class*="st-key-heading-"] { flex-wrap: nowrap !important; }
+[class*="st-key-heading-"] > :first-child { flex: 1 1 0 !important; min-width: 0 !important; }
+[class*="st-key-heading-"] > :last-child { flex: 0 0 auto !important; width: auto !important; }
+</style>"""
+
+
+def heading(
+    title: str, *, help: str, name: str, data: Table, formula: str | None = None, pictures: bool = False
+) -> None:
+    """A chart's finding, its explanation and its downloads; see ``show``."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
+        st.html(f'<h3 class="cahp-finding">{html.escape(title)}</h3>{_ONE_LINE}')
+        with st.popover(
+            "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
+        ):
+            st.markdown(help)
+            if formula is not None:
+                st.latex(formula)
+            with st.container(horizontal=True, gap="small"):
+                if pictures:
+                    _pictures(name)
+                st.download_button(
+                    "CSV",
+                    lambda: as_csv(data),
+                    f"{name}.csv",
+                    "text/csv",
+                    key=f"csv-{name}",
+                    on_click="ignore",
+                    type="tertiary",
+                )
 
 
 def _unmarked(markdown: str) -> str:
@@ -276,7 +296,7 @@ def grid_figure(
                 hovertext=[words[head] for head in shown],
                 hoverinfo="text",
                 name=name,
-                **_undimmed(),
+                **UNDIMMED,
             )
         )
     for heads_marked, mark, size in (
@@ -294,7 +314,7 @@ def grid_figure(
                     hoverinfo="skip",
                     showlegend=False,
                     customdata=where,
-                    **_undimmed(),
+                    **UNDIMMED,
                 )
             )
     on_grid(figure, layers, heads, width=width)
@@ -333,18 +353,25 @@ def on_grid(figure: Any, layers: int, heads: int, *, width: int = _WIDTH) -> Non
 
 
 def attention_figure(
-    tokens: Sequence[str], weights: Floats, *, dark: bool = False, height: int = 420, top: float | None = None
+    tokens: Sequence[str],
+    weights: Floats,
+    *,
+    dark: bool = False,
+    height: int = 420,
+    top: float | None = None,
+    ticks: int = 40,
 ) -> Any:
     """One head's attention ``weights (S, S)`` over ``tokens``: rows look, columns are looked at.
 
     ``top`` is the weight that gets the strongest colour (by default the largest), so that several maps can share it.
+    At most ``ticks`` tokens are written along each side; the others are named when pointed at.
     """
     import plotly.graph_objects as go
 
     words = [label(token, limit=14) for token in tokens]
     # Categories must differ, or equal words would fall onto one line.
     places = [f"{place}: {word}" for place, word in enumerate(words)]
-    step = max(1, -(-len(words) // 48))
+    step = max(1, -(-len(words) // ticks))
     axis = {
         "tickvals": list(range(0, len(words), step)),
         "ticktext": words[::step],
@@ -360,7 +387,8 @@ def attention_figure(
             y=places,
             zmin=0,
             zmax=float(top if top is not None else weights.max()) or 1.0,
-            colorscale=[list(stop) for stop in ink(dark=dark).scale],
+            # Squared stops: special tokens draw most attention, and the rest must not drown beside them.
+            colorscale=[[stop**2, colour] for stop, colour in ink(dark=dark).scale],
             colorbar={"title": {"text": "attention (0..1)", "side": "right"}, "thickness": 10, "len": 0.9},
             hovertemplate="%{y}<br>looks at %{x}<br>with %{z:.3f} of its attention<extra></extra>",
             xgap=1 if len(words) <= 32 else 0,
@@ -382,24 +410,3 @@ def contrast(colour: str) -> str:
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#000000" if luminance > 0.179 else "#ffffff"
-
-
-def _undimmed() -> dict[str, Any]:
-    # Plotly fades what was not clicked; here a click asks a question and leaves the rest as visible as it was.
-    return {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
-
-
-def long_table(matrix: Floats, row: str, column: str, value: str, names: Iterable[str]) -> dict[str, list[Any]]:
-    """A square matrix as a table of three columns, one line a pair."""
-    named = list(names)
-    rows, columns = np.indices(matrix.shape)
-    return {
-        row: [named[index] for index in rows.ravel()],
-        column: [named[index] for index in columns.ravel()],
-        value: matrix.ravel().tolist(),
-    }
-
-
-def outline(flags: Bools, colours: Ink) -> dict[str, Any]:
-    """The line of markers of which some are outlined."""
-    return {"color": colours.text, "width": np.where(flags, 2.5, 0.0)}

@@ -13,14 +13,14 @@ from cahp.ui.charts import contrast, head_name, hues, ink, letters
 from cahp.values import HeadMask
 
 #: Where the layout's -1..1 lies on the canvas.
-_ACROSS, _DOWN = 620, 400
+_ACROSS, _DOWN = 360, 340
 _HEIGHT = 520
 
 # Nothing may be loaded, sent or opened; the scripts are those of this very document.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
 
 _OUTSIDE = re.compile(
-    r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=\S*", re.DOTALL
+    r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
 )
 
 # A click is told to the page around the frame, and the page tells which head is chosen.
@@ -68,7 +68,9 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
             color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
             borderWidth=3 if kept[head] else 2,
             borderWidthSelected=7,
-            font={"size": 15, "color": contrast(fill) if kept[head] else colours.text},
+            # One size for all, wide enough for the longest name.
+            widthConstraint=26,
+            font={"size": 13, "color": contrast(fill) if kept[head] else colours.text},
         )
     low, high = float(graph.similarity.min(initial=1)), float(graph.similarity.max(initial=0))
     for (first, second), similarity, backbone in zip(
@@ -86,7 +88,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
         )
     network.toggle_physics(False)
     network.options.edges.smooth.enabled = False
-    network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, keyboard=False, dragNodes=False)
+    # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
+    network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
     return _confined(network.generate_html(notebook=False), colours.ground)
 
 
@@ -101,7 +104,9 @@ def _confined(document: str, ground: str) -> str:
         " center { display: none; } #mynetwork { border: 0 !important; }</style>"
     )
     inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
-    return inner.replace("</body>", f"{_TALK}</body>", 1)
+    # The last one: vis-network's own text has such a tag in a string.
+    before, tag, after = inner.rpartition("</body>")
+    return before + _TALK + tag + after
 
 
 # The frame cannot call Python; this invisible element of the page listens to it.

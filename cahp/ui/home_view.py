@@ -1,13 +1,99 @@
-"""To be drawn."""
+"""Home: what a head is, what pruning did, and what it costs, in one picture."""
 
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
+from cahp.ui import charts, shell
+from cahp.ui.components.budget_board import Shown, budget_board
 from cahp.ui.session import Explorer
+from cahp.ui.text import percent, plain
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw the page."""
-    st.title("Heads")
-    st.write(explorer.mask.count)
+    """The heads of the model, which of them stay, and three figures."""
+    st.title("Which attention heads does this model need?")
+    card = explorer.card
+    st.markdown(
+        f"An **attention head** decides which words of a text look at which others. {plain(card.id)} has "
+        f"{card.layers * card.heads} of them, and many do the same: CAHP groups those that do and keeps one of each "
+        "group."
+    )
+    shell.need_run(explorer)
+    _picture(explorer)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        _onward()
+        if explorer.bundled:
+            job = explorer.run_job
+            if job is None or job.ended:
+                shell.run_button(explorer, place="home", primary=False)
+        st.caption(shell.provenance(explorer))
+
+
+def _picture(explorer: Explorer) -> None:
+    table, evidence = explorer.table(), explorer.evidence
+    assert table is not None
+    assert evidence is not None
+    selection = explorer.selection
+    with st.container(key="first-picture"):
+        charts.heading(
+            _finding(explorer),
+            help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
+            "and letter name its cluster, heads that tell the classes apart in the same way. Solid squares stay, "
+            "hollow ones were pruned. Accuracy is measured on texts that did not choose the heads, with Wilson's 95 % "
+            "interval; time on a model whose heads were really cut out.",
+            name="home-heads",
+            data=_heads(explorer),
+        )
+        budget_board(
+            table,
+            evidence,
+            Shown(
+                explorer.mask,
+                "hand" if explorer.by_hand else "auto" if explorer.auto else "budget",
+                explorer.quality(),
+                explorer.speed(),
+                note=_refitted(explorer),
+                rescued=() if selection is None else selection.rescued,
+            ),
+            labels=explorer.labels,
+            key="home-board",
+        )
+
+
+def _finding(explorer: Explorer) -> str:
+    total = explorer.card.layers * explorer.card.heads
+    quality = explorer.quality("refit") or explorer.quality()
+    kept = f"{explorer.budget} of {total} heads"
+    if quality is None:
+        return f"{kept} stay"
+    after = " after a refit of seconds" if explorer.quality("refit") is not None else ""
+    return f"{kept} still answer {percent(quality.accuracy)} of the texts rightly{after}"
+
+
+def _refitted(explorer: Explorer) -> str:
+    repaired = explorer.quality("refit")
+    if repaired is None:
+        return ""
+    low, high = repaired.ci95
+    return f"after refit, without training: {percent(repaired.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
+
+
+def _heads(explorer: Explorer) -> dict[str, list[object]]:
+    mask, labels = explorer.mask, explorer.labels
+    every = range(mask.keep.size)
+    return {
+        "layer": [head // mask.heads for head in every],
+        "head": [head % mask.heads for head in every],
+        "kept": [int(kept) for kept in mask.keep.ravel()],
+        "cluster": [charts.letters(int(label)) for label in labels],
+    }
+
+
+def _onward() -> None:
+    with st.container(key="onward", width="content"):
+        try:
+            st.page_link("pages/2_Budget.py", label="Move the budget →", query_params=shell.address())
+        except (StreamlitAPIException, KeyError):
+            st.markdown("Go on with **Budget**.")

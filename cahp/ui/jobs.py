@@ -39,6 +39,7 @@ STAGES = {
     "recovery": "Refitting",
     "latency": "Timing",
     "finetune": "Fine-tuning",
+    "table": "Measuring every budget",
 }
 
 
@@ -56,7 +57,14 @@ class Job(Generic[T]):
     _ids = itertools.count(1)
 
     def __init__(
-        self, session_id: str, key: str, work: Callable[[Progress], Any], *, rank: Rank, expected: float | None
+        self,
+        session_id: str,
+        key: str,
+        work: Callable[[Progress], Any],
+        *,
+        rank: Rank,
+        expected: float | None,
+        headline: str | None,
     ):
         self.id = next(self._ids)
         self.session_id, self.key, self.rank = session_id, key, rank
@@ -64,10 +72,10 @@ class Job(Generic[T]):
         self.stage, self.done, self.total = "", 0, 0
         self.result: T | None = None
         self.error: str | None = None
-        self._work, self._expected = work, expected
+        self._work, self._expected, self._headline = work, expected, headline
         self._steps: Generator[None, None, T] | None = None
         self._started: float | None = None
-        self._turned: float = monotonic()
+        self._turned, self._base = monotonic(), 0
         self._stop, self._end = threading.Event(), threading.Event()
 
     def __repr__(self) -> str:
@@ -94,16 +102,17 @@ class Job(Generic[T]):
             return self._expected
         rest = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
         spent = monotonic() - self._turned
-        if self.done > 0 and spent > 0.5:
-            rest.append(spent * (self.total - self.done) / self.done)
-        return max(0.0, *rest, 0.0) if rest else None
+        if self.done > self._base and spent > 0.5:
+            rest.append(spent * (self.total - self.done) / (self.done - self._base))
+        return max(0.0, *rest) if rest else None
 
     def _report(self, stage: str, done: int, total: int) -> None:
         if self._stop.is_set() or not _alive(self.session_id):
             raise Cancelled
-        if stage != self.stage or done < self.done:
-            self._turned = monotonic()
-        self.stage, self.done, self.total = stage, done, total
+        if self._headline in (None, stage):
+            if stage != self.stage or done < self.done:
+                self._turned, self._base = monotonic(), done
+            self.stage, self.done, self.total = stage, done, total
         # Reading a model holds its workbench's lock, which the other work might want.
         if stage != "load":
             _worker.let_pass(self.rank)
@@ -133,7 +142,7 @@ class Job(Generic[T]):
             # Only where it happened: the message of an unforeseen error may quote somebody's text.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logging.getLogger(__name__).error(  # noqa: TRY400
-                "%s failed: %s\n%s", self.key, type(error).__name__, frames
+                "job %d failed: %s\n%s", self.id, type(error).__name__, frames
             )
             self._finish(
                 "failed", error=f"This failed unexpectedly ({type(error).__name__}); the server's log says where."
@@ -248,13 +257,15 @@ def submit(
     *,
     rank: Rank = Rank.RUN,
     expected: float | None = None,
+    headline: str | None = None,
 ) -> Job[T]:
     """Let the worker do ``work``; the same key of the same session that has not ended is the same job.
 
     ``work`` gets a progress callback that raises ``Cancelled`` when it should stop. It may be a generator: it is then
-    interrupted at every ``yield``, and others of its rank take turns. ``expected`` are the seconds it may take.
+    interrupted at every ``yield``, and others of its rank take turns. ``expected`` are the seconds it may take; with a
+    ``headline`` only the progress of that stage is shown.
     """
-    return _worker.submit(Job(session_id, key, work, rank=rank, expected=expected))
+    return _worker.submit(Job(session_id, key, work, rank=rank, expected=expected, headline=headline))
 
 
 def unfinished(session_id: str) -> list[Job[Any]]:

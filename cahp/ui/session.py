@@ -117,6 +117,24 @@ def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
 
 
 @dataclass(frozen=True)
+class Flip:
+    """A text that is answered differently under the mask; it stays in the session that it belongs to."""
+
+    text: str
+    label: str
+    full: str
+    pruned: str
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How a mask does on the test split, and how often that split has been opened for this model."""
+
+    quality: Quality
+    opened: int
+
+
+@dataclass(frozen=True)
 class _Board:
     """What is on the board: a budget (None: what the curve suggests), or a mask made by hand."""
 
@@ -146,6 +164,13 @@ class Explorer:
         self._tables: dict[tuple[Any, ...], Table] = {}
         self._quality: dict[tuple[str, Recover], Quality] = {}
         self._speed: dict[tuple[int, ...], Speed] = {}
+        self.flip_job: jobs.Job[list[Flip]] | None = None
+        self.confirm_job: jobs.Job[Confirmation] | None = None
+        self._warm: jobs.Job[int] | None = None
+        #: The head that was clicked or asked about last, as a flat index.
+        self.selected: int | None = None
+        #: Whether the board shows pruned models as they are, or refitted.
+        self.recover: Recover = "none"
         self._board, self._past = _Board(), list[_Board]()
         self._find_run()
 
@@ -186,6 +211,9 @@ class Explorer:
 
     def change(self, **changes: Any) -> None:
         """Ask differently; what does not depend on the change stays known."""
+        if "min_per_layer" in changes:
+            # A layer without heads cannot be cut out, so such a model cannot be repaired.
+            changes["recover"] = "refit" if changes["min_per_layer"] else "none"
         settings = replace(self.settings, **changes)
         if settings == self.settings:
             return
@@ -288,14 +316,26 @@ class Explorer:
     @property
     def selection(self) -> Selection | None:
         """How the mask on the board came about, unless it was made by hand."""
-        if self._board.hand is not None:
-            return None
+        return None if self._board.hand is not None else self._of_budget()
+
+    def _of_budget(self) -> Selection | None:
         table = self.table()
         if table is None:
             return None
         if self._board.budget is None:
             return self.suggested or table.selection(table.budgets[len(table.budgets) // 2])
         return table.selection(min(max(self._board.budget, table.budgets[0]), table.budgets[-1]))
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The cluster of each head, at as many clusters as the board's budget pays for."""
+        evidence, selection = self.evidence, self.selection
+        if evidence is None:
+            raise ValueError("there are no clusters before the first run")
+        if selection is None:
+            # By hand: the clusters are those of the budget that it was made from.
+            selection = self._of_budget()
+        return evidence.groups(self.budget if selection is None or selection.k is None else selection.k)[0]
 
     @property
     def mask(self) -> HeadMask:
@@ -425,6 +465,45 @@ class Explorer:
         self.speed_job = jobs.submit(self.id, f"speed-{counts}", work)
         return self.speed_job
 
+    def flips(self, recover: Recover = "none") -> jobs.Job[list[Flip]]:
+        """Let the worker find the texts whose answer the mask on the board changes."""
+        bench, mask = self.bench, self.mask
+
+        def work(_: Progress) -> list[Flip]:
+            from cahp.evaluation import flipped
+
+            repaired = bench.workbench.refit(mask) if recover == "refit" else None
+            full = bench.workbench.evaluate(bench.judge)
+            pruned = bench.workbench.evaluate(bench.judge, mask=mask, repaired=repaired)
+            classes, inputs = bench.judge.classes, bench.judge.inputs
+            return [
+                Flip(
+                    inputs[row] if isinstance(inputs[row], str) else " ⸱ ".join(inputs[row]),
+                    *(classes[side[row]] for side in (bench.judge.labels, full.predictions, pruned.predictions)),
+                )
+                for row in flipped(pruned, full)
+            ]
+
+        self.flip_job = jobs.submit(self.id, f"flips-{mask.sha256}-{recover}", work, rank=jobs.Rank.QUICK)
+        return self.flip_job
+
+    def confirm(self, recover: Recover = "none") -> jobs.Job[Confirmation]:
+        """Let the worker judge the mask on the board by the test split, which counts as one look at it."""
+        bench, mask = self.bench, self.mask
+
+        def work(_: Progress) -> Confirmation:
+            test = replace(bench, judge=bench.dataset.split("test"))
+            found = live.quality(test, mask, recover=recover)
+            return Confirmation(found, pipeline.TestSeal(bench.card, bench.dataset, bench.workbench.store).open())
+
+        self.confirm_job = jobs.submit(self.id, f"confirm-{mask.sha256}-{recover}", work, rank=jobs.Rank.QUICK)
+        return self.confirm_job
+
+    def pending(self) -> bool:
+        """Whether anything is under way that will change what a page shows."""
+        own = (self.figure_job, self.speed_job, self.table_job, self.flip_job, self.confirm_job)
+        return any(job is not None and not job.ended for job in own)
+
     # Long work -----------------------------------------------------------------------------------------------
 
     def start_run(self) -> jobs.Job[Any]:
@@ -465,8 +544,15 @@ class Explorer:
             f"table-{id(table)}",
             lambda progress: live.fill(table, bench, progress),
             rank=jobs.Rank.BACKGROUND,
+            headline="table",
         )
         return self.table_job
+
+    def warm(self) -> None:
+        """Have the model read and the full model's answers at hand, before anybody asks for a mask of their own."""
+        if self._warm is None:
+            bench = self.bench
+            self._warm = jobs.submit(self.id, "warm", lambda _: len(bench.full), rank=jobs.Rank.BACKGROUND)
 
     def _stop_filling(self) -> None:
         if self.table_job is not None and not self.table_job.ended:
@@ -487,6 +573,7 @@ class Explorer:
             asked = (settings.projection, settings.salience, settings.poly_degree, settings.seed)
             self._evidence = (asked, evidence)
             self._tables, self._quality, self._speed = {}, {}, {}
+            self.figure_job = self.speed_job = None
 
     def close(self) -> None:
         """Stop all work of this session."""

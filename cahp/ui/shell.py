@@ -40,7 +40,7 @@ def page(title: str) -> Explorer:
     st.html(models.assets() / "explorer.css")
     explorer = _explorer()
     explorer.collect()
-    _write_address(explorer)
+    write_address(explorer)
     with st.sidebar:
         _navigation()
         _sidebar(explorer)
@@ -67,12 +67,16 @@ def need_run(explorer: Explorer) -> None:
     st.stop()
 
 
-def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine") -> None:
+def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine", primary: bool = True) -> None:
     """The button that starts a run, with the time it may take."""
     expected = explorer.expected_seconds
     hint = None if expected is None else f"about {duration(max(expected, 5.0))} on this machine"
     if st.button(
-        label, key=f"run-{place}", type="primary", help=hint, width="stretch" if place == "sidebar" else "content"
+        label,
+        key=f"run-{place}",
+        type="primary" if primary else "secondary",
+        help=hint,
+        width="stretch" if place == "sidebar" else "content",
     ):
         explorer.start_run()
         st.rerun()
@@ -110,9 +114,9 @@ def _explorer() -> Explorer:
 
 def _fallback(settings: pipeline.Settings, error: CahpError) -> Explorer:
     """The embedded default where a link asked for something that cannot be used; the end where that is missing too."""
-    if settings != pipeline.Settings():
+    if settings != bundle.SETTINGS:
         try:
-            explorer = Explorer(_session_id(), Source.open(pipeline.Settings()))
+            explorer = Explorer(_session_id(), Source.open(bundle.SETTINGS))
         except CahpError as missing:
             error = missing
         else:
@@ -164,13 +168,18 @@ def _board_from_address(explorer: Explorer) -> None:
         st.session_state[_NOTE] = str(error)
 
 
+def address() -> dict[str, str]:
+    """What the address says of the view: links to other pages take it along."""
+    return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise CahpError("The budget in this link is not a number of heads.")
     return int(text)
 
 
-def _write_address(explorer: Explorer) -> None:
+def write_address(explorer: Explorer) -> None:
     """Model, data, budget or mask; never a text, and no name of a file that only this session has."""
     wanted = {"model": explorer.settings.model}
     if not sources.uploaded():
@@ -192,7 +201,7 @@ def _navigation() -> None:
     with st.container(key="pages", gap=None):
         for path, label in PAGES:
             try:
-                st.page_link(path, label=label)
+                st.page_link(path, label=label, query_params=address())
             except (StreamlitAPIException, KeyError):
                 # A page that is not there, or a page that was started on its own.
                 continue
@@ -215,7 +224,7 @@ def _sidebar(explorer: Explorer) -> None:
     if job is not None and not job.ended:
         jobs.follow(job, place="sidebar")
     elif explorer.run is None or explorer.bundled:
-        run_button(explorer, place="sidebar")
+        run_button(explorer, place="sidebar", primary=explorer.run is None)
     elif pipeline.known(bench) is None:
         run_button(explorer, place="sidebar", label="Run with these settings")
 
@@ -228,8 +237,9 @@ def _badge(explorer: Explorer) -> None:
                 "mask verified", color="green", help=_VERIFIED + " Checked on this machine when the model was read."
             )
         elif run is not None and run["verified"]["mask_bites"]:
-            where = "with the bundled run" if explorer.bundled else "with the run on screen"
-            st.badge(f"mask verified {where}", color="green", help=_VERIFIED)
+            where = "bundled" if explorer.bundled else "earlier"
+            how = "Recorded with the bundled run." if explorer.bundled else "Recorded with the run on screen."
+            st.badge(f"mask verified ({where})", color="green", help=f"{_VERIFIED} {how}")
         else:
             st.badge("mask not yet verified", color="gray", help="The model proves itself when it is first read.")
 

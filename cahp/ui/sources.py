@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp import data, models, pipeline, preflight
+from cahp import bundle, data, models, pipeline, preflight
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.tables import Table, read_table
 from cahp.ui import jobs
@@ -41,7 +41,7 @@ class Wish:
 
 def from_address(params: Mapping[str, str]) -> tuple[pipeline.Settings, Wish | None]:
     """The settings that a link may open at once, and what it wishes beyond them."""
-    default = pipeline.Settings()
+    default = bundle.SETTINGS
     model, named = params.get("model", default.model), params.get("data")
     builtin = models.BUILTINS.get(model)
     if builtin is not None and builtin.data is not None and named in (None, builtin.data):
@@ -64,7 +64,7 @@ def door(explorer: Explorer) -> None:
         st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
         if st.button("Open it", key="open-wish"):
             del st.session_state[WISH]
-            _open(explorer, replace(pipeline.Settings(), model=wish.model, data=wish.data), None)
+            _open(explorer, replace(bundle.SETTINGS, model=wish.model, data=wish.data), None)
     if st.button("Change model or data", key="change-source", type="tertiary"):
         _dialog(explorer)
 
@@ -120,7 +120,7 @@ def _dialog(explorer: Explorer) -> None:
 
 
 def _choose(explorer: Explorer) -> None:
-    settings = replace(pipeline.Settings(), limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
+    settings = replace(bundle.SETTINGS, limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
     try:
         card = _model()
         if card is None:

@@ -1,0 +1,114 @@
+"""Small models, made on the spot, of every architecture in the family table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+
+from cahp.values import Texts
+
+WORDS = (
+    "good bad fine poor great awful film plot cast song the a of and is was very not never always it they laughed "
+    "cried left stayed long short bright dull warm cold slow quick story end start scene light dark".split()
+)
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+
+#: Small shapes; the layers have different numbers of tokens' worth of everything on purpose.
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
+    "roberta": {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
+    "xlm-roberta": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
+    "camembert": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
+    "electra": {
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "embedding_size": 16,
+    },
+    "distilbert": {"n_layers": 3, "n_heads": 4, "dim": 32, "hidden_dim": 48},
+}
+
+
+def tokenizer(*, type_ids: bool = True) -> PreTrainedTokenizerFast:
+    """One word, one token; pairs as ``[CLS] a [SEP] b [SEP]``."""
+    vocabulary = {word: index for index, word in enumerate((*SPECIAL, *WORDS))}
+    inner = Tokenizer(WordLevel(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = Whitespace()
+    second = 1 if type_ids else 0
+    inner.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] $B:{second} [SEP]:{second}",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    names = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=inner,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"] if type_ids else names,
+    )
+
+
+def save_model(folder: Path, family: str = "bert", *, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
+    """A random classifier of ``family`` in ``folder``, with weights large enough that its heads matter."""
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(
+        family,
+        vocab_size=len(SPECIAL) + len(WORDS),
+        max_position_embeddings=80,
+        pad_token_id=0,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        **({} if family == "distilbert" else {"type_vocab_size": 2 if family in ("bert", "electra") else 1}),
+        **SHAPES[family],
+    )
+    network = AutoModelForSequenceClassification.from_config(config)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if parameter.ndim == 2 and "embeddings" not in name:
+                parameter.normal_(0.0, 0.25)
+    network.save_pretrained(folder)
+    tokenizer(type_ids=family in ("bert", "electra")).save_pretrained(folder)
+    return folder
+
+
+def sentences(count: int, *, seed: int = 0, classes: int = 2, pairs: bool = False) -> Texts:
+    """Texts of 2 to 12 words; the first words of the list are commoner in the first classes."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+
+    def text(label: int) -> str:
+        size = int(random.integers(2, 13))
+        start = int(label * len(WORDS) / classes / 2)
+        return " ".join(WORDS[start + int(index)] for index in random.integers(0, len(WORDS) // 2, size))
+
+    first = tuple(text(int(label)) for label in labels)
+    second = tuple(text(int(label)) for label in labels) if pairs else None
+    names = tuple(("bad", "good", "fine", "poor", "long")[:classes])
+    return Texts(first, second, labels.astype(np.int64), names)
+
+
+def write_data(folder: Path, *, train: int = 120, validation: int = 40, test: int = 40, **options: Any) -> Path:
+    """Split files as people have them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed, (split, count) in enumerate({"train": train, "validation": validation, "test": test}.items()):
+        texts = sentences(count, seed=seed + 1, **options)
+        rows = []
+        for index, text in enumerate(texts.first):
+            row = {"text": text} if texts.second is None else {"premise": text, "hypothesis": texts.second[index]}
+            rows.append(json.dumps({**row, "label": texts.classes[texts.labels[index]]}))
+        (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,184 @@
+"""A real browser on a real explorer, neither of which may leave this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+import pytest
+from conftest import chromium
+from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute
+
+ROOT = Path(__file__).parents[2]
+#: How wide people's windows are at least.
+WINDOW = {"width": 1280, "height": 800}
+#: Milliseconds; the machine may be busy.
+PATIENCE = 60_000
+_LOCAL = {"127.0.0.1", "localhost"}
+_QUIET = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def explorer(cache: Path) -> Iterator[str]:
+    """Address of an explorer in a process of its own that keeps its results in ``cache``."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
+    # What somebody edits meanwhile must not rerun the pages of a test.
+    command.append("--server.fileWatcherType=none")
+    url = f"http://127.0.0.1:{port}"
+    log = cache / "streamlit.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "CAHP_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            _wait_until_healthy(process, url, log)
+            yield url
+        finally:
+            process.kill()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"{url}/_stcore/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"the explorer did not start:\n{log.read_text(errors='replace')}", pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def explorer_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """One explorer for all tests of this session; every browser context is a person of its own in it."""
+    with explorer(tmp_path_factory.mktemp("explorer")) as url:
+        yield url
+
+
+@pytest.fixture
+def fresh_explorer(tmp_path: Path) -> Callable[[], Any]:
+    """A context manager that starts another explorer, which has nothing in its cache."""
+    return lambda: explorer(tmp_path / "fresh")
+
+
+@pytest.fixture(scope="session")
+def base_url() -> None:
+    """None: pages are opened by their whole address. (The plug-in's own fixture is declared in a deprecated way.)"""
+    return None
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(pytestconfig: pytest.Config) -> dict[str, Any]:
+    """The system's Chromium, without its own business on the network."""
+    pytestconfig.option.screenshot = "only-on-failure"
+    return {"executable_path": str(chromium()), "args": list(_QUIET), "headless": not pytestconfig.option.headed}
+
+
+class Borders:
+    """Stops every request that would leave this machine, and remembers it."""
+
+    def __init__(self) -> None:
+        self.crossed: list[str] = []
+
+    def guard(self, context: BrowserContext) -> None:
+        context.route(self._foreign, self._stop)
+        context.route_web_socket(self._foreign, self._stop_socket)
+
+    @staticmethod
+    def _foreign(url: str) -> bool:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https", "ws", "wss"} and parts.hostname not in _LOCAL
+
+    def _stop(self, route: Route) -> None:
+        self.crossed.append(route.request.url)
+        route.abort()
+
+    def _stop_socket(self, route: WebSocketRoute) -> None:
+        self.crossed.append(route.url)
+        route.close()
+
+
+@pytest.fixture
+def borders() -> Borders:
+    """What the pages of this test asked for outside this machine."""
+    return Borders()
+
+
+@pytest.fixture
+def new_context(
+    new_context: Callable[..., BrowserContext], borders: Borders
+) -> Iterator[Callable[..., BrowserContext]]:
+    """Makes browser contexts that fail the test if anything in them asks for more than this machine has."""
+
+    def made(**options: Any) -> BrowserContext:
+        context = new_context(**{"viewport": WINDOW, **options})
+        context.set_default_timeout(PATIENCE)
+        borders.guard(context)
+        return context
+
+    yield made
+    assert borders.crossed == [], "a page asked for something outside this machine"
+
+
+def settle(page: Page) -> Page:
+    """Wait until the page's script has run to its end; the page itself."""
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]", timeout=PATIENCE)
+    return page
+
+
+@pytest.fixture
+def settled() -> Callable[[Page], Page]:
+    """``settled(page)`` waits until the page's script has run to its end."""
+    return settle
+
+
+@pytest.fixture
+def open_page(explorer_url: str, page: Page) -> Callable[[str], Page]:
+    """``open_page("Export")`` opens a page of the explorer by deep link (``""`` is the home page)."""
+
+    def opened(name: str) -> Page:
+        page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
+        return settle(page)
+
+    return opened
+
+
+@pytest.fixture
+def new_person(explorer_url: str, new_context: Callable[..., BrowserContext]) -> Callable[..., Page]:
+    """``new_person("Budget", color_scheme="dark")`` is another browser session with a page of the explorer open."""
+
+    def made(name: str = "", **options: Any) -> Page:
+        person = new_context(**options).new_page()
+        person.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
+        return settle(person)
+
+    return made
