@@ -1,1 +1,63 @@
-"""CAHP Explorer: see which attention heads complement each other, and keep only those."""
+"""CAHP Explorer: see which attention heads of a transformer complement each other, and keep only those.
+
+The names below are the public surface; importing them costs nothing until the first is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cahp.evaluation import evaluate
+    from cahp.export import read_mask, write_run
+    from cahp.models import load
+    from cahp.models.surgery import cut
+    from cahp.pipeline import Run, Settings, open_bench, prune
+    from cahp.recovery import refit
+    from cahp.values import CahpError, Cancelled, HeadMask, Texts
+
+__all__ = [
+    "CahpError",
+    "Cancelled",
+    "HeadMask",
+    "Run",
+    "Settings",
+    "Texts",
+    "cut",
+    "evaluate",
+    "load",
+    "open_bench",
+    "prune",
+    "read_mask",
+    "refit",
+    "write_run",
+]
+
+_HOMES = {
+    "CahpError": "values",
+    "Cancelled": "values",
+    "HeadMask": "values",
+    "Run": "pipeline",
+    "Settings": "pipeline",
+    "Texts": "values",
+    "cut": "models.surgery",
+    "evaluate": "evaluation",
+    "load": "models",
+    "open_bench": "pipeline",
+    "prune": "pipeline",
+    "read_mask": "export",
+    "refit": "recovery",
+    "write_run": "export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # torch and transformers take seconds to import, so nothing that needs them is touched before it is asked for.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cahp' has no attribute {name!r}")
+    return getattr(import_module(f"cahp.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -39,8 +39,8 @@ class Bar:
 class Answer:
     """What was measured: ``value`` in the unit of the guess, its 95 % interval where it has one, and what it means.
 
-    ``bars`` are the variants that were compared, ``draws`` the accuracies of random choices, ``n`` the texts or,
-    for time, the rounds.
+    ``bars`` are the variants that were compared, the full model first and then what the step is about; ``draws`` the
+    accuracies of random choices; ``n`` the texts or, for time, the rounds.
     """
 
     value: float
@@ -136,7 +136,7 @@ def steps(subject: Subject) -> list[Step]:
             "representatives",
             "Switch off the representatives",
             f"Now the other way round: the {kept} heads that CAHP would keep go, and the other {total - kept} stay. "
-            f"For comparison, {CONTROLS} times as many heads go that are drawn from the others.",
+            f"For comparison, we also switch off as many of the others, drawn at random, {CONTROLS} times.",
             f"Of {n} answers, how many will change without the representatives?",
             "answers",
             n,
@@ -262,7 +262,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         meaning = "The choice helps, but chance comes close now and then: many selections do nearly as well."
     else:
         meaning = "Here chance does as well: with this many heads and texts the choice makes no visible difference."
-    name = f"CAHP's {subject.mask.count} heads"
+    name = f"with CAHP's {subject.mask.count} heads"
     return Answer(float(as_good), None, found, meaning, len(full), _bars({"all heads": full, name: chosen}), draws)
 
 
@@ -289,7 +289,7 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
         meaning = "Here the refit did harm on these texts, although held-out texts had spoken for it."
     else:
         meaning = "No measurable change: there was little to repair, or these texts are too few to see it."
-    bars = _bars({"all heads": full, "pruned": before, "pruned and refitted": after})
+    bars = _bars({"all heads": full, "after refit": after, "before refit": before})
     return Answer(won.pp, won.ci95, found, meaning, len(full), bars)
 
 

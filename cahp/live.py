@@ -343,7 +343,7 @@ def faster_by(table: Table, share: float) -> Row | None:
 
     Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None.
     """
-    fast = [row for row in table.rows() if row.ratio is not None and row.ratio <= 1 - share]
+    fast = [row for row in table.rows() if row.ratio is not None and row.ratio <= 1 - share + 1e-9]
     return fast[-1] if fast else None
 
 

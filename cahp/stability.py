@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.clustering import cluster, with_degree
-from cahp.pipeline import Bench
+from cahp.pipeline import Bench, Settings
 from cahp.selection import select
 from cahp.space import space
 from cahp.store import key
@@ -28,7 +28,6 @@ from cahp.values import (
     KneeNotFoundError,
     OptionError,
     Progress,
-    Selection,
     Signatures,
     SpaceError,
     silent,
@@ -114,6 +113,21 @@ def expected_jaccard(first: int, second: int, total: int) -> float:
     return float(np.sum(hypergeom.pmf(shared, total, first, second) * shared / np.maximum(together, 1)))
 
 
+def known(bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None) -> Stability | None:
+    """What ``stability`` found out before with the same arguments, if it is still on disk."""
+    found = bench.workbench.store.load(_key(bench, axis, _values(bench, axis, looks), budget))
+    if found is None:
+        return None
+    arrays = found.arrays
+    return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
+
+
+def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
+    """What each of ``DEGREES`` would keep of one clustering; takes no time."""
+    made = [_selected(with_degree(clustering, degree=degree), salience, None, settings) for degree in DEGREES]
+    return _gathered("degree", list(DEGREES), made)
+
+
 def stability(
     bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None, progress: Progress = silent
 ) -> Stability:
@@ -123,59 +137,63 @@ def stability(
     the selection texts, put together from stratified parts whose statistics merge exactly; the seed stays. Half a
     sample varies about as much as samples of the full size drawn anew would (the delete-half jackknife, Shao and
     Wu 1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``looks`` says. ``budget`` None leaves the number of
-    heads to the knee; degrees do nothing else.
+    heads to the knee; degrees do nothing else, so there it is not used.
 
     Raises:
         OptionError: If the axis is unknown, or there are fewer than two looks.
+        BudgetError: If the budget is impossible.
         SpaceError: If the texts do not make enough parts.
     """
     if axis not in get_args(Axis):
         raise OptionError(f"stability over {axis!r} is unknown; choose one of {', '.join(get_args(Axis))}")
     if looks < 2:
         raise OptionError(f"{looks} looks cannot differ; ask for at least 2")
+    found = known(bench, axis=axis, looks=looks, budget=budget)
+    if found is not None:
+        return found
     settings, workbench = bench.settings, bench.workbench
+    values = _values(bench, axis, looks)
     if axis == "degree":
-        budget = None
-    values = list(DEGREES) if axis == "degree" else [(settings.seed + look) % 2**32 for look in range(looks)]
-    name = key(
-        "stability",
-        _REVISION,
-        bench.card.sha256,
-        bench.select.sha256,
-        settings.pool_size,
-        settings.projection,
-        settings.salience,
-        settings.representative,
-        settings.min_per_layer,
-        settings.poly_degree,
-        settings.seed,
-        axis,
-        values,
-        budget,
+        result = over_degrees(workbench.clustering, workbench.salience, settings)
+    else:
+        evidence = _seeds(bench, values, progress) if axis == "seed" else _samples(bench, len(values), progress)
+        made = [_selected(clustering, salience, budget, settings) for clustering, salience in evidence]
+        result = _gathered(axis, values if axis == "seed" else list(range(1, len(made) + 1)), made)
+    workbench.store.save(
+        _key(bench, axis, values, budget),
+        arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
     )
-    known = workbench.store.load(name)
-    if known is not None:
-        arrays = known.arrays
-        return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
-    made = [_selected(bench, *evidence, budget) for evidence in _evidence(bench, axis, values, progress)]
-    result = Stability(
-        axis,
-        np.array(values, dtype=np.int64) if axis != "sample" else np.arange(1, len(made) + 1),
-        np.array([knee for knee, _ in made], dtype=np.int64),
-        np.stack([keep for _, keep in made]),
-    )
-    arrays = {"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)}
-    workbench.store.save(name, arrays=arrays)
     return result
 
 
+def _values(bench: Bench, axis: Axis, looks: int) -> list[int]:
+    if axis == "degree":
+        return list(DEGREES)
+    return [(bench.settings.seed + look) % 2**32 for look in range(looks)]
+
+
+def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str:
+    settings = bench.settings
+    return key(
+        "stability",
+        _REVISION,
+        *(bench.card.sha256, bench.select.sha256, settings.pool_size, settings.projection, settings.salience),
+        *(settings.representative, settings.min_per_layer, settings.poly_degree, settings.seed),
+        *(axis, values, None if axis == "degree" else budget),
+    )
+
+
+def _gathered(axis: Axis, values: list[int], made: Sequence[tuple[int, Bools]]) -> Stability:
+    knees = np.array([knee for knee, _ in made], dtype=np.int64)
+    return Stability(axis, np.array(values, dtype=np.int64), knees, np.stack([keep for _, keep in made]))
+
+
 def _selected(
-    bench: Bench, clustering: Clustering, salience: NDArray[np.float64], budget: int | None
+    clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings
 ) -> tuple[int, Bools]:
     """The knee of one look (0: none) and the heads it keeps (none where it cannot say)."""
-    settings = bench.settings
     try:
-        chosen: Selection = select(
+        chosen = select(
             clustering,
             salience,
             budget=budget,
@@ -187,23 +205,14 @@ def _selected(
     return clustering.knee, chosen.mask.keep
 
 
-def _evidence(
-    bench: Bench, axis: Axis, values: Sequence[int], progress: Progress
-) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
-    """What each look selects from: clusters and salience."""
+def _seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
     workbench = bench.workbench
-    if axis == "degree":
-        for degree in values:
-            yield with_degree(workbench.clustering, degree=degree), workbench.salience
-    elif axis == "seed":
-        for look, seed in enumerate(values):
-            if seed == bench.settings.seed:
-                yield workbench.clustering, workbench.salience
-            else:
-                report = _within(progress, look, len(values))
-                yield _clustered(bench, workbench.signatures, seed, report), workbench.salience
-    else:
-        yield from _samples(bench, len(values), progress)
+    for look, seed in enumerate(seeds):
+        if seed == bench.settings.seed:
+            yield workbench.clustering, workbench.salience
+        else:
+            report = _within(progress, look, len(seeds))
+            yield _clustered(bench, workbench.signatures, seed, report), workbench.salience
 
 
 def _clustered(bench: Bench, signatures: Signatures, seed: int, progress: Progress) -> Clustering:

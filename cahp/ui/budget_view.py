@@ -354,7 +354,7 @@ def _space(explorer: Explorer) -> None:
     clusters = len(np.unique(labels))
     charts.show(
         covers.space_figure(explorer, evidence),
-        title=f"{mask.count} survivors stand for {clusters} clusters of heads",
+        title=f"{mask.count} survivors among {clusters} clusters of heads",
         help="Each point is a head, placed so that heads which separate the classes in the same way lie close "
         "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the most "
         "salient of its cluster. Distances in this plane are what is clustered"

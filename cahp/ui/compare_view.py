@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp import pipeline, registry
+from cahp.ui import shell
 from cahp.ui.session import Explorer
 from cahp.ui.text import plain
 
@@ -35,10 +36,10 @@ def draw(explorer: Explorer) -> None:
     left, right = st.columns(2, gap="medium")
     with left, st.container(border=True, key="compare-budgets", height="stretch"):
         st.markdown("**Many heads against few.** Accuracy and time of every budget, with intervals.")
-        st.page_link("pages/2_Budget.py", label="Open the budget board")
+        st.page_link("pages/2_Budget.py", label="Open the budget board", query_params=shell.address())
     with right, st.container(border=True, key="compare-chance", height="stretch"):
         st.markdown("**CAHP against chance.** Twenty random choices of as many heads, measured on this model.")
-        st.page_link("pages/6_Learn.py", label="See it in step 4 of Learn")
+        st.page_link("pages/6_Learn.py", label="See it in step 4 of Learn", query_params=shell.address())
     with st.expander("Bring a method of your own", key="compare-plugin"):
         st.markdown(
             "A method is one class with `name`, `needs_budget` and `choose(evidence, budget=, min_per_layer=)`. A "

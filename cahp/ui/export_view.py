@@ -70,26 +70,25 @@ def draw(explorer: Explorer) -> None:
 
 
 def _view(explorer: Explorer) -> View:
-    mask, evidence, selection = explorer.mask, explorer.evidence, explorer.selection
-    labels = None
-    arrays = dict(explorer.arrays)
-    if evidence is not None:
-        run_k = None if explorer.run is None else explorer.run.get("clusters")
-        labels, medoids = evidence.groups(run_k if selection is None else selection.k)
-        arrays |= {"labels": labels, "medoids": medoids}
+    mask, evidence = explorer.mask, explorer.evidence
+    labels = None if evidence is None else explorer.labels
     known = _known(explorer)
     if known is not None:
-        return View(mask, labels, known, explorer.arrays if known is explorer.run else arrays, explorer.bundled)
+        return View(mask, labels, known, explorer.arrays, explorer.bundled)
+    arrays = dict(explorer.arrays)
+    if evidence is not None and labels is not None:
+        _, medoids = evidence.groups(int(labels.max()) + 1)
+        arrays |= {"labels": labels, "medoids": medoids}
     job = _jobs(_MEASURED).get(_name(explorer))
     return View(mask, labels, None if job is None else job.result, arrays, bundled=False)
 
 
 def _known(explorer: Explorer) -> Mapping[str, Any] | None:
-    """The run on screen, if it is about this mask and has what the settings ask for."""
+    """The run on screen, if it is about this mask and has what the board asks for."""
     run, mask = explorer.run, explorer.mask
     if run is None or run["kept"] != {str(layer): heads for layer, heads in enumerate(mask.by_layer)}:
         return None
-    if explorer.by_hand or (explorer.settings.recover == "refit" and run["metrics"]["recovered"] is None):
+    if explorer.by_hand or (explorer.recover == "refit" and run["metrics"]["recovered"] is None):
         return None
     return run
 
@@ -101,7 +100,7 @@ def _jobs(name: str) -> dict[str, jobs.Job[Any]]:
 def _name(explorer: Explorer) -> str:
     bench = explorer.bench
     asked = (explorer.card.sha256, bench.select.sha256, bench.judge.sha256, explorer.mask.sha256)
-    return "-".join((*asked, explorer.settings.recover, "hand" if explorer.by_hand else "budget"))
+    return "-".join((*asked, explorer.recover, "hand" if explorer.by_hand else "budget"))
 
 
 def _grid(view: View) -> None:
@@ -132,7 +131,7 @@ def _found(explorer: Explorer, view: View) -> None:
         return
     states = [
         (name, words)
-        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", "pruned and refitted"))
+        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", "refitted"))
         if run["metrics"][name] is not None
     ]
     ratio = run["latency_ratio"]
@@ -177,7 +176,7 @@ def _measure_button(explorer: Explorer) -> None:
 
 def _measure(explorer: Explorer) -> jobs.Job[dict[str, Any]]:
     bench, mask, selection = explorer.bench, explorer.mask, explorer.selection
-    recover = explorer.settings.recover == "refit"
+    recover = explorer.recover == "refit"
     clustering = None if explorer.evidence is None else explorer.evidence.clustering
 
     def work(progress: Progress) -> dict[str, Any]:
@@ -282,7 +281,8 @@ def _again(explorer: Explorer, view: View) -> None:
 def _asked(explorer: Explorer) -> Settings:
     """The settings that make the mask on the board, before it is measured."""
     method = report.BY_HAND if explorer.by_hand else explorer.settings.method
-    return _with_file(explorer, replace(explorer.settings, budget=str(explorer.budget), method=method))
+    settings = replace(explorer.settings, budget=str(explorer.budget), method=method, recover=explorer.recover)
+    return _with_file(explorer, settings)
 
 
 def _recipe(explorer: Explorer, run: Mapping[str, Any]) -> takeaway.Recipe:

@@ -101,7 +101,8 @@ def _confined(document: str, ground: str) -> str:
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<style>html, body {{ margin: 0; overflow: hidden; background: {ground}; }}"
-        " center { display: none; } #mynetwork { border: 0 !important; }</style>"
+        " center { display: none; } #mynetwork { border: 0 !important; }"
+        " .vis-tooltip { font-family: system-ui !important; }</style>"
     )
     inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
     # The last one: vis-network's own text has such a tag in a string.

@@ -12,17 +12,12 @@ from cahp.lessons import Answer, Step, Subject
 from cahp.stopwatch import Stopwatch
 from cahp.ui import charts, jobs, shell
 from cahp.ui.session import Explorer, shared_model
-from cahp.ui.text import interval
+from cahp.ui.text import interval, percent
 from cahp.values import HeadMask, Progress
 from cahp.workbench import Costs, Workbench
 
 #: Session keys: which step is open, the guesses, and the jobs that answered.
 _AT, _GUESSES, _ANSWERS = "cahp_learn_at", "cahp_learn_guesses", "cahp_learn_answers"
-_WAITING = {
-    "variants": "Asking the model again and again",
-    "refit": "Solving for new weights",
-    "latency": "Taking the time",
-}
 
 
 def draw(explorer: Explorer) -> None:
@@ -106,7 +101,7 @@ def _onwards(at: int, count: int) -> None:
                 st.session_state[_AT] = at + 1
                 st.rerun()
         else:
-            st.page_link("pages/2_Budget.py", label="Now choose a budget yourself →")
+            st.page_link("pages/2_Budget.py", label="Now choose a budget yourself", query_params=shell.address())
 
 
 # One step ----------------------------------------------------------------------------------------------------
@@ -122,7 +117,7 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
     if answer is not None:
         _show(step, guess, answer)
     elif job is not None and not job.ended:
-        jobs.follow(job, place="learn", title=_WAITING.get(job.stage, ""))
+        jobs.follow(job, place="learn", title="Asking the model")
     else:
         if job is not None and job.error:
             shell.problem(job.error)
@@ -153,32 +148,40 @@ def _guess(step: Step, subject: Subject, *, fixed: bool) -> int:
 
 
 def _show(step: Step, guess: int, answer: Answer) -> None:
-    guessed, measured, _ = st.columns([1, 1, 2])
-    guessed.metric("Your guess", f"{guess} {step.unit}")
-    digits = 0 if float(answer.value).is_integer() else 1
-    measured.metric("Measured", f"{answer.value:.{digits}f} {step.unit}".replace("-", "−"))
-    if answer.interval is not None:
-        measured.caption(f"95 % interval {interval(*answer.interval)}")
-    what = "rounds" if step.name == "time" else "texts"
-    st.markdown(f"{answer.found} (n = {answer.n} {what})")
-    st.markdown(f"**{answer.meaning}**")
-    if answer.bars:
-        charts.show(
-            _comparison(answer),
-            title="Right answers, with 95 % intervals",
-            help=(
-                "A dot is the share of right answers of one variant of the model, its line the 95 % interval (Wilson). "
-                "Where lines overlap widely, the difference may be chance. Hollow dots are random choices, one each."
-            ),
-            formula=r"\hat p = \frac{\text{right answers}}{n}",
-            name=f"learn-{step.name}",
-            data={
-                "variant": [*(bar.name for bar in answer.bars), *(f"random {i}" for i in range(len(answer.draws)))],
-                "accuracy": [*(bar.accuracy for bar in answer.bars), *answer.draws],
-                "low": [*(bar.low for bar in answer.bars), *([None] * len(answer.draws))],
-                "high": [*(bar.high for bar in answer.bars), *([None] * len(answer.draws))],
-            },
-        )
+    words, picture = st.columns(2, gap="large") if answer.bars else (st.container(), None)
+    with words:
+        guessed, measured = st.columns(2)
+        guessed.metric("Your guess", f"{guess} {step.unit}")
+        digits = 0 if float(answer.value).is_integer() else 1
+        measured.metric("Measured", f"{answer.value:.{digits}f} {step.unit}".replace("-", "−"))
+        if answer.interval is not None:
+            measured.caption(f"95 % interval {interval(*answer.interval)}")
+        what = "rounds" if step.name == "time" else "texts"
+        st.markdown(f"{answer.found} (n = {answer.n} {what})")
+        st.markdown(f"**{answer.meaning}**")
+    if picture is not None:
+        with picture:
+            _picture(step, answer)
+
+
+def _picture(step: Step, answer: Answer) -> None:
+    full, changed = answer.bars[:2]
+    charts.show(
+        _comparison(answer),
+        title=f"{percent(changed.accuracy)} right {changed.name}, {percent(full.accuracy)} with all heads",
+        help=(
+            "A dot is the share of right answers of one variant of the model, its line the 95 % interval (Wilson). "
+            "Where lines overlap widely, the difference may be chance. Hollow dots are random choices, one each."
+        ),
+        formula=r"\hat p = \frac{\text{right answers}}{n}",
+        name=f"learn-{step.name}",
+        data={
+            "variant": [*(bar.name for bar in answer.bars), *(f"random {i}" for i in range(len(answer.draws)))],
+            "accuracy": [*(bar.accuracy for bar in answer.bars), *answer.draws],
+            "low": [*(bar.low for bar in answer.bars), *([None] * len(answer.draws))],
+            "high": [*(bar.high for bar in answer.bars), *([None] * len(answer.draws))],
+        },
+    )
 
 
 def _comparison(answer: Answer) -> Any:

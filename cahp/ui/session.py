@@ -166,7 +166,7 @@ class Explorer:
         self._speed: dict[tuple[int, ...], Speed] = {}
         self.flip_job: jobs.Job[list[Flip]] | None = None
         self.confirm_job: jobs.Job[Confirmation] | None = None
-        self._warm: jobs.Job[int] | None = None
+        self._warm: jobs.Job[None] | None = None
         #: The head that was clicked or asked about last, as a flat index.
         self.selected: int | None = None
         #: Whether the board shows pruned models as they are, or refitted.
@@ -195,6 +195,12 @@ class Explorer:
     def bundled(self) -> bool:
         """Whether the run on screen ships with the package and was measured elsewhere."""
         return self.bundle is not None
+
+    @property
+    def asks_anew(self) -> bool:
+        """Whether the settings are others than those of the run on screen."""
+        ours = {**asdict(self.settings), "label_map": dict(self.settings.label_map)}
+        return self.run is not None and any(ours[name] != value for name, value in self.run["settings"].items())
 
     @property
     def verified(self) -> bool:
@@ -552,7 +558,12 @@ class Explorer:
         """Have the model read and the full model's answers at hand, before anybody asks for a mask of their own."""
         if self._warm is None:
             bench = self.bench
-            self._warm = jobs.submit(self.id, "warm", lambda _: len(bench.full), rank=jobs.Rank.BACKGROUND)
+
+            def work(progress: Progress) -> None:
+                progress("load", int(bench.workbench.model.layers > 0), 1)
+                progress("evaluation", len(bench.full), len(bench.judge))
+
+            self._warm = jobs.submit(self.id, "warm", work, rank=jobs.Rank.BACKGROUND)
 
     def _stop_filling(self) -> None:
         if self.table_job is not None and not self.table_job.ended:

@@ -225,7 +225,7 @@ def _sidebar(explorer: Explorer) -> None:
         jobs.follow(job, place="sidebar")
     elif explorer.run is None or explorer.bundled:
         run_button(explorer, place="sidebar", primary=explorer.run is None)
-    elif pipeline.known(bench) is None:
+    elif explorer.asks_anew:
         run_button(explorer, place="sidebar", label="Run with these settings")
 
 
@@ -266,7 +266,10 @@ def provenance(explorer: Explorer) -> str:
     """Where the figures on screen come from, in Markdown."""
     if explorer.bundle is not None:
         made = explorer.bundle.made
-        return f"Bundled result, measured on {plain(made['machine'])}, {made['date']}."
+        where = f"measured on {plain(made['machine'])}, {made['date']}"
+        return (
+            f"This mask: measured here. Curves: bundled, {where}." if explorer.by_hand else f"Bundled result, {where}."
+        )
     return f"Measured on this machine ({plain(bundle.machine())})."
 
 

@@ -109,7 +109,8 @@ class Board {
     this.grid.onkeydown = (event) => this.key(event);
     this.grid.onmouseover = this.grid.onfocusin = (event) => {
       const cell = event.target.closest(".cell");
-      if (cell) this.say.textContent = cell.getAttribute("aria-label");
+      if (cell) this.told = Number(cell.dataset.head);
+      this.tellHead();
     };
     this.say = make("p", "say", left, "");
     this.legend = make("p", "legend", left);
@@ -152,6 +153,10 @@ class Board {
     this.grid.classList.toggle("small", cell < 20);
     this.root.classList.toggle("narrow", width < 720);
     if (this.slider) this.curves();
+  }
+
+  tellHead() {
+    if (this.told !== undefined) this.say.textContent = this.cells[this.told].getAttribute("aria-label");
   }
 
   // Heads -----------------------------------------------------------------------------------------------------
@@ -217,6 +222,7 @@ class Board {
         `Layer ${Math.floor(head / heads)}, head ${head % heads}: ${what}, cluster ${names[labels[head]]}`,
       );
     }
+    this.tellHead();
     this.write(state, layers * heads);
     this.mark(state);
   }
@@ -363,11 +369,14 @@ class Board {
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
     if (solid) draw("path", { d: solid, class: "curve" }, svg);
     if (!panel.plain) {
-      const dot = (index) => `M${(this.x(xs[index]) - 2.5).toFixed(1)},${y(values[index]).toFixed(1)}a2.5,2.5 0 1,0 5,0a2.5,2.5 0 1,0 -5,0`;
+      // Where points would touch, the estimated ones are left to the dashed line.
+      const dense = (width - 74) / xs.length < 7;
+      const r = dense ? 1.6 : 2.5;
+      const dot = (index) => `M${(this.x(xs[index]) - r).toFixed(1)},${y(values[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
       const unsure = known.filter((index) => !sure[index]);
-      draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
+      if (!dense) draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
       draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
-      if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, "hollow, dashed: estimated");
+      if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, dense ? "dashed: estimated" : "hollow, dashed: estimated");
     }
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));

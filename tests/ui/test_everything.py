@@ -1,0 +1,237 @@
+"""What holds for the explorer as a whole, seen through a browser."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+pytestmark = pytest.mark.browser
+
+PAGES = ("", "Similarity", "Budget", "Compare", "Stability", "Export", "Learn")
+
+
+def trouble(page: Page) -> list[str]:
+    """Exceptions on screen."""
+    return page.get_by_test_id("stException").all_inner_texts()
+
+
+# The guard itself -------------------------------------------------------------------------------------------
+
+
+def test_a_request_that_leaves_this_machine_is_stopped_and_noticed(page: Page, borders: Any) -> None:
+    page.set_content("<img src='https://elsewhere.invalid/x.png'>", wait_until="load")
+    assert borders.crossed == ["https://elsewhere.invalid/x.png"]
+    borders.crossed.clear()
+
+
+# Every page -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PAGES, ids=lambda name: name or "Home")
+def test_a_page_opens_by_deep_link_in_a_fresh_process(
+    name: str,
+    fresh_explorer: Callable[[], AbstractContextManager[str]],
+    page: Page,
+    settled: Callable[[Page], Page],
+) -> None:
+    with fresh_explorer() as url:
+        page.goto(f"{url}/{name}", wait_until="domcontentloaded")
+        settled(page)
+        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+        assert trouble(page) == []
+        page.goto("about:blank")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Page], scheme: str) -> None:
+    page = new_person("", color_scheme=scheme)
+    for name in PAGES[1:]:
+        page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_url(re.compile(f"/{name}"))
+        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+        assert trouble(page) == []
+        wide, high = page.evaluate(
+            "() => { const main = document.querySelector('[data-testid=stMain]');"
+            " return [main.scrollWidth - main.clientWidth, main.scrollHeight]; }"
+        )
+        assert wide <= 0, f"{name} scrolls sideways"
+        assert high > 200
+        ground = page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+        assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
+
+
+def test_an_unusable_link_is_answered_in_words(open_page: Callable[[str], Page]) -> None:
+    for query in (
+        "budget=999",
+        "budget=%3Cb%3E",
+        "mask=zz",
+        "mask=" + "ff" * 500,
+        "model=%3Cscript%3E",
+        "data=/etc/passwd",
+    ):
+        page = open_page(f"Export?{query}")
+        assert trouble(page) == []
+        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+
+
+# The board and what it says ---------------------------------------------------------------------------------
+
+
+def board(page: Page) -> dict[str, str]:
+    """The board's figures by name."""
+    page.locator(".board .figure .value").first.wait_for()
+    blocks = page.locator(".board .figure").all()
+    return {
+        block.locator(".name").inner_text(): block.locator(".value").inner_text().removesuffix("estimated").strip()
+        for block in blocks
+    }
+
+
+def measured_accuracy(page: Page, *, heads: int) -> str:
+    """The board's accuracy, once it is measured, for a mask of so many heads."""
+    figures = page.locator(".board .figures")
+    expect(figures).to_contain_text(f"{heads} of 72")
+    expect(figures).to_contain_text(re.compile(r"Accuracy\s*\d+\.\d %\s*95 % interval"), use_inner_text=True)
+    return board(page)["Accuracy"]
+
+
+def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
+    open_page: Callable[[str], Page], tmp_path: Path, settled: Callable[[Page], Page]
+) -> None:
+    page = open_page("Budget?budget=14")
+    before = measured_accuracy(page, heads=14)
+    # Every other head of the last layer: one of them alone may well change nothing.
+    kept = page.locator(".board .cell.kept")
+    expect(kept).to_have_count(14)
+    dropped = kept.evaluate_all("cells => cells.map(cell => Number(cell.dataset.head)).filter(head => head >= 60)")
+    for left, head in enumerate(dropped[1:], start=1):
+        page.locator(f'.board .cell[data-head="{head}"]').click()
+        measured_accuracy(page, heads=14 - left)
+    # One layer has only one head left: the last one is another layer's.
+    count = 14 - len(dropped[1:])
+    after = measured_accuracy(page, heads=count)
+    assert after != before
+
+    page.locator(".st-key-pages").get_by_role("link", name="Export", exact=True).click()
+    page.wait_for_url(re.compile("/Export"))
+    settled(page)
+    expect(page.get_by_test_id("stMain")).to_contain_text("made by hand")
+    with page.expect_download() as started:
+        page.get_by_role("button", name="JSON", exact=True).click()
+    path = tmp_path / "head_mask.json"
+    path.write_bytes(Path(started.value.path()).read_bytes())
+    said = subprocess.run(
+        [sys.executable, "-m", "cahp.cli", "evaluate", "--mask", str(path), "--json", "--quiet"],
+        env={**os.environ, "CAHP_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        check=True,
+    )
+    accuracy = json.loads(said.stdout)["metrics"]["pruned"]["accuracy"]
+    assert f"{accuracy * 100:.1f} %" == after
+
+
+def test_two_people_never_see_each_others_numbers(new_person: Callable[..., Page]) -> None:
+    bits = np.zeros(72, dtype=np.bool_)
+    bits[::12] = True
+    one, other = new_person("Budget?budget=30"), new_person(f"Budget?mask={np.packbits(bits).tobytes().hex()}")
+    first, second = measured_accuracy(one, heads=30), measured_accuracy(other, heads=6)
+    assert first != second
+    for _ in range(2):
+        for page, heads, accuracy in ((one, 30, first), (other, 6, second)):
+            page.locator(".st-key-pages").get_by_role("link", name="Export", exact=True).click()
+            expect(page.get_by_test_id("stMain")).to_contain_text(f"{heads} of 72 heads")
+            page.locator(".st-key-pages").get_by_role("link", name="Budget", exact=True).click()
+            assert measured_accuracy(page, heads=heads) == accuracy
+
+
+# Odd things that people bring -------------------------------------------------------------------------------
+
+TEXTS = {
+    "markup": "<b>bold</b><img src=x onerror=window.hacked=1>",
+    "script": "<script>window.hacked=1</script>",
+    "link": '"><a href="javascript:window.hacked=1">x</a>',
+    "markdown": "![x](https://elsewhere.invalid/x.png) [y](https://elsewhere.invalid) :material/home: $x^2$ # **z**",
+    "emoji": "👩‍👩‍👧‍👦 🏳️‍🌈 🇩🇪 loves 🎬",
+    "right-to-left": "‮مرحبا بالعالم שלום ‏abc",
+    "zero width": "a\u200bb\u200cc\ufeffd",
+    "one token": "yes",
+    "digits and signs": "1 + 1 = 2; DROP TABLE heads; -- ${7*7} {{7*7}} %s %n",
+    "Chinese": "注意力头可以被修剪而不失去太多。",
+    "long": "word " * 20_000,
+    "one long word": "x" * 30_000,
+    "empty": "",
+    "only spaces": " \n\t ",
+}
+
+
+def test_odd_texts_are_shown_as_text(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
+    page = open_page("Similarity")
+    box = page.locator(".st-key-similarity-text-0 textarea")
+    for name, text in TEXTS.items():
+        box.fill(text)
+        box.press("Control+Enter")
+        page.wait_for_timeout(300)
+        settled(page)
+        assert trouble(page) == [], name
+        assert page.evaluate("() => window.hacked") is None, name
+        assert "word word" not in page.url
+    for frame in page.frames:
+        assert frame.evaluate("() => window.hacked") is None
+
+
+def array(value: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, value, allow_pickle=True)
+    return file.getvalue()
+
+
+#: Never a mask for 6 x 12 heads.
+FILES = {
+    "empty.json": b"",
+    "words.json": b"hello",
+    "markup.json": b'{"keep": "<img src=x onerror=window.hacked=1>"}',
+    "null.json": b"null",
+    "deep.json": b"[" * 100_000,
+    "other-shape.json": b'{"schema": "cahp.mask/1", "heads_per_layer": 2, "keep": [[1, 0]], "sha256": ""}',
+    "not-utf8.json": b"\xff\xfe\x00{",
+    "huge-number.json": b'{"0": [1e999]}',
+    "negative.json": b'{"-1": [-1]}',
+    "picture.npy": b"\x89PNG\r\n\x1a\n" + b"\0" * 100,
+    "objects.npy": array(np.array([object()])),
+    "wrong-shape.npy": array(np.ones((3, 3), dtype=bool)),
+    "not-bits.npy": array(np.full((6, 12), 7)),
+    "truncated.npy": array(np.ones((6, 12)))[:90],
+    "all-gone.npy": array(np.zeros((6, 12), dtype=bool)),
+}
+
+
+def test_odd_masks_are_refused_in_a_sentence(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
+    page = open_page("Budget?budget=20")
+    expect(page.locator(".board .figures")).to_contain_text("20 of 72")
+    for name, content in FILES.items():
+        if not page.locator(".st-key-mask-file").count():
+            page.locator(".st-key-load-mask button").first.click()
+        page.locator(".st-key-mask-file input[type=file]").set_input_files(
+            [{"name": name, "mimeType": "application/octet-stream", "buffer": content}]
+        )
+        alert = page.get_by_test_id("stMain").get_by_test_id("stAlert")
+        expect(alert.first, name).to_be_visible()
+        settled(page)
+        assert trouble(page) == [], name
+        assert page.evaluate("() => window.hacked") is None, name
+        expect(page.locator(".board .figures")).to_contain_text("20 of 72")
+        page.reload()
+        settled(page)

@@ -1,0 +1,103 @@
+"""What is downloaded opens, and says what the screen says."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from playwright.sync_api import BrowserContext, Page
+
+from cahp.export import read_mask, validate_run
+
+pytestmark = pytest.mark.browser
+
+
+def download(page: Page, label: str) -> bytes:
+    """The file behind the button of that name."""
+    with page.expect_download() as started:
+        page.get_by_role("button", name=label, exact=True).click()
+    return Path(started.value.path()).read_bytes()
+
+
+def figures(page: Page) -> list[str]:
+    """The large figures under the title."""
+    page.get_by_test_id("stMetricValue").first.wait_for()
+    return page.get_by_test_id("stMetricValue").all_inner_texts()
+
+
+def heads_on_screen(page: Page) -> int:
+    found = re.search(r"(\d+) of 72 heads", page.get_by_test_id("stMain").inner_text())
+    assert found is not None
+    return int(found[1])
+
+
+def test_every_form_of_the_mask_is_the_mask_on_screen(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Export?budget=20")
+    assert heads_on_screen(page) == 20
+    mask, said = read_mask(download(page, "JSON"))
+    assert mask.count == 20
+    assert said["model"] == "minilm-bbc"
+    rows = download(page, "CSV").decode().splitlines()
+    assert [int(row.split(",")[2]) for row in rows[1:]] == mask.keep.ravel().astype(int).tolist()
+    tensor = torch.load(io.BytesIO(download(page, "PyTorch")), weights_only=True)
+    np.testing.assert_array_equal(tensor.numpy(), mask.keep)
+    np.testing.assert_array_equal(np.load(io.BytesIO(download(page, "NumPy"))), mask.keep)
+
+
+def test_the_run_and_the_report_say_what_the_screen_says(
+    open_page: Callable[[str], Page], new_context: Callable[..., BrowserContext], tmp_path: Path
+) -> None:
+    page = open_page("Export")
+    shown = figures(page)
+    archive = zipfile.ZipFile(io.BytesIO(download(page, "Run folder (ZIP)")))
+    assert archive.testzip() is None
+    run = json.loads(archive.read("cahp-run/run.json"))
+    validate_run(run)
+    mask, _ = read_mask(archive.read("cahp-run/head_mask.json"))
+    assert mask.count == heads_on_screen(page) == run["budget"]["attained"]
+    with np.load(io.BytesIO(archive.read("cahp-run/arrays.npz"))) as arrays:
+        assert arrays["embedding"].shape == (72, 2)
+    said = [f"{part['accuracy'] * 100:.1f} %" for part in run["metrics"].values() if part is not None]
+    assert shown == [*said, f"{run['cost']['pruned']['latency_ms']['median']:.1f} ms"]
+
+    path = tmp_path / "report.html"
+    path.write_bytes(download(page, "Report (HTML)"))
+    offline = new_context(offline=True, java_script_enabled=False).new_page()
+    asked: list[str] = []
+    offline.on("request", lambda request: asked.append(request.url))
+    offline.goto(path.as_uri())
+    words = offline.locator("body").inner_text()
+    for figure in shown:
+        assert figure in words
+    assert "ship with the package" in words
+    assert offline.locator("svg.grid rect").count() == 72
+    assert asked == [path.as_uri()]
+
+
+def test_a_command_and_lines_of_python_make_the_view_again(open_page: Callable[[str], Page]) -> None:
+    # That they do as they say is tested where they are made.
+    page = open_page("Export?budget=20")
+    code = page.locator(".st-key-export-again [data-testid=stCode]").all_inner_texts()
+    assert code[0].strip() == "cahp prune --budget 20 --out cahp-run"
+    assert "prune(Settings(budget='20'))" in code[1]
+
+
+def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable[[str], Page]) -> None:
+    # Heads 0, 12, 24, ...: the first of every layer.
+    bits = np.zeros(72, dtype=np.bool_)
+    bits[::12] = True
+    page = open_page(f"Export?mask={np.packbits(bits).tobytes().hex()}")
+    assert heads_on_screen(page) == 6
+    assert page.get_by_text("made by hand").count()
+    assert page.get_by_role("button", name="Report (HTML)").count() == 0
+    mask, said = read_mask(download(page, "JSON"))
+    np.testing.assert_array_equal(mask.keep.ravel(), bits)
+    assert said["method"] == "by hand"
+    assert page.locator(".st-key-export-again").inner_text().count("cahp evaluate --mask head_mask.json") == 1

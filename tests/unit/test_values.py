@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp.values import Clustering, Evaluation, HeadMask, Ratio, Signatures, Texts, digest
+
+
+def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:
+    """Signatures of ``values (examples, heads, cells)`` by definition."""
+    heads, cells = values.shape[1:]
+    counts = np.bincount(labels, minlength=classes).astype(np.int64)
+    mean, m2 = np.zeros((2, heads, classes, cells))
+    for label in range(classes):
+        if counts[label]:
+            of_class = values[labels == label]
+            mean[:, label] = of_class.mean(0)
+            m2[:, label] = ((of_class - of_class.mean(0)) ** 2).sum(0)
+    return Signatures(counts, mean, m2, heads, 1)
+
+
+@given(st.integers(0, 12), st.integers(0, 12), st.integers(0, 2**16))
+def test_two_halves_merge_to_the_whole(left: int, right: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    values, labels = random.random((left + right, 2, 4)), random.integers(0, 3, left + right)
+    whole = statistics(values, labels, 3)
+    merged = statistics(values[:left], labels[:left], 3).merge(statistics(values[left:], labels[left:], 3))
+    assert np.array_equal(merged.counts, whole.counts)
+    assert np.allclose(merged.mean, whole.mean, atol=1e-12)
+    assert np.allclose(merged.m2, whole.m2, atol=1e-12)
+
+
+def test_variance_divides_by_one_less_and_is_tiny_for_a_single_example() -> None:
+    values = np.array([[[1.0]], [[3.0]], [[5.0]]])
+    found = statistics(values, np.array([0, 0, 1]), 2)
+    assert found.variance[0, 0, 0] == 2.0
+    assert found.variance[0, 1, 0] == 1e-6
+
+
+def test_signatures_of_other_heads_do_not_merge() -> None:
+    one, two = (statistics(np.ones((2, heads, 4)), np.array([0, 1]), 2) for heads in (1, 2))
+    with pytest.raises(ValueError, match="cannot merge"):
+        one.merge(two)
+
+
+def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
+    mask = HeadMask(np.array([[True, False], [False, True]]))
+    assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
+    assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], [])
+
+
+def test_a_mask_can_be_made_from_flat_indices_and_cannot_be_changed() -> None:
+    mask = HeadMask.of([1, 2], 2, 2)
+    assert mask.keep.tolist() == [[False, True], [True, False]]
+    with pytest.raises(ValueError, match="read-only"):
+        mask.keep[0, 0] = True
+
+
+@pytest.mark.parametrize("keep", [np.ones(4, dtype=bool), np.ones((2, 2)), np.ones((0, 2), dtype=bool)])
+def test_a_mask_of_another_shape_or_type_is_refused(keep: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="layers, heads"):
+        HeadMask(keep)
+
+
+def test_the_digest_of_parts_knows_where_each_ends() -> None:
+    assert digest("ab", "c") != digest("a", "bc")
+    assert digest("ab") == digest(b"ab")
+
+
+def test_texts_digest_texts_pairs_labels_and_names() -> None:
+    labels = np.array([0, 1], dtype=np.int64)
+    base = Texts(("a", "b"), None, labels, ("x", "y"))
+    others = [
+        Texts(("a", "c"), None, labels, ("x", "y")),
+        Texts(("a", "b"), ("a", "b"), labels, ("x", "y")),
+        Texts(("a", "b"), None, labels[::-1].copy(), ("x", "y")),
+        Texts(("a", "b"), None, labels, ("y", "x")),
+    ]
+    assert len({base.sha256, *(other.sha256 for other in others)}) == 5
+    assert base.take([1]).inputs == ["b"]
+    assert others[1].take([1, 0]).inputs == [("b", "b"), ("a", "a")]
+
+
+def test_labels_must_be_of_the_classes() -> None:
+    with pytest.raises(ValueError, match="labels outside"):
+        Texts(("a",), None, np.array([2], dtype=np.int64), ("x", "y"))
+
+
+def test_a_clustering_that_was_not_made_is_named() -> None:
+    medoids = (np.array([0, 1]),)
+    made = Clustering(np.array([2]), np.array([0.5]), np.array([[0, 1, 1]]), medoids, 2, "chord")
+    assert made.at(2)[0].tolist() == [0, 1, 1]
+    with pytest.raises(KeyError, match="no clustering for k=3"):
+        made.at(3)
+
+
+def test_a_ratio_is_measurable_only_if_its_interval_excludes_one() -> None:
+    assert Ratio(0.8, 0.7, 0.9).measurable
+    assert not Ratio(0.98, 0.9, 1.01).measurable
+
+
+def test_an_evaluation_knows_what_was_right() -> None:
+    made = Evaluation(np.array([0, 1]), np.array([0, 0]), np.array([0.1, 2.0]), ("x", "y"))
+    assert made.correct.tolist() == [True, False]
+    assert len(made) == 2
