@@ -107,7 +107,7 @@ def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
         padded = model.tokenizer.pad(
             {name: [entry[name] for entry in part] for name in part[0]},
             padding="max_length",
-            max_length=MAX_LENGTH,
+            max_length=min(MAX_LENGTH, model.max_length),
             return_tensors="pt",
         )
         lengths = torch.tensor([len(entry["input_ids"]) for entry in part])

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from cahp import data, models
 from cahp.export import check_fits, read_mask
-from cahp.pipeline import Settings, TestSeal, cost_document, open_bench, outcomes, read_data, split_document
+from cahp.pipeline import (
+    Settings,
+    TestSeal,
+    check_classifier,
+    cost_document,
+    label_reading,
+    labelling,
+    load_data,
+    match_labels,
+    open_bench,
+    outcomes,
+    split_document,
+)
 from cahp.store import Store
-from cahp.values import HeadMask, ModelCard, OptionError, Progress, silent
+from cahp.values import CahpError, HeadMask, ModelCard, OptionError, Progress, SelfTestError, silent
 from cahp.workbench import Workbench
 
 
@@ -33,8 +47,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Answers on ``eval_split`` of the full model and under a mask: metrics and differences as in ``run.json``."""
     card = models.identify(settings.model)
-    dataset = read_data(settings, card)
+    check_classifier(settings, card)
     keep = None if mask is None else _mask(mask, card)
+    raw = load_data(settings, card)
+    dataset = match_labels(raw, settings, card)
     texts, notices = data.sample(
         dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
     )
@@ -48,7 +64,7 @@ def evaluate(
         "kept": _kept(keep),
         **found,
         "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
-        "notices": [*dataset.notices, *notices],
+        "notices": [*dataset.notices, *notices, *labelling(bench.evaluate(texts), label_reading(raw, dataset))],
     }
 
 
@@ -95,8 +111,11 @@ def recover(
 
     if how not in ("refit", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit or finetune")
-    bench = open_bench(settings, store=store, progress=progress)
-    keep, workbench = _mask(mask, bench.card), bench.workbench
+    card = models.identify(settings.model)
+    _check_replaceable(out, card)
+    keep = _mask(mask, card)
+    bench = open_bench(settings, store=store, card=card, progress=progress)
+    workbench = bench.workbench
     if how == "refit":
         repaired = workbench.refit(keep)
         document = outcomes(workbench, bench.judge, keep, repaired=repaired, seed=settings.seed)
@@ -113,7 +132,8 @@ def recover(
         )
         document = outcomes(workbench, bench.judge, keep, recovered=pruned, seed=settings.seed)
         document["epochs"] = [asdict(epoch) for epoch in history]
-    save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out)
+    with _saving_to(out):
+        save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out.resolve())
     return {
         "model": bench.card.id,
         "data": {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.judge)},
@@ -121,6 +141,41 @@ def recover(
         **document,
         "notices": list(bench.notices),
     }
+
+
+def _check_replaceable(out: Path, card: ModelCard) -> None:
+    """Check that nothing but a model would be lost when a new one takes the place of ``out``.
+
+    Raises:
+        CahpError: If it holds other files, or the model that is asked about.
+    """
+    if not out.is_dir():
+        return
+    if out.resolve() == Path(card.folder).resolve():
+        raise OptionError(f"{out} holds {card.id} itself, which would be overwritten; name another folder with --out")
+    others = [item.name for item in sorted(out.iterdir()) if item.is_dir() or not _OF_A_MODEL.fullmatch(item.name)]
+    if others:
+        raise OptionError(
+            f"{out} holds {others[0]}, which is no part of a model and would be lost; name a new or empty folder with "
+            "--out"
+        )
+
+
+#: What a folder that ``fit`` or ``recover`` wrote, or ``save_pretrained``, may hold.
+_OF_A_MODEL = re.compile(
+    r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
+    r"|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model|README\.md"
+)
+
+
+@contextmanager
+def _saving_to(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CahpError(
+            f"the model cannot be written to {out} ({error.strerror or error}); name another folder with --out"
+        ) from error
 
 
 def fit(
@@ -147,6 +202,7 @@ def fit(
     card = models.identify(settings.model)
     if settings.data is None:
         raise OptionError("name the texts to learn from with --data")
+    _check_replaceable(out, card)
     dataset = data.load(
         settings.data,
         text_column=settings.text_column,
@@ -165,13 +221,23 @@ def fit(
         seed=settings.seed,
         progress=progress,
     )
-    if save == "adapter":
-        training.save_adapter(fitted, out, base=training.base_name(card))
-        made = training.load_adapter(card, out, labels=texts.classes, device=settings.device)
-    else:
-        training.save_merged(fitted, out)
-        made = models.load(str(out), device=settings.device)
-    verify(made)
+    if not all(bool(weight.isfinite().all()) for weight in fitted.peft.parameters()):
+        raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
+    with _saving_to(out):
+        if save == "adapter":
+            training.save_adapter(fitted, out.resolve(), base=training.base_name(card))
+        else:
+            training.save_merged(fitted, out.resolve())
+    try:
+        if save == "adapter":
+            made = training.load_adapter(card, out, labels=texts.classes, device=settings.device)
+            verify(made)
+        else:
+            made = models.load(str(out.resolve()), device=settings.device)
+    except SelfTestError as error:
+        raise SelfTestError(
+            f"the classifier in {out} is of no use ({error}); train again with a lower --learning-rate"
+        ) from None
     return {
         "model": card.id,
         "data": {"id": dataset.id, "train": split_document(texts)},

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import data, methods, models, registry
+from cahp.clustering import DEGREES
 from cahp.selection import Representative, parse_budget
 from cahp.space import Projection
 from cahp.store import Store, key
@@ -22,6 +26,7 @@ from cahp.values import (
     DataError,
     Evaluation,
     HeadMask,
+    KneeNotFoundError,
     ModelCard,
     ModelError,
     OptionError,
@@ -86,7 +91,7 @@ class Settings:
         _within("limit", self.limit, 2, 10_000_000)
         _within("eval-limit", self.eval_limit, 1, 10_000_000)
         _within("pool-size", self.pool_size, 2, 128)
-        _within("poly-degree", self.poly_degree, 2, 12)
+        _within("poly-degree", self.poly_degree, DEGREES.start, DEGREES.stop - 1)
         _within("seed", self.seed, 0, 2**32 - 1)
 
 
@@ -132,6 +137,8 @@ class Bench:
     select: Texts
     judge: Texts
     notices: tuple[str, ...]
+    #: The model's class for each label as the data spells it.
+    reading: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full(self) -> Evaluation:
@@ -163,6 +170,8 @@ class TestSeal:
     @property
     def opened(self) -> int:
         """How often so far."""
+        if self._store.trouble:
+            return 0
         # Counted even where results are measured anew.
         found = Store(self._store.folder.parent).load(self._name)
         return int(found.meta["count"]) if found else 0
@@ -196,18 +205,12 @@ def open_bench(
     _check_splits(settings)
     if card is None:
         card = models.identify(settings.model) if model is None else model.card
-    if not card.labels:
-        raise ModelError(
-            f"{card.id} has no trained classification head; train one with "
-            f"`cahp fit --model {card.id} --data DATA --out DIR`"
-        )
-    dataset = _match(load_data(settings, card) if dataset is None else dataset, settings, card)
-    select, drawn = _sampled(dataset, settings.select_split, settings.limit, settings)
-    judge, judged = _sampled(dataset, settings.eval_split, settings.eval_limit, settings)
-    if len(np.unique(select.labels)) < 2:
-        raise DataError(
-            f"the sample of {len(select)} texts has one class only; raise --limit or use --sample stratified"
-        )
+    check_classifier(settings, card)
+    raw = load_data(settings, card) if dataset is None else dataset
+    dataset = match_labels(raw, settings, card)
+    select, drawn = _sampled(dataset, "select-split", settings.limit, settings)
+    judge, judged = _sampled(dataset, "eval-split", settings.eval_limit, settings)
+    drawn += _scarce(dataset.split(settings.select_split), select, settings)
     workbench = Workbench(
         card,
         select,
@@ -223,12 +226,13 @@ def open_bench(
         progress=progress,
         clock=clock,
     )
-    return Bench(settings, card, dataset, workbench, select, judge, (*dataset.notices, *drawn, *judged))
+    notices = (*dataset.notices, *drawn, *judged)
+    return Bench(settings, card, dataset, workbench, select, judge, notices, label_reading(raw, dataset))
 
 
 def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
     """The data of ``settings`` with its labels in the model's order."""
-    return _match(load_data(settings, card), settings, card)
+    return match_labels(load_data(settings, card), settings, card)
 
 
 def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
@@ -245,13 +249,70 @@ def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
     )
 
 
-def _match(dataset: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
-    return data.match(dataset, card.labels, label_map=settings.label_map or None)
+def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
+    """Data as it was read, with its labels brought into the model's order.
+
+    Raises:
+        DataError, OptionError: If labels do not match.
+    """
+    return data.match(raw, card.labels, label_map=settings.label_map or None)
 
 
-def _sampled(dataset: data.Dataset, split: str, limit: int | None, settings: Settings) -> tuple[Texts, tuple[str, ...]]:
+def check_classifier(settings: Settings, card: ModelCard) -> None:
+    """Check that the model has classes, before any data is read.
+
+    Raises:
+        ModelError: If it is a plain encoder.
+    """
+    if not card.labels:
+        raise ModelError(
+            f"{card.id} has no trained classification head; train one with "
+            f"`cahp fit --model {settings.model} --data DATA --out DIR`"
+        )
+
+
+def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
+    """The model's class for each label as the data spells it."""
+    found: dict[str, str] = {}
+    for split, texts in raw.splits.items():
+        labels, first = np.unique(texts.labels, return_index=True)
+        goals = matched.splits[split].labels[first]
+        found |= {raw.classes[ours]: matched.classes[theirs] for ours, theirs in zip(labels, goals, strict=True)}
+    return found
+
+
+def _sampled(
+    dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
+) -> tuple[Texts, tuple[str, ...]]:
+    split = settings.select_split if option == "select-split" else settings.eval_split
+    if split not in dataset.splits:
+        sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
+        raise DataError(
+            f"{dataset.id} has no split {split!r}, only {sizes}; add texts to it, or name another with --{option}"
+        )
     texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
     return texts, tuple(f"{split}: {notice}" for notice in notices)
+
+
+def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
+    """What too few texts of a class mean for the signatures.
+
+    Raises:
+        DataError: If there is one class only, which nothing can be told apart from.
+    """
+    counts = sample.class_counts
+    if np.count_nonzero(counts) < 2:
+        name = sample.classes[int(counts.argmax())]
+        if np.count_nonzero(split.class_counts) < 2:
+            raise DataError(f"every text of {settings.select_split} is {name!r}; add texts of another class")
+        raise DataError(f"all {len(sample)} texts of the sample are {name!r}; raise --limit or use --sample stratified")
+    single = [name for name, count in zip(sample.classes, counts, strict=True) if count == 1]
+    if not single:
+        return ()
+    return (
+        f"{settings.select_split}: there is only one text of {', '.join(map(repr, single))}, which says nothing of how "
+        "attention varies within that class; raise --limit or add texts.",
+    )
 
 
 def prune(
@@ -295,7 +356,12 @@ def known(bench: Bench) -> Run | None:
     if found is None:
         return None
     document = dict(found.meta)
-    document["cached"] = [stage for stage, seconds in _STAGES if document["timings"][seconds] is not None]
+    timings, before = document["timings"], document["cached"]
+    document["cached"] = [stage for stage, seconds in _STAGES if stage in before or timings[seconds] is not None]
+    if document["latency_ratio"] is not None:
+        document["cached"].append("latency")
+    # Another run may have opened the test split since.
+    document["test_opened"] = TestSeal(bench.card, bench.dataset, bench.workbench.store).opened
     arrays = dict(found.arrays)
     keep = arrays.pop("keep")
     return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
@@ -333,7 +399,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
             "use --min-per-layer 1 or --recover none"
         )
     repaired, recovered = _recover(bench, mask)
-    notices = [*bench.notices, *_labelling(bench.full, settings)]
+    notices = [*bench.notices, *labelling(bench.full, bench.reading)]
     judged = outcomes(workbench, bench.judge, mask, repaired=repaired, recovered=recovered, seed=settings.seed)
     report = None
     if settings.report:
@@ -345,6 +411,8 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         costs = workbench.costs(mask, length=bench.length)
     # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
     verified = _verify(bench, mask)
+    # Before the document, which says what was found in the store.
+    arrays = _arrays(workbench, selection)
     seconds = workbench.timings
     document = {
         "schema": SCHEMA,
@@ -363,8 +431,8 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
             "classes": list(bench.dataset.classes),
         },
         "settings": {**asdict(settings), "label_map": dict(settings.label_map)},
-        "knee": workbench.clustering.knee if selection.k is not None else None,
-        "knee_rule": workbench.clustering.knee_rule if selection.k is not None else None,
+        "knee": workbench.clustering.knee or None,
+        "knee_rule": workbench.clustering.knee_rule if workbench.clustering.knee else None,
         "budget": {"requested": budget, "attained": mask.count},
         "kept": {str(layer): heads for layer, heads in enumerate(mask.by_layer)},
         "rescued": [[head // card.heads, head % card.heads] for head in selection.rescued],
@@ -384,7 +452,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         "versions": versions(),
         "command": command,
     }
-    return Run(document, mask, _arrays(workbench, selection))
+    return Run(document, mask, arrays)
 
 
 _TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
@@ -399,7 +467,13 @@ def choose(bench: Bench) -> Selection:
         method = methods.complementary.Complementary(representative=settings.representative)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    return method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
+    try:
+        return method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
+    except KneeNotFoundError:
+        raise KneeNotFoundError(
+            "the curve over the numbers of clusters has no bend that would suggest how many heads to keep; give "
+            "--budget a number of heads or a share such as 30%"
+        ) from None
 
 
 def _requested(bench: Bench) -> int | None:
@@ -454,17 +528,28 @@ def outcomes(
     }
 
 
-def _labelling(full: Evaluation, settings: Settings) -> list[str]:
-    from cahp.evaluation import better_labelling
+def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
+    """A notice if the full model's answers suggest that the labels are permuted, with the option that mends it.
+
+    ``reading`` is the model's class for each label as the data spells it.
+    """
+    from cahp.evaluation import better_labelling, wilson
 
     better = better_labelling(full)
     if better is None:
         return []
     accuracy, mapping = better
-    option = ",".join(f"{ours}={theirs}" for ours, theirs in mapping.items())
+    right, total = int(full.correct.sum()), len(full)
+    # A few texts answered wrongly prove nothing: the two accuracies must lie apart.
+    if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
+        return []
+    # All labels, since a map switches matching by value off.
+    pairs = [f"{ours}={mapping.get(theirs, theirs)}" for ours, theirs in reading.items()]
+    option = io.StringIO()
+    csv.writer(option, lineterminator="").writerow(pairs)
     return [
-        f"the labels may be permuted: the model is right on {full.correct.mean():.1%} of the texts as they are "
-        f'labelled, but would be on {accuracy:.1%} with --label-map "{option}"'
+        f"the labels may be permuted: the model is right on {right / total:.1%} of the texts as they are labelled, but "
+        f"would be on {accuracy:.1%} with --label-map {shlex.quote(option.getvalue())}"
     ]
 
 
@@ -502,7 +587,9 @@ def cost_document(costs: Costs | None) -> dict[str, Any]:
 
 def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any]]:
     signatures, space, clustering = workbench.signatures, workbench.space, workbench.clustering
-    labels, medoids = clustering.at(selection.k) if selection.k is not None else clustering.at(clustering.knee)
+    # Where no clusters chose the heads, those of the suggested number, or of as many as there are heads kept.
+    fallback = clustering.knee or int(np.clip(selection.mask.count, clustering.ks[0], clustering.ks[-1]))
+    labels, medoids = clustering.at(fallback if selection.k is None else selection.k)
     return {
         "class_counts": signatures.counts,
         "mean": signatures.mean.astype(np.float32),

@@ -24,10 +24,12 @@ from cahp.space import Projection, space
 from cahp.store import Entry, Store, key
 from cahp.values import (
     Clustering,
+    DataError,
     Evaluation,
     GateGradients,
     HeadMask,
     ModelCard,
+    OptionError,
     Progress,
     Ratio,
     Signatures,
@@ -54,6 +56,9 @@ class Loader(Protocol):
 
 #: The projections that a refit solves anew.
 _REPAIRED: tuple[Site, ...] = ("output", "feed_out")
+
+#: With fewer texts a refit holds none out to be judged by.
+_FEWEST_TEXTS = 5
 
 #: What a stored stage may weigh; above it, computing anew is the lesser evil.
 _LARGEST_ENTRY = 256 << 20
@@ -106,6 +111,7 @@ class Workbench:
         self.progress, self.clock = progress, clock
         self.cached: list[str] = []
         self._kept: set[str] = set()
+        self._full: dict[str, Evaluation] = {}
         self.timings: dict[str, float] = {}
         self._pool_size, self._projection, self._degree, self._seed = pool_size, projection, degree, seed
         self._salience, self._device = salience, device
@@ -205,12 +211,18 @@ class Workbench:
     def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, repaired: Repaired | None = None) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a repaired pruned model."""
         name = key("evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, repaired and repaired.sha256)
+        # The full model's are asked for again and again, also where the store gives nothing back.
+        if mask is None and name in self._full:
+            return self._full[name]
         found = self._found("evaluation", name)
         if found is not None:
-            return Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
-        model = self.model if mask is None or mask.empty_layers else self.pruned(mask, repaired)
-        made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
-        self._keep(name, {"predictions": made.predictions, "losses": made.losses})
+            made = Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
+        else:
+            model = self.model if mask is None or mask.empty_layers else self.pruned(mask, repaired)
+            made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
+            self._keep(name, {"predictions": made.predictions, "losses": made.losses})
+        if mask is None:
+            self._full[name] = made
         return made
 
     def answers(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
@@ -235,7 +247,15 @@ class Workbench:
         return cut(self.model, mask, projections=projections)
 
     def refit(self, mask: HeadMask) -> Repaired:
-        """Refit the pruned model on the selection texts; see ``cahp.recovery.refit``."""
+        """Refit the pruned model on the selection texts; see ``cahp.recovery.refit``.
+
+        Raises:
+            DataError: If there are too few texts to hold one out.
+        """
+        if len(self.texts) < _FEWEST_TEXTS:
+            raise DataError(
+                f"every fifth text judges a refit, and there are only {len(self.texts)}; raise --limit or add texts"
+            )
         name = key("refit", 2, self.card.sha256, self.texts.sha256, mask.sha256)
         places = [(layer, site) for layer in range(self.card.layers) for site in _REPAIRED]
         found = self._found("recovery", name)
@@ -270,6 +290,9 @@ class Workbench:
         """Weights, operations and time of the full and the pruned model.
 
         They depend on how many heads each layer keeps, not on which.
+
+        Raises:
+            OptionError: If the model does not take texts of ``length`` tokens.
         """
         import platform
 
@@ -291,7 +314,10 @@ class Workbench:
             return Costs.from_json(found.meta)
         from cahp.latency import flops, measure
 
-        full, pruned = self.model, self.pruned(mask)
+        full = self.model
+        if length > full.max_length:
+            raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens and not {length}; lower --length")
+        pruned = self.pruned(mask)
         with self.timed("latency"):
             latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=self.progress)
             made = Costs(

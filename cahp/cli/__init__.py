@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -21,7 +24,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="cahp",
     help="See which attention heads of a transformer complement each other, and keep only those.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -37,10 +39,10 @@ TextColumn = Annotated[Optional[str], typer.Option(help="The column of the texts
 PairColumn = Annotated[Optional[str], typer.Option(help="The column of the second text of each pair.")]  # noqa: UP045
 LabelColumn = Annotated[Optional[str], typer.Option(help="The column of the labels.")]  # noqa: UP045
 LabelMap = Annotated[str, typer.Option(help='Data label to model label: "neg=NEGATIVE,pos=POSITIVE".')]
-Limit = Annotated[int, typer.Option(help="Texts to choose heads on.")]
+Limit = Annotated[int, typer.Option(min=2, help="Texts to choose heads on.")]
 Sample = Annotated[str, typer.Option(help="stratified: like the whole in classes; head: the first rows.")]
 EvalSplit = Annotated[str, typer.Option(help="The split that judges.")]
-EvalLimit = Annotated[int, typer.Option(help="Texts to judge on.")]
+EvalLimit = Annotated[int, typer.Option(min=1, help="Texts to judge on.")]
 Seed = Annotated[int, typer.Option(help="Seeds sampling, projection, clustering and training.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Mask = Annotated[Path, typer.Option(help="A head_mask.json, head_mask.npy, or heads_to_prune JSON.")]
@@ -48,12 +50,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and n
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure anew what an earlier run has measured.")]
 Batch = Annotated[int, typer.Option(min=1, max=1024, help="Texts a batch.")]
-Length = Annotated[Optional[int], typer.Option(min=2, max=128, help="Tokens a text (default: long ones of the data).")]  # noqa: UP045
+Length = Annotated[int, typer.Option(min=2, max=128, help="Tokens a text.")]
 Repeats = Annotated[int, typer.Option(min=5, max=10_000, help="Measured rounds.")]
 
 
 @app.command()
 def prune(
+    context: typer.Context,
     model: Model = "minilm-bbc",
     data: Data = None,
     limit: Limit = 2000,
@@ -111,28 +114,23 @@ def prune(
         label_column=label_column,
         label_map=parse_label_map(label_map) if label_map else {},
     )
+    with _folder(out) if out is not None else nullcontext():
+        with bars(quiet=quiet or as_json) as progress:
+            run = pipeline.prune(settings, store=_store(no_cache), command=_command(context), progress=progress)
+        if out is not None:
+            export.write_run(
+                out,
+                run=run.document,
+                mask=run.mask,
+                arrays=run.arrays,
+                model_id=run.document["model"]["id"],
+                method=settings.method,
+                metrics=run.document["metrics"],
+            )
+    wrote = "nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
     if out is not None:
-        export.check_folder(out)
-    with bars(quiet=quiet or as_json) as progress:
-        run = pipeline.prune(settings, store=_store(no_cache), command=_command(), progress=progress)
-    if out is not None:
-        export.write_run(
-            out,
-            run=run.document,
-            mask=run.mask,
-            arrays=run.arrays,
-            model_id=run.document["model"]["id"],
-            method=settings.method,
-            metrics=run.document["metrics"],
-        )
-    if as_json:
-        typer.echo(export.describe_json(run.document))
-        return
-    typer.echo(summary(run.document))
-    if out is not None:
-        typer.echo(f"  wrote     {out}/run.json, head_mask.json, arrays.npz")
-    else:
-        typer.echo("  nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz")
+        wrote = f"wrote     {out}/run.json, head_mask.json, arrays.npz"
+    _print(run.document, [*summary(run.document), f"  {wrote}"], as_json)
 
 
 @app.command()
@@ -157,13 +155,12 @@ def evaluate(
     from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import quality
-    from cahp.export import describe_json
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, eval_split=split, eval_limit=limit)
     with bars(quiet=quiet or as_json) as progress:
         found = operations.evaluate(settings, mask=mask, store=_store(no_cache), progress=progress)
-    typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
+    _print(found, quality(found), as_json)
 
 
 @app.command()
@@ -182,20 +179,19 @@ def latency(
     from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import cost
-    from cahp.export import describe_json
 
     with bars(quiet=quiet or as_json) as progress:
         found = operations.latency(
             model,
             mask,
             batch=batch,
-            length=length or 64,
+            length=length,
             repeats=repeats,
             device=device,
             store=_store(no_cache),
             progress=progress,
         )
-    typer.echo(describe_json(found) if as_json else "\n".join(cost(found)))
+    _print(found, cost(found), as_json)
 
 
 @app.command()
@@ -223,18 +219,15 @@ def recover(
     from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import quality
-    from cahp.export import check_folder, describe_json
 
-    check_folder(out)
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, limit=limit, eval_limit=eval_limit)
-    with bars(quiet=quiet or as_json) as progress:
+    with _folder(out), bars(quiet=quiet or as_json) as progress:
         found = operations.recover(
             settings, mask=mask, how=how, out=out, epochs=epochs, store=_store(no_cache), progress=progress
         )
-    typer.echo(describe_json(found) if as_json else "\n".join(quality(found)))
-    if not as_json:
-        typer.echo(f"  wrote     {out}: load it with AutoModelForSequenceClassification.from_pretrained")
+    wrote = f"  wrote     {out}: load it with AutoModelForSequenceClassification.from_pretrained"
+    _print(found, [*quality(found), wrote], as_json)
 
 
 @app.command()
@@ -260,11 +253,9 @@ def fit(
     from cahp import operations
     from cahp.cli.progress import bars
     from cahp.cli.text import fitted
-    from cahp.export import check_folder, describe_json
 
-    check_folder(out)
     settings = _settings(model, data, device, seed, "stratified", text_column, pair_column, label_column, "")
-    with bars(quiet=quiet or as_json) as progress:
+    with _folder(out), bars(quiet=quiet or as_json) as progress:
         found = operations.fit(
             settings,
             out=out,
@@ -274,7 +265,8 @@ def fit(
             limit=limit,
             progress=progress,
         )
-    typer.echo(describe_json(found) if as_json else "\n".join(fitted(found, out)))
+    use = f": choose its heads with cahp prune --model {out} --data {data}" if save == "model" else ""
+    _print(found, [*fitted(found), f"  wrote     {out}{use}"], as_json)
 
 
 @app.command()
@@ -284,7 +276,6 @@ def models(
 ) -> None:
     """List the built-in models, or say of one whether it is supported, its heads, memory and expected time."""
     from cahp import preflight
-    from cahp.export import describe_json
 
     if name is None:
         found: Any = preflight.builtins()
@@ -294,7 +285,7 @@ def models(
     else:
         found = preflight.look(name)
         lines = list(preflight.words(found))
-    typer.echo(describe_json(found) if as_json else "\n".join(lines))
+    _print(found, lines, as_json)
 
 
 @app.command()
@@ -309,12 +300,16 @@ def data(
     from dataclasses import asdict
 
     from cahp import data as sources
-    from cahp.export import describe_json
+    from cahp.cli.text import contents
 
     if name is None:
         entries = sources.catalogue()
-        lines = [f"{one.name:<14}{one.description}{'' if one.available else '  (not installed)'}" for one in entries]
-        typer.echo(describe_json([asdict(one) for one in entries]) if as_json else "\n".join(lines))
+        missing = {"built-in": "  (not installed)", "preset": "  (read from the hub)"}
+        _print(
+            [asdict(one) for one in entries],
+            [f"{one.name:<14}{one.description}{'' if one.available else missing[one.kind]}" for one in entries],
+            as_json,
+        )
         return
     dataset = sources.load(name, text_column=text_column, pair_column=pair_column, label_column=label_column)
     splits = {
@@ -325,31 +320,16 @@ def data(
         for split, texts in dataset.splits.items()
     }
     found = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
-    if as_json:
-        typer.echo(describe_json(found))
-        return
-    typer.echo(f"{dataset.id}: {'pairs of texts' if dataset.pairs else 'texts'}, {len(dataset.classes)} classes")
-    for split, texts in dataset.splits.items():
-        counts = ", ".join(f"{one} {count}" for one, count in zip(texts.classes, texts.class_counts, strict=True))
-        typer.echo(f"  {split:<12}{len(texts):>7,}   {counts}")
-    for notice in dataset.notices:
-        typer.echo(f"  note: {notice}")
+    _print(found, contents(found), as_json)
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Check this installation with a run of a second, and say what to do about what fails."""
     from cahp.cli.doctor import examine
-    from cahp.export import describe_json
 
     checks = examine()
-    if as_json:
-        typer.echo(describe_json([check.as_json() for check in checks]))
-    else:
-        for check in checks:
-            typer.echo(f"{'ok    ' if check.passed else 'FAILED'}  {check.name}: {check.found}")
-            if not check.passed:
-                typer.echo(f"        -> {check.remedy}")
+    _print([check.as_json() for check in checks], [line for check in checks for line in check.lines], as_json)
     if not all(check.passed for check in checks):
         raise typer.Exit(2)
 
@@ -367,12 +347,11 @@ def bench(
     """Measure this package's own speed side by side with a plain forward pass and a naive baseline."""
     from cahp import benchmark
     from cahp.cli.progress import bars
-    from cahp.export import describe_json
 
     settings = _settings(model, data, device, 42, "stratified", None, None, None, "")
     with bars(quiet=quiet or as_json) as progress:
         found = benchmark.measure(settings, limit=limit, rounds=rounds, progress=progress)
-    typer.echo(describe_json(found) if as_json else "\n".join(benchmark.words(found)))
+    _print(found, benchmark.words(found), as_json)
 
 
 @app.command()
@@ -419,36 +398,85 @@ def _store(no_cache: bool) -> Store:
     return Store(fresh=no_cache)
 
 
-def _command() -> str:
-    return shlex.join(["cahp", *sys.argv[1:]])
+def _print(found: object, lines: Iterable[str], as_json: bool) -> None:
+    from cahp.export import describe_json
+
+    typer.echo(describe_json(found).rstrip() if as_json else "\n".join(lines))
+
+
+_INTERRUPTED = 130
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[None]:
+    """``out``, made if need be and proven writable before long work; removed again if the work made nothing."""
+    from cahp.export import check_folder
+
+    new = False
+    with suppress(OSError):  # a name that no path can have: the check says so
+        new = not out.exists()
+    check_folder(out)
+    try:
+        yield
+    except BaseException:
+        if new:
+            with suppress(OSError):
+                out.rmdir()
+        raise
+
+
+def _command(context: typer.Context) -> str:
+    return shlex.join(["cahp", *context.find_root().obj])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and leave with its exit code: 0 done, 2 unusable input, 130 interrupted."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal or pipe that cannot show a sign gets its code, not a traceback.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.flush()
+    except BrokenPipeError:
+        _hang_up()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command; what the person can mend is one sentence on stderr."""
     command = typer.main.get_command(app)
+    words = list(arguments) or ["--help"]
     try:
-        code = command.main(list(arguments), prog_name="cahp", standalone_mode=False)
+        code = command.main(words, prog_name="cahp", standalone_mode=False, obj=words)
     except CahpError as error:
         return _refuse(str(error))
     except (KeyboardInterrupt, Cancelled, typer.Abort):
-        typer.echo("cahp: interrupted; nothing half-written was left", err=True)
-        return 130
-    except BrokenPipeError:
-        # The reader of a pipe (`| head`) has gone: not our failure, and nobody is left to tell.
-        sys.stderr.close()
+        code = _INTERRUPTED
+    except SystemExit:
+        # What the option parser makes of a broken pipe; every other end it returns.
+        _hang_up()
         return 0
     except Exception as error:
         # Usage errors of the option parser, whichever library Typer brings it from.
         message = getattr(error, "format_message", None)
         if message is None:
             raise
-        return _refuse(message())
+        context = getattr(error, "ctx", None)
+        path = "cahp" if context is None else context.command_path
+        return _refuse(f"{message().rstrip('.')}; see `{path} --help`")
+    if code == _INTERRUPTED:
+        # Some versions of the option parser return it, some raise.
+        typer.echo("cahp: interrupted; nothing half-written was left", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _hang_up() -> None:
+    # The reader of a pipe (`| head`) has gone: not our failure, and nobody is left to tell. What is still buffered
+    # goes nowhere, or the interpreter would complain when it flushes on its way out.
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(sentence: str) -> int:

@@ -22,6 +22,12 @@ class Check:
     found: str
     remedy: str = ""
 
+    @property
+    def lines(self) -> list[str]:
+        """As ``cahp doctor`` prints it."""
+        line = f"{'ok    ' if self.passed else 'FAILED'}  {self.name}: {self.found}"
+        return [line] if self.passed else [line, f"        -> {self.remedy}"]
+
     def as_json(self) -> dict[str, Any]:
         """As ``cahp doctor --json`` prints it."""
         return asdict(self)

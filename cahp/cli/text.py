@@ -8,6 +8,7 @@ from typing import Any
 Document = Mapping[str, Any]
 
 KEPT, PRUNED, RESCUED = "●", "·", "◆"
+_SAME = "same answer as full"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -25,12 +26,8 @@ def interval(low: float, high: float, digits: int = 1) -> str:
     return f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
-def summary(run: Document) -> str:
-    """The whole summary of a run, without a trailing newline."""
-    return "\n".join(_lines(run))
-
-
-def _lines(run: Document) -> Iterator[str]:
+def summary(run: Document) -> Iterator[str]:
+    """The whole summary of a run."""
     model, budget = run["model"], run["budget"]
     total = model["layers"] * model["heads"]
     yield f"{model['id']} on {run['data']['id']}: {budget['attained']} of {total} heads kept{_how(run)}"
@@ -52,8 +49,10 @@ def _how(run: Document) -> str:
     if run["budget"]["requested"] is not None:
         return f" (as asked; the curve suggests {run['knee']})" if run["knee"] else " (as asked)"
     rescued = len(run["rescued"])
-    extra = f", {rescued} of them given back to layers left empty" if rescued else ""
-    return f" (the curve bends at {run['knee']} clusters, {run['knee_rule']}{extra})"
+    if not rescued:
+        return f" (the curve bends at {run['clusters']} clusters, by the rule {run['knee_rule']})"
+    more = f"{rescued} more so that no layer is empty"
+    return f" (the curve bends at {run['clusters']} clusters, by the rule {run['knee_rule']}; {more})"
 
 
 def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[list[int]]) -> Iterator[str]:
@@ -71,19 +70,21 @@ def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[l
 
 def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
     columns = [name for name in ("full", "pruned", "recovered") if metrics[name] is not None]
-    yield f"  on {split}, n = {metrics['full']['n']:,}" + "".join(f"{name:>18}" for name in columns)
-    wide = len(f"  on {split}, n = {metrics['full']['n']:,}")
+    title = f"on {split}, n = {metrics['full']['n']:,}"
+    wide = max(len(title), len(_SAME))
 
     def row(name: str, cells: list[str]) -> str:
-        return f"  {name:<{wide - 2}}" + "".join(f"{cell:>18}" for cell in cells)
+        return f"  {name:<{wide}}" + "".join(f"{cell:>18}" for cell in cells)
+
+    yield row(title, columns)
 
     of = [metrics[name] for name in columns]
     yield row("accuracy", [percent(one["accuracy"]) for one in of])
     yield row("  95 % interval", [interval(one["ci95"][0] * 100, one["ci95"][1] * 100) for one in of])
     yield row("macro-F1", [percent(one["macro_f1"]) for one in of])
-    yield row("same answer", ["" if one["agreement"] is None else percent(one["agreement"]) for one in of])
+    yield row(_SAME, ["" if one["agreement"] is None else percent(one["agreement"]) for one in of])
     changes = [delta.get(name) for name in columns]
-    yield row("against full", ["" if one is None else points(one["pp"]) for one in changes])
+    yield row("change in accuracy", ["" if one is None else points(one["pp"]) for one in changes])
     yield row("  95 % interval", ["" if one is None else interval(*one["ci95"]) for one in changes])
 
 
@@ -106,7 +107,7 @@ def cost(found: Document) -> Iterator[str]:
         f"{before['length']} tokens (median of {before['repeats']}; "
         f"95th percentile {before['p95']:.1f} -> {after['p95']:.1f})"
     )
-    yield f"            ratio {ratio['median']:.2f} {interval(low, high, 2)}: {change}"
+    yield f"            pruned / full {ratio['median']:.2f} {interval(low, high, 2)}: {change}"
     yield (
         f"            attention takes {percent(found['attention_share'], 0)} of the full forward pass: "
         "no pruning of heads can save more"
@@ -130,7 +131,18 @@ def quality(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
-def fitted(found: Document, out: object) -> Iterator[str]:
+def contents(found: Document) -> Iterator[str]:
+    """What is in a data set."""
+    classes = next(iter(found["splits"].values()))["class_counts"]
+    yield f"{found['id']}: {'pairs of texts' if found['pairs'] else 'texts'}, {len(classes)} classes"
+    for split, one in found["splits"].items():
+        counts = ", ".join(f"{name} {count:,}" for name, count in one["class_counts"].items())
+        yield f"  {split:<12}{one['examples']:>7,}   {counts}"
+    for notice in found["notices"]:
+        yield f"  note: {notice}"
+
+
+def fitted(found: Document) -> Iterator[str]:
     """What ``cahp fit`` found."""
     yield f"{found['model']} trained on {found['data']['train']['examples']:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
@@ -140,7 +152,6 @@ def fitted(found: Document, out: object) -> Iterator[str]:
         yield f"  {split:<12}{percent(one['accuracy'])} right {interval(low, high)}, n = {one['n']:,}"
     for notice in found["notices"]:
         yield f"  note: {notice}"
-    yield f"  wrote     {out}"
 
 
 def _epoch(epoch: Document) -> str:
@@ -156,9 +167,15 @@ def _refit(said: Document) -> str:
 def _trust(run: Document) -> Iterator[str]:
     verified = run["verified"]
     if verified["mask_equals_surgery"]:
-        yield f"  verified  every gate bites; masked = cut within {verified['difference']:.0e}"
+        yield (
+            "  verified  switching any head off changes its layer; with the heads cut out the answers are those of the "
+            f"mask (within {verified['difference']:.0e})"
+        )
     else:
-        yield "  verified  every gate bites; a layer without heads cannot be cut out, so this is a mask only"
+        yield (
+            "  verified  switching any head off changes its layer; a layer without heads cannot be cut out, so this is "
+            "a mask only"
+        )
     if run["cached"]:
         yield f"  from an earlier run: {', '.join(run['cached'])} (--no-cache measures anew)"
     if run["test_opened"]:

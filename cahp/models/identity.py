@@ -6,7 +6,8 @@ import hashlib
 import importlib.util
 import json
 import struct
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,17 +62,34 @@ def identify(name: str) -> ModelCard:
     """
     if name in BUILTINS:
         return _builtin(name)
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _card(folder.name, None, folder)
-    if folder.exists() or folder.is_absolute() or name.startswith("."):
-        what = "is a file" if folder.exists() else "does not exist"
+    folder = _home(Path(name))
+    if name.strip() and _is(folder, Path.is_dir):
+        named = folder.resolve() if folder.name in ("", "..") else folder
+        return _card(named.name, None, folder)
+    there = _is(folder, Path.is_file)
+    if there or folder.is_absolute() or name.startswith((".", "~")):
+        what = "is a file" if there else "does not exist"
         raise ModelError(f"{name} {what}; name a folder with config.json, safetensors weights and a tokenizer")
     if name.count("/") != 1:
         known = ", ".join(BUILTINS)
         raise ModelError(f"no model named {name!r}; use a built-in ({known}), a folder, or a hub id org/name")
     folder, revision = _download(name)
     return _card(name.partition("@")[0], revision, folder)
+
+
+def _is(path: Path, check: Callable[[Path], bool]) -> bool:
+    """``check(path)``; a name too long or otherwise impossible for a path is none."""
+    try:
+        return check(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:  # a user without home folder: no such folder, then
+        return path
 
 
 def _builtin(name: str) -> ModelCard:
@@ -93,13 +111,7 @@ def _builtin(name: str) -> ModelCard:
     adapter_folder = assets() / "adapters" / adapter
     labels = _labels(_read_json(adapter_folder / "config.json"))
     card = _card(name, None, folder, labels=labels, extra=_sha256(adapter_folder / "adapter_model.safetensors"))
-    return _with_adapter(card, adapter_folder)
-
-
-def _with_adapter(card: ModelCard, folder: Path) -> ModelCard:
-    from dataclasses import replace
-
-    return replace(card, adapter=str(folder))
+    return replace(card, adapter=str(adapter_folder))
 
 
 def _card(
@@ -108,19 +120,27 @@ def _card(
     config = _read_json(folder / "config.json")
     kind = str(config.get("model_type", ""))
     family = FAMILIES.get(kind)
+    if family is None and (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{name} holds an adapter and not the model it belongs to; save the whole model with "
+            "`cahp fit --save model`"
+        )
     if family is None:
         raise ModelError(
             f"{name} is of the architecture {kind or 'unknown'}, which is not supported; supported are "
             f"{', '.join(sorted(FAMILIES))}"
         )
-    weights = _weight_files(name, folder)
-    try:
-        layers, heads = int(config[family.layers_key]), int(config[family.heads_key])
-        hidden = int(config[family.hidden_key])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{folder / 'config.json'} lacks {error}; save the model again with its full config") from None
-    if layers < 1 or heads < 1 or hidden % heads:
-        raise ModelError(f"{folder / 'config.json'} says {heads} heads of {hidden} channels, which do not divide")
+    if config.get("is_decoder"):
+        raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
+    weights = _weight_files(name, folder, from_hub=revision is not None)
+    layers, heads, hidden = (
+        _size(folder, config, entry) for entry in (family.layers_key, family.heads_key, family.hidden_key)
+    )
+    if hidden % heads:
+        raise ModelError(
+            f"{folder / 'config.json'} says {hidden} channels for {heads} heads, which does not divide; "
+            "correct it, or save the model again"
+        )
     if labels is None:
         labels = _classifier_labels(name, config)
     tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
@@ -144,6 +164,16 @@ def _card(
     )
 
 
+def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
+    size = config.get(entry)
+    if type(size) is not int or size < 1:
+        raise ModelError(
+            f"{folder / 'config.json'} needs a whole number as {entry} and has {size!r}; "
+            "save the model again with its full config"
+        )
+    return size
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -156,11 +186,14 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weight_files(name: str, folder: Path) -> list[Path]:
+def _weight_files(name: str, folder: Path, *, from_hub: bool) -> list[Path]:
     if (folder / _INDEX).is_file():
-        listed = _read_json(folder / _INDEX).get("weight_map", {})
+        listed = _read_json(folder / _INDEX).get("weight_map")
+        shards = {str(shard) for shard in listed.values()} if isinstance(listed, dict) else set()
         # Only plain names: an index must not reach outside its folder.
-        weights = [folder / Path(str(shard)).name for shard in sorted(set(listed.values()))]
+        if not shards or any(Path(shard).name != shard for shard in shards):
+            raise ModelError(f"{folder / _INDEX} does not list files of its folder; save the model again")
+        weights = [folder / shard for shard in sorted(shards)]
     else:
         weights = [folder / _WEIGHTS]
     missing = [path.name for path in weights if not path.is_file()]
@@ -171,30 +204,48 @@ def _weight_files(name: str, folder: Path) -> list[Path]:
             f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
             "`model.save_pretrained(folder)`, which writes safetensors"
         )
-    raise ModelError(f"{name} has no {', '.join(missing) or _WEIGHTS}; save it with `model.save_pretrained(folder)`")
+    if from_hub:
+        # Pickled weights were not downloaded, so whether there are any is not known.
+        raise ModelError(
+            f"{name} has no weights as safetensors on the hub, and pickled ones are refused since loading them can run "
+            "any code; name a revision or another model that has them"
+        )
+    raise ModelError(f"{name} has no {', '.join(missing)}; save it with `model.save_pretrained(folder)`")
 
 
 def _labels(config: dict[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
-    if not isinstance(names, dict):
-        return tuple(f"LABEL_{index}" for index in range(int(config.get("num_labels", 2))))
-    try:
-        return tuple(str(names[key]) for key in sorted(names, key=int))
-    except (TypeError, ValueError):
-        raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json") from None
+    if names is None:
+        count = config.get("num_labels", 2)
+        return tuple(f"LABEL_{index}" for index in range(count if type(count) is int else 0))
+    if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(len(names))}:
+        raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
+    labels = tuple(str(names[str(index)]) for index in range(len(names)))
+    if len(set(labels)) < len(labels):
+        raise ModelError(
+            f"the model's id2label gives one name to several classes ({', '.join(labels)}); correct its config.json"
+        )
+    return labels
 
 
 def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     """Class names, or none for a model without a sequence-classification head."""
-    heads = [str(entry) for entry in config.get("architectures") or []]
-    if not any(entry.endswith("ForSequenceClassification") for entry in heads):
+    written = config.get("architectures")
+    heads = written if isinstance(written, list) else [written]
+    if not any(str(entry).endswith("ForSequenceClassification") for entry in heads):
         return ()
     problem = config.get("problem_type")
     labels = _labels(config)
     if problem == "multi_label_classification":
-        raise ModelError(f"{name} answers several labels at once (multi-label); the method needs one class a text")
+        raise ModelError(
+            f"{name} gives a text several labels at once (multi-label), and the method needs one class a text; "
+            "train such a classifier with `cahp fit`"
+        )
     if problem == "regression" or len(labels) < 2:
-        raise ModelError(f"{name} predicts a number (regression); the method needs classes to separate")
+        raise ModelError(
+            f"{name} predicts a number (regression), and the method needs classes to separate; "
+            "train a classifier with `cahp fit`"
+        )
     return labels
 
 
@@ -233,7 +284,7 @@ def _parameters(weights: list[Path]) -> int | None:
 
 def _download(name: str) -> tuple[Path, str | None]:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = name.partition("@")
     try:
@@ -246,12 +297,15 @@ def _download(name: str) -> tuple[Path, str | None]:
             )
         )
     except HFValidationError:
-        raise ModelError(f"{repository!r} is not a valid hub id; write it as org/name or org/name@revision") from None
+        raise ModelError(
+            f"{repository!r} is neither a folder nor a valid hub id; write it as org/name or org/name@revision"
+        ) from None
     except LocalEntryNotFoundError:
         raise ModelError(
-            f"the hub cannot be reached and {name} is not on this machine; check the connection, or name a local folder"
+            f"there is no folder {name}, and the hub cannot be reached to look for a model of that name; check the "
+            "connection, or name a local folder"
         ) from None
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:  # network, hub and disk have no common error
         reason = type(error).__name__
         raise ModelError(f"the hub does not give {name} ({reason}); check its name, revision and your access") from None
     return folder, folder.name

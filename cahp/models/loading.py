@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -50,22 +49,51 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
             f"`cahp fit --model {card.id} --data DATA --out DIR`"
         )
     where = device(device_name)
-    network, missing = _network(card, names)
-    head_only = {name for name in missing if name.split(".")[0] not in {network.base_model_prefix}}
-    if missing and not card.adapter and not (fresh and missing == head_only):
-        raise ModelError(
-            f"{card.id} lacks the weights {', '.join(sorted(missing)[:3])}, which would be random; "
-            "save the whole model again"
-        )
+    network, missing, reshaped = _network(card, names)
+    # The head may be new where one is asked for or comes with the adapter; all else must be as it was trained.
+    new_head = fresh or card.adapter is not None
+    for random, problem in ((missing, "are missing"), (reshaped, "have other shapes than its config.json says")):
+        lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
+        if lost:
+            first = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
+            raise ModelError(f"the weights {first} of {card.id} {problem}; save the whole model again")
     if card.adapter is not None and not fresh:
         network = _merged(network, card)
-    tokenizer = AutoTokenizer.from_pretrained(card.folder, use_fast=True, trust_remote_code=False)
-    if tokenizer.pad_token is None:
-        raise ModelError(f"the tokenizer of {card.id} has no padding token; set one and save it again")
+    broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
+    if broken:
+        raise ModelError(
+            f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
+        )
+    tokenizer = _tokenizer(card)
+    known, rows = max(tokenizer.get_vocab().values(), default=0), network.get_input_embeddings().num_embeddings
+    if known >= rows:
+        raise ModelError(
+            f"the tokenizer of {card.id} knows token {known} but the model only {rows} tokens: they do not belong "
+            "together; save the model and its own tokenizer again"
+        )
     return HeadModel(network.to(where), tokenizer, card)
 
 
-def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str]]:
+def _tokenizer(card: ModelCard) -> Any:
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(card.folder, use_fast=True, trust_remote_code=False)
+    except Exception as error:  # damaged files provoke anything
+        raise ModelError(
+            f"the tokenizer of {card.id} cannot be read ({_first_line(error)}); save it again beside the weights"
+        ) from None
+    if tokenizer.pad_token is None:
+        raise ModelError(f"the tokenizer of {card.id} has no padding token; set one and save it again")
+    return tokenizer
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
+
+
+def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], set[str]]:
+    """The network, the names of weights that its files lack, and of those that have other shapes there."""
     try:
         with quiet():
             network, report = AutoModelForSequenceClassification.from_pretrained(
@@ -77,14 +105,16 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str]]:
                 id2label=dict(enumerate(names)),
                 label2id={name: index for index, name in enumerate(names)},
                 problem_type="single_label_classification",
+                # What a configuration may ask for and a forward pass here must not do.
+                return_dict=True,
+                output_attentions=False,
+                output_hidden_states=False,
+                ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise ModelError(
-            f"the weights of {card.id} cannot be read ({first}); save or download the model again"
-        ) from None
-    return network, set(report["missing_keys"])
+    except Exception as error:  # a damaged configuration provokes anything
+        raise ModelError(f"{card.id} cannot be read ({_first_line(error)}); save or download the model again") from None
+    return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
 
 
 def _merged(network: nn.Module, card: ModelCard) -> nn.Module:

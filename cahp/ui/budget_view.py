@@ -18,7 +18,7 @@ from cahp.ui.session import Explorer
 from cahp.ui.text import interval, percent, plain, points
 from cahp.values import BudgetError, CahpError
 
-_GOAL, _ANSWER, _TROUBLE, _DETAIL = "budget-goal", "budget-answer", "budget-trouble", "budget-detail"
+_GOAL, _ANSWER, _TROUBLE = "budget-goal", "budget-answer", "budget-trouble"
 
 _PROJECTIONS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}
 _SALIENCES = {"batch": "per batch (as published)", "example": "per example"}
@@ -33,10 +33,7 @@ def draw(explorer: Explorer) -> None:
         with st.popover("How heads are chosen", key="method", width="content"):
             _method(explorer)
     shell.need_run(explorer)
-    st.markdown(
-        "Drag the budget: heads, accuracy and time answer at once. Click a head to drop it or bring it back; "
-        "Shift and click only asks about it."
-    )
+    st.markdown("Drag the budget. Click a head to drop it or bring it back; Shift and click asks who covers for it.")
     explorer.warm()
     polling = explorer.pending()
     st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
@@ -126,11 +123,13 @@ def _finding(explorer: Explorer) -> str:
     if quality is None:
         return f"{kept} of {total} heads: how they answer is being measured"
     if quality.pp_ci95[0] <= 0 <= quality.pp_ci95[1]:
-        lost = "answer as well as all, as far as this can be told"
+        change = "no measurable change of accuracy"
     else:
-        lost = f"{'lose' if quality.pp < 0 else 'win'} {abs(quality.pp):.1f} points of accuracy"
-    saved = f" and save {(1 - speed.ratio) * 100:.0f} % of the time" if speed is not None and speed.ratio < 1 else ""
-    return f"{kept} of {total} heads {lost}{saved}"
+        change = f"{abs(quality.pp):.1f} points of accuracy {'lost' if quality.pp < 0 else 'won'}"
+    saved = ""
+    if speed is not None and speed.measurable:
+        saved = f", {abs(1 - speed.ratio) * 100:.0f} % of the time {'saved' if speed.ratio < 1 else 'added'}"
+    return f"{kept} of {total} heads: {change}{saved}"
 
 
 def _as_table(table: Table) -> dict[str, list[Any]]:
@@ -158,7 +157,7 @@ def _happened(explorer: Explorer, event: Event) -> None:
             explorer.selected = event.head
             pruned = not bool(explorer.mask.keep.flat[event.head])
             if event.kind == "ask" or pruned:
-                st.session_state[_DETAIL] = "Who covers"
+                explorer.detail = "Who covers"
             if event.kind == "toggle":
                 explorer.toggle(event.head)
     except CahpError as error:
@@ -285,6 +284,9 @@ def _growing(explorer: Explorer) -> None:
     table, job = explorer.table(explorer.recover), explorer.table_job
     assert table is not None
     done, total = table.measured()
+    for failed in (job, explorer.speed_job):
+        if failed is not None and failed.error:
+            shell.problem(failed.error)
     if job is not None and not job.ended:
         left = job.seconds_left
         rest = "" if left is None or left < 1 else f" · about {duration(left)} left"
@@ -330,18 +332,22 @@ def _sentence(quality: Quality) -> str:
 
 
 def _details(explorer: Explorer) -> None:
-    st.session_state.setdefault(_DETAIL, "Where the heads lie")
+    def chosen() -> None:
+        explorer.detail = st.session_state["board-detail"]
+
     with st.container(key="board-details"):
-        chosen = st.segmented_control(
+        st.session_state["board-detail"] = explorer.detail
+        st.segmented_control(
             "More",
             ("Where the heads lie", "Who covers", "Changed answers"),
             required=True,
-            key=_DETAIL,
+            key="board-detail",
+            on_change=chosen,
             label_visibility="collapsed",
         )
-        if chosen == "Who covers":
+        if explorer.detail == "Who covers":
             covers.draw(explorer)
-        elif chosen == "Changed answers":
+        elif explorer.detail == "Changed answers":
             _changed(explorer)
         else:
             _space(explorer)

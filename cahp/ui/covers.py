@@ -14,6 +14,7 @@ from cahp.similarity import Attention, attend
 from cahp.ui import charts, jobs, shell
 from cahp.ui.session import Explorer
 from cahp.ui.text import plain
+from cahp.values import digest
 
 
 def draw(explorer: Explorer) -> None:
@@ -75,7 +76,7 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
 
 def _attention(explorer: Explorer, text: str) -> Attention | None:
     """The attention of all heads, from the worker; None while it is on its way."""
-    key = f"attention-{explorer.card.sha256[:12]}-{text}"
+    key = f"attention-{explorer.card.sha256[:12]}-{digest(text)[:12]}"
     job = st.session_state.get("cover-attention")
     if job is None or job.key != key:
         job = jobs.submit(explorer.id, key, lambda _: attend(explorer.model(), text), rank=jobs.Rank.QUICK)

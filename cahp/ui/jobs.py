@@ -7,6 +7,7 @@ run before what is filled in behind the scenes; the lower rank steps aside betwe
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import logging
 import threading
@@ -27,6 +28,12 @@ from cahp.values import CahpError, Cancelled, Progress, silent
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 
+#: Seconds after which a session that nobody is connected to has ended.
+_PATIENCE_S = 60.0
+
+#: Seconds that the end of the process waits for the worker: reading a model cannot be interrupted.
+_LEAVE_S = 30.0
+
 #: What a stage is called on screen.
 STAGES = {
     "load": "Reading and proving the model",
@@ -37,8 +44,11 @@ STAGES = {
     "clustering": "Clustering",
     "evaluation": "Answering the texts",
     "recovery": "Refitting",
+    "refit": "Refitting",
     "latency": "Timing",
     "finetune": "Fine-tuning",
+    "distances": "Comparing the heads",
+    "another look": "Looking again",
     "table": "Measuring every budget",
 }
 
@@ -181,6 +191,7 @@ class _Worker:
         self._working: list[Job[Any]] = []
         self._change = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._left = False
 
     def submit(self, job: Job[Any]) -> Job[Any]:
         with self._change:
@@ -191,6 +202,7 @@ class _Worker:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cahp-worker", daemon=True)
                 self._thread.start()
+                atexit.register(self._leave)
             self._change.notify()
         return job
 
@@ -216,10 +228,23 @@ class _Worker:
         while (job := self._next(below=rank)) is not None:
             self._turn(job)
 
+    def _leave(self) -> None:
+        """Stop before the interpreter does: a thread that is inside of PyTorch then takes the process down."""
+        with self._change:
+            waiting = [*self._working, *(job for queue in self._queues.values() for job in queue)]
+            self._left = True
+            self._change.notify()
+        for job in waiting:
+            job.cancel()
+        if self._thread is not None:
+            self._thread.join(_LEAVE_S)
+
     def _run(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: any(self._queues.values()))
+                self._change.wait_for(lambda: self._left or any(self._queues.values()))
+                if self._left:
+                    return
             job = self._next()
             if job is not None:
                 self._turn(job)
@@ -245,9 +270,16 @@ class _Worker:
 _worker = _Worker()
 
 
+#: When each session was last seen, on the clock of ``monotonic``.
+_seen: dict[str, float] = {}
+
+
 def _alive(session_id: str) -> bool:
-    """Whether anybody still looks: a closed tab ends its work."""
-    return not Runtime.exists() or Runtime.instance().is_active_session(session_id) or session_id == ""
+    """Whether anybody still looks: a closed tab ends its work, a connection that breaks for a moment does not."""
+    if not Runtime.exists() or Runtime.instance().is_active_session(session_id):
+        _seen[session_id] = monotonic()
+        return True
+    return monotonic() - _seen.setdefault(session_id, monotonic()) < _PATIENCE_S
 
 
 def submit(

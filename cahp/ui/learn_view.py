@@ -11,7 +11,8 @@ from cahp import lessons
 from cahp.lessons import Answer, Step, Subject
 from cahp.stopwatch import Stopwatch
 from cahp.ui import charts, jobs, shell
-from cahp.ui.session import Explorer, shared_model
+from cahp.ui.opening import shared_model
+from cahp.ui.session import Explorer
 from cahp.ui.text import interval, percent
 from cahp.values import HeadMask, Progress
 from cahp.workbench import Costs, Workbench

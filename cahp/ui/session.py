@@ -6,25 +6,21 @@ content and holds nobody's texts.
 
 from __future__ import annotations
 
-import gc
-import tempfile
-import threading
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import bundle, data, live, models, pipeline
+from cahp import bundle, live, models, pipeline
 from cahp.live import Evidence, Quality, Recover, Speed, Table
 from cahp.pipeline import Bench, Settings
 from cahp.preflight import expected_seconds
 from cahp.stopwatch import Stopwatch
 from cahp.ui import jobs
-from cahp.values import DataError, HeadMask, MaskError, ModelCard, Progress, Selection
+from cahp.ui.opening import Source, is_loaded
+from cahp.values import HeadMask, MaskError, ModelCard, Progress, Selection
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -32,88 +28,8 @@ if TYPE_CHECKING:
 #: What may change without making the bundled run another run: it only reads the same evidence differently.
 _READINGS = ("budget", "poly_degree", "min_per_layer", "salience", "representative", "recover", "latency", "device")
 
-_MODELS = 2
-_models: OrderedDict[tuple[str, str], HeadModel] = OrderedDict()
-_models_lock = threading.Lock()
-
-
-def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
-    """The model of this card, read and proven once for all sessions."""
-    name = (card.sha256, device)
-    with _models_lock:
-        if name not in _models:
-            while len(_models) >= _MODELS:
-                _models.popitem(last=False)
-            _models[name] = models.load(card, device=device)
-            # Streamlit collects garbage after every run of a page; without this each collection walks all of torch.
-            gc.collect()
-            gc.freeze()
-        _models.move_to_end(name)
-        return _models[name]
-
-
-@dataclass(frozen=True)
-class Upload:
-    """A file that somebody brought: it lives in their session's memory, and on disk only while it is read."""
-
-    name: str
-    content: bytes
-
-    def read(self, settings: Settings) -> data.Dataset:
-        """The file as labelled texts.
-
-        Raises:
-            DataError: If it cannot be used.
-        """
-        with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
-            path = self.path_in(Path(folder))
-            try:
-                read = data.load(
-                    str(path),
-                    text_column=settings.text_column,
-                    pair_column=settings.pair_column,
-                    label_column=settings.label_column,
-                )
-            except DataError as error:
-                raise DataError(str(error).replace(str(path), self.name)) from None
-        return replace(
-            read, id=self.name, notices=tuple(notice.replace(str(path), self.name) for notice in read.notices)
-        )
-
-    def path_in(self, folder: Path) -> Path:
-        """Write it into ``folder``, under a name that is ours and a suffix that is theirs."""
-        path = folder / f"upload{Path(self.name).suffix.lower()[:10]}"
-        path.write_bytes(self.content)
-        return path
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A model and data that fit each other, opened but not computed on."""
-
-    settings: Settings
-    card: ModelCard
-    raw: data.Dataset
-    bench: Bench
-
-    @classmethod
-    def open(cls, settings: Settings, upload: Upload | None = None) -> Source:
-        """Find the model, read the data, match the labels.
-
-        Raises:
-            CahpError: If they cannot be used together, with the next step.
-        """
-        card = models.identify(settings.model)
-        raw = pipeline.load_data(settings, card) if upload is None else upload.read(settings)
-        return cls(settings, card, raw, _bench(settings, card, raw))
-
-    def with_settings(self, settings: Settings) -> Source:
-        """The same model and data, asked differently."""
-        return replace(self, settings=settings, bench=_bench(settings, self.card, self.raw))
-
-
-def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
-    return pipeline.open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)
+#: What a run takes beside its texts: reading and proving the model, placing the heads, timing.
+_OVERHEAD_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -156,6 +72,8 @@ class Explorer:
         self.bundle: bundle.Bundle | None = None
         #: The bundled run was made with another model or data than are installed here, so it is not shown.
         self.outdated = False
+        #: Why the last run failed, until a page has said so.
+        self.trouble: str | None = None
         self.run_job: jobs.Job[Any] | None = None
         self.table_job: jobs.Job[Table] | None = None
         self.figure_job: jobs.Job[Quality] | None = None
@@ -169,6 +87,8 @@ class Explorer:
         self._warm: jobs.Job[None] | None = None
         #: The head that was clicked or asked about last, as a flat index.
         self.selected: int | None = None
+        #: What the page of the board shows below it.
+        self.detail = "Where the heads lie"
         #: Whether the board shows pruned models as they are, or refitted.
         self.recover: Recover = "none"
         self._board, self._past = _Board(), list[_Board]()
@@ -205,7 +125,7 @@ class Explorer:
     @property
     def verified(self) -> bool:
         """Whether the model was read here and passed its self-test."""
-        return (self.card.sha256, self.settings.device) in _models
+        return is_loaded(self.card, device=self.settings.device)
 
     def model(self) -> HeadModel:
         """The loaded, self-tested model (the first call reads it, which takes seconds: do that in a job).
@@ -411,10 +331,8 @@ class Explorer:
         """How the mask on the board answers, if that is known."""
         mask, table = self.mask, self.table(recover)
         found = self._quality.get((mask.sha256, recover))
-        if found is None and table is not None and mask.count >= table.budgets[0]:
-            row = table.row(mask.count)
-            if table.selection(mask.count).mask.sha256 == mask.sha256:
-                found = row.quality
+        if found is None and table is not None and _is_of(table, mask):
+            found = table.row(mask.count).quality
         if found is None and self.run is not None and self.run["kept"] == _kept(mask):
             part = "pruned" if recover == "none" else "recovered"
             if self.run["metrics"][part] is not None and (
@@ -429,13 +347,19 @@ class Explorer:
 
     def measure(self, recover: Recover = "none") -> jobs.Job[Quality]:
         """Let the worker find out how the mask on the board answers."""
-        bench, mask = self.bench, self.mask
-        self.figure_job = jobs.submit(
-            self.id,
-            self._figure_key(recover),
-            lambda _: live.quality(bench, mask, recover=recover),
-            rank=jobs.Rank.QUICK,
-        )
+        bench, mask, table = self.bench, self.mask, self.table(recover)
+        key = self._figure_key(recover)
+        if self.figure_job is not None and self.figure_job.key != key:
+            # Nobody waits for a mask that is not on the board any more.
+            self.figure_job.cancel()
+
+        def work(_: Progress) -> Quality:
+            found = live.quality(bench, mask, recover=recover)
+            if table is not None and _is_of(table, mask):
+                table.add(mask.count, quality=found)
+            return found
+
+        self.figure_job = jobs.submit(self.id, key, work, rank=jobs.Rank.QUICK)
         return self.figure_job
 
     def _figure_key(self, recover: Recover) -> str:
@@ -526,7 +450,7 @@ class Explorer:
                     watch.costs(selection.mask, length=bench.length, progress=progress)
             return pipeline.measure(bench), Evidence.of(bench.workbench)
 
-        self.run_job = jobs.submit(self.id, "run", work, expected=expected_seconds(self.card, tokens=self._tokens()))
+        self.run_job = jobs.submit(self.id, "run", work, expected=self.expected_seconds)
         return self.run_job
 
     def _tokens(self) -> int:
@@ -538,7 +462,8 @@ class Explorer:
     @property
     def expected_seconds(self) -> float | None:
         """About how long a run takes here."""
-        return expected_seconds(self.card, tokens=self._tokens())
+        seconds = expected_seconds(self.card, tokens=self._tokens())
+        return None if seconds is None else seconds + _OVERHEAD_S
 
     def fill(self, recover: Recover = "none") -> jobs.Job[Table] | None:
         """Let the worker fill the table of all budgets behind the scenes; None if there is nothing to fill."""
@@ -575,7 +500,7 @@ class Explorer:
         job = self.run_job
         if job is None or not job.ended:
             return
-        self.run_job = None
+        self.run_job, self.trouble = None, job.error
         if job.result is not None:
             run, evidence = job.result
             self._stop_filling()
@@ -590,6 +515,11 @@ class Explorer:
         """Stop all work of this session."""
         for job in jobs.unfinished(self.id):
             job.cancel()
+
+
+def _is_of(table: Table, mask: HeadMask) -> bool:
+    """Whether the mask is the one that the table has for its budget."""
+    return mask.count >= table.budgets[0] and table.selection(mask.count).mask.sha256 == mask.sha256
 
 
 def _kept(mask: HeadMask) -> dict[str, list[int]]:

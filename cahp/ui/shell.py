@@ -11,7 +11,8 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundle, models, pipeline
 from cahp.preflight import duration
 from cahp.ui import jobs, sources
-from cahp.ui.session import Explorer, Source, mask_from_hex, mask_to_hex
+from cahp.ui.opening import Source
+from cahp.ui.session import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.text import plain
 from cahp.values import CahpError
 
@@ -70,7 +71,7 @@ def need_run(explorer: Explorer) -> None:
 def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine", primary: bool = True) -> None:
     """The button that starts a run, with the time it may take."""
     expected = explorer.expected_seconds
-    hint = None if expected is None else f"about {duration(max(expected, 5.0))} on this machine"
+    hint = None if expected is None else f"about {duration(expected)} on this machine"
     if st.button(
         label,
         key=f"run-{place}",
@@ -224,9 +225,9 @@ def _sidebar(explorer: Explorer) -> None:
     if job is not None and not job.ended:
         jobs.follow(job, place="sidebar")
     elif explorer.run is None or explorer.bundled:
-        run_button(explorer, place="sidebar", primary=explorer.run is None)
+        run_button(explorer, place="sidebar", primary=False)
     elif explorer.asks_anew:
-        run_button(explorer, place="sidebar", label="Run with these settings")
+        run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
 
 
 def _badge(explorer: Explorer) -> None:
@@ -252,9 +253,10 @@ _VERIFIED = (
 
 def _notes(explorer: Explorer) -> None:
     """What a person should know before they read on."""
-    note = st.session_state.pop(_NOTE, None)
-    if note:
-        problem(note)
+    for note in (st.session_state.pop(_NOTE, None), explorer.trouble):
+        if note:
+            problem(note)
+    explorer.trouble = None
     if explorer.outdated and explorer.run is None:
         st.info(
             "A finished run ships with this package, but it was made with another version of this model or data, so it "

@@ -40,8 +40,8 @@ from cahp.values import HeadMask, Input, Progress
 #: Texts that can be compared at once, and characters that a box takes.
 _TEXTS = 4
 _LONGEST = 100_000
-#: Results that a session remembers.
-_KEPT = 8
+#: What a session's results may take in memory; those on screen stay anyway.
+_MEMORY_BYTES = 256 << 20
 _MEMORY = "similarity-memory"
 _HEAD = "similarity-head"
 
@@ -61,6 +61,11 @@ class Seen:
     attention: Attention
     distances: NDArray[np.float64]
     graphs: dict[float, HeadGraph] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes in memory."""
+        return self.attention.weights.nbytes + self.distances.nbytes
 
     @property
     def threshold(self) -> float:
@@ -212,7 +217,7 @@ def _compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
             )
         job = memory.job
         if not job.wait(0.7):
-            jobs.follow(job, place="similarity", title="Comparing the heads on your text")
+            jobs.follow(job, place="similarity")
             return None
         if job.result is None:
             _not_compared(memory, job)
@@ -222,7 +227,7 @@ def _compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
             memory.seen[name] = Seen(next(memory.numbers), attention, apart)
     for name in wanted:
         memory.seen.move_to_end(name)
-    while len(memory.seen) > _KEPT:
+    while len(memory.seen) > len(set(wanted)) and sum(seen.nbytes for seen in memory.seen.values()) > _MEMORY_BYTES:
         memory.seen.popitem(last=False)
     return [memory.seen[name] for name in wanted]
 

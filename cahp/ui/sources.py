@@ -15,7 +15,8 @@ from cahp import bundle, data, models, pipeline, preflight
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.tables import Table, read_table
 from cahp.ui import jobs
-from cahp.ui.session import Explorer, Source, Upload
+from cahp.ui.opening import Source, Upload
+from cahp.ui.session import Explorer
 from cahp.ui.text import plain
 from cahp.values import CahpError, ModelCard
 
@@ -116,10 +117,11 @@ def _open(explorer: Explorer, settings: pipeline.Settings, upload: Upload | None
 
 
 def _dialog(explorer: Explorer) -> None:
-    st.dialog("Model and data", width="large")(_choose)(explorer)
+    st.dialog("Model and data", width="medium")(choose)(explorer)
 
 
-def _choose(explorer: Explorer) -> None:
+def choose(explorer: Explorer) -> None:
+    """Choose a model and data, see what they are and what a run would take, and open them."""
     settings = replace(bundle.SETTINGS, limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
     try:
         card = _model()
@@ -268,9 +270,14 @@ def _matched(found: data.Dataset, card: ModelCard, settings: pipeline.Settings) 
 
 def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
     chosen: dict[str, Any] = {}
+    alike = {name.strip().casefold(): position for position, name in enumerate(theirs)}
     for position, label in enumerate(ours):
         chosen[label] = st.selectbox(
-            plain(label[:60]), theirs, index=None, key=f"map-{position}", placeholder="which class of the model?"
+            plain(label[:60]),
+            theirs,
+            index=alike.get(label.strip().casefold()),
+            key=f"map-{position}",
+            placeholder="which class of the model?",
         )
     if any(goal is None for goal in chosen.values()):
         raise CahpError("Every label of the data needs a class of the model before this data can be used.")

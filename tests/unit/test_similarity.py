@@ -106,6 +106,13 @@ def test_a_graph_is_the_same_every_time_and_stays_inside_its_frame() -> None:
     assert np.abs(one.positions).max() == pytest.approx(1)
 
 
+def test_no_head_hides_another_in_a_graph_not_even_one_that_is_just_like_it() -> None:
+    apart = np.repeat(np.repeat(distances(random_maps(12, 6)), 6, axis=0), 6, axis=1)
+    positions = head_graph(apart, threshold=0.6).positions
+    between = np.linalg.norm(positions[:, None] - positions, axis=2)[np.triu_indices(72, 1)]
+    assert between.min() > 0.08
+
+
 @pytest.mark.parametrize("apart", [np.zeros((4, 4)), np.ones((4, 4)) - np.eye(4)])
 def test_a_graph_of_heads_that_are_all_alike_or_all_different_can_be_drawn(apart: NDArray[np.float64]) -> None:
     graph = head_graph(apart, threshold=usual_threshold(apart))

