@@ -136,5 +136,5 @@ if __name__ == "__main__":
         print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
 
     # A store of its own: what an earlier run left would hide how long the stages take.
-    with TemporaryDirectory() as cache:
-        write(folder(), store=Store(Path(cache)), day=date.today(), progress=said)
+    with TemporaryDirectory() as scratch:
+        write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)

@@ -84,6 +84,13 @@ def save_model(folder: Path, family: str = "bert", *, labels: tuple[str, ...] = 
     return folder
 
 
+def save_encoder(folder: Path, family: str = "bert") -> Path:
+    """The encoder of ``save_model`` alone: something to fit a classifier on."""
+    classifier = AutoModelForSequenceClassification.from_pretrained(save_model(folder, family))
+    classifier.base_model.save_pretrained(folder)
+    return folder
+
+
 def sentences(count: int, *, seed: int = 0, classes: int = 2, pairs: bool = False) -> Texts:
     """Texts of 2 to 12 words; the first words of the list are commoner in the first classes."""
     random = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cahp.models.attention import Call, FirstLayerReached, Probe, Site, Tap, attach, calling
 from cahp.models.families import FAMILIES, Family
-from cahp.values import Input, Ints, ModelCard
+from cahp.values import DataError, Input, Ints, ModelCard
 
 #: Longest input in tokens, as in the paper.
 MAX_LENGTH = 128
@@ -112,7 +112,11 @@ class HeadModel:
         return int(min(MAX_LENGTH, self.tokenizer.model_max_length, positions))
 
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
-        """Token ids of each text or pair, truncated, without padding."""
+        """Token ids of each text or pair, truncated, without padding.
+
+        Raises:
+            DataError: If a text has no tokens at all.
+        """
         if not inputs:
             return []
         first = [text if isinstance(text, str) else text[0] for text in inputs]
@@ -120,6 +124,9 @@ class HeadModel:
         encoded = self.tokenizer(
             first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
         )
+        for text, ids in zip(first, encoded["input_ids"], strict=True):
+            if not ids:
+                raise DataError(f"the text {text[:60]!r} has no tokens for {self.card.id}; remove or replace it")
         return [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
 
     def batches(

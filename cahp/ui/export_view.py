@@ -113,7 +113,7 @@ def _grid(view: View) -> None:
     if labels is not None:
         columns["cluster"] = [charts.letters(int(label)) for label in labels]
     charts.show(
-        charts.grid_figure(view.mask, labels, dark=charts.dark()),
+        charts.grid_figure(view.mask, labels, dark=charts.dark(), width=430),
         title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
         help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
         name="heads",

@@ -71,7 +71,7 @@ def draw(explorer: Explorer) -> None:
 
 def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
     """What to repeat, how often, and how many heads to keep each time."""
-    what, often, how_many = st.columns([10, 6, 8], vertical_alignment="top", gap="medium")
+    what, often, how_many = st.columns([12, 5, 8], vertical_alignment="top", gap="medium")
     with what:
         axis: Axis = (
             st.segmented_control(

@@ -318,7 +318,7 @@ class Board {
       },
       {
         of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's), with 95 % interval",
-        height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(1),
+        height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(2),
         values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
         sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
       },
