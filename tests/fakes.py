@@ -16,9 +16,48 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from cahp.values import Texts
 
-WORDS = (
-    ["good", "bad", "fine", "poor", "great", "awful", "film", "plot", "cast", "song", "the", "a", "of", "and", "is", "was", "very", "not", "never", "always", "it", "they", "laughed", "cried", "left", "stayed", "long", "short", "bright", "dull", "warm", "cold", "slow", "quick", "story", "end", "start", "scene", "light", "dark"]
-)
+WORDS = [
+    "good",
+    "bad",
+    "fine",
+    "poor",
+    "great",
+    "awful",
+    "film",
+    "plot",
+    "cast",
+    "song",
+    "the",
+    "a",
+    "of",
+    "and",
+    "is",
+    "was",
+    "very",
+    "not",
+    "never",
+    "always",
+    "it",
+    "they",
+    "laughed",
+    "cried",
+    "left",
+    "stayed",
+    "long",
+    "short",
+    "bright",
+    "dull",
+    "warm",
+    "cold",
+    "slow",
+    "quick",
+    "story",
+    "end",
+    "start",
+    "scene",
+    "light",
+    "dark",
+]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 #: Small shapes; the layers have different numbers of tokens' worth of everything on purpose.
