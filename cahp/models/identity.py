@@ -132,6 +132,10 @@ def _card(
         )
     if config.get("is_decoder"):
         raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
+    if config.get("quantization_config"):
+        raise ModelError(
+            f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
+        )
     weights = _weight_files(name, folder, from_hub=revision is not None)
     layers, heads, hidden = (
         _size(folder, config, entry) for entry in (family.layers_key, family.heads_key, family.hidden_key)
