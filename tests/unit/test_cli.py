@@ -29,6 +29,8 @@ from cahp.store import Store
 from cahp.values import CahpError, Cancelled
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYERS, HEADS, CLASSES, POOL = 3, 4, 2, 8
 
 

@@ -22,6 +22,8 @@ from cahp.models import identity, loading
 from cahp.models.identity import BUILTINS, assets, identify
 from cahp.values import DataError, ModelError, OptionError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 #: A module that betrays that it was imported.
 TRAP = "raise SystemExit('remote code was run')\n"
 

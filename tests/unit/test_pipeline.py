@@ -35,6 +35,8 @@ from cahp.values import (
 )
 from cahp.workbench import Workbench
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAYERS, HEADS = 3, 4
 
 
@@ -319,9 +321,7 @@ def test_right_labels_raise_no_suspicion(settings: Settings, oracle: list[tuple[
     assert notices(run, "permuted") == []
 
 
-@pytest.mark.parametrize(
-    "names", [("bad", "good"), ("0", "1"), ('a "quoted", name', "it's")], ids=str
-)
+@pytest.mark.parametrize("names", [("bad", "good"), ("0", "1"), ('a "quoted", name', "it's")], ids=str)
 def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
     settings: Settings, oracle: list[tuple[str, str]], tmp_path: Path, names: tuple[str, str]
 ) -> None:
