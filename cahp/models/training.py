@@ -191,6 +191,8 @@ def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
         save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
         config = json.loads((part / "adapter_config.json").read_text())
         config["base_model_name_or_path"] = base
+        # PEFT writes a set here, in another order each time.
+        config["target_modules"] = sorted(config["target_modules"])
         (part / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         names = fitted.model.network.config.id2label
         (part / "config.json").write_text(json.dumps({"id2label": names}, indent=2) + "\n")

