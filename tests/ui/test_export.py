@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import BrowserContext, Page
+from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.export import read_mask, validate_run
 
@@ -36,6 +36,7 @@ def figures(page: Page) -> list[str]:
 
 
 def heads_on_screen(page: Page) -> int:
+    page.get_by_test_id("stMain").get_by_text(re.compile(r"\d+ of 72 heads")).first.wait_for()
     found = re.search(r"(\d+) of 72 heads", page.get_by_test_id("stMain").inner_text())
     assert found is not None
     return int(found[1])
@@ -87,7 +88,10 @@ def test_the_run_and_the_report_say_what_the_screen_says(
 def test_a_command_and_lines_of_python_make_the_view_again(open_page: Callable[[str], Page]) -> None:
     # That they do as they say is tested where they are made.
     page = open_page("Export?budget=20")
-    code = page.locator(".st-key-export-again [data-testid=stCode]").all_inner_texts()
+    blocks = page.locator(".st-key-export-again [data-testid=stCode]")
+    # The browser fetches what draws code after the script has ended.
+    blocks.nth(1).wait_for()
+    code = blocks.all_inner_texts()
     assert code[0].strip() == "cahp prune --budget 20 --out cahp-run"
     assert "prune(Settings(budget='20'))" in code[1]
 
@@ -98,9 +102,11 @@ def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable
     bits[::12] = True
     page = open_page(f"Export?mask={np.packbits(bits).tobytes().hex()}")
     assert heads_on_screen(page) == 6
-    assert page.get_by_text("made by hand").count()
+    expect(page.get_by_text("made by hand").first).to_be_visible()
     assert page.get_by_role("button", name="Report (HTML)").count() == 0
     mask, said = read_mask(download(page, "JSON"))
     np.testing.assert_array_equal(mask.keep.ravel(), bits)
     assert said["method"] == "by hand"
-    assert page.locator(".st-key-export-again").inner_text().count("cahp evaluate --mask head_mask.json") == 1
+    again = page.locator(".st-key-export-again")
+    expect(again).to_contain_text("cahp evaluate --mask head_mask.json")
+    assert again.inner_text().count("cahp evaluate --mask head_mask.json") == 1

@@ -33,7 +33,7 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     assert re.search(r"95 % interval \d+\.\d to \d+\.\d", said)
     assert "n = 300 texts" in said
     # A guess is a guess: it does not move once the answer is known.
-    assert page.get_by_role("slider").get_attribute("aria-disabled") == "true" or page.locator("input:disabled").count()
+    expect(page.locator("[role=slider][aria-disabled=true], input:disabled").first).to_be_attached()
     # And it is all still there after a look at another step.
     page.locator(".st-key-learn-next button").click()
     expect(step).to_contain_text("Step 2 of 6")
@@ -49,8 +49,8 @@ def test_six_steps_can_be_walked_and_each_asks_one_question(
         page.locator(f".st-key-learn-go-{number} button").first.click()
         expect(page.locator(".st-key-learn-step")).to_contain_text(f"Step {number} of 6")
         expect(page.locator(f".st-key-learn-see-{name} button")).to_be_visible()
-        assert settled(page).get_by_role("slider").count() == 1
-    assert page.get_by_text("Now choose a budget yourself").count()
+        expect(settled(page).get_by_role("slider")).to_have_count(1)
+    expect(page.get_by_text("Now choose a budget yourself").first).to_be_visible()
 
 
 def test_a_long_step_can_be_cancelled_and_started_again(open_page: Callable[[str], Page]) -> None:
