@@ -462,9 +462,8 @@ def choose(bench: Bench) -> Selection:
     """What the method of ``bench.settings`` keeps at their budget."""
     settings = bench.settings
     budget = _requested(bench)
-    method = registry.get(settings.method)
-    if settings.method == methods.complementary.Complementary.name:
-        method = methods.complementary.Complementary(representative=settings.representative)
+    ours = settings.method == methods.complementary.Complementary.name
+    method = registry.get(settings.method, **({"representative": settings.representative} if ours else {}))
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     try:

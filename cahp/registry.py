@@ -1,19 +1,36 @@
 """What a pruning method is, and how the others find it.
 
-A method is one file with one decorated class. Packages outside add theirs through the entry point group
-``cahp.methods``, whose entries name such a class.
+A method is one file with one decorated class; most are a score and derive from ``Scored``. Packages outside add
+theirs through the entry point group ``cahp.methods``, whose entries name such a class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Clustering, GateGradients, OptionError, Selection, Signatures, Space, Texts
+from cahp.selection import top
+from cahp.values import (
+    Clustering,
+    Floats,
+    GateGradients,
+    ModelCard,
+    OptionError,
+    Price,
+    Progress,
+    Selection,
+    Signatures,
+    Space,
+    Texts,
+)
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
 
 ENTRY_POINTS = "cahp.methods"
 
@@ -22,8 +39,30 @@ class Evidence(Protocol):
     """What is known of a model's heads on the selection texts; each part is computed when first asked, once."""
 
     @property
+    def card(self) -> ModelCard:
+        """The model's shape and name; known without reading its weights."""
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, read when first asked for. It is shared: nobody changes it."""
+
+    @property
     def texts(self) -> Texts:
         """The selection texts."""
+
+    @property
+    def seed(self) -> int:
+        """Where a method's own randomness starts."""
+
+    @property
+    def progress(self) -> Progress:
+        """To be called between batches; may raise ``Cancelled``."""
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+        """What ``make`` gives, or gave before for this model, these texts and this seed.
+
+        ``name`` must hold all else that the result depends on.
+        """
 
     @property
     def signatures(self) -> Signatures:
@@ -47,7 +86,12 @@ class Evidence(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose heads. ``name`` is how people call it, ``needs_budget`` whether it cannot suggest one."""
+    """A way to choose heads. ``name`` is how people call it, ``needs_budget`` whether it cannot suggest one.
+
+    Methods may also have ``price(evidence, *, budget) -> Price``, what a choice costs; ``tries``, other options to
+    construct it with that validation data may choose among (the first entry is the default); ``draws`` (an int): how
+    many masks a comparison draws of a method that is pure chance; and ``learned``, whether it trains gates.
+    """
 
     name: str
     needs_budget: bool
@@ -56,8 +100,34 @@ class Method(Protocol):
         """Keep exactly ``budget`` heads (None: as many as the method suggests)."""
 
 
-_methods: dict[str, Callable[[], Method]] = {}
-Made = TypeVar("Made", bound=Callable[[], Method])
+class Scored(ABC):
+    """A method that is a score: the heads of highest score stay."""
+
+    name: str
+    needs_budget = True
+    tries: Sequence[Mapping[str, Any]] = ({},)
+
+    @abstractmethod
+    def score(self, evidence: Evidence) -> Floats:
+        """How much each head matters, shape ``(L, H)``."""
+
+    @abstractmethod
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """What choosing ``budget`` heads costs when nothing is known yet."""
+
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+        """Keep exactly ``budget`` heads.
+
+        Raises:
+            OptionError: Without a budget: a score alone suggests none.
+        """
+        if budget is None:
+            raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
+        return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
+
+
+_methods: dict[str, Callable[..., Method]] = {}
+Made = TypeVar("Made", bound=Callable[..., Method])
 
 
 def register(made: Made) -> Made:
@@ -78,18 +148,18 @@ def names() -> list[str]:
     return sorted({*_methods, *(point.name for point in _outside())})
 
 
-def get(name: str) -> Method:
-    """The method of that name, with its default options.
+def get(name: str, **options: Any) -> Method:
+    """The method of that name, with its default options or others.
 
     Raises:
         OptionError: If there is none.
     """
     if name in _methods:
-        return _methods[name]()
+        return _methods[name](**options)
     for point in _outside():
         if point.name == name:
-            made: Callable[[], Method] = point.load()
-            return made()
+            made: Callable[..., Method] = point.load()
+            return made(**options)
     raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
 
 

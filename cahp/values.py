@@ -324,6 +324,17 @@ class Selection:
     filled: tuple[int, ...] = ()
 
 
+@dataclass(frozen=True)
+class Price:
+    """What a choice of heads costs.
+
+    ``forwards`` passes of one example through the whole model (a backward pass counts as two), and ``labels`` used.
+    """
+
+    forwards: float
+    labels: int
+
+
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     """What a model answered: predicted class, true class and loss of every example, each of shape ``(n,)``."""

@@ -26,6 +26,7 @@ from cahp.values import (
     Clustering,
     DataError,
     Evaluation,
+    Floats,
     GateGradients,
     HeadMask,
     ModelCard,
@@ -134,6 +135,25 @@ class Workbench:
                     self._model = self._load(self.card, device=self._device)
                     self.progress("load", 1, 1)
             return self._model
+
+    @property
+    def seed(self) -> int:
+        """Where randomness starts."""
+        return self._seed
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+        """What ``make`` gives, or gave before for this model, these texts and this seed.
+
+        ``name`` must hold all else that the result depends on.
+        """
+        entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self._seed)
+        found = self._found("scores", entry)
+        if found is not None:
+            return found.arrays["values"].astype(np.float64, copy=False)
+        with self.timed("scores"):
+            values = np.asarray(make(), dtype=np.float64)
+        self._keep(entry, {"values": values})
+        return values
 
     # What is known of the heads ------------------------------------------------------------------------------
 

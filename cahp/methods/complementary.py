@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from cahp.registry import Evidence, register
 from cahp.selection import Representative, select
-from cahp.values import Selection
+from cahp.values import Price, Selection
 
 
 @register
@@ -16,6 +19,7 @@ class Complementary:
 
     name = "complementary"
     needs_budget = False
+    tries: Sequence[Mapping[str, Any]] = ({}, {"representative": "medoid"})
 
     def __init__(self, *, representative: Representative = "salience") -> None:
         self._representative: Representative = representative
@@ -29,3 +33,10 @@ class Complementary:
             min_per_layer=min_per_layer,
             representative=self._representative,
         )
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
+        from cahp.salience import examples_used
+
+        texts = len(evidence.texts)
+        return Price(texts + 2 * examples_used(texts), texts)

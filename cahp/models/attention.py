@@ -24,6 +24,8 @@ from cahp.models.families import Family
 
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``.
 Probe = Callable[[int, Tensor], None]
+#: Called with a layer's index and its attention weights; what it returns takes their place.
+Edit = Callable[[int, Tensor], Tensor]
 #: Where a tap listens: what enters a layer's output projection (the heads' context vectors, gated), and what enters
 #: the first and the second projection of its feed-forward block.
 Site = Literal["output", "feed_in", "feed_out"]
@@ -40,6 +42,7 @@ class Call:
 
     gates: Tensor | None = None
     probe: Probe | None = None
+    edit: Edit | None = None
     tap: Tap | None = None
     stop: bool = False
 
@@ -76,8 +79,8 @@ def _attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
-    probe = _current.get().probe
-    if probe is None:
+    call = _current.get()
+    if call.probe is None and call.edit is None:
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
@@ -89,10 +92,19 @@ def _attention(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1)
-    probe(module.cahp_layer, weights.detach())  # type: ignore[arg-type]
+    weights = _seen(module, call, weights)
     if module.training and dropout:
         weights = nn.functional.dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+def _seen(module: nn.Module, call: Call, weights: Tensor) -> Tensor:
+    layer: int = module.cahp_layer  # type: ignore[assignment]
+    if call.edit is not None:
+        weights = call.edit(layer, weights)
+    if call.probe is not None:
+        call.probe(layer, weights.detach())
+    return weights
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)

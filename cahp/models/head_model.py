@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Call, FirstLayerReached, Probe, Site, Tap, attach, calling
+from cahp.models.attention import Call, Edit, FirstLayerReached, Probe, Site, Tap, attach, calling
 from cahp.models.families import FAMILIES, Family
 from cahp.values import DataError, Input, Ints, ModelCard
 
@@ -155,15 +155,21 @@ class HeadModel:
         return Batch(rows, torch.as_tensor(lengths, device=self.device), tensors)
 
     def logits(
-        self, batch: Batch, *, gates: Tensor | None = None, probe: Probe | None = None, tap: Tap | None = None
+        self,
+        batch: Batch,
+        *,
+        gates: Tensor | None = None,
+        probe: Probe | None = None,
+        edit: Edit | None = None,
+        tap: Tap | None = None,
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
-        vector before the output projection. ``probe`` sees every layer's attention weights, ``tap`` what
-        enters its projections. Gates need the unpruned model.
+        vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
+        ``tap`` sees what enters its projections. Gates need the unpruned model.
         """
-        with calling(Call(gates, probe, tap)):
+        with calling(Call(gates=gates, probe=probe, edit=edit, tap=tap)):
             logits: Tensor = self.network(**batch.tensors).logits
         return logits
 
