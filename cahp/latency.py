@@ -43,6 +43,11 @@ def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) ->
         # Padding tokens inside would shift the positions of families that count them from the padding index.
         pad = model.tokenizer.pad_token_id
         entry["input_ids"] = [token if token != pad else (pad + 1) % vocabulary for token in entry["input_ids"]]
+        if getattr(model.network.config, "is_encoder_decoder", False):
+            # Such classifiers read their answer at the last token that ends a text, and there must be one.
+            end = model.network.config.eos_token_id
+            entry["input_ids"] = [token if token != end else (end + 2) % vocabulary for token in entry["input_ids"]]
+            entry["input_ids"][-1] = end
         if "token_type_ids" in model.tokenizer.model_input_names:
             entry["token_type_ids"] = [0] * length
         tokens.append(entry)

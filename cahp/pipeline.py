@@ -206,6 +206,10 @@ def open_bench(
     if card is None:
         card = models.identify(settings.model) if model is None else model.card
     check_classifier(settings, card)
+    if card.kept is not None:
+        raise ModelError(
+            f"{card.id} was pruned before, and its heads cannot be chosen again; prune the model that it was made from"
+        )
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
     select, drawn = _sampled(dataset, "select-split", settings.limit, settings)
@@ -226,7 +230,7 @@ def open_bench(
         progress=progress,
         clock=clock,
     )
-    notices = (*dataset.notices, *drawn, *judged)
+    notices = (*card.notes, *dataset.notices, *drawn, *judged)
     return Bench(settings, card, dataset, workbench, select, judge, notices, label_reading(raw, dataset))
 
 
@@ -390,6 +394,8 @@ _STAGES = (
 def _measure(bench: Bench, command: str, start: float) -> Run:
     settings, card, workbench = bench.settings, bench.card, bench.workbench
     seal = TestSeal(card, bench.dataset, workbench.store)
+    if settings.recover == "refit" and card.no_refit:
+        raise OptionError(f"{card.no_refit}; use --recover finetune or none")
     budget = _requested(bench)
     selection = choose(bench)
     mask = selection.mask

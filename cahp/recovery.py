@@ -15,7 +15,7 @@ from cahp.models.attention import Site
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.surgery import cut
 from cahp.models.training import Epoch, Schedule, train
-from cahp.values import HeadMask, Input, Progress, Texts, silent
+from cahp.values import HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
@@ -58,9 +58,14 @@ def solve(
     With ``X`` what enters it in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights and
     ``Y = full residual + full output - pruned residual``, so that damage below is repaired too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of ``X``'s channels, the intercept
-    unpenalised. The full and the pruned model walk in step, so no layer below is ever run again, and three hidden
-    states per batch are all that is kept.
+    unpenalised, and left out of projections that have none. The full and the pruned model walk in step, so no layer
+    below is ever run again, and three hidden states per batch are all that is kept.
+
+    Raises:
+        OptionError: If the model's layers cannot be walked one by one.
     """
+    if model.card.no_refit:
+        raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     pruned = cut(model, mask)
     batches = model.batches(model.tokenize(inputs))
     full_states = [model.enter(batch) for batch in batches]
@@ -72,6 +77,7 @@ def solve(
         progress(STAGE, done, total)
         done += 1
 
+    normalised_after = model.residual == "post"
     for layer in range(model.layers):
         attention, feed = _Equations(pruned, layer, "output"), _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
@@ -79,13 +85,15 @@ def solve(
             tick()
             seen, full_states[index] = _watched(model, ahead)
             whole = ahead.hidden + model.projection(layer)(seen["output"])
-            sums.append(seen["feed_in"] + model.projection(layer, "feed_out")(seen["feed_out"]))
+            added_to = seen["feed_in"] if normalised_after else whole
+            sums.append(added_to + model.projection(layer, "feed_out")(seen["feed_out"]))
             attention.add(_reached(pruned, behind, "output")["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
         for behind, whole in zip(pruned_states, sums, strict=True):
             tick()
             seen = _reached(pruned, behind, "feed_out")
-            feed.add(seen["feed_out"], whole - seen["feed_in"], behind.real)
+            added_to = seen["feed_in"] if normalised_after else behind.hidden + pruned.projection(layer)(seen["output"])
+            feed.add(seen["feed_out"], whole - added_to, behind.real)
         feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
             tick()
@@ -99,42 +107,51 @@ class _Equations:
 
     def __init__(self, pruned: HeadModel, layer: int, site: Site) -> None:
         self._projection = pruned.projection(layer, site)
-        width = self._projection.in_features + 1
+        out, width = self._projection.weight.shape
+        self._intercept = self._projection.bias is not None
+        width += self._intercept
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=pruned.device)
-        self._cross = self._gram.new_zeros(width, self._projection.out_features)
+        self._cross = self._gram.new_zeros(width, out)
 
     def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
         missing = (target - self._projection(entering))[real].double()
-        design = torch.cat([entering[real].double(), missing.new_ones(len(missing), 1)], dim=1)
+        design = entering[real].double()
+        if self._intercept:
+            design = torch.cat([design, missing.new_ones(len(missing), 1)], dim=1)
         self._gram += design.T @ design
         self._cross += design.T @ missing
 
     def solve(self, ridge: float) -> None:
-        penalty = torch.full_like(self._gram.diagonal(), ridge * float(self._gram.diagonal()[:-1].mean()))
-        penalty[-1] = 0.0
+        channels = self._projection.weight.shape[1]
+        penalty = torch.full_like(self._gram.diagonal(), ridge * float(self._gram.diagonal()[:channels].mean()))
+        penalty[channels:] = 0.0
         change = torch.linalg.solve(self._gram + penalty.diag(), self._cross)
-        projection = self._projection
-        bias = change[-1] if projection.bias is None else projection.bias.double() + change[-1]
-        # New tensors: the old ones are shared with the model this one was cut from.
-        weight = (projection.weight.double() + change[:-1].T).float().contiguous()
-        projection.weight = nn.Parameter(weight, requires_grad=False)
-        projection.bias = nn.Parameter(bias.float(), requires_grad=False)
+        weight, bias = self._projection.weight, self._projection.bias
+        self._projection.replace(
+            (weight.double() + change[:channels].T).float(),
+            None if bias is None else (bias.double() + change[-1]).float(),
+        )
 
 
 def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
     seen: dict[Site, Tensor] = {}
 
     def watch(site: Site, _: int, entering: Tensor) -> None:
-        seen[site] = entering
+        seen[site] = _by_text(entering, state)
 
     return seen, model.step(state, tap=watch)
+
+
+def _by_text(entering: Tensor, state: LayerState) -> Tensor:
+    # One family lines up the tokens of all texts in its feed-forward block.
+    return entering.reshape(*state.real.shape, -1)
 
 
 def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tensor]:
     seen: dict[Site, Tensor] = {}
 
     def watch(site: Site, _: int, entering: Tensor) -> None:
-        seen[site] = entering
+        seen[site] = _by_text(entering, state)
         if site == last:
             raise _Seen
 

@@ -386,8 +386,11 @@ class Timing:
 class ModelCard:
     """What is known of a model before its weights are read.
 
-    ``labels`` are the class names in the order of the logits; ``sha256`` is the digest of configuration, tokenizer
-    and weights; ``folder`` is where they lie.
+    ``heads`` are the units that can be removed from a layer: each stands for ``group`` query heads that share keys
+    and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the order of
+    the logits; ``sha256`` is the digest of configuration, tokenizer and weights; ``folder`` is where they lie.
+    ``kept`` lists the heads that each layer has left, if the model was pruned before; ``no_refit`` is the reason why
+    its projections cannot be refitted, if there is one.
     """
 
     id: str
@@ -402,3 +405,7 @@ class ModelCard:
     folder: str
     adapter: str | None = None
     details: Mapping[str, Any] | None = None
+    group: int = 1
+    kept: tuple[tuple[int, ...], ...] | None = None
+    no_refit: str | None = None
+    notes: tuple[str, ...] = ()

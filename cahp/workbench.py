@@ -69,7 +69,7 @@ _LARGEST_ENTRY = 256 << 20
 class Repaired:
     """New output projections of a pruned model (weight and bias by layer and site), and why they were taken or not."""
 
-    projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32]]]
+    projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
     accepted: bool
     reason: str
     examples: int
@@ -82,7 +82,7 @@ class Repaired:
     @property
     def sha256(self) -> str:
         """Digest of the projections."""
-        return digest(*(part.tobytes() for pair in self.projections.values() for part in pair))
+        return digest(*(b"" if part is None else part.tobytes() for pair in self.projections.values() for part in pair))
 
 
 class Workbench:
@@ -260,8 +260,9 @@ class Workbench:
 
         projections = None
         if repaired is not None and repaired.accepted:
+            where = self.model.device
             projections = {
-                place: (torch.tensor(weight, device=self.model.device), torch.tensor(bias, device=self.model.device))
+                place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
                 for place, (weight, bias) in repaired.projections.items()
             }
         return cut(self.model, mask, projections=projections)
@@ -271,7 +272,10 @@ class Workbench:
 
         Raises:
             DataError: If there are too few texts to hold one out.
+            OptionError: If this model cannot be refitted.
         """
+        if self.card.no_refit:
+            raise OptionError(f"{self.card.no_refit}; use --recover finetune or none")
         if len(self.texts) < _FEWEST_TEXTS:
             raise DataError(
                 f"every fifth text judges a refit, and there are only {len(self.texts)}; raise --limit or add texts"
@@ -282,7 +286,7 @@ class Workbench:
         if found is not None:
             arrays = found.arrays
             projections = {
-                (layer, site): (arrays[f"{site}-{layer}-weight"], arrays[f"{site}-{layer}-bias"])
+                (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
                 for layer, site in places
             }
             return Repaired(projections, **found.meta)
@@ -293,7 +297,10 @@ class Workbench:
             made = refit(model, mask, self.texts, progress=self.progress)
         solved = {place: made.model.projection(*place) for place in places}
         repaired = Repaired(
-            {place: (linear.weight.cpu().numpy(), linear.bias.cpu().numpy()) for place, linear in solved.items()},
+            {
+                place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
+                for place, linear in solved.items()
+            },
             made.accepted,
             made.reason,
             made.examples,
@@ -302,6 +309,7 @@ class Workbench:
             f"{site}-{layer}-{part}": values
             for (layer, site), pair in repaired.projections.items()
             for part, values in zip(("weight", "bias"), pair, strict=True)
+            if values is not None
         }
         self._keep(name, arrays, repaired.document)
         return repaired

@@ -60,20 +60,50 @@ WORDS = [
 ]
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
-#: Small shapes; the layers have different numbers of tokens' worth of everything on purpose.
+_SMALL = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
+_TYPED = ("bert", "electra", "albert", "deberta-v2")
+
+_IDS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+
+#: Small shapes; the families' words for the same things.
 SHAPES: dict[str, dict[str, Any]] = {
-    "bert": {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
-    "roberta": {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
-    "xlm-roberta": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
-    "camembert": {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48},
-    "electra": {
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "embedding_size": 16,
+    "albert": {**_SMALL, "num_hidden_layers": 4, "num_hidden_groups": 2, "embedding_size": 16},
+    "bart": {
+        "encoder_layers": 3,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 2,
+        "d_model": 32,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 32,
+        # The separator ends a text.
+        "eos_token_id": 3,
+        "bos_token_id": 2,
+        "decoder_start_token_id": 3,
+        "forced_eos_token_id": 3,
+    },
+    "bert": _SMALL,
+    "camembert": {**_SMALL, "num_hidden_layers": 2},
+    "deberta-v2": {
+        **_SMALL,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "pos_att_type": ["c2p", "p2c"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_biased_input": False,
     },
     "distilbert": {"n_layers": 3, "n_heads": 4, "dim": 32, "hidden_dim": 48},
+    "electra": {**_SMALL, "embedding_size": 16},
+    "gpt2": {"n_layer": 3, "n_head": 4, "n_embd": 32, "n_inner": 48},
+    "gpt_neox": _SMALL,
+    "llama": {**_SMALL, "num_attention_heads": 8, "num_key_value_heads": 4},
+    "modernbert": {**_SMALL, "num_hidden_layers": 4, "global_attn_every_n_layers": 2, "local_attention": 6},
+    "mpnet": _SMALL,
+    "opt": {**{name: _SMALL[name] for name in _SMALL if name != "intermediate_size"}, "ffn_dim": 48},
+    "qwen2": {**_SMALL, "num_attention_heads": 8, "num_key_value_heads": 4},
+    "roberta": _SMALL,
+    "xlm-roberta": {**_SMALL, "num_hidden_layers": 2},
 }
 
 
@@ -100,18 +130,24 @@ def tokenizer(*, type_ids: bool = True) -> PreTrainedTokenizerFast:
     )
 
 
-def save_model(folder: Path, family: str = "bert", *, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0) -> Path:
+def save_model(
+    folder: Path, family: str = "bert", *, labels: tuple[str, ...] = ("bad", "good"), seed: int = 0, **more: Any
+) -> Path:
     """A random classifier of ``family`` in ``folder``, with weights large enough that its heads matter."""
     torch.manual_seed(seed)
     config = AutoConfig.for_model(
         family,
         vocab_size=len(SPECIAL) + len(WORDS),
-        max_position_embeddings=80,
         pad_token_id=0,
         id2label=dict(enumerate(labels)),
         label2id={label: index for index, label in enumerate(labels)},
-        **({} if family == "distilbert" else {"type_vocab_size": 2 if family in ("bert", "electra") else 1}),
-        **SHAPES[family],
+        **{
+            "max_position_embeddings": 80,
+            "type_vocab_size": 2 if family in _TYPED else 1,
+            **_IDS,
+            **SHAPES[family],
+            **more,
+        },
     )
     network = AutoModelForSequenceClassification.from_config(config)
     with torch.no_grad():
@@ -119,7 +155,7 @@ def save_model(folder: Path, family: str = "bert", *, labels: tuple[str, ...] = 
             if parameter.ndim == 2 and "embeddings" not in name:
                 parameter.normal_(0.0, 0.25)
     network.save_pretrained(folder)
-    tokenizer(type_ids=family in ("bert", "electra")).save_pretrained(folder)
+    tokenizer(type_ids=family in _TYPED).save_pretrained(folder)
     return folder
 
 

@@ -40,7 +40,8 @@ def test_the_options_that_are_shown_exist(call: list[str]) -> None:
 def test_the_table_of_architectures_is_the_family_table() -> None:
     table = README.split("<!-- families -->")[1].split("<!-- /families -->")[0].strip().splitlines()[2:]
     assert table == [
-        f"| {name} | `{family.layers}` / `{family.attention}` |" for name, family in sorted(FAMILIES.items())
+        f"| {name} | `{family.layers}` / `{family.attention}` | {family.note} |"
+        for name, family in sorted(FAMILIES.items())
     ]
 
 

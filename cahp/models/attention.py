@@ -8,7 +8,7 @@ model with different gates at once each see their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -22,9 +22,10 @@ from transformers.masking_utils import sdpa_mask
 
 from cahp.models.families import Family
 
-#: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``.
+#: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``. Heads that share keys and
+#: values count as one, with the mean of their weights.
 Probe = Callable[[int, Tensor], None]
-#: Called with a layer's index and its attention weights; what it returns takes their place.
+#: Called with a layer's index and its attention weights, those of every query head; what it returns takes their place.
 Edit = Callable[[int, Tensor], Tensor]
 #: Where a tap listens: what enters a layer's output projection (the heads' context vectors, gated), and what enters
 #: the first and the second projection of its feed-forward block.
@@ -36,6 +37,10 @@ Tap = Callable[[Site, int, Tensor], None]
 IMPLEMENTATION = "cahp"
 
 
+#: The positional and named arguments of a layer, its hidden states first.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Call:
     """What one forward call asks of the attention layers."""
@@ -44,7 +49,10 @@ class Call:
     probe: Probe | None = None
     edit: Edit | None = None
     tap: Tap | None = None
+    #: Leave with the first layer's arguments instead of running it.
     stop: bool = False
+    #: Where every layer's arguments are written down.
+    record: list[Arguments] | None = None
 
 
 _current: ContextVar[Call] = ContextVar("cahp_call", default=Call())  # noqa: B039 - frozen
@@ -63,9 +71,9 @@ def calling(call: Call) -> Iterator[None]:
 class FirstLayerReached(Exception):
     """Carries the arguments of the first layer out of a forward call that asked to stop there."""
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def __init__(self, arguments: Arguments) -> None:
         super().__init__()
-        self.args_of_layer, self.kwargs_of_layer = args, kwargs
+        self.arguments = arguments
 
 
 def _attention(
@@ -80,7 +88,9 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     call = _current.get()
-    if call.probe is None and call.edit is None:
+    # A decoder beside the encoder has attention too, whose heads nobody asks about.
+    watched = hasattr(module, "cahp_layer") and (call.probe is not None or call.edit is not None)
+    if not watched:
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
@@ -91,6 +101,10 @@ def _attention(
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif kwargs.get("is_causal", getattr(module, "is_causal", False)):
+        # Without padding no mask is made: fused kernels know by themselves that nobody looks ahead.
+        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+        scores = scores.masked_fill(ahead, torch.finfo(scores.dtype).min)
     weights = scores.softmax(-1)
     weights = _seen(module, call, weights)
     if module.training and dropout:
@@ -103,13 +117,22 @@ def _seen(module: nn.Module, call: Call, weights: Tensor) -> Tensor:
     if call.edit is not None:
         weights = call.edit(layer, weights)
     if call.probe is not None:
-        call.probe(layer, weights.detach())
+        group: int = module.cahp_group  # type: ignore[assignment]
+        seen = weights.detach()
+        call.probe(layer, seen if group == 1 else seen.reshape(len(seen), -1, group, *seen.shape[2:]).mean(2))
     return weights
 
 
 AttentionInterface.register(IMPLEMENTATION, _attention)
 # Without a mask function of the same name transformers builds no mask and padding would be attended.
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+
+
+def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
+    call = _current.get()
+    if call.probe is None and call.edit is None:
+        return None
+    return (_seen(module, call, args[0]), *args[1:])
 
 
 def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -120,6 +143,9 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.gates is not None:
         gates = call.gates[..., layer, :]
+        kept: Tensor | None = getattr(module, "cahp_kept", None)
+        if kept is not None:
+            gates = gates[..., kept]
         # (heads) or (batch, heads) -> one factor for every channel of a head, the same for all tokens.
         factors = gates.repeat_interleave(context.shape[-1] // gates.shape[-1], dim=-1)
         context = context * (factors if factors.ndim == 1 else factors[:, None])
@@ -137,18 +163,42 @@ def _before_feed(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     return hook
 
 
-def _before_first_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    if _current.get().stop:
-        raise FirstLayerReached(args, kwargs)
+def _before_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    call = _current.get()
+    if call.stop:
+        raise FirstLayerReached((args, kwargs))
+    if call.record is not None:
+        call.record.append((args, kwargs))
 
 
-def attach(layers: nn.ModuleList, family: Family) -> None:
-    """Install the permanent hooks; the modules that need it learn their layer's index."""
-    layers[0].register_forward_pre_hook(_before_first_layer, with_kwargs=True)
+def _before_biased(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """Cut the planes of pruned heads out of the bias that all layers share, the third argument."""
+    kept: Tensor | None = getattr(module, "cahp_kept", None)
+    # A pruned model that was read from its folder cuts them by itself.
+    if kept is None or args[2].shape[1] == len(kept):
+        return None
+    return (*args[:2], args[2][:, kept], *args[3:])
+
+
+def attach(layers: Sequence[nn.Module], family: Family, *, group: int = 1) -> None:
+    """Install the permanent hooks; the modules that need it learn their layer's index.
+
+    ``group`` is the number of query heads that share keys and values.
+    """
     for index, layer in enumerate(layers):
-        for path in (family.attention, family.output, family.feed_in, family.feed_out):
-            # Some families' attention modules carry no index of their own.
-            layer.get_submodule(path).cahp_layer = index  # type: ignore[assignment]
+        layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
+        attention = layer.get_submodule(family.attention)
+        weighing = attention if family.weights is None else attention.get_submodule(family.weights)
+        # Some families' attention modules carry no index of their own.
+        weighing.cahp_layer, weighing.cahp_group = index, group  # type: ignore[assignment]
+        if family.weights is not None:
+            weighing.register_forward_pre_hook(_before_weights)
+        if family.position_bias:
+            attention.register_forward_pre_hook(_before_biased)
         layer.get_submodule(family.output).register_forward_pre_hook(_before_output)
-        layer.get_submodule(family.feed_in).register_forward_pre_hook(_before_feed("feed_in"))
         layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))
+        if family.feed_in is not None:
+            layer.get_submodule(family.feed_in).register_forward_pre_hook(_before_feed("feed_in"))
+        for path in (family.output, family.feed_out, family.feed_in):
+            if path is not None:
+                layer.get_submodule(path).cahp_layer = index  # type: ignore[assignment]

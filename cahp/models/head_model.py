@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Call, Edit, FirstLayerReached, Probe, Site, Tap, attach, calling
-from cahp.models.families import FAMILIES, Family
+from cahp.models.attention import Arguments, Call, Edit, FirstLayerReached, Probe, Site, Tap, attach, calling
+from cahp.models.families import FAMILIES, Family, Residual
+from cahp.models.projection import Projection
 from cahp.values import DataError, Input, Ints, ModelCard
 
 #: Longest input in tokens, as in the paper.
@@ -44,8 +45,8 @@ class LayerState:
     layer: int
     hidden: Tensor
     real: Tensor
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    #: What each layer is called with besides hidden states; one entry where it is the same for all.
+    arguments: tuple[Arguments, ...]
 
 
 Tokens = list[dict[str, list[int]]]
@@ -63,7 +64,7 @@ class HeadModel:
         self.family: Family = FAMILIES[card.family]
         network.eval().requires_grad_(False)
         if not attached:
-            attach(self.layer_modules, self.family)
+            attach(self.layer_modules, self.family, group=card.group)
 
     @property
     def device(self) -> torch.device:
@@ -82,9 +83,14 @@ class HeadModel:
         return self.card.heads
 
     @property
+    def residual(self) -> Residual:
+        """Where its layers normalise."""
+        return self.family.residual_of(self.network.config)
+
+    @property
     def head_counts(self) -> tuple[int, ...]:
         """Heads that each layer has now."""
-        return tuple(self.projection(layer).in_features // self.card.head_size for layer in range(self.layers))
+        return tuple(self.projection(layer).weight.shape[1] // self.card.head_size for layer in range(self.layers))
 
     @property
     def parameters(self) -> int:
@@ -92,23 +98,37 @@ class HeadModel:
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     @property
-    def layer_modules(self) -> nn.ModuleList:
-        """The transformer layers, first to last."""
+    def layer_modules(self) -> list[nn.Module]:
+        """The transformer layers, first to last; one that is used in many passes is there once."""
         base: nn.Module = self.network.base_model
-        layers = base.get_submodule(self.family.layers)
-        assert isinstance(layers, nn.ModuleList)
-        return layers
+        listed = base.get_submodule(self.family.layers)
+        assert isinstance(listed, nn.ModuleList)
+        if self.family.shared is None:
+            return list(listed)
+        return [layer for group in listed for layer in group.get_submodule(self.family.shared).children()]
 
-    def projection(self, layer: int, site: Site = "output") -> nn.Linear:
+    def projection(self, layer: int, site: Site = "output") -> Projection:
         """A layer's projection: of its heads' context (``output``), or of its feed-forward block."""
-        module = self.layer_modules[layer].get_submodule(getattr(self.family, site))
-        assert isinstance(module, nn.Linear)
-        return module
+        return Projection(self.layer_modules[layer].get_submodule(getattr(self.family, site)))
+
+    def head_weights(self, layer: int) -> list[Tensor]:
+        """The weights that belong to each head of an unpruned layer.
+
+        A tensor ``(heads, ...)`` for each block of its query, key and value projections, and one for its output.
+        """
+        module, found = self.layer_modules[layer], []
+        for path, blocks in self.family.inputs.items():
+            weight = Projection(module.get_submodule(path)).weight
+            found += [part.reshape(self.heads, -1, part.shape[1]) for part in weight.chunk(blocks)]
+        output = self.projection(layer).weight
+        return [*found, output.T.reshape(self.heads, -1, len(output))]
 
     @property
     def max_length(self) -> int:
         """Longest input in tokens that this model takes here."""
         positions = getattr(self.network.config, "max_position_embeddings", MAX_LENGTH)
+        if self.family.offset_positions:
+            positions -= (self.network.config.pad_token_id or 0) + 1
         return int(min(MAX_LENGTH, self.tokenizer.model_max_length, positions))
 
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
@@ -124,9 +144,15 @@ class HeadModel:
         encoded = self.tokenizer(
             first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
         )
+        rows = self.network.get_input_embeddings().num_embeddings
         for text, ids in zip(first, encoded["input_ids"], strict=True):
             if not ids:
                 raise DataError(f"the text {text[:60]!r} has no tokens for {self.card.id}; remove or replace it")
+            if max(ids) >= rows:
+                raise DataError(
+                    f"the tokenizer of {self.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
+                    f"knows only {rows}; save the model with its own tokenizer, or remove the text"
+                )
         return [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
 
     def batches(
@@ -169,8 +195,11 @@ class HeadModel:
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
         ``tap`` sees what enters its projections. Gates need the unpruned model.
         """
-        with calling(Call(gates=gates, probe=probe, edit=edit, tap=tap)):
+        passes = _Passes() if probe is not None and self.family.shared else None
+        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap)):
             logits: Tensor = self.network(**batch.tensors).logits
+        if passes is not None and probe is not None:
+            passes.report(probe)
         return logits
 
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
@@ -179,17 +208,40 @@ class HeadModel:
 
     def enter(self, batch: Batch) -> LayerState:
         """Embed a batch and stop before the first layer."""
-        try:
-            with calling(Call(stop=True)):
+        real = batch.tensors["attention_mask"].bool()
+        arguments: list[Arguments] = []
+        if self.family.own_arguments:
+            # There is no other way to learn what the later layers are called with.
+            with calling(Call(record=arguments)):
                 self.network(**batch.tensors)
-        except FirstLayerReached as reached:
-            hidden, *args = reached.args_of_layer
-            real = batch.tensors["attention_mask"].bool()
-            return LayerState(0, hidden, real, tuple(args), reached.kwargs_of_layer)
-        raise AssertionError("the network ran without reaching its first layer")
+        else:
+            try:
+                with calling(Call(stop=True)):
+                    self.network(**batch.tensors)
+            except FirstLayerReached as reached:
+                arguments.append(reached.arguments)
+        first = arguments[0][0][0]
+        return LayerState(0, first, real, tuple((args[1:], kwargs) for args, kwargs in arguments))
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
         """Run one layer."""
         with calling(Call(gates=gates, tap=tap)):
-            out = self.layer_modules[state.layer](state.hidden, *state.args, **state.kwargs)
+            args, kwargs = state.arguments[state.layer if len(state.arguments) > 1 else 0]
+            out = self.layer_modules[state.layer](state.hidden, *args, **kwargs)
         return replace(state, layer=state.layer + 1, hidden=out if isinstance(out, Tensor) else out[0])
+
+
+class _Passes:
+    """Gathers the attention weights of layers that are used in many passes; a probe sees their mean."""
+
+    def __init__(self) -> None:
+        self._sums: dict[int, Tensor] = {}
+        self._counts: dict[int, int] = {}
+
+    def __call__(self, layer: int, weights: Tensor) -> None:
+        self._sums[layer] = self._sums[layer] + weights if layer in self._sums else weights
+        self._counts[layer] = self._counts.get(layer, 0) + 1
+
+    def report(self, probe: Probe) -> None:
+        for layer, total in sorted(self._sums.items()):
+            probe(layer, total / self._counts[layer])

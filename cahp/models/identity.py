@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cahp.models.families import FAMILIES
+from cahp.models.families import FAMILIES, REFUSED, Family
 from cahp.values import ModelCard, ModelError, digest
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
@@ -125,26 +125,21 @@ def _card(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
             "`cahp fit --save model`"
         )
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name a text classifier")
     if family is None:
         raise ModelError(
             f"{name} is of the architecture {kind or 'unknown'}, which is not supported; supported are "
             f"{', '.join(sorted(FAMILIES))}"
         )
-    if config.get("is_decoder"):
+    if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
     weights = _weight_files(name, folder, from_hub=revision is not None)
-    layers, heads, hidden = (
-        _size(folder, config, entry) for entry in (family.layers_key, family.heads_key, family.hidden_key)
-    )
-    if hidden % heads:
-        raise ModelError(
-            f"{folder / 'config.json'} says {hidden} channels for {heads} heads, which does not divide; "
-            "correct it, or save the model again"
-        )
+    shape = _shape(folder, config, family)
     if labels is None:
         labels = _classifier_labels(name, config)
     tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
@@ -157,15 +152,83 @@ def _card(
         id=name,
         revision=revision,
         family=kind,
-        layers=layers,
-        heads=heads,
-        head_size=hidden // heads,
-        hidden=hidden,
         labels=labels,
         sha256=digest(*parts, extra, *labels),
         folder=str(folder),
         details={"bytes": sum(path.stat().st_size for path in weights), "parameters": _parameters(weights)},
+        kept=_kept(folder, config, shape["layers"], shape["heads"]),
+        no_refit=_no_refit(name, config, family),
+        **shape,
     )
+
+
+def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
+    """``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes`` of a card."""
+    where = folder / "config.json"
+    layers = 1
+    for entry in family.layers_keys:
+        # Older configurations leave out what is one.
+        layers *= 1 if family.shared and entry not in config else _size(folder, config, entry)
+    queries, hidden = _size(folder, config, family.heads_key), _size(folder, config, family.hidden_key)
+    groups = queries
+    if family.groups_key and config.get(family.groups_key) is not None:
+        groups = _size(folder, config, family.groups_key)
+    own = config.get("head_dim") if family.groups_key else None
+    if own is None and hidden % queries:
+        raise ModelError(
+            f"{where} says {hidden} channels for {queries} heads, which does not divide; "
+            "correct it, or save the model again"
+        )
+    if queries % groups:
+        raise ModelError(
+            f"{where} says {queries} heads in {groups} groups, which does not divide; correct it, or save it again"
+        )
+    size = hidden // queries if own is None else _size(folder, config, "head_dim")
+    group = queries // groups
+    notes = []
+    if group > 1:
+        notes.append(
+            f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
+            "here, is described by the mean of its attention maps, and stays or goes as a whole"
+        )
+    if family.shared:
+        passes = config.get("num_hidden_layers")
+        notes.append(
+            f"its {layers} {'layer serves' if layers == 1 else 'layers serve'} {passes} passes: a head is counted "
+            "once, described by the mean of its maps over the passes, and removed from all of them"
+        )
+    return {
+        "layers": layers,
+        "heads": groups,
+        "group": group,
+        "head_size": group * size,
+        "hidden": hidden,
+        "notes": tuple(notes),
+    }
+
+
+def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
+    if family.shared:
+        return f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    if config.get("conv_kernel_size"):
+        return f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
+    return None
+
+
+def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+    """The heads that each layer has left, in a folder of a pruned model."""
+    said = config.get("cahp")
+    if said is None:
+        return None
+    kept = said.get("kept") if isinstance(said, dict) else None
+    if (
+        not isinstance(kept, list)
+        or len(kept) != layers
+        or not all(isinstance(row, list) and row for row in kept)
+        or any(type(head) is not int or not 0 <= head < heads for row in kept for head in row)
+    ):
+        raise ModelError(f"{folder / 'config.json'} does not say which heads were kept; export the pruned model again")
+    return tuple(tuple(row) for row in kept)
 
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:

@@ -13,7 +13,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from cahp.models.attention import IMPLEMENTATION
+from cahp.models.compact import load_pruned
+from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
+from cahp.models.surgery import mark
 from cahp.values import ModelCard, ModelError, OptionError
 
 
@@ -49,6 +52,10 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
             f"`cahp fit --model {card.id} --data DATA --out DIR`"
         )
     where = device(device_name)
+    if card.kept is not None:
+        if fresh or card.adapter is not None:
+            raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
+        return _pruned(card, where)
     network, missing, reshaped = _network(card, names)
     # The head may be new where one is asked for or comes with the adapter; all else must be as it was trained.
     new_head = fresh or card.adapter is not None
@@ -65,13 +72,23 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
         )
     tokenizer = _tokenizer(card)
-    known, rows = max(tokenizer.get_vocab().values(), default=0), network.get_input_embeddings().num_embeddings
+    _check_vocabulary(tokenizer, network.get_input_embeddings().num_embeddings, card)
+    if network.config.pad_token_id is None:
+        # Classifiers that look back only read their answer at the last token before the padding.
+        network.config.pad_token_id = tokenizer.pad_token_id
+    return HeadModel(network.to(where), tokenizer, card)
+
+
+def _check_vocabulary(tokenizer: Any, rows: int, card: ModelCard) -> None:
+    # Tokenizers of some families add tokens of their own that no text of a smaller model ever meets.
+    added = tokenizer.get_added_vocab()
+    words = [token for word, token in tokenizer.get_vocab().items() if word not in added]
+    known = max([*words, tokenizer.pad_token_id], default=0)
     if known >= rows:
         raise ModelError(
             f"the tokenizer of {card.id} knows token {known} but the model only {rows} tokens: they do not belong "
             "together; save the model and its own tokenizer again"
         )
-    return HeadModel(network.to(where), tokenizer, card)
 
 
 def _tokenizer(card: ModelCard) -> Any:
@@ -84,6 +101,8 @@ def _tokenizer(card: ModelCard) -> Any:
         ) from None
     if tokenizer.pad_token is None:
         raise ModelError(f"the tokenizer of {card.id} has no padding token; set one and save it again")
+    # Positions are counted from the left, so padding there would change the answers.
+    tokenizer.padding_side = "right"
     return tokenizer
 
 
@@ -100,7 +119,7 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
                 card.folder,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation=IMPLEMENTATION,
+                attn_implementation=_implementation(card),
                 dtype=torch.float32,
                 id2label=dict(enumerate(names)),
                 label2id={name: index for index, name in enumerate(names)},
@@ -109,12 +128,34 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
                 return_dict=True,
                 output_attentions=False,
                 output_hidden_states=False,
+                **({"use_cache": False} if FAMILIES[card.family].caches else {}),
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
     except Exception as error:  # a damaged configuration provokes anything
         raise ModelError(f"{card.id} cannot be read ({_first_line(error)}); save or download the model again") from None
     return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
+
+
+def _implementation(card: ModelCard) -> str:
+    return IMPLEMENTATION if FAMILIES[card.family].weights is None else "eager"
+
+
+def _pruned(card: ModelCard, where: torch.device) -> HeadModel:
+    """A model that was pruned before, its heads reachable at the places they had."""
+    try:
+        with quiet():
+            network = load_pruned(card.folder, attn_implementation=_implementation(card))
+    except Exception as error:  # damaged files provoke anything
+        raise ModelError(f"the pruned model {card.id} cannot be read ({_first_line(error)}); export it again") from None
+    model = HeadModel(network.to(where), _tokenizer(card), card)
+    assert card.kept is not None
+    for index, layer in enumerate(model.layer_modules):
+        channels = model.projection(index).weight.shape[1]
+        mark(layer, model.family, torch.tensor(card.kept[index], device=where), group=card.group, channels=channels)
+    if model.head_counts != tuple(map(len, card.kept)):
+        raise ModelError(f"the weights of {card.id} have other heads than its config.json says; export it again")
+    return model
 
 
 def _merged(network: nn.Module, card: ModelCard) -> nn.Module:

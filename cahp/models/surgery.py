@@ -10,12 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from cahp.models.attention import Site
+from cahp.models.families import Family
 from cahp.models.head_model import HeadModel
+from cahp.models.projection import Projection
 from cahp.values import HeadMask, MaskError
 
 
 def cut(
-    model: HeadModel, mask: HeadMask, *, projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor]] | None = None
+    model: HeadModel,
+    mask: HeadMask,
+    *,
+    projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
 ) -> HeadModel:
     """The model without the heads that ``mask`` drops; what is not cut is shared, not copied.
 
@@ -23,8 +28,10 @@ def cut(
     refit solved.
 
     Raises:
-        MaskError: If the mask has another shape, or empties a layer.
+        MaskError: If the mask has another shape or empties a layer, or the model was cut before.
     """
+    if model.card.kept is not None:
+        raise MaskError(f"{model.card.id} was pruned before; cut the model that it was made from")
     if (mask.layers, mask.heads) != (model.layers, model.heads):
         raise MaskError(
             f"the mask is for {mask.layers} x {mask.heads} heads but {model.card.id} has {model.layers} x "
@@ -37,13 +44,38 @@ def cut(
         )
     pruned = _copy(model)
     for index, layer in enumerate(pruned.layer_modules):
-        channels = _channels(model, mask, index)
-        for path in (model.family.query, model.family.key, model.family.value):
-            _replace(layer, path, *_rows(layer.get_submodule(path), channels))
-        _replace(layer, model.family.output, *_columns(layer.get_submodule(model.family.output), channels))
+        kept = _kept(model, mask, index)
+        for path, blocks in _inputs(layer, model.family).items():
+            projection = Projection(layer.get_submodule(path))
+            rows = _channels(kept, len(projection.weight), model.heads, blocks)
+            projection.replace(projection.weight[rows], None if projection.bias is None else projection.bias[rows])
+        output = pruned.projection(index)
+        columns = _channels(kept, output.weight.shape[1], model.heads)
+        output.replace(output.weight[:, columns], output.bias)
+        mark(layer, model.family, kept, group=model.card.group, channels=len(columns))
     for (index, site), (weight, bias) in (projections or {}).items():
-        _replace(pruned.layer_modules[index], getattr(model.family, site), weight, bias)
+        pruned.projection(index, site).replace(weight, bias)
     return pruned
+
+
+def mark(layer: nn.Module, family: Family, kept: Tensor | None, *, group: int, channels: int) -> None:
+    """Tell a layer's modules which heads it keeps (None: all of ``channels`` channels), and how many that makes."""
+    attention = layer.get_submodule(family.attention)
+    for module in (attention, layer.get_submodule(family.output)):
+        module.cahp_kept = kept  # type: ignore[assignment]
+    if kept is not None:
+        for name, value in sizes(family, heads=len(kept) * group, channels=channels).items():
+            setattr(attention, name, value)
+
+
+def sizes(family: Family, *, heads: int, channels: int) -> dict[str, int]:
+    """The attributes of an attention module of so many query heads and channels."""
+    return {name: heads if what == "heads" else channels for name, what in family.sizes.items()}
+
+
+def _inputs(layer: nn.Module, family: Family) -> dict[str, int]:
+    there = {name for name, _ in layer.named_modules()}
+    return {**family.inputs, **{path: 1 for path in family.extra_inputs if path in there}}
 
 
 def _copy(model: HeadModel) -> HeadModel:
@@ -52,28 +84,14 @@ def _copy(model: HeadModel) -> HeadModel:
     return HeadModel(copy.deepcopy(model.network, shared), model.tokenizer, model.card, attached=True)
 
 
-def _channels(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
-    kept = torch.tensor(mask.keep[layer].tolist(), device=model.device)
-    return torch.nonzero(kept.repeat_interleave(model.card.head_size)).flatten()
+def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
+    return torch.tensor(mask.by_layer[layer], device=model.device)
 
 
-def _rows(linear: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor | None]:
-    assert isinstance(linear, nn.Linear)
-    return linear.weight[channels], None if linear.bias is None else linear.bias[channels]
-
-
-def _columns(linear: nn.Module, channels: Tensor) -> tuple[Tensor, Tensor | None]:
-    assert isinstance(linear, nn.Linear)
-    return linear.weight[:, channels], linear.bias
-
-
-def _replace(layer: nn.Module, path: str, weight: Tensor, bias: Tensor | None) -> None:
-    # Changed in place (the module is this copy's own), so its hooks stay.
-    linear = layer.get_submodule(path)
-    assert isinstance(linear, nn.Linear)
-    linear.out_features, linear.in_features = weight.shape
-    linear.weight = nn.Parameter(weight.detach().contiguous(), requires_grad=False)
-    linear.register_parameter("bias", None if bias is None else nn.Parameter(bias.detach(), requires_grad=False))
+def _channels(kept: Tensor, total: int, heads: int, blocks: int = 1) -> Tensor:
+    """Indices, among ``total`` channels in ``blocks`` that are each ordered by head, of those of the kept heads."""
+    every = torch.arange(total, device=kept.device).reshape(blocks, heads, -1)
+    return every[:, kept].flatten()
 
 
 def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> nn.Module:
@@ -81,24 +99,23 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> nn.Mo
 
     Any tool that loads the original loads this, and it answers as the pruned model does.
     """
-    network = _copy(pruned).network
-    restored = HeadModel(network, model.tokenizer, model.card, attached=True)
+    restored = _copy(pruned)
     for index, layer in enumerate(restored.layer_modules):
-        channels = _channels(model, mask, index)
-        source = model.layer_modules[index]
-        for path in (model.family.query, model.family.key, model.family.value):
-            whole, part = source.get_submodule(path), layer.get_submodule(path)
-            assert isinstance(whole, nn.Linear)
-            assert isinstance(part, nn.Linear)
+        kept, source = _kept(model, mask, index), model.layer_modules[index]
+        for path, blocks in _inputs(layer, model.family).items():
+            whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
+            rows = _channels(kept, len(whole.weight), model.heads, blocks)
             # Fine-tuning may have changed the kept heads; the others keep what they had.
-            weight = whole.weight.clone()
-            weight[channels] = part.weight
-            bias = None if whole.bias is None else whole.bias.clone()
-            if bias is not None:
-                bias[channels] = part.bias
-            _replace(layer, path, weight, bias)
-        part = restored.projection(index)
+            weight, bias = whole.weight.clone(), None
+            weight[rows] = part.weight
+            if whole.bias is not None and part.bias is not None:
+                bias = whole.bias.clone()
+                bias[rows] = part.bias
+            part.replace(weight, bias)
+        output = restored.projection(index)
         weight = torch.zeros_like(model.projection(index).weight)
-        weight[:, channels] = part.weight
-        _replace(layer, model.family.output, weight, part.bias)
+        weight[:, _channels(kept, weight.shape[1], model.heads)] = output.weight
+        output.replace(weight, output.bias)
+        everything = torch.arange(model.heads, device=model.device)
+        mark(layer, model.family, everything, group=model.card.group, channels=weight.shape[1])
     return restored.network  # type: ignore[no-any-return]

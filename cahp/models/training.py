@@ -76,7 +76,7 @@ def train(
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens, labels = model.tokenize(texts.inputs), torch.as_tensor(texts.labels)
     held_out = None if validation is None else (model.tokenize(validation.inputs), validation.labels)
-    loader = _loader(model, tokens, labels, batch=schedule.batch, seed=seed)
+    loader = length_grouped(model, tokens, labels, batch=schedule.batch, seed=seed)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
@@ -111,8 +111,8 @@ def train(
     return history
 
 
-def _loader(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: int, seed: int) -> DataLoader[Any]:
-    # Texts of like length meet in a batch, in a new random order every epoch.
+def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: int, seed: int) -> DataLoader[Any]:
+    """Padded inputs and labels; texts of like length meet in a batch, in a new random order every epoch."""
     lengths = [len(entry["input_ids"]) for entry in tokens]
     sampler = LengthGroupedSampler(batch, lengths=lengths, generator=torch.Generator().manual_seed(seed))
 

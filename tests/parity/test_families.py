@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -19,7 +20,7 @@ from cahp.models.training import save_network
 from cahp.pipeline import Settings, prune
 from cahp.signatures import collect
 from cahp.store import Store
-from cahp.values import HeadMask, Texts
+from cahp.values import HeadMask, OptionError, Texts
 
 TOLERANCE = 1e-5
 
@@ -86,13 +87,17 @@ def test_probed_weights_are_the_library_s_attention(model: HeadModel) -> None:
     plain = AutoModelForSequenceClassification.from_pretrained(model.card.folder, attn_implementation="eager").eval()
     (batch,) = model.batches(model.tokenize(fakes.sentences(6).inputs))
     with torch.no_grad():
-        expected = plain(**batch.tensors, output_attentions=True).attentions
+        out = plain(**batch.tensors, output_attentions=True)
+    maps = torch.stack(out.encoder_attentions if hasattr(out, "encoder_attentions") else out.attentions)
+    # A layer that serves several passes shows their mean, heads that share keys and values show theirs.
+    passes, group = len(maps) // model.layers, model.card.group
+    expected = maps.unflatten(0, (model.layers, passes)).mean(1).unflatten(2, (model.heads, group)).mean(3)
     seen: dict[int, torch.Tensor] = {}
     probed = model.logits(batch, probe=lambda layer, weights: seen.update({layer: weights}))
     assert torch.allclose(probed, model.logits(batch), atol=TOLERANCE)
-    for layer, weights in enumerate(expected):
-        real = batch.tensors["attention_mask"].bool()[:, None, :, None]
-        assert torch.allclose(seen[layer] * real, weights * real, atol=TOLERANCE)
+    real = batch.tensors["attention_mask"].bool()[:, None, :, None]
+    for layer in range(model.layers):
+        assert torch.allclose(seen[layer] * real, expected[layer] * real, atol=TOLERANCE)
 
 
 def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:
@@ -114,8 +119,12 @@ def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:
 def test_a_whole_run_keeps_what_it_was_asked_to(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data", train=60, validation=20, test=5)
     settings = Settings(
-        model=model.card.folder, data=str(data), budget="5", pool_size=8, recover="refit", latency=False, device="cpu"
+        model=model.card.folder, data=str(data), budget="5", pool_size=8, recover="refit", latency=True, device="cpu"
     )
+    if model.card.no_refit:
+        with pytest.raises(OptionError, match="passes"):
+            prune(settings, store=Store(tmp_path / "store"))
+        settings = replace(settings, recover="finetune")
     run = prune(settings, store=Store(tmp_path / "store"))
     assert run.mask.count == 5
     assert not run.mask.empty_layers

@@ -8,7 +8,6 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from cahp import models
 from cahp.models.head_model import HeadModel
@@ -56,14 +55,14 @@ def test_the_self_test_refuses_a_model_whose_gates_do_nothing(model: HeadModel) 
     deaf = models.load(model.card.folder, device="cpu")
     for layer in range(deaf.layers):
         # What a library does that accepts a head mask and ignores it.
-        deaf.projection(layer)._forward_pre_hooks.clear()
+        deaf.projection(layer).module._forward_pre_hooks.clear()
     with pytest.raises(SelfTestError, match="gated off"):
         verify(deaf)
 
 
 def test_the_self_test_refuses_a_single_gate_that_does_nothing(model: HeadModel) -> None:
     deaf = models.load(model.card.folder, device="cpu")
-    deaf.projection(1)._forward_pre_hooks.clear()
+    deaf.projection(1).module._forward_pre_hooks.clear()
     with pytest.raises(SelfTestError, match="layer 1, head 0"):
         verify(deaf)
 
@@ -86,5 +85,5 @@ def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadMo
     projection = zeroed.projection(0)
     weight = projection.weight.clone()
     weight[:, : zeroed.card.head_size] = 0.0
-    projection.weight = nn.Parameter(weight, requires_grad=False)
+    projection.replace(weight, projection.bias)
     assert verify(zeroed).gates == zeroed.layers * zeroed.heads

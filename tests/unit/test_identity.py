@@ -207,9 +207,11 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, content: bytes) -
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model_type": "gpt2"}, "gpt2"),
-        ({"model_type": None}, "supported are bert"),
-        ({"model_type": ["bert"]}, "supported are bert"),
+        ({"model_type": "t5"}, "t5"),
+        ({"model_type": "vit"}, "images"),
+        ({"model_type": "mamba"}, "no attention heads"),
+        ({"model_type": None}, "supported are albert"),
+        ({"model_type": ["bert"]}, "supported are albert"),
         ({"is_decoder": True}, "decoder"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
         ({"num_hidden_layers": "three"}, "num_hidden_layers"),
@@ -313,8 +315,14 @@ def test_weights_that_are_not_finite_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("content", ["{", "[]", '{"added_tokens": 3}'])
 def test_a_damaged_tokenizer_is_refused_or_does_no_harm(folder: Path, file: str, content: str) -> None:
+    before = models.load(str(folder), device="cpu").tokenize(["the film was good", "a dull plot"])
     (folder / file).write_text(content)
-    assert "tokenizer" in why_not_read(folder)
+    try:
+        after = models.load(str(folder), device="cpu")
+    except ModelError as error:
+        assert "tokenizer" in str(error)  # noqa: PT017 - either outcome is right
+    else:
+        assert after.tokenize(["the film was good", "a dull plot"]) == before
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
