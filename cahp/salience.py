@@ -12,7 +12,7 @@ from torch import nn
 
 from cahp.models.attention import Probe
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import GateGradients, Ints, Progress, Texts, silent
+from cahp.values import GateGradients, HeadMask, Ints, Progress, Texts, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.
@@ -38,16 +38,29 @@ def gate_gradients(
 
     ``watch`` lets a signature collector ride on the same forward pass.
     """
-    rows = np.arange(examples_used(len(texts)))
-    values = np.zeros((len(rows), model.layers, model.heads))
+    first = texts.take(range(examples_used(len(texts))))
+    return GateGradients(example_gradients(model, first, watch=watch, progress=progress), len(texts))
+
+
+def example_gradients(
+    model: HeadModel,
+    texts: Texts,
+    *,
+    mask: HeadMask | None = None,
+    watch: Callable[[Batch, Ints], Probe] | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
+
+    The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` gives the probe of each forward pass.
+    """
+    values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    # Twelve float32 vectors of the hidden size stay per token and layer until the backward pass has used them.
-    size = max(1, min(2048, _ACTIVATION_BYTES // (model.layers * model.card.hidden * 48)))
-    batches = model.batches(model.tokenize(texts.take(rows).inputs), size=size)
+    at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
     done = 0
-    for batch in batches:
-        progress(STAGE, done, len(rows))
-        gates = torch.ones(len(batch), model.layers, model.heads, device=model.device, requires_grad=True)
+    for batch in model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)):
+        progress(STAGE, done, len(texts))
+        gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
         # The sum keeps the examples apart: each one's loss depends on its own gates only.
@@ -55,8 +68,14 @@ def gate_gradients(
         (gradient,) = torch.autograd.grad(loss, gates)
         values[batch.rows] = gradient.double().cpu().numpy()
         done += len(batch)
-    progress(STAGE, done, len(rows))
-    return GateGradients(values, len(texts))
+    progress(STAGE, done, len(texts))
+    return values
+
+
+def backward_tokens(model: HeadModel) -> int:
+    """Padded tokens a batch, so that the activations of one backward pass fit into memory."""
+    # Twelve float32 vectors of the hidden size stay per token and layer until the backward pass has used them.
+    return max(1, min(2048, _ACTIVATION_BYTES // (model.layers * model.card.hidden * 48)))
 
 
 def salience(gradients: GateGradients, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:

@@ -1,0 +1,110 @@
+"""What each attention weight contributes to the right answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.shared import STAGE, drawn
+from cahp.registry import Evidence, Scored, register
+from cahp.values import Floats, Price, Progress, Texts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.head_model import Batch, HeadModel
+
+STEPS = 20
+MOST = 200
+
+
+@register
+class AttentionAttribution(Scored):
+    """Keep the heads with an attention weight that contributes most to the right answer.
+
+    Of each layer, ``Attr(A) = A * (1/m) sum_{i=1..m} d p_gold(A i/m) / dA`` with all the layer's heads scaled
+    together, ``m = 20`` (the right Riemann sum of the integrated gradients); the score is ``sum_x max_{s,t}
+    Attr_h(A_x)[s, t]``, the signed maximum over pairs of real tokens. Heads that share keys and values count as one,
+    and so do the passes of a layer that is used in many. Source: Hao et al. 2021 (AttAttr). Cost: for each of at most
+    200 texts, one forward pass for the maps, and 20 forward and backward passes for each layer. Labels: of those
+    texts. Randomness: the evidence's seed says which texts, if there are more.
+    """
+
+    name = "attattr"
+
+    def score(self, evidence: Evidence) -> Floats:
+        """Summed maxima, shape ``(L, H)``."""
+        texts = drawn(evidence, most=MOST)
+        return evidence.remembered(
+            f"attention attributions of {len(texts)} texts in {STEPS} steps",
+            lambda: attributions(evidence.model, texts, progress=evidence.progress).sum(axis=0),
+        )
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """One forward pass for the maps, and forward and backward passes of every layer and step."""
+        texts = min(len(evidence.texts), MOST)
+        return Price(texts * (1 + 3 * STEPS * evidence.card.layers), texts)
+
+
+def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:
+    """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``."""
+    import torch
+
+    from cahp.salience import backward_tokens
+
+    values = np.zeros((len(texts), model.layers, model.heads))
+    labels = torch.as_tensor(texts.labels, device=model.device)
+    done, total = 0, len(texts) * model.layers * steps
+    for batch in model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)):
+        maps = _maps(model, batch)
+        real = batch.tensors["attention_mask"].bool()
+        pairs = real[:, None, :, None] & real[:, None, None, :]
+        for layer in range(model.layers):
+            sums = [torch.zeros_like(weights) for weights in maps[layer]]
+            for step in range(1, steps + 1):
+                progress(STAGE, done, total)
+                for seen, slope in zip(
+                    sums, _slopes(model, batch, layer, maps[layer], step / steps, labels[batch.rows]), strict=True
+                ):
+                    seen += slope
+                done += len(batch)
+            for weights, slopes in zip(maps[layer], sums, strict=True):
+                attributed = (weights * slopes / steps).masked_fill(~pairs, -torch.inf)
+                best = attributed.reshape(len(batch), model.heads, -1).amax(dim=2).double().cpu().numpy()
+                # A layer that is used in many passes keeps its best one.
+                first = weights is maps[layer][0]
+                values[batch.rows, layer] = best if first else np.maximum(values[batch.rows, layer], best)
+    progress(STAGE, done, total)
+    return values
+
+
+def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:
+    """The attention weights of each layer, one tensor for each time that it is used."""
+    import torch
+
+    maps: list[list[Tensor]] = [[] for _ in range(model.layers)]
+
+    def record(layer: int, weights: Tensor) -> Tensor:
+        maps[layer].append(weights)
+        return weights
+
+    with torch.no_grad():
+        # Not as a probe: that would see the mean of the heads that share keys and values.
+        model.logits(batch, edit=record)
+    return maps
+
+
+def _slopes(
+    model: HeadModel, batch: Batch, layer: int, maps: list[Tensor], share: float, labels: Tensor
+) -> tuple[Tensor, ...]:
+    """Gradients of the right answer's probability where one layer has ``share`` of its attention weights."""
+    import torch
+
+    scaled = [(weights * share).requires_grad_() for weights in maps]
+    left = iter(scaled)
+    logits = model.logits(batch, edit=lambda at, weights: next(left) if at == layer else weights)
+    # Each text's probability depends on its own weights only, so the sum keeps them apart.
+    right = logits.softmax(dim=-1).gather(1, labels[:, None]).sum()
+    return torch.autograd.grad(right, scaled)

@@ -1,0 +1,76 @@
+"""What the loss would rise by, to second order: the Fisher information of the gates."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.shared import drawn, gate_gradients, given
+from cahp.registry import Evidence, register
+from cahp.selection import top
+from cahp.values import Bools, Floats, HeadMask, Price, Selection
+
+#: Texts whose gradients are added before they are squared.
+BATCH = 32
+MOST = 2048
+
+
+@register
+class Fisher:
+    """Keep the heads whose gates carry most Fisher information, then swap heads inside each layer.
+
+    Score: ``F_h = sum_b (dL_b/dg_h)^2`` over batches of 32 texts at open gates, ``L_b`` the summed loss of a batch; the
+    highest of all layers stay. Then, in each layer and with as many heads as that gave it, the pruned set starts as
+    those of lowest ``F``; every other head, from the lowest ``F`` up, is put into it, and the member goes back whose
+    return leaves the smallest ``sum_b (sum_{h pruned} dL_b/dg_h)^2``, so this never rises. Source: Kwon et al. 2022 (a
+    retraining-free framework; their rescaling of the kept heads is a recovery and not part of the choice). Cost: a
+    forward and a backward pass of at most 2,048 texts, 3 forward passes each. Labels: of those texts. Randomness: the
+    evidence's seed says which texts and which of them share a batch.
+    """
+
+    name = "fisher"
+    needs_budget = True
+
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+        """Keep exactly ``budget`` heads."""
+        budget = given(budget, self.name)
+        # Before anything is measured, so that an impossible budget is refused at once.
+        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
+        batches = batch_gradients(evidence)
+        diagonal = top(np.square(batches).sum(axis=0), budget=budget, min_per_layer=min_per_layer)
+        keep = np.stack(
+            [rearranged(batches[:, layer], kept=int(row.sum())) for layer, row in enumerate(diagonal.mask.keep)]
+        )
+        mask = HeadMask(keep)
+        return Selection(mask, budget, rescued=tuple(head for head in diagonal.rescued if head in set(mask.flat)))
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """A forward and a backward pass of at most 2,048 texts."""
+        texts = len(drawn(evidence, most=MOST))
+        return Price(3 * texts, texts)
+
+
+def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
+    """Gradients ``(batches, L, H)`` of each batch's summed loss at open gates.
+
+    Sums and not means, so that a last batch of few texts does not count for more than it holds.
+    """
+    gradients = gate_gradients(evidence, most=MOST)
+    shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
+    starts = np.arange(0, len(gradients), BATCH)
+    return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
+
+
+def rearranged(batches: Floats, *, kept: int) -> Bools:
+    """Which heads of a layer stay, ``(H,)``, when it keeps ``kept``; ``batches (batches, H)`` are its gradients."""
+    heads = batches.shape[1]
+    order = [int(head) for head in np.square(batches).sum(axis=0).argsort(kind="stable")]
+    pruned = order[: heads - kept]
+    for head in order[heads - kept :]:
+        pruned.append(head)
+        columns = batches[:, pruned]
+        without = columns.sum(axis=1, keepdims=True) - columns
+        del pruned[int(np.square(without).sum(axis=0).argmin())]
+    keep = np.ones(heads, dtype=np.bool_)
+    keep[pruned] = False
+    return keep

@@ -1,0 +1,65 @@
+"""Importance and focus together: gradients, and the entropy of attention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.shared import part, row_means, sensitivity
+from cahp.registry import Evidence, Scored, register
+from cahp.values import Floats, OptionError, Price
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register
+class ImportanceEntropy(Scored):
+    """Keep the heads that the loss depends on and that look at few tokens.
+
+    Score: ``alpha * minmax(I) + (1 - alpha) * (1 - minmax(E))`` with ``I`` the score of the method ``gradient`` and
+    ``E`` the mean over all real query tokens of ``-sum_t a_t ln a_t / ln n``, ``n`` the real tokens of the text (0
+    where ``n = 1``); minmax over all heads. Source: Choi et al. 2025 (HIES). Cost: a forward and a backward pass of
+    every text for the gradients and a forward pass for the entropies, 4 forward passes each. Labels: of all selection
+    texts. Randomness: none. Validation data may choose among the alphas 0.5, 0.25 and 0.75.
+    """
+
+    name = "hies"
+    tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
+
+    def __init__(self, *, alpha: float = 0.5) -> None:
+        if not 0 <= alpha <= 1:
+            raise OptionError(f"alpha weighs two scores and must lie in 0..1, got {alpha}")
+        self._alpha = alpha
+
+    def score(self, evidence: Evidence) -> Floats:
+        """The weighted sum, shape ``(L, H)``."""
+        importance, spread = _minmax(sensitivity(evidence)), _minmax(entropies(evidence))
+        return np.asarray(self._alpha * importance + (1 - self._alpha) * (1 - spread))
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """A forward and a backward pass of every text for the gradients, a forward pass for the entropies."""
+        return Price(4 * len(evidence.texts), len(evidence.texts))
+
+
+def entropies(evidence: Evidence) -> NDArray[np.float64]:
+    """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
+    return evidence.remembered(
+        "entropies of attention", lambda: row_means(evidence, _entropy, progress=part(evidence.progress, 0, 1))
+    )
+
+
+def _entropy(weights: Tensor, counted: Tensor) -> Tensor:
+    import torch
+
+    # A text of one token has entropy 0, whatever it is divided by.
+    longest = counted.sum(dim=1).clamp(min=2).log()
+    return -torch.xlogy(weights, weights).sum(dim=-1) / longest[:, None, None]
+
+
+def _minmax(scores: Floats) -> NDArray[np.float64]:
+    low, high = scores.min(), scores.max()
+    return np.asarray((scores - low) / (high - low if high > low else 1.0))

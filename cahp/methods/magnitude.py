@@ -1,0 +1,61 @@
+"""How large a head's weights are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.shared import by_layer
+from cahp.registry import Evidence, Scored, register
+from cahp.values import Floats, Price
+
+
+@register
+class Magnitude(Scored):
+    """Keep the heads with the largest weights, measured against the other heads of their layer.
+
+    Score: ``w_lh / sqrt(sum_h w_lh^2)`` with ``w = sqrt(|Wq|^2 + |Wk|^2 + |Wv|^2 + |Wo|^2)`` over the slices of the
+    head (Frobenius norms, biases left out). Source: magnitude pruning (Han et al. 2015) on whole heads. Cost: no
+    forward passes. Labels: none. Randomness: none.
+    """
+
+    name = "magnitude"
+
+    def score(self, evidence: Evidence) -> Floats:
+        """Norms relative to the layer, shape ``(L, H)``."""
+        return by_layer(_norms(evidence))
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """Nothing."""
+        return Price(0, 0)
+
+
+@register
+class RawMagnitude(Scored):
+    """Keep the heads with the largest weights of all layers.
+
+    Score: ``sqrt(|Wq|^2 + |Wk|^2 + |Wv|^2 + |Wo|^2)`` over the slices of the head (Frobenius norms, biases left out).
+    Source: magnitude pruning (Han et al. 2015) on whole heads. Cost: no forward passes. Labels: none. Randomness: none.
+    """
+
+    name = "magnitude-raw"
+
+    def score(self, evidence: Evidence) -> Floats:
+        """Norms, shape ``(L, H)``."""
+        return _norms(evidence)
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """Nothing."""
+        return Price(0, 0)
+
+
+def _norms(evidence: Evidence) -> NDArray[np.float64]:
+    def make() -> Floats:
+        model = evidence.model
+        squares = [
+            sum(part.detach().double().square().flatten(1).sum(dim=1) for part in model.head_weights(layer))
+            for layer in range(model.layers)
+        ]
+        return np.sqrt([layer.cpu().numpy() for layer in squares])  # type: ignore[union-attr]
+
+    return evidence.remembered("norms of weights", make)
