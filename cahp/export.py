@@ -64,7 +64,10 @@ _RUN_KEYS: Mapping[str, str] = {
     "versions": "",
 }
 
-_NEXT_STEP = "choose a head_mask.json or head_mask.npy"
+_NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
+
+#: How a file of ``torch.save`` begins (it is a ZIP file).
+_TORCH_PREFIX = b"PK\x03\x04"
 
 #: A mask of 1,000 layers of 128 heads has half of this; what is larger is some other file.
 _LARGEST_MASK_FILE = 1 << 20
@@ -158,8 +161,9 @@ def read_mask(
 ) -> tuple[HeadMask, dict[str, Any]]:
     """A head mask from a file, and all that the file says of it.
 
-    ``source`` is the path of a file, or the content of one as text or bytes, in one of three forms:
-    ``head_mask.json``; a NumPy array of shape (layers, heads), True or 1 where a head is kept; or the older
+    ``source`` is the path of a file, or the content of one as text or bytes, in one of four forms:
+    ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 where a head is kept; or
+    the older
     ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *removed* heads of some layers and needs
     ``layers`` and ``heads``, the numbers of the model. The second value is empty but for the first form.
 
@@ -169,6 +173,8 @@ def read_mask(
     data = _content(source)
     if data.startswith(np.lib.format.MAGIC_PREFIX):
         return HeadMask(_keep_of_array(data)), {}
+    if data.startswith(_TORCH_PREFIX):
+        return HeadMask(_checked(_array_of_tensor(data), "tensor")), {}
     try:
         said = json.loads(data)
     except (ValueError, RecursionError):
@@ -180,6 +186,12 @@ def read_mask(
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
     return HeadMask(_keep_of_pruned_heads(said, layers, heads)), {}
+
+
+def heads_to_prune(mask: HeadMask) -> dict[int, list[int]]:
+    """The *removed* heads of each layer that loses some, as older releases of transformers took them."""
+    removed = {layer: [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
+    return {layer: heads for layer, heads in removed.items() if heads}
 
 
 def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
@@ -239,10 +251,25 @@ def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
     except Exception as error:
         # NumPy promises no type here: a broken header raises a dozen different ones.
         raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
+    return _checked(array, "array")
+
+
+def _array_of_tensor(data: bytes) -> NDArray[Any]:
+    import torch
+
+    try:
+        # Tensors only: nothing in the file can run code.
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return np.asarray(tensor.numpy())
+    except Exception as error:
+        raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
+
+
+def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
     if array.ndim != 2 or 0 in array.shape:
-        raise MaskError(f"The array must be (layers, heads) but has the shape {array.shape}; {_NEXT_STEP}.")
+        raise MaskError(f"The {what} must be (layers, heads) but has the shape {array.shape}; {_NEXT_STEP}.")
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise MaskError(f"The array must hold nothing but 0 and 1; {_NEXT_STEP}.")
+        raise MaskError(f"The {what} must hold nothing but 0 and 1; {_NEXT_STEP}.")
     return np.asarray(array == 1)
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -43,3 +46,22 @@ def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of ``folder`` when the block is left without an error."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    aside = part.with_name(f"{part.name}-old")
+    try:
+        yield part
+        part.chmod(0o755)
+        if folder.exists():
+            # Moved first and deleted last: whoever interrupts this loses neither the old nor the new.
+            folder.replace(aside)
+        part.replace(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(aside, ignore_errors=True)
