@@ -294,7 +294,6 @@ def _growing(explorer: Explorer) -> None:
             st.progress(done / total, text=f"Measuring every budget: {done} of {total}{rest}")
             if st.button("Stop", key="stop-table"):
                 job.cancel()
-                job.wait(1.0)
                 st.rerun()
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -86,7 +86,7 @@ class Job(Generic[T]):
         self._steps: Generator[None, None, T] | None = None
         self._started: float | None = None
         self._turned, self._base = monotonic(), 0
-        self._stop, self._end = threading.Event(), threading.Event()
+        self._stop, self._end, self._ending = threading.Event(), threading.Event(), threading.Lock()
 
     def __repr__(self) -> str:
         return f"Job({self.id}, {self.key!r}, {self.state})"
@@ -101,9 +101,11 @@ class Job(Generic[T]):
         return self._end.wait(seconds)
 
     def cancel(self) -> None:
-        """Stop at the next batch, or at once if it has not begun."""
+        """End at once for whoever waits; work that has begun stops at its next batch, and what it finds is dropped."""
         self._stop.set()
         _worker.drop(self)
+        # Reading a model reports nothing for seconds: nobody who wants to leave should wait for it.
+        self._finish("cancelled")
 
     @property
     def seconds_left(self) -> float | None:
@@ -129,19 +131,21 @@ class Job(Generic[T]):
 
     def advance(self) -> bool:
         """Work until the end or the next pause; whether there is more to do."""
-        if self._started is None:
-            self._started, self.state = monotonic(), "running"
+        with self._ending:
+            if self.ended:
+                return False
+            if self._started is None:
+                self._started, self.state = monotonic(), "running"
+            work, steps = self._work, self._steps
         token = _progress.set(self._report)
         try:
-            if self._stop.is_set():
-                raise Cancelled  # noqa: TRY301
-            if self._steps is None:
-                made = self._work(self._report)
+            if steps is None:
+                made = work(self._report)
                 if not isinstance(made, Generator):
                     self._finish("done", result=made)
                     return False
-                self._steps = made
-            next(self._steps)
+                steps = made
+            next(steps)
         except StopIteration as stop:
             self._finish("done", result=stop.value)
         except Cancelled:
@@ -158,16 +162,23 @@ class Job(Generic[T]):
                 "failed", error=f"This failed unexpectedly ({type(error).__name__}); the server's log says where."
             )
         else:
-            return True
+            with self._ending:
+                if not self.ended:
+                    self._steps = steps
+                return not self.ended
         finally:
             _progress.reset(token)
         return False
 
     def _finish(self, state: State, *, result: T | None = None, error: str | None = None) -> None:
-        self.state, self.result, self.error = state, result, error
-        # What the work holds on to (texts, a model) must not live as long as somebody remembers the job.
-        self._work, self._steps = _nothing, None
-        self._end.set()
+        """End the job, unless it has ended before."""
+        with self._ending:
+            if self.ended:
+                return
+            self.state, self.result, self.error = state, result, error
+            # What the work holds on to (texts, a model) must not live as long as somebody remembers the job.
+            self._work, self._steps = _nothing, None
+            self._end.set()
 
 
 def _nothing(progress: Progress) -> None:
@@ -212,7 +223,6 @@ class _Worker:
             queue = self._queues[job.rank]
             if job in queue and job not in self._working:
                 queue.remove(job)
-                job._finish("cancelled")
 
     def of(self, session_id: str) -> list[Job[Any]]:
         """A session's jobs that have not ended."""
@@ -325,5 +335,4 @@ def _follow(job: Job[Any], place: str, title: str) -> None:
     st.progress(share, text=plain(said))
     if st.button("Cancel", key=f"cancel-{place}-{job.id}"):
         job.cancel()
-        job.wait(1.0)
         st.rerun()

@@ -97,6 +97,44 @@ def test_a_running_job_is_cancelled_within_a_second() -> None:
     assert time.monotonic() - start < 1.0
 
 
+def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(gate: threading.Event) -> None:
+    found: list[str] = []
+
+    def reading(_: Progress) -> str:
+        gate.wait(PATIENCE)
+        found.append("a model")
+        return "a model"
+
+    job = jobs.submit(SESSION, "read", reading)
+    until(lambda: job.state == "running")
+    job.cancel()
+    assert job.ended
+    assert jobs.unfinished(SESSION) == []
+    again = jobs.submit(SESSION, "read", lambda _: "another")
+    assert again is not job
+    gate.set()
+    assert again.wait(PATIENCE)
+    assert (found, job.state, job.result, again.result) == (["a model"], "cancelled", None, "another")
+
+
+def test_a_cancelled_generator_is_not_taken_up_again(gate: threading.Event) -> None:
+    steps: list[int] = []
+
+    def work(_: Progress) -> Generator[None, None, None]:
+        for step in range(3):
+            steps.append(step)
+            gate.wait(PATIENCE)
+            yield
+
+    job = jobs.submit(SESSION, "table", work)
+    until(lambda: steps == [0])
+    job.cancel()
+    gate.set()
+    assert jobs.submit(SESSION, "after", lambda _: None, rank=jobs.Rank.BACKGROUND).wait(PATIENCE)
+    assert steps == [0]
+    assert job.state == "cancelled"
+
+
 def test_a_queued_job_is_cancelled_at_once_and_never_begins(gate: threading.Event) -> None:
     jobs.submit(SESSION, "in front", holding(gate))
     begun: list[int] = []
