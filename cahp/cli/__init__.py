@@ -45,7 +45,7 @@ EvalSplit = Annotated[str, typer.Option(help="The split that judges.")]
 EvalLimit = Annotated[int, typer.Option(min=1, help="Texts to judge on.")]
 Seed = Annotated[int, typer.Option(help="Seeds sampling, projection, clustering and training.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Mask = Annotated[Path, typer.Option(help="A head_mask.json, head_mask.npy, or heads_to_prune JSON.")]
+Mask = Annotated[Path, typer.Option(help="A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Measure anew what an earlier run has measured.")]
@@ -231,6 +231,60 @@ def recover(
 
 
 @app.command()
+def export(
+    context: typer.Context,
+    mask: Mask,
+    out: Annotated[Path, typer.Option(help="Folder for the model, or for the mask's file.")],
+    model: Model = "minilm-bbc",
+    data: Data = None,
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="compact (smaller, loads with one file), drop-in (the usual shapes), onnx; or the mask alone: "
+            "mask, npy, pt, csv, heads-to-prune.",
+        ),
+    ] = "compact",
+    how: Annotated[
+        str, typer.Option("--recover", help="none, refit (seconds) or finetune (minutes to hours).")
+    ] = "none",
+    limit: Limit = 2000,
+    eval_limit: EvalLimit = 1000,
+    sample: Sample = "stratified",
+    seed: Seed = 42,
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = "",
+    latency: Annotated[bool, typer.Option(help="Time the ONNX file beside the full model's.")] = True,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+    no_cache: NoCache = False,
+) -> None:
+    """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
+    from cahp import operations
+    from cahp.cli.progress import bars
+    from cahp.cli.text import exported
+
+    settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
+    settings = replace(settings, limit=limit, eval_limit=eval_limit, recover=how)  # type: ignore[arg-type]
+    with _folder(out), bars(quiet=quiet or as_json) as progress:
+        found = operations.export(
+            settings,
+            mask=mask,
+            form=form,
+            out=out,
+            how=settings.recover,
+            time=latency,
+            command=_command(context),
+            store=_store(no_cache),
+            progress=progress,
+        )
+    _print(found, exported(found, str(out)), as_json)
+
+
+@app.command()
 def fit(
     data: Annotated[str, typer.Option("--data", "-d", help="Labelled texts to learn from.")],
     out: Annotated[Path, typer.Option(help="Folder for the classifier.")],
@@ -321,6 +375,68 @@ def data(
     }
     found = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
     _print(found, contents(found), as_json)
+
+
+@app.command()
+def compare(
+    context: typer.Context,
+    model: Model = "minilm-bbc",
+    data: Data = None,
+    methods: Annotated[Optional[str], typer.Option(help="Names with commas; without, the preset's.")] = None,  # noqa: UP045
+    budgets: Annotated[Optional[str], typer.Option(help="Heads to keep, with commas: 6,12,20 or 10%,20%.")] = None,  # noqa: UP045
+    seeds: Annotated[Optional[str], typer.Option(help="How many (5), or which (42,43).")] = None,  # noqa: UP045
+    recover: Annotated[Optional[str], typer.Option(help="none, refit, finetune, with commas.")] = None,  # noqa: UP045
+    preset: Annotated[Optional[str], typer.Option(help="quick (the default), posthoc or full.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(min=2, help="Texts to choose heads on.")] = None,  # noqa: UP045
+    eval_limit: Annotated[Optional[int], typer.Option(min=1, help="Texts to judge on.")] = None,  # noqa: UP045
+    eval_split: EvalSplit = "validation",
+    sample: Sample = "stratified",
+    min_per_layer: Annotated[int, typer.Option(help="Heads that every layer keeps at least.")] = 1,
+    tries: Annotated[int, typer.Option(min=1, help="Settings that validation chooses among; 1: the defaults.")] = 1,
+    report: Annotated[Optional[str], typer.Option(help="test: open the test split, and report on it too.")] = None,  # noqa: UP045
+    jobs: Annotated[int, typer.Option(min=1, max=1024, help="Processes of this machine.")] = 1,
+    cluster: Annotated[Optional[str], typer.Option(help="dask, or dask:ADDRESS of a scheduler.")] = None,  # noqa: UP045
+    device: Device = "auto",
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    label_column: LabelColumn = None,
+    label_map: LabelMap = "",
+    out: Annotated[Optional[Path], typer.Option(help="Folder for compare.json, a table and figures.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped."""
+    from cahp import compare as comparing
+    from cahp.cli.compare import plan, reporting, summary
+
+    settings = _settings(model, data, device, 42, sample, text_column, pair_column, label_column, label_map)
+    settings = replace(settings, eval_split=eval_split, min_per_layer=min_per_layer, report=report)
+    asked = plan(
+        settings,
+        preset=preset,
+        methods=methods,
+        budgets=budgets,
+        seeds=seeds,
+        recover=recover,
+        limit=limit,
+        eval_limit=eval_limit,
+        tries=tries,
+    )
+    names: list[str] = []
+    with _folder(out) if out is not None else nullcontext():
+        with reporting(quiet=quiet) as (progress, announce):
+            found = comparing.compare(
+                asked,
+                store=_store(False),
+                jobs=jobs,
+                cluster=cluster,
+                command=_command(context),
+                progress=progress,
+                announce=announce,
+            )
+        if out is not None:
+            names = found.write(out)
+    _print(found.as_json(), summary(found, out, names), as_json)
 
 
 @app.command()

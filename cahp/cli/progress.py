@@ -20,6 +20,7 @@ _NAMES = {
     "finetune": "fine-tuning",
     "latency": "timing",
     "fit": "training",
+    "compare": "comparing",
 }
 
 

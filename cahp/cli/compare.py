@@ -1,0 +1,201 @@
+"""``cahp compare``: what is asked, what it will take, and what came out, as a person reads it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+from cahp.cli.progress import bars
+from cahp.cli.text import interval, percent, points
+from cahp.values import OptionError, Progress, silent
+
+if TYPE_CHECKING:
+    from cahp.compare import Comparison, Estimate, Plan
+    from cahp.pipeline import Settings
+
+Document = Mapping[str, Any]
+
+
+def plan(
+    settings: Settings,
+    *,
+    preset: str | None,
+    methods: str | None,
+    budgets: str | None,
+    seeds: str | None,
+    recover: str | None,
+    limit: int | None,
+    eval_limit: int | None,
+    tries: int,
+) -> Plan:
+    """What a command line asks for: a preset (``quick`` unless methods are named), and what is given otherwise.
+
+    Raises:
+        OptionError: If the preset is unknown, or a list cannot be read.
+    """
+    from cahp.compare import PRESETS, Plan, parse_seeds
+    from cahp.compare.plan import PLAIN, split
+
+    name = preset or ("quick" if methods is None else None)
+    if name is not None and name not in PRESETS:
+        raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
+    start = PLAIN if name is None else PRESETS[name]
+    return Plan(
+        replace(settings, limit=limit or start.limit, eval_limit=eval_limit or start.eval_limit),
+        methods=start.methods if methods is None else split(methods),
+        budgets=start.budgets if budgets is None else split(budgets),
+        seeds=start.seeds if seeds is None else parse_seeds(seeds),
+        recoveries=start.recoveries if recover is None else split(recover),  # type: ignore[arg-type]
+        tries=tries,
+        draws=start.draws,
+        recovered_draws=start.recovered_draws,
+        learned_budgets=start.learned_budgets if budgets is None else None,
+    )
+
+
+def announcement(estimate: Estimate) -> str:
+    """What a comparison will take, before it begins."""
+    left = estimate.cells - estimate.known
+    again = f" ({estimate.known} are known from before)" if estimate.known else ""
+    return (
+        f"{left:,} cells to measure{again}: about {estimate.forwards:,.0f} forward passes, {estimate.choosing:,.0f} of "
+        f"them to choose heads; at {estimate.forward_ms:.1f} ms each about {minutes(estimate.minutes)}"
+    )
+
+
+def minutes(value: float) -> str:
+    """A length of time in words."""
+    if value < 1:
+        return "less than a minute"
+    return f"{value:.0f} minutes" if value < 90 else f"{value / 60:.1f} hours"
+
+
+@contextmanager
+def reporting(*, quiet: bool) -> Iterator[tuple[Progress, Callable[[Estimate], None]]]:
+    """Progress on stderr with the time left: a bar on a terminal, a line every tenth elsewhere; nothing when quiet."""
+    if quiet:
+        yield silent, lambda _: None
+        return
+
+    def announce(estimate: Estimate) -> None:
+        print(f"cahp: {announcement(estimate)}", file=sys.stderr, flush=True)
+
+    if sys.stderr.isatty():
+        with bars(quiet=False) as progress:
+            yield progress, announce
+    else:
+        yield _Lines(), announce
+
+
+class _Lines:
+    """A line for every tenth that is done."""
+
+    def __init__(self) -> None:
+        self._start: float | None = None
+        self._tenths = 0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._start = monotonic() if self._start is None else self._start
+        tenths = 10 * done // max(1, total)
+        if tenths > self._tenths:
+            self._tenths = tenths
+            left = (monotonic() - self._start) / 60 * (total - done) / max(1, done)
+            rest = "" if tenths == 10 else f", {minutes(left)} left"
+            print(f"cahp: {tenths * 10} % done{rest}", file=sys.stderr, flush=True)
+
+
+def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) -> Iterator[str]:
+    """A comparison as a person reads it."""
+    document, found = comparison.document, comparison.summary
+    settings, data = document["settings"], document["data"]
+    cells = document["cells"]
+    yield (
+        f"{document['model']['id']} on {data['id']}: {len(document['methods'])} methods, {len(cells)} masks, "
+        f"{len(settings['seeds'])} seed(s)"
+    )
+    for key in ("report", "eval"):
+        if data[key]:
+            for recovery in settings["recoveries"]:
+                yield ""
+                yield from _accuracies(document, found, key, recovery)
+    yield ""
+    yield from _verdicts(document, found)
+    yield from _heads(found)
+    yield from _costs(found)
+    if document["test_opened"]:
+        yield f"  the test split was opened {document['test_opened']} time(s) for this model"
+    for notice in document["notices"]:
+        yield f"  note: {notice}"
+    if wrote is None:
+        yield "  nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
+    else:
+        yield f"  wrote     {wrote}/{', '.join(names)}"
+
+
+def _accuracies(document: Document, found: Document, key: str, recovery: str) -> Iterator[str]:
+    split = document["data"][key]
+    means = [one for one in found["means"] if one["split"] == split["split"] and one["recovery"] == recovery]
+    budgets = sorted({one["budget"] for one in means})
+    full = document["full"][0]["recoveries"]["none"][key]["accuracy"]
+    after = "before recovery" if recovery == "none" else f"after {recovery}"
+    yield f"  right answers on {split['split']} {after}, n = {split['examples']:,}, all heads {percent(full)}"
+    tuned = [one["recoveries"][recovery][key]["accuracy"] for one in document["full"] if recovery in one["recoveries"]]
+    if recovery != "none" and tuned:
+        yield f"  (all heads {after}: {percent(sum(tuned) / len(tuned))})"
+    wide = max(len(name) for name in document["methods"])
+    yield f"    {'':<{wide}}" + "".join(f"{f'{budget} heads':>22}" for budget in budgets) + f"{'area':>22}"
+    areas = {
+        one["method"]: one for one in found["areas"] if one["split"] == split["split"] and one["recovery"] == recovery
+    }
+    for name in document["methods"]:
+        own = {one["budget"]: one for one in means if one["method"] == name}
+        row = [_share(own.get(budget), "accuracy") for budget in budgets] + [_share(areas.get(name), "area")]
+        yield f"    {name:<{wide}}" + "".join(f"{one:>22}" for one in row)
+
+
+def _share(one: Document | None, name: str) -> str:
+    if one is None:
+        return "–"
+    return f"{percent(one[name])} {interval(*(end * 100 for end in one['ci95']))}"
+
+
+def _verdicts(document: Document, found: Document) -> Iterator[str]:
+    ties = [one for one in found["verdicts"] if one["tie"]]
+    yield f"  {found['rule']}"
+    for one in found["verdicts"]:
+        if not one["tie"]:
+            yield f"    on {one['split']}, {one['words']}"
+    if ties:
+        yield f"    no difference at this n in {len(ties)} of {len(found['verdicts'])} tests:"
+        groups: dict[tuple[str, str, int], list[Document]] = {}
+        for one in ties:
+            groups.setdefault((one["split"], one["recovery"], one["budget"]), []).append(one)
+        for (split, recovery, budget), members in groups.items():
+            after = "" if recovery == "none" else f" after {recovery}"
+            said = ", ".join(f"{one['method']} ({points(one['pp'])})" for one in members)
+            yield f"      on {split}, {budget} heads{after}: {found['against']} and {said}"
+
+
+def _heads(found: Document) -> Iterator[str]:
+    for one in found["consensus"]:
+        yield (
+            f"  heads     at {one['budget']}: {len(one['everybody'])} kept by all {one['methods']} methods (chance aside), "
+            f"with every seed; {len(one['nobody'])} by none"
+        )
+    for one in found["overlap"]["seeds"]:
+        if one["method"] == found["against"]:
+            yield (
+                f"            {one['method']} at {one['budget']} keeps the same heads with another seed by a Jaccard "
+                f"index of {one['jaccard']:.2f} (chance {one['chance']:.2f})"
+            )
+
+
+def _costs(found: Document) -> Iterator[str]:
+    said = [f"{one['method']} {one['forwards']:,.0f}" for one in found["cost"] if one["forwards"] is not None]
+    if said:
+        yield f"  choosing  in forward passes: {', '.join(said)}"

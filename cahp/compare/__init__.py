@@ -1,0 +1,38 @@
+"""Methods of choosing heads, compared fairly: one start, the same budgets, seeds and recoveries for all.
+
+A finished ``Comparison`` is read, summarised and drawn without torch; ``compare`` makes one.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from cahp.compare.result import SCHEMA, Comparison
+from cahp.compare.summary import expected_jaccard, holm, summarise
+
+if TYPE_CHECKING:
+    from cahp.compare.plan import PRESETS, Plan, parse_seeds
+    from cahp.compare.running import Estimate, compare
+
+__all__ = [
+    "PRESETS",
+    "SCHEMA",
+    "Comparison",
+    "Estimate",
+    "Plan",
+    "compare",
+    "expected_jaccard",
+    "holm",
+    "parse_seeds",
+    "summarise",
+]
+
+_HOMES = {"PRESETS": "plan", "Plan": "plan", "parse_seeds": "plan", "Estimate": "running", "compare": "running"}
+
+
+def __getattr__(name: str) -> Any:
+    # Reading a comparison must not load what making one needs.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'cahp.compare' has no attribute {name!r}")
+    return getattr(import_module(f"cahp.compare.{_HOMES[name]}"), name)

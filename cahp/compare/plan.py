@@ -1,0 +1,233 @@
+"""What a comparison is asked: which methods, at which budgets, over which seeds, with which recoveries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, get_args
+
+import numpy as np
+
+from cahp import methods, registry
+from cahp.pipeline import Recovery, Settings
+from cahp.selection import parse_budget
+from cahp.values import BudgetError, OptionError
+
+#: The method that the others are held against, if it takes part.
+OURS = methods.complementary.Complementary.name
+#: What stands for the unpruned model where a method's name would stand.
+FULL = "full"
+FIRST_SEED = 42
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is compared.
+
+    ``settings`` name the model, the data and the samples (its method, budget, recovery and seed are not used).
+    ``budgets`` are numbers of heads or shares, as ``cahp.selection.parse_budget`` reads them. The unrecovered model is
+    always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
+    among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws`` those of them that are
+    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all).
+    """
+
+    settings: Settings
+    methods: tuple[str, ...]
+    budgets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    recoveries: tuple[Recovery, ...] = ("none",)
+    tries: int = 1
+    draws: int | None = None
+    recovered_draws: int | None = None
+    learned_budgets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
+            if not given:
+                raise OptionError(f"--{name} names none; give at least one")
+            if len(set(given)) < len(given):
+                raise OptionError(f"--{name} names {next(one for one in given if given.count(one) > 1)} twice")
+        for method in self.methods:
+            registry.get(method)
+        for recovery in self.recoveries:
+            if recovery not in get_args(Recovery):
+                raise OptionError(f"--recover {recovery} is unknown; choose among {', '.join(get_args(Recovery))}")
+        object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
+        for seed in self.seeds:
+            replace(self.settings, seed=seed)
+        if self.tries < 1:
+            raise OptionError(f"--tries {self.tries} is impossible; give 1 (the defaults) or more")
+
+    def heads(self, *, layers: int, heads: int) -> dict[str, int]:
+        """How many heads each budget is.
+
+        Raises:
+            BudgetError: If a budget is impossible, or two are the same.
+        """
+        found: dict[str, int] = {}
+        for budget in dict.fromkeys((*self.budgets, *(self.learned_budgets or ()))):
+            count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
+            if count is None:
+                raise BudgetError("a comparison needs the same number of heads for all; give --budgets numbers")
+            if count in found.values():
+                raise BudgetError(f"two of the budgets are {count} heads; leave one out")
+            found[budget] = count
+        return found
+
+    @property
+    def tries_used(self) -> int:
+        """Settings that validation data chooses among: the same number for every method that has any."""
+        numbers = [len(settings) for name in self.methods if len(settings := tries(name)) > 1]
+        return min([self.tries, *numbers])
+
+    def cells(self, *, layers: int, heads: int) -> list[Cell]:
+        """All that is measured, in its order: seeds turn fastest, so that workers meet different ones."""
+        counts = self.heads(layers=layers, heads=heads)
+        return [
+            Cell(name, counts[budget], seed, draw, recovered=draw == 0 or draw < self._recovered(name))
+            for name in self.methods
+            for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
+            for budget in self._budgets(name)
+            for place, seed in enumerate(self.seeds)
+            if draw < self._draws(name, place)
+        ]
+
+    def _budgets(self, name: str) -> Sequence[str]:
+        return self.budgets if self.learned_budgets is None or not learned(name) else self.learned_budgets
+
+    def _draws(self, name: str, place: int) -> int:
+        """Masks that a method draws with the seed at ``place``: its number in all, spread evenly, at least one."""
+        wanted = draws(name)
+        if self.draws is not None:
+            wanted = min(wanted, self.draws)
+        return max(1, len(range(place, wanted, len(self.seeds))))
+
+    def _recovered(self, name: str) -> int:
+        """Masks of each seed that are recovered."""
+        wanted = draws(name) if self.recovered_draws is None else self.recovered_draws
+        return -(-wanted // len(self.seeds))
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``compare.json`` says was asked."""
+        unused = ("method", "budget", "recover", "seed", "latency", "representative")
+        settings = {name: value for name, value in asdict(self.settings).items() if name not in unused}
+        settings["label_map"] = dict(self.settings.label_map)
+        own = {name: getattr(self, name) for name in ("budgets", "seeds", "recoveries", "draws", "recovered_draws")}
+        return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is."""
+
+    method: str
+    budget: int
+    seed: int
+    draw: int = 0
+    recovered: bool = True
+
+    @property
+    def noise(self) -> int:
+        """The seed of the method's own randomness: the cell's seed, or another for each further draw."""
+        if not self.draw:
+            return self.seed
+        return int(np.random.SeedSequence([self.seed, self.draw]).generate_state(1)[0])
+
+
+def tries(name: str) -> Sequence[Mapping[str, Any]]:
+    """The settings that may be chosen among, the default first."""
+    found: Sequence[Mapping[str, Any]] = getattr(registry.get(name), "tries", ({},))
+    return found
+
+
+def draws(name: str) -> int:
+    """How many masks are drawn of a method in all: 1 of most, more of those that are pure chance."""
+    return int(getattr(registry.get(name), "draws", 1))
+
+
+def learned(name: str) -> bool:
+    """Whether a method trains gates."""
+    return bool(getattr(registry.get(name), "learned", False))
+
+
+def about(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """What a file says of the methods."""
+    return {
+        name: {
+            "about": (type(registry.get(name)).__doc__ or "").strip().split("\n")[0],
+            "draws": draws(name),
+            "learned": learned(name),
+        }
+        for name in names
+    }
+
+
+def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
+    """All methods, ours first."""
+    names = [name for name in registry.names() if learned_too or not learned(name)]
+    return tuple(sorted(names, key=lambda name: (name != OURS, name)))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A comparison of a known length; every part of it can be given otherwise."""
+
+    budgets: tuple[str, ...]
+    seeds: tuple[int, ...]
+    limit: int
+    eval_limit: int
+    learned: bool = False
+    #: Methods that these take longer than the preset should.
+    without: tuple[str, ...] = ()
+    draws: int | None = None
+    recovered_draws: int | None = None
+    learned_budgets: tuple[str, ...] | None = None
+    recoveries: tuple[Recovery, ...] = field(default=("none", "refit"))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Its methods, as they are registered now."""
+        return tuple(name for name in everyone(learned_too=self.learned) if name not in self.without)
+
+
+def _seeds(count: int) -> tuple[int, ...]:
+    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+
+
+#: What is compared where methods are named and nothing else is.
+PLAIN = Preset(budgets=("6", "12", "20"), seeds=_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",))
+_POSTHOC = Preset(budgets=("6", "12", "20", "36", "54"), seeds=_seeds(5), limit=1000, eval_limit=500, recovered_draws=5)
+PRESETS: Mapping[str, Preset] = {
+    "quick": Preset(
+        budgets=("12", "36"),
+        seeds=_seeds(2),
+        limit=400,
+        eval_limit=300,
+        without=("attattr", "ablation-greedy"),
+        draws=10,
+        recovered_draws=2,
+    ),
+    "posthoc": _POSTHOC,
+    "full": replace(_POSTHOC, learned=True, learned_budgets=("12", "36")),
+}
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"5"``: five seeds from 42 on; ``"7,11"``, or ``"7,"``: these.
+
+    Raises:
+        OptionError: If the text is neither.
+    """
+    parts = split(text)
+    if not parts or not all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts):
+        raise OptionError(f"cannot read seeds {text!r}; write how many (5), or which (42,43)")
+    if "," in text:
+        return tuple(int(part) for part in parts)
+    if not 1 <= int(text) <= 1000:
+        raise OptionError(f"--seeds {text} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
+    return _seeds(int(text))
+
+
+def split(text: str) -> tuple[str, ...]:
+    """The parts of a list with commas."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())

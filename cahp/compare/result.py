@@ -1,0 +1,169 @@
+"""A finished comparison: cells, what was asked, and who answered which text rightly. Reading one needs no torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.compare.figures import figures
+from cahp.compare.summary import summarise
+from cahp.export import describe_json
+from cahp.files import Content, write_whole
+from cahp.values import CahpError
+
+SCHEMA = "cahp.compare/1"
+_FILE, _ARRAYS = "compare.json", "compare.npz"
+_KEYS = (
+    *("schema", "model", "data", "settings", "methods", "full", "cells"),
+    *("versions", "command", "test_opened", "notices", "timings", "estimate"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods measured under one protocol.
+
+    ``document`` is ``compare.json`` without its summary. ``right[split] (R, n)`` says which of the split's texts were
+    answered rightly; a recovery's ``row`` in the document is its place there. Without it (a ``compare.json`` that was
+    moved alone) the summary is the one that was written.
+    """
+
+    document: Mapping[str, Any]
+    right: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    written: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        missing = [name for name in _KEYS if name not in self.document]
+        if missing:
+            raise ValueError(f"a comparison without {', '.join(missing)}")
+
+    @cached_property
+    def summary(self) -> Mapping[str, Any]:
+        """Means, areas, overlaps, cost and verdicts; see ``cahp.compare.summary``."""
+        if self.right:
+            return summarise(self.document, self.right)
+        if self.written is None:
+            raise CahpError(f"this comparison came without {_ARRAYS} and without a summary; run `cahp compare` again")
+        return self.written
+
+    @classmethod
+    def read(cls, path: Path) -> Comparison:
+        """The comparison in a folder that ``write`` made, or in its ``compare.json``.
+
+        Raises:
+            CahpError: If there is none, or it is of another schema.
+        """
+        file = path / _FILE if path.is_dir() else path
+        try:
+            said = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CahpError(f"{file} cannot be read ({error}); write one with `cahp compare --out DIR`") from error
+        if not isinstance(said, dict) or said.get("schema") != SCHEMA or not set(_KEYS) <= set(said):
+            raise CahpError(f"{file} is not of the schema {SCHEMA}; write one with `cahp compare --out DIR`")
+        written = said.pop("summary", None)
+        return cls(said, _read_arrays(file.with_name(_ARRAYS)), written)
+
+    def write(self, folder: Path) -> list[str]:
+        """Write all files of the comparison, whole or not at all, and give their names.
+
+        Raises:
+            CahpError: If the folder cannot be written to.
+        """
+        contents: dict[str, Content] = {
+            _FILE: describe_json(self.as_json()).encode(),
+            "comparison.csv": _table(self.document).encode(),
+            **{name: drawn.encode() for name, drawn in figures(self.document, self.summary).items()},
+        }
+        if self.right:
+            contents[_ARRAYS] = self._write_arrays
+        try:
+            write_whole(folder, contents)
+        except OSError as error:
+            raise CahpError(
+                f"Cannot write to {folder} ({error.strerror or error}); name another folder with --out."
+            ) from error
+        return list(contents)
+
+    def as_json(self) -> dict[str, Any]:
+        """``compare.json``."""
+        cells = self.document["cells"]
+        # The long list last: people look at the file, too.
+        rest = {name: value for name, value in self.document.items() if name != "cells"}
+        return {**rest, "summary": self.summary, "cells": cells}
+
+    def _write_arrays(self, file: IO[bytes]) -> None:
+        arrays: dict[str, Any] = {split: np.asarray(right, np.uint8) for split, right in self.right.items()}
+        np.savez_compressed(file, **arrays)
+
+
+def _read_arrays(path: Path) -> dict[str, NDArray[np.bool_]]:
+    if not path.is_file():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            return {split: found[split].astype(np.bool_) for split in found.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
+
+
+_COLUMNS = (
+    *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
+    *("accuracy", "ci_low", "ci_high", "macro_f1", "loss", "n", "agreement", "delta_pp", "delta_low", "delta_high"),
+    *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error"),
+)
+
+
+def _table(document: Mapping[str, Any]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(_rows(document))
+    return out.getvalue()
+
+
+def _rows(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for cell in (*document["full"], *document["cells"]):
+        seconds, price, kept = cell["seconds"], cell["price"] or {}, cell["kept"]
+        shared = {
+            **{name: cell[name] for name in ("method", "seed", "draw", "error")},
+            "setting": json.dumps(cell["setting"], sort_keys=True) if cell["setting"] else "",
+            "requested": cell["budget"]["requested"],
+            "attained": cell["budget"]["attained"],
+            "score_s": seconds["score"],
+            "forwards": price.get("forwards"),
+            "labels": price.get("labels"),
+            "kept": "" if kept is None else " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
+        }
+        measured = [
+            (recovery, split, of[split])
+            for recovery, of in cell["recoveries"].items()
+            for split in ("eval", "report")
+            if of[split] is not None
+        ]
+        for recovery, split, one in measured:
+            change = one["delta"]
+            yield {
+                **shared,
+                **{name: one[name] for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
+                "recovery": recovery,
+                "split": document["data"][split]["split"],
+                "ci_low": one["ci95"][0],
+                "ci_high": one["ci95"][1],
+                "delta_pp": change and change["pp"],
+                "delta_low": change and change["ci95"][0],
+                "delta_high": change and change["ci95"][1],
+                "recovery_s": seconds["recovery"].get(recovery),
+                "evaluation_s": seconds["evaluation"].get(recovery),
+            }
+        if not measured:
+            yield shared

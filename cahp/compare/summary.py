@@ -1,0 +1,458 @@
+"""What a comparison says: means with intervals, areas, overlaps, cost, and verdicts that passed a test.
+
+All of it is a function of the document and of who answered which text rightly, so it can be asked again without a
+model. Cells with an error are left out. Intervals and tests are of one bootstrap that draws seeds and texts, both with
+replacement and independently (Owen 2007), the same ones for all methods, so that differences are paired; the masks
+that a method of chance draws with one seed are averaged first. ``p`` is twice the smaller share of draws on either
+side of no difference, counted so that it is never 0, and corrected by Holm (1979).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import OptionError
+
+Document = Mapping[str, Any]
+Right = Mapping[str, NDArray[np.bool_]]
+
+#: What the others are held against, unless it does not take part.
+AGAINST = "complementary"
+LEVEL = 0.05
+DRAWS = 10_000
+_BLOCK = 1000
+_SEED = 42
+
+
+def summarise(document: Document, right: Right, *, against: str | None = None) -> dict[str, Any]:
+    """The whole summary; ``against`` is the method whose differences to the others are tested.
+
+    Raises:
+        OptionError: If it did not take part.
+    """
+    names = list(document["methods"])
+    against = against or (AGAINST if AGAINST in names else names[0])
+    if against not in names:
+        raise OptionError(f"{against!r} is not in this comparison; choose one of {', '.join(names)}")
+    means: list[dict[str, Any]] = []
+    areas: list[dict[str, Any]] = []
+    verdicts: list[dict[str, Any]] = []
+    for split, rows in right.items():
+        sampled = _Sampled(document, rows, split)
+        for recovery in document["settings"]["recoveries"]:
+            series = sampled.series(recovery)
+            means += _means(sampled, series, recovery)
+            areas += _areas(sampled, series, recovery)
+            verdicts += _verdicts(sampled, series, recovery, against)
+    return {
+        "against": against,
+        "rule": (
+            f"Each method is tested against {against}, at every budget and after every recovery: a paired bootstrap "
+            f"over texts and seeds ({DRAWS:,} draws), p corrected by Holm over all tests of one split and "
+            f"recovery; above {LEVEL} it is a tie."
+        ),
+        "means": means,
+        "areas": areas,
+        "verdicts": verdicts,
+        "layers": layers(document),
+        "overlap": overlap(document),
+        "consensus": consensus(document),
+        "cost": cost(document),
+    }
+
+
+# --- accuracy
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """Share of right answers of a method at a budget, ``values (S, n)``, for the seeds at ``places (S,)``."""
+
+    method: str
+    budget: int
+    places: NDArray[np.int64]
+    values: NDArray[np.float64]
+    cells: Sequence[Document]
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.values.mean())
+
+
+class _Sampled:
+    """A split's answers, and the draws of seeds and texts that all methods share."""
+
+    def __init__(self, document: Document, rows: NDArray[np.bool_], split: str) -> None:
+        self.document, self.rows, self.split = document, rows, split
+        self.name = document["data"][split]["split"]
+        self.seeds: list[int] = list(document["settings"]["seeds"])
+        random = np.random.default_rng(_SEED)
+        size, texts = len(self.seeds), rows.shape[1]
+        self._seeds = random.multinomial(size, np.full(size, 1 / size), size=DRAWS).astype(np.float64)
+        self._random = random.integers(2**32, size=-(-DRAWS // _BLOCK))
+        self._texts = texts
+
+    def series(self, recovery: str) -> list[_Series]:
+        """All methods and budgets that were measured after ``recovery``, in the document's order."""
+        found: dict[tuple[str, int], list[Document]] = {}
+        for cell in finished(self.document):
+            if recovery in cell["recoveries"]:
+                found.setdefault((cell["method"], cell["budget"]["attained"]), []).append(cell)
+        return [self._one(method, budget, cells, recovery) for (method, budget), cells in found.items()]
+
+    def _one(self, method: str, budget: int, cells: list[Document], recovery: str) -> _Series:
+        places, values = [], []
+        for place, seed in enumerate(self.seeds):
+            rows = [cell["recoveries"][recovery]["row"] for cell in cells if cell["seed"] == seed]
+            if rows:
+                places.append(place)
+                values.append(self.rows[rows].mean(axis=0))
+        return _Series(method, budget, np.array(places), np.array(values), cells)
+
+    def bootstrap(self, places: NDArray[np.int64], stack: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Means of ``stack (T, S, n)`` in each of the draws, ``(DRAWS, T)``, for the seeds at ``places``."""
+        weights = self._seeds[:, places]
+        total = weights.sum(axis=1, keepdims=True)
+        # A draw may hold none of the few seeds that a failing method was left with.
+        weights = np.where(total > 0, weights / np.maximum(total, 1), 1 / len(places))
+        found = np.empty((DRAWS, len(stack)))
+        for block, seed in enumerate(self._random):
+            part = slice(block * _BLOCK, min((block + 1) * _BLOCK, DRAWS))
+            size = part.stop - part.start
+            picked = np.random.default_rng(int(seed)).multinomial(
+                self._texts, np.full(self._texts, 1 / self._texts), size=size
+            )
+            # (T, S, n) with texts weighted, then seeds.
+            by_seed = np.einsum("tsn,bn->bts", stack, picked / self._texts, optimize=True)
+            found[part] = np.einsum("bts,bs->bt", by_seed, weights[part])
+        return found
+
+
+def finished(document: Document) -> list[Document]:
+    """The cells without an error."""
+    return [cell for cell in document["cells"] if cell["error"] is None]
+
+
+def _interval(draws: NDArray[np.float64]) -> list[float]:
+    low, high = np.percentile(draws, [2.5, 97.5])
+    return [float(low), float(high)]
+
+
+def _together(series: Sequence[_Series]) -> Iterator[tuple[NDArray[np.int64], list[_Series]]]:
+    """Series grouped by the seeds they have, which are the same for all unless something failed."""
+    groups: dict[tuple[int, ...], list[_Series]] = {}
+    for one in series:
+        groups.setdefault(tuple(one.places.tolist()), []).append(one)
+    for places, members in groups.items():
+        yield np.array(places), members
+
+
+def _means(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[dict[str, Any]]:
+    ends: dict[int, list[float]] = {}
+    for places, members in _together(series):
+        draws = sampled.bootstrap(places, np.array([one.values for one in members]))
+        ends |= {id(one): _interval(draws[:, place]) for place, one in enumerate(members)}
+    found = []
+    for one in series:
+        measured = [cell["recoveries"][recovery][sampled.split] for cell in one.cells]
+        measured = [each for each in measured if each is not None]
+        by_seed = one.values.mean(axis=1)
+        found.append(
+            {
+                "split": sampled.name,
+                "recovery": recovery,
+                "method": one.method,
+                "budget": one.budget,
+                "accuracy": one.accuracy,
+                "ci95": ends[id(one)],
+                "lowest": min(each["accuracy"] for each in measured),
+                "highest": max(each["accuracy"] for each in measured),
+                # Over seeds; of one seed nothing is known.
+                "sd": float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+                **{name: _mean(each[name] for each in measured) for name in ("macro_f1", "loss", "agreement")},
+                "delta_pp": _mean(each["delta"]["pp"] for each in measured if each["delta"]),
+                "n": int(one.values.shape[1]),
+                "seeds": len(by_seed),
+                "masks": len(one.cells),
+            }
+        )
+    return found
+
+
+def _mean(values: Iterator[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _areas(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[dict[str, Any]]:
+    """Area under accuracy against the number of heads, divided by its width: the mean accuracy over the budgets.
+
+    Of the methods that were measured at every budget, since areas over different budgets do not compare.
+    """
+    budgets = sorted({one.budget for one in series})
+    if len(budgets) < 2:
+        return []
+    shares = trapezoid(budgets)
+    found = []
+    for method in dict.fromkeys(one.method for one in series):
+        own = {one.budget: one for one in series if one.method == method}
+        places = [own[budget].places.tolist() for budget in budgets if budget in own]
+        if len(places) < len(budgets) or any(place != places[0] for place in places):
+            continue
+        values = np.tensordot(shares, np.array([own[budget].values for budget in budgets]), axes=1)
+        draws = sampled.bootstrap(np.array(places[0]), values[None])
+        found.append(
+            {
+                "split": sampled.name,
+                "recovery": recovery,
+                "method": method,
+                "area": float(values.mean()),
+                "ci95": _interval(draws[:, 0]),
+                "budgets": budgets,
+            }
+        )
+    return found
+
+
+def trapezoid(budgets: Sequence[int]) -> NDArray[np.float64]:
+    """What each of the ascending budgets counts for in an area under lines between them; the sum is 1."""
+    steps = np.diff(np.array(budgets, dtype=np.float64))
+    shares = np.zeros(len(budgets))
+    shares[:-1] += steps / 2
+    shares[1:] += steps / 2
+    return np.asarray(shares / steps.sum())
+
+
+# --- verdicts
+
+
+def _verdicts(sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str) -> list[dict[str, Any]]:
+    ours = {one.budget: one for one in series if one.method == against}
+    others = [one for one in series if one.method != against and one.budget in ours]
+    tests = []
+    for one in others:
+        places, mine, theirs = np.intersect1d(ours[one.budget].places, one.places, return_indices=True)
+        if not len(places):
+            continue
+        change = ours[one.budget].values[mine] - one.values[theirs]
+        draws = sampled.bootstrap(places, change[None])[:, 0]
+        tests.append((one, float(change.mean()), _interval(draws), two_sided(draws), len(places), change.shape[1]))
+    corrected = holm([test[3] for test in tests])
+    return [
+        _verdict(sampled.name, recovery, against, one, difference, ends, (p, corrected[place]), (n, seeds))
+        for place, (one, difference, ends, p, seeds, n) in enumerate(tests)
+    ]
+
+
+def _verdict(
+    split: str,
+    recovery: str,
+    against: str,
+    one: _Series,
+    difference: float,
+    ends: list[float],
+    p: tuple[float, float],
+    counts: tuple[int, int],
+) -> dict[str, Any]:
+    tie = p[1] > LEVEL
+    winner = None if tie else (against if difference > 0 else one.method)
+    loser = one.method if winner == against else against
+    n, seeds = counts
+    low, high = (f"{end * 100:+.1f}".replace("-", "−") for end in ends)
+    pp = f"{difference * 100:+.1f}".replace("-", "−")
+    after = "" if recovery == "none" else f" after {recovery}"
+    said = (
+        f"{against} and {one.method}: no difference at this n ({pp} pp"
+        if tie
+        else f"{winner} is better than {loser} ({pp} pp for {against}"
+    )
+    return {
+        "split": split,
+        "recovery": recovery,
+        "budget": one.budget,
+        "method": one.method,
+        "against": against,
+        "pp": difference * 100,
+        "ci95": [end * 100 for end in ends],
+        "p": p[0],
+        "p_holm": p[1],
+        "tie": tie,
+        "better": winner,
+        "n": n,
+        "seeds": seeds,
+        "words": (
+            f"{one.budget} heads{after}: {said}, 95 % interval [{low}, {high}], p = {p[1]:.2g} after Holm, "
+            f"n = {n:,}, {seeds} seed{'' if seeds == 1 else 's'})"
+        ),
+    }
+
+
+def two_sided(draws: NDArray[np.float64]) -> float:
+    """Twice the smaller share of bootstrap draws at or beyond no difference on either side; never 0."""
+    # Sums of many shares miss 0 by rounding.
+    below = int((draws <= 1e-12).sum())
+    above = int((draws >= -1e-12).sum())
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(draws)))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down correction: the smallest of m times m, the next times m - 1, ..., never falling."""
+    corrected, highest = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = highest
+    return corrected
+
+
+# --- heads
+
+
+def layers(document: Document) -> list[dict[str, Any]]:
+    """Heads that each method keeps in each layer, mean over its masks."""
+    return [
+        {
+            "method": method,
+            "budget": budget,
+            "mean": np.mean([[len(heads) for heads in cell["kept"].values()] for cell in cells], axis=0).tolist(),
+        }
+        for (method, budget), cells in _by_budget(document).items()
+    ]
+
+
+def overlap(document: Document) -> dict[str, list[dict[str, Any]]]:
+    """Jaccard index of kept heads: between methods with the same seed, and of one method between its masks.
+
+    ``chance`` is what random masks of that size would have on average.
+    """
+    model = document["model"]
+    total = model["layers"] * model["heads"]
+    groups = _by_budget(document)
+    between, within = [], []
+    for (method, budget), cells in groups.items():
+        masks = [_heads(cell) for cell in cells]
+        chance = expected_jaccard(budget, budget, total)
+        said = {"budget": budget, "chance": chance}
+        own = [_jaccard(first, second) for first, second in combinations(masks, 2)]
+        if own:
+            within.append({"method": method, **said, "jaccard": float(np.mean(own)), "pairs": len(own)})
+        for other in document["methods"]:
+            if other <= method or (other, budget) not in groups:
+                continue
+            found = [
+                _jaccard(mask, _heads(cell))
+                for mask, mine in zip(masks, cells, strict=True)
+                for cell in groups[other, budget]
+                if cell["seed"] == mine["seed"]
+            ]
+            if found:
+                between.append({"methods": [method, other], **said, "jaccard": float(np.mean(found))})
+    return {"methods": between, "seeds": within}
+
+
+def consensus(document: Document) -> list[dict[str, Any]]:
+    """Which heads everybody keeps and nobody keeps at each budget, methods of chance aside.
+
+    ``share (L, H)`` is the mean over methods of the share of a method's masks that keep the head.
+    """
+    model = document["model"]
+    found = []
+    groups = _by_budget(document)
+    for budget in sorted({budget for _, budget in groups}):
+        shares = [
+            np.mean([_keep(cell, model) for cell in cells], axis=0)
+            for (method, own), cells in groups.items()
+            if own == budget and document["methods"][method]["draws"] == 1
+        ]
+        if not shares:
+            continue
+        share = np.mean(shares, axis=0)
+        found.append(
+            {
+                "budget": budget,
+                "methods": len(shares),
+                # Shares of whole numbers of masks: their mean is 1 or 0 only if all are.
+                "everybody": np.argwhere(np.all(np.array(shares) == 1.0, axis=0)).tolist(),
+                "nobody": np.argwhere(np.all(np.array(shares) == 0.0, axis=0)).tolist(),
+                "share": share.tolist(),
+            }
+        )
+    return found
+
+
+def expected_jaccard(first: int, second: int, total: int) -> float:
+    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` things.
+
+    What they share is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
+    """
+    if not first + second:
+        return 0.0
+    ways = math.comb(total, second)
+    return sum(
+        math.comb(first, shared) * math.comb(total - first, second - shared) / ways * shared / (first + second - shared)
+        for shared in range(max(0, first + second - total), min(first, second) + 1)
+    )
+
+
+def _by_budget(document: Document) -> dict[tuple[str, int], list[Document]]:
+    found: dict[tuple[str, int], list[Document]] = {}
+    for cell in finished(document):
+        found.setdefault((cell["method"], cell["budget"]["attained"]), []).append(cell)
+    return found
+
+
+def _heads(cell: Document) -> frozenset[tuple[int, int]]:
+    return frozenset((int(layer), head) for layer, heads in cell["kept"].items() for head in heads)
+
+
+def _keep(cell: Document, model: Document) -> NDArray[np.bool_]:
+    keep = np.zeros((model["layers"], model["heads"]), dtype=np.bool_)
+    keep[tuple(zip(*_heads(cell), strict=True))] = True
+    return keep
+
+
+def _jaccard(first: frozenset[tuple[int, int]], second: frozenset[tuple[int, int]]) -> float:
+    return len(first & second) / max(1, len(first | second))
+
+
+# --- cost
+
+
+def cost(document: Document) -> list[dict[str, Any]]:
+    """What choosing costs: forward passes and labels as if nothing were known, and the seconds that were measured.
+
+    Both are of the dearest budget, the mean over seeds. Evidence that another method of the same comparison had already
+    gathered takes no seconds again, so forward passes compare and seconds tell what this comparison took.
+    """
+    found = []
+    for method in document["methods"]:
+        cells = [cell for cell in finished(document) if cell["method"] == method]
+        if not cells:
+            continue
+        seeds = sorted({cell["seed"] for cell in cells})
+        dearest = [max(_seconds(cell) for cell in cells if cell["seed"] == seed) for seed in seeds]
+        prices = [cell["price"] for cell in cells if cell["price"]]
+        found.append(
+            {
+                "method": method,
+                "forwards": max((price["forwards"] for price in prices), default=None),
+                "labels": max((price["labels"] for price in prices), default=None),
+                "score_s": float(np.mean(dearest)),
+                "recovery_s": {
+                    recovery: _mean(cell["seconds"]["recovery"].get(recovery) for cell in cells)
+                    for recovery in document["settings"]["recoveries"]
+                    if recovery != "none"
+                },
+            }
+        )
+    return found
+
+
+def _seconds(cell: Document) -> float:
+    return float(cell["seconds"]["score"] or 0.0)
