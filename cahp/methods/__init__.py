@@ -1,5 +1,31 @@
 """Ways to choose heads, one file each; importing this package registers them."""
 
-from cahp.methods import complementary
+from cahp.methods import (
+    ablation,
+    attattr,
+    complementary,
+    confidence,
+    dsp,
+    fisher,
+    gradient,
+    hies,
+    l0,
+    magnitude,
+    passing,
+    random_heads,
+)
 
-__all__ = ["complementary"]
+__all__ = [
+    "ablation",
+    "attattr",
+    "complementary",
+    "confidence",
+    "dsp",
+    "fisher",
+    "gradient",
+    "hies",
+    "l0",
+    "magnitude",
+    "passing",
+    "random_heads",
+]

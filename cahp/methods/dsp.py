@@ -1,0 +1,156 @@
+"""Differentiable subset pruning: gates relaxed so that they always add up to the budget (Li et al. 2021)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cahp.methods.gates import Draw, Learned, batches, learn, price
+from cahp.registry import Evidence, register
+from cahp.values import Floats, Price
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise of uniform noise: ``-log(-log u)``."""
+    return -(-uniform.log()).log()
+
+
+def relaxed_top(scores: Tensor, *, k: int, temperature: float) -> Tensor:
+    """A relaxed indicator of the ``k`` highest ``scores``, of their shape; it adds up to ``k``.
+
+    ``k`` times ``p = softmax(r / temperature)``, then ``r += log(max(1 - p, tiny))``; the gate is the sum of the
+    ``p`` (Xie and Ermon 2019). Cold, it is the indicator itself.
+    """
+    import torch
+
+    left, total = scores.flatten(), torch.zeros_like(scores.flatten())
+    tiny = torch.finfo(scores.dtype).tiny
+    for _ in range(k):
+        taken = (left / temperature).softmax(0)
+        total = total + taken
+        left = left + (1 - taken).clamp_min(tiny).log()
+    return total.reshape(scores.shape)
+
+
+def straight_through_top(scores: Tensor, *, k: int) -> Tensor:
+    """The indicator of the ``k`` highest ``scores``; going back, the gradient passes as it is to every one of them."""
+    import torch
+
+    flat = scores.flatten()
+    hard = torch.zeros_like(flat).scatter(0, flat.topk(k).indices, 1.0)
+    return (hard + (flat - flat.detach())).reshape(scores.shape)
+
+
+@register
+class Dsp(Learned):
+    """Keep the heads of the highest parameters after an epoch that trains gates, relaxed, on frozen weights.
+
+    Gates: ``relaxed_top`` of parameters plus Gumbel noise; the temperature falls geometrically over the first
+    ``cool_down`` of the steps and stays at its end. Source: Li et al. 2021, pipelined. Cost: a forward and a backward
+    pass of every text in every epoch. Labels: all. Randomness: start, noise and order of the texts.
+    """
+
+    name = "dsp"
+    tries = ({}, {"tau_end": 0.1}, {"tau_end": 0.1, "learning_rate": 0.1})
+    joint = False
+
+    def __init__(
+        self,
+        *,
+        tau_start: float = 1000.0,
+        tau_end: float = 1e-8,
+        cool_down: float = 2 / 3,
+        learning_rate: float = 0.5,
+        epochs: int = 1,
+    ) -> None:
+        self._tau_start, self._tau_end, self._cool_down = tau_start, tau_end, cool_down
+        self._learning_rate, self._epochs = learning_rate, epochs
+
+    def draw(self, budget: int) -> Draw:
+        """Gates of a training towards ``budget`` heads."""
+
+        def relaxed(parameters: Tensor, uniform: Tensor, behind: float) -> Tensor:
+            return relaxed_top(parameters + gumbel(uniform), k=budget, temperature=self.temperature(behind))
+
+        return relaxed
+
+    def temperature(self, behind: float) -> float:
+        """The temperature when that share of the training lies behind."""
+        cooled: float = (self._tau_end / self._tau_start) ** min(1.0, behind / self._cool_down)
+        return self._tau_start * cooled
+
+    def train(self, evidence: Evidence, *, budget: int) -> Floats:
+        """The gates' parameters ``(L, H)``."""
+
+        def make() -> Floats:
+            return learn(
+                evidence.model,
+                evidence.texts,
+                self.draw(budget),
+                learning_rate=self._learning_rate,
+                steps=self._steps(evidence),
+                seed=evidence.seed,
+                joint=self.joint,
+                progress=evidence.progress,
+            )
+
+        return evidence.remembered(f"{self.name} 1 {budget} {sorted(vars(self).items())}", make)
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """The epochs' forward and backward passes."""
+        return price(evidence.texts, steps=self._steps(evidence))
+
+    def _steps(self, evidence: Evidence) -> int:
+        return self._epochs * batches(evidence.texts)
+
+
+@register
+class JointDsp(Dsp):
+    """Keep the heads of the highest parameters after three epochs that train gates, relaxed, and weights together.
+
+    As ``dsp``, but the weights of a copy are trained too; they are thrown away and the mask alone is kept, since what
+    is compared is which heads a method finds: all meet the same recovery from the same weights. Source: Li et al. 2021,
+    joint. Cost: three epochs, forward and backward. Labels: all. Randomness: as ``dsp``, and dropout.
+    """
+
+    name = "dsp-joint"
+    joint = True
+
+    def __init__(
+        self,
+        *,
+        tau_start: float = 1000.0,
+        tau_end: float = 1e-8,
+        cool_down: float = 2 / 3,
+        learning_rate: float = 0.5,
+        epochs: int = 3,
+    ) -> None:
+        super().__init__(
+            tau_start=tau_start, tau_end=tau_end, cool_down=cool_down, learning_rate=learning_rate, epochs=epochs
+        )
+
+
+@register
+class StraightThroughDsp(Dsp):
+    """Keep the heads of the highest parameters after an epoch whose gates are hard going forward.
+
+    As ``dsp``, but the gates are the indicator of the top parameters, without noise or temperature, and the gradient
+    passes to all parameters as if the gates were these. Source: Li et al. 2021. Cost: as ``dsp``. Labels: all.
+    Randomness: start and order of the texts.
+    """
+
+    name = "dsp-straight-through"
+    tries = ({}, {"learning_rate": 0.1}, {"learning_rate": 0.02})
+
+    def __init__(self, *, learning_rate: float = 0.5, epochs: int = 1) -> None:
+        super().__init__(learning_rate=learning_rate, epochs=epochs)
+
+    def draw(self, budget: int) -> Draw:
+        """Gates of a training towards ``budget`` heads."""
+
+        def hard(parameters: Tensor, uniform: Tensor, behind: float) -> Tensor:
+            return straight_through_top(parameters, k=budget)
+
+        return hard

@@ -1,0 +1,176 @@
+"""What methods with learned gates share: their training, and the hard concrete distribution."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain, islice, repeat
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.registry import Evidence
+from cahp.selection import top
+from cahp.values import Floats, OptionError, Price, Progress, Selection, Texts, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.head_model import HeadModel
+
+STAGE = "training gates"
+BATCH = 32
+#: Beyond this a step's gradients, taken together, are scaled down.
+CLIP = 1.0
+#: Hard concrete distribution (Louizos et al. 2018): how soft it is, and to where it is stretched before it is cut.
+TEMPERATURE, STRETCH = 0.33, (-0.1, 1.1)
+#: ``P(gate > 0) = sigmoid(a + SHIFT)`` and ``P(gate = 1) = sigmoid(a - SHIFT)``; about 0.791.
+SHIFT = -TEMPERATURE * math.log(-STRETCH[0] / STRETCH[1])
+
+#: Gates ``(L, H)`` from their parameters, noise that is uniform in (0, 1), both ``(L, H)`` in float64, and the share
+#: of the training that lies behind.
+Draw = Callable[["Tensor", "Tensor", float], "Tensor"]
+#: Called after every step with the gates' parameters, which it may set, the number of steps done, and noise.
+Revise = Callable[["Tensor", int, "Tensor"], None]
+
+
+class Learned(ABC):
+    """A method that trains gates on the selection texts; the heads whose parameters end highest stay.
+
+    It gives a hard mask of the full model and nothing else: where weights were trained beside the gates they are
+    thrown away, so that every method's heads meet the same recovery from the same weights.
+    """
+
+    name: str
+    needs_budget = True
+    learned = True
+    tries: Sequence[Mapping[str, Any]] = ({},)
+
+    @abstractmethod
+    def train(self, evidence: Evidence, *, budget: int) -> Floats:
+        """The gates' parameters ``(L, H)`` after a training towards ``budget`` heads."""
+
+    @abstractmethod
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """What choosing ``budget`` heads costs when nothing is known yet."""
+
+    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
+        """Keep exactly ``budget`` heads.
+
+        Raises:
+            OptionError: Without a budget: gates are trained towards one.
+            BudgetError: If the budget is outside ``min_per_layer * L .. N``.
+        """
+        if budget is None:
+            raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
+        # What cannot be spent must be known before minutes of training, not after.
+        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
+        return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
+
+
+def batches(texts: Texts) -> int:
+    """Steps of one epoch."""
+    return math.ceil(len(texts) / BATCH)
+
+
+def price(texts: Texts, *, steps: int) -> Price:
+    """A training's cost: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
+    return Price(3 * len(texts) * steps / batches(texts), min(len(texts), steps * BATCH))
+
+
+def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:
+    """Gates in 0..1, many of them exactly 0 or 1, from parameters ``a`` and uniform noise ``u``.
+
+    ``min(1, max(0, 1.2 s - 0.1))`` with ``s = sigmoid((log u - log(1 - u) + a) / 0.33)`` (Louizos et al. 2018).
+    """
+    low, high = STRETCH
+    soft = ((uniform.log() - (1 - uniform).log() + parameters) / TEMPERATURE).sigmoid()
+    return (soft * (high - low) + low).clamp(0, 1)
+
+
+def learn(
+    model: HeadModel,
+    texts: Texts,
+    draw: Draw,
+    *,
+    learning_rate: float,
+    steps: int,
+    seed: int,
+    penalty: Callable[[Tensor], Tensor] | None = None,
+    revise: Revise | None = None,
+    joint: bool = False,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """Train one parameter a head on the labels of ``texts``; their values ``(L, H)`` after ``steps`` batches of 32.
+
+    A step minimises the mean cross-entropy under the gates that ``draw`` gives, plus ``penalty`` of the parameters.
+    AdamW without decay, its rate falling linearly to 0; the start is uniform in ``+-sqrt(6 / (L + H))`` (Glorot and
+    Bengio 2010). ``joint`` also trains the weights of a copy of the model, with dropout and at the rate and decay of
+    the recovery, and throws them away. The model itself stays as it is.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy
+    from torch.nn.utils import clip_grad_norm_
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from cahp.models.head_model import Batch
+    from cahp.models.training import Schedule, length_grouped
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform() -> Tensor:
+        tiny = torch.finfo(torch.float64).eps
+        noise = torch.rand(model.layers, model.heads, generator=generator, dtype=torch.float64)
+        return noise.clamp(tiny, 1 - tiny)
+
+    start = (2 * uniform() - 1) * math.sqrt(6 / (model.layers + model.heads))
+    parameters = start.float().requires_grad_()
+    groups: list[dict[str, Any]] = [{"params": [parameters], "lr": learning_rate, "weight_decay": 0.0}]
+    # Dropout and the loader know only the global generator: it is theirs inside the block and untouched after it.
+    with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        if joint:
+            model = _trainable(model)
+            recovery = Schedule()
+            weights = list(model.network.parameters())
+            groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
+        trained = [parameter for group in groups for parameter in group["params"]]
+        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+        rate = LambdaLR(optimizer, lambda done: 1 - done / steps)
+        loader = length_grouped(
+            model, model.tokenize(texts.inputs), torch.as_tensor(texts.labels), batch=BATCH, seed=seed
+        )
+        for done, (inputs, labels) in enumerate(islice(chain.from_iterable(repeat(loader)), steps)):
+            progress(STAGE, done, steps)
+            tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+            batch = Batch(np.arange(len(labels)), tensors["attention_mask"].sum(1), tensors)
+            gates = draw(parameters.double(), uniform(), done / steps).float().to(model.device)
+            loss = cross_entropy(model.logits(batch, gates=gates), labels.to(model.device))
+            if penalty is not None:
+                loss = loss + penalty(parameters.double()).float().to(model.device)
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            assert parameters.grad is not None
+            # Cold gates of two heads that are all but equal have slopes beyond any number.
+            parameters.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
+            clip_grad_norm_(trained, CLIP)
+            optimizer.step()
+            rate.step()
+            if revise is not None:
+                with torch.no_grad():
+                    revise(parameters, done + 1, uniform())
+    progress(STAGE, steps, steps)
+    return parameters.detach().double().numpy()
+
+
+def _trainable(model: HeadModel) -> HeadModel:
+    import copy
+
+    from cahp.models.head_model import HeadModel
+
+    own = HeadModel(copy.deepcopy(model.network), model.tokenizer, model.card, attached=True)
+    # Its constructor freezes what it is given, as models are that are shared.
+    own.network.requires_grad_(True).train()
+    return own

@@ -1,0 +1,85 @@
+"""Gates under a penalty on the number that are open (Voita et al. 2019)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cahp.methods.gates import SHIFT, Learned, batches, hard_concrete, learn, price
+from cahp.registry import Evidence, register
+from cahp.values import Floats, Price, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: Between these lies the penalty of an open head, in the loss's units.
+WEAKEST, STRONGEST = 1e-4, 1.0
+#: Trainings that look for the penalty that leaves as many heads open as the budget says.
+TRAININGS = 6
+
+
+def expected_open(parameters: Tensor) -> Tensor:
+    """How many gates are not 0 on average: ``sum sigmoid(a + 0.791)``."""
+    return (parameters + SHIFT).sigmoid().sum()
+
+
+@register
+class L0(Learned):
+    """Keep the heads whose hard concrete gates resist longest a penalty on open gates, on frozen weights.
+
+    Penalty: ``strength * sum sigmoid(a + 0.791)``; the strength is bisected, on a logarithmic scale, until about as
+    many gates are open as the budget says. What counts in the end is ``a`` itself: at the clamped gate many heads
+    would be equal. Source: Voita et al. 2019. Cost: up to six trainings of ``steps`` batches, and of an epoch at
+    least; budgets share some. Labels: all. Randomness: start, noise and order of the texts.
+    """
+
+    name = "l0"
+    tries = ({}, {"steps": 50}, {"steps": 200})
+
+    def __init__(self, *, steps: int = 100, learning_rate: float = 0.1) -> None:
+        self._steps, self._learning_rate = steps, learning_rate
+
+    def train(self, evidence: Evidence, *, budget: int) -> Floats:
+        """The gates' parameters ``(L, H)`` of the training whose open gates come nearest to the budget."""
+        import torch
+
+        low, high = 0.0, 1.0
+        found: list[tuple[float, Floats]] = []
+        for turn in range(TRAININGS):
+            # Halving the same interval for every budget lets their first trainings be the same ones.
+            middle = (low + high) / 2
+            parameters = self._trained(evidence, WEAKEST * (STRONGEST / WEAKEST) ** middle, turn)
+            surplus = float(expected_open(torch.as_tensor(parameters))) - budget
+            found.append((abs(surplus), parameters))
+            if abs(surplus) < 0.5:
+                break
+            low, high = (middle, high) if surplus > 0 else (low, middle)
+        return min(found, key=lambda tried: tried[0])[1]
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """All trainings of the bisection, which may end earlier."""
+        one = price(evidence.texts, steps=self._total(evidence))
+        return Price(TRAININGS * one.forwards, one.labels)
+
+    def _total(self, evidence: Evidence) -> int:
+        # Every text is seen at least once.
+        return max(self._steps, batches(evidence.texts))
+
+    def _trained(self, evidence: Evidence, strength: float, turn: int) -> Floats:
+        def make() -> Floats:
+            return learn(
+                evidence.model,
+                evidence.texts,
+                lambda parameters, uniform, _: hard_concrete(parameters, uniform),
+                learning_rate=self._learning_rate,
+                steps=self._total(evidence),
+                seed=evidence.seed,
+                penalty=lambda parameters: strength * expected_open(parameters),
+                progress=_part(evidence.progress, turn),
+            )
+
+        return evidence.remembered(f"l0 1 {sorted(vars(self).items())} {strength}", make)
+
+
+def _part(progress: Progress, turn: int) -> Progress:
+    """Progress of one training of several."""
+    return lambda stage, done, total: progress(stage, turn * total + done, TRAININGS * total)

@@ -1,0 +1,120 @@
+"""PASS: gates drawn to be almost surely 0 or 1, as many of each as the budget says (Ding et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cahp.methods.confidence import Confidence
+from cahp.methods.gates import SHIFT, Learned, batches, hard_concrete, learn, price
+from cahp.registry import Evidence, register
+from cahp.values import Floats, Price
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: The penalty's strength grows from the first by the second over the steps of a rise that miss the target.
+FIRST_STRENGTH, GROWTH = 1e-5, 1000.0
+#: Shares of the training after which closed gates may reopen; the second half is left for them to settle.
+REOPENINGS = (1 / 6, 1 / 3, 1 / 2)
+#: No gate is so sure, where gates reopen, that it could not change its mind.
+SUREST = 5.0
+
+
+def certainties(parameters: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities that each gate is exactly 0 and exactly 1: ``sigmoid(-a - 0.791)`` and ``sigmoid(a - 0.791)``."""
+    return (-parameters - SHIFT).sigmoid(), (parameters - SHIFT).sigmoid()
+
+
+def deviations(parameters: Tensor, *, kept: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The penalty's three terms, in heads, of parameters ``(L, H)`` of which ``kept`` should be open.
+
+    ``|N - kept - sum p0|``, ``|kept - sum p1|`` and ``sum(1 - p0 - p1)``.
+    """
+    closed, opened = certainties(parameters)
+    removed = parameters.numel() - kept
+    return (removed - closed.sum()).abs(), (kept - opened.sum()).abs(), (1 - closed - opened).sum()
+
+
+class Pressure:
+    """The penalty of a training: ``strength`` times the three deviations together.
+
+    The strength is ``1e-5 * 1000 ** (misses / rise)``, where a step misses that has half a head or more too many or
+    too few surely closed or surely open.
+    """
+
+    def __init__(self, *, kept: int, rise: float) -> None:
+        self._kept, self._rise, self._misses = kept, rise, 0
+
+    @property
+    def strength(self) -> float:
+        """What a head that deviates costs now."""
+        return float(FIRST_STRENGTH * GROWTH ** (self._misses / self._rise))
+
+    def __call__(self, parameters: Tensor) -> Tensor:
+        """The penalty of one step's parameters; counts the step if it misses."""
+        too_closed, too_open, unsure = deviations(parameters, kept=self._kept)
+        cost = self.strength * (too_closed + too_open + unsure)
+        self._misses += max(float(too_closed.detach()), float(too_open.detach())) >= 0.5
+        return cost
+
+
+def reopened(parameters: Tensor, chance: Tensor, uniform: Tensor) -> Tensor:
+    """Parameters cut to +-5, those of more likely closed gates set to 0, undecided, with probability ``chance``."""
+    held = parameters.clamp(-SUREST, SUREST)
+    closed = certainties(parameters)[0] > 0.5
+    return held.masked_fill(closed & (uniform < chance), 0.0)
+
+
+@register
+class Pass(Learned):
+    """Keep the heads of hard concrete gates that end open, pressed to be sure and as many as the budget says.
+
+    Penalty: see ``Pressure``. Published trainings are long, with 1,000 missing steps for a thousandfold pressure; here
+    ``rise``, a share of the steps, takes their place. At three points closed gates reopen, the likelier the more
+    confident their heads are. The weights are frozen, and the term that gathers open gates in few layers is left out.
+    Source: Ding et al. 2024. Cost: a training of ``steps`` batches, and of an epoch at least, and a forward pass of
+    every text. Labels: all. Randomness: start, noise, reopening and order of the texts.
+    """
+
+    name = "pass"
+    tries = ({}, {"rise": 1 / 6}, {"rise": 1 / 2})
+
+    def __init__(self, *, steps: int = 200, rise: float = 1 / 3, learning_rate: float = 0.1) -> None:
+        self._steps, self._rise, self._learning_rate = steps, rise, learning_rate
+
+    def train(self, evidence: Evidence, *, budget: int) -> Floats:
+        """The gates' parameters ``(L, H)``."""
+
+        def make() -> Floats:
+            import torch
+
+            steps = self._total(evidence)
+            sure = torch.as_tensor(Confidence().score(evidence))
+            points = {round(share * steps) for share in REOPENINGS}
+
+            def revise(parameters: Tensor, done: int, uniform: Tensor) -> None:
+                if done in points:
+                    parameters.copy_(reopened(parameters, sure / sure.max(), uniform))
+
+            return learn(
+                evidence.model,
+                evidence.texts,
+                lambda parameters, uniform, _: hard_concrete(parameters, uniform),
+                learning_rate=self._learning_rate,
+                steps=steps,
+                seed=evidence.seed,
+                penalty=Pressure(kept=budget, rise=self._rise * steps),
+                revise=revise,
+                progress=evidence.progress,
+            )
+
+        return evidence.remembered(f"pass 1 {budget} {sorted(vars(self).items())}", make)
+
+    def price(self, evidence: Evidence, *, budget: int) -> Price:
+        """The training, and one forward pass of every text for the heads' confidence."""
+        training = price(evidence.texts, steps=self._total(evidence))
+        return Price(training.forwards + len(evidence.texts), training.labels)
+
+    def _total(self, evidence: Evidence) -> int:
+        # Every text is seen at least once.
+        return max(self._steps, batches(evidence.texts))
