@@ -120,9 +120,12 @@ class Scored(ABC):
 
         Raises:
             OptionError: Without a budget: a score alone suggests none.
+            BudgetError: If no mask can meet it.
         """
         if budget is None:
             raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
+        # Scores can take minutes, so what cannot be chosen is refused before.
+        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
         return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
 
 

@@ -72,10 +72,11 @@ def special_ids(tokenizer: Any) -> set[int]:
 def _confidences(evidence: Evidence, counted: str) -> NDArray[np.float64]:
     def make() -> Floats:
         without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
-        return row_means(evidence, _maxima, without=without, progress=part(evidence.progress, 0, 1))
+        return row_means(evidence, maxima, without=without, progress=part(evidence.progress, 0, 1))
 
     return evidence.remembered(f"confidences over {counted} tokens", make)
 
 
-def _maxima(weights: Tensor, counted: Tensor) -> Tensor:
+def maxima(weights: Tensor, counted: Tensor) -> Tensor:
+    """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
     return (weights * counted[:, None, None, :]).amax(dim=-1)

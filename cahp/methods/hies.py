@@ -48,11 +48,12 @@ class ImportanceEntropy(Scored):
 def entropies(evidence: Evidence) -> NDArray[np.float64]:
     """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
     return evidence.remembered(
-        "entropies of attention", lambda: row_means(evidence, _entropy, progress=part(evidence.progress, 0, 1))
+        "entropies of attention", lambda: row_means(evidence, entropy, progress=part(evidence.progress, 0, 1))
     )
 
 
-def _entropy(weights: Tensor, counted: Tensor) -> Tensor:
+def entropy(weights: Tensor, counted: Tensor) -> Tensor:
+    """Entropy of each row ``(b, H, tokens)``, as a part of the highest that the ``counted`` tokens allow."""
     import torch
 
     # A text of one token has entropy 0, whatever it is divided by.
