@@ -166,8 +166,10 @@ def _happened(explorer: Explorer, event: Event) -> None:
 
 def _controls(explorer: Explorer) -> None:
     trouble = st.session_state.pop(_TROUBLE, None)
-    if trouble:
-        shell.problem(trouble)
+    # Always there, so that a sentence does not move the controls, which would close their panels.
+    with st.container(key="board-trouble", gap=None):
+        if trouble:
+            shell.problem(trouble)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="board-controls"):
         suggested = explorer.suggested
         label = "No bend to follow" if suggested is None else f"Where the curve bends: {suggested.mask.count}"

@@ -172,7 +172,7 @@ def heading(
             st.markdown(help)
             if formula is not None:
                 st.latex(formula)
-            with st.container(horizontal=True, gap="small"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 if pictures:
                     _pictures(name)
                 st.download_button(
@@ -198,7 +198,14 @@ export default function ({ data, parentElement }) {
     const camera = plot?.querySelector('.modebar-btn[data-attr="toImage"], .modebar-btn[data-title^="Download plot"]');
     if (!camera) return;
     plot._context.toImageButtonOptions = { format, filename: data.name, scale: format === "png" ? 2 : 1 };
-    camera.click();
+    // The page must not see these clicks of ours: it would take them for clicks beside the open panel, and close that.
+    const hide = (event) => {
+      if (!event.target.download) return;
+      event.stopPropagation();
+      window.removeEventListener("click", hide, true);
+    };
+    window.addEventListener("click", hide, true);
+    camera.dispatchEvent(new MouseEvent("click", { bubbles: false }));
   };
   for (const button of parentElement.querySelectorAll("button")) {
     button.onclick = () => save(button.dataset.format);
@@ -210,8 +217,8 @@ _PICTURES_HTML = """
 """
 _PICTURES_CSS = """
 div { display: flex; gap: 0.75rem; }
-button { font: inherit; color: var(--st-text-color); background: none; border: 0; padding: 0.25rem 0; cursor: pointer; }
-button:hover, button:focus-visible { color: var(--st-primary-color); text-decoration: underline; }
+button { font: inherit; color: var(--st-primary-color); background: none; border: 0; padding: 0; cursor: pointer; }
+button:hover, button:focus-visible { text-decoration: underline; }
 """
 
 

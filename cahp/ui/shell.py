@@ -87,8 +87,9 @@ def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this 
 
 def problem(error: object) -> None:
     """An error a person can do something about, as one sentence; its words are never taken for markup."""
-    sentence = plain(str(error))
-    st.error(sentence[:1].upper() + sentence[1:])
+    sentence = str(error).strip()
+    end = "" if sentence.endswith((".", "!", "?")) else "."
+    st.error(plain(sentence[:1].upper() + sentence[1:] + end))
 
 
 # The session's explorer --------------------------------------------------------------------------------------

@@ -78,6 +78,53 @@ def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Pag
         assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
 
 
+#: Buttons and links of the page on whose middle something else lies.
+_COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] button, [data-testid=stSidebar] a')]
+  .filter(button => !button.closest('[data-testid=stHeadingWithActionElements]'))
+  .map(button => [button, button.getBoundingClientRect()])
+  .filter(([, box]) => box.width > 2 && box.top >= 0 && box.bottom <= innerHeight)
+  .filter(([button, box]) => {
+    const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+    return top && !button.contains(top) && !top.contains(button);
+  })
+  .map(([button]) => button.innerText)"""
+
+
+@pytest.mark.parametrize("name", PAGES, ids=lambda name: name or "Home")
+def test_nothing_lies_over_a_button(name: str, open_page: Callable[[str], Page]) -> None:
+    page = open_page(name)
+    page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+    assert page.locator("[data-testid=stMain] button, [data-testid=stSidebar] a").count() > 5
+    assert page.evaluate(_COVERED) == []
+
+
+def test_a_mask_that_is_refused_leaves_its_panel_open(
+    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
+) -> None:
+    page = open_page("Budget?budget=20")
+    page.locator(".st-key-load-mask button").first.click()
+    page.locator(".st-key-mask-file input[type=file]").set_input_files(
+        [{"name": "null.json", "mimeType": "application/json", "buffer": b"null"}]
+    )
+    expect(page.locator(".st-key-board-trouble")).to_contain_text("no head mask")
+    expect(page.locator(".st-key-mask-file")).to_be_visible()
+    settled(page)
+    expect(page.locator(".st-key-mask-file")).to_be_visible()
+
+
+def test_a_picture_is_taken_home_and_the_panel_stays_open(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Budget?budget=20")
+    expect(page.get_by_role("gridcell")).to_have_count(72)
+    page.locator(".st-key-chart-space .js-plotly-plot").wait_for()
+    page.locator(".st-key-about-space button").first.click()
+    for name, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as download:
+            page.locator(".st-key-pictures-space").get_by_role("button", name=name).click()
+        assert Path(download.value.path()).read_bytes().startswith(start)
+        page.wait_for_timeout(300)
+        expect(page.locator(".st-key-pictures-space")).to_be_visible()
+
+
 def test_an_unusable_link_is_answered_in_words(open_page: Callable[[str], Page]) -> None:
     for query in (
         "budget=999",
