@@ -44,12 +44,47 @@ def split_held_out(texts: Texts) -> tuple[Texts, Texts]:
     return texts.take(rows[rows % 5 != 4]), texts.take(rows[rows % 5 == 4])
 
 
+class Walk:
+    """The full model on its way through ``inputs``, and what each of its layers adds up to: a refit's targets.
+
+    A walk that is ``kept``, because its ``nbytes`` (two hidden states for every token and layer) fit in ``room``,
+    serves many masks. One that is not serves a single mask, layer by layer. Not for several threads at once.
+    """
+
+    def __init__(self, model: HeadModel, inputs: Sequence[Input], *, room: int = 0) -> None:
+        self.model = model
+        self.start = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
+        tokens = sum(state.real.numel() for state in self.start)
+        self.nbytes = 2 * 4 * model.layers * model.card.hidden * tokens
+        self.kept = self.nbytes <= room
+        self._states = list(self.start)
+        self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    def at(self, layer: int, index: int) -> tuple[Tensor, Tensor]:
+        """Residual and output of a layer's attention, and of its feed-forward block, of one batch.
+
+        Layers are asked for first to last.
+        """
+        if (layer, index) in self._sums:
+            return self._sums[layer, index]
+        state, model = self._states[index], self.model
+        assert state.layer == layer
+        seen, self._states[index] = _watched(model, state)
+        whole = state.hidden + model.projection(layer)(seen["output"])
+        added_to = seen["feed_in"] if model.residual == "post" else whole
+        found = whole, added_to + model.projection(layer, "feed_out")(seen["feed_out"])
+        if self.kept:
+            self._sums[layer, index] = found
+        return found
+
+
 def solve(
     model: HeadModel,
     mask: HeadMask,
     inputs: Sequence[Input],
     *,
     ridge: float = RIDGE,
+    walk: Walk | None = None,
     progress: Progress = silent,
 ) -> HeadModel:
     """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
@@ -59,7 +94,8 @@ def solve(
     ``Y = full residual + full output - pruned residual``, so that damage below is repaired too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of ``X``'s channels, the intercept
     unpenalised, and left out of projections that have none. The full and the pruned model walk in step, so no layer
-    below is ever run again, and three hidden states per batch are all that is kept.
+    below is ever run again, and three hidden states per batch are all that is kept. ``walk`` is a kept walk of the full
+    model through the same inputs, for those who refit many masks.
 
     Raises:
         OptionError: If the model's layers cannot be walked one by one.
@@ -67,10 +103,9 @@ def solve(
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     pruned = cut(model, mask)
-    batches = model.batches(model.tokenize(inputs))
-    full_states = [model.enter(batch) for batch in batches]
-    pruned_states = list(full_states)
-    total, done = model.layers * len(batches) * 3, 0
+    walk = walk or Walk(model, inputs)
+    pruned_states = list(walk.start)
+    total, done = model.layers * len(pruned_states) * 3, 0
 
     def tick() -> None:
         nonlocal done
@@ -81,12 +116,10 @@ def solve(
     for layer in range(model.layers):
         attention, feed = _Equations(pruned, layer, "output"), _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
-        for index, (ahead, behind) in enumerate(zip(full_states, pruned_states, strict=True)):
+        for index, behind in enumerate(pruned_states):
             tick()
-            seen, full_states[index] = _watched(model, ahead)
-            whole = ahead.hidden + model.projection(layer)(seen["output"])
-            added_to = seen["feed_in"] if normalised_after else whole
-            sums.append(added_to + model.projection(layer, "feed_out")(seen["feed_out"]))
+            whole, full_output = walk.at(layer, index)
+            sums.append(full_output)
             attention.add(_reached(pruned, behind, "output")["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
         for behind, whole in zip(pruned_states, sums, strict=True):
@@ -114,23 +147,32 @@ class _Equations:
         self._cross = self._gram.new_zeros(width, out)
 
     def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
-        missing = (target - self._projection(entering))[real].double()
-        design = entering[real].double()
+        wanted, design = target[real].double(), entering[real].double()
         if self._intercept:
-            design = torch.cat([design, missing.new_ones(len(missing), 1)], dim=1)
-        self._gram += design.T @ design
-        self._cross += design.T @ missing
+            design = torch.cat([design, wanted.new_ones(len(wanted), 1)], dim=1)
+        self._gram += _gram(design)
+        self._cross += design.T @ wanted
 
     def solve(self, ridge: float) -> None:
         channels = self._projection.weight.shape[1]
         penalty = torch.full_like(self._gram.diagonal(), ridge * float(self._gram.diagonal()[:channels].mean()))
         penalty[channels:] = 0.0
-        change = torch.linalg.solve(self._gram + penalty.diag(), self._cross)
         weight, bias = self._projection.weight, self._projection.bias
+        before = weight.double().T if bias is None else torch.cat([weight.T, bias[None]]).double()
+        # X'(Y - X W0), without a product for every batch.
+        change = torch.linalg.solve(self._gram + penalty.diag(), self._cross - self._gram @ before)
         self._projection.replace(
             (weight.double() + change[:channels].T).float(),
             None if bias is None else (bias.double() + change[-1]).float(),
         )
+
+
+def _gram(design: Tensor) -> Tensor:
+    """``design' design``; on a processor by NumPy, which sees that it is symmetric and computes half of it."""
+    if design.device.type != "cpu":
+        return design.T @ design
+    rows = design.numpy()
+    return torch.from_numpy(rows.T @ rows)
 
 
 def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
@@ -160,6 +202,13 @@ def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tens
     return seen
 
 
+def calibration_inputs(texts: Texts, calibration: int = CALIBRATION) -> list[Input]:
+    """The inputs that a refit on ``texts`` calibrates on."""
+    train, _ = split_held_out(texts)
+    spread = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
+    return train.take(np.unique(spread)).inputs
+
+
 def refit(
     model: HeadModel,
     mask: HeadMask,
@@ -167,17 +216,17 @@ def refit(
     *,
     ridge: float = RIDGE,
     calibration: int = CALIBRATION,
+    walk: Walk | None = None,
     progress: Progress = silent,
 ) -> Refitted:
     """Refit on the inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
 
     Every fifth example of ``texts`` is held out: the refit stands if it answers at least as many of them rightly as
-    the pruned model (on a tie: with no higher loss).
+    the pruned model (on a tie: with no higher loss). ``walk`` is a kept walk through ``calibration_inputs``.
     """
-    train, held_out = split_held_out(texts)
-    spread = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
-    inputs = train.take(np.unique(spread)).inputs
-    solved = solve(model, mask, inputs, ridge=ridge, progress=progress)
+    _, held_out = split_held_out(texts)
+    inputs = calibration_inputs(texts, calibration)
+    solved = solve(model, mask, inputs, ridge=ridge, walk=walk, progress=progress)
     plain = cut(model, mask)
     before, after = (_answers(candidate, held_out) for candidate in (plain, solved))
     accepted = (after[0], -after[1]) >= (before[0], -before[1])

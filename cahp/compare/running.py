@@ -95,6 +95,8 @@ def compare(
     store = store or Store()
     table = Table(plan, store=store, load=load)
     card = table.card
+    if "refit" in plan.recoveries and card.no_refit:
+        raise OptionError(f"{card.no_refit}; use --recover finetune or none")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     references = [Cell(FULL, card.layers * card.heads, seed) for seed in plan.seeds]
     found = {cell: one for cell in (*references, *cells) if (one := known(table, cell)) is not None}

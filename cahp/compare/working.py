@@ -41,9 +41,12 @@ from cahp.workbench import Loader
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+    from cahp.recovery import Walk
 
 #: Raised when a change of the code changes numbers, so that nothing that is kept outlives it.
 _REVISION = 1
+#: What a process keeps of the full model's way through calibration texts, so that refits need not go it again.
+_WALKS = 1 << 30
 
 
 class Table:
@@ -59,6 +62,7 @@ class Table:
         self.raw = load_data(plan.settings, self.card)
         self._model: HeadModel | None = None
         self._benches: dict[int, Bench] = {}
+        self._walks: dict[str, Walk] = {}
         first = self._open(plan.settings)
         self.dataset, self.notices = first.dataset, first.notices
         rows = np.arange(len(first.judge))
@@ -75,6 +79,19 @@ class Table:
         if seed not in self._benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
+
+    def walk(self, texts: Texts) -> Walk | None:
+        """The full model's walk through what a refit on ``texts`` calibrates on, if there is room to keep it."""
+        from cahp import recovery
+
+        if texts.sha256 not in self._walks:
+            room = _WALKS - sum(walk.nbytes for walk in self._walks.values())
+            model = self.bench(self.plan.seeds[0]).workbench.model
+            made = recovery.Walk(model, recovery.calibration_inputs(texts), room=room)
+            if not made.kept:
+                return None
+            self._walks[texts.sha256] = made
+        return self._walks[texts.sha256]
 
     def prepare(self, progress: Progress) -> None:
         """Report what follows to ``progress``."""
@@ -338,7 +355,8 @@ def _answering(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> 
     # Not the workbench's refit, which keeps all weights it has solved: of hundreds of masks they would push everything
     # else out of the store.
     if recovery == "refit":
-        model = repairs.refit(workbench.model, mask, bench.select, progress=workbench.progress).model
+        walk = table.walk(bench.select)
+        model = repairs.refit(workbench.model, mask, bench.select, walk=walk, progress=workbench.progress).model
     else:
         model, _ = repairs.finetune(workbench.model, mask, bench.select, seed=cell.seed, progress=workbench.progress)
     return lambda texts: workbench.answers(model, texts)

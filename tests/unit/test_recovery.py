@@ -68,6 +68,25 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
     assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
 
 
+def test_masks_that_share_a_walk_of_the_full_model_are_solved_as_they_would_be_alone(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = texts.inputs[:40]
+    masks = (MASK, HeadMask(~MASK.keep), HeadMask.full(3, 4))
+    alone = [solve(model, mask, inputs) for mask in masks]
+    walk = recovery.Walk(model, inputs, room=1 << 30)
+    steps = []
+    monkeypatch.setattr(recovery, "_watched", lambda *given, way=recovery._watched: steps.append(given) or way(*given))
+    for mask, expected in zip(masks, alone, strict=True):
+        found = solve(model, mask, inputs, walk=walk)
+        for layer in range(3):
+            for site in ("output", "feed_out"):
+                assert torch.equal(found.projection(layer, site).weight, expected.projection(layer, site).weight)
+    assert not recovery.Walk(model, inputs, room=walk.nbytes - 1).kept
+    # The full model walked once.
+    assert len(steps) == 3 * len(walk.start)
+
+
 def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, texts: Texts) -> None:
     fresh = fakes.sentences(60, seed=9)
     full, pruned = logits(model, fresh), logits(cut(model, MASK), fresh)
