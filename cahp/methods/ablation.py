@@ -80,13 +80,15 @@ def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress) -> ND
     def make() -> Floats:
         from cahp.evaluation import evaluate
 
-        count = mask.count + 1
+        total = 1 + mask.keep.size
+        # Heads removed before count as done, so that every round is equally long.
+        done = mask.keep.size - mask.count
 
         def loss(keep: HeadMask, index: int) -> float:
-            made = evaluate(evidence.model, texts, mask=keep, progress=part(progress, index, count))
+            made = evaluate(evidence.model, texts, mask=keep, progress=part(progress, done + index, total))
             return float(made.losses.mean())
 
-        losses = np.full(1 + mask.keep.size, loss(mask, 0))
+        losses = np.full(total, loss(mask, 0))
         for index, head in enumerate(mask.flat, start=1):
             keep = mask.keep.copy()
             keep.flat[head] = False
