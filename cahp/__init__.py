@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cahp.evaluation import evaluate
     from cahp.export import read_mask, write_run
     from cahp.models import load
+    from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
     from cahp.pipeline import Run, Settings, open_bench, prune
     from cahp.recovery import refit
@@ -27,6 +28,7 @@ __all__ = [
     "cut",
     "evaluate",
     "load",
+    "load_pruned",
     "open_bench",
     "prune",
     "read_mask",
@@ -44,6 +46,7 @@ _HOMES = {
     "cut": "models.surgery",
     "evaluate": "evaluation",
     "load": "models",
+    "load_pruned": "models.compact",
     "open_bench": "pipeline",
     "prune": "pipeline",
     "read_mask": "export",

@@ -6,6 +6,7 @@ measured is null, never 0.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import math
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import Content, write_whole
-from cahp.values import CahpError, HeadMask, MaskError
+from cahp.values import CahpError, HeadMask, Ints, MaskError
 
 RUN_SCHEMA = "cahp.run/1"
 MASK_SCHEMA = "cahp.mask/1"
@@ -192,6 +193,33 @@ def heads_to_prune(mask: HeadMask) -> dict[int, list[int]]:
     """The *removed* heads of each layer that loses some, as older releases of transformers took them."""
     removed = {layer: [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
     return {layer: heads for layer, heads in removed.items() if heads}
+
+
+def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
+    """One row a head: layer, head, kept (0 or 1) and, if ``labels (N,)`` are given, its cluster."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["layer", "head", "kept", *(["cluster"] if labels is not None else [])])
+    for index, kept in enumerate(mask.keep.ravel()):
+        cluster = [] if labels is None else [int(labels[index])]
+        rows.writerow([index // mask.heads, index % mask.heads, int(kept), *cluster])
+    return text.getvalue().encode()
+
+
+def mask_tensor(mask: HeadMask) -> bytes:
+    """A PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(torch.tensor(mask.keep), file)
+    return file.getvalue()
+
+
+def mask_array(mask: HeadMask) -> bytes:
+    """A NumPy file of a bool array ``(L, H)``."""
+    file = io.BytesIO()
+    np.save(file, mask.keep, allow_pickle=False)
+    return file.getvalue()
 
 
 def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -21,12 +23,18 @@ _DRAWS = 2_000
 
 
 @dataclass(frozen=True)
-class Latency:
-    """Times of the full and the pruned model, their ratio (below 1: faster), and attention's share of the full."""
+class Times:
+    """Times of the full and the pruned model, and their ratio (below 1: faster)."""
 
     full: Timing
     pruned: Timing
     ratio: Ratio
+
+
+@dataclass(frozen=True)
+class Latency(Times):
+    """Times of both, and attention's share of the full model's."""
+
     attention_share: float
 
 
@@ -72,22 +80,65 @@ def measure(
     model whose heads were cut out (a masked model computes all its heads and saves nothing).
     """
     inputs = sample_batch(full, batch=batch, length=length, seed=seed)
-    models = (full, pruned)
-    for model in models:
+    calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
+    times = _in_turn(calls, repeats, progress)
+    found = _summary(times, batch, length, seed)
+    return Latency(found.full, found.pruned, found.ratio, attention_share(full, inputs))
+
+
+def measure_onnx(
+    model: HeadModel,
+    full: Path,
+    pruned: Path,
+    *,
+    batch: int = 8,
+    length: int = 128,
+    repeats: int = 20,
+    seed: int = 0,
+    clock: Callable[[], float] = perf_counter,
+) -> Times:
+    """Time two ONNX files of ``model`` in turn, full and pruned, with onnxruntime on as many threads as torch has."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    tensors = sample_batch(model, batch=batch, length=length, seed=seed).tensors
+    sessions = [
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in (full, pruned)
+    ]
+    wanted = [entry.name for entry in sessions[0].get_inputs()]
+    inputs = {name: tensors[name].cpu().numpy() for name in wanted}
+
+    def timed(session: Any) -> float:
+        start = clock()
+        session.run(["logits"], inputs)
+        return clock() - start
+
+    times = _in_turn([partial(timed, session) for session in sessions], repeats, silent)
+    return _summary(times, batch, length, seed)
+
+
+def _in_turn(calls: Sequence[Callable[[], float]], repeats: int, progress: Progress) -> np.ndarray[Any, Any]:
+    """Seconds ``(repeats, 2)`` of two calls, after a warm-up."""
+    for call in calls:
         for _ in range(_WARMUP):
-            model.logits(inputs)
+            call()
     times = np.zeros((repeats, 2))
     for row in range(repeats):
         progress(STAGE, row, repeats)
         # The order alternates: whoever comes second finds warmer caches.
         for column in (0, 1) if row % 2 else (1, 0):
-            times[row, column] = _timed(models[column], inputs, clock)
+            times[row, column] = calls[column]()
     progress(STAGE, repeats, repeats)
-    timings = [
-        Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, repeats)
+    return times
+
+
+def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
+    full, pruned = (
+        Timing(float(np.median(column)), float(np.percentile(column, 95)), batch, length, len(times))
         for column in times.T * 1e3
-    ]
-    return Latency(timings[0], timings[1], ratio(times[:, 1] / times[:, 0], seed=seed), attention_share(full, inputs))
+    )
+    return Times(full, pruned, ratio(times[:, 1] / times[:, 0], seed=seed))
 
 
 def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from cahp import data, models
-from cahp.export import check_fits, read_mask
+from cahp.export import (
+    check_fits,
+    describe_json,
+    heads_to_prune,
+    mask_array,
+    mask_csv,
+    mask_tensor,
+    mask_to_json,
+    read_mask,
+)
+from cahp.files import write_whole
 from cahp.pipeline import (
+    Recovery,
     Settings,
     TestSeal,
     check_classifier,
@@ -26,16 +37,20 @@ from cahp.pipeline import (
     split_document,
 )
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, ModelCard, OptionError, Progress, SelfTestError, silent
+from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, SelfTestError, silent
 from cahp.workbench import Workbench
 
 
 def _mask(path: Path, card: ModelCard) -> HeadMask:
+    return _read(path, card)[0]
+
+
+def _read(path: Path, card: ModelCard) -> tuple[HeadMask, dict[str, Any]]:
     mask, said = read_mask(path, layers=card.layers, heads=card.heads)
     check_fits(mask, card.layers, card.heads, card.id)
     if said.get("model", card.id) != card.id:
         logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", said["model"], card.id)
-    return mask
+    return mask, said
 
 
 def evaluate(
@@ -143,6 +158,100 @@ def recover(
     }
 
 
+#: What a mask can be written as, and the file's name.
+MASK_FILES = {
+    "mask": "head_mask.json",
+    "npy": "head_mask.npy",
+    "pt": "head_mask.pt",
+    "csv": "head_mask.csv",
+    "heads-to-prune": "heads_to_prune.json",
+}
+
+
+def export(
+    settings: Settings,
+    *,
+    mask: Path,
+    form: str,
+    out: Path,
+    how: Recovery = "none",
+    time: bool = True,
+    command: str = "",
+    store: Store | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write the model cut to a mask as a folder that others load, or the mask itself as another kind of file.
+
+    A model is repaired first (``how``) and measured where there are data; see ``cahp.checkpoints.write``.
+
+    Raises:
+        CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
+    """
+    from cahp import checkpoints
+
+    card = models.identify(settings.model)
+    keep, said = _read(mask, card)
+    if form in MASK_FILES:
+        with _saving_to(out):
+            write_whole(out, {MASK_FILES[form]: _as_file(form, keep, card)})
+        return {"model": card.id, "kept": _kept(keep), "form": form, "file": MASK_FILES[form]}
+    if form not in get_args(checkpoints.Form):
+        known = ", ".join((*get_args(checkpoints.Form), *MASK_FILES))
+        raise OptionError(f"--format {form} is unknown; choose one of {known}")
+    form = checkpoints.check_form(form)
+    _check_replaceable(out, card)
+    check_classifier(settings, card)
+    builtin = models.BUILTINS.get(card.id)
+    if settings.data is not None or (builtin and builtin.data):
+        bench = open_bench(settings, store=store, card=card, progress=progress)
+        workbench = bench.workbench
+        outcome, pruned = checkpoints.repaired(bench, keep, recover=how)
+        inputs: Sequence[Input] = bench.judge.inputs
+        data = {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.judge)}
+        notices = list(bench.notices)
+    elif how != "none":
+        raise OptionError(f"--recover {how} needs texts to repair the model on; name some with --data")
+    else:
+        workbench = Workbench(card, None, store=store or Store(), device=settings.device, progress=progress)
+        outcome, pruned = {}, workbench.pruned(keep)
+        inputs, data, notices = checkpoints.SENTENCES, None, []
+    with _saving_to(out):
+        written = checkpoints.write(
+            form,
+            out.resolve(),
+            model=workbench.model,
+            pruned=pruned,
+            mask=keep,
+            inputs=inputs,
+            outcome=outcome or None,
+            method=str(said.get("method", "by hand")),
+            data=data,
+            recovery=how,
+            command=command,
+            latency=time,
+            progress=progress,
+        )
+    return {
+        "model": card.id,
+        "data": data,
+        "kept": _kept(keep),
+        **(outcome or {"metrics": None, "delta": None}),
+        "parameters": {"full": workbench.model.parameters, "pruned": pruned.parameters},
+        **written.as_json(),
+        "notices": notices,
+    }
+
+
+def _as_file(form: str, mask: HeadMask, card: ModelCard) -> bytes:
+    if form == "mask":
+        said = mask_to_json(mask, model=card.id, method="by hand", budget={"attained": mask.count}, metrics={})
+        return describe_json(said).encode()
+    if form == "heads-to-prune":
+        return describe_json({str(layer): heads for layer, heads in heads_to_prune(mask).items()}).encode()
+    makers = {"npy": mask_array, "pt": mask_tensor, "csv": mask_csv}
+    return makers[form](mask)
+
+
 def _check_replaceable(out: Path, card: ModelCard) -> None:
     """Check that nothing but a model would be lost when a new one takes the place of ``out``.
 
@@ -164,7 +273,7 @@ def _check_replaceable(out: Path, card: ModelCard) -> None:
 #: What a folder that ``fit`` or ``recover`` wrote, or ``save_pretrained``, may hold.
 _OF_A_MODEL = re.compile(
     r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
-    r"|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model|README\.md"
+    r"|metrics\.json|head_mask\.json|load_pruned\.py|model\.onnx|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model|README\.md"
 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import shlex
 import tempfile
@@ -12,52 +11,28 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from cahp.checkpoints import Form, Written, repaired, write
 from cahp.export import write_run
-from cahp.pipeline import SCHEMA, Bench, Settings, TestSeal, cost_document, outcomes, split_document, versions
+from cahp.pipeline import (
+    SCHEMA,
+    Bench,
+    Recovery,
+    Settings,
+    TestSeal,
+    cost_document,
+    outcomes,
+    split_document,
+    versions,
+)
 from cahp.report import BY_HAND
-from cahp.values import CahpError, Clustering, HeadMask, Ints, Progress, Selection, silent
+from cahp.values import Clustering, HeadMask, Progress, Selection, silent
 from cahp.workbench import Costs
 
 #: Files that the recipes name.
 MASK_FILE = "head_mask.json"
 RUN_FOLDER = "cahp-run"
-#: Largest difference of logits between a model and what is read back of it.
-_TOLERANCE = 1e-4
-#: Texts that a written model is tried on.
-_TRIED = 64
-
-
-# A mask ---------------------------------------------------------------------------------------------------------
-
-
-def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
-    """One row a head: layer, head, kept (0 or 1) and, if ``labels (N,)`` are given, its cluster."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["layer", "head", "kept", *(["cluster"] if labels is not None else [])])
-    for index, kept in enumerate(mask.keep.ravel()):
-        cluster = [] if labels is None else [int(labels[index])]
-        rows.writerow([index // mask.heads, index % mask.heads, int(kept), *cluster])
-    return text.getvalue().encode()
-
-
-def mask_tensor(mask: HeadMask) -> bytes:
-    """A PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
-    import torch
-
-    file = io.BytesIO()
-    torch.save(torch.tensor(mask.keep), file)
-    return file.getvalue()
-
-
-def mask_array(mask: HeadMask) -> bytes:
-    """A NumPy file of a bool array ``(L, H)``."""
-    file = io.BytesIO()
-    np.save(file, mask.keep, allow_pickle=False)
-    return file.getvalue()
 
 
 # A run ----------------------------------------------------------------------------------------------------------
@@ -259,45 +234,43 @@ def _call(settings: Settings, names: Iterable[str]) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A repaired model as a ZIP file, the metrics and differences of a run, and how far it strays when read back."""
+    """A pruned model as a ZIP file, the metrics and differences of a run, and what was found when it was read back."""
 
     content: bytes
     outcome: Mapping[str, Any]
-    difference: float
+    written: Written
 
 
-def checkpoint(bench: Bench, mask: HeadMask, *, progress: Progress = silent) -> Checkpoint:
-    """Refit the model cut to ``mask`` and write it as a checkpoint of the usual shapes, which is read back and tried.
-
-    The pruned heads' output weights are zero in it, so any tool that loads the original loads this.
+def checkpoint(
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    form: Form = "drop-in",
+    recover: Recovery = "refit",
+    command: str = "",
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Cut the model to ``mask``, repair it, and write it in a form that others load; see ``cahp.checkpoints.write``.
 
     Raises:
         MaskError: If a layer keeps no head.
         CahpError: If what is read back answers otherwise than what was written.
     """
-    from cahp import models
-    from cahp.models.surgery import restore_shapes
-    from cahp.models.training import save_network
-
-    workbench = bench.workbench
-    model, repaired = workbench.model, workbench.refit(mask)
-    outcome = outcomes(workbench, bench.judge, mask, repaired=repaired, seed=bench.settings.seed)
-    pruned = workbench.pruned(mask, repaired)
+    outcome, pruned = repaired(bench, mask, recover=recover)
     with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads"
-        progress("write", 0, 2)
-        save_network(restore_shapes(model, pruned, mask), model.tokenizer, folder)
-        progress("write", 1, 2)
-        read = models.load(str(folder), device=bench.settings.device)
-        difference = 0.0
-        for batch in pruned.batches(pruned.tokenize(bench.judge.inputs[:_TRIED])):
-            progress("write", 1, 2)
-            difference = max(difference, float((pruned.logits(batch) - read.logits(batch)).abs().max()))
-        # Not `difference > _TOLERANCE`: what is not a number must fail too.
-        if not difference <= _TOLERANCE:
-            raise CahpError(
-                f"the written model answers otherwise than the one in memory (by {difference:.1e}); "
-                "export the mask instead, and tell us which model this is"
-            )
-        progress("write", 2, 2)
-        return Checkpoint(_zipped(folder), {**outcome, "refit": repaired.document}, difference)
+        folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads-{form}"
+        written = write(
+            form,
+            folder,
+            model=bench.workbench.model,
+            pruned=pruned,
+            mask=mask,
+            inputs=bench.judge.inputs,
+            outcome=outcome,
+            method=bench.settings.method,
+            data={"id": bench.dataset.id, "split": bench.settings.eval_split, **split_document(bench.judge)},
+            recovery=recover,
+            command=command,
+            progress=progress,
+        )
+        return Checkpoint(_zipped(folder), outcome, written)

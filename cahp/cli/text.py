@@ -131,6 +131,39 @@ def quality(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
+_LOADS = {
+    "compact": "load it with cahp.load_pruned, or with the load_pruned.py that lies in it",
+    "drop-in": "load it with AutoModelForSequenceClassification.from_pretrained",
+    "onnx": "run model.onnx with onnxruntime",
+}
+
+
+def exported(found: Document, out: str) -> Iterator[str]:
+    """What ``cahp export`` wrote."""
+    kept = found["kept"]
+    if "file" in found:
+        yield f"{found['model']}: a mask of {kept['heads']} of {kept['of']} heads"
+        yield f"  wrote     {out}/{found['file']}"
+        return
+    if found["metrics"]:
+        yield from quality(found)
+    else:
+        yield f"{found['model']}: {kept['heads']} of {kept['of']} heads, nothing measured (no data were given)"
+    full, pruned = found["parameters"]["full"], found["parameters"]["pruned"]
+    yield f"  size      {full:,} weights -> {pruned:,}; {found['bytes'] / 1e6:.1f} MB on disk"
+    yield f"  verified  read back in a fresh process, its logits differ by at most {found['difference']:.0e}"
+    timed = found["onnx_latency_ms"]
+    if timed is not None:
+        ratio, after = timed["ratio"], timed["pruned"]
+        low, high = ratio["ci95"]
+        yield (
+            f"  latency   with onnxruntime {timed['full']['median']:.1f} ms -> {after['median']:.1f} ms a batch of "
+            f"{after['batch']} texts of {after['length']} tokens: pruned / full {ratio['median']:.2f} "
+            f"{interval(low, high, 2)}"
+        )
+    yield f"  wrote     {out} ({found['form']}): {_LOADS[found['form']]}"
+
+
 def contents(found: Document) -> Iterator[str]:
     """What is in a data set."""
     classes = next(iter(found["splits"].values()))["class_counts"]

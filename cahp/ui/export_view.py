@@ -11,9 +11,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp import bundle, report, takeaway
+from cahp import bundle, export, report, takeaway
+from cahp.checkpoints import Form, Written
 from cahp.export import describe_json, mask_to_json
-from cahp.pipeline import Settings
+from cahp.pipeline import Recovery, Settings
 from cahp.stopwatch import Stopwatch
 from cahp.takeaway import Checkpoint
 from cahp.ui import charts, jobs, shell, sources
@@ -215,9 +216,9 @@ def _mask_files(explorer: Explorer, view: View) -> None:
     )
     with st.container(horizontal=True):
         _download("JSON", lambda: describe_json(document).encode(), takeaway.MASK_FILE, "application/json")
-        _download("CSV", lambda: takeaway.mask_csv(mask, view.labels), "head_mask.csv", "text/csv")
-        _download("PyTorch", lambda: takeaway.mask_tensor(mask), "head_mask.pt", "application/octet-stream")
-        _download("NumPy", lambda: takeaway.mask_array(mask), "head_mask.npy", "application/octet-stream")
+        _download("CSV", lambda: export.mask_csv(mask, view.labels), "head_mask.csv", "text/csv")
+        _download("PyTorch", lambda: export.mask_tensor(mask), "head_mask.pt", "application/octet-stream")
+        _download("NumPy", lambda: export.mask_array(mask), "head_mask.npy", "application/octet-stream")
     st.caption("Layers by heads; 1 or True stays. The JSON file can be dropped onto the Budget page again.")
 
 
@@ -297,13 +298,14 @@ def _with_file(explorer: Explorer, settings: Settings) -> Settings:
 def _model_files(explorer: Explorer, view: View) -> None:
     st.subheader("The pruned model")
     st.markdown(
-        "Refitted without training, written as a plain checkpoint that any tool of the transformers family loads, "
-        "read back and compared before you get it."
+        "Written, read back in a fresh process that does not know this tool, and compared before you get it. "
+        "The README in it says how to load it."
     )
     if view.mask.empty_layers:
         st.caption("A layer keeps no head, so there is no model to cut.")
         return
-    name = _name(explorer)
+    form, recover = _asked_of_the_model(explorer.card.no_refit)
+    name = f"{_name(explorer)}-{form}-{recover}"
     job: jobs.Job[Checkpoint] | None = _jobs(_WRITTEN).get(name)
     if job is not None and not job.ended:
         jobs.follow(job, place="export-model", title="Writing the model")
@@ -318,17 +320,50 @@ def _model_files(explorer: Explorer, view: View) -> None:
             _jobs(_WRITTEN)[name] = jobs.submit(
                 explorer.id,
                 f"model-{name}",
-                lambda progress: takeaway.checkpoint(bench, mask, progress=progress),
+                lambda progress: takeaway.checkpoint(bench, mask, form=form, recover=recover, progress=progress),
             )
             st.rerun()
         return
     made = job.result
-    said = made.outcome["metrics"]["recovered"]
+    metrics = made.outcome["metrics"]
+    said = metrics["recovered"] or metrics["pruned"]
     size = len(made.content) / 1e6
-    _download(f"Model (ZIP, {size:.0f} MB)", made.content, "cahp-model.zip", "application/zip")
+    _download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form}.zip", "application/zip")
     st.caption(
-        f"{percent(said['accuracy'])} right on {said['n']:,} texts. Read back, its logits differ by at most "
-        f"{made.difference:.0e}. It has the original's shapes: the pruned heads are there, with zero output weights."
+        f"{percent(said['accuracy'])} right on {said['n']:,} texts. Read back in a fresh process, its logits differ by "
+        f"at most {made.written.difference:.0e}. {_timed(made.written)}"
+    )
+
+
+_FORMS: dict[Form, str] = {
+    "compact": "Compact: smaller and faster; loads with the one Python file in it",
+    "drop-in": "Drop-in: the original's shapes with zeros; loads with transformers alone, no smaller and no faster",
+    "onnx": "ONNX: the compact model for onnxruntime, its time measured beside the full model's",
+}
+_RECOVERIES: dict[Recovery, str] = {
+    "refit": "Refit: seconds, without training",
+    "none": "As pruned: nothing repaired",
+}
+
+
+def _asked_of_the_model(no_refit: str | None) -> tuple[Form, Recovery]:
+    form = st.radio("Form", list(_FORMS), format_func=_FORMS.__getitem__, key="export-form")
+    there: list[Recovery] = ["none"] if no_refit else ["refit", "none"]
+    recover = st.radio("Repair", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    if no_refit:
+        st.caption(f"No refit: {plain(no_refit)}.")
+    return form, recover
+
+
+def _timed(written: Written) -> str:
+    if written.latency is None:
+        return ""
+    ratio = written.latency.ratio
+    if not ratio.measurable:
+        return "With onnxruntime, no measurable change of time."
+    return (
+        f"With onnxruntime it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.low:.2f} to "
+        f"{ratio.high:.2f}, batch of {written.latency.full.batch}, {written.latency.full.length} tokens)."
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cahp import cli, operations, pipeline, takeaway
+from cahp import cli, export, operations, pipeline, takeaway
 from cahp.export import read_mask, validate_run
 from cahp.pipeline import Bench, Settings
 from cahp.report import BY_HAND
@@ -40,15 +40,15 @@ def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench
 
 
 def test_a_mask_goes_through_every_file_unchanged() -> None:
-    rows = takeaway.mask_csv(MASK, np.arange(12)).decode().splitlines()
+    rows = export.mask_csv(MASK, np.arange(12)).decode().splitlines()
     assert rows[:3] == ["layer,head,kept,cluster", "0,0,1,0", "0,1,0,1"]
     assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
-    assert takeaway.mask_csv(MASK).decode().splitlines()[0] == "layer,head,kept"
-    tensor = torch.load(io.BytesIO(takeaway.mask_tensor(MASK)), weights_only=True)
+    assert export.mask_csv(MASK).decode().splitlines()[0] == "layer,head,kept"
+    tensor = torch.load(io.BytesIO(export.mask_tensor(MASK)), weights_only=True)
     assert tensor.dtype == torch.bool
     np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
-    np.testing.assert_array_equal(np.load(io.BytesIO(takeaway.mask_array(MASK)), allow_pickle=False), MASK.keep)
-    assert read_mask(takeaway.mask_array(MASK))[0].sha256 == MASK.sha256
+    np.testing.assert_array_equal(np.load(io.BytesIO(export.mask_array(MASK)), allow_pickle=False), MASK.keep)
+    assert read_mask(export.mask_array(MASK))[0].sha256 == MASK.sha256
 
 
 def costs_of(bench: Bench, seen: list[HeadMask]) -> Any:
@@ -177,5 +177,5 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: B
     with torch.no_grad():
         logits = network(**batch.tensors).logits
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
-    assert made.difference < 1e-5
+    assert made.written.difference < 1e-5
     assert made.outcome["metrics"]["recovered"]["n"] == 30

@@ -1,0 +1,233 @@
+"""What is taken home loads elsewhere: every family, every form, read in a process that does not know this package."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import cahp
+from cahp import models, operations
+from cahp.checkpoints import write
+from cahp.models import saving
+from cahp.models.families import FAMILIES
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.pipeline import Settings
+from cahp.store import Store
+from cahp.values import CahpError, HeadMask, MaskError, ModelError
+
+TEXTS = fakes.sentences(12).inputs
+
+
+def uneven(model: HeadModel) -> HeadMask:
+    keep = np.random.default_rng(3).random((model.layers, model.heads)) < 0.5
+    keep[:, 1] = True
+    return HeadMask(keep)
+
+
+def here(code: str, folder: Path, *paths: Path) -> None:
+    """What a fresh process would run, without the seconds that it takes to start one."""
+    argv, path = sys.argv[:], sys.path[:]
+    try:
+        sys.argv = ["-c", str(folder), *map(str, paths)]
+        with warnings.catch_warnings():
+            exec(compile(code, "fresh", "exec"), {})
+    finally:
+        sys.argv, sys.path = argv, path
+        sys.modules.pop("load_pruned", None)
+
+
+#: Reads every folder below the first argument as somebody would who has never heard of this package.
+READER = """
+import sys, numpy, torch
+from pathlib import Path
+assert not any("cahp" in name for name in sys.modules)
+import importlib.util
+import onnxruntime
+from transformers import AutoModelForSequenceClassification
+root = Path(sys.argv[1])
+for asked in sorted(root.glob("*/inputs.npz")):
+    with numpy.load(asked) as file:
+        inputs = {name: file[name] for name in file.files}
+    tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    spec = importlib.util.spec_from_file_location("load_pruned", asked.parent / "compact" / "load_pruned.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    session = onnxruntime.InferenceSession(str(asked.parent / "onnx" / "model.onnx"))
+    with torch.no_grad():
+        found = {
+            "compact": module.load_pruned()(**tensors).logits.numpy(),
+            "drop-in": AutoModelForSequenceClassification.from_pretrained(asked.parent / "drop-in").eval()(
+                **tensors
+            ).logits.numpy(),
+            "onnx": session.run(["logits"], {one.name: inputs[one.name] for one in session.get_inputs()})[0],
+        }
+    numpy.savez(asked.parent / "logits.npz", **found)
+assert "cahp" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, HeadModel, HeadMask, np.ndarray]]:
+    """For every family: its folder of exports, the model, the mask, and the masked model's logits."""
+    root, made = tmp_path_factory.mktemp("exports"), {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving, "_in_new_process", here)
+        for family in sorted(FAMILIES):
+            model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
+            mask = uneven(model)
+            for form in saving.FORMS:
+                write(
+                    form,
+                    root / family / form,
+                    model=model,
+                    pruned=cut(model, mask),
+                    mask=mask,
+                    inputs=TEXTS,
+                    latency=False,
+                )
+            (batch,) = model.batches(model.tokenize(TEXTS[:5]))
+            np.savez(root / family / "inputs.npz", **{name: t.numpy() for name, t in batch.tensors.items()})
+            logits = model.logits(batch, gates=model.gates(mask.keep)).numpy()
+            made[family] = (root / family, model, mask, logits)
+    done = subprocess.run([sys.executable, "-I", "-c", READER, str(root)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return made
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported, family: str) -> None:  # type: ignore[no-untyped-def]
+    folder, _, _, expected = exported[family]
+    with np.load(folder / "logits.npz") as found:
+        for form, tolerance in saving.TOLERANCE.items():
+            assert np.abs(found[form] - expected).max() <= tolerance * max(1.0, np.abs(expected).max()), form
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_compact_model_is_smaller_by_what_was_removed_and_can_be_evaluated(exported, family: str) -> None:  # type: ignore[no-untyped-def]
+    folder, model, mask, expected = exported[family]
+    again = models.load(str(folder / "compact"), device="cpu")
+    pruned = cut(model, mask)
+    assert again.head_counts == pruned.head_counts
+    assert again.parameters == pruned.parameters < model.parameters
+    (batch,) = again.batches(again.tokenize(TEXTS[:5]))
+    assert np.abs(again.logits(batch).numpy() - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    sizes = {form: (folder / form / "model.safetensors").stat().st_size for form in ("compact", "drop-in")}
+    saved = 4 * (model.parameters - pruned.parameters)
+    assert abs(sizes["drop-in"] - sizes["compact"] - saved) < 4096  # headers differ a little
+
+
+def test_a_compact_model_s_gates_still_have_the_places_of_the_original(exported) -> None:  # type: ignore[no-untyped-def]
+    folder, model, mask, _ = exported["bert"]
+    again = models.load(str(folder / "compact"), device="cpu")
+    (batch,) = again.batches(again.tokenize(TEXTS[:5]))
+    fewer = mask.keep.copy()
+    fewer[0, mask.by_layer[0][0]] = False
+    masked = model.logits(batch, gates=model.gates(fewer))
+    assert torch.allclose(again.logits(batch, gates=again.gates(fewer)), masked, atol=1e-5)
+    with pytest.raises(MaskError, match="pruned before"):
+        cut(again, mask)
+    with pytest.raises(ModelError, match="pruned before"):
+        cahp.open_bench(Settings(model=str(folder / "compact"), data="nowhere"))
+
+
+def test_plain_transformers_refuses_a_compact_model_instead_of_making_weights_up(exported) -> None:  # type: ignore[no-untyped-def]
+    folder, *_ = exported["bert"]
+    with pytest.raises((RuntimeError, ValueError)):
+        AutoModelForSequenceClassification.from_pretrained(folder / "compact")
+
+
+def test_the_folder_says_what_it_is(exported) -> None:  # type: ignore[no-untyped-def]
+    folder, model, mask, _ = exported["gpt2"]
+    for form in saving.FORMS:
+        card = (folder / form / "README.md").read_text()
+        assert f"{mask.count} of {mask.keep.size} attention heads" in card
+        assert model.card.sha256 in card
+        assert mask.sha256 in card
+        assert cahp.read_mask(folder / form / "head_mask.json")[0].sha256 == mask.sha256
+        assert json.loads((folder / form / "metrics.json").read_text())["parameters"]["full"] == model.parameters
+        assert AutoTokenizer.from_pretrained(folder / form).pad_token == "[PAD]"
+        assert not [path for path in (folder / form).iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
+    assert sorted(path.name for path in (folder / "onnx").glob("*model*")) == ["model.onnx"]
+
+
+@pytest.mark.slow
+def test_the_command_exports_measures_and_reads_back_in_a_fresh_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    model = fakes.save_model(tmp_path / "model")
+    data = fakes.write_data(tmp_path / "data")
+    mask = tmp_path / "mask.json"
+    mask.write_text(json.dumps({"0": [0, 1], "2": [3]}))
+    common = ["--model", str(model), "--data", str(data), "--device", "cpu", "--json"]
+    call = ["export", "--mask", str(mask), "--recover", "refit", "--out", str(tmp_path / "out"), *common]
+    assert cahp_cli(call) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["difference"] <= 1e-5
+    assert said["metrics"]["recovered"]["n"] == 40
+    assert cahp_cli(["evaluate", *common, "--model", str(tmp_path / "out")]) == 0
+    again = json.loads(capsys.readouterr().out)["metrics"]["full"]
+    assert again["accuracy"] == said["metrics"]["recovered"]["accuracy"]
+    assert again["loss"] == pytest.approx(said["metrics"]["recovered"]["loss"], abs=1e-5)
+
+
+def cahp_cli(arguments: list[str]) -> int:
+    from cahp import cli
+
+    return cli.run(arguments)
+
+
+@pytest.mark.parametrize("form", list(operations.MASK_FILES))
+def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
+    model = fakes.save_model(tmp_path / "model")
+    mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
+    (tmp_path / "mask.npy").write_bytes(cahp.export.mask_array(mask))  # type: ignore[attr-defined]
+    settings = Settings(model=str(model))
+    found = operations.export(
+        settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path)
+    )
+    written = tmp_path / "out" / found["file"]
+    if form == "csv":
+        assert written.read_text().splitlines()[1:3] == ["0,0,1", "0,1,0"]
+    else:
+        assert cahp.read_mask(written, layers=3, heads=4)[0].sha256 == mask.sha256
+
+
+def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load(str(fakes.save_model(tmp_path / "model")), device="cpu")
+    mask = uneven(model)
+    other = cut(model, HeadMask.full(model.layers, model.heads))
+    monkeypatch.setattr(saving, "_in_new_process", here)
+    # The mask says otherwise than the weights: what the folder would say of itself is wrong.
+    monkeypatch.setattr(saving, "TOLERANCE", {"compact": -1.0})
+    with pytest.raises(CahpError, match="answers otherwise"):
+        write("compact", tmp_path / "out", model=model, pruned=other, mask=mask, inputs=TEXTS)
+    assert not (tmp_path / "out").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"form": "zip"}, "compact"), ({"how": "refit"}, "--data"), ({"form": "drop-in", "out": "model"}, "itself")],
+)
+def test_what_cannot_be_exported_is_refused_with_the_next_step(
+    changes: dict[str, str], said: str, tmp_path: Path
+) -> None:
+    model = fakes.save_model(tmp_path / "model")
+    (tmp_path / "mask.json").write_text(json.dumps({"0": [1]}))
+    options = {"form": "compact", "out": "out", **changes}
+    out = tmp_path / str(options.pop("out"))
+    with pytest.raises(CahpError, match=said):
+        operations.export(
+            Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options
+        )
