@@ -43,10 +43,13 @@ def look(name: str) -> dict[str, Any]:
         "family": card.family,
         "layers": card.layers,
         "heads": card.heads,
+        "heads_per_group": card.group,
         "labels": list(card.labels),
         "parameters": (card.details or {}).get("parameters"),
         "memory_bytes": None if size is None else _memory(card, size),
         "expected_s": expected_seconds(card),
+        "pruned_before": card.kept is not None,
+        "notes": [*card.notes, *([f"no refit: {card.no_refit}"] if card.no_refit else [])],
         "sha256": card.sha256,
     }
 
@@ -60,7 +63,8 @@ def _memory(card: ModelCard, size: int) -> int:
 
 def expected_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float | None:
     """Seconds of the default run on this machine, from the speed of a matrix product (None: size unknown)."""
-    per_token = card.layers * 12 * card.hidden**2
+    passes = (card.details or {}).get("passes") or card.layers
+    per_token = passes * 12 * card.hidden**2
     return _PASSES * 2 * per_token * tokens / _speed()
 
 
@@ -97,6 +101,10 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  memory    about {found['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if found["expected_s"]:
         yield f"  time      about {duration(found['expected_s'])} for the default run on this machine's processor"
+    if found["pruned_before"]:
+        yield "  pruned    before: it can be evaluated, and its heads cannot be chosen again"
+    for note in found["notes"]:
+        yield f"  note: {note}"
 
 
 def duration(seconds: float) -> str:

@@ -155,7 +155,11 @@ def _card(
         labels=labels,
         sha256=digest(*parts, extra, *labels),
         folder=str(folder),
-        details={"bytes": sum(path.stat().st_size for path in weights), "parameters": _parameters(weights)},
+        details={
+            "bytes": sum(path.stat().st_size for path in weights),
+            "parameters": _parameters(weights),
+            "passes": config.get("num_hidden_layers") if family.shared else shape["layers"],
+        },
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
         no_refit=_no_refit(name, config, family),
         **shape,

@@ -67,6 +67,9 @@ def write(
         if form == "onnx":
             for name in ("model.safetensors", LOADER):
                 (part / name).unlink()
+        for path in part.iterdir():
+            # Weights are written for their owner alone; the folder is as open as its README.
+            path.chmod((part / "config.json").stat().st_mode)
         return difference
 
 
@@ -219,7 +222,7 @@ def _asked(place: Path, batches: Sequence[Batch]) -> Path:
 
 def _in_new_process(code: str, folder: Path, *paths: Path) -> None:
     # Isolated: neither the current folder nor variables of the environment decide what is imported.
-    command = [sys.executable, "-I", "-c", code, str(folder), *map(str, paths)]
+    command = [sys.executable, "-I", "-B", "-c", code, str(folder), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:300]
