@@ -12,6 +12,7 @@ _NAMES = {
     "load": "reading the model",
     "signatures": "watching the heads",
     "salience": "weighing the heads",
+    "scores": "scoring the heads",
     "features": "comparing heads",
     "projection": "placing heads",
     "clustering": "clustering for every k",

@@ -38,6 +38,7 @@ _LEAVE_S = 30.0
 STAGES = {
     "load": "Reading and proving the model",
     "salience": "How much each head matters",
+    "scores": "Scoring the heads",
     "signatures": "How each head attends",
     "features": "How each head separates the classes",
     "projection": "Placing the heads in one space",

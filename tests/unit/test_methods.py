@@ -285,6 +285,17 @@ def test_every_try_can_be_made_and_the_first_is_the_default(known: Evidence, nam
         assert registry.get(name, **options).choose(known, budget=6).mask.count == 6
 
 
+@pytest.mark.parametrize("family", list(fakes.SHAPES))
+def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
+    other = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
+    evidence = bench(other, fakes.sentences(8), tmp_path / "store")
+    for name in ("hies", "confidence", "confidence-no-special", "magnitude", "ablation"):
+        score = registry.get(name).score(evidence)  # type: ignore[attr-defined]
+        assert score.shape == (other.layers, other.heads)
+        assert np.isfinite(score).all()
+        assert score.std() > 0
+
+
 def test_methods_are_read_without_torch() -> None:
     import subprocess
 

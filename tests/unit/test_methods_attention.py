@@ -144,16 +144,17 @@ def test_more_steps_make_attributions_of_a_layer_add_up_to_what_it_changes(model
     assert found[0, 2].sum() == pytest.approx(float(probabilities[0, 1] - without[0, 1]), abs=2e-3)
 
 
-def test_layers_that_share_weights_and_heads_that_share_keys_are_attributed_too(tmp_path: Path) -> None:
-    shapes = [family for family in ("albert", "llama") if family in fakes.SHAPES]
-    if not shapes:
-        pytest.skip("no tiny model of such a family")
-    for family in shapes:
-        shared = models.load(str(fakes.save_model(tmp_path / family, family)), device="cpu")
-        found = attributions(shared, TEXTS, steps=3, progress=silent)
-        assert found.shape == (3, shared.layers, shared.heads)
-        assert np.isfinite(found).all()
-        assert (found != 0).any(axis=(1, 2)).all()
+@pytest.mark.parametrize("family", ["albert", "deberta-v2", "gpt2", "llama"])
+def test_shared_layers_shared_keys_and_other_attention_are_attributed_too(tmp_path: Path, family: str) -> None:
+    other = models.load(str(fakes.save_model(tmp_path, family)), device="cpu")
+    found = attributions(other, TEXTS, steps=3, progress=silent)
+    assert found.shape == (3, other.layers, other.heads)
+    assert np.isfinite(found).all()
+    assert (found != 0).any(axis=2).any(axis=0).all()
+    # Texts are padded together, and each is still its own.
+    for row in range(3):
+        alone = attributions(other, TEXTS.take([row]), steps=3, progress=silent)
+        assert np.allclose(found[row], alone[0], atol=1e-5)
 
 
 # --- entropy and confidence
