@@ -184,8 +184,8 @@ def _verdicts(document: Document, found: Document) -> Iterator[str]:
 def _heads(found: Document) -> Iterator[str]:
     for one in found["consensus"]:
         yield (
-            f"  heads     at {one['budget']}: {len(one['everybody'])} kept by all {one['methods']} methods with every seed, "
-            f"{len(one['nobody'])} by none (chance aside)"
+            f"  heads     at {one['budget']}: {len(one['everybody'])} kept by all {one['methods']} methods, with every "
+            f"seed, {len(one['nobody'])} by none (chance aside)"
         )
     for one in found["overlap"]["seeds"]:
         if one["method"] == found["against"]:

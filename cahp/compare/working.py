@@ -159,13 +159,12 @@ _lock = threading.Lock()
 def work(task: Task) -> tuple[Measured, Entries]:
     """Measure a cell in a worker process, which keeps the model and its evidence for the next one."""
     name = repr((task.plan, task.folder))
-    # A cluster's worker may run several threads.
+    # A cluster's worker may run several threads, which would only wait for each other's products.
     with _lock:
         if name not in _tables:
             _tables.clear()
             _tables[name] = Table(task.plan, store=Store(task.folder), progress=stopped)
-        table = _tables[name]
-    return measure(table, task.cell)
+        return measure(_tables[name], task.cell)
 
 
 def measure(table: Table, cell: Cell) -> tuple[Measured, Entries]:
