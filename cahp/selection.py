@@ -50,6 +50,9 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) 
     amount = Decimal(match[1])
     budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if match[2] else amount)
     _check_budget(budget, layers, total, min_per_layer, text.strip())
+    # Of few heads a little more than all rounds to all.
+    if match[2] and amount > 100:
+        raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
     return budget
 
 

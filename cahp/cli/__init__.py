@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from cahp.models import parallel
 from cahp.values import CahpError, Cancelled
 
 if TYPE_CHECKING:
@@ -116,8 +117,10 @@ def prune(
     )
     with _folder(out) if out is not None else nullcontext():
         with bars(quiet=quiet or as_json) as progress:
-            run = pipeline.prune(settings, store=_store(no_cache), command=_command(context), progress=progress)
-        if out is not None:
+            run = pipeline.prune(
+                settings, store=_store(no_cache), command=_command(context), progress=progress, watch=progress.watch
+            )
+        if out is not None and parallel.first():
             export.write_run(
                 out,
                 run=run.document,
@@ -204,6 +207,8 @@ def recover(
     limit: Limit = 2000,
     eval_limit: EvalLimit = 1000,
     epochs: Annotated[int, typer.Option(min=1, max=100, help="Epochs of fine-tuning.")] = 3,
+    learning_rate: Annotated[float, typer.Option(min=1e-7, max=1.0, help="Highest rate of fine-tuning.")] = 2e-5,
+    batch: Batch = 32,
     sample: Sample = "stratified",
     seed: Seed = 42,
     device: Device = "auto",
@@ -224,7 +229,16 @@ def recover(
     settings = replace(settings, limit=limit, eval_limit=eval_limit)
     with _folder(out), bars(quiet=quiet or as_json) as progress:
         found = operations.recover(
-            settings, mask=mask, how=how, out=out, epochs=epochs, store=_store(no_cache), progress=progress
+            settings,
+            mask=mask,
+            how=how,
+            out=out,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch=batch,
+            store=_store(no_cache),
+            progress=progress,
+            watch=progress.watch,
         )
     wrote = f"  wrote     {out}: load it with AutoModelForSequenceClassification.from_pretrained"
     _print(found, [*quality(found), wrote], as_json)
@@ -452,7 +466,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 @app.command()
 def bench(
-    model: Model = "minilm-sst5",
+    model: Model = "minilm-bbc",
     data: Data = None,
     limit: Annotated[int, typer.Option(min=32, help="Texts to measure on.")] = 640,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds; every round runs each contestant once.")] = 3,
@@ -517,10 +531,13 @@ def _store(no_cache: bool) -> Store:
 def _print(found: object, lines: Iterable[str], as_json: bool) -> None:
     from cahp.export import describe_json
 
-    typer.echo(describe_json(found).rstrip() if as_json else "\n".join(lines))
+    if parallel.first():
+        typer.echo(describe_json(found).rstrip() if as_json else "\n".join(lines))
 
 
 _INTERRUPTED = 130
+#: Commands that several processes can work on together.
+_SHARED = ("prune", "evaluate", "recover", "fit")
 
 
 @contextmanager
@@ -531,7 +548,7 @@ def _folder(out: Path) -> Iterator[None]:
     new = False
     with suppress(OSError):  # a name that no path can have: the check says so
         new = not out.exists()
-    check_folder(out)
+    parallel.from_first(lambda: check_folder(out))
     try:
         yield
     except BaseException:
@@ -564,6 +581,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; what the person can mend is one sentence on stderr."""
     command = typer.main.get_command(app)
     words = list(arguments) or ["--help"]
+    if parallel.world() > 1 and words[0] not in _SHARED:
+        return _refuse(f"cahp {words[0]} works in one process; of several, start {', '.join(_SHARED)} only")
     try:
         code = command.main(words, prog_name="cahp", standalone_mode=False, obj=words)
     except CahpError as error:
@@ -596,5 +615,6 @@ def _hang_up() -> None:
 
 
 def _refuse(sentence: str) -> int:
-    typer.echo(f"cahp: {' '.join(sentence.split())}", err=True)
+    if parallel.first():
+        typer.echo(f"cahp: {' '.join(sentence.split())}", err=True)
     return 2

@@ -8,6 +8,7 @@ from typing import Any
 Document = Mapping[str, Any]
 
 KEPT, PRUNED, RESCUED = "●", "·", "◆"
+_F1 = "macro-F1 (mean over classes)"
 _SAME = "same answer as full"
 
 
@@ -48,11 +49,11 @@ def summary(run: Document) -> Iterator[str]:
 def _how(run: Document) -> str:
     if run["budget"]["requested"] is not None:
         return f" (as asked; the curve suggests {run['knee']})" if run["knee"] else " (as asked)"
+    name, _, degree = run["knee_rule"].partition("-")
+    rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
     rescued = len(run["rescued"])
-    if not rescued:
-        return f" (the curve bends at {run['clusters']} clusters, by the rule {run['knee_rule']})"
-    more = f"{rescued} more so that no layer is empty"
-    return f" (the curve bends at {run['clusters']} clusters, by the rule {run['knee_rule']}; {more})"
+    more = f"; {rescued} more so that no layer is empty" if rescued else ""
+    return f" (the curve, {rule}, bends at {run['clusters']} clusters{more})"
 
 
 def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[list[int]]) -> Iterator[str]:
@@ -69,9 +70,9 @@ def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[l
 
 
 def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
-    columns = [name for name in ("full", "pruned", "recovered") if metrics[name] is not None]
+    columns = [name for name in ("full", "pruned", "recovered", "refitted") if metrics.get(name) is not None]
     title = f"on {split}, n = {metrics['full']['n']:,}"
-    wide = max(len(title), len(_SAME))
+    wide = max(len(title), len(_F1))
 
     def row(name: str, cells: list[str]) -> str:
         return f"  {name:<{wide}}" + "".join(f"{cell:>18}" for cell in cells)
@@ -81,7 +82,7 @@ def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -
     of = [metrics[name] for name in columns]
     yield row("accuracy", [percent(one["accuracy"]) for one in of])
     yield row("  95 % interval", [interval(one["ci95"][0] * 100, one["ci95"][1] * 100) for one in of])
-    yield row("macro-F1", [percent(one["macro_f1"]) for one in of])
+    yield row(_F1, [percent(one["macro_f1"]) for one in of])
     yield row(_SAME, ["" if one["agreement"] is None else percent(one["agreement"]) for one in of])
     changes = [delta.get(name) for name in columns]
     yield row("change in accuracy", ["" if one is None else points(one["pp"]) for one in changes])
@@ -124,7 +125,7 @@ def quality(found: Document) -> Iterator[str]:
     if found.get("refit"):
         yield _refit(found["refit"])
     for epoch in found.get("epochs", []):
-        yield _epoch(epoch)
+        yield epoch_line(epoch)
     if found.get("test_opened"):
         yield f"  the test split was opened {found['test_opened']} time(s) for this model"
     for notice in found["notices"]:
@@ -179,7 +180,7 @@ def fitted(found: Document) -> Iterator[str]:
     """What ``cahp fit`` found."""
     yield f"{found['model']} trained on {found['data']['train']['examples']:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
-        yield _epoch(epoch)
+        yield epoch_line(epoch)
     for split, one in found["metrics"].items():
         low, high = (end * 100 for end in one["ci95"])
         yield f"  {split:<12}{percent(one['accuracy'])} right {interval(low, high)}, n = {one['n']:,}"
@@ -187,14 +188,15 @@ def fitted(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
-def _epoch(epoch: Document) -> str:
+def epoch_line(epoch: Document) -> str:
+    """What came of an epoch of training."""
     held_out = "" if epoch["accuracy"] is None else f", {percent(epoch['accuracy'])} of the held-out texts right"
     return f"  epoch {epoch['epoch']:>2}  loss {epoch['loss']:.3f}{held_out}"
 
 
 def _refit(said: Document) -> str:
     verb = "kept" if said["accepted"] else "rejected"
-    return f"  refit {verb} ({said['examples']} unlabelled texts): {said['reason']}"
+    return f"  refit {verb} (projections solved anew on {said['examples']} texts, no training): {said['reason']}"
 
 
 def _trust(run: Document) -> Iterator[str]:

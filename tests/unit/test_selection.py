@@ -318,3 +318,9 @@ def test_a_table_agrees_with_one_selection_after_the_other() -> None:
     for budget, row in zip(budgets, table(found, salience, budgets=budgets), strict=True):
         one = select(found, salience, budget=budget)
         assert (row.mask.sha256, row.k, row.rescued, row.filled) == (one.mask.sha256, one.k, one.rescued, one.filled)
+
+
+def test_a_little_more_than_all_heads_is_more_than_all_heads() -> None:
+    assert parse_budget("100%", total=12, layers=3) == 12
+    with pytest.raises(BudgetError, match="at most 100%"):
+        parse_budget("101%", total=12, layers=3)
