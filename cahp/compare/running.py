@@ -99,8 +99,8 @@ def compare(
         raise OptionError(f"{card.no_refit}; use --recover finetune or none")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     references = [Cell(FULL, card.layers * card.heads, seed) for seed in plan.seeds]
-    found = {cell: one for cell in (*references, *cells) if (one := known(table, cell)) is not None}
-    missing = [cell for cell in (*references, *cells) if cell not in found]
+    found: dict[Cell, Measured] = {}
+    missing = _missing(table, (*references, *cells), found)
     opened = _opened(table, bool(missing))
     estimate = Estimate(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
@@ -108,6 +108,7 @@ def compare(
             # The first one is the full model's: it also tells how long a forward pass takes.
             first = replace(references[0], recovered=False)
             pace = known(table, first) or next(_run(table, [first], executor, cluster))
+            missing = _missing(table, missing, found)
             forwards = _forwards(table, missing)
             workers = jobs if cluster is None else workers_of(executor)
             estimate = _estimate(cells, found, forwards, pace, workers=workers)
@@ -121,6 +122,12 @@ def compare(
                 watch.done(sum(forwards[one.cell]))
     _check(found, cells, references)
     return _comparison(table, found, cells, references, estimate, opened, command, clock() - start)
+
+
+def _missing(table: Table, cells: Sequence[Cell], found: dict[Cell, Measured]) -> list[Cell]:
+    """The cells that are not in the store; ``found`` gets those that are."""
+    found |= {cell: one for cell in cells if (one := known(table, cell)) is not None}
+    return [cell for cell in cells if cell not in found]
 
 
 class _Watch:
