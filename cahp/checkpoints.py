@@ -80,10 +80,8 @@ def repaired(bench: Bench, mask: HeadMask, *, recover: Recovery) -> tuple[dict[s
     """
     workbench, seed = bench.workbench, bench.settings.seed
     if recover == "finetune":
-        from cahp.recovery import finetune
-
-        tuned, _ = finetune(workbench.model, mask, bench.select, seed=seed, progress=workbench.progress)
-        return outcomes(workbench, bench.judge, mask, recovered=tuned, seed=seed), tuned
+        tuned = workbench.tuned(mask)
+        return outcomes(workbench, bench.judge, mask, repaired=tuned, seed=seed), workbench.pruned(mask, tuned)
     refit = workbench.refit(mask) if recover == "refit" else None
     outcome = outcomes(workbench, bench.judge, mask, repaired=refit, seed=seed)
     if refit is not None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cahp.models import parallel
 from cahp.models.head_model import HeadModel
 from cahp.values import Evaluation, HeadMask, Ints, Progress, Texts, silent
 
@@ -63,21 +64,24 @@ def evaluate(
 ) -> Evaluation:
     """Answers of ``model`` on ``texts``, with the heads outside ``mask`` gated off.
 
-    Progress counts examples; the callback may stop the work between batches.
+    Progress counts examples; the callback may stop the work between batches. Processes that work together share the
+    batches, and each gets all answers.
     """
     gates = None if mask is None else model.gates(mask.keep)
     predictions = np.zeros(len(texts), dtype=np.int64)
     losses = np.zeros(len(texts))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    done = 0
-    for batch in model.batches(model.tokenize(texts.inputs)):
-        progress(stage, done, len(texts))
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(stage, done, total)
         logits = model.logits(batch, gates=gates).float()
         predictions[batch.rows] = logits.argmax(-1).cpu().numpy()
         losses[batch.rows] = nn.functional.cross_entropy(logits, labels[batch.rows], reduction="none").cpu().numpy()
         done += len(batch)
-    progress(stage, done, len(texts))
-    return Evaluation(predictions, texts.labels, losses, texts.classes)
+    progress(stage, done, total)
+    # Each text was answered by one process, and is 0 in the others.
+    return Evaluation(parallel.total(predictions), texts.labels, parallel.total(losses), texts.classes)
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:

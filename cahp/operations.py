@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from cahp import data, models
 from cahp.export import (
@@ -38,7 +38,10 @@ from cahp.pipeline import (
 )
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, SelfTestError, silent
-from cahp.workbench import Workbench
+from cahp.workbench import Repaired, Tuned, Workbench
+
+if TYPE_CHECKING:
+    from cahp.models.training import Watch
 
 
 def _mask(path: Path, card: ModelCard) -> HeadMask:
@@ -113,40 +116,42 @@ def recover(
     out: Path,
     how: str = "refit",
     epochs: int = 3,
+    learning_rate: float = 2e-5,
+    batch: int = 32,
     store: Store | None = None,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Repair a model under a mask, write it to ``out`` as a checkpoint of the usual shapes, and measure it.
 
-    The pruned heads' output weights are zero there, so any tool that loads the original loads this.
+    The pruned heads' output weights are zero there, so any tool that loads the original loads this. Fine-tuning, which
+    ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one.
     """
     from cahp.models.surgery import restore_shapes
     from cahp.models.training import Schedule, save_network
-    from cahp.recovery import finetune
 
     if how not in ("refit", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit or finetune")
     card = models.identify(settings.model)
     _check_replaceable(out, card)
     keep = _mask(mask, card)
-    bench = open_bench(settings, store=store, card=card, progress=progress)
+    bench = open_bench(settings, store=store, card=card, progress=progress, watch=watch)
     workbench = bench.workbench
-    if how == "refit":
-        repaired = workbench.refit(keep)
-        document = outcomes(workbench, bench.judge, keep, repaired=repaired, seed=settings.seed)
-        document["refit"] = repaired.document
-        pruned = workbench.pruned(keep, repaired)
-    else:
-        pruned, history = finetune(
-            workbench.model,
-            keep,
-            bench.select,
-            schedule=replace(Schedule(), epochs=epochs),
-            seed=settings.seed,
-            progress=progress,
+    refitted = None if how == "finetune" and card.no_refit else workbench.refit(keep)
+    document = outcomes(workbench, bench.judge, keep, repaired=refitted, seed=settings.seed)
+    if refitted is not None:
+        document["refit"] = refitted.document
+    repaired: Repaired | Tuned | None = refitted
+    if how == "finetune":
+        tuned = workbench.tuned(
+            keep, schedule=replace(Schedule(), epochs=epochs, learning_rate=learning_rate, batch=batch)
         )
-        document = outcomes(workbench, bench.judge, keep, recovered=pruned, seed=settings.seed)
-        document["epochs"] = [asdict(epoch) for epoch in history]
+        beside = outcomes(workbench, bench.judge, keep, repaired=tuned, seed=settings.seed)
+        for table in ("metrics", "delta"):
+            beside[table]["refitted"] = document[table]["recovered"]
+        document |= {**beside, "epochs": list(tuned.epochs)}
+        repaired = tuned
+    pruned = workbench.pruned(keep, repaired)
     with _saving_to(out):
         save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out.resolve())
     return {

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cahp import data, methods, models, registry
 from cahp.clustering import DEGREES
+from cahp.models import parallel
 from cahp.selection import Representative, parse_budget
 from cahp.space import Projection
 from cahp.store import Store, key
@@ -35,11 +36,12 @@ from cahp.values import (
     Texts,
     silent,
 )
-from cahp.workbench import Costs, Loader, Repaired, Salience, Workbench
+from cahp.workbench import Costs, Loader, Repaired, Salience, Tuned, Workbench
 
 if TYPE_CHECKING:
     from cahp.evaluation import Metrics
     from cahp.models.head_model import HeadModel
+    from cahp.models.training import Watch
 
 __all__ = ["Bench", "Run", "Settings", "methods", "open_bench", "prune"]
 
@@ -192,12 +194,13 @@ def open_bench(
     model: HeadModel | None = None,
     load: Loader = models.load,
     progress: Progress = silent,
+    watch: Watch | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Bench:
     """Find the model, read and match the data, draw the samples; reads no weights.
 
     What is at hand already may be given: the model or its ``card``, and the ``dataset`` as it was read, its labels not
-    yet matched. ``load`` reads the model when it is first needed.
+    yet matched. ``load`` reads the model when it is first needed. ``watch`` sees how fine-tuning goes.
 
     Raises:
         ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
@@ -228,6 +231,7 @@ def open_bench(
         model=model,
         load=load,
         progress=progress,
+        watch=watch,
         clock=clock,
     )
     notices = (*card.notes, *dataset.notices, *drawn, *judged)
@@ -326,17 +330,20 @@ def prune(
     model: HeadModel | None = None,
     command: str = "",
     progress: Progress = silent,
+    watch: Watch | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Run:
     """Select heads, and measure what the pruned model answers, costs and saves.
 
-    An identical run is found again in the store, without reading the model. ``progress`` may raise ``Cancelled``.
+    An identical run is found again in the store, without reading the model. ``progress`` may raise ``Cancelled``;
+    fine-tuning, which ``watch`` sees, then goes on from there in the next identical run.
 
     Raises:
         CahpError: If model, data and options cannot be used together, with the next step.
     """
     start = clock()
-    return measure(open_bench(settings, store=store, model=model, progress=progress, clock=clock), command, start)
+    bench = open_bench(settings, store=store, model=model, progress=progress, watch=watch, clock=clock)
+    return measure(bench, command, start)
 
 
 def measure(bench: Bench, command: str = "", start: float | None = None) -> Run:
@@ -404,14 +411,14 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
             f"layer {mask.empty_layers[0]} keeps no head, so the model cannot be cut and repaired; "
             "use --min-per-layer 1 or --recover none"
         )
-    repaired, recovered = _recover(bench, mask)
+    repaired = _recover(bench, mask)
     notices = [*bench.notices, *labelling(bench.full, bench.reading)]
-    judged = outcomes(workbench, bench.judge, mask, repaired=repaired, recovered=recovered, seed=settings.seed)
+    judged = outcomes(workbench, bench.judge, mask, repaired=repaired, seed=settings.seed)
     report = None
     if settings.report:
         texts = bench.dataset.split(settings.report)
         report = {"split": settings.report, **split_document(texts)}
-        report |= outcomes(workbench, texts, mask, repaired=repaired, recovered=recovered, seed=settings.seed)
+        report |= outcomes(workbench, texts, mask, repaired=repaired, seed=settings.seed)
     costs = None
     if settings.latency and not mask.empty_layers:
         costs = workbench.costs(mask, length=bench.length)
@@ -444,7 +451,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
         "rescued": [[head // card.heads, head % card.heads] for head in selection.rescued],
         "clusters": selection.k,
         **judged,
-        "refit": None if repaired is None else repaired.document,
+        "refit": repaired.document if isinstance(repaired, Repaired) else None,
         **cost_document(costs),
         "report": report,
         "timings": {
@@ -473,12 +480,14 @@ def choose(bench: Bench) -> Selection:
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     try:
-        return method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
+        selection = method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
     except KneeNotFoundError:
         raise KneeNotFoundError(
             "the curve over the numbers of clusters has no bend that would suggest how many heads to keep; give "
             "--budget a number of heads or a share such as 30%"
         ) from None
+    # Processes that work together must prune the same heads, whatever they make of the last digit.
+    return parallel.from_first(lambda: selection)
 
 
 def _requested(bench: Bench) -> int | None:
@@ -488,17 +497,10 @@ def _requested(bench: Bench) -> int | None:
     )
 
 
-def _recover(bench: Bench, mask: HeadMask) -> tuple[Repaired | None, HeadModel | None]:
+def _recover(bench: Bench, mask: HeadMask) -> Repaired | Tuned | None:
     if bench.settings.recover == "refit":
-        return bench.workbench.refit(mask), None
-    if bench.settings.recover == "finetune":
-        from cahp.recovery import finetune
-
-        model = bench.workbench.model
-        with bench.workbench.timed("recovery"):
-            tuned, _ = finetune(model, mask, bench.select, seed=bench.settings.seed, progress=bench.workbench.progress)
-        return None, tuned
-    return None, None
+        return bench.workbench.refit(mask)
+    return bench.workbench.tuned(mask) if bench.settings.recover == "finetune" else None
 
 
 def outcomes(
@@ -506,8 +508,7 @@ def outcomes(
     texts: Texts,
     mask: HeadMask | None,
     *,
-    repaired: Repaired | None = None,
-    recovered: HeadModel | None = None,
+    repaired: Repaired | Tuned | None = None,
     seed: int = 42,
 ) -> dict[str, Any]:
     """``metrics`` and ``delta`` of a run: the full model, under the mask, and repaired (None: not measured)."""
@@ -520,8 +521,6 @@ def outcomes(
     }
     if repaired is not None:
         found["recovered"] = workbench.evaluate(texts, mask=mask, repaired=repaired)
-    elif recovered is not None:
-        found["recovered"] = workbench.answers(recovered, texts)
     quality: dict[str, Metrics | None] = {"full": metrics(full)}
     quality |= {name: None if answers is None else metrics(answers, full=full) for name, answers in found.items()}
     return {

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.attention import Site
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.surgery import cut
-from cahp.models.training import Epoch, Schedule, train
-from cahp.values import HeadMask, Input, OptionError, Progress, Texts, silent
+from cahp.models.training import Epoch, Schedule, Shelf, Watch, train
+from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
 RIDGE = 0.1
+#: Columns of a product of many columns with themselves that are computed at a time.
+_STRIP = 256
 #: Calibration texts; more of them repair little more.
 CALIBRATION = 512
 
@@ -168,11 +172,14 @@ class _Equations:
 
 
 def _gram(design: Tensor) -> Tensor:
-    """``design' design``; on a processor by NumPy, which sees that it is symmetric and computes half of it."""
-    if design.device.type != "cpu":
-        return design.T @ design
-    rows = design.numpy()
-    return torch.from_numpy(rows.T @ rows)
+    """``design' design``, in strips of its upper half: the lower half is the same."""
+    width = design.shape[1]
+    gram = design.new_empty(width, width)
+    for start in range(0, width, _STRIP):
+        strip = design[:, start : start + _STRIP].T @ design[:, start:]
+        gram[start : start + _STRIP, start:] = strip
+        gram[start:, start : start + _STRIP] = strip.T
+    return gram
 
 
 def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
@@ -255,15 +262,20 @@ def finetune(
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     seed: int = 42,
     progress: Progress = silent,
+    watch: Watch | None = None,
+    shelf: Shelf | None = None,
 ) -> tuple[HeadModel, list[Epoch]]:
     """The pruned model with all its weights trained on ``texts`` (the paper's recovery), and its epochs.
 
-    Every fifth example is held out, and the epoch that answers most of them rightly is kept.
+    Every fifth example is held out, and the epoch that answers most of them rightly is kept. With a ``shelf`` a
+    training that was stopped is taken up again; see ``cahp.models.training.train``.
+
+    Raises:
+        CahpError: If the weights that come out are no numbers.
     """
     calibration, held_out = split_held_out(texts)
     pruned = cut(model, mask)
-    # Its own weights: what `cut` shares must not be trained.
-    network = copy.deepcopy(pruned.network).requires_grad_(True)
+    network = _own(pruned).requires_grad_(True)
     history = train(
         network,
         pruned,
@@ -273,5 +285,27 @@ def finetune(
         seed=seed,
         stage="finetune",
         progress=progress,
+        watch=watch,
+        shelf=shelf,
     )
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise CahpError(
+            "fine-tuning went astray: the weights are no longer finite numbers; lower --learning-rate, or use "
+            "--recover refit"
+        )
     return HeadModel(network, model.tokenizer, model.card, attached=True), history
+
+
+def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
+    """A pruned model with these weights, by name: what fine-tuning made of it."""
+    network = _own(pruned)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            parameter.copy_(torch.tensor(weights[name]))
+    return HeadModel(network, pruned.tokenizer, pruned.card, attached=True)
+
+
+def _own(pruned: HeadModel) -> nn.Module:
+    """A copy of its network: what ``cut`` shares must not be trained."""
+    network: nn.Module = copy.deepcopy(pruned.network)
+    return network

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from cahp.models import parallel
 from cahp.models.attention import Probe
 from cahp.models.head_model import Batch, HeadModel
 from cahp.values import GateGradients, HeadMask, Ints, Progress, Texts, silent
@@ -53,13 +54,15 @@ def example_gradients(
     """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
 
     The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` gives the probe of each forward pass.
+    Processes that work together share the batches, and each gets all gradients.
     """
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
     at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
-    done = 0
-    for batch in model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)):
-        progress(STAGE, done, len(texts))
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(STAGE, done, total)
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
@@ -68,8 +71,8 @@ def example_gradients(
         (gradient,) = torch.autograd.grad(loss, gates)
         values[batch.rows] = gradient.double().cpu().numpy()
         done += len(batch)
-    progress(STAGE, done, len(texts))
-    return values
+    progress(STAGE, done, total)
+    return parallel.total(values)
 
 
 def backward_tokens(model: HeadModel) -> int:

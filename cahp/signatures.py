@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp.models import parallel
 from cahp.models.attention import Probe
 from cahp.models.head_model import Batch, HeadModel
 from cahp.values import Ints, Progress, Signatures, Texts, silent
@@ -96,14 +97,15 @@ def collect(
 ) -> Signatures:
     """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass.
 
-    ``into`` goes on with a collector that has seen other examples already.
+    ``into`` goes on with a collector that has seen other examples already. Processes that work together share the
+    batches, and each gets the statistics of all; what their collectors have seen must differ.
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
-    batches = model.batches(model.tokenize(texts.inputs), rows=rows)
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows))
     total, done = sum(map(len, batches)), 0
     for batch in batches:
         progress(STAGE, done, total)
         model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]))
         done += len(batch)
     progress(STAGE, done, total)
-    return collector.result()
+    return reduce(Signatures.merge, parallel.gather(collector.result()))

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import write_whole
+from cahp.models import parallel
 from cahp.values import digest
 
 #: Part of the checksum: an entry that another version laid out differently counts as absent.
@@ -96,6 +97,11 @@ class Store:
         path = self._path(key)
         if self._fresh:
             return None
+        # Processes that work together must find the same, or they would part ways and wait for each other.
+        entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
+        return entry
+
+    def _read(self, key: str, path: Path) -> Entry | None:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -126,14 +132,25 @@ class Store:
             ValueError: If an array holds Python objects.
         """
         path = self._path(key)
-        data = _pack(key, arrays or {}, meta or {})
-        if len(data) > self._limit_bytes:
-            return
-        try:
-            write_whole(path.parent, {path.name: data})
-            self._evict()
-        except OSError as error:
-            self._report(error)
+
+        def write() -> str | None:
+            data = _pack(key, arrays or {}, meta or {})
+            if len(data) <= self._limit_bytes:
+                try:
+                    write_whole(path.parent, {path.name: data})
+                    self._evict()
+                except OSError as error:
+                    self._report(error)
+            return self.trouble
+
+        self.trouble = parallel.from_first(write)
+
+    def remove(self, key: str) -> None:
+        """Forget what is kept under ``key``, if anything is."""
+        path = self._path(key)
+        if parallel.first():
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         if not re.fullmatch("[0-9a-f]{64}", key):

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.clustering import cluster, with_degree
+from cahp.models import parallel
 from cahp.space import Projection, space
 from cahp.store import Entry, Store, key
 from cahp.values import (
@@ -44,6 +45,7 @@ from cahp.values import (
 if TYPE_CHECKING:
     from cahp.models.attention import Site
     from cahp.models.head_model import HeadModel
+    from cahp.models.training import Schedule, Watch
 
 Salience = Literal["batch", "example"]
 
@@ -58,7 +60,7 @@ class Loader(Protocol):
 #: The projections that a refit solves anew.
 _REPAIRED: tuple[Site, ...] = ("output", "feed_out")
 
-#: With fewer texts a refit holds none out to be judged by.
+#: With fewer texts a recovery holds none out to be judged by.
 _FEWEST_TEXTS = 5
 
 #: What a stored stage may weigh; above it, computing anew is the lesser evil.
@@ -85,6 +87,19 @@ class Repaired:
         return digest(*(b"" if part is None else part.tobytes() for pair in self.projections.values() for part in pair))
 
 
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """The weights of a fine-tuned pruned model by name, and the epochs of its training as JSON says them."""
+
+    weights: Mapping[str, NDArray[Any]]
+    epochs: tuple[Mapping[str, Any], ...]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the weights."""
+        return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
+
+
 class Workbench:
     """All stages of one model on one sample of selection texts.
 
@@ -106,10 +121,11 @@ class Workbench:
         model: HeadModel | None = None,
         load: Loader = models.load,
         progress: Progress = silent,
+        watch: Watch | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
         self.card, self._texts, self.store = card, texts, store
-        self.progress, self.clock = progress, clock
+        self.progress, self.watch, self.clock = progress, watch, clock
         self.cached: list[str] = []
         self._kept: set[str] = set()
         self._full: dict[str, Evaluation] = {}
@@ -203,7 +219,10 @@ class Workbench:
                 turn = self.clock()
             self.progress(stage, done, total)
 
-        made = space(signatures, projection=self._projection, seed=self._seed, progress=watch)
+        # Processes that work together must agree on every digit, and have other things to do than the same.
+        made = parallel.from_first(
+            lambda: space(signatures, projection=self._projection, seed=self._seed, progress=watch)
+        )
         self.timings["features"], self.timings["projection"] = turn - start, self.clock() - turn
         arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
         self._keep(self._space_key, arrays)
@@ -221,14 +240,18 @@ class Workbench:
             return with_degree(known, degree=self._degree)
         space = self.space
         with self.timed("clustering"):
-            made = cluster(space, seed=self._seed, degree=self._degree, progress=self.progress)
+            made = parallel.from_first(
+                lambda: cluster(space, seed=self._seed, degree=self._degree, progress=self.progress)
+            )
         arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
         self._keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
         return made
 
     # What a mask does ----------------------------------------------------------------------------------------
 
-    def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, repaired: Repaired | None = None) -> Evaluation:
+    def evaluate(
+        self, texts: Texts, *, mask: HeadMask | None = None, repaired: Repaired | Tuned | None = None
+    ) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a repaired pruned model."""
         name = key("evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, repaired and repaired.sha256)
         # The full model's are asked for again and again, also where the store gives nothing back.
@@ -252,12 +275,16 @@ class Workbench:
         with self.timed("evaluation"):
             return evaluate(model, texts, mask=mask, progress=self.progress)
 
-    def pruned(self, mask: HeadMask, repaired: Repaired | None = None) -> HeadModel:
+    def pruned(self, mask: HeadMask, repaired: Repaired | Tuned | None = None) -> HeadModel:
         """The model without the heads that ``mask`` drops, with the repaired projections if they were taken."""
         import torch
 
         from cahp.models.surgery import cut
 
+        if isinstance(repaired, Tuned):
+            from cahp.recovery import with_weights
+
+            return with_weights(cut(self.model, mask), repaired.weights)
         projections = None
         if repaired is not None and repaired.accepted:
             where = self.model.device
@@ -276,10 +303,7 @@ class Workbench:
         """
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover finetune or none")
-        if len(self.texts) < _FEWEST_TEXTS:
-            raise DataError(
-                f"every fifth text judges a refit, and there are only {len(self.texts)}; raise --limit or add texts"
-            )
+        self._check_held_out("a refit")
         name = key("refit", 2, self.card.sha256, self.texts.sha256, mask.sha256)
         places = [(layer, site) for layer in range(self.card.layers) for site in _REPAIRED]
         found = self._found("recovery", name)
@@ -293,18 +317,22 @@ class Workbench:
         from cahp.recovery import refit
 
         model = self.model
-        with self.timed("recovery"):
+
+        def solved() -> Repaired:
             made = refit(model, mask, self.texts, progress=self.progress)
-        solved = {place: made.model.projection(*place) for place in places}
-        repaired = Repaired(
-            {
-                place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
-                for place, linear in solved.items()
-            },
-            made.accepted,
-            made.reason,
-            made.examples,
-        )
+            linears = {place: made.model.projection(*place) for place in places}
+            return Repaired(
+                {
+                    place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
+                    for place, linear in linears.items()
+                },
+                made.accepted,
+                made.reason,
+                made.examples,
+            )
+
+        with self.timed("recovery"):
+            repaired = parallel.from_first(solved)
         arrays = {
             f"{site}-{layer}-{part}": values
             for (layer, site), pair in repaired.projections.items()
@@ -313,6 +341,51 @@ class Workbench:
         }
         self._keep(name, arrays, repaired.document)
         return repaired
+
+    def tuned(self, mask: HeadMask, *, schedule: Schedule | None = None, keep: bool = True) -> Tuned:
+        """Fine-tune the pruned model on the selection texts; see ``cahp.recovery.finetune``.
+
+        A training that was stopped is taken up where it stopped, and one that is known is not done again. ``keep`` says
+        whether its weights may take room in the store.
+
+        Raises:
+            CahpError: If there are too few texts to hold one out, or training goes astray.
+        """
+        self._check_held_out("fine-tuning")
+        from cahp.models.training import Schedule
+        from cahp.recovery import finetune
+
+        schedule = schedule or Schedule()
+        # Several processes take a batch each at a time, which makes it another training.
+        parts = (self.card.sha256, self.texts.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
+        name = key("tuned", 1, *parts)
+        found = self._found("recovery", name)
+        if found is not None:
+            return Tuned(found.arrays, tuple(found.meta["epochs"]))
+        model = self.model
+        shelf = _Shelf(self.store, key("tuning", 1, *parts, model.device.type))
+        with self.timed("recovery"):
+            made, history = finetune(
+                model,
+                mask,
+                self.texts,
+                schedule=schedule,
+                seed=self._seed,
+                progress=self.progress,
+                watch=self.watch,
+                shelf=shelf,
+            )
+        weights = {name: weight.detach().cpu().numpy() for name, weight in made.network.named_parameters()}
+        tuned = Tuned(weights, tuple(asdict(epoch) for epoch in history))
+        if keep:
+            self._keep(name, weights, {"epochs": tuned.epochs})
+        return tuned
+
+    def _check_held_out(self, what: str) -> None:
+        if len(self.texts) < _FEWEST_TEXTS:
+            raise DataError(
+                f"every fifth text judges {what}, and there are only {len(self.texts)}; raise --limit or add texts"
+            )
 
     def costs(self, mask: HeadMask, *, batch: int = 8, length: int = 64, repeats: int = 30) -> Costs:
         """Weights, operations and time of the full and the pruned model.
@@ -346,14 +419,19 @@ class Workbench:
         if length > full.max_length:
             raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens and not {length}; lower --length")
         pruned = self.pruned(mask)
-        with self.timed("latency"):
+
+        def measured() -> Costs:
             latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=self.progress)
-            made = Costs(
+            return Costs(
                 Cost(full.parameters, flops(full, length=length), latency.full),
                 Cost(pruned.parameters, flops(pruned, length=length), latency.pruned),
                 latency.ratio,
                 latency.attention_share,
             )
+
+        with self.timed("latency"):
+            # By one process: under load the times would be wrong.
+            made = parallel.from_first(measured)
         self._keep(name, {}, asdict(made))
         return made
 
@@ -409,6 +487,24 @@ class Workbench:
         start = self.clock()
         yield
         self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start
+
+
+@dataclass(frozen=True)
+class _Shelf:
+    """A training that was stopped, in the store."""
+
+    store: Store
+    name: str
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        found = self.store.load(self.name)
+        return None if found is None else (found.arrays, found.meta)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        self.store.save(self.name, arrays=arrays, meta=meta)
+
+    def remove(self) -> None:
+        self.store.remove(self.name)
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
-from cahp.values import Progress, silent
+from cahp.cli.text import epoch_line
+from cahp.models import parallel
+from cahp.values import Cancelled
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from cahp.models.training import Training
 
 _NAMES = {
     "load": "reading the model",
@@ -25,23 +33,63 @@ _NAMES = {
 }
 
 
+class Reporter:
+    """A progress callback, and one that sees a training."""
+
+    def __init__(self, bars: Bars | None, say: Callable[[str], None]) -> None:
+        self._bars, self.say = bars, say
+        self._tasks: dict[str, Any] = {}
+        self._said = 0
+        self.trained = False
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total`` units of ``stage``."""
+        if self._bars is not None:
+            self._bars.update(self._task(stage, total), completed=done, total=total)
+
+    def watch(self, training: Training) -> None:
+        """Report the loss beside the bar, and every epoch that is over in a line of its own."""
+        self.trained = training.step < training.total
+        if self._bars is not None:
+            name = f"{_NAMES['finetune']}, loss {training.loss:.3f}"
+            self._bars.update(self._task("finetune", training.total), description=name)
+        for epoch in training.epochs[self._said :]:
+            self.say(epoch_line(vars(epoch)))
+        self._said = len(training.epochs)
+
+    def _task(self, stage: str, total: int) -> Any:
+        if stage not in self._tasks:
+            assert self._bars is not None
+            self._tasks[stage] = self._bars.add_task(_NAMES.get(stage, stage), total=total)
+        return self._tasks[stage]
+
+
 @contextmanager
-def bars(*, quiet: bool) -> Iterator[Progress]:
-    """A progress callback that draws bars while the block runs; none when quiet or away from a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield silent
+def bars(*, quiet: bool) -> Iterator[Reporter]:
+    """A reporter that draws bars on stderr while the block runs: none away from a terminal, nothing at all when quiet.
+
+    Only the first of several processes reports.
+    """
+    if quiet or not parallel.first():
+        yield Reporter(None, lambda _: None)
+        return
+    with _reporter() as reporter:
+        try:
+            yield reporter
+        except (KeyboardInterrupt, Cancelled):
+            if reporter.trained:
+                reporter.say("  the same command goes on from here")
+            raise
+
+
+@contextmanager
+def _reporter() -> Iterator[Reporter]:
+    if not sys.stderr.isatty():
+        yield Reporter(None, lambda line: print(line, file=sys.stderr, flush=True))
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Bars(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as drawn:
-        tasks = {}
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = drawn.add_task(_NAMES.get(stage, stage), total=total)
-            drawn.update(tasks[stage], completed=done, total=total)
-
-        yield report
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as drawn:
+        yield Reporter(drawn, lambda line: drawn.console.print(line, highlight=False, markup=False))

@@ -9,26 +9,30 @@ import copy
 import json
 import math
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from cahp.models import parallel
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.identity import BUILTINS
 from cahp.models.loading import quiet, read
-from cahp.values import ModelCard, Progress, Texts, silent
+from cahp.values import Cancelled, ModelCard, Progress, Texts, silent
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,36 @@ class Epoch:
     accuracy: float | None
 
 
+@dataclass(frozen=True)
+class Training:
+    """Where a training stands after ``step`` of ``total`` batches.
+
+    ``loss`` is the mean of this epoch's batches so far (in this process), ``epochs`` are those that are over.
+    """
+
+    step: int
+    total: int
+    loss: float
+    epochs: tuple[Epoch, ...]
+
+
+#: Called after every batch and every epoch.
+Watch = Callable[[Training], None]
+
+
+class Shelf(Protocol):
+    """Where a training that was stopped waits to be taken up again: plain arrays, and what JSON can say."""
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """What was kept last, if anything was."""
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Keep this, instead of what was kept before."""
+
+    def remove(self) -> None:
+        """Keep nothing any longer."""
+
+
 def train(
     network: nn.Module,
     model: HeadModel,
@@ -66,49 +100,232 @@ def train(
     seed: int = 42,
     stage: str = "training",
     progress: Progress = silent,
+    watch: Watch | None = None,
+    shelf: Shelf | None = None,
 ) -> list[Epoch]:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
     ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. Under
-    ``accelerate launch`` the texts are shared out over the processes.
+    ``accelerate launch`` the texts are shared out over the processes, each of which takes batches of the given size.
+
+    ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
+    the end of a batch. With a ``shelf`` the same call then goes on from there, and ends with the same weights, bit for
+    bit, as if nothing had come between.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens, labels = model.tokenize(texts.inputs), torch.as_tensor(texts.labels)
     held_out = None if validation is None else (model.tokenize(validation.inputs), validation.labels)
     loader = length_grouped(model, tokens, labels, batch=schedule.batch, seed=seed)
+    order: torch.Generator = loader.sampler.generator  # type: ignore[attr-defined]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    plain = network
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     total = schedule.epochs * len(loader)
     rate = get_linear_schedule_with_warmup(optimizer, math.ceil(total * schedule.warmup), total)
-    history: list[Epoch] = []
-    best, kept = -math.inf, None
-    done = 0
-    for epoch in range(schedule.epochs):
-        network.train()
-        losses = 0.0
-        for inputs, answers in loader:
-            progress(stage, done, total)
-            loss = nn.functional.cross_entropy(network(**inputs).logits, answers)
-            accelerator.backward(loss)
-            accelerator.clip_grad_norm_(trained, schedule.clip)
-            optimizer.step()
-            rate.step()
-            optimizer.zero_grad()
-            losses += float(loss.detach())
-            done += 1
-        network.eval()
-        accuracy = None if held_out is None else _accuracy(network, model, *held_out)
-        history.append(Epoch(epoch + 1, losses / max(1, len(loader)), accuracy))
-        if accuracy is not None and accuracy > best:
-            best, kept = accuracy, [parameter.detach().clone() for parameter in trained]
-    if kept is not None:
-        with torch.no_grad():
-            for parameter, value in zip(trained, kept, strict=True):
-                parameter.copy_(value)
+    course = _Course(trained, optimizer, rate, order, accelerator.device)
+    if shelf is not None and (found := shelf.load()) is not None:
+        course.take_up(*found)
+
+    with _interruptions() as interrupted:
+
+        def pause() -> None:
+            """Between two batches: report, and stop if that is wished."""
+            wish: BaseException | None
+            try:
+                progress(stage, course.epoch * len(loader) + course.batches, total)
+            except (Cancelled, KeyboardInterrupt) as error:
+                wish = error
+            else:
+                wish = KeyboardInterrupt() if interrupted() else None
+            if any(parallel.gather(wish is not None)):
+                if shelf is not None:
+                    shelf.save(*course.lay_down())
+                raise wish or Cancelled
+
+        def report() -> None:
+            if watch is not None:
+                step, loss = course.epoch * len(loader) + course.batches, course.losses / max(1, course.batches)
+                watch(Training(step, total, loss, tuple(course.history)))
+
+        pause()
+        while course.epoch < schedule.epochs:
+            network.train()
+            for inputs, answers in course.rest(loader):
+                loss = nn.functional.cross_entropy(network(**inputs).logits, answers)
+                accelerator.backward(loss)
+                accelerator.clip_grad_norm_(trained, schedule.clip)
+                optimizer.step()
+                rate.step()
+                optimizer.zero_grad()
+                course.batches += 1
+                course.losses += float(loss.detach())
+                report()
+                pause()
+            plain.eval()
+            accuracy = None
+            if held_out is not None:
+                # Processes have different numbers of batches here, so they cannot agree to stop at one.
+                accuracy = _accuracy(plain, model, *held_out, pause=pause if parallel.world() == 1 else None)
+            course.end_epoch(accuracy)
+            report()
+            if shelf is not None and course.epoch < schedule.epochs:
+                shelf.save(*course.lay_down())
+    course.finish()
+    if shelf is not None:
+        shelf.remove()
     progress(stage, total, total)
-    return history
+    return course.history
+
+
+class _Course:
+    """All that a training's future depends on, to be laid down between two batches and taken up again."""
+
+    def __init__(
+        self, trained: list[nn.Parameter], optimizer: Any, rate: Any, order: torch.Generator, device: torch.device
+    ) -> None:
+        self._trained, self._optimizer, self._rate, self._order, self._device = trained, optimizer, rate, order, device
+        #: The current epoch, its batches that are done, and the sum of their losses.
+        self.epoch, self.batches, self.losses = 0, 0, 0.0
+        self.history: list[Epoch] = []
+        self._best = -math.inf
+        self._kept: list[Tensor] | None = None
+        #: What draws the order of the current epoch's texts, before it did.
+        self._drawing = order.get_state()
+        #: Where random numbers go on, as long as they have not.
+        self._random: NDArray[np.uint8] | None = None
+
+    def rest(self, loader: Iterable[Any]) -> Iterator[Any]:
+        """The batches of the current epoch that are not yet done."""
+        self._drawing = self._order.get_state()
+        batches = iter(loader)
+        for _ in range(self.batches):
+            next(batches)
+        if self._random is not None:
+            # Only now: the loader has drawn from the same numbers.
+            _set_random(self._random, self._device)
+            self._random = None
+        yield from batches
+
+    def end_epoch(self, accuracy: float | None) -> None:
+        """Note how the epoch went, and its weights if they are the best so far."""
+        loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
+        self.history.append(Epoch(self.epoch + 1, loss, accuracy))
+        if accuracy is not None and accuracy > self._best:
+            self._best, self._kept = accuracy, [parameter.detach().clone() for parameter in self._trained]
+        self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0
+        self._drawing = self._order.get_state()
+
+    def finish(self) -> None:
+        """Leave the best epoch's weights."""
+        if self._kept is not None:
+            self._set_weights(self._kept)
+
+    def lay_down(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The state as arrays and JSON."""
+        random = _random(self._device) if self._random is None else self._random
+        arrays = {"order": self._drawing.numpy(), "random": np.stack(parallel.gather(random))}
+        steps: list[float | None] = []
+        for index, parameter in enumerate(self._trained):
+            arrays[f"weight-{index}"] = _array(parameter)
+            if self._kept is not None:
+                arrays[f"best-{index}"] = _array(self._kept[index])
+            moments = self._optimizer.state.get(parameter)
+            steps.append(float(moments["step"]) if moments else None)
+            if moments:
+                arrays[f"mean-{index}"], arrays[f"square-{index}"] = map(_array, _moments(moments))
+        meta = {
+            "epoch": self.epoch,
+            "batches": self.batches,
+            "losses": self.losses,
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": None if self._kept is None else self._best,
+            "steps": steps,
+            "rate": self._rate.last_epoch,
+        }
+        return arrays, meta
+
+    def take_up(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Go back to a state that was laid down."""
+
+        def stored(name: str) -> list[Tensor]:
+            return [torch.tensor(arrays[f"{name}-{index}"], device=self._device) for index in range(len(self._trained))]
+
+        self.epoch, self.batches, self.losses = meta["epoch"], meta["batches"], meta["losses"]
+        self.history = [Epoch(**epoch) for epoch in meta["history"]]
+        self._set_weights(stored("weight"))
+        if meta["best"] is not None:
+            self._best, self._kept = meta["best"], stored("best")
+        for index, (parameter, step) in enumerate(zip(self._trained, meta["steps"], strict=True)):
+            if step is not None:
+                self._optimizer.state[parameter] = {
+                    "step": torch.tensor(step, dtype=torch.float32),
+                    "exp_avg": torch.tensor(arrays[f"mean-{index}"], device=self._device),
+                    "exp_avg_sq": torch.tensor(arrays[f"square-{index}"], device=self._device),
+                }
+        self._rate.last_epoch = meta["rate"]
+        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
+        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
+            group["lr"] = highest * factor
+        self._drawing = torch.tensor(arrays["order"])
+        self._order.set_state(self._drawing)
+        self._random = arrays["random"][parallel.rank()]
+
+    def _set_weights(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self._trained, values, strict=True):
+                parameter.copy_(value)
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    found: NDArray[Any] = tensor.detach().cpu().numpy()
+    return found
+
+
+def _moments(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return state["exp_avg"], state["exp_avg_sq"]
+
+
+def _random(device: torch.device) -> NDArray[np.uint8]:
+    """Where the random numbers of dropout stand: those of the processor, then those of the device."""
+    states = [torch.get_rng_state()]
+    if device.type != "cpu":
+        states.append(getattr(torch, device.type).get_rng_state())
+    return torch.cat(states).numpy()
+
+
+def _set_random(state: NDArray[np.uint8], device: torch.device) -> None:
+    here = len(torch.get_rng_state())
+    torch.set_rng_state(torch.tensor(state[:here]))
+    if device.type != "cpu":
+        getattr(torch, device.type).set_rng_state(torch.tensor(state[here:]))
+
+
+@contextmanager
+def _interruptions() -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C wait: whether it was pressed. A second one does not wait."""
+    # Others may have taken the signal, and only the main thread may take it.
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield lambda: False
+        return
+    pressed = False
+
+    def note(*_: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        # With several processes the launcher sends a signal of its own after the terminal's.
+        if parallel.world() == 1:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: int, seed: int) -> DataLoader[Any]:
@@ -127,12 +344,21 @@ def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: i
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module, model: HeadModel, tokens: Tokens, labels: np.ndarray[Any, Any]) -> float:
+def _accuracy(
+    network: nn.Module,
+    model: HeadModel,
+    tokens: Tokens,
+    labels: np.ndarray[Any, Any],
+    *,
+    pause: Callable[[], None] | None = None,
+) -> float:
     right = 0
-    for batch in model.batches(tokens):
+    for batch in parallel.share(model.batches(tokens)):
+        if pause is not None:
+            pause()
         answers = network(**batch.tensors).logits.argmax(-1).cpu().numpy()
         right += int((answers == labels[batch.rows]).sum())
-    return right / len(labels)
+    return sum(parallel.gather(right)) / len(labels)
 
 
 @dataclass(frozen=True)
@@ -185,6 +411,11 @@ def fit(
 
 def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
     """Write the adapter in float16, and the class names; ``base`` is what it belongs to."""
+    # By one process; the others wait, since they may read it next.
+    parallel.from_first(lambda: _write_adapter(fitted, folder, base))
+
+
+def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
     with _whole(folder) as part, quiet():
         fitted.peft.save_pretrained(part)
         weights = part / "adapter_model.safetensors"
@@ -208,9 +439,13 @@ def save_merged(fitted: Fitted, folder: Path) -> None:
 
 def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
     """Write network and tokenizer, as safetensors, whole or not at all."""
-    with _whole(folder) as part, quiet():
-        network.save_pretrained(part)
-        tokenizer.save_pretrained(part)
+
+    def write() -> None:
+        with _whole(folder) as part, quiet():
+            network.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+
+    parallel.from_first(write)
 
 
 def base_name(card: ModelCard) -> str:

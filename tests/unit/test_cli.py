@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import cli
+from cahp.cli.progress import Reporter
 from cahp.data import parse_label_map
 from cahp.export import check_fits, read_mask, validate_run
 from cahp.pipeline import Settings, prune
@@ -386,13 +387,14 @@ def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(words: li
 def test_an_interrupted_run_says_so_and_leaves_nothing(
     words: list[object], stage: str, how: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(name: str, done: int, total: int) -> None:
-        if name == stage:
-            raise how
+    class Interrupting(Reporter):
+        def __call__(self, name: str, done: int, total: int) -> None:
+            if name == stage:
+                raise how
 
     @contextlib.contextmanager
-    def bars(*, quiet: bool) -> Iterator[object]:
-        yield interrupt
+    def bars(*, quiet: bool) -> Iterator[Reporter]:
+        yield Interrupting(None, print)
 
     monkeypatch.setattr("cahp.cli.progress.bars", bars)
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))

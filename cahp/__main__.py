@@ -1,0 +1,5 @@
+"""``python -m cahp``, which ``accelerate launch -m cahp`` runs in several processes."""
+
+from cahp.cli import main
+
+main()

@@ -1,0 +1,100 @@
+"""Several processes that work on one command together, as ``accelerate launch`` and ``torchrun`` start them.
+
+Every process runs the same code; what is shared out here comes back whole to each of them. With one process all of
+this does nothing, and loads nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T")
+Number = TypeVar("Number", np.int64, np.float64)
+
+#: How many calls of ``from_first`` this process is inside of: what it does alone must not wait for others.
+_alone = 0
+
+
+def rank() -> int:
+    """Which of the processes this is, 0 for the first."""
+    return 0 if world() == 1 else int(os.environ["RANK"])
+
+
+def world() -> int:
+    """How many processes work together."""
+    return 1 if _alone else int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def first() -> bool:
+    """Whether this is the process that prints, writes files and measures time."""
+    return rank() == 0
+
+
+def share(items: Sequence[T]) -> Sequence[T]:
+    """This process's part of ``items``: every so-manieth, so that all parts weigh about the same."""
+    return items[rank() :: world()]
+
+
+def gather(value: T) -> list[T]:
+    """The ``value`` of every process, in the order of their ranks; all must call this."""
+    if world() == 1:
+        return [value]
+    import torch.distributed
+
+    _begin()
+    values: list[T | None] = [None] * world()
+    torch.distributed.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def total(part: NDArray[Number]) -> NDArray[Number]:
+    """The sum of every process's array of the same shape; exact where all but one of them are 0."""
+    if world() == 1:
+        return part
+    return np.sum(gather(part), axis=0, dtype=part.dtype)  # type: ignore[no-any-return]
+
+
+def from_first(make: Callable[[], T]) -> T:
+    """What ``make`` gives to the first process, or the error it ends with; the others wait for it and get the same."""
+    global _alone
+    if world() == 1:
+        return make()
+    import torch.distributed
+
+    _begin()
+    found: list[T | Exception | bool | None] = [None, False]
+    if first():
+        _alone += 1
+        try:
+            found = [make(), False]
+        except Exception as error:
+            # The others must end with it, too: they would wait for ever.
+            found = [error, True]
+        finally:
+            _alone -= 1
+    torch.distributed.broadcast_object_list(found, src=0)
+    value, failed = found
+    if failed:
+        assert isinstance(value, Exception)
+        raise value
+    return value  # type: ignore[return-value]
+
+
+def wait() -> None:
+    """Wait until all processes are here."""
+    from_first(lambda: None)
+
+
+def _begin() -> None:
+    """Join the processes; once is enough."""
+    import torch
+    from accelerate import PartialState
+    from accelerate.utils import parse_flag_from_env
+
+    # Without being told, accelerate would leave processes without a GPU each on its own.
+    PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))

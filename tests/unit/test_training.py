@@ -1,0 +1,186 @@
+"""The training loop: what it reports, how it is stopped, and that it goes on as if nothing had come between."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+from collections.abc import Mapping
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from cahp import models
+from cahp.models.head_model import HeadModel
+from cahp.models.training import Epoch, Schedule, Training, train
+from cahp.values import Cancelled, Texts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SCHEDULE = Schedule(epochs=3, learning_rate=1e-3, batch=8)
+#: 44 texts: six batches an epoch, the last one smaller.
+TEXTS, HELD_OUT = fakes.sentences(44), fakes.sentences(30, seed=5)
+STEPS = 18
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    # Its dropout is on, so that the random numbers matter.
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
+
+
+class Memory:
+    """A shelf that counts."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
+        self.saved = 0
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        return self.kept
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        # Copied, as a disk would: what lies on a shelf must not change with the network.
+        self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
+        self.saved += 1
+
+    def remove(self) -> None:
+        self.kept = None
+
+
+def trained(
+    model: HeadModel, *, validation: Texts | None = HELD_OUT, **options: Any
+) -> tuple[list[torch.Tensor], list[Epoch]]:
+    network = copy.deepcopy(model.network).requires_grad_(True)
+    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=validation, **options)
+    return [parameter.detach() for parameter in network.parameters()], history
+
+
+def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+def stop_at(step: int, how: type[BaseException] = Cancelled) -> Any:
+    def progress(stage: str, done: int, total: int) -> None:
+        if done == step:
+            raise how
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(model: HeadModel) -> tuple[list[torch.Tensor], list[Epoch]]:
+    return trained(model)
+
+
+def test_a_shelf_and_a_watcher_change_nothing(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
+    weights, history = trained(model, shelf=Memory(), watch=lambda _: None)
+    assert same(weights, whole[0])
+    assert history == whole[1]
+    assert not same(weights, list(model.network.parameters()))
+
+
+# Before anything, at the first batch, within epochs, at their ends (where the held-out texts come), and the last batch.
+@pytest.mark.parametrize("step", [0, 1, 4, 6, 7, 12, 17, 18])
+def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
+    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]], step: int
+) -> None:
+    shelf = Memory()
+    with pytest.raises(Cancelled):
+        trained(model, shelf=shelf, progress=stop_at(step))
+    assert shelf.kept is not None
+    # Whatever else draws random numbers in between.
+    torch.manual_seed(step)
+    seen: list[int] = []
+    weights, history = trained(model, shelf=shelf, progress=lambda stage, done, total: seen.append(done))
+    assert seen[0] == step
+    assert same(weights, whole[0])
+    assert history == whole[1]
+    assert shelf.kept is None
+
+
+def test_a_training_may_be_stopped_many_times(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
+    shelf = Memory()
+    for step in (2, 3, 9, 9, 14):
+        with pytest.raises(KeyboardInterrupt):
+            trained(model, shelf=shelf, progress=stop_at(step, KeyboardInterrupt))
+    assert same(trained(model, shelf=shelf)[0], whole[0])
+
+
+def test_what_was_killed_goes_on_after_its_last_whole_epoch(
+    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
+) -> None:
+    shelf = Memory()
+    with pytest.raises(RuntimeError):
+        trained(model, shelf=shelf, progress=stop_at(9, RuntimeError))
+    seen: list[int] = []
+    weights, _ = trained(model, shelf=shelf, progress=lambda stage, done, total: seen.append(done))
+    assert seen[0] == 6
+    assert same(weights, whole[0])
+
+
+def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel) -> None:
+    weights, history = trained(model, validation=None)
+    assert [epoch.accuracy for epoch in history] == [None] * 3
+    shelf = Memory()
+    with pytest.raises(Cancelled):
+        trained(model, validation=None, shelf=shelf, progress=stop_at(13))
+    assert same(trained(model, validation=None, shelf=shelf)[0], weights)
+
+
+def test_control_c_waits_for_the_end_of_a_batch_and_can_be_taken_up(
+    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
+) -> None:
+    shelf, pressed = Memory(), []
+
+    def press(at: Training) -> None:
+        if at.step == 8 and not pressed:
+            os.kill(os.getpid(), signal.SIGINT)
+            # Still here: it did not interrupt what was going on.
+            pressed.append(at.step)
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, shelf=shelf, watch=press)
+    assert pressed == [8]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert shelf.kept is not None
+    assert (shelf.kept[1]["epoch"], shelf.kept[1]["batches"]) == (1, 2)
+    assert same(trained(model, shelf=shelf)[0], whole[0])
+
+
+def test_a_watcher_sees_every_batch_and_every_epoch(model: HeadModel) -> None:
+    seen: list[Training] = []
+    _, history = trained(model, watch=seen.append)
+    assert [at.step for at in seen] == [
+        step for epoch in range(3) for step in (*range(6 * epoch + 1, 6 * epoch + 7), 6 * epoch + 6)
+    ]
+    assert {at.total for at in seen} == {STEPS}
+    assert seen[0].loss > 0
+    # The mean of an epoch's batches is what its last batch reports.
+    for epoch in range(3):
+        assert seen[7 * epoch + 5].loss == history[epoch].loss
+        assert seen[7 * epoch + 6].epochs == tuple(history[: epoch + 1])
+    assert seen[5].epochs == ()
+
+
+def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: HeadModel) -> None:
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def note(self: torch.optim.AdamW, *args: Any, **options: Any) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", note)
+        shelf = Memory()
+        with pytest.raises(Cancelled):
+            trained(model, shelf=shelf, progress=stop_at(5))
+        trained(model, shelf=shelf)
+    # Two of 18 steps warm up: 0, 1/2, 1, then 15/16, 14/16, ..., 1/16 of the highest rate.
+    expected = [0.0, 0.5, *(left / 16 for left in range(16, 0, -1))]
+    assert np.allclose(rates, np.array(expected) * SCHEDULE.learning_rate)
