@@ -274,7 +274,7 @@ def test_a_stronger_penalty_leaves_fewer_gates_open(model: HeadModel, texts: Tex
         return float(l0.expected_open(torch.as_tensor(parameters)))
 
     found = [trained(strength) for strength in (1e-4, 0.1, 1.0)]
-    assert found[0] > found[1] + 0.5 > found[2] + 1.5
+    assert found[0] > found[1] > found[2] + 1
     assert found[2] < 2
 
 
