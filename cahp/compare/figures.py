@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -52,8 +53,10 @@ def _accuracy(means: Sequence[Document], methods: list[str], split: object, reco
     after = "before recovery" if recovery == "none" else f"after {recovery}"
     title = f"Right answers on {split} {after}"
     parts = [f'<text class="title" x="{_LEFT}" y="22">{_safe(title)}</text>']
-    for step in range(5):
-        share = low + (high - low) * step / 4
+    # Round shares, about five of them.
+    step = next((size for size in (0.01, 0.02, 0.05, 0.1) if (high - low) / size <= 6), 0.2)
+    for tick in range(math.ceil(low / step), math.floor(high / step) + 1):
+        share = tick * step
         parts.append(
             f'<line class="rule" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{down(share):.1f}" y2="{down(share):.1f}"/>'
         )
@@ -63,27 +66,28 @@ def _accuracy(means: Sequence[Document], methods: list[str], split: object, reco
     parts.append(f'<line class="full" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{down(full):.1f}" y2="{down(full):.1f}"/>')
     for place, method in enumerate(drawn):
         points = sorted((one for one in means if one["method"] == method), key=lambda one: int(one["budget"]))
-        parts += _line(place, method, points, across, down)
+        # Intervals side by side, or they would hide each other.
+        shift = (place - (len(drawn) - 1) / 2) * (2.5 if len(budgets) > 1 else 24.0)
+        parts += _line(place, points, lambda budget, shift=shift: across(budget) + shift, down)
         parts += _key(place, method)
     parts += _key(len(drawn), "all heads", full=True)
     height = max(_TOP + _HEIGHT + 60, _TOP + _ROW * (len(drawn) + 2))
     return _svg(_LEFT + _WIDTH + 210, height, title, parts)
 
 
-def _line(place: int, method: str, points: Sequence[Document], across: Any, down: Any) -> Iterator[str]:
+def _line(place: int, points: Sequence[Document], across: Any, down: Any) -> Iterator[str]:
     colour, dashes = style(place)
+    fill = colour if place < len(_COLOURS) else "var(--ground)"
     there = [(across(one["budget"]), down(one["accuracy"])) for one in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in there)
     yield f'<polyline points="{line}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
     for one, (x, y) in zip(points, there, strict=True):
-        # Intervals side by side, or they would hide each other.
-        x += (place % 7 - 3) * 2.0
         low, high = one["ci95"]
-        tip = f"{method}, {one['budget']} heads: {one['accuracy']:.1%} [{low:.1%}, {high:.1%}], {one['masks']} masks"
+        tip = f"{one['method']}, {one['budget']} heads: {one['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
         yield (
             f'<g stroke="{colour}"><title>{_safe(tip)}</title>'
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}" y2="{down(high):.1f}" opacity="0.5"/>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/></g>'
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{fill}"/></g>'
         )
 
 

@@ -27,6 +27,7 @@ from cahp.values import (
     BudgetError,
     CahpError,
     Cancelled,
+    DataError,
     Evaluation,
     Floats,
     HeadMask,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 _REVISION = 1
 #: What a process keeps of the full model's way through calibration texts, so that refits need not go it again.
 _WALKS = 1 << 30
+#: With fewer texts a refit holds none out to be judged by.
+_FEWEST = 5
 
 
 class Table:
@@ -349,15 +352,16 @@ def _answering(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> 
     workbench = bench.workbench
     if recovery == "none":
         return lambda texts: workbench.evaluate(texts, mask=None if mask.keep.all() else mask)
-    from cahp import recovery as repairs
-
-    # Not the workbench's refit, which keeps all weights it has solved: of hundreds of masks they would push everything
-    # else out of the store.
+    # Weights are not kept: those of hundreds of masks would push everything else out of the store.
     if recovery == "refit":
+        from cahp.recovery import refit
+
+        if len(bench.select) < _FEWEST:
+            raise DataError(f"every fifth text judges a refit, and there are only {len(bench.select)}; raise --limit")
         walk = table.walk(bench.select)
-        model = repairs.refit(workbench.model, mask, bench.select, walk=walk, progress=workbench.progress).model
+        model = refit(workbench.model, mask, bench.select, walk=walk, progress=workbench.progress).model
     else:
-        model, _ = repairs.finetune(workbench.model, mask, bench.select, seed=cell.seed, progress=workbench.progress)
+        model = workbench.pruned(mask, workbench.tuned(mask, keep=False))
     return lambda texts: workbench.answers(model, texts)
 
 
