@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.shared import drawn, eliminated, given, part, rounds
+from cahp.methods.shared import STAGE, drawn, eliminated, given, part, rounds
 from cahp.registry import Evidence, Scored, register
-from cahp.values import Floats, HeadMask, Price, Progress, Selection
+from cahp.values import Floats, HeadMask, Price, Progress, Selection, Texts
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
 
 MOST = 256
+#: The greedy variant asks again in every round.
+MOST_GREEDY = 128
 #: Part of all heads that a round removes.
 SHARE = 0.05
 
@@ -28,7 +35,7 @@ class Ablation(Scored):
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
         layers, heads = evidence.card.layers, evidence.card.heads
-        losses = losses_without(evidence, HeadMask.full(layers, heads), part(evidence.progress, 0, 1))
+        losses = losses_without(evidence, HeadMask.full(layers, heads), part(evidence.progress, 0, 1), most=MOST)
         return np.asarray(losses[1:].reshape(layers, heads) - losses[0])
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
@@ -43,7 +50,7 @@ class GreedyAblation:
 
     Each round gates off every head that is left, alone and on top of those removed, and removes the 5 % of all heads
     with the lowest ``mean_x L_x(g_h = 0)``; the last round removes what is left to remove. Source: backward
-    elimination, with ablation as in Michel et al. 2019. Cost: a forward pass of at most 256 texts for each head left,
+    elimination, with ablation as in Michel et al. 2019. Cost: a forward pass of at most 128 texts for each head left,
     in each round, and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if
     there are more.
     """
@@ -55,44 +62,69 @@ class GreedyAblation:
         """Keep exactly ``budget`` heads."""
 
         def score(mask: HeadMask, progress: Progress) -> Floats:
-            return losses_without(evidence, mask, progress)[1:].reshape(mask.keep.shape)
+            return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
         return eliminated(
             evidence, budget=given(budget, self.name), min_per_layer=min_per_layer, share=SHARE, score=score
         )
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
-        """A forward pass of at most 256 texts for each head left at the start of each round, and one more."""
+        """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
-        texts = min(len(evidence.texts), MOST)
+        texts = min(len(evidence.texts), MOST_GREEDY)
         sizes = rounds(total, budget, share=SHARE)
         starts = [total, *sizes[:-1]] if sizes else []
         return Price(texts * sum(left + 1 for left in starts), texts if starts else 0)
 
 
-def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress) -> NDArray[np.float64]:
+def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:
     """Mean losses ``(1 + N,)`` under a mask: as it is, and without each head too (as it is, for a head it drops).
 
     Remembered by mask, so that all budgets share their first rounds.
     """
-    texts = drawn(evidence, most=MOST)
+    texts = drawn(evidence, most=most)
+    return evidence.remembered(
+        f"losses of {len(texts)} texts without a head under {mask.sha256}",
+        lambda: _losses_without(evidence.model, texts, mask, progress),
+    )
 
-    def make() -> Floats:
-        from cahp.evaluation import evaluate
 
-        total = 1 + mask.keep.size
-        # Heads removed before count as done, so that every round is equally long.
-        done = mask.keep.size - mask.count
+def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Progress) -> Floats:
+    import torch
+    from torch.nn.functional import cross_entropy
 
-        def loss(keep: HeadMask, index: int) -> float:
-            made = evaluate(evidence.model, texts, mask=keep, progress=part(progress, done + index, total))
-            return float(made.losses.mean())
+    from cahp.models.surgery import tail
 
-        losses = np.full(total, loss(mask, 0))
-        for index, head in enumerate(mask.flat, start=1):
-            keep = mask.keep.copy()
-            keep.flat[head] = False
-            losses[1 + head] = loss(HeadMask(keep), index)
-        return losses
-
-    return evidence.remembered(f"losses of {len(texts)} texts without a head under {mask.sha256}", make)
+    labels = torch.as_tensor(texts.labels, device=model.device)
+    tails = [tail(model, layer) for layer in range(model.layers)]
+    losses = np.zeros(1 + mask.keep.size)
+    done, total = 0, len(texts) * mask.keep.size
+    with torch.inference_mode():
+        gates = model.gates(mask.keep)
+        for batch in model.batches(model.tokenize(texts.inputs)):
+            answers = labels[batch.rows]
+            losses[0] += float(cross_entropy(model.logits(batch, gates=gates), answers, reduction="sum"))
+            state = model.enter(batch) if tails[0] else None
+            for layer, rest in enumerate(tails):
+                for head in range(model.heads):
+                    progress(STAGE, done, total)
+                    done += len(batch)
+                    if not mask.keep[layer, head]:
+                        continue
+                    without = gates.clone()
+                    without[layer, head] = 0.0
+                    # What lies below the layer is the same for all of its heads.
+                    logits = (
+                        model.logits(batch, gates=without)
+                        if rest is None or state is None
+                        else rest.logits(batch, gates=without, start=state.hidden)
+                    )
+                    loss = cross_entropy(logits, answers, reduction="sum")
+                    losses[1 + layer * model.heads + head] += float(loss)
+                if state is not None:
+                    state = model.step(state, gates=gates)
+    progress(STAGE, total, total)
+    losses /= len(texts)
+    gone = np.flatnonzero(~mask.keep)
+    losses[1 + gone] = losses[0]
+    return losses

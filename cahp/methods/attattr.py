@@ -52,6 +52,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``."""
     import torch
 
+    from cahp.models.surgery import tail
     from cahp.salience import backward_tokens
 
     values = np.zeros((len(texts), model.layers, model.heads))
@@ -59,14 +60,17 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     done, total = 0, len(texts) * model.layers * steps
     for batch in model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)):
         maps = _maps(model, batch)
+        state = None if model.card.no_refit else model.enter(batch)
         real = batch.tensors["attention_mask"].bool()
         pairs = real[:, None, :, None] & real[:, None, None, :]
         for layer in range(model.layers):
+            # What lies below the layer is the same in all steps.
+            start, rest = (None, model) if state is None else (state.hidden, tail(model, layer) or model)
             sums = [torch.zeros_like(weights) for weights in maps[layer]]
             for step in range(1, steps + 1):
                 progress(STAGE, done, total)
                 for seen, slope in zip(
-                    sums, _slopes(model, batch, layer, maps[layer], step / steps, labels[batch.rows]), strict=True
+                    sums, _slopes(rest, batch, layer, maps[layer], step / steps, labels[batch.rows], start), strict=True
                 ):
                     seen += slope
                 done += len(batch)
@@ -76,6 +80,9 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
                 # A layer that is used in many passes keeps its best one.
                 first = weights is maps[layer][0]
                 values[batch.rows, layer] = best if first else np.maximum(values[batch.rows, layer], best)
+            if state is not None:
+                with torch.no_grad():
+                    state = model.step(state)
     progress(STAGE, done, total)
     return values
 
@@ -97,14 +104,14 @@ def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:
 
 
 def _slopes(
-    model: HeadModel, batch: Batch, layer: int, maps: list[Tensor], share: float, labels: Tensor
+    model: HeadModel, batch: Batch, layer: int, maps: list[Tensor], share: float, labels: Tensor, start: Tensor | None
 ) -> tuple[Tensor, ...]:
     """Gradients of the right answer's probability where one layer has ``share`` of its attention weights."""
     import torch
 
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)
-    logits = model.logits(batch, edit=lambda at, weights: next(left) if at == layer else weights)
+    logits = model.logits(batch, edit=lambda at, weights: next(left) if at == layer else weights, start=start)
     # Each text's probability depends on its own weights only, so the sum keeps them apart.
     right = logits.softmax(dim=-1).gather(1, labels[:, None]).sum()
     return torch.autograd.grad(right, scaled)

@@ -51,6 +51,8 @@ class Call:
     tap: Tap | None = None
     #: Leave with the first layer's arguments instead of running it.
     stop: bool = False
+    #: The hidden states that enter a network whose first layers were left out.
+    start: Tensor | None = None
     #: Where every layer's arguments are written down.
     record: list[Arguments] | None = None
 
@@ -163,12 +165,15 @@ def _before_feed(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     return hook
 
 
-def _before_layer(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
     call = _current.get()
+    if call.start is not None and getattr(module, "cahp_entry", False):
+        return (call.start, *args[1:]), kwargs
     if call.stop:
         raise FirstLayerReached((args, kwargs))
     if call.record is not None:
         call.record.append((args, kwargs))
+    return None
 
 
 def _before_biased(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:

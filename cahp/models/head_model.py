@@ -188,15 +188,16 @@ class HeadModel:
         probe: Probe | None = None,
         edit: Edit | None = None,
         tap: Tap | None = None,
+        start: Tensor | None = None,
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
-        ``tap`` sees what enters its projections. Gates need the unpruned model.
+        ``tap`` sees what enters its projections. ``start`` are the hidden states that enter a ``tail``.
         """
         passes = _Passes() if probe is not None and self.family.shared else None
-        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap)):
+        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap, start=start)):
             logits: Tensor = self.network(**batch.tensors).logits
         if passes is not None and probe is not None:
             passes.report(probe)

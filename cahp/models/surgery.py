@@ -59,6 +59,22 @@ def cut(
     return pruned
 
 
+def tail(model: HeadModel, layer: int) -> HeadModel | None:
+    """The model without the layers before ``layer``; gates and layers keep their numbers, weights are shared.
+
+    Its ``logits`` take the hidden states before that layer (``LayerState.hidden``) as ``start``, so what several calls
+    have in common is computed once. None where layers cannot be walked one by one.
+    """
+    if model.card.no_refit:
+        return None
+    made = _copy(model)
+    left = nn.ModuleList(made.layer_modules[layer:])
+    left[0].cahp_entry = True  # type: ignore[assignment]
+    parent, _, name = model.family.layers.rpartition(".")
+    setattr(made.network.base_model.get_submodule(parent), name, left)
+    return made
+
+
 def mark(layer: nn.Module, family: Family, kept: Tensor | None, *, group: int, channels: int) -> None:
     """Tell a layer's modules which heads it keeps (None: all of ``channels`` channels), and how many that makes."""
     attention = layer.get_submodule(family.attention)

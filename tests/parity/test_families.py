@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification
 from cahp import models
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
-from cahp.models.surgery import cut, restore_shapes
+from cahp.models.surgery import cut, restore_shapes, tail
 from cahp.models.training import save_network
 from cahp.pipeline import Settings, prune
 from cahp.signatures import collect
@@ -98,6 +98,19 @@ def test_probed_weights_are_the_library_s_attention(model: HeadModel) -> None:
     real = batch.tensors["attention_mask"].bool()[:, None, :, None]
     for layer in range(model.layers):
         assert torch.allclose(seen[layer] * real, expected[layer] * real, atol=TOLERANCE)
+
+
+def test_a_tail_goes_on_where_the_layers_before_it_stopped(model: HeadModel) -> None:
+    (batch,) = model.batches(model.tokenize(fakes.sentences(9).inputs))
+    gates = model.gates(uneven(model, 2).keep)
+    whole, state = model.logits(batch, gates=gates), model.enter(batch)
+    for layer in range(model.layers):
+        rest = tail(model, layer)
+        assert (rest is None) is bool(model.card.no_refit)
+        if rest is not None:
+            assert torch.allclose(rest.logits(batch, gates=gates, start=state.hidden), whole, atol=TOLERANCE)
+        state = model.step(state, gates=gates)
+    assert torch.equal(model.logits(batch, gates=gates), whole)
 
 
 def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:

@@ -195,7 +195,7 @@ def test_ablation_is_the_rise_of_the_loss_when_a_head_is_cut_out(model: HeadMode
 def test_losses_under_a_mask_are_on_top_of_it(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(30)
     keep = np.array([[True, False, True, True], [True] * 4, [False, True, True, False]])
-    found = ablation.losses_without(bench(model, texts, tmp_path), HeadMask(keep.copy()), silent)
+    found = ablation.losses_without(bench(model, texts, tmp_path), HeadMask(keep.copy()), silent, most=256)
     assert found[0] == pytest.approx(loss(model, texts, keep), abs=1e-5)
     for index, place in enumerate(PLACES):
         under = keep.copy()
@@ -222,6 +222,6 @@ def test_greedy_ablation_measures_anew_after_every_round(model: HeadModel, tmp_p
 def test_ablation_uses_at_most_256_texts(model: HeadModel, tmp_path: Path) -> None:
     made = bench(model, fakes.sentences(300), tmp_path)
     few = made.texts.take(np.sort(np.random.default_rng(made.seed).permutation(300)[:256]))
-    found = ablation.losses_without(made, HeadMask.full(LAYERS, HEADS), silent)
+    found = ablation.losses_without(made, HeadMask.full(LAYERS, HEADS), silent, most=256)
     assert found[0] == pytest.approx(float(evaluate(model, few).losses.mean()), abs=1e-6)
     assert registry.get("ablation").price(made, budget=6).labels == 256  # type: ignore[attr-defined]
