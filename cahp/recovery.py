@@ -134,7 +134,9 @@ def solve(
         feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
             tick()
-            pruned_states[index] = pruned.step(behind)
+            # Nothing is solved above the last layer.
+            if layer + 1 < model.layers:
+                pruned_states[index] = pruned.step(behind)
     progress(STAGE, total, total)
     return pruned
 
@@ -164,7 +166,8 @@ class _Equations:
         weight, bias = self._projection.weight, self._projection.bias
         before = weight.double().T if bias is None else torch.cat([weight.T, bias[None]]).double()
         # X'(Y - X W0), without a product for every batch.
-        change = torch.linalg.solve(self._gram + penalty.diag(), self._cross - self._gram @ before)
+        factor = torch.linalg.cholesky(self._gram + penalty.diag())
+        change = torch.cholesky_solve(self._cross - self._gram @ before, factor)
         self._projection.replace(
             (weight.double() + change[:channels].T).float(),
             None if bias is None else (bias.double() + change[-1]).float(),

@@ -204,7 +204,7 @@ PRESETS: Mapping[str, Preset] = {
         limit=400,
         eval_limit=300,
         without=("attattr", "ablation-greedy"),
-        draws=10,
+        draws=6,
         recovered_draws=2,
     ),
     "posthoc": _POSTHOC,
