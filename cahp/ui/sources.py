@@ -224,19 +224,42 @@ def _columns(upload: Upload) -> dict[str, Any]:
             names, rows = list(table.columns), _first(table)
         except CahpError as error:
             raise CahpError(str(error).replace(str(path), upload.name)) from None
+    if any(name != _encodable(name) for name in names):
+        raise CahpError(f"A column's name in {upload.name} is not valid Unicode; rename that column.")
     st.dataframe({name: [row[index] for row in rows] for index, name in enumerate(names)}, hide_index=True)
     guess_text, guess_pair, guess_label = _guess(names)
     nothing = "(none)"
+    others = [nothing, *names]
+    _anew("column", names, {"text": names[guess_text], "pair": others[guess_pair], "label": names[guess_label]})
     left, middle, right = st.columns(3)
-    text = left.selectbox("Text", names, index=guess_text, key="column-text")
-    pair = middle.selectbox("Second text", [nothing, *names], index=guess_pair, key="column-pair")
-    label = right.selectbox("Label", names, index=guess_label, key="column-label")
+    text = left.selectbox("Text", names, key="column-text")
+    pair = middle.selectbox("Second text", others, key="column-pair")
+    label = right.selectbox("Label", names, key="column-label")
     return {"text_column": text, "pair_column": None if pair == nothing else pair, "label_column": label}
 
 
 def _first(table: Table) -> list[list[str]]:
     rows = islice(table.rows(table.columns), _PREVIEW)
-    return [[str(row.get(name, ""))[:_CELL] for name in table.columns] for _, row in rows]
+    return [[_encodable(str(row.get(name, ""))[:_CELL]) for name in table.columns] for _, row in rows]
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can write and no page can show."""
+    return text.encode(errors="replace").decode()
+
+
+def _anew(what: str, of: Any, usual: Mapping[str, Any]) -> None:
+    """Give choices their usual values where they are about something else than before.
+
+    What was chosen for one file must not silently be said of the next.
+    """
+    about = f"source-{what}-of"
+    other = st.session_state.get(about) != of
+    st.session_state[about] = of
+    for name, value in usual.items():
+        key = f"{what}-{name}"
+        if other or key not in st.session_state:
+            st.session_state[key] = value
 
 
 def _guess(names: list[str]) -> tuple[int, int, int]:
@@ -270,14 +293,12 @@ def _matched(found: data.Dataset, card: ModelCard, settings: pipeline.Settings) 
 
 def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
     chosen: dict[str, Any] = {}
-    alike = {name.strip().casefold(): position for position, name in enumerate(theirs)}
+    alike = {name.strip().casefold(): name for name in theirs}
+    usual = {str(place): alike.get(label.strip().casefold()) for place, label in enumerate(ours)}
+    _anew("map", (ours, theirs), usual)
     for position, label in enumerate(ours):
         chosen[label] = st.selectbox(
-            plain(label[:60]),
-            theirs,
-            index=alike.get(label.strip().casefold()),
-            key=f"map-{position}",
-            placeholder="which class of the model?",
+            plain(label[:60]), theirs, index=None, key=f"map-{position}", placeholder="which class of the model?"
         )
     if any(goal is None for goal in chosen.values()):
         raise CahpError("Every label of the data needs a class of the model before this data can be used.")

@@ -96,6 +96,26 @@ def test_a_label_that_the_model_does_not_have_is_matched_by_hand_and_never_guess
     assert usable(app)
 
 
+def test_what_was_chosen_for_one_file_is_not_said_of_the_next(app: AppTest) -> None:
+    bring(app, "mine.csv", table())
+    app.selectbox(key="map-2").set_value("entertainment").run()
+    assert usable(app)
+    # The third label, by which the choice was remembered, is now "sports".
+    bring(app, "other.csv", table(rename={"show": "theatre"}))
+    said = {box.label: box.value for box in app.selectbox if str(box.key).startswith("map-")}
+    assert said == {**{name: name for name in ("business", "politics", "sports", "tech")}, "theatre": None}
+    assert not usable(app)
+
+
+def test_a_file_without_labels_leaves_no_trace_in_the_columns_of_the_next(app: AppTest) -> None:
+    bring(app, "unlabelled.parquet", parquet(text=["one", "two"]))
+    assert not usable(app)
+    bring(app, "mine.csv", table(rename={"show": "entertainment"}))
+    assert app.selectbox(key="column-text").value == "text"
+    assert app.selectbox(key="column-label").value == "label"
+    assert usable(app)
+
+
 ODD = {
     "empty.csv": b"",
     "only-a-header.csv": b"text,label\n",
@@ -121,6 +141,22 @@ ODD = {
     "utf16.tsv": "text\tlabel\nx\tsports\n".encode("utf-16"),
     "many-classes.csv": b"text,label\n" + b"".join(b"t%d,c%d\n" % (n, n) for n in range(60)),
     "../../../etc/passwd.csv": b"root:x:0:0\n",
+    "parquet.csv": parquet(text=["a", "b"], label=["sports", "tech"]),
+    "csv.parquet": b"text,label\na,sports\n",
+    "gzip.csv": b"\x1f\x8b\x08\x00" + bytes(range(256)),
+    "duplicate.csv": b"text,label,text\n" + b"a b c,sports,d e f\n" * 20,
+    "nameless.csv": b" , \n" + b"a b,sports\n" * 20,
+    "semicolons.csv": b'text;label\n"a, b";sports\n',
+    "huge-cell.csv": b"text,label\n" + b"w" * 2_000_000 + b",sports\nx y,business\n",
+    "inner-quote.csv": b'text,label\n"a"b"c,sports\n',
+    "objects.jsonl": b'{"text": {"a": 1}, "label": ["x"]}\n' * 10,
+    "nan.jsonl": b'{"text": NaN, "label": Infinity}\n' * 10,
+    "bad-line.jsonl": b'{"text": "a", "label": "sports"}\n' * 40 + b"{oops\n",
+    "half-pair.jsonl": b'{"text": "\\ud800 x", "label": "sports"}\n' * 10,
+    "half-pair-in-a-name.jsonl": b'{"te\\ud800xt": "a", "label": "sports"}\n' * 3,
+    "huge-number.json": b'{"text": ' + b"1" * 100_000 + b', "label": 1}',
+    "bytes.parquet": parquet(text=[b"\xff\xfe", b"a"], label=["sports", "tech"]),
+    "utf32.csv": "text,label\na,sports\n".encode("utf-32"),
     "long.csv": b"text,label\n" + b"w " * 200_000 + b",sports\n",
 }
 
