@@ -210,6 +210,8 @@ def _one_cluster(subject: Subject, progress: Progress) -> Answer:
 
 
 def _representatives(subject: Subject, progress: Progress) -> Answer:
+    from cahp.evaluation import wilson
+
     kept = subject.mask.flat
     others = np.flatnonzero(~subject.mask.keep.ravel())
     # Never more than there are: a large selection leaves fewer others than it has heads.
@@ -222,9 +224,11 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
     bars = {"all heads": full, f"without the {len(kept)} representatives": less}
     bars |= {f"without {size} others, draw {number}": control for number, control in enumerate(controls, start=1)}
     said = f"Without {size} of the others instead, {beside[0]} to {beside[-1]} answers changed ({CONTROLS} draws)."
-    if changed > beside[-1]:
+    # A few answers more or less are chance: only what lies outside the interval is a difference.
+    low, high = (share * len(full) for share in wilson(changed, len(full)))
+    if low > beside[-1]:
         meaning = f"{said} The representatives are missed more than any of them: they carry what is not elsewhere."
-    elif changed < beside[0]:
+    elif high < beside[0]:
         meaning = (
             f"{said} The representatives are missed less than any of them: their look-alikes stand in for them. "
             "Redundancy works both ways."

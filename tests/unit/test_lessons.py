@@ -125,6 +125,12 @@ def test_representatives_that_are_not_missed_more_are_not_praised(others: int, w
     assert words in answer("representatives", bench).meaning
 
 
+def test_a_difference_of_a_few_answers_is_not_called_one() -> None:
+    # 9 of 100: Wilson's 95 % interval is 4.8 to 16.2, and 7 lies within.
+    bench = Bench(lambda mask: 0 if mask is None else 9 if not mask.keep[0, 0] else 7)
+    assert "about as much" in answer("representatives", bench).meaning
+
+
 def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
     bench = Bench(lambda mask: 0 if mask is None else 10)
     found = answer("random", bench)
