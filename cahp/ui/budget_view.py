@@ -20,6 +20,9 @@ from cahp.values import BudgetError, CahpError
 
 _GOAL, _ANSWER, _TROUBLE = "budget-goal", "budget-answer", "budget-trouble"
 
+#: An interval as wide as that says little: whoever reads that nothing changed should know.
+_WIDE_PP = 10.0
+
 _PROJECTIONS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}
 _SALIENCES = {"batch": "per batch (as published)", "example": "per example"}
 _STANDINS = {"salience": "its most salient head", "medoid": "its middle head"}
@@ -33,7 +36,10 @@ def draw(explorer: Explorer) -> None:
         with st.popover("How heads are chosen", key="method", width="content"):
             _method(explorer)
     shell.need_run(explorer)
-    st.markdown("Drag the budget. Click a head to drop it or bring it back; Shift and click asks who covers for it.")
+    st.markdown(
+        "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
+        "to drop it or bring it back; Shift and click asks who covers for it."
+    )
     explorer.warm()
     polling = explorer.pending()
     st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
@@ -122,8 +128,11 @@ def _finding(explorer: Explorer) -> str:
     quality, speed = explorer.quality(explorer.recover), explorer.speed()
     if quality is None:
         return f"{kept} of {total} heads: how they answer is being measured"
-    if quality.pp_ci95[0] <= 0 <= quality.pp_ci95[1]:
+    low, high = quality.pp_ci95
+    if low <= 0 <= high:
         change = "no measurable change of accuracy"
+        if high - low > _WIDE_PP:
+            change += f" ({quality.n} texts can only tell that it lies within {interval(low, high, 0)} points)"
     else:
         change = f"{abs(quality.pp):.1f} points of accuracy {'lost' if quality.pp < 0 else 'won'}"
     saved = ""
@@ -170,10 +179,15 @@ def _controls(explorer: Explorer) -> None:
     with st.container(key="board-trouble", gap=None):
         if trouble:
             shell.problem(trouble)
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="board-controls"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
         suggested = explorer.suggested
-        label = "No bend to follow" if suggested is None else f"Where the curve bends: {suggested.mask.count}"
-        if st.button(label, key="board-auto", disabled=explorer.auto or suggested is None):
+        label = "No bend to follow" if suggested is None else f"Auto: {suggested.mask.count}"
+        if st.button(
+            label,
+            key="board-auto",
+            disabled=explorer.auto or suggested is None,
+            help="CAHP's own choice: as many heads as there are clusters where the silhouette's curve bends",
+        ):
             explorer.set_budget(None)
             st.rerun()
         if st.button("Undo", key="board-undo", disabled=not explorer.can_undo):
@@ -187,6 +201,7 @@ def _controls(explorer: Explorer) -> None:
         with st.popover("Load a mask", key="load-mask"):
             _load(explorer)
         _recovery(explorer)
+        shell.link("pages/5_Export.py", "Take it home →")
 
 
 def _recovery(explorer: Explorer) -> None:

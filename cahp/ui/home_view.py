@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 
 from cahp.ui import charts, shell
 from cahp.ui.components.budget_board import Shown, budget_board
@@ -16,9 +15,9 @@ def draw(explorer: Explorer) -> None:
     st.title("Which attention heads does this model need?")
     card = explorer.card
     st.markdown(
-        f"An **attention head** decides which words of a text look at which others. {plain(card.id)} has "
-        f"{card.layers * card.heads} of them, and many do the same: CAHP groups those that do and keeps one of each "
-        "group."
+        f"An **attention head** is a part of a layer that decides which words of a text look at which others. "
+        f"{plain(card.id)} has {card.layers * card.heads}, and many do the same: CAHP groups those that do, keeps one "
+        "of each group, and prunes the others."
     )
     shell.need_run(explorer)
     _picture(explorer)
@@ -28,7 +27,10 @@ def draw(explorer: Explorer) -> None:
             job = explorer.run_job
             if job is None or job.ended:
                 shell.run_button(explorer, place="home", primary=False)
-        st.caption(shell.provenance(explorer))
+        shell.link("pages/5_Export.py", "Take it home")
+    st.caption(
+        f"{shell.provenance(explorer)} Judged on {len(explorer.bench.judge):,} texts that did not choose the heads."
+    )
 
 
 def _picture(explorer: Explorer) -> None:
@@ -64,12 +66,17 @@ def _picture(explorer: Explorer) -> None:
 
 def _finding(explorer: Explorer) -> str:
     total = explorer.card.layers * explorer.card.heads
-    quality = explorer.quality("refit") or explorer.quality()
-    kept = f"{explorer.budget} of {total} heads"
+    quality, repaired, table = explorer.quality(), explorer.quality("refit"), explorer.table()
+    kept = f"{explorer.budget} of {total} heads stay"
     if quality is None:
-        return f"{kept} stay"
-    after = " after a refit of seconds" if explorer.quality("refit") is not None else ""
-    return f"{kept} still answer {percent(quality.accuracy)} of the texts rightly{after}"
+        return kept
+    full = None if table is None else table.full
+    said = [f"{percent(quality.accuracy)} of answers right"]
+    if repaired is not None:
+        said.append(f"{percent(repaired.accuracy)} after a refit")
+    if full is not None:
+        said.append(f"{percent(full.accuracy)} with all heads")
+    return f"{kept}: {', '.join(said)}"
 
 
 def _refitted(explorer: Explorer) -> str:
@@ -93,7 +100,4 @@ def _heads(explorer: Explorer) -> dict[str, list[object]]:
 
 def _onward() -> None:
     with st.container(key="onward", width="content"):
-        try:
-            st.page_link("pages/2_Budget.py", label="Move the budget →", query_params=shell.address())
-        except (StreamlitAPIException, KeyError):
-            st.markdown("Go on with **Budget**.")
+        shell.link("pages/2_Budget.py", "Move the budget →", otherwise="Go on with **Budget**.")

@@ -326,7 +326,7 @@ def _follow(job: Job[Any], place: str, title: str) -> None:
     if job.ended:
         st.rerun()
     if job.state == "queued":
-        said, share = f"{title or 'Waiting'}: others are being served first", 0.0
+        said, share = f"{title or 'Waiting'}: other work is finished first", 0.0
     else:
         said = title or STAGES.get(job.stage, job.stage.capitalize() or "Starting")
         share = min(1.0, job.done / job.total) if job.total else 0.0

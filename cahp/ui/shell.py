@@ -175,6 +175,15 @@ def address() -> dict[str, str]:
     return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
 
 
+def link(path: str, label: str, *, otherwise: str = "") -> None:
+    """A link to another page that keeps the view; ``otherwise`` is said where a page was started on its own."""
+    try:
+        st.page_link(path, label=label, query_params=address())
+    except (StreamlitAPIException, KeyError):
+        if otherwise:
+            st.markdown(otherwise)
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise CahpError("The budget in this link is not a number of heads.")
@@ -202,11 +211,7 @@ def write_address(explorer: Explorer) -> None:
 def _navigation() -> None:
     with st.container(key="pages", gap=None):
         for path, label in PAGES:
-            try:
-                st.page_link(path, label=label, query_params=address())
-            except (StreamlitAPIException, KeyError):
-                # A page that is not there, or a page that was started on its own.
-                continue
+            link(path, label)
 
 
 def _sidebar(explorer: Explorer) -> None:

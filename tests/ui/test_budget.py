@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -203,7 +204,28 @@ def test_the_way_back_to_the_bend_is_one_button(app: AppTest) -> None:
     assert explorer_of(app).auto
 
 
+def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
+    app.run()
+    explorer = explorer_of(app)
+    known = explorer.quality()
+    assert known is not None
+    explorer._quality[explorer.mask.sha256, "none"] = replace(known, n=18, pp=-11.0, pp_ci95=(-33.0, 11.0))
+    app.run()
+    said = " ".join(str(element.proto) for element in app.get("html"))
+    assert "no measurable change of accuracy (18 texts can only tell that it lies within −33 to 11 points)" in said
+
+
 # --- in a browser
+
+
+@pytest.mark.browser
+def test_what_is_estimated_is_one_dashed_line(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Budget")
+    expect(page.get_by_role("gridcell")).to_have_count(72)
+    # Time, of which a few budgets of 67 were timed, no two of them neighbours.
+    dashed = page.locator(".board .plots svg").nth(1).locator("path.dashed")
+    line = dashed.get_attribute("d") or ""
+    assert (line.count("M"), line.count("L")) == (1, 66)
 
 
 def figures(page: Page) -> list[str]:

@@ -54,6 +54,11 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert any("attention head" in text.value for text in app.markdown)
     assert any("Bundled result" in caption.value for caption in app.caption)
     assert explorer_of(app).bundled
+    # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
+    said = " ".join(str(element.proto) for element in app.get("html"))
+    metrics = bundle.read().document["metrics"]  # type: ignore[union-attr]
+    for part, words in (("pruned", "of answers right"), ("recovered", "after a refit"), ("full", "with all heads")):
+        assert f"{metrics[part]['accuracy'] * 100:.1f} % {words}" in said
 
 
 def test_the_first_picture_waits_for_no_heavy_library() -> None:

@@ -249,7 +249,7 @@ class Board {
   }
 
   heads(state, total) {
-    const why = { auto: "where the curve bends", hand: "made by hand", budget: "by budget" }[state.origin];
+    const why = { auto: "CAHP's own choice", hand: "made by hand", budget: "by budget" }[state.origin];
     return ["Heads kept", `${state.budget} of ${total}`, "", [`${percent(state.budget / total, 0)}, ${why}`]];
   }
 
@@ -364,12 +364,15 @@ class Board {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
       if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick", "text-anchor": "end" }, svg, panel.lineName);
     }
-    // A stretch is solid only between two neighbours that were both measured.
-    let solid = "", dashed = "";
+    // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
+    // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.
+    let solid = "", dashed = "", before;
     for (let i = 1; i < known.length; i++) {
-      const stretch = `M${at(known[i - 1], values[known[i - 1]])}L${at(known[i], values[known[i]])}`;
-      if (sure[known[i - 1]] && sure[known[i]]) solid += stretch;
+      const both = sure[known[i - 1]] && sure[known[i]];
+      const stretch = `${both === before ? "" : `M${at(known[i - 1], values[known[i - 1]])}`}L${at(known[i], values[known[i]])}`;
+      if (both) solid += stretch;
       else dashed += stretch;
+      before = both;
     }
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
     if (solid) draw("path", { d: solid, class: "curve" }, svg);
