@@ -30,6 +30,7 @@ from cahp.compare.working import (
     seeds_alike,
     work,
 )
+from cahp.data import Dataset
 from cahp.pipeline import TestSeal, label_reading, labelling, split_document, versions
 from cahp.registry import Evidence
 from cahp.store import Store, key
@@ -74,6 +75,7 @@ def compare(
     progress: Progress = silent,
     announce: Callable[[Estimate], None] = lambda _: None,
     load: Loader = models.load,
+    dataset: Dataset | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Comparison:
     """Measure every method at every budget with every seed, under one protocol.
@@ -82,7 +84,8 @@ def compare(
     ``plan.tries`` says so, with as many tries for every such method, and on texts that do not judge. The test split is
     opened only if the plan's settings report on it, and after the choice of each mask. ``progress`` counts forward
     passes and may raise ``Cancelled``; what was measured by then is kept. ``jobs`` processes share the cells, or a
-    ``cluster`` does. ``load`` reads the model in this process.
+    ``cluster`` does. ``load`` reads the model in this process; a ``dataset`` as it was read, its
+    labels not yet matched, may be given where no other process takes part.
 
     Raises:
         CahpError: If model, data and options cannot be used together, or no method could be measured.
@@ -90,10 +93,12 @@ def compare(
     start = clock()
     if jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
+    if dataset is not None and (jobs > 1 or cluster):
+        raise OptionError("texts at hand stay in this process; use one job and no cluster")
     if plan.settings.report and not plan.settings.report == "test":
         raise OptionError(f"--report {plan.settings.report} is unknown; the only split to report on is test")
     store = store or Store()
-    table = Table(plan, store=store, load=load)
+    table = Table(plan, store=store, load=load, dataset=dataset)
     card = table.card
     if "refit" in plan.recoveries and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover finetune or none")

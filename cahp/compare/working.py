@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from cahp import models, registry
 from cahp.compare.engines import stopped
 from cahp.compare.plan import FULL, Cell, Plan, tries
+from cahp.data import Dataset
 from cahp.pipeline import Bench, Recovery, Settings, load_data, open_bench
 from cahp.registry import Evidence, Method
 from cahp.store import Entry, Store, key
@@ -59,10 +60,18 @@ class Table:
     settings, every other text of its sample does that, and the rest judge.
     """
 
-    def __init__(self, plan: Plan, *, store: Store, progress: Progress = silent, load: Loader = models.load) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        store: Store,
+        progress: Progress = silent,
+        load: Loader = models.load,
+        dataset: Dataset | None = None,
+    ) -> None:
         self.plan, self.store, self._progress, self._load_model = plan, store, progress, load
         self.card = models.identify(plan.settings.model)
-        self.raw = load_data(plan.settings, self.card)
+        self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
         self._benches: dict[int, Bench] = {}
         self._walks: dict[str, Walk] = {}
