@@ -48,9 +48,10 @@ def summarise(document: Document, right: Right, *, against: str | None = None) -
         sampled = _Sampled(document, rows, split)
         for recovery in document["settings"]["recoveries"]:
             series = sampled.series(recovery)
-            means += _means(sampled, series, recovery)
-            areas += _areas(sampled, series, recovery)
-            verdicts += _verdicts(sampled, series, recovery, against)
+            draws = sampled.draws(series)
+            means += _means(sampled, series, draws, recovery)
+            areas += _areas(sampled, series, draws, recovery)
+            verdicts += _verdicts(sampled, series, draws, recovery, against)
     return {
         "against": against,
         "rule": (
@@ -82,8 +83,15 @@ class _Series:
     cells: Sequence[Document]
 
     @property
+    def where(self) -> tuple[int, ...]:
+        return tuple(self.places.tolist())
+
+    @property
     def accuracy(self) -> float:
         return float(self.values.mean())
+
+
+_Draws = Mapping[tuple[str, int], NDArray[np.float64]]
 
 
 class _Sampled:
@@ -122,6 +130,7 @@ class _Sampled:
         total = weights.sum(axis=1, keepdims=True)
         # A draw may hold none of the few seeds that a failing method was left with.
         weights = np.where(total > 0, weights / np.maximum(total, 1), 1 / len(places))
+        flat = stack.reshape(-1, self._texts).T
         found = np.empty((DRAWS, len(stack)))
         for block, seed in enumerate(self._random):
             part = slice(block * _BLOCK, min((block + 1) * _BLOCK, DRAWS))
@@ -129,9 +138,19 @@ class _Sampled:
             picked = np.random.default_rng(int(seed)).multinomial(
                 self._texts, np.full(self._texts, 1 / self._texts), size=size
             )
-            # (T, S, n) with texts weighted, then seeds.
-            by_seed = np.einsum("tsn,bn->bts", stack, picked / self._texts, optimize=True)
-            found[part] = np.einsum("bts,bs->bt", by_seed, weights[part])
+            by_seed = (picked / self._texts) @ flat
+            found[part] = np.einsum("bts,bs->bt", by_seed.reshape(size, len(stack), -1), weights[part])
+        return found
+
+    def draws(self, series: Sequence[_Series]) -> dict[tuple[str, int], NDArray[np.float64]]:
+        """Accuracies in each of the draws; they are paired, so those of a difference are the difference of them."""
+        found: dict[tuple[str, int], NDArray[np.float64]] = {}
+        groups: dict[tuple[int, ...], list[_Series]] = {}
+        for one in series:
+            groups.setdefault(one.where, []).append(one)
+        for where, members in groups.items():
+            drawn = self.bootstrap(np.array(where), np.array([one.values for one in members]))
+            found |= {(one.method, one.budget): drawn[:, place] for place, one in enumerate(members)}
         return found
 
 
@@ -145,20 +164,7 @@ def _interval(draws: NDArray[np.float64]) -> list[float]:
     return [float(low), float(high)]
 
 
-def _together(series: Sequence[_Series]) -> Iterator[tuple[NDArray[np.int64], list[_Series]]]:
-    """Series grouped by the seeds they have, which are the same for all unless something failed."""
-    groups: dict[tuple[int, ...], list[_Series]] = {}
-    for one in series:
-        groups.setdefault(tuple(one.places.tolist()), []).append(one)
-    for places, members in groups.items():
-        yield np.array(places), members
-
-
-def _means(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[dict[str, Any]]:
-    ends: dict[int, list[float]] = {}
-    for places, members in _together(series):
-        draws = sampled.bootstrap(places, np.array([one.values for one in members]))
-        ends |= {id(one): _interval(draws[:, place]) for place, one in enumerate(members)}
+def _means(sampled: _Sampled, series: Sequence[_Series], draws: _Draws, recovery: str) -> list[dict[str, Any]]:
     found = []
     for one in series:
         measured = [cell["recoveries"][recovery][sampled.split] for cell in one.cells]
@@ -171,7 +177,7 @@ def _means(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[
                 "method": one.method,
                 "budget": one.budget,
                 "accuracy": one.accuracy,
-                "ci95": ends[id(one)],
+                "ci95": _interval(draws[one.method, one.budget]),
                 "lowest": min(each["accuracy"] for each in measured),
                 "highest": max(each["accuracy"] for each in measured),
                 # Over seeds; of one seed nothing is known.
@@ -191,7 +197,7 @@ def _mean(values: Iterator[float | None]) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _areas(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[dict[str, Any]]:
+def _areas(sampled: _Sampled, series: Sequence[_Series], draws: _Draws, recovery: str) -> list[dict[str, Any]]:
     """Area under accuracy against the number of heads, divided by its width: the mean accuracy over the budgets.
 
     Of the methods that were measured at every budget, since areas over different budgets do not compare.
@@ -202,19 +208,18 @@ def _areas(sampled: _Sampled, series: Sequence[_Series], recovery: str) -> list[
     shares = trapezoid(budgets)
     found = []
     for method in dict.fromkeys(one.method for one in series):
-        own = {one.budget: one for one in series if one.method == method}
-        places = [own[budget].places.tolist() for budget in budgets if budget in own]
-        if len(places) < len(budgets) or any(place != places[0] for place in places):
+        own = {one.budget: one for one in sorted(series, key=lambda one: one.budget) if one.method == method}
+        if list(own) != budgets or len({one.where for one in own.values()}) > 1:
             continue
-        values = np.tensordot(shares, np.array([own[budget].values for budget in budgets]), axes=1)
-        draws = sampled.bootstrap(np.array(places[0]), values[None])
+        drawn = sum(share * draws[method, budget] for share, budget in zip(shares, budgets, strict=True))
+        area = sum(share * own[budget].accuracy for share, budget in zip(shares, budgets, strict=True))
         found.append(
             {
                 "split": sampled.name,
                 "recovery": recovery,
                 "method": method,
-                "area": float(values.mean()),
-                "ci95": _interval(draws[:, 0]),
+                "area": float(area),
+                "ci95": _interval(np.asarray(drawn)),
                 "budgets": budgets,
             }
         )
@@ -233,17 +238,23 @@ def trapezoid(budgets: Sequence[int]) -> NDArray[np.float64]:
 # --- verdicts
 
 
-def _verdicts(sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str) -> list[dict[str, Any]]:
+def _verdicts(
+    sampled: _Sampled, series: Sequence[_Series], draws: _Draws, recovery: str, against: str
+) -> list[dict[str, Any]]:
     ours = {one.budget: one for one in series if one.method == against}
     others = [one for one in series if one.method != against and one.budget in ours]
     tests = []
     for one in others:
-        places, mine, theirs = np.intersect1d(ours[one.budget].places, one.places, return_indices=True)
+        mine = ours[one.budget]
+        places, rows, columns = np.intersect1d(mine.places, one.places, return_indices=True)
         if not len(places):
             continue
-        change = ours[one.budget].values[mine] - one.values[theirs]
-        draws = sampled.bootstrap(places, change[None])[:, 0]
-        tests.append((one, float(change.mean()), _interval(draws), two_sided(draws), len(places), change.shape[1]))
+        change = mine.values[rows] - one.values[columns]
+        if mine.where == one.where:
+            drawn = draws[against, one.budget] - draws[one.method, one.budget]
+        else:
+            drawn = sampled.bootstrap(places, change[None])[:, 0]
+        tests.append((one, float(change.mean()), _interval(drawn), two_sided(drawn), len(places), change.shape[1]))
     corrected = holm([test[3] for test in tests])
     return [
         _verdict(sampled.name, recovery, against, one, difference, ends, (p, corrected[place]), (n, seeds))

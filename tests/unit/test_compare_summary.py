@@ -219,6 +219,37 @@ def test_a_failed_cell_is_left_out_of_everything_but_the_table(tmp_path: Path) -
     assert float(rows[1]["accuracy"]) == 1.0
 
 
+def test_a_method_that_failed_with_one_seed_is_compared_on_the_others() -> None:
+    none, every = np.zeros(20, dtype=np.bool_), np.ones(20, dtype=np.bool_)
+    broken = {**cell("gradient", 0, KEPT["gradient"], none, seed=1), "error": "ValueError: no", "recoveries": {}}
+    cells = [
+        cell("complementary", 0, KEPT["complementary"], none, seed=1),
+        cell("complementary", 1, KEPT["complementary"], every, seed=2),
+        broken,
+        cell("gradient", 2, KEPT["gradient"], none, seed=2),
+    ]
+    found = summarise(document(cells, seeds=(1, 2), n=20), {"eval": np.array([none, every, none, every])})
+    (one,) = found["verdicts"]
+    assert (one["seeds"], one["pp"], one["ci95"]) == (1, 100.0, [100.0, 100.0])
+    assert {mean["method"]: mean["seeds"] for mean in found["means"]} == {"complementary": 2, "gradient": 1}
+
+
+def test_an_area_is_of_methods_with_every_budget_alone() -> None:
+    half, every = np.arange(20) % 2 == 0, np.ones(20, dtype=np.bool_)
+    more = {"0": [0, 1, 2], "1": [0, 1]}
+    cells = [
+        cell("complementary", 0, KEPT["complementary"], half),
+        cell("complementary", 1, more, every),
+        cell("gradient", 2, more, every),
+    ]
+    found = summarise(document(cells, n=20), {"eval": np.array([half, every, every, every])})
+    (area,) = found["areas"]
+    # Between 3 and 5 heads, from a half to all.
+    assert (area["method"], area["area"], area["budgets"]) == ("complementary", 0.75, [3, 5])
+    low, high = next(one["ci95"] for one in found["means"] if one["accuracy"] == 0.5)
+    assert area["ci95"] == pytest.approx([(low + 1) / 2, (high + 1) / 2])
+
+
 def test_what_is_written_is_read_again_and_the_verdicts_can_be_asked_against_another_method(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     comparison = made({name: list(random.random((2, 60)) < 0.6) for name in KEPT}, KEPT)
