@@ -11,7 +11,8 @@ import numpy as np
 from cahp.ui import charts
 from cahp.ui.compare_reading import AFTER, Consensus, Reading, Verdict, towards_output
 
-_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+#: Chance is dotted; nothing else is.
+_DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
 #: With more methods, bands would hide each other: two of them are drawn, the rest is told when pointed at.
 _BANDS = 8
@@ -32,15 +33,14 @@ def styles(found: Reading) -> dict[str, Style]:
     Filters do not change it: a method keeps its look.
     """
     order = sorted(found.methods, key=lambda name: name != found.against)
-    made, hue = {}, 0
-    for place, name in enumerate(order):
-        colour = charts.NEUTRAL
-        if not found.methods[name].chance and hue < len(charts.CLUSTER_COLOURS):
-            colour, hue = charts.CLUSTER_COLOURS[hue], hue + 1
-        # Dashes turn once all symbols were used, so that the pair differs up to fifty methods.
-        symbol = _SYMBOLS[place % len(_SYMBOLS)]
-        dash = _DASHES[(place // len(_SYMBOLS) + (2 if found.methods[name].chance else 0)) % len(_DASHES)]
-        made[name] = Style(colour, dash, symbol)
+    chance = [name for name in order if found.methods[name].chance]
+    choosing = [name for name in order if not found.methods[name].chance]
+    made = {name: Style(charts.NEUTRAL, _CHANCE, _SYMBOLS[at % len(_SYMBOLS)]) for at, name in enumerate(chance)}
+    hues = charts.CLUSTER_COLOURS
+    for at, name in enumerate(choosing):
+        # Dashes turn once all symbols were used.
+        dash = _DASHES[at // len(_SYMBOLS) % len(_DASHES)]
+        made[name] = Style(hues[at] if at < len(hues) else charts.NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
     return made
 
 
@@ -228,10 +228,9 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
         go.Heatmap(
             z=values,
             zmin=0,
+            zmax=max((max(value) for value in values), default=1.0),
             colorscale=[list(stop) for stop in ink.scale],
             colorbar={"title": {"text": "heads kept (mean)", "side": "right"}, "thickness": 10},
-            texttemplate="%{z:.1f}" if layers <= 24 else None,
-            textfont={"size": 11},
             xgap=2,
             ygap=2,
             customdata=[[name_of(found, name)] * layers for name in shown],
@@ -239,6 +238,10 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
             name="heads kept",
         )
     )
+    if layers <= 24:
+        top = max((max(value) for value in values), default=1.0) or 1.0
+        shares = [[mean / top for mean in value] for value in values]
+        figure.add_trace(_numbers([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
     depths = [towards_output(value) for value in values]
     figure.add_trace(
         go.Scatter(
@@ -316,9 +319,6 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
             zmax=1,
             colorscale=[list(stop) for stop in ink.scale],
             colorbar={"title": {"text": "Jaccard index (chance to 1)", "side": "right"}, "thickness": 10},
-            text=[["" if value is None else _written(value, chance) for value in row] for row in values],
-            texttemplate="%{text}",
-            textfont={"size": 11 if len(there) <= 12 else 9},
             xgap=2,
             ygap=2,
             customdata=[[f"{one} and {other}" for other in names] for one in names],
@@ -326,6 +326,9 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
             hoverongaps=False,
         )
     )
+    texts = [["" if value is None else _written(value, chance) for value in row] for row in values]
+    beyond = [[0.0 if value is None else (value - chance) / (1 - chance or 1) for value in row] for row in values]
+    figure.add_trace(_numbers(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
     figure.update_layout(
         xaxis={**ticks, "tickangle": -40, "title": {"text": "method"}},
@@ -356,14 +359,13 @@ def consensus_figure(found: Reading, consensus: Consensus, *, dark: bool) -> Any
             zmax=100,
             colorscale=[list(stop) for stop in ink.scale],
             colorbar={"title": {"text": "methods that keep it (%)", "side": "right"}, "thickness": 10},
-            text=_texts(shares, consensus.nobody),
-            texttemplate="%{text}" if written else None,
-            textfont={"size": 10},
             xgap=2,
             ygap=2,
             hovertemplate="layer %{y}, head %{x}<br>kept by %{z:.0f} % of the methods<extra></extra>",
         )
     )
+    if written:
+        figure.add_trace(_numbers(_texts(shares, consensus.nobody), consensus.share.tolist(), ink, size=10))
     for layer, head in consensus.everybody:
         figure.add_shape(
             type="rect",
@@ -374,6 +376,7 @@ def consensus_figure(found: Reading, consensus: Consensus, *, dark: bool) -> Any
             line={"color": charts.CLUSTER_COLOURS[1], "width": 2.5},
         )
     charts.on_grid(figure, layers, heads, width=width)
+    figure.update_layout(showlegend=False)
     return figure
 
 
@@ -383,6 +386,34 @@ def _texts(shares: Any, nobody: Collection[tuple[int, int]]) -> list[list[str]]:
         ["×" if (layer, head) in gone else f"{shares[layer, head]:.0f}" for head in range(shares.shape[1])]
         for layer in range(len(shares))
     ]
+
+
+def _numbers(texts: Sequence[Sequence[str]], shares: Any, ink: charts.Ink, *, size: int = 11) -> Any:
+    """Texts in the cells of a heatmap, each in black or white as its cell's ``share`` of the scale asks for."""
+    import plotly.graph_objects as go
+
+    places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]
+    return go.Scatter(
+        x=[column for _, column in places],
+        y=[row for row, _ in places],
+        text=[texts[row][column] for row, column in places],
+        mode="text",
+        textfont={
+            "size": size,
+            "color": [charts.contrast(_on_scale(ink, shares[row][column])) for row, column in places],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _on_scale(ink: charts.Ink, share: float) -> str:
+    """The colour that a share of the scale has."""
+    stops = [stop for stop, _ in ink.scale]
+    channels = [
+        np.interp(share, stops, [int(colour[start : start + 2], 16) for _, colour in ink.scale]) for start in (1, 3, 5)
+    ]
+    return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
 
 
 def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:

@@ -201,9 +201,12 @@ def opened(name: str, content: bytes) -> Reading:
             # A file that cannot be written again is broken where the page does not look.
             _ = found.files
         except CahpError as error:
-            raise CahpError(str(error).replace(str(path), name).replace(path.name, name)) from None
+            sentence = (
+                str(error).replace(str(path), f"the file {name}").replace(f"{path.name} says", f"the file {name} says")
+            )
+            raise CahpError(sentence if name in sentence else f"the file {name}: {sentence}") from None
         except Exception:
-            raise CahpError(f"{name} is broken; write a comparison with `cahp compare --out DIR`") from None
+            raise CahpError(f"the file {name} is broken; write a comparison with `cahp compare --out DIR`") from None
     return found
 
 

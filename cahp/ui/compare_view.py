@@ -28,6 +28,11 @@ from cahp.values import CahpError
 #: Session keys: comparisons that this session measured or opened, and the one on screen.
 _MINE, _CHOSEN = "cahp_compare_mine", "compare-which"
 
+#: What recoveries are called where one is chosen.
+_RECOVERIES = {"none": "Before", "refit": "Refit", "finetune": "Fine-tuned"}
+
+_REPAIRS = {"refit": "Refit", "finetune": "Fine-tuning"}
+
 _JACCARD = (
     r"J(A,B)=\frac{|A\cap B|}{|A\cup B|},\qquad \mathbb{E}[J]=\sum_i P(i)\,\frac{i}{2k-i},\quad "
     r"P=\text{hypergeometric}(N,k,k)"
@@ -69,8 +74,9 @@ def draw(explorer: Explorer) -> None:
     found = choice.reading
     st.subheader(headline(found))
     st.caption(f"{choice.origin} {_asked(found)}")
-    for notice in found.notices[:6]:
-        st.caption(f"Note: {plain(notice[:400])}")
+    if found.notices:
+        with st.expander(f"Notes ({len(found.notices)})", key="compare-notes"):
+            st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in found.notices[:20]))
     view = _filters(found)
     _accuracy(found, view)
     _differences(found, view)
@@ -188,7 +194,9 @@ def _asked(found: Reading) -> str:
         if found.test_opened
         else ""
     )
-    rule = "" if not found.verdicts else f" {plain(found.rule[:400])}"
+    rule = (
+        "" if not found.verdicts else f" {plain(found.rule[:400].replace(found.against, found.named(found.against)))}"
+    )
     return (
         f"{found.select:,} texts choose, {found.n:,} texts of {plain(found.split[:40])} judge, {found.seeds} "
         f"seed{'' if found.seeds == 1 else 's'}.{rule}{tests}"
@@ -209,10 +217,10 @@ def _filters(found: Reading) -> _View:
     recover, heads, which = st.columns([7, 7, 10], vertical_alignment="top", gap="medium")
     with recover:
         recovery = st.segmented_control(
-            "Right answers",
+            "Recovery",
             found.recoveries,
             required=True,
-            format_func=lambda name: AFTER[name],
+            format_func=lambda name: _RECOVERIES[name],
             key="compare-recovery",
             help="All methods get the same recovery. Refit solves for the output projections of the heads that stay; "
             "fine-tuning trains on.",
@@ -406,8 +414,8 @@ def _consensus(found: Reading, view: _View) -> None:
     charts.show(
         consensus_figure(found, consensus, dark=charts.dark()),
         title=(
-            f"{len(everybody)} of {found.total} heads are kept by all {consensus.methods} methods that choose, "
-            f"{len(nobody)} by none"
+            f"All {consensus.methods} methods that choose keep {len(everybody)} of the {found.total} heads; "
+            f"{len(nobody)} are kept by none"
         ),
         help=(
             "Each cell is a head; its number is the share of methods that keep it, in per cent, counted over all their "
@@ -439,7 +447,10 @@ def _overlap(found: Reading, view: _View) -> None:
     chance = found.chance[view.budget]
     charts.show(
         overlap_figure(found, view.budget, view.methods, dark=charts.dark()),
-        title=f"Two methods share {mean:.0%} of their heads on average; random choices would share {chance:.0%}",
+        title=(
+            f"Two methods share {percent(mean, 0)} of their heads on average; random choices would share "
+            f"{percent(chance, 0)}"
+        ),
         help=(
             "The Jaccard index: heads that both keep, of those that at least one keeps, for masks of the same seed, "
             f"the mean over seeds. At {view.budget} of {found.total} heads two random sets share {chance:.2f} on "
@@ -471,29 +482,28 @@ def _cost(found: Reading, view: _View) -> None:
     areas = [found.areas.get((view.recovery, name)) for name in shown]
     table: dict[str, list[Any]] = {"Method": [found.named(name) for name in shown]}
     if any(areas):
-        table[f"Mean accuracy over budgets, {AFTER[view.recovery]} (%)"] = [
+        table["Accuracy (%)"] = [
             None if area is None else f"{100 * area[0]:.1f} ({interval(100 * area[1], 100 * area[2])})"
             for area in areas
         ]
     table |= {
-        "Forward passes to choose": [cost.forwards for cost in costs],
-        "Labels to choose": [cost.labels for cost in costs],
-        "Time to choose (s)": [cost.score_s for cost in costs],
+        "Forward passes": [cost.forwards for cost in costs],
+        "Labels": [cost.labels for cost in costs],
+        "Choosing (s)": [cost.score_s for cost in costs],
     }
     for recovery in found.recoveries:
         if recovery != "none":
-            table[f"Time of {AFTER[recovery].removeprefix('after ')} (s)"] = [
-                cost.recovery_s.get(recovery) for cost in costs
-            ]
+            table[f"{_REPAIRS[recovery]} (s)"] = [cost.recovery_s.get(recovery) for cost in costs]
     with st.container(key="figure-compare-cost"):
         charts.heading(
             _costs(found, shown),
             help=(
                 "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
-                "were known beforehand: it compares methods. **Time** is what this comparison took for the dearest "
-                "budget, and evidence that another method had gathered before took none, so it does not. **Labels** "
-                "are labelled texts that a method needs. The **mean accuracy** is the area under the curve above "
-                "over its width, with its 95 % interval; methods that were not measured at every budget have none."
+                "were known beforehand: it compares methods. **Seconds** are what this comparison took for the dearest "
+                "budget, and evidence that another method had gathered before took none, so they do not. **Labels** "
+                "are labelled texts that a method needs. The **accuracy** is the mean over all budgets, that "
+                f"is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its 95 % "
+                "interval; methods that were not measured at every budget have none."
             ),
             formula=_AREA if any(areas) else None,
             name="compare-cost",
@@ -503,9 +513,9 @@ def _cost(found: Reading, view: _View) -> None:
             table,
             hide_index=True,
             column_config={
-                "Forward passes to choose": st.column_config.NumberColumn(format="localized"),
-                "Labels to choose": st.column_config.NumberColumn(format="localized"),
-                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if name.startswith("Time ")},
+                "Forward passes": st.column_config.NumberColumn(format="localized"),
+                "Labels": st.column_config.NumberColumn(format="localized"),
+                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if name.endswith("(s)")},
             },
         )
 
