@@ -400,7 +400,7 @@ def test_a_deep_link_opens_the_recovery_and_switching_it_redraws_the_figure(
     lines = page.locator(".st-key-chart-compare-accuracy .scatterlayer .js-line")
     expect(lines.first).to_be_attached()
     before = lines.evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
-    page.locator(".st-key-compare-recovery button").first.click()
+    page.locator(".st-key-compare-recovery").get_by_text("Before", exact=True).click()
     expect(title).to_contain_text("Before recovery, 6 of 12 heads")
     settled(page)
     page.wait_for_function(
