@@ -55,6 +55,7 @@ def plan(
         draws=start.draws,
         recovered_draws=start.recovered_draws,
         learned_budgets=start.learned_budgets if budgets is None else None,
+        few_seeds=start.few_seeds if seeds is None else (),
     )
 
 

@@ -18,6 +18,8 @@ OURS = methods.complementary.Complementary.name
 #: What stands for the unpruned model where a method's name would stand.
 FULL = "full"
 FIRST_SEED = 42
+#: Methods that take as long as all the others together, with one seed.
+DEAR = ("ablation-greedy", "attattr")
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,8 @@ class Plan:
     ``budgets`` are numbers of heads or shares, as ``cahp.selection.parse_budget`` reads them. The unrecovered model is
     always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
     among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws`` those of them that are
-    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all).
+    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all), and
+    ``few_seeds`` the methods that are measured with the first seed alone.
     """
 
     settings: Settings
@@ -40,6 +43,7 @@ class Plan:
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
+    few_seeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
@@ -97,6 +101,8 @@ class Plan:
 
     def _draws(self, name: str, place: int) -> int:
         """Masks that a method draws with the seed at ``place``: its number in all, spread evenly, at least one."""
+        if name in self.few_seeds and place:
+            return 0
         wanted = draws(name)
         if self.draws is not None:
             wanted = min(wanted, self.draws)
@@ -112,7 +118,10 @@ class Plan:
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
         settings = {name: value for name, value in asdict(self.settings).items() if name not in unused}
         settings["label_map"] = dict(self.settings.label_map)
-        own = {name: getattr(self, name) for name in ("budgets", "seeds", "recoveries", "draws", "recovered_draws")}
+        own = {
+            name: getattr(self, name)
+            for name in ("budgets", "seeds", "recoveries", "draws", "recovered_draws", "few_seeds")
+        }
         return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
 
 
@@ -177,8 +186,8 @@ class Preset:
     limit: int
     eval_limit: int
     learned: bool = False
-    #: Methods that these take longer than the preset should.
     without: tuple[str, ...] = ()
+    few_seeds: tuple[str, ...] = ()
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
@@ -196,14 +205,16 @@ def _seeds(count: int) -> tuple[int, ...]:
 
 #: What is compared where methods are named and nothing else is.
 PLAIN = Preset(budgets=("6", "12", "20"), seeds=_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",))
-_POSTHOC = Preset(budgets=("6", "12", "20", "36", "54"), seeds=_seeds(5), limit=1000, eval_limit=500, recovered_draws=5)
+_POSTHOC = Preset(
+    budgets=("6", "12", "20", "36", "54"), seeds=_seeds(5), limit=400, eval_limit=300, recovered_draws=5, few_seeds=DEAR
+)
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
         budgets=("12", "36"),
         seeds=_seeds(2),
         limit=400,
         eval_limit=300,
-        without=("attattr", "ablation-greedy"),
+        without=DEAR,
         draws=6,
         recovered_draws=2,
     ),

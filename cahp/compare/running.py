@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, cast
@@ -34,7 +33,7 @@ from cahp.data import Dataset
 from cahp.pipeline import TestSeal, label_reading, labelling, split_document, versions
 from cahp.registry import Evidence
 from cahp.store import Store, key
-from cahp.values import CahpError, Evaluation, OptionError, Progress, silent
+from cahp.values import CahpError, Cancelled, Evaluation, OptionError, Progress, silent
 from cahp.workbench import Loader
 
 STAGE = "compare"
@@ -168,11 +167,14 @@ def _run(table: Table, cells: Sequence[Cell], executor: Executor, cluster: str |
         for future in ready:
             try:
                 one, fresh = future.result()
-            except BrokenProcessPool:
+            except (CahpError, Cancelled):
+                raise
+            except Exception as error:
+                # A process pool, a cluster and the system each have a name for it.
                 raise CahpError(
-                    "a worker process ended, most often for want of memory; use fewer --jobs (what was measured "
-                    "is kept)"
-                ) from None
+                    f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was "
+                    "measured is kept, so go on with fewer --jobs"
+                ) from error
             keep(table.store, fresh)
             yield one
 
@@ -320,6 +322,9 @@ def _notices(table: Table, found: dict[Cell, Measured]) -> list[str]:
             f"of a method of chance at most {plan.draws or 'all its'} masks were drawn and "
             f"{plan.recovered_draws or 'all'} of them recovered, over all seeds."
         )
+    few = [name for name in plan.methods if name in plan.few_seeds]
+    if few and len(plan.seeds) > 1:
+        notices.append(f"{', '.join(few)} take so long that they were measured with one seed alone.")
     failed = [one for one in found.values() if one.error]
     if failed:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))

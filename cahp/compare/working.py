@@ -73,9 +73,9 @@ class Table:
         self.card = models.identify(plan.settings.model)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
-        self._benches: dict[int, Bench] = {}
         self._walks: dict[str, Walk] = {}
         first = self._open(plan.settings)
+        self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
         rows = np.arange(len(first.judge))
         choosing = plan.tries_used > 1

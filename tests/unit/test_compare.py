@@ -167,6 +167,13 @@ def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch:
     assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
 
+def test_a_dear_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
+    asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
+    measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
+    # Of chance, those draws that would have been the seed's anyway.
+    assert measured == {("counted", 42): 1, ("tossed", 42): 3}
+
+
 @pytest.mark.parametrize(("text", "seeds"), [("3", (42, 43, 44)), ("7,11", (7, 11)), ("7,", (7,)), (" 5 , 6 ", (5, 6))])
 def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
@@ -230,27 +237,34 @@ def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measu
         assert measured["delta"] == run.document["delta"][state]
 
 
-def test_poisoned_labels_of_validation_and_test_do_not_change_what_is_kept(
-    settings: Settings, tmp_path: Path, texts: Path
-) -> None:
-    poisoned = tmp_path / "poisoned"
-    poisoned.mkdir()
+def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
+    """The same texts with every label of some splits wrong."""
+    folder.mkdir()
     for file in texts.iterdir():
         rows = [json.loads(line) for line in file.read_text().splitlines()]
-        for row in rows if file.stem != "train" else []:
+        for row in rows if file.stem in splits else []:
             row["label"] = {"good": "bad", "bad": "good"}[row["label"]]
-        (poisoned / file.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (folder / file.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(("tries", "splits"), [(1, ("validation", "test")), (2, ("test",))])
+def test_poisoned_labels_of_splits_that_only_judge_do_not_change_what_is_kept(
+    settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
+) -> None:
     names = [name for name in everyone() if name in ("complementary", "gradient", "fisher", "hies", "ablation")]
     # All of validation, since a sample follows the labels.
     every = replace(settings, report="test", eval_limit=40)
-    asked = plan(every, *names, "tuned", budgets=("5",), seeds=(42,), recoveries=("refit",))
-    clean = compare(asked, store=Store(tmp_path / "one"))
-    other = replace(asked, settings=replace(asked.settings, data=str(poisoned)))
-    dirty = compare(other, store=Store(tmp_path / "two"))
+    given = {"budgets": ("5",), "seeds": (42,), "recoveries": ("refit",), "tries": tries}
+    clean = compare(plan(every, *names, "tuned", **given), store=Store(tmp_path / "one"))
+    bad = replace(every, data=str(poisoned(texts, tmp_path / "poisoned", *splits)))
+    dirty = compare(plan(bad, *names, "tuned", **given), store=Store(tmp_path / "two"))
     assert kept(clean) == kept(dirty)
     # Yet the poison bites: every answer that was right is wrong.
-    for before, after in zip(accuracies(clean), accuracies(dirty), strict=True):
-        assert {name: pytest.approx(1 - share) for name, share in before.items()} == after
+    for before, after in zip(clean.document["cells"], dirty.document["cells"], strict=True):
+        for recovery in ("none", "refit"):
+            shares = [cell["recoveries"][recovery]["report"]["accuracy"] for cell in (before, after)]
+            assert sum(shares) == pytest.approx(1)
 
 
 def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_judged_on_the_same(
