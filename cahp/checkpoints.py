@@ -15,6 +15,7 @@ from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silen
 if TYPE_CHECKING:
     from cahp.latency import Times
     from cahp.models.head_model import HeadModel
+    from cahp.models.training import Watch
 
 Form = Literal["compact", "drop-in", "onnx"]
 STAGE = "write"
@@ -73,15 +74,21 @@ def check_form(form: str) -> Form:
     return form  # type: ignore[return-value]
 
 
-def repaired(bench: Bench, mask: HeadMask, *, recover: Recovery) -> tuple[dict[str, Any], HeadModel]:
+def repaired(
+    bench: Bench, mask: HeadMask, *, recover: Recovery, epochs: int = 3, watch: Watch | None = None
+) -> tuple[dict[str, Any], HeadModel]:
     """The model cut to ``mask`` and repaired as asked, and the ``metrics`` and ``delta`` of a run with it.
 
-    With a refit also why it was taken or not (``refit``).
+    With a refit also why it was taken or not (``refit``), with fine-tuning its ``epochs``, and ``watch`` sees the loss.
     """
     workbench, seed = bench.workbench, bench.settings.seed
     if recover == "finetune":
-        tuned = workbench.tuned(mask)
-        return outcomes(workbench, bench.judge, mask, repaired=tuned, seed=seed), workbench.pruned(mask, tuned)
+        from cahp.models.training import Schedule
+
+        tuned = workbench.tuned(mask, schedule=Schedule(epochs=epochs), watch=watch)
+        outcome = outcomes(workbench, bench.judge, mask, repaired=tuned, seed=seed)
+        outcome["epochs"] = list(tuned.epochs)
+        return outcome, workbench.pruned(mask, tuned)
     refit = workbench.refit(mask) if recover == "refit" else None
     outcome = outcomes(workbench, bench.judge, mask, repaired=refit, seed=seed)
     if refit is not None:

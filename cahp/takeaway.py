@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -29,6 +29,9 @@ from cahp.pipeline import (
 from cahp.report import BY_HAND
 from cahp.values import Clustering, HeadMask, Progress, Selection, silent
 from cahp.workbench import Costs
+
+if TYPE_CHECKING:
+    from cahp.models.training import Watch
 
 #: Files that the recipes name.
 MASK_FILE = "head_mask.json"
@@ -247,6 +250,8 @@ def checkpoint(
     *,
     form: Form = "drop-in",
     recover: Recovery = "refit",
+    epochs: int = 3,
+    watch: Watch | None = None,
     command: str = "",
     progress: Progress = silent,
 ) -> Checkpoint:
@@ -256,7 +261,7 @@ def checkpoint(
         MaskError: If a layer keeps no head.
         CahpError: If what is read back answers otherwise than what was written.
     """
-    outcome, pruned = repaired(bench, mask, recover=recover)
+    outcome, pruned = repaired(bench, mask, recover=recover, epochs=epochs, watch=watch)
     with tempfile.TemporaryDirectory(prefix="cahp-") as place:
         folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads-{form}"
         written = write(

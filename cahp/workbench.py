@@ -342,7 +342,9 @@ class Workbench:
         self._keep(name, arrays, repaired.document)
         return repaired
 
-    def tuned(self, mask: HeadMask, *, schedule: Schedule | None = None, keep: bool = True) -> Tuned:
+    def tuned(
+        self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
+    ) -> Tuned:
         """Fine-tune the pruned model on the selection texts; see ``cahp.recovery.finetune``.
 
         A training that was stopped is taken up where it stopped, and one that is known is not done again. ``keep`` says
@@ -372,7 +374,7 @@ class Workbench:
                 schedule=schedule,
                 seed=self._seed,
                 progress=self.progress,
-                watch=self.watch,
+                watch=watch or self.watch,
                 shelf=shelf,
             )
         weights = {name: weight.detach().cpu().numpy() for name, weight in made.network.named_parameters()}

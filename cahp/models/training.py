@@ -64,7 +64,8 @@ class Epoch:
 class Training:
     """Where a training stands after ``step`` of ``total`` batches.
 
-    ``loss`` is the mean of this epoch's batches so far (in this process), ``epochs`` are those that are over.
+    ``loss`` is the mean of this epoch's batches so far (in this process; at its end of all), ``epochs`` are those that
+    are over.
     """
 
     step: int
@@ -146,7 +147,9 @@ def train(
 
         def report() -> None:
             if watch is not None:
-                step, loss = course.epoch * len(loader) + course.batches, course.losses / max(1, course.batches)
+                step = course.epoch * len(loader) + course.batches
+                # Between two epochs it is that of the one that is over.
+                loss = course.losses / course.batches if course.batches else course.history[-1].loss
                 watch(Training(step, total, loss, tuple(course.history)))
 
         pause()

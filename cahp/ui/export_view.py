@@ -127,7 +127,9 @@ def _found(explorer: Explorer, view: View) -> None:
     """What was measured of the mask, in words and with its intervals."""
     run = view.document
     if run is None:
-        st.markdown("**Not measured yet.** The mask can be taken along now; its report needs its figures.")
+        known = explorer.quality()
+        said = "Not measured yet." if known is None else f"{percent(known.accuracy)} of {known.n} answers right."
+        st.markdown(f"**{said}** The mask can be taken along now; its report needs a run of its own.")
         _measure_button(explorer)
         return
     states = [
@@ -304,11 +306,13 @@ def _model_files(explorer: Explorer, view: View) -> None:
     if view.mask.empty_layers:
         st.caption("A layer keeps no head, so there is no model to cut.")
         return
-    form, recover = _asked_of_the_model(explorer.card.no_refit)
-    name = f"{_name(explorer)}-{form}-{recover}"
+    form, recover, epochs = _asked_of_the_model(explorer.card.no_refit)
+    name = f"{_name(explorer)}-{form}-{recover}-{epochs}"
     job: jobs.Job[Checkpoint] | None = _jobs(_WRITTEN).get(name)
     if job is not None and not job.ended:
-        jobs.follow(job, place="export-model", title="Writing the model")
+        if recover == "finetune":
+            st.fragment(_loss, run_every=1.0)(name)
+        jobs.follow(job, place="export-model", title="" if recover == "finetune" else "Writing the model")
         return
     if job is not None and job.error:
         shell.problem(job.error)
@@ -316,16 +320,28 @@ def _model_files(explorer: Explorer, view: View) -> None:
         if st.button("Make the model", key="export-model"):
             # A model is large: only the newest is kept.
             _jobs(_WRITTEN).clear()
-            bench, mask = explorer.bench, view.mask
+            bench, mask, losses = explorer.bench, view.mask, _losses(name)
             _jobs(_WRITTEN)[name] = jobs.submit(
                 explorer.id,
                 f"model-{name}",
-                lambda progress: takeaway.checkpoint(bench, mask, form=form, recover=recover, progress=progress),
+                lambda progress: takeaway.checkpoint(
+                    bench,
+                    mask,
+                    form=form,
+                    recover=recover,
+                    epochs=epochs,
+                    watch=lambda training: losses.append((training.step, training.loss)),
+                    progress=progress,
+                ),
+                # Minutes of training step aside for whatever somebody waits for.
+                rank=jobs.Rank.BACKGROUND,
             )
             st.rerun()
         return
     made = job.result
     metrics = made.outcome["metrics"]
+    for epoch in made.outcome.get("epochs", []):
+        st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
     said = metrics["recovered"] or metrics["pruned"]
     size = len(made.content) / 1e6
     _download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form}.zip", "application/zip")
@@ -343,16 +359,42 @@ _FORMS: dict[Form, str] = {
 _RECOVERIES: dict[Recovery, str] = {
     "refit": "Refit: seconds, without training",
     "none": "As pruned: nothing repaired",
+    "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is taken up again where it stopped",
 }
+#: Session key: steps and losses of trainings, by the name of their job.
+_LOSSES = "cahp_export_losses"
 
 
-def _asked_of_the_model(no_refit: str | None) -> tuple[Form, Recovery]:
+def _losses(name: str) -> list[tuple[int, float]]:
+    # Only the newest, as of the models.
+    found: list[tuple[int, float]] = []
+    st.session_state[_LOSSES] = {name: found}
+    return found
+
+
+def _loss(name: str) -> None:
+    steps = list(st.session_state.get(_LOSSES, {}).get(name, []))
+    if not steps:
+        return
+    st.caption(f"Batch {steps[-1][0]:,}: mean loss of this epoch {steps[-1][1]:.3f} nats")
+    st.line_chart(
+        {"batch": [step for step, _ in steps], "loss (nats)": [loss for _, loss in steps]},
+        x="batch",
+        y="loss (nats)",
+        height=180,
+    )
+
+
+def _asked_of_the_model(no_refit: str | None) -> tuple[Form, Recovery, int]:
     form = st.radio("Form", list(_FORMS), format_func=_FORMS.__getitem__, key="export-form")
-    there: list[Recovery] = ["none"] if no_refit else ["refit", "none"]
+    there: list[Recovery] = ["none", "finetune"] if no_refit else ["refit", "none", "finetune"]
     recover = st.radio("Repair", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
     if no_refit:
         st.caption(f"No refit: {plain(no_refit)}.")
-    return form, recover
+    epochs = 0
+    if recover == "finetune":
+        epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
+    return form, recover, epochs
 
 
 def _timed(written: Written) -> str:

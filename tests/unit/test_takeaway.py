@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 
+import cahp
 from cahp import cli, export, operations, pipeline, takeaway
 from cahp.export import read_mask, validate_run
+from cahp.models.training import Schedule
 from cahp.pipeline import Bench, Settings
 from cahp.report import BY_HAND
 from cahp.store import Store
@@ -179,3 +181,19 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: B
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
     assert made.written.difference < 1e-5
     assert made.outcome["metrics"]["recovered"]["n"] == 30
+
+
+def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
+    seen: list[float] = []
+    made = takeaway.checkpoint(
+        bench, MASK, form="compact", recover="finetune", epochs=1, watch=lambda training: seen.append(training.loss)
+    )
+    assert len(made.outcome["epochs"]) == 1
+    assert seen[-1] == pytest.approx(made.outcome["epochs"][0]["loss"])
+    zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    network = cahp.load_pruned(folder)
+    tuned = bench.workbench.pruned(MASK, bench.workbench.tuned(MASK, schedule=Schedule(epochs=1)))
+    (batch,) = tuned.batches(tuned.tokenize(bench.judge.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)
