@@ -74,6 +74,7 @@ def _form(explorer: Explorer) -> None:
             [name for name in _FIRST if name in names],
             format_func=lambda name: _called(name),
             key="compare-own-methods",
+            persist_state="session",
             help="Methods that train gates take much longer than the others.",
         )
         budgets, seeds, texts, recover = st.columns(4, gap="medium")
@@ -81,10 +82,17 @@ def _form(explorer: Explorer) -> None:
             f"Heads kept, of {total}",
             f"{few}, {many}" if few < many else str(few),
             key=f"compare-own-budgets-{total}",
+            persist_state="session",
             help=f"With commas: numbers from {card.layers} to {total}, or shares such as 25%.",
         )
         count = seeds.number_input(
-            "Seeds", 1, 20, 2, key="compare-own-seeds", help="A seed draws the texts that choose, and all chance."
+            "Seeds",
+            1,
+            20,
+            2,
+            key="compare-own-seeds",
+            persist_state="session",
+            help="A seed draws the texts that choose, and all chance.",
         )
         small, large = (_QUICK.limit, _QUICK.eval_limit), (explorer.settings.limit, explorer.settings.eval_limit)
         sizes = {"few": small, "as in the sidebar": large}
@@ -93,6 +101,7 @@ def _form(explorer: Explorer) -> None:
             list(sizes),
             format_func=lambda name: f"{name}: {_count(sizes[name][0])} / {_count(sizes[name][1])}",
             key="compare-own-texts",
+            persist_state="session",
             help="More texts tell smaller differences apart, and take longer.",
         )
         repairs = recover.multiselect(
@@ -101,6 +110,7 @@ def _form(explorer: Explorer) -> None:
             ["refit"] if not card.no_refit else [],
             format_func=lambda name: {"refit": "refit", "finetune": "fine-tuning (slow)"}[name],
             key="compare-own-recover",
+            persist_state="session",
             help=f"{card.no_refit}." if card.no_refit else "Before recovery is always measured.",
         )
         if st.form_submit_button("What would it take?", key="compare-own-ask"):
@@ -242,7 +252,7 @@ def announcement(plan: Plan, estimate: Estimate) -> str:
     known = f" ({estimate.known:,} more are known from before)" if estimate.known else ""
     when = " and ".join(AFTER[recovery] for recovery in plan.recoveries)
     return (
-        f"**{duration(60 * estimate.minutes).capitalize()}, about.** {left:,} masks to choose and measure "
+        f"**About {duration(60 * estimate.minutes)}.** {left:,} masks to choose and measure "
         f"{when}{known}: {estimate.forwards:,.0f} forward passes of one text, {estimate.choosing:,.0f} of them to "
         f"choose heads, at {estimate.forward_ms:.1f} ms each on this machine. What is measured is kept, so stopping "
         "loses little."

