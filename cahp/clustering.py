@@ -132,6 +132,18 @@ def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int
     return None if located.knee is None else int(located.knee)
 
 
+def smoothed(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
+    """The polynomial whose bend is the knee: its degree, and its values at ``ks``; None for the other rules.
+
+    The least-squares fit that Kneedle makes (``kneed``'s ``interp_method="polynomial"``).
+    """
+    name, _, degree = clustering.knee_rule.partition("-")
+    if name != "polynomial" or not clustering.knee:
+        return None
+    fit = np.polynomial.Polynomial.fit(clustering.ks, clustering.mss, int(degree))
+    return int(degree), np.asarray(fit(clustering.ks.astype(np.float64)))
+
+
 def _check_degree(degree: int) -> None:
     if degree not in DEGREES:
         raise OptionError(f"the polynomial degree must be {DEGREES.start} to {DEGREES.stop - 1}, got {degree}")

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from cahp.clustering import DEGREES, NO_KNEE, cluster, knee, mean_simplified_silhouette, with_degree
-from cahp.values import Cancelled, KneeNotFoundError, OptionError, Space
+from cahp.clustering import DEGREES, NO_KNEE, cluster, knee, mean_simplified_silhouette, smoothed, with_degree
+from cahp.values import Cancelled, Clustering, KneeNotFoundError, OptionError, Space
 
 #: A curve that rises fast and then hardly at all.
 SATURATING = [1 - math.exp(-k / 8) for k in range(2, 72)]
@@ -225,3 +225,20 @@ def test_a_degree_out_of_range_is_refused_before_any_work(degree: int) -> None:
         cluster(blobs(2, 5), degree=degree, progress=never)
     with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
         knee(range(2, 72), SATURATING, degree=degree)
+
+
+def test_the_smoothing_polynomial_is_the_one_whose_bend_kneedle_found() -> None:
+    from kneed import KneeLocator
+
+    ks = np.arange(2, 2 + len(SATURATING))
+    labels = np.zeros((len(ks), 3), dtype=np.int64)
+    medoids = tuple(np.zeros(1, dtype=np.int64) for _ in ks)
+    suggested, rule = knee(ks, SATURATING, degree=6)
+    made = smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, rule))
+    located = KneeLocator(
+        ks, SATURATING, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=6
+    )
+    assert made is not None
+    assert made[0] == 6
+    assert np.allclose(made[1], located.Ds_y, atol=1e-6)
+    assert smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, "chord")) is None

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import streamlit as st
 
+from cahp.clustering import smoothed
 from cahp.live import Evidence, Quality, Row, Speed, Table
 from cahp.ui import charts
-from cahp.values import HeadMask, Ints
+from cahp.values import Clustering, HeadMask, Ints
 
 _HERE = Path(__file__).parent
 
@@ -100,6 +101,7 @@ def _data(
         "rows": [_row(row) | {"rescued": list(table.selection(row.budget).rescued)} for row in rows],
         "ks": evidence.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in evidence.clustering.mss],
+        "smooth": _smooth(evidence.clustering),
         "knee": evidence.clustering.knee,
         "labels": labels.tolist(),
         "colours": colours,
@@ -154,3 +156,8 @@ def _row(row: Row) -> dict[str, Any]:
 
 def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
+
+
+def _smooth(clustering: Clustering) -> dict[str, Any] | None:
+    fitted = smoothed(clustering)
+    return None if fitted is None else {"degree": fitted[0], "values": [round(float(value), 4) for value in fitted[1]]}

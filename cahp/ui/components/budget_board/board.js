@@ -300,7 +300,7 @@ class Board {
 
   curves() {
     if (!this.plots) return;
-    const { budgets, rows, ks, mss, knee, full, repaired } = this.data;
+    const { budgets, rows, ks, mss, smooth, knee, full, repaired } = this.data;
     const width = Math.max(320, this.plots.clientWidth || 800);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
@@ -324,7 +324,7 @@ class Board {
       },
       {
         title: `Silhouette of the clusters (−1 to 1)${knee ? `, bends at ${knee} clusters` : ", no bend found"}`,
-        height: 110, xs: ks, span: span(mss, 0, 1), scale: (value) => value.toFixed(1),
+        height: 110, xs: ks, smooth, span: span([...mss, ...(smooth?.values ?? [])], 0, 1), scale: (value) => value.toFixed(1),
         values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true, plain: true,
       },
     ];
@@ -387,6 +387,11 @@ class Board {
       if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, dense ? "dashed: estimated" : "hollow, dashed: estimated");
     }
     if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick", "text-anchor": "middle" }, svg, "not measured yet");
+    if (panel.smooth) {
+      const line = panel.smooth.values.map((value, index) => (inside[index] ? at(index, value) : null)).filter(Boolean);
+      draw("path", { d: `M${line.join("L")}`, class: "smooth" }, svg);
+      draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, `dotted: the polynomial of degree ${panel.smooth.degree} whose bend it is`);
+    }
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
       draw("line", { x1: x, x2: x, y1: top, y2: height - foot, class: "knee" }, svg);
