@@ -11,7 +11,7 @@ import numpy as np
 from cahp.ui import charts
 from cahp.ui.compare_reading import AFTER, Consensus, Reading, Verdict, towards_output
 
-#: Chance is dotted; nothing else is.
+#: Chance is dotted, its markers hollow.
 _DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
 #: With more methods, bands would hide each other: two of them are drawn, the rest is told when pointed at.
@@ -35,7 +35,9 @@ def styles(found: Reading) -> dict[str, Style]:
     order = sorted(found.methods, key=lambda name: name != found.against)
     chance = [name for name in order if found.methods[name].chance]
     choosing = [name for name in order if not found.methods[name].chance]
-    made = {name: Style(charts.NEUTRAL, _CHANCE, _SYMBOLS[at % len(_SYMBOLS)]) for at, name in enumerate(chance)}
+    made = {
+        name: Style(charts.NEUTRAL, _CHANCE, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(chance)
+    }
     hues = charts.CLUSTER_COLOURS
     for at, name in enumerate(choosing):
         # Dashes turn once all symbols were used.
@@ -73,6 +75,7 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
                 line={"color": style.colour, "dash": style.dash, "width": 3 if name == found.against else 1.8},
                 marker={"symbol": style.symbol, "size": 9, "color": style.colour},
                 error_y=None if len(budgets) > 1 else _bars(means),
+                showlegend=len(budgets) > 1,
                 hovertext=[
                     f"<b>{name_of(found, name)}</b>, {budget} heads {AFTER[recovery]}<br>{_said(mean)}"
                     for budget, mean in zip(own, means, strict=True)
@@ -80,12 +83,17 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
                 hoverinfo="text",
             )
         )
+    ends = [budgets[0], budgets[-1]] if len(budgets) > 1 else [-0.5, len(shown) - 0.5]
     for level, words, dash in _references(found, recovery):
-        figure.add_hline(
-            y=100 * level,
-            line={"color": charts.ink(dark=dark).text, "width": 1.2, "dash": dash},
-            annotation={"text": words, "font": {"size": 11, "color": charts.ink(dark=dark).text}},
-            annotation_position="top left",
+        figure.add_trace(
+            go.Scatter(
+                x=ends,
+                y=[100 * level] * 2,
+                mode="lines",
+                name=words,
+                line={"color": charts.ink(dark=dark).text, "width": 1.4, "dash": dash},
+                hoverinfo="name",
+            )
         )
     axis = {"title": {"text": f"heads kept (of {found.total})"}, "tickvals": budgets}
     if len(budgets) == 1:
@@ -100,7 +108,7 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
         height=430,
         margin={"l": 60, "r": 10, "t": 16, "b": 50},
         legend={"itemsizing": "trace"},
-        showlegend=len(budgets) > 1,
+        showlegend=True,
         hovermode="closest",
     )
     return figure
@@ -152,7 +160,7 @@ def _said(mean: Any) -> str:
 
 
 def _references(found: Reading, recovery: str) -> list[tuple[float, str, str]]:
-    levels = [(found.full["none"], f"all heads {100 * found.full['none']:.1f} %", "dot")]
+    levels = [(found.full["none"], f"all heads {100 * found.full['none']:.1f} %", "solid")]
     if recovery != "none" and recovery in found.full:
         level = found.full[recovery]
         levels.append((level, f"all heads {AFTER[recovery]} {100 * level:.1f} %", "dash"))

@@ -414,8 +414,8 @@ def _consensus(found: Reading, view: _View) -> None:
     charts.show(
         consensus_figure(found, consensus, dark=charts.dark()),
         title=(
-            f"All {consensus.methods} methods that choose keep {len(everybody)} of the {found.total} heads; "
-            f"{len(nobody)} are kept by none"
+            f"{_heads(len(everybody))} kept by all {consensus.methods} methods that choose, {len(nobody)} of "
+            f"{found.total} by none"
         ),
         help=(
             "Each cell is a head; its number is the share of methods that keep it, in per cent, counted over all their "
@@ -431,6 +431,10 @@ def _consensus(found: Reading, view: _View) -> None:
             "kept by": ["all" if place in everybody else "none" if place in nobody else "some" for place in places],
         },
     )
+
+
+def _heads(count: int) -> str:
+    return "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
 
 
 def _places(heads: Sequence[tuple[int, int]]) -> str:
@@ -512,6 +516,7 @@ def _cost(found: Reading, view: _View) -> None:
         st.dataframe(
             table,
             hide_index=True,
+            height="content",
             column_config={
                 "Forward passes": st.column_config.NumberColumn(format="localized"),
                 "Labels": st.column_config.NumberColumn(format="localized"),

@@ -257,7 +257,7 @@ def test_filters_come_from_the_address_and_go_back_into_it(shelf: Path) -> None:
     assert not app.exception
     accuracy = charted(app)[0]["data"]
     assert [trace["name"] for trace in accuracy if trace["mode"] == "lines+markers"] == ["CAHP", "random"]
-    assert "6 heads after refit" in accuracy[-1]["hovertext"][1]
+    assert "6 heads after refit" in accuracy[2]["hovertext"][1]
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
