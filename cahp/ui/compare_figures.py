@@ -13,7 +13,7 @@ from cahp.ui.compare_reading import AFTER, Consensus, Reading, Verdict, towards_
 
 #: Chance is dotted, its markers hollow.
 _DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"
-_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hexagon", "pentagon")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
 #: With more methods, bands would hide each other: two of them are drawn, the rest is told when pointed at.
 _BANDS = 8
 
