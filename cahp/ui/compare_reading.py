@@ -305,11 +305,17 @@ def _maybe(value: Any) -> float | None:
 
 
 def _verdict(one: Document) -> Verdict:
-    better = None if one["tie"] else str(one["better"])
-    measured = (float(one[name]) for name in ("p", "p_holm"))
+    low, high = _ends(one)
     return Verdict(
-        *(str(one["recovery"]), int(one["budget"]), str(one["method"]), float(one["pp"]), *_ends(one), *measured),
-        better=better,
+        recovery=str(one["recovery"]),
+        budget=int(one["budget"]),
+        method=str(one["method"]),
+        pp=float(one["pp"]),
+        low=low,
+        high=high,
+        p=float(one["p"]),
+        p_holm=float(one["p_holm"]),
+        better=None if one["tie"] else str(one["better"]),
         n=int(one["n"]),
         seeds=int(one["seeds"]),
     )
