@@ -78,7 +78,7 @@ def bars(*, quiet: bool) -> Iterator[Reporter]:
             yield reporter
         except (KeyboardInterrupt, Cancelled):
             if reporter.trained:
-                reporter.say("  the same command goes on from here")
+                reporter.say("  the same command (without --no-cache) goes on from here")
             raise
 
 

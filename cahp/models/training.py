@@ -111,7 +111,7 @@ def train(
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
     the end of a batch. With a ``shelf`` the same call then goes on from there, and ends with the same weights, bit for
-    bit, as if nothing had come between.
+    bit, as if nothing had come between (on the same machine, with as many threads).
     """
     torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")

@@ -177,6 +177,11 @@ def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
         assert found["refit"]["accepted"] in (True, False)
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
+        beside = operations.recover(settings, mask=mask, out=tmp_path / "refitted", store=store)
+        for table in ("metrics", "delta"):
+            assert found[table]["refitted"] == beside[table]["recovered"]
+            assert found[table]["pruned"] == beside[table]["pruned"]
+        assert found["refit"] == beside["refit"]
 
 
 def test_the_pruned_heads_of_a_repaired_model_are_there_with_zero_output(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from cahp import models, workbench
+from cahp.evaluation import evaluate
 from cahp.models.head_model import HeadModel
+from cahp.models.training import Schedule
+from cahp.recovery import finetune
 from cahp.registry import Evidence
 from cahp.salience import gate_gradients
 from cahp.signatures import collect
 from cahp.store import Store, key
-from cahp.values import DataError, HeadMask, ModelCard, OptionError, Ratio, Texts, Timing
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelCard, OptionError, Ratio, Texts, Timing
 from cahp.workbench import Cost, Costs, Repaired, Workbench
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -215,6 +218,90 @@ def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Tex
 def test_too_few_texts_cannot_judge_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
         bench(model, texts.take(range(4)), store).refit(MASK)
+
+
+# --- fine-tuning
+
+QUICK = Schedule(epochs=2, learning_rate=1e-3, batch=16)
+
+
+def sizes(store: Store) -> list[int]:
+    return sorted(path.stat().st_size for path in store.folder.iterdir())
+
+
+def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, store: Store) -> None:
+    first = bench(model, texts, store)
+    tuned = first.tuned(MASK, schedule=QUICK)
+    answers = first.evaluate(texts, mask=MASK, repaired=tuned)
+    assert not np.array_equal(answers.losses, first.evaluate(texts, mask=MASK).losses)
+    # The model with the trained weights put in answers as the model that was trained.
+    trained, history = finetune(model, MASK, texts, schedule=QUICK)
+    assert np.array_equal(answers.losses, evaluate(trained, texts).losses)
+    assert tuned.epochs == tuple(asdict(epoch) for epoch in history)
+
+    loader = Loader(model)
+    again = bench(model, texts, store, load=loader)
+    known = again.tuned(MASK, schedule=QUICK)
+    assert (known.sha256, known.epochs) == (tuned.sha256, tuned.epochs)
+    assert np.array_equal(again.evaluate(texts, mask=MASK, repaired=known).losses, answers.losses)
+    assert (loader.count, set(again.cached)) == (0, {"recovery", "evaluation"})
+
+
+@pytest.mark.parametrize("difference", ["schedule", "seed", "mask", "texts"])
+def test_another_training_is_another_result(model: HeadModel, texts: Texts, store: Store, difference: str) -> None:
+    bench(model, texts, store).tuned(MASK, schedule=QUICK)
+    before = len(sizes(store))
+    other = bench(
+        model,
+        texts.take(range(100)) if difference == "texts" else texts,
+        store,
+        **({"seed": 7} if difference == "seed" else {}),
+    )
+    mask = HeadMask(MASK.keep[:, ::-1].copy() ^ np.array([0, 1, 0, 0], np.bool_)) if difference == "mask" else MASK
+    other.tuned(mask, schedule=replace(QUICK, epochs=1) if difference == "schedule" else QUICK)
+    assert other.cached == []
+    assert len(sizes(store)) == before + 1
+
+
+def test_fine_tuning_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
+    model: HeadModel, texts: Texts, store: Store, tmp_path: Path
+) -> None:
+    whole = bench(model, texts, Store(tmp_path / "other")).tuned(MASK, schedule=QUICK)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("finetune", 11):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        bench(model, texts, store, progress=stop).tuned(MASK, schedule=QUICK)
+    assert len(sizes(store)) == 1
+    seen: list[tuple[str, int, int]] = []
+    again = bench(model, texts, store, progress=lambda *at: seen.append(at))
+    assert again.tuned(MASK, schedule=QUICK).sha256 == whole.sha256
+    # 120 texts to learn from: eight batches an epoch.
+    assert next(at for at in seen if at[0] == "finetune") == ("finetune", 11, 16)
+    assert sizes(store) == sizes(Store(tmp_path / "other"))
+
+
+def test_weights_that_weigh_too_much_are_not_kept_and_others_only_if_asked(
+    model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench(model, texts, store).tuned(MASK, schedule=QUICK, keep=False)
+    assert sizes(store) == []
+    monkeypatch.setattr(workbench, "_LARGEST_ENTRY", 1000)
+    bench(model, texts, store).tuned(MASK, schedule=QUICK)
+    assert sizes(store) == []
+
+
+def test_too_few_texts_cannot_judge_fine_tuning(model: HeadModel, texts: Texts, store: Store) -> None:
+    with pytest.raises(DataError, match="only 4"):
+        bench(model, texts.take(range(4)), store).tuned(MASK)
+
+
+def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, texts: Texts, store: Store) -> None:
+    with pytest.raises(CahpError, match="--learning-rate"):
+        bench(model, texts, store).tuned(MASK, schedule=replace(QUICK, learning_rate=1e30))
+    assert sizes(store) == []
 
 
 def test_without_texts_a_workbench_can_still_measure_costs(model: HeadModel, texts: Texts, store: Store) -> None:
