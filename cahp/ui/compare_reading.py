@@ -290,9 +290,18 @@ def _method(name: str, one: Document) -> Method:
 
 
 def _mean(one: Document) -> Mean:
-    known = {name: _maybe(one[name]) for name in ("macro_f1", "agreement")}
-    counts = {name: int(one[name]) for name in ("n", "seeds", "masks")}
-    return Mean(float(one["accuracy"]), *_ends(one), **known, change=_maybe(one["delta_pp"]), **counts)
+    low, high = _ends(one)
+    return Mean(
+        accuracy=float(one["accuracy"]),
+        low=low,
+        high=high,
+        macro_f1=_maybe(one["macro_f1"]),
+        agreement=_maybe(one["agreement"]),
+        change=_maybe(one["delta_pp"]),
+        n=int(one["n"]),
+        seeds=int(one["seeds"]),
+        masks=int(one["masks"]),
+    )
 
 
 def _ends(one: Document) -> tuple[float, float]:
