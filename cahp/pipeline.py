@@ -381,6 +381,9 @@ def known(bench: Bench) -> Run | None:
 def _run_key(bench: Bench) -> str:
     settings = bench.settings
     name = key("run", _REVISION, _key_settings(settings), bench.card.sha256, bench.select.sha256, bench.judge.sha256)
+    if settings.recover == "finetune" and parallel.world() > 1:
+        # Several processes take a batch each at a time, which makes it another training.
+        name = key("shared", name, parallel.world())
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 

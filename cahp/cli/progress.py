@@ -49,7 +49,7 @@ class Reporter:
 
     def watch(self, training: Training) -> None:
         """Report the loss beside the bar, and every epoch that is over in a line of its own."""
-        self.trained = training.step < training.total
+        self.trained = True
         if self._bars is not None:
             name = f"{_NAMES['finetune']}, loss {training.loss:.3f}"
             self._bars.update(self._task("finetune", training.total), description=name)

@@ -349,6 +349,23 @@ def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str,
     assert (arrays["salience"].min(), arrays["salience"].max()) == (0, 1)
 
 
+def test_fine_tuning_tells_each_epoch_on_stderr_and_its_figures_beside_the_refit_s(
+    model: Path, data: Path, folder: Path, tmp_path: Path
+) -> None:
+    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+    words += ["--recover", "finetune", "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
+    answer = call(*words, "--out", tmp_path / "a")
+    assert answer.code == 0
+    assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
+    # The same lines stand below the table.
+    assert answer.err in answer.out
+    title = next(line for line in answer.out.splitlines() if "n = 40" in line)
+    assert title.split()[-4:] == ["full", "pruned", "recovered", "refitted"]
+    again = call(*words, "--out", tmp_path / "b")
+    assert (again.code, again.err) == (0, "")
+    assert again.out.replace("/b", "/a") == answer.out
+
+
 # --- what is left on disk
 
 
