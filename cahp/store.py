@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,10 +134,10 @@ class Store:
         path = self._path(key)
 
         def write() -> str | None:
-            data = _pack(key, arrays or {}, meta or {})
-            if len(data) <= self._limit_bytes:
+            head = _head(key, arrays or {}, meta or {})
+            if len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values()) <= self._limit_bytes:
                 try:
-                    write_whole(path.parent, {path.name: data})
+                    write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays or {})})
                     self._evict()
                 except OSError as error:
                     self._report(error)
@@ -196,17 +196,31 @@ def _default_folder() -> Path:
     return platformdirs.user_cache_path("cahp", appauthor=False)
 
 
-def _pack(key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> memoryview:
-    body = io.BytesIO()
-    body.write(bytes(_CHECKSUM_BYTES))
+def _head(key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
     # The key is stored too, so that a file renamed by hand is not taken for another result.
-    head = {"key": key, "arrays": list(arrays), "meta": dict(meta)}
-    body.write(json.dumps(head).encode() + b"\n")
+    return json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
+
+
+def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an entry; nothing as large as its arrays is ever made in memory."""
+    file.write(bytes(_CHECKSUM_BYTES))
+    body = _Summing(file)
+    body.write(head)
     for array in arrays.values():
         np.lib.format.write_array(body, np.asarray(array), allow_pickle=False)
-    data = body.getbuffer()
-    data[:_CHECKSUM_BYTES] = _checksum(data[_CHECKSUM_BYTES:])
-    return data
+    file.seek(0)
+    file.write(body.sha.digest())
+
+
+class _Summing:
+    """A file that sums up what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.sha, self._file = hashlib.sha256(_FORMAT), file
+
+    def write(self, content: bytes) -> int:
+        self.sha.update(content)
+        return self._file.write(content)
 
 
 def _unpack(key: str, data: bytes) -> Entry | None:

@@ -601,7 +601,7 @@ def run(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         path = "cahp" if context is None else context.command_path
         return _refuse(f"{message().rstrip('.')}; see `{path} --help`")
-    if code == _INTERRUPTED:
+    if code == _INTERRUPTED and parallel.first():
         # Some versions of the option parser return it, some raise.
         typer.echo("cahp: interrupted; nothing half-written was left", err=True)
     return code if isinstance(code, int) else 0
