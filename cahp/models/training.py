@@ -8,9 +8,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import shutil
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +26,7 @@ from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from cahp.files import whole_folder
 from cahp.models import parallel
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.identity import BUILTINS
@@ -419,7 +418,7 @@ def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
 
 
 def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
-    with _whole(folder) as part, quiet():
+    with whole_folder(folder) as part, quiet():
         fitted.peft.save_pretrained(part)
         weights = part / "adapter_model.safetensors"
         save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
@@ -444,7 +443,7 @@ def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
     """Write network and tokenizer, as safetensors, whole or not at all."""
 
     def write() -> None:
-        with _whole(folder) as part, quiet():
+        with whole_folder(folder) as part, quiet():
             network.save_pretrained(part)
             tokenizer.save_pretrained(part)
 
@@ -459,17 +458,3 @@ def base_name(card: ModelCard) -> str:
 def load_adapter(card: ModelCard, folder: Path, *, labels: tuple[str, ...], device: str = "auto") -> HeadModel:
     """An encoder with an adapter that ``save_adapter`` wrote."""
     return read(replace(card, labels=labels, adapter=str(folder)), device_name=device)
-
-
-@contextmanager
-def _whole(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield part
-        part.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
