@@ -88,7 +88,7 @@ class Plan:
         """All that is measured, in its order: seeds turn fastest, so that workers meet different ones."""
         counts = self.heads(layers=layers, heads=heads)
         return [
-            Cell(name, counts[budget], seed, draw, recovered=draw == 0 or draw < self._recovered(name))
+            Cell(name, counts[budget], seed, noise(name, seed, draw), draw, draw == 0 or draw < self._recovered(name))
             for name in self.methods
             for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
             for budget in self._budgets(name)
@@ -127,20 +127,27 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is."""
+    """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is.
+
+    ``noise`` is the seed of the method's own randomness.
+    """
 
     method: str
     budget: int
     seed: int
+    noise: int
     draw: int = 0
     recovered: bool = True
 
-    @property
-    def noise(self) -> int:
-        """The seed of the method's own randomness: the cell's seed, or another for each further draw."""
-        if not self.draw:
-            return self.seed
-        return int(np.random.SeedSequence([self.seed, self.draw]).generate_state(1)[0])
+
+def noise(name: str, seed: int, draw: int) -> int:
+    """The seed of a method's own randomness: the cell's, or one for each draw and method of chance.
+
+    With the same numbers, two controls would keep more heads in common than chance has it.
+    """
+    if draws(name) == 1:
+        return seed
+    return int(np.random.SeedSequence([seed, draw, *name.encode()]).generate_state(1)[0])
 
 
 def tries(name: str) -> Sequence[Mapping[str, Any]]:

@@ -102,7 +102,7 @@ def compare(
     if "refit" in plan.recoveries and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover finetune or none")
     cells = plan.cells(layers=card.layers, heads=card.heads)
-    references = [Cell(FULL, card.layers * card.heads, seed) for seed in plan.seeds]
+    references = [Cell(FULL, card.layers * card.heads, seed, seed) for seed in plan.seeds]
     found: dict[Cell, Measured] = {}
     missing = _missing(table, (*references, *cells), found)
     opened = _opened(table, bool(missing))

@@ -275,7 +275,8 @@ def _source(method: Method) -> str:
 def _choose(table: Table, cell: Cell) -> Entry:
     bench = table.bench(cell.seed)
     workbench = bench.workbench
-    evidence = cast(Evidence, workbench) if not cell.draw else cast(Evidence, _Redrawn(workbench, cell.noise))
+    redrawn = cell.noise != cell.seed
+    evidence = cast(Evidence, _Redrawn(workbench, cell.noise) if redrawn else workbench)
     floor = table.plan.settings.min_per_layer
     best: tuple[int, HeadMask, Mapping[str, Any], Method] | None = None
     start = perf_counter()

@@ -151,7 +151,13 @@ def test_cells_are_every_method_budget_and_seed_and_chance_is_drawn_in_all_as_of
     drawn = [cell for cell in cells if cell.method == "tossed" and cell.budget == 4]
     assert Counter(cell.seed for cell in drawn) == {42: 3, 43: 2}
     assert len({cell.noise for cell in drawn}) == 5
-    assert {cell.noise for cell in drawn if cell.draw == 0} == {42, 43}
+    assert {cell.noise for cell in cells if cell.method == "counted"} == {42, 43}
+
+
+def test_two_methods_of_chance_draw_other_numbers(settings: Settings) -> None:
+    cells = plan(settings, "random", "tossed").cells(layers=LAYERS, heads=HEADS)
+    first, second = ({cell.noise for cell in cells if cell.method == name} for name in ("random", "tossed"))
+    assert (len(first), len(second), first & second) == (20, 5, set())
 
 
 def test_only_so_many_masks_of_chance_are_recovered(settings: Settings) -> None:
