@@ -403,13 +403,15 @@ def test_a_deep_link_opens_the_recovery_and_switching_it_redraws_the_figure(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page], folder: Path, tmp_path: Path
 ) -> None:
     mine = shutil.copy(folder / "compare.json", tmp_path / "mine.json")
-    page = open_page("Compare?recovery=refit&at=6")
+    page = open_page("Compare?recovery=refit")
     if page.locator(".st-key-compare-open").count():
         page.locator(".st-key-compare-open button").first.click()
     page.locator(".st-key-compare-file input[type=file]").set_input_files(mine)
     title = page.locator(".st-key-heading-compare-accuracy h3")
-    expect(title).to_contain_text("After refit, 6 of 12 heads")
+    expect(title).to_contain_text("After refit, 4 of 12 heads")
     page.keyboard.press("Escape")
+    page.locator(".st-key-compare-budget").get_by_text("6", exact=True).click()
+    expect(title).to_contain_text("After refit, 6 of 12 heads")
     lines = page.locator(".st-key-chart-compare-accuracy .scatterlayer .js-line")
     expect(lines.first).to_be_attached()
     before = lines.evaluate_all("lines => lines.map(line => line.getAttribute('d'))")
