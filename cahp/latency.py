@@ -102,6 +102,8 @@ def measure_onnx(
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    # Or the threads of the one that rests would spin on the cores of the one that runs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     tensors = sample_batch(model, batch=batch, length=length, seed=seed).tensors
     sessions = [
         onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in (full, pruned)
