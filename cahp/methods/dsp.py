@@ -118,18 +118,8 @@ class JointDsp(Dsp):
     name = "dsp-joint"
     joint = True
 
-    def __init__(
-        self,
-        *,
-        tau_start: float = 1000.0,
-        tau_end: float = 1e-8,
-        cool_down: float = 2 / 3,
-        learning_rate: float = 0.5,
-        epochs: int = 3,
-    ) -> None:
-        super().__init__(
-            tau_start=tau_start, tau_end=tau_end, cool_down=cool_down, learning_rate=learning_rate, epochs=epochs
-        )
+    def __init__(self, *, epochs: int = 3, **options: float) -> None:
+        super().__init__(epochs=epochs, **options)
 
 
 @register

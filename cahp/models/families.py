@@ -6,7 +6,7 @@ A new architecture is a new row. ``tests/parity`` runs every row on a tiny rando
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 #: Where a layer normalises: after each sum (``post``), before each block (``pre``), or before two blocks that read the
@@ -92,15 +92,7 @@ _BERT = Family(
     feed_in="intermediate.dense",
     feed_out="output.dense",
 )
-_ROBERTA = Family(
-    layers=_BERT.layers,
-    attention=_BERT.attention,
-    inputs=_BERT.inputs,
-    output=_BERT.output,
-    feed_in=_BERT.feed_in,
-    feed_out=_BERT.feed_out,
-    offset_positions=True,
-)
+_ROBERTA = replace(_BERT, offset_positions=True)
 _LLAMA = Family(
     layers="layers",
     attention="self_attn",
