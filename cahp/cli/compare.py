@@ -55,6 +55,7 @@ def plan(
         draws=start.draws,
         recovered_draws=start.recovered_draws,
         learned_budgets=start.learned_budgets if budgets is None else None,
+        finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
         few_seeds=start.few_seeds if seeds is None else (),
     )
 
@@ -166,20 +167,23 @@ def _share(one: Document | None, name: str) -> str:
 
 
 def _verdicts(document: Document, found: Document) -> Iterator[str]:
-    ties = [one for one in found["verdicts"] if one["tie"]]
     yield f"  {found['rule']}"
-    for one in found["verdicts"]:
+    # A comparison that was written before areas were tested has no tests of them.
+    tests = [*found.get("area_verdicts", ()), *found["verdicts"]]
+    for one in tests:
         if not one["tie"]:
             yield f"    on {one['split']}, {one['words']}"
+    ties = [one for one in tests if one["tie"]]
     if ties:
-        yield f"    no difference at this n in {len(ties)} of {len(found['verdicts'])} tests:"
-        groups: dict[tuple[str, str, int], list[Document]] = {}
+        yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
+        groups: dict[tuple[str, str, int | None], list[Document]] = {}
         for one in ties:
             groups.setdefault((one["split"], one["recovery"], one["budget"]), []).append(one)
         for (split, recovery, budget), members in groups.items():
             after = "" if recovery == "none" else f" after {recovery}"
             said = ", ".join(f"{one['method']} ({points(one['pp'])})" for one in members)
-            yield f"      on {split}, {budget} heads{after}: {found['against']} and {said}"
+            where = "over all budgets" if budget is None else f"{budget} heads"
+            yield f"      on {split}, {where}{after}: {found['against']} and {said}"
 
 
 def _heads(found: Document) -> Iterator[str]:

@@ -30,8 +30,9 @@ class Plan:
     ``budgets`` are numbers of heads or shares, as ``cahp.selection.parse_budget`` reads them. The unrecovered model is
     always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
     among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws`` those of them that are
-    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all), and
-    ``few_seeds`` the methods that are measured with the first seed alone.
+    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all),
+    ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None: all), and ``few_seeds``
+    the methods that are measured with the first seed alone.
     """
 
     settings: Settings
@@ -43,6 +44,7 @@ class Plan:
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
+    finetuned_budgets: tuple[str, ...] | None = None
     few_seeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -69,7 +71,7 @@ class Plan:
             BudgetError: If a budget is impossible, or two are the same.
         """
         found: dict[str, int] = {}
-        for budget in dict.fromkeys((*self.budgets, *(self.learned_budgets or ()))):
+        for budget in dict.fromkeys((*self.budgets, *(self.learned_budgets or ()), *(self.finetuned_budgets or ()))):
             count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
             if count is None:
                 raise BudgetError("a comparison needs the same number of heads for all; give --budgets numbers")
@@ -87,8 +89,17 @@ class Plan:
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
         """All that is measured, in its order: seeds turn fastest, so that workers meet different ones."""
         counts = self.heads(layers=layers, heads=heads)
+        tuned = self.budgets if self.finetuned_budgets is None else self.finetuned_budgets
         return [
-            Cell(name, counts[budget], seed, noise(name, seed, draw), draw, draw == 0 or draw < self._recovered(name))
+            Cell(
+                name,
+                counts[budget],
+                seed,
+                noise(name, seed, draw),
+                draw,
+                recovered=draw == 0 or draw < self._recovered(name),
+                finetuned=budget in tuned,
+            )
             for name in self.methods
             for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
             for budget in self._budgets(name)
@@ -120,7 +131,10 @@ class Plan:
         settings["label_map"] = dict(self.settings.label_map)
         own = {
             name: getattr(self, name)
-            for name in ("budgets", "seeds", "recoveries", "draws", "recovered_draws", "few_seeds")
+            for name in (
+                *("budgets", "seeds", "recoveries", "draws", "recovered_draws"),
+                *("learned_budgets", "finetuned_budgets", "few_seeds"),
+            )
         }
         return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
 
@@ -129,7 +143,8 @@ class Plan:
 class Cell:
     """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is.
 
-    ``noise`` is the seed of the method's own randomness.
+    ``noise`` is the seed of the method's own randomness, ``recovered`` whether recoveries are measured at all, and
+    ``finetuned`` whether fine-tuning is among them.
     """
 
     method: str
@@ -138,6 +153,7 @@ class Cell:
     noise: int
     draw: int = 0
     recovered: bool = True
+    finetuned: bool = True
 
 
 def noise(name: str, seed: int, draw: int) -> int:
@@ -198,6 +214,7 @@ class Preset:
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
+    finetuned_budgets: tuple[str, ...] | None = None
     recoveries: tuple[Recovery, ...] = field(default=("none", "refit"))
 
     @property
@@ -226,7 +243,13 @@ PRESETS: Mapping[str, Preset] = {
         recovered_draws=2,
     ),
     "posthoc": _POSTHOC,
-    "full": replace(_POSTHOC, learned=True, learned_budgets=("12", "36")),
+    "full": replace(
+        _POSTHOC,
+        learned=True,
+        learned_budgets=("12", "36"),
+        finetuned_budgets=("12",),
+        recoveries=("none", "refit", "finetune"),
+    ),
 }
 
 

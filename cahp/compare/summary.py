@@ -44,6 +44,7 @@ def summarise(document: Document, right: Right, *, against: str | None = None) -
     means: list[dict[str, Any]] = []
     areas: list[dict[str, Any]] = []
     verdicts: list[dict[str, Any]] = []
+    area_verdicts: list[dict[str, Any]] = []
     for split, rows in right.items():
         sampled = _Sampled(document, rows, split)
         for recovery in document["settings"]["recoveries"]:
@@ -52,16 +53,19 @@ def summarise(document: Document, right: Right, *, against: str | None = None) -
             means += _means(sampled, series, draws, recovery)
             areas += _areas(sampled, series, draws, recovery)
             verdicts += _verdicts(sampled, series, draws, recovery, against)
+            area_verdicts += _area_verdicts(sampled, series, recovery, against)
     return {
         "against": against,
         "rule": (
             f"Each method is tested against {against}, at every budget and after every recovery: a paired bootstrap "
             f"over texts and seeds ({DRAWS:,} draws), p corrected by Holm over all tests of one split and "
-            f"recovery; above {LEVEL} it is a tie."
+            f"recovery; above {LEVEL} it is a tie. Over all budgets at once, the areas are tested likewise, corrected "
+            "over the methods."
         ),
         "means": means,
         "areas": areas,
         "verdicts": verdicts,
+        "area_verdicts": area_verdicts,
         "layers": layers(document),
         "overlap": overlap(document),
         "consensus": consensus(document),
@@ -202,28 +206,39 @@ def _areas(sampled: _Sampled, series: Sequence[_Series], draws: _Draws, recovery
 
     Of the methods that were measured at every budget, since areas over different budgets do not compare.
     """
-    budgets = sorted({one.budget for one in series})
-    if len(budgets) < 2:
-        return []
-    shares = trapezoid(budgets)
+    budgets, shares, whole = _whole(series)
     found = []
-    for method in dict.fromkeys(one.method for one in series):
-        own = {one.budget: one for one in sorted(series, key=lambda one: one.budget) if one.method == method}
-        if list(own) != budgets or len({one.where for one in own.values()}) > 1:
-            continue
+    for method, own in whole.items():
         drawn = sum(share * draws[method, budget] for share, budget in zip(shares, budgets, strict=True))
-        area = sum(share * own[budget].accuracy for share, budget in zip(shares, budgets, strict=True))
         found.append(
             {
                 "split": sampled.name,
                 "recovery": recovery,
                 "method": method,
-                "area": float(area),
+                "area": float(_area(shares, own).mean()),
                 "ci95": _interval(np.asarray(drawn)),
                 "budgets": budgets,
             }
         )
     return found
+
+
+def _whole(series: Sequence[_Series]) -> tuple[list[int], NDArray[np.float64], dict[str, list[_Series]]]:
+    """All budgets, what each counts for in an area, and the methods that were measured at all, with the same seeds."""
+    budgets = sorted({one.budget for one in series})
+    if len(budgets) < 2:
+        return budgets, np.ones(len(budgets)), {}
+    found = {}
+    for method in dict.fromkeys(one.method for one in series):
+        own = sorted((one for one in series if one.method == method), key=lambda one: one.budget)
+        if [one.budget for one in own] == budgets and len({one.where for one in own}) == 1:
+            found[method] = own
+    return budgets, trapezoid(budgets), found
+
+
+def _area(shares: NDArray[np.float64], own: Sequence[_Series]) -> NDArray[np.float64]:
+    """What each text adds to a method's area, ``(S, n)``."""
+    return np.asarray(np.tensordot(shares, np.array([one.values for one in own]), axes=1))
 
 
 def trapezoid(budgets: Sequence[int]) -> NDArray[np.float64]:
@@ -243,7 +258,7 @@ def _verdicts(
 ) -> list[dict[str, Any]]:
     ours = {one.budget: one for one in series if one.method == against}
     others = [one for one in series if one.method != against and one.budget in ours]
-    tests = []
+    tests: list[_Test] = []
     for one in others:
         mine = ours[one.budget]
         places, rows, columns = np.intersect1d(mine.places, one.places, return_indices=True)
@@ -254,52 +269,82 @@ def _verdicts(
             drawn = draws[against, one.budget] - draws[one.method, one.budget]
         else:
             drawn = sampled.bootstrap(places, change[None])[:, 0]
-        tests.append((one, float(change.mean()), _interval(drawn), two_sided(drawn), len(places), change.shape[1]))
-    corrected = holm([test[3] for test in tests])
+        tests.append(_Test(one.method, one.budget, change, drawn))
+    return _decided(sampled.name, recovery, against, tests)
+
+
+def _area_verdicts(
+    sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str
+) -> list[dict[str, Any]]:
+    """The areas held against one of them: one test for each method, whatever the number of budgets."""
+    budgets, shares, whole = _whole(series)
+    if against not in whole:
+        return []
+    changes: dict[str, NDArray[np.float64]] = {}
+    groups: dict[tuple[int, ...], list[str]] = {}
+    mine = whole[against]
+    for method, own in whole.items():
+        places, rows, columns = np.intersect1d(mine[0].places, own[0].places, return_indices=True)
+        if method != against and len(places):
+            changes[method] = _area(shares, mine)[rows] - _area(shares, own)[columns]
+            groups.setdefault(tuple(places.tolist()), []).append(method)
+    tests = []
+    for where, members in groups.items():
+        drawn = sampled.bootstrap(np.array(where), np.array([changes[method] for method in members]))
+        tests += [_Test(method, None, changes[method], drawn[:, at]) for at, method in enumerate(members)]
+    return [{**said, "budgets": budgets} for said in _decided(sampled.name, recovery, against, tests)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Test:
+    """A method at a budget (None: over all of them), ``change (S, n)`` in favour of the reference, and its draws."""
+
+    method: str
+    budget: int | None
+    change: NDArray[np.float64]
+    draws: NDArray[np.float64]
+
+
+def _decided(split: str, recovery: str, against: str, tests: Sequence[_Test]) -> list[dict[str, Any]]:
+    """What a family of tests says, corrected for how many they are."""
+    ps = [two_sided(test.draws) for test in tests]
     return [
-        _verdict(sampled.name, recovery, against, one, difference, ends, (p, corrected[place]), (n, seeds))
-        for place, (one, difference, ends, p, seeds, n) in enumerate(tests)
+        _verdict(split, recovery, against, test, p, p_holm)
+        for test, p, p_holm in zip(tests, ps, holm(ps), strict=True)
     ]
 
 
-def _verdict(
-    split: str,
-    recovery: str,
-    against: str,
-    one: _Series,
-    difference: float,
-    ends: list[float],
-    p: tuple[float, float],
-    counts: tuple[int, int],
-) -> dict[str, Any]:
-    tie = p[1] > LEVEL
-    winner = None if tie else (against if difference > 0 else one.method)
-    loser = one.method if winner == against else against
-    n, seeds = counts
+def _verdict(split: str, recovery: str, against: str, test: _Test, p: float, p_holm: float) -> dict[str, Any]:
+    difference, ends = float(test.change.mean()), _interval(test.draws)
+    seeds, n = test.change.shape
+    tie = p_holm > LEVEL
+    winner = None if tie else (against if difference > 0 else test.method)
+    loser = test.method if winner == against else against
     low, high = (f"{end * 100:+.1f}".replace("-", "−") for end in ends)
     pp = f"{difference * 100:+.1f}".replace("-", "−")
+    where = "over all budgets" if test.budget is None else f"{test.budget} heads"
     after = "" if recovery == "none" else f" after {recovery}"
     said = (
-        f"{against} and {one.method}: no difference at this n ({pp} pp"
+        f"{against} and {test.method}: no difference at this n ({pp} pp"
         if tie
         else f"{winner} is better than {loser} ({pp} pp for {against}"
     )
     return {
         "split": split,
         "recovery": recovery,
-        "budget": one.budget,
-        "method": one.method,
+        "budget": test.budget,
+        "method": test.method,
         "against": against,
         "pp": difference * 100,
         "ci95": [end * 100 for end in ends],
-        "p": p[0],
-        "p_holm": p[1],
+        "p": p,
+        "p_holm": p_holm,
         "tie": tie,
         "better": winner,
         "n": n,
         "seeds": seeds,
         "words": (
-            f"{one.budget} heads{after}: {said}, 95 % interval [{low}, {high}], p = {p[1]:.2g} after Holm, "
+            f"{where}{after}: {said}, 95 % interval [{low}, {high}], p = {p_holm:.2g} after Holm, "
             f"n = {n:,}, {seeds} seed{'' if seeds == 1 else 's'})"
         ),
     }

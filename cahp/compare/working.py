@@ -222,8 +222,9 @@ def known(table: Table, cell: Cell) -> Measured | None:
 def recoveries(plan: Plan, cell: Cell) -> Iterator[Recovery]:
     """What a cell is measured after."""
     for recovery in plan.recoveries:
+        measured = cell.recovered and (cell.finetuned or recovery != "finetune")
         # A refit of the unpruned model returns its own weights.
-        if recovery == "none" or (cell.recovered and (cell.method, recovery) != (FULL, "refit")):
+        if recovery == "none" or (measured and (cell.method, recovery) != (FULL, "refit")):
             yield recovery
 
 

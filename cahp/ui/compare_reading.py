@@ -56,10 +56,13 @@ class Mean:
 
 @dataclass(frozen=True)
 class Verdict:
-    """One test: by how many points the reference is better than ``method``, and whether that is more than chance."""
+    """One test: by how many points the reference is better than ``method``, and whether that is more than chance.
+
+    At one budget, or of the areas over all of them (None).
+    """
 
     recovery: str
-    budget: int
+    budget: int | None
     method: str
     pp: float
     low: float
@@ -101,7 +104,7 @@ class Reading:
     """What a comparison says on one split: the one it reports on, or else the one that judged.
 
     ``means`` by recovery, method and budget; ``areas`` by recovery and method (accuracy, low, high); ``layers`` (heads
-    kept in each layer) by method and budget; ``overlap`` by two methods in the order of their names, or one method
+    kept in each layer) by method and budget; ``overall`` the tests of areas; ``overlap`` by two methods in the order of their names, or one method
     twice (its own masks), and budget; ``chance`` by budget; ``full`` accuracy of all heads by recovery.
     """
 
@@ -122,6 +125,7 @@ class Reading:
     means: Mapping[tuple[str, str, int], Mean]
     areas: Mapping[tuple[str, str], tuple[float, float, float]]
     verdicts: tuple[Verdict, ...]
+    overall: tuple[Verdict, ...]
     layers: Mapping[tuple[str, int], tuple[float, ...]]
     overlap: Mapping[tuple[str, str, int], float]
     chance: Mapping[int, float]
@@ -251,6 +255,8 @@ def of(comparison: Comparison) -> Reading:
             if one["split"] == split
         },
         verdicts=tuple(_verdict(one) for one in summary["verdicts"] if one["split"] == split),
+        # Comparisons of before areas were tested have none.
+        overall=tuple(_verdict(one) for one in summary.get("area_verdicts", ()) if one["split"] == split),
         layers={
             (str(one["method"]), int(one["budget"])): tuple(float(mean) for mean in one["mean"])
             for one in summary["layers"]
@@ -273,7 +279,7 @@ def _check(found: Reading) -> None:
         found.against,
         *(method for _, method, _ in found.means),
         *(method for method, _ in found.layers),
-        *(verdict.method for verdict in found.verdicts),
+        *(verdict.method for verdict in (*found.verdicts, *found.overall)),
         *found.cost,
     }
     if not named <= set(found.methods) or not found.means or "none" not in found.full:
@@ -317,7 +323,7 @@ def _verdict(one: Document) -> Verdict:
     low, high = _ends(one)
     return Verdict(
         recovery=str(one["recovery"]),
-        budget=int(one["budget"]),
+        budget=None if one["budget"] is None else int(one["budget"]),
         method=str(one["method"]),
         pp=float(one["pp"]),
         low=low,
@@ -367,30 +373,39 @@ def _full(cells: Sequence[Document], part: str) -> dict[str, float]:
 
 
 def headline(found: Reading) -> str:
-    """Who is ahead after which recovery, of the whole comparison, in one sentence."""
+    """Who is ahead after which recovery, over all budgets where that was tested, in one sentence."""
     ours = found.named(found.against)
     tested = [recovery for recovery in found.recoveries if any(one.recovery == recovery for one in found.verdicts)]
     if not tested:
         return f"Only {ours} was measured, so there is nothing to hold it against."
-    if all(one.tie for one in found.verdicts):
+    if all(one.tie for one in (*found.verdicts, *found.overall)):
         when = _listed([AFTER[recovery] for recovery in tested], "or")
         return f"No method differs from {ours} at this n, {when}."
-    parts = [f"{AFTER[recovery]}, {phrase(found, recovery)}" for recovery in tested]
+    whole = [recovery for recovery in tested if any(one.recovery == recovery for one in found.overall)]
+    # Those that were measured at one budget alone come last, with their budget.
+    parts = [f"{AFTER[recovery]}, {phrase(found, recovery, overall=True)}" for recovery in whole]
+    for recovery in [recovery for recovery in tested if recovery not in whole]:
+        budgets = dict.fromkeys(str(one.budget) for one in found.verdicts if one.recovery == recovery)
+        where = f"at {_listed(list(budgets))} heads " if whole else ""
+        parts.append(f"{where}{AFTER[recovery]}, {phrase(found, recovery)}")
     said = "; ".join(parts)
-    return f"{said[:1].upper()}{said[1:]}."
+    return f"Over all budgets, {said}." if whole else f"{said[:1].upper()}{said[1:]}."
 
 
-def phrase(found: Reading, recovery: str, *, budget: int | None = None) -> str:
-    """Whom the reference is ahead of and behind after a recovery (at one budget), within a sentence."""
+def phrase(found: Reading, recovery: str, *, budget: int | None = None, overall: bool = False) -> str:
+    """Whom the reference is ahead of and behind after a recovery, within a sentence.
+
+    At one ``budget``, at each of them, or by the ``overall`` tests of areas.
+    """
     ours = found.named(found.against)
     tests: dict[str, list[Verdict]] = {}
-    for one in found.verdicts:
+    for one in found.overall if overall else found.verdicts:
         if one.recovery == recovery and budget in (None, one.budget):
             tests.setdefault(one.method, []).append(one)
     if not tests:
         return f"{ours} was held against no other method"
-    ahead = {name: [one.budget for one in of if one.better == found.against] for name, of in tests.items()}
-    behind = {name: [one.budget for one in of if one.better == name] for name, of in tests.items()}
+    ahead = {name: [one for one in of if one.better == found.against] for name, of in tests.items()}
+    behind = {name: [one for one in of if one.better == name] for name, of in tests.items()}
     parts = [
         f"{how} {_at(found, at, tests)}" for how, at in (("ahead of", ahead), ("behind", behind)) if any(at.values())
     ]
@@ -402,19 +417,20 @@ def phrase(found: Reading, recovery: str, *, budget: int | None = None) -> str:
     return f"{ours} is {' and '.join(parts)}{rest}"
 
 
-def _at(found: Reading, at: Mapping[str, list[int]], tests: Mapping[str, list[Verdict]]) -> str:
+def _at(found: Reading, at: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
     """Methods by name, with the budgets where it holds at some of them only; many are counted."""
-    names = [name for name, budgets in at.items() if budgets]
+    names = [name for name, passed in at.items() if passed]
     if len(names) > _LISTED:
         everywhere = sum(len(at[name]) == len(tests[name]) for name in names)
-        return f"{len(names)} of {len(tests)} methods ({everywhere} of them at every budget)"
+        several = max(map(len, tests.values())) > 1
+        return f"{len(names)} of {len(tests)} methods" + (f" ({everywhere} of them at every budget)" if several else "")
     return _listed(
         [
             found.named(name)
             + (
                 ""
                 if len(at[name]) == len(tests[name])
-                else f" (at {_listed([str(budget) for budget in at[name]])} heads)"
+                else f" (at {_listed([str(one.budget) for one in at[name]])} heads)"
             )
             for name in names
         ]
@@ -433,8 +449,9 @@ def words(found: Reading, one: Verdict) -> str:
     else:
         better, worse = (ours, other) if one.better == found.against else (other, ours)
         said = f"{better} is better than {worse}"
+    where = "Over all budgets" if one.budget is None else f"{one.budget} heads"
     return (
-        f"{one.budget} heads, {AFTER[one.recovery]}: {said} ({one.pp:+.1f} pp for {ours}, 95 % interval {one.low:+.1f} "
+        f"{where}, {AFTER[one.recovery]}: {said} ({one.pp:+.1f} pp for {ours}, 95 % interval {one.low:+.1f} "
         f"to {one.high:+.1f}, p = {one.p_holm:.2g} after Holm, n = {one.n:,}, {one.seeds} "
         f"seed{'' if one.seeds == 1 else 's'})"
     ).replace("-", "−")

@@ -326,7 +326,11 @@ def _accuracies(found: Reading, view: _View) -> str:
 
 
 def _differences(found: Reading, view: _View) -> None:
-    everywhere = [one for one in found.verdicts if one.recovery == view.recovery and one.method in view.methods]
+    everywhere = [
+        one
+        for one in (*found.overall, *found.verdicts)
+        if one.recovery == view.recovery and one.method in view.methods
+    ]
     tests = [one for one in everywhere if one.budget == view.budget]
     if not tests:
         return
@@ -360,7 +364,7 @@ def _differences(found: Reading, view: _View) -> None:
         },
     )
     with st.expander(f"All {len(everywhere)} tests {AFTER[view.recovery]}, in words", key="compare-words"):
-        ordered = sorted(everywhere, key=lambda one: (one.tie, one.budget, -abs(one.pp)))
+        ordered = sorted(everywhere, key=lambda one: (one.tie, one.budget or 0, -abs(one.pp)))
         st.markdown("\n".join(f"- {plain(words(found, one))}" for one in ordered))
 
 

@@ -80,12 +80,13 @@ def said(app: AppTest) -> str:
     return "\n".join(one.value for one in (*app.markdown, *app.caption, *app.subheader)).replace("\\", "")
 
 
-def verdict(method: str, budget: int, better: str | None, recovery: str = "none") -> Verdict:
+def verdict(method: str, budget: int | None, better: str | None, recovery: str = "none") -> Verdict:
     return Verdict(recovery, budget, method, 1.0, 0.5, 1.5, 0.01, 0.02, better, 100, 2)
 
 
 def judged(reading: Reading, *verdicts: Verdict) -> Reading:
-    return replace(reading, verdicts=verdicts)
+    overall = tuple(one for one in verdicts if one.budget is None)
+    return replace(reading, verdicts=tuple(one for one in verdicts if one.budget is not None), overall=overall)
 
 
 # The verdict in words ---------------------------------------------------------------------------------------
@@ -109,6 +110,21 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Read
         "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, CAHP does not differ "
         "from any of the 2 others at this n."
     )
+
+
+def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading) -> None:
+    found = judged(
+        reading,
+        verdict("random", None, "complementary"),
+        verdict("magnitude", None, None),
+        *(verdict(name, budget, None) for name in ("random", "magnitude") for budget in (4, 6)),
+        verdict("random", 4, None, "refit"),
+    )
+    assert compare_reading.headline(found) == (
+        "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
+        "heads after refit, CAHP does not differ from the other method at this n."
+    )
+    assert compare_reading.words(found, found.overall[0]).startswith("Over all budgets, before recovery: CAHP is better")
 
 
 def test_a_method_alone_is_held_against_nothing(reading: Reading) -> None:

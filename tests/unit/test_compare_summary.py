@@ -250,6 +250,27 @@ def test_an_area_is_of_methods_with_every_budget_alone() -> None:
     assert area["ci95"] == pytest.approx([(low + 1) / 2, (high + 1) / 2])
 
 
+def test_over_all_budgets_a_difference_passes_that_is_a_tie_at_each() -> None:
+    random = np.random.default_rng(4)
+    more = {"0": [0, 1, 2], "1": [0, 1]}
+    ours, theirs = random.random((2, 4, 220)) < 0.60, random.random((2, 4, 220)) < 0.665
+    cells, rows = [], []
+    for method, answers in (("complementary", ours), ("gradient", theirs)):
+        for kept, by_seed in zip((KEPT["complementary"], more), answers, strict=True):
+            for seed, right in enumerate(by_seed, start=1):
+                cells.append(cell(method, len(rows), kept, right, seed=seed))
+                rows.append(right)
+    found = summarise(document(cells, seeds=(1, 2, 3, 4), n=220), {"eval": np.array(rows)})
+    assert all(one["tie"] for one in found["verdicts"])
+    (one,) = found["area_verdicts"]
+    areas = {area["method"]: area["area"] for area in found["areas"]}
+    # Two budgets count for a half each.
+    assert one["pp"] == pytest.approx(100 * (ours.mean() - theirs.mean()))
+    assert one["pp"] == pytest.approx(100 * (areas["complementary"] - areas["gradient"]))
+    assert (one["budget"], one["budgets"], one["better"], one["seeds"]) == (None, [3, 5], "gradient", 4)
+    assert one["words"].startswith("over all budgets: gradient is better than complementary")
+
+
 def test_what_is_written_is_read_again_and_the_verdicts_can_be_asked_against_another_method(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     comparison = made({name: list(random.random((2, 60)) < 0.6) for name in KEPT}, KEPT)
