@@ -273,9 +273,7 @@ def _verdicts(
     return _decided(sampled.name, recovery, against, tests)
 
 
-def _area_verdicts(
-    sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str
-) -> list[dict[str, Any]]:
+def _area_verdicts(sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str) -> list[dict[str, Any]]:
     """The areas held against one of them: one test for each method, whatever the number of budgets."""
     budgets, shares, whole = _whole(series)
     if against not in whole:
@@ -309,8 +307,7 @@ def _decided(split: str, recovery: str, against: str, tests: Sequence[_Test]) ->
     """What a family of tests says, corrected for how many they are."""
     ps = [two_sided(test.draws) for test in tests]
     return [
-        _verdict(split, recovery, against, test, p, p_holm)
-        for test, p, p_holm in zip(tests, ps, holm(ps), strict=True)
+        _verdict(split, recovery, against, test, p, p_holm) for test, p, p_holm in zip(tests, ps, holm(ps), strict=True)
     ]
 
 

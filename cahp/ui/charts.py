@@ -12,7 +12,7 @@ import html
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -409,6 +409,84 @@ def attention_figure(
         margin={"l": 70, "r": 10, "t": 10, "b": 80},
     )
     return figure
+
+
+def share_figure(
+    shares: Floats,
+    *,
+    framed: Iterable[tuple[int, int]],
+    crossed: Collection[tuple[int, int]] = (),
+    scale: str,
+    said: str,
+    width: int,
+    dark: bool,
+) -> Any:
+    """A share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
+
+    ``scale`` is the title of the colours, and ``said`` what a cell says when pointed at (``%{z}`` is in per cent).
+    """
+    import plotly.graph_objects as go
+
+    colours, (layers, heads) = ink(dark=dark), shares.shape
+    figure = go.Figure(
+        go.Heatmap(
+            z=100 * shares,
+            zmin=0,
+            zmax=100,
+            colorscale=[list(stop) for stop in colours.scale],
+            colorbar={"title": {"text": scale, "side": "right"}, "thickness": 10},
+            xgap=2,
+            ygap=2,
+            hovertemplate=f"layer %{{y}}, head %{{x}}<br>{said}<extra></extra>",
+        )
+    )
+    if cell_size(layers, heads, width) >= 20:
+        gone = set(crossed)
+        texts = [
+            ["×" if (layer, head) in gone else f"{100 * shares[layer, head]:.0f}" for head in range(heads)]
+            for layer in range(layers)
+        ]
+        figure.add_trace(written(texts, shares.tolist(), colours, size=10))
+    for layer, head in framed:
+        figure.add_shape(
+            type="rect",
+            x0=head - 0.46,
+            x1=head + 0.46,
+            y0=layer - 0.46,
+            y1=layer + 0.46,
+            line={"color": CLUSTER_COLOURS[1], "width": 2.5},
+        )
+    on_grid(figure, layers, heads, width=width)
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:
+    """Texts in the cells of a heat map, each in black or white as its cell's ``share`` of the scale asks for."""
+    import plotly.graph_objects as go
+
+    places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]
+    return go.Scatter(
+        x=[column for _, column in places],
+        y=[row for row, _ in places],
+        text=[texts[row][column] for row, column in places],
+        mode="text",
+        textfont={
+            "size": size,
+            "color": [contrast(_on_scale(colours, shares[row][column])) for row, column in places],
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _on_scale(colours: Ink, share: float) -> str:
+    """The colour that a share of the scale has."""
+    stops = [stop for stop, _ in colours.scale]
+    channels = [
+        np.interp(share, stops, [int(colour[at : at + 2], 16) for _, colour in colours.scale]) for at in (1, 3, 5)
+    ]
+    return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
 
 
 def contrast(colour: str) -> str:

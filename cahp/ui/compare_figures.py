@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,7 +249,7 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
     if layers <= 24:
         top = max((max(value) for value in values), default=1.0) or 1.0
         shares = [[mean / top for mean in value] for value in values]
-        figure.add_trace(_numbers([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
+        figure.add_trace(charts.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
     depths = [towards_output(value) for value in values]
     figure.add_trace(
         go.Scatter(
@@ -336,7 +336,7 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
     )
     texts = [["" if value is None else _written(value, chance) for value in row] for row in values]
     beyond = [[0.0 if value is None else (value - chance) / (1 - chance or 1) for value in row] for row in values]
-    figure.add_trace(_numbers(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
+    figure.add_trace(charts.written(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
     figure.update_layout(
         xaxis={**ticks, "tickangle": -40, "title": {"text": "method"}},
@@ -354,74 +354,15 @@ def _written(value: float, chance: float) -> str:
 
 def consensus_figure(found: Reading, consensus: Consensus, *, dark: bool) -> Any:
     """How many methods keep each head: kept by all framed, kept by none crossed."""
-    import plotly.graph_objects as go
-
-    ink, shares = charts.ink(dark=dark), 100 * consensus.share
-    layers, heads = shares.shape
-    width = 440
-    written = charts.cell_size(layers, heads, width) >= 20
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares,
-            zmin=0,
-            zmax=100,
-            colorscale=[list(stop) for stop in ink.scale],
-            colorbar={"title": {"text": "methods that keep it (%)", "side": "right"}, "thickness": 10},
-            xgap=2,
-            ygap=2,
-            hovertemplate="layer %{y}, head %{x}<br>kept by %{z:.0f} % of the methods<extra></extra>",
-        )
+    return charts.share_figure(
+        consensus.share,
+        framed=consensus.everybody,
+        crossed=consensus.nobody,
+        scale="methods that keep it (%)",
+        said="kept by %{z:.0f} % of the methods",
+        width=440,
+        dark=dark,
     )
-    if written:
-        figure.add_trace(_numbers(_texts(shares, consensus.nobody), consensus.share.tolist(), ink, size=10))
-    for layer, head in consensus.everybody:
-        figure.add_shape(
-            type="rect",
-            x0=head - 0.46,
-            x1=head + 0.46,
-            y0=layer - 0.46,
-            y1=layer + 0.46,
-            line={"color": charts.CLUSTER_COLOURS[1], "width": 2.5},
-        )
-    charts.on_grid(figure, layers, heads, width=width)
-    figure.update_layout(showlegend=False)
-    return figure
-
-
-def _texts(shares: Any, nobody: Collection[tuple[int, int]]) -> list[list[str]]:
-    gone = set(nobody)
-    return [
-        ["×" if (layer, head) in gone else f"{shares[layer, head]:.0f}" for head in range(shares.shape[1])]
-        for layer in range(len(shares))
-    ]
-
-
-def _numbers(texts: Sequence[Sequence[str]], shares: Any, ink: charts.Ink, *, size: int = 11) -> Any:
-    """Texts in the cells of a heatmap, each in black or white as its cell's ``share`` of the scale asks for."""
-    import plotly.graph_objects as go
-
-    places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]
-    return go.Scatter(
-        x=[column for _, column in places],
-        y=[row for row, _ in places],
-        text=[texts[row][column] for row, column in places],
-        mode="text",
-        textfont={
-            "size": size,
-            "color": [charts.contrast(_on_scale(ink, shares[row][column])) for row, column in places],
-        },
-        hoverinfo="skip",
-        showlegend=False,
-    )
-
-
-def _on_scale(ink: charts.Ink, share: float) -> str:
-    """The colour that a share of the scale has."""
-    stops = [stop for stop, _ in ink.scale]
-    channels = [
-        np.interp(share, stops, [int(colour[start : start + 2], 16) for _, colour in ink.scale]) for start in (1, 3, 5)
-    ]
-    return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
 
 
 def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:

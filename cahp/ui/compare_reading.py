@@ -104,8 +104,9 @@ class Reading:
     """What a comparison says on one split: the one it reports on, or else the one that judged.
 
     ``means`` by recovery, method and budget; ``areas`` by recovery and method (accuracy, low, high); ``layers`` (heads
-    kept in each layer) by method and budget; ``overall`` the tests of areas; ``overlap`` by two methods in the order of their names, or one method
-    twice (its own masks), and budget; ``chance`` by budget; ``full`` accuracy of all heads by recovery.
+    kept in each layer) by method and budget; ``overall`` the tests of areas; ``overlap`` by two methods in the order of
+    their names, or one method twice (its own masks), and budget; ``chance`` by budget; ``full`` accuracy of all heads
+    by recovery.
     """
 
     comparison: Comparison

@@ -327,9 +327,7 @@ def _accuracies(found: Reading, view: _View) -> str:
 
 def _differences(found: Reading, view: _View) -> None:
     everywhere = [
-        one
-        for one in (*found.overall, *found.verdicts)
-        if one.recovery == view.recovery and one.method in view.methods
+        one for one in (*found.overall, *found.verdicts) if one.recovery == view.recovery and one.method in view.methods
     ]
     tests = [one for one in everywhere if one.budget == view.budget]
     if not tests:

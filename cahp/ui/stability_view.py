@@ -266,39 +266,17 @@ def _knees(result: Stability) -> str:
 
 def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
     """How often each head was kept: layers by heads, with the heads kept now framed."""
-    import plotly.graph_objects as go
-
-    colours, shares = charts.ink(dark=dark), 100 * result.frequency
-    layers, heads = shares.shape
-    # The scale beside it needs room too.
-    width = 450
-    written = charts.cell_size(layers, heads, width) >= 20
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares,
-            zmin=0,
-            zmax=100,
-            colorscale=[list(stop) for stop in colours.scale],
-            colorbar={"title": {"text": "looks that keep it (%)", "side": "right"}, "thickness": 10},
-            texttemplate="%{z:.0f}" if written else None,
-            textfont={"size": 10},
-            xgap=2,
-            ygap=2,
-            hovertemplate="layer %{y}, head %{x}<br>kept in %{z:.0f} % of the looks<extra></extra>",
-        )
+    heads = result.frequency.shape[1]
+    return charts.share_figure(
+        result.frequency,
+        # A frame around everything says nothing.
+        framed=[divmod(head, heads) for head in mask.flat] if mask.count < mask.keep.size else (),
+        scale="looks that keep it (%)",
+        said="kept in %{z:.0f} % of the looks",
+        # The scale beside it needs room too.
+        width=450,
+        dark=dark,
     )
-    for head in mask.flat if mask.count < mask.keep.size else []:
-        layer, place = divmod(head, heads)
-        figure.add_shape(
-            type="rect",
-            x0=place - 0.46,
-            x1=place + 0.46,
-            y0=layer - 0.46,
-            y1=layer + 0.46,
-            line={"color": charts.CLUSTER_COLOURS[1], "width": 2.5},
-        )
-    charts.on_grid(figure, layers, heads, width=width)
-    return figure
 
 
 def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:

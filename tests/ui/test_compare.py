@@ -124,7 +124,8 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading)
         "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
         "heads after refit, CAHP does not differ from the other method at this n."
     )
-    assert compare_reading.words(found, found.overall[0]).startswith("Over all budgets, before recovery: CAHP is better")
+    said = compare_reading.words(found, found.overall[0])
+    assert said.startswith("Over all budgets, before recovery: CAHP is better than random")
 
 
 def test_a_method_alone_is_held_against_nothing(reading: Reading) -> None:
@@ -251,7 +252,7 @@ def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: Rea
 
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
     ink = charts.ink(dark=False)
-    colours = compare_figures._numbers([["a", "b"]], [[0.0, 1.0]], ink).textfont.color
+    colours = charts.written([["a", "b"]], [[0.0, 1.0]], ink).textfont.color
     assert list(colours) == ["#000000", "#ffffff"]
 
 

@@ -105,6 +105,7 @@ def test_the_methods_of_the_comparison_are_there() -> None:
         "magnitude-raw",
         "gradient",
         "gradient-iterated",
+        "facility",
         "fisher",
         "attattr",
         "hies",
@@ -199,6 +200,7 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("gradient", 3 * 48, 48),
         # From 12 to 6 heads, one a round.
         ("gradient-iterated", 6 * 3 * 48, 48),
+        ("facility", 4 * 48, 48),
         ("fisher", 3 * 48, 48),
         ("attattr", 48 * (1 + 3 * 20 * 3), 48),
         ("hies", 4 * 48, 48),
