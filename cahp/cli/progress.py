@@ -21,6 +21,7 @@ _NAMES = {
     "signatures": "watching the heads",
     "salience": "weighing the heads",
     "scores": "scoring the heads",
+    "training gates": "training gates",
     "features": "comparing heads",
     "projection": "placing heads",
     "clustering": "clustering for every k",

@@ -39,6 +39,7 @@ STAGES = {
     "load": "Reading and proving the model",
     "salience": "How much each head matters",
     "scores": "Scoring the heads",
+    "training gates": "Training gates on the heads",
     "signatures": "How each head attends",
     "features": "How each head separates the classes",
     "projection": "Placing the heads in one space",
