@@ -25,8 +25,8 @@ from cahp.compare.working import (
     known,
     measure,
     priced,
-    recoveries,
     seeds_alike,
+    to_do,
     work,
 )
 from cahp.data import Dataset
@@ -201,16 +201,16 @@ def _forwards(table: Table, cells: Sequence[Cell]) -> dict[Cell, tuple[float, fl
     seen: dict[tuple[str, int], float] = {}
     found = {}
     for cell in cells:
-        choosing = _choosing(table, cell)
+        to_choose, to_answer = to_do(table, cell)
+        choosing = _choosing(table, cell) if to_choose else 0.0
         before = seen.get((cell.method, cell.seed), 0.0)
         # A dearer budget goes on from where a cheaper one stopped, as far as anybody can know beforehand.
         seen[cell.method, cell.seed] = max(before, choosing)
-        texts = sum(len(texts) for texts in table.splits.values())
         select = len(table.bench(cell.seed).select)
         repairs = {"none": 0.0, "refit": min(512, 0.8 * select) * _REFIT + 0.2 * select * _JUDGED}
         repairs["finetune"] = _FINETUNE * select
-        recovered = sum(texts + repairs[recovery] for recovery in recoveries(table.plan, cell))
-        found[cell] = max(0.0, choosing - before), recovered
+        texts = [(recovery, sum(len(table.splits[split]) for split in splits)) for recovery, splits in to_answer]
+        found[cell] = max(0.0, choosing - before), sum(count + repairs[recovery] for recovery, count in texts)
     return found
 
 

@@ -219,6 +219,21 @@ def known(table: Table, cell: Cell) -> Measured | None:
     return Measured(cell, choice, answers)
 
 
+def to_do(table: Table, cell: Cell) -> tuple[bool, list[tuple[Recovery, list[str]]]]:
+    """What of a cell is not in the store: whether its mask is to be chosen, and the splits to answer, by recovery."""
+    found = table.store.load(_choice_key(table, cell)) if cell.method != FULL else None
+    if found is None and cell.method != FULL:
+        return True, [(recovery, list(table.splits)) for recovery in recoveries(table.plan, cell)]
+    mask = _as_choice(table, found).mask
+    open_ = []
+    for recovery in recoveries(table.plan, cell):
+        names = {split: _answers_key(table, cell, mask, recovery, texts) for split, texts in table.splits.items()}
+        splits = [split for split, name in names.items() if table.store.load(name) is None]
+        if splits:
+            open_.append((recovery, splits))
+    return False, open_
+
+
 def recoveries(plan: Plan, cell: Cell) -> Iterator[Recovery]:
     """What a cell is measured after."""
     for recovery in plan.recoveries:

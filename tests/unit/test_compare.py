@@ -16,6 +16,7 @@ import pytest
 from cahp import pipeline, registry
 from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
 from cahp.compare.plan import PRESETS, everyone
+from cahp.compare.working import recoveries
 from cahp.pipeline import Settings, open_bench
 from cahp.registry import Evidence
 from cahp.selection import top
@@ -171,6 +172,13 @@ def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch:
     monkeypatch.setattr(Tuned, "learned", False)
     cells = plan(settings, "counted", "tuned", learned_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
     assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
+
+
+def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
+    asked = plan(settings, "counted", recoveries=("refit", "finetune"), finetuned_budgets=("6",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    assert {cell.budget for cell in cells if "finetune" in recoveries(asked, cell)} == {6}
+    assert {cell.budget for cell in cells if "refit" in recoveries(asked, cell)} == {4, 6}
 
 
 def test_a_dear_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
@@ -457,6 +465,16 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     assert estimate.forward_ms > 0
     assert seen[-1] == (round(estimate.forwards), round(estimate.forwards))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_what_is_known_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
+    said: list[Estimate] = []
+    compare(plan(settings, "complementary", seeds=(42,)), store=store)
+    compare(plan(settings, "complementary", seeds=(42,), recoveries=("refit",)), store=store, announce=said.append)
+    (estimate,) = said
+    assert (estimate.cells, estimate.known, estimate.choosing) == (2, 0, 0.0)
+    # Two refits on 48 texts, judged by 12 and answering 30; their masks and what they answer without it are known.
+    assert estimate.forwards == pytest.approx(2 * (48 * 3.7 + 12 * 2 + 30))
 
 
 # --- elsewhere
