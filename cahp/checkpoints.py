@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -55,14 +55,16 @@ class Written:
         return {"form": self.form, "bytes": self.bytes, "difference": self.difference, "onnx_latency_ms": timed}
 
 
-def check_form(form: str) -> Form:
-    """``form``, if there is such a form, and what it needs is installed.
+def check_form(form: str, *, besides: Iterable[str] = ()) -> Form:
+    """``form``, if there is such a form of a model, and what it needs is installed.
+
+    ``besides`` are what else could have been asked for.
 
     Raises:
         OptionError: If not.
     """
     if form not in get_args(Form):
-        raise OptionError(f"no form named {form!r}; choose one of {', '.join(get_args(Form))}")
+        raise OptionError(f"--format {form} is unknown; choose one of {', '.join((*get_args(Form), *besides))}")
     if form == "onnx":
         from importlib.util import find_spec
 

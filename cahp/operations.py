@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from cahp import data, models
 from cahp.export import (
@@ -200,10 +200,7 @@ def export(
         with _saving_to(out):
             write_whole(out, {MASK_FILES[form]: _as_file(form, keep, card)})
         return {"model": card.id, "kept": _kept(keep), "form": form, "file": MASK_FILES[form]}
-    if form not in get_args(checkpoints.Form):
-        known = ", ".join((*get_args(checkpoints.Form), *MASK_FILES))
-        raise OptionError(f"--format {form} is unknown; choose one of {known}")
-    form = checkpoints.check_form(form)
+    form = checkpoints.check_form(form, besides=MASK_FILES)
     _check_replaceable(out, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
