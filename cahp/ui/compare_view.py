@@ -209,7 +209,9 @@ def _asked(found: Reading) -> str:
 def _filters(found: Reading) -> _View:
     _wish("recovery", "compare-recovery", found.recoveries, found.recoveries[0])
     by_name = {str(budget): budget for budget in found.budgets}
-    _wish("at", "compare-budget", list(by_name), next(iter(by_name)))
+    # At the smallest the layers' floor may leave nothing to choose, and at the largest hardly anything is gone.
+    usual = list(by_name)[(len(by_name) - 1) // 2]
+    _wish("at", "compare-budget", list(by_name), usual)
     named = [name for name in st.query_params.get("methods", "").split(",") if name in found.methods]
     shown = st.session_state.get("compare-methods")
     if shown is None or not set(shown) <= set(found.methods):
@@ -239,9 +241,9 @@ def _filters(found: Reading) -> _View:
             placeholder=f"All {len(found.methods)}",
             help="The tests stay as they were made, over all methods.",
         )
-    recovery, budget = recovery or found.recoveries[0], budget or next(iter(by_name))
+    recovery, budget = recovery or found.recoveries[0], budget or usual
     _tell("recovery", recovery, found.recoveries[0])
-    _tell("at", budget, next(iter(by_name)))
+    _tell("at", budget, usual)
     _tell("methods", ",".join(methods), "")
     order = sorted(found.methods, key=lambda name: name != found.against)
     return _View(recovery, by_name[budget], tuple(name for name in order if not methods or name in methods))
@@ -400,6 +402,8 @@ def _depths(found: Reading, depths: dict[str, float]) -> str:
     first, last = max(depths, key=lambda name: depths[name]), min(depths, key=lambda name: depths[name])
     if len(depths) == 1:
         return f"{found.named(first)} keeps heads of mean layer {depths[first]:.1f}; an even spread has {even:.1f}"
+    if depths[first] - depths[last] < 0.05:
+        return f"All keep heads of mean layer {depths[first]:.1f}; an even spread has {even:.1f}"
     return (
         f"{found.named(first)} keeps heads nearest the output (mean layer {depths[first]:.1f}), "
         f"{found.named(last)} nearest the input ({depths[last]:.1f}); an even spread has {even:.1f}"

@@ -25,7 +25,7 @@ from cahp import data
 from cahp.compare import Comparison, Estimate, Plan, compare
 from cahp.pipeline import Settings
 from cahp.store import Store
-from cahp.ui import charts, compare_figures, compare_own, compare_reading, compare_shelf
+from cahp.ui import charts, compare_figures, compare_own, compare_reading, compare_shelf, compare_view
 from cahp.ui.compare_reading import Reading, Verdict
 from cahp.values import CahpError, Cancelled, Progress
 
@@ -254,6 +254,15 @@ def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
     ink = charts.ink(dark=False)
     colours = charts.written([["a", "b"]], [[0.0, 1.0]], ink).textfont.color
     assert list(colours) == ["#000000", "#ffffff"]
+
+
+def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end(reading: Reading) -> None:
+    assert compare_view._depths(reading, {"complementary": 1.0, "random": 1.0}) == (
+        "All keep heads of mean layer 1.0; an even spread has 1.0"
+    )
+    assert "magnitude nearest the input (0.5)" in compare_view._depths(
+        reading, {"complementary": 1.0, "magnitude": 0.5}
+    )
 
 
 # The page ---------------------------------------------------------------------------------------------------
