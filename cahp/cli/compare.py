@@ -150,13 +150,15 @@ def _accuracies(document: Document, found: Document, key: str, recovery: str) ->
     if recovery != "none" and tuned:
         yield f"  (all heads {after}: {percent(sum(tuned) / len(tuned))})"
     wide = max(len(name) for name in document["methods"])
-    yield f"    {'':<{wide}}" + "".join(f"{f'{budget} heads':>22}" for budget in budgets) + f"{'area':>22}"
     areas = {
         one["method"]: one for one in found["areas"] if one["split"] == split["split"] and one["recovery"] == recovery
     }
+    titles = [f"{budget} heads" for budget in budgets] + (["area"] if areas else [])
+    yield f"    {'':<{wide}}" + "".join(f"{title:>22}" for title in titles)
     for name in document["methods"]:
         own = {one["budget"]: one for one in means if one["method"] == name}
-        row = [_share(own.get(budget), "accuracy") for budget in budgets] + [_share(areas.get(name), "area")]
+        row = [_share(own.get(budget), "accuracy") for budget in budgets]
+        row += [_share(areas.get(name), "area")] if areas else []
         yield f"    {name:<{wide}}" + "".join(f"{one:>22}" for one in row)
 
 
