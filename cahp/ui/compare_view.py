@@ -216,7 +216,7 @@ def _filters(found: Reading) -> _View:
     shown = st.session_state.get("compare-methods")
     if shown is None or not set(shown) <= set(found.methods):
         st.session_state["compare-methods"] = list(dict.fromkeys(named))
-    recover, heads, which = st.columns([7, 7, 10], vertical_alignment="top", gap="medium")
+    recover, heads, which = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
     with recover:
         recovery = st.segmented_control(
             "Recovery",
@@ -496,8 +496,15 @@ def _cost(found: Reading, view: _View) -> None:
             None if area is None else f"{100 * area[0]:.1f} ({interval(100 * area[1], 100 * area[2])})"
             for area in areas
         ]
+    elif len(measured := {budget for recovery, _, budget in found.means if recovery == view.recovery}) == 1:
+        (budget,) = measured
+        means = [found.means.get((view.recovery, name, budget)) for name in shown]
+        table[f"Accuracy at {budget} heads (%)"] = [
+            None if mean is None else f"{100 * mean.accuracy:.1f} ({interval(100 * mean.low, 100 * mean.high)})"
+            for mean in means
+        ]
     table |= {
-        "Forward passes": [cost.forwards for cost in costs],
+        "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
         "Labels": [cost.labels for cost in costs],
         "Choosing (s)": [cost.score_s for cost in costs],
     }
