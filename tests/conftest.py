@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,10 @@ from hypothesis import settings
 
 # Before anything imports Hugging Face's libraries, which read it once: no test needs the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and tests that press it would wait for nothing.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The machine may be busy with other things, so no example has a deadline; and CI tries the same examples every time,
 # so that a failure there is the commit's.
