@@ -128,7 +128,8 @@ def _chosen(explorer: Explorer, choices: dict[str, _Choice]) -> _Choice:
         st.session_state[_CHOSEN] = wished
     if st.session_state.get(_CHOSEN) not in choices:
         same = [key for key, one in choices.items() if one.reading.model_sha256 == explorer.card.sha256]
-        st.session_state[_CHOSEN] = (same or list(choices))[0]
+        # The one that says most.
+        st.session_state[_CHOSEN] = max(same or choices, key=lambda key: len(choices[key].reading.means))
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
     with left:
         key = st.selectbox(

@@ -278,6 +278,18 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shelf: P
     assert "bundled" in app.selectbox(key="compare-which").options[0]
 
 
+def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shelf: Path, folder: Path) -> None:
+    small = Comparison.read(folder)
+    document = {**small.document, "cells": [cell for cell in small.document["cells"] if cell["method"] != "random"]}
+    document["methods"] = {name: one for name, one in small.document["methods"].items() if name != "random"}
+    replace(small, document=document).write(shelf / "a smaller one")
+    app = page()
+    assert not app.exception
+    assert len(app.selectbox(key="compare-which").options) == 2
+    assert app.subheader[0].value == compare_reading.headline(compare_reading.read(shelf / "tiny"))
+    assert app.selectbox(key="compare-which").value == "bundled-tiny"
+
+
 def test_filters_come_from_the_address_and_go_back_into_it(shelf: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary")
     assert not app.exception
