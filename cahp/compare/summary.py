@@ -52,7 +52,7 @@ def summarise(document: Document, right: Right, *, against: str | None = None) -
             draws = sampled.draws(series)
             means += _means(sampled, series, draws, recovery)
             areas += _areas(sampled, series, draws, recovery)
-            verdicts += _verdicts(sampled, series, draws, recovery, against)
+            verdicts += _verdicts(sampled, series, recovery, against)
             area_verdicts += _area_verdicts(sampled, series, recovery, against)
     return {
         "against": against,
@@ -77,13 +77,19 @@ def summarise(document: Document, right: Right, *, against: str | None = None) -
 
 
 @dataclass(frozen=True, eq=False)
-class _Series:
-    """Share of right answers of a method at a budget, ``values (S, n)``, for the seeds at ``places (S,)``."""
+class _Answered:
+    """Share of right answers to each text, ``values (S, n)``, for the seeds at ``places (S,)``."""
+
+    places: NDArray[np.int64]
+    values: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class _Series(_Answered):
+    """The answers of a method at a budget."""
 
     method: str
     budget: int
-    places: NDArray[np.int64]
-    values: NDArray[np.float64]
     cells: Sequence[Document]
 
     @property
@@ -126,7 +132,7 @@ class _Sampled:
             if rows:
                 places.append(place)
                 values.append(self.rows[rows].mean(axis=0))
-        return _Series(method, budget, np.array(places), np.array(values), cells)
+        return _Series(np.array(places), np.array(values), method, budget, cells)
 
     def bootstrap(self, places: NDArray[np.int64], stack: NDArray[np.float64]) -> NDArray[np.float64]:
         """Means of ``stack (T, S, n)`` in each of the draws, ``(DRAWS, T)``, for the seeds at ``places``."""
@@ -164,7 +170,8 @@ def finished(document: Document) -> list[Document]:
 
 
 def _interval(draws: NDArray[np.float64]) -> list[float]:
-    low, high = np.percentile(draws, [2.5, 97.5])
+    # Sums of many shares miss round numbers by rounding, and 0 from below would be written as minus 0.
+    low, high = np.percentile(draws, [2.5, 97.5]).round(12) + 0.0
     return [float(low), float(high)]
 
 
@@ -253,44 +260,49 @@ def trapezoid(budgets: Sequence[int]) -> NDArray[np.float64]:
 # --- verdicts
 
 
-def _verdicts(
-    sampled: _Sampled, series: Sequence[_Series], draws: _Draws, recovery: str, against: str
-) -> list[dict[str, Any]]:
+#: A method, its budget (None: over all of them), and the answers of the reference and its own.
+_Pair = tuple[str, int | None, _Answered, _Answered]
+
+
+def _verdicts(sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str) -> list[dict[str, Any]]:
     ours = {one.budget: one for one in series if one.method == against}
-    others = [one for one in series if one.method != against and one.budget in ours]
-    tests: list[_Test] = []
-    for one in others:
-        mine = ours[one.budget]
-        places, rows, columns = np.intersect1d(mine.places, one.places, return_indices=True)
-        if not len(places):
-            continue
-        change = mine.values[rows] - one.values[columns]
-        if mine.where == one.where:
-            drawn = draws[against, one.budget] - draws[one.method, one.budget]
-        else:
-            drawn = sampled.bootstrap(places, change[None])[:, 0]
-        tests.append(_Test(one.method, one.budget, change, drawn))
-    return _decided(sampled.name, recovery, against, tests)
+    pairs: list[_Pair] = [
+        (one.method, one.budget, ours[one.budget], one)
+        for one in series
+        if one.method != against and one.budget in ours
+    ]
+    return _held(sampled, recovery, against, pairs)
 
 
 def _area_verdicts(sampled: _Sampled, series: Sequence[_Series], recovery: str, against: str) -> list[dict[str, Any]]:
     """The areas held against one of them: one test for each method, whatever the number of budgets."""
     budgets, shares, whole = _whole(series)
-    if against not in whole:
+    areas = {method: _Answered(own[0].places, _area(shares, own)) for method, own in whole.items()}
+    if against not in areas:
         return []
-    changes: dict[str, NDArray[np.float64]] = {}
-    groups: dict[tuple[int, ...], list[str]] = {}
-    mine = whole[against]
-    for method, own in whole.items():
-        places, rows, columns = np.intersect1d(mine[0].places, own[0].places, return_indices=True)
-        if method != against and len(places):
-            changes[method] = _area(shares, mine)[rows] - _area(shares, own)[columns]
-            groups.setdefault(tuple(places.tolist()), []).append(method)
-    tests = []
+    pairs: list[_Pair] = [(method, None, areas[against], one) for method, one in areas.items() if method != against]
+    return [{**said, "budgets": budgets} for said in _held(sampled, recovery, against, pairs)]
+
+
+def _held(sampled: _Sampled, recovery: str, against: str, pairs: Sequence[_Pair]) -> list[dict[str, Any]]:
+    """What a family of tests says, on the seeds that both of a pair have, corrected for how many they are."""
+    changes: dict[int, NDArray[np.float64]] = {}
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for at, (_, _, mine, one) in enumerate(pairs):
+        places, rows, columns = np.intersect1d(mine.places, one.places, return_indices=True)
+        if len(places):
+            changes[at] = mine.values[rows] - one.values[columns]
+            groups.setdefault(tuple(places.tolist()), []).append(at)
+    drawn: dict[int, NDArray[np.float64]] = {}
     for where, members in groups.items():
-        drawn = sampled.bootstrap(np.array(where), np.array([changes[method] for method in members]))
-        tests += [_Test(method, None, changes[method], drawn[:, at]) for at, method in enumerate(members)]
-    return [{**said, "budgets": budgets} for said in _decided(sampled.name, recovery, against, tests)]
+        found = sampled.bootstrap(np.array(where), np.array([changes[at] for at in members]))
+        drawn |= zip(members, found.T, strict=True)
+    tests = [_Test(*pairs[at][:2], change, drawn[at]) for at, change in changes.items()]
+    ps = [two_sided(test.draws) for test in tests]
+    return [
+        _verdict(sampled.name, recovery, against, test, p, p_holm)
+        for test, p, p_holm in zip(tests, ps, holm(ps), strict=True)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,14 +313,6 @@ class _Test:
     budget: int | None
     change: NDArray[np.float64]
     draws: NDArray[np.float64]
-
-
-def _decided(split: str, recovery: str, against: str, tests: Sequence[_Test]) -> list[dict[str, Any]]:
-    """What a family of tests says, corrected for how many they are."""
-    ps = [two_sided(test.draws) for test in tests]
-    return [
-        _verdict(split, recovery, against, test, p, p_holm) for test, p, p_holm in zip(tests, ps, holm(ps), strict=True)
-    ]
 
 
 def _verdict(split: str, recovery: str, against: str, test: _Test, p: float, p_holm: float) -> dict[str, Any]:

@@ -201,37 +201,27 @@ def measure(table: Table, cell: Cell) -> tuple[Measured, Entries]:
 
 def known(table: Table, cell: Cell) -> Measured | None:
     """A cell of which everything is in the store; nothing is measured and no weights are read."""
-    found = table.store.load(_choice_key(table, cell)) if cell.method != FULL else None
-    if found is None and cell.method != FULL:
+    choice = _kept_choice(table, cell)
+    if choice is None:
         return None
-    choice = _as_choice(table, found)
     answers: dict[tuple[Recovery, str], Answers] = {}
     for recovery in recoveries(table.plan, cell):
-        entries = {
-            split: table.store.load(_answers_key(table, cell, choice.mask, recovery, texts))
-            for split, texts in table.splits.items()
-        }
-        if None in entries.values():
-            return None
-        answers |= {
-            (recovery, split): _as_answers(cast(Entry, entry), table.splits[split]) for split, entry in entries.items()
-        }
+        for split, (_, entry) in _kept_answers(table, cell, choice.mask, recovery).items():
+            if entry is None:
+                return None
+            answers[recovery, split] = _as_answers(entry, table.splits[split])
     return Measured(cell, choice, answers)
 
 
 def to_do(table: Table, cell: Cell) -> tuple[bool, list[tuple[Recovery, list[str]]]]:
     """What of a cell is not in the store: whether its mask is to be chosen, and the splits to answer, by recovery."""
-    found = table.store.load(_choice_key(table, cell)) if cell.method != FULL else None
-    if found is None and cell.method != FULL:
-        return True, [(recovery, list(table.splits)) for recovery in recoveries(table.plan, cell)]
-    mask = _as_choice(table, found).mask
-    open_ = []
-    for recovery in recoveries(table.plan, cell):
-        names = {split: _answers_key(table, cell, mask, recovery, texts) for split, texts in table.splits.items()}
-        splits = [split for split, name in names.items() if table.store.load(name) is None]
-        if splits:
-            open_.append((recovery, splits))
-    return False, open_
+    choice = _kept_choice(table, cell)
+    asked = recoveries(table.plan, cell)
+    if choice is None:
+        return True, [(recovery, list(table.splits)) for recovery in asked]
+    kept = {recovery: _kept_answers(table, cell, choice.mask, recovery) for recovery in asked}
+    missing = {recovery: [split for split, (_, entry) in of.items() if entry is None] for recovery, of in kept.items()}
+    return False, [(recovery, splits) for recovery, splits in missing.items() if splits]
 
 
 def recoveries(plan: Plan, cell: Cell) -> Iterator[Recovery]:
@@ -262,6 +252,12 @@ def _as_choice(table: Table, entry: Entry | None) -> Choice:
     price = entry.meta["price"]
     mask = HeadMask(entry.arrays["keep"].astype(np.bool_))
     return Choice(mask, entry.meta["setting"], price and Price(**price), entry.meta["seconds"])
+
+
+def _kept_choice(table: Table, cell: Cell) -> Choice | None:
+    """The mask of a cell, if it is in the store; that of the full model needs no choice."""
+    found = table.store.load(_choice_key(table, cell)) if cell.method != FULL else None
+    return None if found is None and cell.method != FULL else _as_choice(table, found)
 
 
 def _choice_key(table: Table, cell: Cell) -> str:
@@ -349,6 +345,12 @@ def _answers_key(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery, t
     return key("compare-answers", _REVISION, table.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
 
 
+def _kept_answers(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> dict[str, tuple[str, Entry | None]]:
+    """By split, the key of what is answered after a recovery, and the entry, if it is in the store."""
+    names = {split: _answers_key(table, cell, mask, recovery, texts) for split, texts in table.splits.items()}
+    return {split: (name, table.store.load(name)) for split, name in names.items()}
+
+
 def _as_answers(entry: Entry, texts: Texts) -> Answers:
     arrays, meta = entry.arrays, entry.meta
     evaluation = Evaluation(arrays["predictions"].astype(np.int64), texts.labels, arrays["losses"], texts.classes)
@@ -358,8 +360,8 @@ def _as_answers(entry: Entry, texts: Texts) -> Answers:
 def _answered(
     table: Table, cell: Cell, mask: HeadMask, recovery: Recovery, fresh: Entries
 ) -> dict[tuple[Recovery, str], Answers]:
-    names = {split: _answers_key(table, cell, mask, recovery, texts) for split, texts in table.splits.items()}
-    found = {split: table.store.load(name) for split, name in names.items()}
+    kept = _kept_answers(table, cell, mask, recovery)
+    found = {split: entry for split, (_, entry) in kept.items()}
     missing = [split for split, entry in found.items() if entry is None]
     if missing:
         # Read before the clock runs: whoever comes first would pay for it.
@@ -368,7 +370,7 @@ def _answered(
         answering = _answering(table, cell, mask, recovery)
         took = 0.0 if recovery == "none" else perf_counter() - start
         for split in missing:
-            found[split] = fresh[names[split]] = _answer(answering, table.splits[split], took)
+            found[split] = fresh[kept[split][0]] = _answer(answering, table.splits[split], took)
     return {(recovery, split): _as_answers(cast(Entry, entry), table.splits[split]) for split, entry in found.items()}
 
 

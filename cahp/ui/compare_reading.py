@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -384,25 +384,24 @@ def headline(found: Reading) -> str:
         return f"No method differs from {ours} at this n, {when}."
     whole = [recovery for recovery in tested if any(one.recovery == recovery for one in found.overall)]
     # Those that were measured at one budget alone come last, with their budget.
-    parts = [f"{AFTER[recovery]}, {phrase(found, recovery, overall=True)}" for recovery in whole]
+    parts = [
+        f"{AFTER[recovery]}, {phrase(found, [one for one in found.overall if one.recovery == recovery])}"
+        for recovery in whole
+    ]
     for recovery in [recovery for recovery in tested if recovery not in whole]:
-        budgets = dict.fromkeys(str(one.budget) for one in found.verdicts if one.recovery == recovery)
-        where = f"at {_listed(list(budgets))} heads " if whole else ""
-        parts.append(f"{where}{AFTER[recovery]}, {phrase(found, recovery)}")
+        tests = [one for one in found.verdicts if one.recovery == recovery]
+        where = f"at {_listed(list(dict.fromkeys(str(one.budget) for one in tests)))} heads " if whole else ""
+        parts.append(f"{where}{AFTER[recovery]}, {phrase(found, tests)}")
     said = "; ".join(parts)
     return f"Over all budgets, {said}." if whole else f"{said[:1].upper()}{said[1:]}."
 
 
-def phrase(found: Reading, recovery: str, *, budget: int | None = None, overall: bool = False) -> str:
-    """Whom the reference is ahead of and behind after a recovery, within a sentence.
-
-    At one ``budget``, at each of them, or by the ``overall`` tests of areas.
-    """
+def phrase(found: Reading, verdicts: Iterable[Verdict]) -> str:
+    """Whom the reference is ahead of and behind by these tests, all after the same recovery, within a sentence."""
     ours = found.named(found.against)
     tests: dict[str, list[Verdict]] = {}
-    for one in found.overall if overall else found.verdicts:
-        if one.recovery == recovery and budget in (None, one.budget):
-            tests.setdefault(one.method, []).append(one)
+    for one in verdicts:
+        tests.setdefault(one.method, []).append(one)
     if not tests:
         return f"{ours} was held against no other method"
     ahead = {name: [one for one in of if one.better == found.against] for name, of in tests.items()}

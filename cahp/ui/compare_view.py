@@ -336,7 +336,9 @@ def _differences(found: Reading, view: _View) -> None:
     if not tests:
         return
     ours = found.named(found.against)
-    said = phrase(found, view.recovery, budget=view.budget)
+    # Of all methods, as they were tested, whichever are shown.
+    at = [one for one in found.verdicts if (one.recovery, one.budget) == (view.recovery, view.budget)]
+    said = phrase(found, at)
     charts.show(
         difference_figure(found, tests, dark=charts.dark()),
         title=f"At {view.budget} heads, {AFTER[view.recovery]}, {said}",
@@ -493,16 +495,12 @@ def _cost(found: Reading, view: _View) -> None:
     areas = [found.areas.get((view.recovery, name)) for name in shown]
     table: dict[str, list[Any]] = {"Method": [found.named(name) for name in shown]}
     if any(areas):
-        table["Accuracy (%)"] = [
-            None if area is None else f"{100 * area[0]:.1f} ({interval(100 * area[1], 100 * area[2])})"
-            for area in areas
-        ]
+        table["Accuracy (%)"] = [None if area is None else _share(*area) for area in areas]
     elif len(measured := {budget for recovery, _, budget in found.means if recovery == view.recovery}) == 1:
         (budget,) = measured
         means = [found.means.get((view.recovery, name, budget)) for name in shown]
         table[f"Accuracy at {budget} heads (%)"] = [
-            None if mean is None else f"{100 * mean.accuracy:.1f} ({interval(100 * mean.low, 100 * mean.high)})"
-            for mean in means
+            None if mean is None else _share(mean.accuracy, mean.low, mean.high) for mean in means
         ]
     table |= {
         "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
@@ -537,6 +535,10 @@ def _cost(found: Reading, view: _View) -> None:
                 **{name: st.column_config.NumberColumn(format="%.2f") for name in table if name.endswith("(s)")},
             },
         )
+
+
+def _share(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} ({interval(100 * low, 100 * high)})"
 
 
 def _costs(found: Reading, shown: Sequence[str]) -> str:
