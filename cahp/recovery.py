@@ -22,8 +22,6 @@ from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
 RIDGE = 0.1
-#: Columns of a product of many columns with themselves that are computed at a time.
-_STRIP = 256
 #: Calibration texts; more of them repair little more.
 CALIBRATION = 512
 
@@ -146,43 +144,45 @@ class _Equations:
 
     def __init__(self, pruned: HeadModel, layer: int, site: Site) -> None:
         self._projection = pruned.projection(layer, site)
-        out, width = self._projection.weight.shape
-        self._intercept = self._projection.bias is not None
-        width += self._intercept
+        out, self._channels = self._projection.weight.shape
+        width = self._channels + (self._projection.bias is not None)
+        #: Of ``X'X``, which is symmetric, what lies on and below the diagonal.
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=pruned.device)
         self._cross = self._gram.new_zeros(width, out)
 
     def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
-        wanted, design = target[real].double(), entering[real].double()
-        if self._intercept:
-            design = torch.cat([design, wanted.new_ones(len(wanted), 1)], dim=1)
-        self._gram += _gram(design)
-        self._cross += design.T @ wanted
+        wanted = target[real].double()
+        design = wanted.new_ones(len(wanted), len(self._gram))
+        design[:, : self._channels] = entering[real]
+        self._gram = _with_gram(self._gram, design)
+        self._cross.addmm_(design.T, wanted)
 
     def solve(self, ridge: float) -> None:
-        channels = self._projection.weight.shape[1]
-        penalty = torch.full_like(self._gram.diagonal(), ridge * float(self._gram.diagonal()[:channels].mean()))
+        gram, channels = self._gram.tril() + self._gram.tril(-1).T, self._channels
+        penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].mean()))
         penalty[channels:] = 0.0
         weight, bias = self._projection.weight, self._projection.bias
         before = weight.double().T if bias is None else torch.cat([weight.T, bias[None]]).double()
         # X'(Y - X W0), without a product for every batch.
-        factor = torch.linalg.cholesky(self._gram + penalty.diag())
-        change = torch.cholesky_solve(self._cross - self._gram @ before, factor)
+        factor = torch.linalg.cholesky(gram + penalty.diag())
+        change = torch.cholesky_solve(self._cross - gram @ before, factor)
         self._projection.replace(
             (weight.double() + change[:channels].T).float(),
             None if bias is None else (bias.double() + change[-1]).float(),
         )
 
 
-def _gram(design: Tensor) -> Tensor:
-    """``design' design``, in strips of its upper half: the lower half is the same."""
-    width = design.shape[1]
-    gram = design.new_empty(width, width)
-    for start in range(0, width, _STRIP):
-        strip = design[:, start : start + _STRIP].T @ design[:, start:]
-        gram[start : start + _STRIP, start:] = strip
-        gram[start:, start : start + _STRIP] = strip.T
-    return gram
+def _with_gram(gram: Tensor, design: Tensor) -> Tensor:
+    """``gram`` with ``design' design`` added on and below its diagonal; what lies above does not count.
+
+    On a CPU BLAS computes that half alone, in place: this product is most of what a refit takes.
+    """
+    if gram.device.type != "cpu":
+        return gram.addmm_(design.T, design)
+    from scipy.linalg.blas import dsyrk
+
+    # Seen from Fortran both are transposed, so that nothing is copied.
+    return torch.from_numpy(dsyrk(1.0, design.numpy().T, beta=1.0, c=gram.numpy().T, overwrite_c=True).T)
 
 
 def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
