@@ -9,13 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.evaluation import evaluate
-    from cahp.export import read_mask, write_run
+    from cahp.export.masks import read_mask, write_run
     from cahp.models import load
     from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
-    from cahp.pipeline import Run, Settings, open_bench, prune
-    from cahp.recovery import refit
+    from cahp.run.prune import Run, Settings, open_bench, prune
+    from cahp.stages.evaluation import evaluate
+    from cahp.stages.recovery import refit
     from cahp.values import CahpError, Cancelled, HeadMask, Texts
 
 __all__ = [
@@ -40,18 +40,18 @@ _HOMES = {
     "CahpError": "values",
     "Cancelled": "values",
     "HeadMask": "values",
-    "Run": "pipeline",
-    "Settings": "pipeline",
+    "Run": "run.prune",
+    "Settings": "run.prune",
     "Texts": "values",
     "cut": "models.surgery",
-    "evaluate": "evaluation",
+    "evaluate": "stages.evaluation",
     "load": "models",
     "load_pruned": "models.compact",
-    "open_bench": "pipeline",
-    "prune": "pipeline",
-    "read_mask": "export",
-    "refit": "recovery",
-    "write_run": "export",
+    "open_bench": "run.prune",
+    "prune": "run.prune",
+    "read_mask": "export.masks",
+    "refit": "stages.recovery",
+    "write_run": "export.masks",
 }
 
 

@@ -1,7 +1,9 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and JSON as we write it."""
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import secrets
 import shutil
@@ -9,7 +11,9 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
 
 #: What a file will hold: its bytes, or a function that writes them to an open binary file.
 Content = bytes | memoryview | Callable[[IO[bytes]], object]
@@ -65,3 +69,44 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def json_text(value: object) -> str:
+    """JSON text of ``value``, indented by 2, with a line for each innermost list.
+
+    Keys keep their order, floats all their digits; NumPy scalars and arrays become plain numbers and lists,
+    and what is not finite becomes null.
+
+    Raises:
+        TypeError: If ``value`` holds anything else that JSON cannot say.
+    """
+    return _render(plain_json(value), "\n") + "\n"
+
+
+def plain_json(value: object) -> Any:
+    """``value`` as JSON can say it: NumPy's become plain numbers and lists, what is not finite null."""
+    if isinstance(value, np.ndarray):
+        return plain_json(value.tolist())
+    if isinstance(value, np.generic):
+        return plain_json(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        if not all(isinstance(name, str) for name in value):
+            raise TypeError(f"JSON keys are strings, got {list(value)}")
+        return {name: plain_json(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain_json(item) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    raise TypeError(f"JSON cannot say {type(value).__name__}")
+
+
+def _render(value: Any, newline: str) -> str:
+    inner = newline + "  "
+    if isinstance(value, dict) and value:
+        items = [f"{json.dumps(name)}: {_render(item, inner)}" for name, item in value.items()]
+        return "{" + inner + f",{inner}".join(items) + newline + "}"
+    if isinstance(value, list) and any(isinstance(item, (dict, list)) for item in value):
+        return "[" + inner + f",{inner}".join(_render(item, inner) for item in value) + newline + "]"
+    return json.dumps(value)

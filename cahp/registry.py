@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.selection import top
+from cahp.stages.selection import top
 from cahp.values import (
     Clustering,
     Floats,

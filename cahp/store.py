@@ -23,8 +23,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp import processes as parallel
 from cahp.files import write_whole
-from cahp.models import parallel
 from cahp.values import digest
 
 #: Part of the checksum: an entry that another version laid out differently counts as absent.

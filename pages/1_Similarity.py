@@ -1,5 +1,6 @@
 """What is alike."""
 
-from cahp.ui import shell, similarity_view
+from cahp.ui.frame import page as shell
+from cahp.ui.similarity import page as similarity_view
 
 similarity_view.draw(shell.page("Similarity"))

@@ -1,6 +1,7 @@
 """What to keep."""
 
-from cahp.ui import budget_view, shell
+from cahp.ui.budget import page as budget_view
+from cahp.ui.frame import page as shell
 
 explorer = shell.page("Budget")
 budget_view.draw(explorer)

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from cahp.models import parallel
+from cahp import processes as parallel
 from cahp.values import CahpError, Cancelled
 
 if TYPE_CHECKING:
-    from cahp.pipeline import Settings
+    from cahp.run.prune import Settings
     from cahp.store import Store
 
 # Typer evaluates annotations at run time, and not every version understands `X | None` inside Annotated.
@@ -86,10 +86,11 @@ def prune(
     no_cache: NoCache = False,
 ) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
-    from cahp import export, pipeline
+    from cahp.cli.printing import summary
     from cahp.cli.progress import bars
-    from cahp.cli.text import summary
     from cahp.data import parse_label_map
+    from cahp.export import masks as export
+    from cahp.run import prune as pipeline
 
     settings = pipeline.Settings(
         model=model,
@@ -155,9 +156,9 @@ def evaluate(
     no_cache: NoCache = False,
 ) -> None:
     """Measure a model's answers, with all heads and under a mask."""
-    from cahp import operations
+    from cahp.cli.printing import quality
     from cahp.cli.progress import bars
-    from cahp.cli.text import quality
+    from cahp.tasks import operations
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, eval_split=split, eval_limit=limit)
@@ -179,9 +180,9 @@ def latency(
     no_cache: NoCache = False,
 ) -> None:
     """Time the model with its heads cut out against the full one, in turn."""
-    from cahp import operations
+    from cahp.cli.printing import cost
     from cahp.cli.progress import bars
-    from cahp.cli.text import cost
+    from cahp.tasks import operations
 
     with bars(quiet=quiet or as_json) as progress:
         found = operations.latency(
@@ -221,9 +222,9 @@ def recover(
     no_cache: NoCache = False,
 ) -> None:
     """Repair a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
-    from cahp import operations
+    from cahp.cli.printing import quality
     from cahp.cli.progress import bars
-    from cahp.cli.text import quality
+    from cahp.tasks import operations
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, limit=limit, eval_limit=eval_limit)
@@ -277,9 +278,9 @@ def export(
     no_cache: NoCache = False,
 ) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
-    from cahp import operations
+    from cahp.cli.printing import exported
     from cahp.cli.progress import bars
-    from cahp.cli.text import exported
+    from cahp.tasks import operations
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, limit=limit, eval_limit=eval_limit, recover=how)  # type: ignore[arg-type]
@@ -318,9 +319,9 @@ def fit(
     quiet: Quiet = False,
 ) -> None:
     """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
-    from cahp import operations
+    from cahp.cli.printing import fitted
     from cahp.cli.progress import bars
-    from cahp.cli.text import fitted
+    from cahp.tasks import operations
 
     settings = _settings(model, data, device, seed, "stratified", text_column, pair_column, label_column, "")
     with _folder(out), bars(quiet=quiet or as_json) as progress:
@@ -343,7 +344,7 @@ def models(
     as_json: AsJson = False,
 ) -> None:
     """List the built-in models, or say of one whether it is supported, its heads, memory and expected time."""
-    from cahp import preflight
+    from cahp.tasks import inspect as preflight
 
     if name is None:
         found: Any = preflight.builtins()
@@ -368,7 +369,7 @@ def data(
     from dataclasses import asdict
 
     from cahp import data as sources
-    from cahp.cli.text import contents
+    from cahp.cli.printing import contents
 
     if name is None:
         entries = sources.catalogue()
@@ -475,8 +476,8 @@ def bench(
     quiet: Quiet = False,
 ) -> None:
     """Measure this package's own speed side by side with a plain forward pass and a naive baseline."""
-    from cahp import benchmark
     from cahp.cli.progress import bars
+    from cahp.studies import benchmark
 
     settings = _settings(model, data, device, 42, "stratified", None, None, None, "")
     with bars(quiet=quiet or as_json) as progress:
@@ -490,7 +491,7 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Open the explorer in a browser; it listens on this machine only."""
-    from cahp.cli.explorer import start
+    from cahp.cli.explore import start
 
     raise typer.Exit(start(port=port, browser=browser))
 
@@ -507,7 +508,7 @@ def _settings(
     label_map: str,
 ) -> Settings:
     from cahp.data import parse_label_map
-    from cahp.pipeline import Settings
+    from cahp.run.prune import Settings
 
     return Settings(
         model=model,
@@ -529,10 +530,10 @@ def _store(no_cache: bool) -> Store:
 
 
 def _print(found: object, lines: Iterable[str], as_json: bool) -> None:
-    from cahp.export import describe_json
+    from cahp.files import json_text
 
     if parallel.first():
-        typer.echo(describe_json(found).rstrip() if as_json else "\n".join(lines))
+        typer.echo(json_text(found).rstrip() if as_json else "\n".join(lines))
 
 
 _INTERRUPTED = 130
@@ -543,7 +544,7 @@ _SHARED = ("prune", "evaluate", "recover", "fit")
 @contextmanager
 def _folder(out: Path) -> Iterator[None]:
     """``out``, made if need be and proven writable before long work; removed again if the work made nothing."""
-    from cahp.export import check_folder
+    from cahp.export.masks import check_folder
 
     new = False
     with suppress(OSError):  # a name that no path can have: the check says so

@@ -10,13 +10,13 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from cahp.cli.printing import interval, percent, points
 from cahp.cli.progress import bars
-from cahp.cli.text import interval, percent, points
 from cahp.values import OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.compare import Comparison, Estimate, Plan
-    from cahp.pipeline import Settings
+    from cahp.run.prune import Settings
 
 Document = Mapping[str, Any]
 

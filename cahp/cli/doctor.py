@@ -108,7 +108,7 @@ def _cache() -> str:
 
 
 def _end_to_end() -> str:
-    from cahp.pipeline import Settings, prune
+    from cahp.run.prune import Settings, prune
     from cahp.store import Store
 
     with TemporaryDirectory() as folder:

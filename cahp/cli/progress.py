@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from cahp.cli.text import epoch_line
-from cahp.models import parallel
+from cahp import processes as parallel
+from cahp.cli.printing import epoch_line
 from cahp.values import Cancelled
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any, get_args
 import numpy as np
 
 from cahp import methods, registry
-from cahp.pipeline import Recovery, Settings
-from cahp.selection import parse_budget
+from cahp.run.prune import Recovery, Settings
+from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
 #: The method that the others are held against, if it takes part.
@@ -27,8 +27,8 @@ class Plan:
     """What is compared.
 
     ``settings`` name the model, the data and the samples (its method, budget, recovery and seed are not used).
-    ``budgets`` are numbers of heads or shares, as ``cahp.selection.parse_budget`` reads them. The unrecovered model is
-    always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
+    ``budgets`` are numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them. The
+    unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
     among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws`` those of them that are
     recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all),
     ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None: all), and ``few_seeds``

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from cahp.compare.figures import figures
 from cahp.compare.summary import summarise
-from cahp.export import describe_json
-from cahp.files import Content, write_whole
+from cahp.files import Content, json_text, write_whole
 from cahp.values import CahpError
 
 SCHEMA = "cahp.compare/1"
@@ -80,7 +79,7 @@ class Comparison:
             CahpError: If the folder cannot be written to.
         """
         contents: dict[str, Content] = {
-            _FILE: describe_json(self.as_json()).encode(),
+            _FILE: json_text(self.as_json()).encode(),
             "comparison.csv": _table(self.document).encode(),
             **{name: drawn.encode() for name, drawn in figures(self.document, self.summary).items()},
         }

@@ -30,11 +30,11 @@ from cahp.compare.working import (
     work,
 )
 from cahp.data import Dataset
-from cahp.pipeline import TestSeal, label_reading, labelling, split_document, versions
 from cahp.registry import Evidence
+from cahp.run.measurements import Loader
+from cahp.run.prune import TestSeal, label_reading, labelling, split_document, versions
 from cahp.store import Store, key
 from cahp.values import CahpError, Cancelled, Evaluation, OptionError, Progress, silent
-from cahp.workbench import Loader
 
 STAGE = "compare"
 #: What a refit costs, in forward passes of the full model of each text it calibrates on, and of each it is judged by.
@@ -382,7 +382,7 @@ class _Rows:
         return found
 
     def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> dict[str, Any]:
-        from cahp.evaluation import delta, metrics
+        from cahp.stages.evaluation import delta, metrics
 
         full = self._reference.answers["none", split].evaluation
         unpruned = cell.method == FULL and recovery == "none"

@@ -21,8 +21,9 @@ from cahp import models, registry
 from cahp.compare.engines import stopped
 from cahp.compare.plan import FULL, Cell, Plan, tries
 from cahp.data import Dataset
-from cahp.pipeline import Bench, Recovery, Settings, load_data, open_bench
 from cahp.registry import Evidence, Method
+from cahp.run.measurements import Loader
+from cahp.run.prune import Bench, Recovery, Settings, load_data, open_bench
 from cahp.store import Entry, Store, key
 from cahp.values import (
     BudgetError,
@@ -39,11 +40,10 @@ from cahp.values import (
     digest,
     silent,
 )
-from cahp.workbench import Loader
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.recovery import Walk
+    from cahp.stages.recovery import Walk
 
 #: Raised when a change of the code changes numbers, so that nothing that is kept outlives it.
 _REVISION = 1
@@ -94,7 +94,7 @@ class Table:
 
     def walk(self, texts: Texts) -> Walk | None:
         """The full model's walk through what a refit on ``texts`` calibrates on, if there is room to keep it."""
-        from cahp import recovery
+        from cahp.stages import recovery
 
         if texts.sha256 not in self._walks:
             room = _WALKS - sum(walk.nbytes for walk in self._walks.values())
@@ -382,7 +382,7 @@ def _answering(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> 
         return lambda texts: workbench.evaluate(texts, mask=None if mask.keep.all() else mask)
     # Weights are not kept: those of hundreds of masks would push everything else out of the store.
     if recovery == "refit":
-        from cahp.recovery import refit
+        from cahp.stages.recovery import refit
 
         if len(bench.select) < _FEWEST:
             raise DataError(f"every fifth text judges a refit, and there are only {len(bench.select)}; raise --limit")

@@ -53,7 +53,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     import torch
 
     from cahp.models.surgery import tail
-    from cahp.salience import backward_tokens
+    from cahp.stages.salience import backward_tokens
 
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)

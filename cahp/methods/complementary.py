@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cahp.registry import Evidence, register
-from cahp.selection import Representative, select
+from cahp.stages.selection import Representative, select
 from cahp.values import Price, Selection
 
 
@@ -26,7 +26,7 @@ class Complementary:
         self._representative: Representative = representative
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads, or what the knee suggests; see ``cahp.selection.select``."""
+        """Keep exactly ``budget`` heads, or what the knee suggests; see ``cahp.stages.selection.select``."""
         return select(
             evidence.clustering,
             evidence.salience,
@@ -37,7 +37,7 @@ class Complementary:
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
-        from cahp.salience import examples_used
+        from cahp.stages.salience import examples_used
 
         texts = len(evidence.texts)
         return Price(texts + 2 * examples_used(texts), texts)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared import drawn, gate_gradients, given
 from cahp.registry import Evidence, register
-from cahp.selection import top
+from cahp.stages.selection import top
 from cahp.values import Bools, Floats, HeadMask, Price, Selection
 
 #: Texts whose gradients are added before they are squared.

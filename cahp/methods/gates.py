@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.registry import Evidence
-from cahp.selection import top
+from cahp.stages.selection import top
 from cahp.values import Floats, OptionError, Price, Progress, Selection, Texts, silent
 
 if TYPE_CHECKING:

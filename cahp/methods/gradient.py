@@ -68,7 +68,7 @@ def _under(evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
         return np.asarray(np.abs(gate_gradients(evidence)).mean(axis=0))
 
     def make() -> Floats:
-        from cahp.salience import example_gradients
+        from cahp.stages.salience import example_gradients
 
         gradients = example_gradients(evidence.model, evidence.texts, mask=mask, progress=progress)
         return np.asarray(np.abs(gradients).mean(axis=0))

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.registry import Evidence, Scored, register
-from cahp.selection import select
+from cahp.stages.selection import select
 from cahp.values import Floats, HeadMask, Price, Selection
 
 
@@ -53,7 +53,7 @@ class RandomPerLayer:
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """What CAHP costs."""
-        from cahp.salience import examples_used
+        from cahp.stages.salience import examples_used
 
         texts = len(evidence.texts)
         return Price(texts + 2 * examples_used(texts), texts)
@@ -73,7 +73,7 @@ class RandomInCluster:
     draws = 20
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.selection.select``."""
+        """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.stages.selection.select``."""
         return select(evidence.clustering, _uniform(evidence), budget=budget, min_per_layer=min_per_layer)
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:

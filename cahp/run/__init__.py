@@ -1,0 +1,1 @@
+"""One run: from a model and data to a mask, what it answers, costs and wins back."""

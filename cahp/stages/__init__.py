@@ -1,0 +1,1 @@
+"""One deep function each; none knows another, and they meet in ``cahp.values``."""

@@ -1,0 +1,97 @@
+"""How much the loss depends on each head: gradients of gates at 1 (paper, section "salience")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cahp import processes as parallel
+from cahp.models.attention import Probe
+from cahp.models.head_model import Batch, HeadModel
+from cahp.values import GateGradients, HeadMask, Ints, Progress, Texts, silent
+
+STAGE = "salience"
+#: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.
+BATCH = 32
+#: What the activations of one backward pass may take.
+_ACTIVATION_BYTES = 256 << 20
+
+
+def examples_used(total: int) -> int:
+    """How many examples the reference's quarter of the batches holds, at least one batch."""
+    batches = -(-total // BATCH)
+    return min(total, max(1, batches // 4) * BATCH)
+
+
+def gate_gradients(
+    model: HeadModel,
+    texts: Texts,
+    *,
+    watch: Callable[[Batch, Ints], Probe] | None = None,
+    progress: Progress = silent,
+) -> GateGradients:
+    """Signed gradients of each example's loss at gates of 1, for the first quarter of ``texts``.
+
+    ``watch`` lets a signature collector ride on the same forward pass.
+    """
+    first = texts.take(range(examples_used(len(texts))))
+    return GateGradients(example_gradients(model, first, watch=watch, progress=progress), len(texts))
+
+
+def example_gradients(
+    model: HeadModel,
+    texts: Texts,
+    *,
+    mask: HeadMask | None = None,
+    watch: Callable[[Batch, Ints], Probe] | None = None,
+    progress: Progress = silent,
+) -> NDArray[np.float64]:
+    """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
+
+    The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` gives the probe of each forward pass.
+    Processes that work together share the batches, and each gets all gradients.
+    """
+    values = np.zeros((len(texts), model.layers, model.heads))
+    labels = torch.as_tensor(texts.labels, device=model.device)
+    at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(STAGE, done, total)
+        gates = at.repeat(len(batch), 1, 1).requires_grad_()
+        probe = watch(batch, texts.labels[batch.rows]) if watch else None
+        logits = model.logits(batch, gates=gates, probe=probe)
+        # The sum keeps the examples apart: each one's loss depends on its own gates only.
+        loss = nn.functional.cross_entropy(logits, labels[batch.rows], reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, gates)
+        values[batch.rows] = gradient.double().cpu().numpy()
+        done += len(batch)
+    progress(STAGE, done, total)
+    return parallel.total(values)
+
+
+def backward_tokens(model: HeadModel) -> int:
+    """Padded tokens a batch, so that the activations of one backward pass fit into memory."""
+    # Twelve float32 vectors of the hidden size stay per token and layer until the backward pass has used them.
+    return max(1, min(2048, _ACTIVATION_BYTES // (model.layers * model.card.hidden * 48)))
+
+
+def salience(gradients: GateGradients, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:
+    """Salience of every head ``(L, H)``, scaled to 0..1 (all 1 where it is constant).
+
+    ``batch`` is the reference's: the absolute gradient of each batch's mean loss, averaged over batches of 32 in
+    data set order. ``example`` takes the absolute value per example, which does not depend on a batch size.
+    """
+    values = gradients.values
+    if how == "batch":
+        values = np.stack([values[start : start + BATCH].mean(0) for start in range(0, len(values), BATCH)])
+    scores = np.abs(values).mean(0)
+    low, high = scores.min(), scores.max()
+    if high <= low:
+        return np.ones_like(scores)
+    return np.asarray((scores - low) / (high - low))

@@ -1,0 +1,111 @@
+"""How each head attends, per class: streamed statistics of pooled attention maps (paper, section "signatures")."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, reduce
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cahp import processes as parallel
+from cahp.models.attention import Probe
+from cahp.models.head_model import Batch, HeadModel
+from cahp.values import Ints, Progress, Signatures, Texts, silent
+
+STAGE = "signatures"
+
+
+@lru_cache(maxsize=1024)
+def resizing(length: int, pool: int) -> Tensor:
+    """The matrix ``(pool, length)`` that resizes a vector bilinearly with half-pixel centres, no antialiasing.
+
+    Resizing a map is separable, ``R A R^T``, and depends on its length alone.
+    """
+    columns = nn.functional.interpolate(torch.eye(length)[None], size=pool, mode="linear", align_corners=False)
+    return columns[0].T.contiguous()
+
+
+class Collector:
+    """Gathers statistics while a model runs; memory does not grow with the number of examples.
+
+    Give ``watch(batch, labels)`` as the probe of a forward call, for as many batches as there are; ``result`` is
+    what was seen so far.
+    """
+
+    def __init__(self, model: HeadModel, *, classes: int, pool_size: int = 32) -> None:
+        self._layers, self._heads, self._pool, self._classes = model.layers, model.heads, pool_size, classes
+        shape = (model.layers, classes, model.heads * pool_size**2)
+        self._counts = torch.zeros(model.layers, classes, dtype=torch.float64)
+        self._mean = torch.zeros(shape, dtype=torch.float64)
+        self._m2 = torch.zeros(shape, dtype=torch.float64)
+
+    def watch(self, batch: Batch, labels: Ints) -> Probe:
+        """A probe for one forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
+        device = batch.lengths.device
+        widest = batch.tensors["attention_mask"].shape[1]
+        resize = torch.zeros(len(batch), self._pool, widest)
+        for row, (length, mask) in enumerate(
+            zip(batch.lengths.tolist(), batch.tensors["attention_mask"].cpu(), strict=True)
+        ):
+            # Padding becomes a zero column, on whichever side the tokenizer puts it.
+            resize[row, :, mask.bool()] = resizing(length, self._pool)
+        resize = resize.to(device)
+        present, group = np.unique(labels, return_inverse=True)
+        members = nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float().to(device)
+        counts = members.sum(1, keepdim=True)
+        present_rows = torch.as_tensor(present)
+
+        def probe(layer: int, weights: Tensor) -> None:
+            pooled = resize[:, None] @ weights.float() @ resize[:, None].transpose(2, 3)
+            cells = pooled.flatten(1)
+            mean = members @ cells / counts
+            m2 = members @ (cells - mean[torch.as_tensor(group)]).square_()
+            self._merge(layer, present_rows, counts.cpu().double(), mean.cpu().double(), m2.cpu().double())
+
+        return probe
+
+    def _merge(self, layer: int, rows: Tensor, counts: Tensor, mean: Tensor, m2: Tensor) -> None:
+        # Chan's update in float64: the batch's own moments are small sums, the running ones may be long.
+        before = self._counts[layer, rows][:, None]
+        total = before + counts
+        delta = mean - self._mean[layer, rows]
+        self._m2[layer, rows] += m2 + delta.square() * (before * counts / total)
+        self._mean[layer, rows] += delta * (counts / total)
+        self._counts[layer, rows] = total[:, 0]
+
+    def result(self) -> Signatures:
+        """The statistics of all examples watched so far."""
+
+        def by_head(values: Tensor) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
+            split = values.reshape(self._layers, self._classes, self._heads, self._pool**2).transpose(1, 2)
+            return split.reshape(self._layers * self._heads, self._classes, self._pool**2).numpy().copy()
+
+        counts = self._counts[0].numpy().astype(np.int64)
+        return Signatures(counts, by_head(self._mean), by_head(self._m2), self._layers, self._heads)
+
+
+def collect(
+    model: HeadModel,
+    texts: Texts,
+    *,
+    pool_size: int = 32,
+    rows: Sequence[int] | Ints | None = None,
+    into: Collector | None = None,
+    progress: Progress = silent,
+) -> Signatures:
+    """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass.
+
+    ``into`` goes on with a collector that has seen other examples already. Processes that work together share the
+    batches, and each gets the statistics of all; what their collectors have seen must differ.
+    """
+    collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows))
+    total, done = sum(map(len, batches)), 0
+    for batch in batches:
+        progress(STAGE, done, total)
+        model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]))
+        done += len(batch)
+    progress(STAGE, done, total)
+    return reduce(Signatures.merge, parallel.gather(collector.result()))

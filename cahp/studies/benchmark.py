@@ -1,0 +1,146 @@
+"""How fast the package is, against a plain forward pass and against the obvious way to write it.
+
+Everything is measured side by side in one process and told as ratios: seconds of a shared machine say little. The
+naive baseline does what a first implementation does: it pads every text to 128 tokens and loops over texts, once for
+the signatures and once for the salience.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cahp import models
+from cahp.data import sample
+from cahp.models.head_model import MAX_LENGTH, Batch, HeadModel
+from cahp.run.prune import Settings, read_data
+from cahp.stages.clustering import cluster
+from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
+from cahp.stages.selection import select
+from cahp.stages.signatures import Collector, collect
+from cahp.stages.space import space
+from cahp.values import HeadMask, Progress, Signatures, Texts, silent
+
+STAGE = "bench"
+_POOL = 32
+
+
+def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
+    """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split."""
+    model = models.load(settings.model, device=settings.device)
+    texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
+    chosen: dict[str, HeadMask] = {}
+
+    def finish(name: str, signatures: Signatures, values: np.ndarray[Any, Any]) -> None:
+        clustering = cluster(space(signatures))
+        chosen[name] = select(clustering, values, budget=None).mask
+
+    def ours() -> None:
+        collector = Collector(model, classes=len(texts.classes))
+        gradients = gate_gradients(model, texts, watch=collector.watch)
+        rest = np.arange(examples_used(len(texts)), len(texts))
+        finish("ours", collect(model, texts, rows=rest, into=collector), salience(gradients))
+
+    contestants: dict[str, Callable[[], object]] = {
+        "forward": lambda: [model.logits(batch) for batch in model.batches(model.tokenize(texts.inputs))],
+        "signatures": lambda: collect(model, texts),
+        "selection": ours,
+        "naive": lambda: finish("naive", naive_signatures(model, texts), naive_salience(model, texts)),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
+    total, done = (rounds + 1) * len(contestants), 0
+    for round_ in range(rounds + 1):
+        for name, work in contestants.items():
+            progress(STAGE, done, total)
+            start = perf_counter()
+            # The first round warms up; the slow baseline needs none.
+            if round_ or name != "naive":
+                work()
+            if round_:
+                seconds[name].append(perf_counter() - start)
+            done += 1
+    progress(STAGE, total, total)
+    return {
+        "model": model.card.id,
+        "texts": len(texts),
+        "rounds": rounds,
+        "threads": torch.get_num_threads(),
+        "seconds": {name: float(np.median(times)) for name, times in seconds.items()},
+        "ratios": {
+            "signatures_to_forward": _ratio(seconds["signatures"], seconds["forward"]),
+            "naive_to_selection": _ratio(seconds["naive"], seconds["selection"]),
+        },
+        "same_heads": chosen["ours"].sha256 == chosen["naive"].sha256,
+    }
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return float(np.median(np.array(above) / np.array(below)))
+
+
+def words(found: Mapping[str, Any]) -> Iterator[str]:
+    """A benchmark as a person reads it."""
+    seconds, ratios = found["seconds"], found["ratios"]
+    how = f"{found['threads']} threads, median of {found['rounds']} rounds in turn"
+    yield f"{found['model']}, {found['texts']} texts, {how}"
+    rows = {
+        "forward": ("forward pass", ""),
+        "signatures": ("signatures", f"{ratios['signatures_to_forward']:.2f} x a forward pass"),
+        "selection": ("whole selection", ""),
+        "naive": ("naive selection", f"{ratios['naive_to_selection']:.1f} x as long as ours"),
+    }
+    for name, (title, remark) in rows.items():
+        yield f"  {title:<18}{seconds[name]:>7.2f} s   {remark}".rstrip()
+    yield f"  both keep {'the same heads' if found['same_heads'] else 'different heads (t-SNE amplifies rounding)'}"
+
+
+def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
+    """Batches of 32 in data set order, every text padded to 128 tokens."""
+    tokens = model.tokenize(texts.inputs)
+    for start in range(0, len(tokens), BATCH):
+        part = tokens[start : start + BATCH]
+        padded = model.tokenizer.pad(
+            {name: [entry[name] for entry in part] for name in part[0]},
+            padding="max_length",
+            max_length=min(MAX_LENGTH, model.max_length),
+            return_tensors="pt",
+        )
+        lengths = torch.tensor([len(entry["input_ids"]) for entry in part])
+        yield Batch(np.arange(start, start + len(part)), lengths, dict(padded))
+
+
+def naive_signatures(model: HeadModel, texts: Texts) -> Signatures:
+    """Signatures by a loop over texts: every map is cut, resized and added to its class."""
+    heads, classes = model.layers * model.heads, len(texts.classes)
+    counts = np.zeros(classes, dtype=np.int64)
+    mean, m2 = np.zeros((2, heads, classes, _POOL**2))
+    for batch in _padded(model, texts):
+        maps: list[Tensor] = []
+        model.logits(batch, probe=lambda _, weights, maps=maps: maps.append(weights))  # type: ignore[misc]
+        for position, row in enumerate(batch.rows):
+            length, label = int(batch.lengths[position]), texts.labels[row]
+            cut = torch.cat([layer[position, :, :length, :length] for layer in maps])
+            pooled = nn.functional.interpolate(cut[None], size=(_POOL, _POOL), mode="bilinear", align_corners=False)
+            cells = pooled[0].flatten(1).double().numpy()
+            counts[label] += 1
+            delta = cells - mean[:, label]
+            mean[:, label] += delta / counts[label]
+            m2[:, label] += delta * (cells - mean[:, label])
+    return Signatures(counts, mean, m2, model.layers, model.heads)
+
+
+def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
+    """Salience by one backward pass of each padded batch's mean loss."""
+    gradients = []
+    for batch in _padded(model, texts.take(range(examples_used(len(texts))))):
+        gates = torch.ones(model.layers, model.heads, requires_grad=True)
+        loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), torch.tensor(texts.labels[batch.rows]))
+        (gradient,) = torch.autograd.grad(loss, gates)
+        gradients.append(gradient.abs().double().numpy())
+    scores = np.mean(gradients, axis=0)
+    return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))

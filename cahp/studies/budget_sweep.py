@@ -1,0 +1,367 @@
+"""What is known of every budget, while it is being found out.
+
+A table has one row a budget. Some rows are measured, the others are estimated from their neighbours and say so. It is
+filled coarse to fine, the budget that somebody looks at first; whatever was measured once is found again on disk.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.measurements import Workbench
+from cahp.run.prune import Bench, Settings
+from cahp.run.stopwatch import Stopwatch
+from cahp.stages.selection import select, table
+from cahp.values import BudgetError, Clustering, Floats, HeadMask, Progress, Selection, silent
+
+if TYPE_CHECKING:
+    from cahp.run.measurements import Costs
+
+Recover = Literal["none", "refit"]
+
+#: At how many budgets latency is measured; it is close to a straight line in between.
+TIMED = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
+
+    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered.
+    """
+
+    clustering: Clustering
+    salience: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    distances: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, workbench: Workbench) -> Evidence:
+        """What the workbench knows, or finds out now."""
+        return cls(workbench.clustering, workbench.salience, workbench.space.embedding, workbench.space.distances)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.salience.shape[0])
+
+    @property
+    def heads(self) -> int:
+        """Heads a layer."""
+        return int(self.salience.shape[1])
+
+    def suggested(self, settings: Settings) -> Selection | None:
+        """What the curve's bend suggests (None: it has none)."""
+        if self.clustering.knee not in self.clustering.ks:
+            return None
+        return select(
+            self.clustering,
+            self.salience,
+            budget=None,
+            min_per_layer=settings.min_per_layer,
+            representative=settings.representative,
+        )
+
+    def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""
+        ks = self.clustering.ks
+        wanted = int(ks[-1]) if k is None else int(np.clip(k, ks[0], ks[-1]))
+        return self.clustering.at(wanted)
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How a mask answers: shares in 0..1 with Wilson's 95 % interval, the change against the full model in points."""
+
+    accuracy: float
+    ci95: tuple[float, float]
+    macro_f1: float
+    n: int
+    agreement: float | None
+    pp: float
+    pp_ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, outcome: Mapping[str, Any], part: str) -> Quality:
+        """From ``metrics`` and ``delta`` of a run; ``part`` is ``full``, ``pruned`` or ``recovered``."""
+        said, change = outcome["metrics"][part], outcome["delta"].get(part)
+        return cls(
+            accuracy=said["accuracy"],
+            ci95=(said["ci95"][0], said["ci95"][1]),
+            macro_f1=said["macro_f1"],
+            n=said["n"],
+            agreement=said["agreement"],
+            pp=change["pp"] if change else 0.0,
+            pp_ci95=(change["ci95"][0], change["ci95"][1]) if change else (0.0, 0.0),
+        )
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency of a pruned model against the full one (below 1: faster) with its 95 % interval, and both in ms."""
+
+    ratio: float
+    ci95: tuple[float, float]
+    full_ms: float
+    pruned_ms: float
+
+    @classmethod
+    def of(cls, costs: Costs) -> Speed:
+        """From measured costs."""
+        ratio = costs.ratio
+        return cls(ratio.median, (ratio.low, ratio.high), costs.full.latency.median, costs.pruned.latency.median)
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the interval excludes 1."""
+        return not self.ci95[0] <= 1.0 <= self.ci95[1]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One budget. What is not measured is an estimate without interval, or None while nothing supports one."""
+
+    budget: int
+    accuracy: float | None
+    quality: Quality | None
+    ratio: float | None
+    speed: Speed | None
+
+
+class Table:
+    """The rows of all budgets from the fewest heads to all; many may read while one fills it."""
+
+    def __init__(self, selections: Sequence[Selection], *, recover: Recover = "none") -> None:
+        self.selections = tuple(selections)
+        self.recover: Recover = recover
+        self.budgets = tuple(selection.mask.count for selection in selections)
+        #: The budget that somebody looks at now.
+        self.finger: int | None = None
+        self._quality: dict[int, Quality] = {}
+        self._speed: dict[int, Speed] = {}
+        self._lock = threading.Lock()
+        self._version = 0
+
+    @classmethod
+    def plan(cls, evidence: Evidence, settings: Settings, *, recover: Recover = "none") -> Table:
+        """An empty table of all budgets that ``settings`` allow."""
+        total = evidence.salience.size
+        fewest = max(1, settings.min_per_layer * evidence.layers)
+        return cls(
+            table(
+                evidence.clustering,
+                evidence.salience,
+                budgets=range(fewest, total + 1),
+                min_per_layer=settings.min_per_layer,
+                representative=settings.representative,
+            ),
+            recover=recover,
+        )
+
+    def selection(self, budget: int) -> Selection:
+        """What the budget keeps.
+
+        Raises:
+            BudgetError: If there is no such budget.
+        """
+        if not self.budgets[0] <= budget <= self.budgets[-1]:
+            raise BudgetError(
+                f"budget {budget} is outside {self.budgets[0]} to {self.budgets[-1]}; choose one in between"
+            )
+        return self.selections[budget - self.budgets[0]]
+
+    @property
+    def version(self) -> int:
+        """Grows with every measurement."""
+        return self._version
+
+    @property
+    def full(self) -> Quality | None:
+        """How the unpruned model answers."""
+        return self._quality.get(self.budgets[-1])
+
+    def add(self, budget: int, *, quality: Quality | None = None, speed: Speed | None = None) -> None:
+        """Enter a measurement."""
+        with self._lock:
+            if quality is not None:
+                self._quality[budget] = quality
+            if speed is not None:
+                self._speed[budget] = speed
+            self._version += 1
+
+    def row(self, budget: int) -> Row:
+        """One row."""
+        return self.rows()[budget - self.budgets[0]]
+
+    def rows(self) -> list[Row]:
+        """All rows, estimates in between the measurements by straight lines."""
+        with self._lock:
+            quality, speed = dict(self._quality), dict(self._speed)
+        accuracy = _between(self.budgets, {budget: known.accuracy for budget, known in quality.items()})
+        # With all heads kept both models are the same.
+        ratios = {**{budget: known.ratio for budget, known in speed.items()}, self.budgets[-1]: 1.0}
+        ratio = _between(self.budgets, ratios if speed else {})
+        return [
+            Row(budget, accuracy[index], quality.get(budget), ratio[index], speed.get(budget))
+            for index, budget in enumerate(self.budgets)
+        ]
+
+    def measured(self) -> tuple[int, int]:
+        """Rows whose accuracy is measured, and rows in all."""
+        return len(self._quality), len(self.budgets)
+
+    def missing(self) -> tuple[Literal["quality", "speed"], int] | None:
+        """What to measure next: under the finger, then coarse to fine, with the timings after the coarse part."""
+        cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
+        timed = _spread(cuttable[:-1], TIMED)
+        if self.budgets[-1] not in self._quality:
+            return "quality", self.budgets[-1]
+        finger = self.finger
+        if finger is not None and finger in self.budgets and finger not in self._quality:
+            return "quality", finger
+        order = [budget for budget in coarse_to_fine(self.budgets) if budget not in self._quality]
+        rough = len(self._quality) >= min(len(self.budgets), 2 * TIMED)
+        late = [budget for budget in timed if budget not in self._speed]
+        if late and (rough or not order):
+            return "speed", late[0]
+        return ("quality", order[0]) if order else None
+
+    def as_json(self) -> dict[str, Any]:
+        """The measurements, for a file."""
+        with self._lock:
+            return {
+                "recover": self.recover,
+                "quality": {str(budget): asdict(known) for budget, known in sorted(self._quality.items())},
+                "speed": {str(budget): asdict(known) for budget, known in sorted(self._speed.items())},
+            }
+
+    def fill_from(self, said: Mapping[str, Any]) -> None:
+        """Enter the measurements that ``as_json`` wrote."""
+        for budget, known in said["quality"].items():
+            self.add(
+                int(budget),
+                quality=Quality(**{**known, "ci95": tuple(known["ci95"]), "pp_ci95": tuple(known["pp_ci95"])}),
+            )
+        for budget, known in said["speed"].items():
+            self.add(int(budget), speed=Speed(**{**known, "ci95": tuple(known["ci95"])}))
+
+
+def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
+    """Both ends, the middle, then the middles of what is left between: every prefix covers the range evenly."""
+    yield budgets[-1]
+    if len(budgets) > 1:
+        yield budgets[0]
+    gaps = [(0, len(budgets) - 1)]
+    while gaps:
+        wider = []
+        for low, high in gaps:
+            middle = (low + high) // 2
+            if low < middle < high:
+                yield budgets[middle]
+                wider += [(low, middle), (middle, high)]
+        gaps = wider
+
+
+def _spread(values: Sequence[int], count: int) -> list[int]:
+    """At most ``count`` of the values, evenly, both ends among them."""
+    if not values:
+        return []
+    places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
+    return [values[place] for place in dict.fromkeys(places.tolist())]
+
+
+def _between(budgets: Sequence[int], known: Mapping[int, float]) -> list[float | None]:
+    """Straight lines between what is known; None outside of it, where nothing supports an estimate."""
+    if not known:
+        return [None] * len(budgets)
+    xs = sorted(known)
+    values = np.interp(budgets, xs, [known[x] for x in xs])
+    return [float(value) if xs[0] <= budget <= xs[-1] else None for budget, value in zip(budgets, values, strict=True)]
+
+
+# Measuring ---------------------------------------------------------------------------------------------------
+
+
+def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quality:
+    """How the model answers the texts to judge by under ``mask``, as ``cahp evaluate --mask`` says.
+
+    With ``recover="refit"`` the output projections of the cut model are solved anew first.
+    """
+    from cahp.run.prune import outcomes
+
+    workbench = bench.workbench
+    if recover == "none" or mask.count == mask.keep.size:
+        return Quality.of(outcomes(workbench, bench.judge, mask, seed=bench.settings.seed), "pruned")
+    repaired = workbench.refit(mask)
+    found = outcomes(workbench, bench.judge, mask, repaired=repaired, seed=bench.settings.seed)
+    return Quality.of(found, "recovered")
+
+
+def fill(table: Table, bench: Bench, progress: Progress = silent) -> Generator[None, None, Table]:
+    """Measure what the table lacks, one measurement a step.
+
+    Latency is measured in a process of its own, so that nothing here disturbs it. ``progress`` may raise ``Cancelled``.
+    """
+    with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.workbench.store) as watch:
+        while (task := table.missing()) is not None:
+            what, budget = task
+            done, total = table.measured()
+            progress("table", done, total)
+            mask = table.selection(budget).mask
+            if what == "quality":
+                table.add(budget, quality=quality(bench, mask, recover=table.recover))
+            else:
+                table.add(budget, speed=Speed.of(watch.costs(mask, length=bench.length, progress=progress)))
+            yield
+    return table
+
+
+# Asking ------------------------------------------------------------------------------------------------------
+
+
+def within_loss(table: Table, pp: float) -> Row | None:
+    """The fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: not yet known).
+
+    Chosen on the texts it is judged by, so the figure is optimistic.
+    """
+    full = table.full
+    if full is None:
+        return None
+    # A rounding error must not turn "exactly x points" into "more".
+    enough = full.accuracy - pp / 100 - 1e-9
+    return next((row for row in table.rows() if row.quality is not None and row.quality.accuracy >= enough), None)
+
+
+def faster_by(table: Table, share: float) -> Row | None:
+    """The most heads with at least ``share`` (0..1) of the time saved; None if no budget saves that much.
+
+    Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None.
+    """
+    fast = [row for row in table.rows() if row.ratio is not None and row.ratio <= 1 - share + 1e-9]
+    return fast[-1] if fast else None
+
+
+def with_degree(evidence: Evidence, degree: int) -> Evidence:
+    """The same evidence with the knee that another polynomial degree finds."""
+    from cahp.stages.clustering import with_degree
+
+    return replace(evidence, clustering=with_degree(evidence.clustering, degree=degree))
+
+
+def nearest_kept(evidence: Evidence, mask: HeadMask, head: int, labels: NDArray[np.int64]) -> tuple[int, float, bool]:
+    """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster.
+
+    The kept member of the head's cluster that is nearest, or the nearest kept head of all where its cluster keeps none.
+    """
+    kept = np.array([other for other in mask.flat if other != head], dtype=np.int64)
+    mates = kept[labels[kept] == labels[head]]
+    candidates = mates if len(mates) else kept
+    distances: Floats = evidence.distances[head, candidates]
+    best = int(np.argmin(distances))
+    return int(candidates[best]), float(distances[best]), bool(len(mates))

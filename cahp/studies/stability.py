@@ -1,0 +1,305 @@
+"""Would the same heads be kept on another look: with another seed, other texts, another bend of the curve?
+
+The published method draws twice by chance (the projection and the sample of texts) and has one dial (the degree of
+the polynomial). Each look repeats the selection with one of them changed and all else as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, reduce
+from itertools import combinations
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.prune import Bench, Settings
+from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.selection import select
+from cahp.stages.space import space
+from cahp.store import key
+from cahp.values import (
+    Bools,
+    Clustering,
+    GateGradients,
+    Ints,
+    KneeNotFoundError,
+    OptionError,
+    Progress,
+    Signatures,
+    SpaceError,
+    silent,
+)
+
+Axis = Literal["seed", "sample", "degree"]
+
+STAGE = "another look"
+#: The polynomial's degrees that are compared.
+DEGREES = range(2, 9)
+#: Equal parts of the selection texts, from which other samples are put together.
+SHARDS = 10
+
+_REVISION = 1
+#: What the parts' statistics may take in memory, and what one of them may take on disk.
+_MEMORY = 1 << 30
+_LARGEST_ENTRY = 64 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class Stability:
+    """The same selection, looked at ``R`` times.
+
+    ``values (R,)`` are the seeds, sample numbers or degrees; ``knees (R,)`` the suggested number of clusters, 0 where
+    the curve had no bend; ``keep (R, L, H)`` the heads kept, none where a budget was left to a curve without a bend.
+    """
+
+    axis: Axis
+    values: NDArray[np.int64]
+    knees: NDArray[np.int64]
+    keep: Bools
+
+    @cached_property
+    def found(self) -> Bools:
+        """The masks of the looks that led to one, ``(R', L, H)``."""
+        return np.asarray(self.keep[self.keep.any(axis=(1, 2))])
+
+    @property
+    def frequency(self) -> NDArray[np.float64]:
+        """Share of the looks that keep each head, ``(L, H)``."""
+        return np.asarray(self.found.mean(axis=0)) if len(self.found) else np.zeros(self.keep.shape[1:])
+
+    @cached_property
+    def overlaps(self) -> NDArray[np.float64]:
+        """Jaccard index of every pair of looks: heads that both keep, of those that at least one keeps."""
+        masks = self.found.reshape(len(self.found), -1)
+        pairs = np.triu_indices(len(masks), 1)
+        both = (masks[pairs[0]] & masks[pairs[1]]).sum(axis=1)
+        either = (masks[pairs[0]] | masks[pairs[1]]).sum(axis=1)
+        return np.asarray(both / np.maximum(either, 1))
+
+    @property
+    def overlap(self) -> float:
+        """Mean of ``overlaps``; not a number with fewer than two looks."""
+        return float(self.overlaps.mean()) if len(self.overlaps) else float("nan")
+
+    @cached_property
+    def chance(self) -> float:
+        """What ``overlap`` would be if every look drew as many heads at random."""
+        total = self.keep[0].size
+        sizes = self.found.sum(axis=(1, 2)).tolist()
+        expected = [
+            expected_jaccard(first, second, total) for place, first in enumerate(sizes) for second in sizes[place + 1 :]
+        ]
+        return float(np.mean(expected)) if expected else float("nan")
+
+    @property
+    def beyond_chance(self) -> float:
+        """``(overlap - chance) / (1 - chance)``: 1 always the same heads, 0 as by chance."""
+        return (self.overlap - self.chance) / (1 - self.chance) if self.chance < 1 else 1.0
+
+
+def expected_jaccard(first: int, second: int, total: int) -> float:
+    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` things.
+
+    The size ``i`` of what they share is hypergeometric, so the mean is
+    ``sum over i of P(i) * i / (first + second - i)``, exactly.
+    """
+    from scipy.stats import hypergeom
+
+    shared = np.arange(max(0, first + second - total), min(first, second) + 1)
+    together = first + second - shared
+    return float(np.sum(hypergeom.pmf(shared, total, first, second) * shared / np.maximum(together, 1)))
+
+
+def known(bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None) -> Stability | None:
+    """What ``stability`` found out before with the same arguments, if it is still on disk."""
+    found = bench.workbench.store.load(_key(bench, axis, _values(bench, axis, looks), budget))
+    if found is None:
+        return None
+    arrays = found.arrays
+    return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
+
+
+def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
+    """What each of ``DEGREES`` would keep of one clustering; takes no time."""
+    made = [_selected(with_degree(clustering, degree=degree), salience, None, settings) for degree in DEGREES]
+    return _gathered("degree", list(DEGREES), made)
+
+
+def stability(
+    bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None, progress: Progress = silent
+) -> Stability:
+    """Repeat CAHP's selection ``looks`` times, changing ``axis`` alone; found again on disk if it is known.
+
+    ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
+    the selection texts, put together from stratified parts whose statistics merge exactly; the seed stays. Half a
+    sample varies about as much as samples of the full size drawn anew would (the delete-half jackknife, Shao and
+    Wu 1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``looks`` says. ``budget`` None leaves the number of
+    heads to the knee; degrees do nothing else, so there it is not used.
+
+    Raises:
+        OptionError: If the axis is unknown, or there are fewer than two looks.
+        BudgetError: If the budget is impossible.
+        SpaceError: If the texts do not make enough parts.
+    """
+    if axis not in get_args(Axis):
+        raise OptionError(f"stability over {axis!r} is unknown; choose one of {', '.join(get_args(Axis))}")
+    if looks < 2:
+        raise OptionError(f"{looks} looks cannot differ; ask for at least 2")
+    found = known(bench, axis=axis, looks=looks, budget=budget)
+    if found is not None:
+        return found
+    settings, workbench = bench.settings, bench.workbench
+    values = _values(bench, axis, looks)
+    if axis == "degree":
+        result = over_degrees(workbench.clustering, workbench.salience, settings)
+    else:
+        evidence = _seeds(bench, values, progress) if axis == "seed" else _samples(bench, len(values), progress)
+        made = [_selected(clustering, salience, budget, settings) for clustering, salience in evidence]
+        result = _gathered(axis, values if axis == "seed" else list(range(1, len(made) + 1)), made)
+    workbench.store.save(
+        _key(bench, axis, values, budget),
+        arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
+    )
+    return result
+
+
+def _values(bench: Bench, axis: Axis, looks: int) -> list[int]:
+    if axis == "degree":
+        return list(DEGREES)
+    return [(bench.settings.seed + look) % 2**32 for look in range(looks)]
+
+
+def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str:
+    settings = bench.settings
+    return key(
+        "stability",
+        _REVISION,
+        *(bench.card.sha256, bench.select.sha256, settings.pool_size, settings.projection, settings.salience),
+        *(settings.representative, settings.min_per_layer, settings.poly_degree, settings.seed),
+        *(axis, values, None if axis == "degree" else budget),
+    )
+
+
+def _gathered(axis: Axis, values: list[int], made: Sequence[tuple[int, Bools]]) -> Stability:
+    knees = np.array([knee for knee, _ in made], dtype=np.int64)
+    return Stability(axis, np.array(values, dtype=np.int64), knees, np.stack([keep for _, keep in made]))
+
+
+def _selected(
+    clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings
+) -> tuple[int, Bools]:
+    """The knee of one look (0: none) and the heads it keeps (none where it cannot say)."""
+    try:
+        chosen = select(
+            clustering,
+            salience,
+            budget=budget,
+            min_per_layer=settings.min_per_layer,
+            representative=settings.representative,
+        )
+    except KneeNotFoundError:
+        return 0, np.zeros(salience.shape, dtype=np.bool_)
+    return clustering.knee, chosen.mask.keep
+
+
+def _seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
+    workbench = bench.workbench
+    for look, seed in enumerate(seeds):
+        if seed == bench.settings.seed:
+            yield workbench.clustering, workbench.salience
+        else:
+            report = _within(progress, look, len(seeds))
+            yield _clustered(bench, workbench.signatures, seed, report), workbench.salience
+
+
+def _clustered(bench: Bench, signatures: Signatures, seed: int, progress: Progress) -> Clustering:
+    placed = space(signatures, projection=bench.settings.projection, seed=seed, progress=progress)
+    return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=progress)
+
+
+#: Where, in per cent of a look, a stage begins and ends; about as long as they take.
+_SHARES = {"features": (0, 20), "projection": (20, 50), "clustering": (50, 100)}
+
+
+def _within(progress: Progress, look: int, looks: int) -> Progress:
+    """Progress of one look as a part of all."""
+
+    def report(stage: str, done: int, total: int) -> None:
+        start, end = _SHARES[stage]
+        progress(STAGE, 100 * look + start + (end - start) * done // max(total, 1), 100 * looks)
+
+    return report
+
+
+def _samples(bench: Bench, looks: int, progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
+    from cahp.stages.salience import salience
+
+    settings, gradients = bench.settings, bench.workbench.gradients
+    count = _shard_count(bench)
+    shard_of = shards(bench.select.labels, count, seed=settings.seed)
+    parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
+    halves = list(combinations(range(count), count // 2))
+    drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:looks]
+    for look, half in enumerate(drawn):
+        members = halves[half]
+        merged = reduce(Signatures.merge, (parts[shard] for shard in members))
+        # The gradients are those of the first quarter of the texts, in which every part has its share.
+        rows = np.isin(shard_of[: len(gradients.values)], members)
+        seen = GateGradients(gradients.values[rows], int(np.isin(shard_of, members).sum())) if rows.any() else gradients
+        report = _within(progress, look, len(drawn))
+        yield _clustered(bench, merged, settings.seed, report), salience(seen, how=settings.salience)
+
+
+def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
+    """Which of ``count`` parts each text belongs to, shape ``(M,)``: every class is dealt out evenly."""
+    random = np.random.default_rng(seed)
+    part = np.empty(len(labels), dtype=np.int64)
+    dealt = 0
+    for label in np.unique(labels):
+        rows = random.permutation(np.flatnonzero(labels == label))
+        # Going on where the last class stopped keeps the parts' sizes within one of each other.
+        part[rows] = (dealt + np.arange(len(rows))) % count
+        dealt += len(rows)
+    return part
+
+
+def _shard_count(bench: Bench) -> int:
+    texts = bench.select
+    size = bench.card.layers * bench.card.heads * len(texts.classes) * bench.settings.pool_size**2 * 16
+    count = min(SHARDS, _MEMORY // size)
+    if count < 4:
+        raise SpaceError(
+            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
+        )
+    if len(texts) < 2 * count:
+        raise SpaceError(f"{len(texts)} texts are too few to draw other samples from; choose at least {2 * count}")
+    return count
+
+
+def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
+    """The statistics of one part, from disk if they are known."""
+    card, store, texts = bench.card, bench.workbench.store, bench.select
+    name = key(
+        "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
+    )
+    known = store.load(name)
+    if known is not None:
+        arrays = known.arrays
+        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
+    from cahp.stages.signatures import collect
+
+    rows = np.flatnonzero(shard_of == shard)
+    before = int((shard_of < shard).sum())
+    made = collect(
+        bench.workbench.model,
+        texts,
+        pool_size=bench.settings.pool_size,
+        rows=rows,
+        progress=lambda stage, done, total: progress(stage, before + done, len(texts)),
+    )
+    if made.mean.nbytes + made.m2.nbytes <= _LARGEST_ENTRY:
+        store.save(name, arrays={"counts": made.counts, "mean": made.mean, "m2": made.m2})
+    return made

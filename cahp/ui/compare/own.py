@@ -1,0 +1,282 @@
+"""A comparison of one's own: what to measure, what it will cost, and the measuring, in the worker."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
+
+import streamlit as st
+
+from cahp import bundled as bundle
+from cahp import registry
+from cahp.compare import compare
+from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
+from cahp.models import BUILTINS
+from cahp.run.prune import Recovery
+from cahp.tasks.inspect import duration
+from cahp.ui.compare import reading as compare_reading
+from cahp.ui.compare.reading import AFTER, Reading
+from cahp.ui.frame import page as shell
+from cahp.ui.frame import source_dialog as sources
+from cahp.ui.parts.text import plain
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import shared_model
+from cahp.values import CahpError, Cancelled, OptionError, Progress
+
+if TYPE_CHECKING:
+    from cahp.compare import Estimate
+
+#: Session keys: what was asked last, and the job that measures it.
+_ASKED, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
+#: Cheap rivals of different kinds, to begin with.
+_FIRST = (OURS, "random", "gradient", "confidence", "magnitude")
+_QUICK = PRESETS["quick"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """A plan, and the job that finds out what it will take (or, where all is known, what it says)."""
+
+    plan: Plan
+    of: str
+    job: jobs.Job[Any]
+
+
+def draw(explorer: Explorer, done: Callable[[Reading], None]) -> None:
+    """Draw the form, the cost and the progress; ``done`` gets the comparison once it is measured."""
+    with st.container(border=True, key="compare-own"):
+        st.markdown(
+            f"**Measure a comparison** of {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)}. "
+            "All methods get the same texts, the same numbers of heads and the same recovery. You see the cost first; "
+            "no text gets into the result."
+        )
+        running = st.session_state.get(_RUNNING)
+        if running is not None:
+            _run(running, done)
+            return
+        _form(explorer)
+        asked = st.session_state.get(_ASKED)
+        if asked is not None and asked.of == _about(explorer):
+            _cost(explorer, asked, done)
+
+
+def _about(explorer: Explorer) -> str:
+    return f"{explorer.card.sha256}-{explorer.bench.select.sha256}-{explorer.bench.judge.sha256}"
+
+
+def _form(explorer: Explorer) -> None:
+    card, total = explorer.card, explorer.card.layers * explorer.card.heads
+    names = list(registry.names())
+    few, many = max(card.layers, total // 6), max(card.layers, total // 2)
+    with st.form("compare-form", border=False):
+        methods = st.multiselect(
+            "Methods",
+            names,
+            [name for name in _FIRST if name in names],
+            format_func=lambda name: _called(name),
+            key="compare-own-methods",
+            persist_state="session",
+            help="Methods that train gates take much longer than the others.",
+        )
+        budgets, seeds, texts, recover = st.columns(4, gap="medium")
+        heads = budgets.text_input(
+            f"Heads kept, of {total}",
+            f"{few}, {many}" if few < many else str(few),
+            key=f"compare-own-budgets-{total}",
+            persist_state="session",
+            help=f"With commas: numbers from {card.layers} to {total}, or shares such as 25%.",
+        )
+        count = seeds.number_input(
+            "Seeds",
+            1,
+            20,
+            2,
+            key="compare-own-seeds",
+            persist_state="session",
+            help="A seed draws the texts that choose, and all chance.",
+        )
+        small, large = (_QUICK.limit, _QUICK.eval_limit), (explorer.settings.limit, explorer.settings.eval_limit)
+        sizes = {"few": small, "as in the sidebar": large}
+        size = texts.selectbox(
+            "Texts that choose / judge",
+            list(sizes),
+            format_func=lambda name: f"{name}: {_count(sizes[name][0])} / {_count(sizes[name][1])}",
+            key="compare-own-texts",
+            persist_state="session",
+            help="More texts tell smaller differences apart, and take longer.",
+        )
+        repairs = recover.multiselect(
+            "Also after",
+            [name for name in ("refit", "finetune") if name != "refit" or not card.no_refit],
+            ["refit"] if not card.no_refit else [],
+            format_func=lambda name: {"refit": "refit", "finetune": "fine-tuning (slow)"}[name],
+            key="compare-own-recover",
+            persist_state="session",
+            help=f"{card.no_refit}." if card.no_refit else "Before recovery is always measured.",
+        )
+        if st.form_submit_button("What would it take?", key="compare-own-ask"):
+            st.session_state.pop(_ASKED, None)
+            try:
+                plan = _plan(explorer, methods, heads, int(count), sizes[size], repairs)
+            except CahpError as error:
+                shell.problem(error)
+            else:
+                _ask(explorer, plan)
+
+
+def _called(name: str) -> str:
+    said = "CAHP" if name == OURS else name
+    return f"{said} (trains gates)" if learned(name) else said
+
+
+def _count(limit: int | None) -> str:
+    return "all" if limit is None else f"{limit:,}"
+
+
+def _plan(
+    explorer: Explorer,
+    methods: list[str],
+    heads: str,
+    seeds: int,
+    texts: tuple[int | None, int | None],
+    repairs: list[str],
+) -> Plan:
+    if len(methods) < 2:
+        raise OptionError("A comparison needs two methods at least; choose another one.")
+    plan = Plan(
+        replace(explorer.settings, limit=texts[0], eval_limit=texts[1], report=None),
+        # The method that the others are held against stands first.
+        methods=tuple(sorted(methods, key=lambda name: name != OURS)),
+        budgets=split(heads),
+        seeds=tuple(range(42, 42 + seeds)),
+        recoveries=cast(tuple[Recovery, ...], tuple(repairs)),
+        draws=_QUICK.draws,
+        recovered_draws=_QUICK.recovered_draws,
+    )
+    plan.heads(layers=explorer.card.layers, heads=explorer.card.heads)
+    return plan
+
+
+def command(plan: Plan) -> str:
+    """The command line that measures the same, as far as one can say it."""
+    settings, default = plan.settings, bundle.SETTINGS
+    words = ["cahp", "compare", "--model", settings.model]
+    builtin = BUILTINS.get(settings.model)
+    if settings.data is not None and (builtin is None or settings.data != builtin.data):
+        words += ["--data", settings.data]
+    words += ["--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
+    for name in ("limit", "eval_limit"):
+        if getattr(settings, name) is not None:
+            words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+    words += ["--recover", ",".join(plan.recoveries)]
+    for name in ("text_column", "pair_column", "label_column"):
+        if getattr(settings, name) is not None:
+            words += [f"--{name.replace('_', '-')}", getattr(settings, name)]
+    if settings.label_map:
+        words += ["--label-map", ",".join(f"{ours}={theirs}" for ours, theirs in settings.label_map.items())]
+    if settings.min_per_layer != default.min_per_layer:
+        words += ["--min-per-layer", str(settings.min_per_layer)]
+    return shlex.join(words)
+
+
+# What it will take, and taking it ----------------------------------------------------------------------------
+
+
+def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
+    """``compare`` for this session's model and texts; nothing of the session is kept beyond the job."""
+    store = explorer.bench.workbench.store
+    # Texts that somebody brought are at hand only; the others may be read again.
+    dataset = explorer.source.raw if sources.uploaded() else None
+    said = command(plan)
+    return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=said, **options)
+
+
+def _ask(explorer: Explorer, plan: Plan) -> None:
+    work = _work(explorer, plan)
+
+    def estimate(progress: Progress) -> Estimate | Reading:
+        announced: list[Estimate] = []
+
+        def announce(found: Estimate) -> None:
+            announced.append(found)
+            raise Cancelled
+
+        try:
+            return compare_reading.of(work(announce=announce, progress=progress))
+        except Cancelled:
+            if not announced:
+                raise
+            return announced[0]
+
+    job = jobs.submit(explorer.id, f"compare-cost-{hash(repr(plan))}", estimate, rank=jobs.Rank.QUICK)
+    st.session_state[_ASKED] = _Asked(plan, _about(explorer), job)
+    job.wait(1.0)
+    st.rerun()
+
+
+def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) -> None:
+    job = asked.job
+    if not job.ended:
+        jobs.follow(job, place="compare-cost", title="Timing a forward pass of the full model")
+        return
+    if job.error:
+        shell.problem(job.error)
+        return
+    if isinstance(job.result, Reading):
+        del st.session_state[_ASKED]
+        done(job.result)
+        st.rerun()
+    if job.result is None:
+        st.info("Stopped before the cost was known. Ask again to go on.")
+        return
+    st.markdown(announcement(asked.plan, job.result))
+    st.code(command(asked.plan), language="bash", wrap_lines=True)
+    if st.button("Measure it", type="primary", key="compare-own-start"):
+        work = _work(explorer, asked.plan)
+
+        def measure(progress: Progress) -> Reading:
+            found = compare_reading.of(work(progress=progress))
+            # Drawn here, where nobody waits for a page.
+            _ = found.files
+            return found
+
+        st.session_state[_RUNNING] = jobs.submit(
+            explorer.id, f"compare-{hash(repr(asked.plan))}", measure, expected=60 * job.result.minutes
+        )
+        st.session_state[_RUNNING].wait(1.0)
+        st.rerun()
+
+
+def announcement(plan: Plan, estimate: Estimate) -> str:
+    """What a comparison will take, in Markdown."""
+    left = estimate.cells - estimate.known
+    known = f" ({estimate.known:,} more are known from before)" if estimate.known else ""
+    when = " and ".join(AFTER[recovery] for recovery in plan.recoveries)
+    return (
+        f"**About {duration(60 * estimate.minutes)}.** {left:,} masks to choose and measure "
+        f"{when}{known}: {estimate.forwards:,.0f} forward passes of one text, {estimate.choosing:,.0f} of them to "
+        f"choose heads, at {estimate.forward_ms:.1f} ms each on this machine. What is measured is kept, so stopping "
+        "loses little."
+    )
+
+
+def _run(job: jobs.Job[Reading], done: Callable[[Reading], None]) -> None:
+    if not job.ended:
+        jobs.follow(job, place="compare", title="Comparing")
+        st.caption("You can look around meanwhile: it goes on as long as this tab is open.")
+        return
+    if job.result is not None:
+        st.session_state.pop(_RUNNING)
+        st.session_state.pop(_ASKED, None)
+        done(job.result)
+        st.rerun()
+    if job.error:
+        shell.problem(job.error)
+    else:
+        st.info("Stopped. What was measured is kept, so going on later takes less.")
+    if st.button("Back to the choice", key="compare-own-back"):
+        st.session_state.pop(_RUNNING)
+        st.rerun()

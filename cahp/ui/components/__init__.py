@@ -1,1 +1,0 @@
-"""Elements that answer in the browser, without asking Python first."""

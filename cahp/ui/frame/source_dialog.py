@@ -1,0 +1,308 @@
+"""Choosing a model and data: built in, from the hub, a folder, or a file that somebody brings."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from cahp import bundled as bundle
+from cahp import data, models
+from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
+from cahp.data.tables import Table, read_table
+from cahp.run import prune as pipeline
+from cahp.tasks import inspect as preflight
+from cahp.ui.parts.text import plain
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source, Upload
+from cahp.values import CahpError, ModelCard
+
+#: Keys of the session: the job that opens a model and data, what a link wished for, and the upload in use.
+OPENING, WISH, _UPLOAD = "cahp_opening", "cahp_wish", "cahp_upload"
+
+_OTHER_MODEL = "A folder or a Hugging Face id…"
+_WITH_MODEL = "What comes with the model"
+_FILE = "A file of mine (CSV, TSV, JSONL, Parquet)"
+_OTHER_DATA = "A folder, a preset or hub data…"
+_SUFFIXES = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"]
+_PREVIEW = 5
+_CELL = 300
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a link asked for that needs a person's yes."""
+
+    model: str
+    data: str | None
+
+
+def from_address(params: Mapping[str, str]) -> tuple[pipeline.Settings, Wish | None]:
+    """The settings that a link may open at once, and what it wishes beyond them."""
+    default = bundle.SETTINGS
+    model, named = params.get("model", default.model), params.get("data")
+    builtin = models.BUILTINS.get(model)
+    if builtin is not None and builtin.data is not None and named in (None, builtin.data):
+        return replace(default, model=model), None
+    if model == default.model and named is None:
+        return default, None
+    return default, Wish(model[:200], None if named is None else named[:200])
+
+
+def uploaded() -> bool:
+    """Whether the data in use is a file that only this session has."""
+    return st.session_state.get(_UPLOAD) is not None
+
+
+def door(explorer: Explorer) -> None:
+    """The way to other models and data, and what a link wished for."""
+    wish = st.session_state.get(WISH)
+    if wish is not None:
+        asked = f"{wish.model} on {wish.data}" if wish.data else wish.model
+        st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
+        if st.button("Open it", key="open-wish"):
+            del st.session_state[WISH]
+            _open(explorer, replace(bundle.SETTINGS, model=wish.model, data=wish.data), None)
+    if st.button("Change model or data", key="change-source", type="tertiary"):
+        _dialog(explorer)
+
+
+def sample(explorer: Explorer) -> None:
+    """How many texts to use, and where to compute."""
+    settings = explorer.settings
+    with st.expander("Sample and device", key="sample"):
+        st.caption(
+            f"{len(explorer.bench.select):,} texts choose the heads, {len(explorer.bench.judge):,} others judge."
+        )
+        with st.form("sample-form", border=False):
+            limit = st.number_input(
+                "Texts that choose, at most",
+                20,
+                100_000,
+                settings.limit or 2000,
+                step=100,
+                key=f"limit-{settings.limit}",
+            )
+            judged = st.number_input(
+                "Texts that judge, at most",
+                20,
+                100_000,
+                settings.eval_limit or 1000,
+                step=100,
+                key=f"eval-limit-{settings.eval_limit}",
+            )
+            devices = ["auto", "cpu", "cuda", "mps"]
+            device = st.selectbox(
+                "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
+            )
+            if st.form_submit_button("Use these"):
+                try:
+                    explorer.change(limit=int(limit), eval_limit=int(judged), device=device)
+                except CahpError as error:
+                    st.error(plain(str(error)))
+                else:
+                    st.rerun()
+
+
+def _open(explorer: Explorer, settings: pipeline.Settings, upload: Upload | None) -> None:
+    """Open in the worker (a hub model may have to be downloaded) and show it when it is there."""
+    st.session_state[_UPLOAD] = upload
+    job = jobs.submit(explorer.id, "open", lambda _: Source.open(settings, upload), rank=jobs.Rank.QUICK)
+    st.session_state[OPENING] = job
+    job.wait(3.0)
+    st.rerun()
+
+
+def _dialog(explorer: Explorer) -> None:
+    st.dialog("Model and data", width="medium")(choose)(explorer)
+
+
+def choose(explorer: Explorer) -> None:
+    """Choose a model and data, see what they are and what a run would take, and open them."""
+    settings = replace(bundle.SETTINGS, limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
+    try:
+        card = _model()
+        if card is None:
+            return
+        chosen = _data(card, settings)
+        if chosen is None:
+            return
+        settings, upload = chosen
+        if st.button("Use this model and data", type="primary", key="use-source"):
+            _open(explorer, settings, upload)
+    except CahpError as error:
+        sentence = plain(str(error))
+        st.error(sentence[:1].upper() + sentence[1:])
+
+
+def _model() -> ModelCard | None:
+    ready = [name for name, builtin in models.BUILTINS.items() if builtin.adapter is not None]
+    words = {name: models.BUILTINS[name].description for name in ready}
+    picked = st.selectbox(
+        "Model", [*ready, _OTHER_MODEL], format_func=lambda name: words.get(name, name), key="source-model"
+    )
+    name = picked
+    if picked == _OTHER_MODEL:
+        name = st.text_input(
+            "Folder or id",
+            key="source-model-name",
+            placeholder="textattack/bert-base-uncased-SST-2, or /path/to/model",
+            help="A folder with config.json, safetensors weights and a tokenizer, or org/name[@revision] on the hub. "
+            "Pickled weights and remote code are refused.",
+        ).strip()
+        if not name:
+            return None
+        if "/" in name and not Path(name).expanduser().is_dir() and not _agreed(name):
+            return None
+    card = models.identify(name)
+    seconds = preflight.expected_seconds(card)
+    if not card.labels:
+        raise CahpError(
+            f"{card.id} has no trained classification head; train one with "
+            f"`cahp fit --model {card.id} --data DATA --out DIR` and open that folder"
+        )
+    took = "" if seconds is None else f" · a default run takes about {preflight.duration(max(seconds, 5.0))} here"
+    st.caption(
+        f"Supported ({card.family}) · {card.layers} layers × {card.heads} heads · classes "
+        f"{plain(', '.join(card.labels)[:200])}{took}"
+    )
+    st.session_state["source-model-resolved"] = name
+    return card
+
+
+def _agreed(name: str) -> bool:
+    """Whether the person allows the one thing here that may use the network."""
+    return bool(
+        st.checkbox("Look it up on the hub (uses the network unless it was downloaded before)", key=f"hub-{name}")
+    )
+
+
+def _data(card: ModelCard, settings: pipeline.Settings) -> tuple[pipeline.Settings, Upload | None] | None:
+    name = st.session_state["source-model-resolved"]
+    builtin = models.BUILTINS.get(name)
+    own = [_WITH_MODEL] if builtin is not None and builtin.data == "bbc-news" else []
+    picked = st.selectbox("Data", [*own, _FILE, _OTHER_DATA], key=f"source-data-{bool(own)}")
+    settings = replace(settings, model=name)
+    if picked == _WITH_MODEL:
+        return settings, None
+    if picked == _OTHER_DATA:
+        where = st.text_input(
+            "Folder, file, preset or hub data",
+            key="source-data-name",
+            placeholder="/path/to/folder, sst5, mnli, or hub:org/name",
+        ).strip()
+        if not where:
+            return None
+        online = where.startswith("hub:") or (where in ("sst5", "mnli") and not Path(where).is_dir())
+        if online and not _agreed(where):
+            return None
+        found = data.load(where)
+        return _matched(found, card, replace(settings, data=where)), None
+    return _file(card, settings)
+
+
+def _file(card: ModelCard, settings: pipeline.Settings) -> tuple[pipeline.Settings, Upload] | None:
+    brought = st.file_uploader("File with labelled texts", type=_SUFFIXES, key="source-file")
+    if brought is None:
+        st.caption("It stays in this session: nothing of it is kept on disk, logged, or put into a link.")
+        return None
+    upload = Upload(brought.name, brought.getvalue())
+    columns = _columns(upload)
+    settings = replace(settings, data=upload.name, **columns)
+    return _matched(upload.read(settings), card, settings), upload
+
+
+def _columns(upload: Upload) -> dict[str, Any]:
+    """The first rows, and which column is what."""
+    with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
+        path = upload.path_in(Path(folder))
+        try:
+            table = read_table(path)
+            names, rows = list(table.columns), _first(table)
+        except CahpError as error:
+            raise CahpError(str(error).replace(str(path), upload.name)) from None
+    if any(name != _encodable(name) for name in names):
+        raise CahpError(f"A column's name in {upload.name} is not valid Unicode; rename that column.")
+    st.dataframe({name: [row[index] for row in rows] for index, name in enumerate(names)}, hide_index=True)
+    guess_text, guess_pair, guess_label = _guess(names)
+    nothing = "(none)"
+    others = [nothing, *names]
+    _anew("column", names, {"text": names[guess_text], "pair": others[guess_pair], "label": names[guess_label]})
+    left, middle, right = st.columns(3)
+    text = left.selectbox("Text", names, key="column-text")
+    pair = middle.selectbox("Second text", others, key="column-pair")
+    label = right.selectbox("Label", names, key="column-label")
+    return {"text_column": text, "pair_column": None if pair == nothing else pair, "label_column": label}
+
+
+def _first(table: Table) -> list[list[str]]:
+    rows = islice(table.rows(table.columns), _PREVIEW)
+    return [[_encodable(str(row.get(name, ""))[:_CELL]) for name in table.columns] for _, row in rows]
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of surrogate pairs, which JSON can write and no page can show."""
+    return text.encode(errors="replace").decode()
+
+
+def _anew(what: str, of: Any, usual: Mapping[str, Any]) -> None:
+    """Give choices their usual values where they are about something else than before.
+
+    What was chosen for one file must not silently be said of the next.
+    """
+    about = f"source-{what}-of"
+    other = st.session_state.get(about) != of
+    st.session_state[about] = of
+    for name, value in usual.items():
+        key = f"{what}-{name}"
+        if other or key not in st.session_state:
+            st.session_state[key] = value
+
+
+def _guess(names: list[str]) -> tuple[int, int, int]:
+    """Positions of the likely text, of the likely second text (1-based, 0: none), and of the likely label."""
+    low = [name.lower() for name in names]
+    label = low.index(LABEL_COLUMN) if LABEL_COLUMN in low else len(names) - 1
+    for text, pair in TEXT_COLUMNS:
+        if text in low and (pair is None or pair in low):
+            return low.index(text), 0 if pair is None else low.index(pair) + 1, label
+    return 0, 0, label
+
+
+def _matched(found: data.Dataset, card: ModelCard, settings: pipeline.Settings) -> pipeline.Settings:
+    """Settings with the labels matched, by name or by hand.
+
+    Raises:
+        DataError: If they are not matched yet.
+    """
+    for notice in found.notices[:4]:
+        st.caption(plain(notice))
+    try:
+        data.match(found, card.labels)
+    except CahpError as error:
+        if len(found.classes) > 20:
+            raise
+        st.warning(plain(str(error).partition(": none of")[0]) + ". Say which is which:")
+        return replace(settings, label_map=_by_hand(found.classes, card.labels))
+    st.caption(f"Labels match: {plain(', '.join(found.classes)[:200])}")
+    return settings
+
+
+def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
+    chosen: dict[str, Any] = {}
+    alike = {name.strip().casefold(): name for name in theirs}
+    usual = {str(place): alike.get(label.strip().casefold()) for place, label in enumerate(ours)}
+    _anew("map", (ours, theirs), usual)
+    for position, label in enumerate(ours):
+        chosen[label] = st.selectbox(
+            plain(label[:60]), theirs, index=None, key=f"map-{position}", placeholder="which class of the model?"
+        )
+    if any(goal is None for goal in chosen.values()):
+        raise CahpError("Every label of the data needs a class of the model before this data can be used.")
+    return chosen

@@ -1,0 +1,104 @@
+"""Home: what a head is, what pruning did, and what it costs, in one picture."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.ui.frame import page as shell
+from cahp.ui.parts import chart as charts
+from cahp.ui.parts.budget_board import Shown, budget_board
+from cahp.ui.parts.text import percent, plain
+from cahp.ui.session.explorer import Explorer
+
+
+def draw(explorer: Explorer) -> None:
+    """The heads of the model, which of them stay, and three figures."""
+    st.title("Which attention heads does this model need?")
+    card = explorer.card
+    st.markdown(
+        f"An **attention head** is a part of a layer that decides which words of a text look at which others. "
+        f"{plain(card.id)} has {card.layers * card.heads}, and many do the same: CAHP groups those that do, keeps one "
+        "of each group, and prunes the others."
+    )
+    shell.need_run(explorer)
+    _picture(explorer)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
+        _onward()
+        if explorer.bundled:
+            job = explorer.run_job
+            if job is None or job.ended:
+                shell.run_button(explorer, place="home", primary=False)
+        shell.link("pages/5_Export.py", "Take it home")
+    st.caption(
+        f"{shell.provenance(explorer)} Judged on {len(explorer.bench.judge):,} texts that did not choose the heads."
+    )
+
+
+def _picture(explorer: Explorer) -> None:
+    table, evidence = explorer.table(), explorer.evidence
+    assert table is not None
+    assert evidence is not None
+    selection = explorer.selection
+    with st.container(key="first-picture"):
+        charts.heading(
+            _finding(explorer),
+            help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
+            "and letter name its cluster, heads that tell the classes apart in the same way. Solid squares stay, "
+            "hollow ones were pruned. Accuracy is measured on texts that did not choose the heads, with Wilson's 95 % "
+            "interval; time on a model whose heads were really cut out.",
+            name="home-heads",
+            data=_heads(explorer),
+        )
+        budget_board(
+            table,
+            evidence,
+            Shown(
+                explorer.mask,
+                "hand" if explorer.by_hand else "auto" if explorer.auto else "budget",
+                explorer.quality(),
+                explorer.speed(),
+                note=_refitted(explorer),
+                rescued=() if selection is None else selection.rescued,
+            ),
+            labels=explorer.labels,
+            key="home-board",
+        )
+
+
+def _finding(explorer: Explorer) -> str:
+    total = explorer.card.layers * explorer.card.heads
+    quality, repaired, table = explorer.quality(), explorer.quality("refit"), explorer.table()
+    kept = f"{explorer.budget} of {total} heads stay"
+    if quality is None:
+        return kept
+    full = None if table is None else table.full
+    said = [f"{percent(quality.accuracy)} of answers right"]
+    if repaired is not None:
+        said.append(f"{percent(repaired.accuracy)} after a refit")
+    if full is not None:
+        said.append(f"{percent(full.accuracy)} with all heads")
+    return f"{kept}: {', '.join(said)}"
+
+
+def _refitted(explorer: Explorer) -> str:
+    repaired = explorer.quality("refit")
+    if repaired is None:
+        return ""
+    low, high = repaired.ci95
+    return f"after refit, without training: {percent(repaired.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
+
+
+def _heads(explorer: Explorer) -> dict[str, list[object]]:
+    mask, labels = explorer.mask, explorer.labels
+    every = range(mask.keep.size)
+    return {
+        "layer": [head // mask.heads for head in every],
+        "head": [head % mask.heads for head in every],
+        "kept": [int(kept) for kept in mask.keep.ravel()],
+        "cluster": [charts.letters(int(label)) for label in labels],
+    }
+
+
+def _onward() -> None:
+    with st.container(key="onward", width="content"):
+        shell.link("pages/2_Budget.py", "Move the budget →", otherwise="Go on with **Budget**.")

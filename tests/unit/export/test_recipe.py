@@ -1,0 +1,203 @@
+from __future__ import annotations
+
+import io
+import json
+import shlex
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+import cahp
+from cahp import cli
+from cahp.export import masks as export
+from cahp.export import recipe as takeaway
+from cahp.export.masks import read_mask, validate_run
+from cahp.export.report import BY_HAND
+from cahp.models.training import Schedule
+from cahp.run import prune as pipeline
+from cahp.run.measurements import Costs
+from cahp.run.prune import Bench, Settings
+from cahp.store import Store
+from cahp.tasks import operations
+from cahp.values import HeadMask, MaskError
+
+MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("tiny")
+    fakes.save_model(place / "model")
+    fakes.write_data(place / "data", train=60, validation=30)
+    return Settings(
+        model=str(place / "model"), data=str(place / "data"), limit=60, eval_limit=30, pool_size=8, projection="pca"
+    )
+
+
+@pytest.fixture(scope="module")
+def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return pipeline.open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
+
+
+def test_a_mask_goes_through_every_file_unchanged() -> None:
+    rows = export.mask_csv(MASK, np.arange(12)).decode().splitlines()
+    assert rows[:3] == ["layer,head,kept,cluster", "0,0,1,0", "0,1,0,1"]
+    assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
+    assert export.mask_csv(MASK).decode().splitlines()[0] == "layer,head,kept"
+    tensor = torch.load(io.BytesIO(export.mask_tensor(MASK)), weights_only=True)
+    assert tensor.dtype == torch.bool
+    np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
+    np.testing.assert_array_equal(np.load(io.BytesIO(export.mask_array(MASK)), allow_pickle=False), MASK.keep)
+    assert read_mask(export.mask_array(MASK))[0].sha256 == MASK.sha256
+
+
+def costs_of(bench: Bench, seen: list[HeadMask]) -> Any:
+    def costs(mask: HeadMask) -> Costs:
+        seen.append(mask)
+        return bench.workbench.costs(mask, batch=2, length=8, repeats=5)
+
+    return costs
+
+
+def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Bench, tmp_path: Path) -> None:
+    seen: list[HeadMask] = []
+    run = takeaway.measured(bench, MASK, costs=costs_of(bench, seen))
+    validate_run(run)
+    archive = zipfile.ZipFile(io.BytesIO(takeaway.run_archive(run, MASK, {"labels": np.zeros(12)})))
+    assert archive.testzip() is None
+    assert set(archive.namelist()) == {f"cahp-run/{name}" for name in ("run.json", "head_mask.json", "arrays.npz")}
+    archive.extractall(tmp_path)
+    path = tmp_path / "cahp-run" / "head_mask.json"
+    said = json.loads(path.read_text())
+    assert said["method"] == BY_HAND
+    found = operations.evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
+    assert found["metrics"]["pruned"] == run["metrics"]["pruned"] == said["metrics"]["pruned"]
+    assert seen == [MASK]
+    assert run["verified"]["mask_equals_surgery"]
+
+
+def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
+    asked = replace(bench.settings, budget="5", recover="refit", latency=False)
+    other = pipeline.open_bench(asked, store=bench.workbench.store)
+    pruned = pipeline.measure(other)
+    mine = takeaway.measured(
+        bench,
+        pruned.mask,
+        costs=costs_of(bench, []),
+        recover=True,
+        selection=pipeline.choose(other),
+        clustering=bench.workbench.clustering,
+    )
+    validate_run(mine)
+    for name in ("model", "data", "knee", "knee_rule", "budget", "kept", "rescued", "clusters", "metrics", "delta"):
+        assert mine[name] == pruned.document[name], name
+    assert mine["refit"] == pruned.document["refit"]
+    assert mine["verified"] == pruned.document["verified"]
+
+
+def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench: Bench) -> None:
+    keep = MASK.keep.copy()
+    keep[1] = False
+    seen: list[HeadMask] = []
+    run = takeaway.measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover=True)
+    validate_run(run)
+    assert seen == []
+    assert run["latency_ratio"] is None
+    assert run["metrics"]["recovered"] is None
+    assert run["verified"]["mask_equals_surgery"] is None
+    with pytest.raises(MaskError, match="layer 1"):
+        takeaway.checkpoint(bench, HeadMask(keep))
+
+
+def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None:
+    assert takeaway.recipe(Settings()).shell == "cahp prune --out cahp-run"
+    settings = Settings(model="my model", budget="15%", min_per_layer=0, label_map={"neg": "bad", "pos": "good"})
+    recipe = takeaway.recipe(settings)
+    assert shlex.split(recipe.shell)[2:-2] == [
+        "--model",
+        "my model",
+        "--budget",
+        "15%",
+        "--min-per-layer",
+        "0",
+        "--label-map",
+        "neg=bad,pos=good",
+    ]
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in, without the results of earlier work."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_recipes_do_as_they_say_when_they_are_followed(
+    bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = replace(bench.settings, budget="5", latency=False)
+    run = pipeline.measure(pipeline.open_bench(asked, store=bench.workbench.store))
+    made = takeaway.recipe(asked)
+    assert cli.run([*made.command[1:], "--quiet"]) == 0
+    written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
+    assert written["kept"] == run.document["kept"]
+    assert written["metrics"] == run.document["metrics"]
+    capsys.readouterr()
+    exec(made.python, {})
+    accuracy = run.document["metrics"]["pruned"]["accuracy"]
+    assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(accuracy)]
+
+
+def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
+    bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = takeaway.measured(bench, MASK, costs=costs_of(bench, []))
+    recipe = takeaway.recipe(Settings(**run["settings"]))
+    assert recipe.command[:4] == ("cahp", "evaluate", "--mask", "head_mask.json")
+    archive = zipfile.ZipFile(io.BytesIO(takeaway.run_archive(run, MASK, {})))
+    (elsewhere / "head_mask.json").write_bytes(archive.read("cahp-run/head_mask.json"))
+    assert cli.run([*recipe.command[1:], "--json", "--quiet"]) == 0
+    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == run["metrics"]["pruned"]
+    exec(recipe.python, {})
+    assert capsys.readouterr().out.strip() == str(run["metrics"]["pruned"]["accuracy"])
+
+
+def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: Bench, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    made = takeaway.checkpoint(bench, MASK)
+    archive = zipfile.ZipFile(io.BytesIO(made.content))
+    archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
+    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pruned = bench.workbench.pruned(MASK, bench.workbench.refit(MASK))
+    (batch,) = pruned.batches(pruned.tokenize(bench.judge.inputs[:8]))
+    with torch.no_grad():
+        logits = network(**batch.tensors).logits
+    torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+    assert made.written.difference < 1e-5
+    assert made.outcome["metrics"]["recovered"]["n"] == 30
+
+
+def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
+    seen: list[float] = []
+    made = takeaway.checkpoint(
+        bench, MASK, form="compact", recover="finetune", epochs=1, watch=lambda training: seen.append(training.loss)
+    )
+    assert len(made.outcome["epochs"]) == 1
+    assert seen[-1] == pytest.approx(made.outcome["epochs"][0]["loss"])
+    zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    network = cahp.load_pruned(folder)
+    tuned = bench.workbench.pruned(MASK, bench.workbench.tuned(MASK, schedule=Schedule(epochs=1)))
+    (batch,) = tuned.batches(tuned.tokenize(bench.judge.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import copy
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cahp.export.report import BY_HAND, Clusters, Curve, Origin, page, verdict
+from cahp.values import HeadMask
+
+MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
+CLUSTERS = Clusters(np.array([0, 0, 1, 1, 2, 0]), ["#0072B2", "#E69F00", "#8A939B"], ["A", "B", "C"])
+ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3", "print(1 < 2)")
+
+
+def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:
+    return {
+        "accuracy": accuracy,
+        "macro_f1": 0.8766,
+        "loss": 0.5,
+        "n": 1200,
+        "ci95": [low, high],
+        "agreement": agreement,
+    }
+
+
+def run() -> dict[str, Any]:
+    split = {"split": "train", "examples": 10, "class_counts": {"bad": 4, "good": 6}, "sha256": "0" * 64}
+    cost = {
+        "parameters": 22_700_000,
+        "flops": 1_040_000_000,
+        "latency_ms": {"median": 12.34, "p95": 14.0, "batch": 8, "length": 36, "repeats": 30},
+    }
+    return copy.deepcopy(
+        {
+            "model": {"id": "tiny", "revision": None, "family": "bert", "layers": 2, "heads": 3, "sha256": "f" * 64},
+            "data": {"id": "films", "select": split, "eval": {**split, "split": "validation"}},
+            "settings": {"seed": 42, "method": "complementary"},
+            "knee": 3,
+            "budget": {"requested": None, "attained": 3},
+            "rescued": [[1, 1]],
+            "metrics": {
+                "full": scores(0.953, 0.94, 0.964, None),
+                "pruned": scores(0.912, 0.895, 0.927, 0.93),
+                "recovered": None,
+            },
+            "delta": {"pruned": {"pp": -4.1, "ci95": [-5.6, -2.7]}, "recovered": None},
+            "refit": None,
+            "cost": {"full": cost, "pruned": cost},
+            "latency_ratio": {"median": 0.82, "ci95": [0.8, 0.85]},
+            "attention_share": 0.34,
+            "verified": {"mask_bites": True, "mask_equals_surgery": True},
+            "test_opened": 0,
+            "notices": [],
+            "versions": {"torch": "2.9"},
+        }
+    )
+
+
+class Outline(HTMLParser):
+    """Tags and attributes of a document whose tags are all closed."""
+
+    EMPTY = frozenset({"meta", "rect", "line", "circle", "polyline"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.EMPTY:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.EMPTY:
+            assert self._open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def report(document: dict[str, Any] | None = None, **options: Any) -> Outline:
+    return Outline(page(document or run(), MASK, origin=ORIGIN, **options))
+
+
+def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
+    outline = report(clusters=CLUSTERS, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), 3))
+    names = {tag for tag, _ in outline.tags}
+    assert names.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "form", "a", "base", "image", "use"})
+    attributes = {name for _, attrs in outline.tags for name in attrs}
+    assert attributes.isdisjoint({"src", "href", "xlink:href", "srcset", "action", "background"})
+    assert not any(name.startswith("on") for name in attributes)
+    policies = [attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+    assert "url(" not in page(run(), MASK, origin=ORIGIN)
+
+
+def test_names_that_people_chose_are_text_and_not_markup() -> None:
+    document = run()
+    hostile = '"><script>alert(1)</script>'
+    document["model"]["id"] = document["data"]["id"] = hostile
+    document["data"]["eval"]["class_counts"] = {hostile: 3}
+    document["notices"] = [hostile]
+    outline = report(document)
+    assert "script" not in {tag for tag, _ in outline.tags}
+    assert outline.text.count("<script>alert(1)</script>") >= 4
+
+
+def test_the_figures_are_those_of_the_run() -> None:
+    text = report().text
+    for figure in ("95.3 %", "91.2 %", "[94.0, 96.4]", "−4.1 pp", "[−5.6, −2.7]", "87.7 %", "93.0 %", "1,200"):
+        assert figure in text
+    for figure in ("12.3 ms", "22.7 M", "1.04 G", "0.82 [0.80, 0.85]", "34 %"):
+        assert figure in text
+    for fact in ("a small machine, 2 cores", "2026-01-31", "torch 2.9", "cahp prune --budget 3", "print(1 < 2)"):
+        assert fact in text
+
+
+def test_the_grid_has_a_square_for_every_head_and_fills_the_kept_ones() -> None:
+    squares = [attrs for tag, attrs in report(clusters=CLUSTERS).tags if tag == "rect"]
+    assert [square["fill"] for square in squares] == ["#0072B2", "none", "#E69F00", "none", "#8A939B", "none"]
+    assert [square["stroke"] for square in squares][3] == "#E69F00"
+
+
+def test_a_picture_says_in_words_what_it_shows() -> None:
+    pictures = [attrs for tag, attrs in report().tags if tag == "svg"]
+    assert pictures
+    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
+    assert "layer 0 keeps [0, 2]; layer 1 keeps [1]" in str(pictures[0]["aria-label"])
+
+
+def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> None:
+    document = run()
+    assert "4.1 points fewer" in verdict(document)
+    document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
+    assert "no measurable change (−0.3 pp" in verdict(document)
+
+
+def test_a_time_whose_interval_holds_one_does_not_change_measurably() -> None:
+    document = run()
+    assert "takes 82 % of the time" in verdict(document)
+    document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
+    assert "does not change measurably" in verdict(document)
+
+
+def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
+    document = run()
+    document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
+    document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
+    assert "answers 94.1 % of 1,200 texts rightly after recovery" in verdict(document)
+
+
+def test_what_was_not_measured_is_said_and_not_invented() -> None:
+    document = run()
+    nothing = {"parameters": None, "flops": None, "latency_ms": None}
+    document |= {"latency_ratio": None, "attention_share": None, "cost": {"full": nothing, "pruned": nothing}}
+    text = report(document).text
+    assert "Time and size were not measured" in text
+    assert " ms" not in text
+
+
+def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
+    document = run()
+    document["settings"]["method"] = BY_HAND
+    text = report(document).text
+    assert "chosen by hand" in text
+    assert "head_mask.json" in text
+
+
+@pytest.mark.parametrize(("bundled", "words"), [(True, "ship with the package"), (False, "Report of")])
+def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
+    origin = Origin(ORIGIN.machine, ORIGIN.date, "", "", bundled=bundled)
+    text = Outline(page(run(), MASK, origin=origin)).text
+    assert words in text
+    assert ("ship with the package" in text) == bundled

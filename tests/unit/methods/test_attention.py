@@ -1,0 +1,266 @@
+"""Scores of attention weights, against a BERT written out by hand that shows and replaces its maps."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cahp import models, registry
+from cahp.methods.attattr import attributions
+from cahp.methods.confidence import maxima, special_ids
+from cahp.methods.hies import entropies, entropy
+from cahp.models.head_model import HeadModel
+from cahp.run.measurements import Workbench
+from cahp.store import Store
+from cahp.values import DataError, OptionError, Texts, silent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS, HEADS, SIZE = 3, 4, 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def double(model: HeadModel) -> Any:
+    """Its network in double precision, of which only weights are used."""
+    return copy.deepcopy(model.network).double()
+
+
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
+    return Workbench(model.card, texts, store=Store(folder), model=model, pool_size=8, projection="pca", **options)
+
+
+def some(*texts: str, labels: tuple[int, ...] | None = None) -> Texts:
+    made = np.array(labels or [0] * len(texts), dtype=np.int64)
+    return Texts(texts, None, made, ("bad", "good"))
+
+
+TEXTS = some("good film", "the plot was very bad", "zebra song", labels=(1, 0, 1))
+
+
+def run(network: Any, ids: list[int], *, instead: dict[int, Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
+    """The maps ``(b, H, n, n)`` of each layer and the class probabilities ``(b, C)`` of one text.
+
+    ``instead`` replaces a layer's maps, by many at once if need be.
+    """
+    bert, maps = network.bert, []
+    hidden = bert.embeddings(torch.tensor([ids]))
+    for index, layer in enumerate(bert.encoder.layer):
+        attention = layer.attention
+
+        def heads(linear: Any, hidden: Tensor = hidden) -> Tensor:
+            return linear(hidden).unflatten(-1, (HEADS, SIZE)).transpose(1, 2)
+
+        query, key, value = (heads(getattr(attention.self, name)) for name in ("query", "key", "value"))
+        weights = torch.exp(query @ key.mT / math.sqrt(SIZE))
+        weights = weights / weights.sum(-1, keepdim=True)
+        if instead and index in instead:
+            weights = instead[index]
+        maps.append(weights)
+        context = (weights @ value).transpose(1, 2).flatten(2)
+        hidden = attention.output.LayerNorm(attention.output.dense(context) + hidden)
+        inner = torch.nn.functional.gelu(layer.intermediate.dense(hidden))
+        hidden = layer.output.LayerNorm(layer.output.dense(inner) + hidden)
+    logits = network.classifier(torch.tanh(bert.pooler.dense(hidden[:, 0])))
+    return maps, logits.softmax(-1)
+
+
+def all_maps(model: HeadModel, double: Any, texts: Texts) -> list[tuple[list[int], NDArray[np.float64]]]:
+    """Token ids and maps ``(L, H, n, n)`` of each text."""
+    found = []
+    for entry in model.tokenize(texts.inputs):
+        maps, _ = run(double, entry["input_ids"])
+        found.append((entry["input_ids"], torch.cat(maps).numpy()))
+    return found
+
+
+def test_the_bert_by_hand_is_the_model(model: HeadModel, double: Any) -> None:
+    for batch in model.batches(model.tokenize(TEXTS.inputs), size=1):
+        seen: list[Tensor] = []
+        theirs = model.logits(batch, probe=lambda _, weights, seen=seen: seen.append(weights)).softmax(-1)
+        maps, ours = run(double, batch.tensors["input_ids"][0].tolist())
+        assert np.allclose(theirs, ours, atol=1e-5)
+        assert np.allclose(torch.cat(seen), torch.cat(maps), atol=1e-5)
+
+
+# --- attattr
+
+
+def test_attributions_are_a_riemann_sum_of_numeric_derivatives(model: HeadModel, double: Any) -> None:
+    steps, change = 20, 1e-4
+    expected = np.zeros((len(TEXTS), LAYERS, HEADS))
+    for row, entry in enumerate(model.tokenize(TEXTS.inputs)):
+        ids, gold = entry["input_ids"], int(TEXTS.labels[row])
+        full, _ = run(double, ids)
+        # One entry of one head's map changes in each member of the batch.
+        single = torch.eye(HEADS * len(ids) ** 2, dtype=torch.float64).reshape(-1, HEADS, len(ids), len(ids)) * change
+        for layer, weights in enumerate(full):
+            slope = torch.zeros(weights[0].numel(), dtype=torch.float64)
+            for step in range(1, steps + 1):
+                at = weights * step / steps
+                up, down = (run(double, ids, instead={layer: at + by})[1][:, gold] for by in (single, -single))
+                slope += (up - down) / (2 * change)
+            attributed = weights[0] * slope.reshape(weights[0].shape) / steps
+            expected[row, layer] = attributed.flatten(1).max(dim=1).values
+    found = attributions(model, TEXTS, progress=silent)
+    assert np.abs(expected).max() > 1e-3
+    assert np.allclose(found, expected, atol=1e-5, rtol=1e-3)
+
+
+def test_the_attribution_score_is_the_sum_over_texts(model: HeadModel, tmp_path: Path) -> None:
+    score = registry.get("attattr").score(bench(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
+    alone = sum(attributions(model, TEXTS.take([row]), progress=silent)[0] for row in range(3))
+    assert np.allclose(score, alone, atol=1e-5)
+
+
+def test_more_steps_make_attributions_of_a_layer_add_up_to_what_it_changes(model: HeadModel, double: Any) -> None:
+    # Completeness of integrated gradients, through the maxima: a layer with one token that attends to itself has one
+    # attention weight a head, so the maximum is the whole attribution.
+    ids = [5]
+    (full, probabilities) = run(double, ids)
+    without = run(double, ids, instead={2: full[2] * 0})[1]
+
+    class OneToken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(model, name)
+
+        def tokenize(self, inputs: Any) -> Any:
+            return [{"input_ids": ids, "token_type_ids": [0], "attention_mask": [1]}]
+
+    found = attributions(OneToken(), some("film", labels=(1,)), steps=200, progress=silent)  # type: ignore[arg-type]
+    assert found[0, 2].sum() == pytest.approx(float(probabilities[0, 1] - without[0, 1]), abs=2e-3)
+
+
+@pytest.mark.parametrize("family", ["albert", "deberta-v2", "gpt2", "llama"])
+def test_shared_layers_shared_keys_and_other_attention_are_attributed_too(tmp_path: Path, family: str) -> None:
+    other = models.load(str(fakes.save_model(tmp_path, family)), device="cpu")
+    found = attributions(other, TEXTS, steps=3, progress=silent)
+    assert found.shape == (3, other.layers, other.heads)
+    assert np.isfinite(found).all()
+    assert (found != 0).any(axis=2).any(axis=0).all()
+    # Texts are padded together, and each is still its own.
+    for row in range(3):
+        alone = attributions(other, TEXTS.take([row]), steps=3, progress=silent)
+        assert np.allclose(found[row], alone[0], atol=1e-5)
+
+
+# --- entropy and confidence
+
+
+def test_entropy_is_that_of_every_row_by_hand(model: HeadModel, double: Any, tmp_path: Path) -> None:
+    expected = np.zeros((LAYERS, HEADS))
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            rows = [
+                -sum(weight * math.log(weight) for weight in row) / math.log(len(row))
+                for _, maps in all_maps(model, double, TEXTS)
+                for row in maps[layer, head].tolist()
+            ]
+            expected[layer, head] = sum(rows) / len(rows)
+    found = entropies(bench(model, TEXTS, tmp_path))
+    assert np.allclose(found, expected, atol=1e-5)
+    assert ((found > 0) & (found < 1)).all()
+
+
+def test_entropy_of_one_token_is_zero_and_of_equal_weights_one() -> None:
+    one = entropy(torch.ones(1, 2, 1, 1), torch.ones(1, 1, dtype=torch.bool))
+    assert one.tolist() == [[[0.0], [0.0]]]
+    weights = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.25] * 4])
+    found = entropy(weights[None, None], torch.ones(1, 4, dtype=torch.bool))
+    assert np.allclose(found, [[[1.0, 0.0, 0.5, 1.0]]])
+
+
+def test_padding_does_not_count_for_entropy() -> None:
+    weights = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0], [0.4, 0.3, 0.3]])
+    found = entropy(weights[None, None], torch.tensor([[True, True, False]]))
+    assert np.allclose(found[0, 0, :2], [1.0, 0.0])
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha: float) -> None:
+    evidence = bench(model, fakes.sentences(20), tmp_path)
+    gradient = registry.get("gradient").score(evidence)  # type: ignore[attr-defined]
+    spread = entropies(evidence)
+    expected = [
+        [
+            alpha * (gradient[layer, head] - gradient.min()) / (gradient.max() - gradient.min())
+            + (1 - alpha) * (spread.max() - spread[layer, head]) / (spread.max() - spread.min())
+            for head in range(HEADS)
+        ]
+        for layer in range(LAYERS)
+    ]
+    found = registry.get("hies", alpha=alpha).score(evidence)  # type: ignore[attr-defined]
+    assert np.allclose(found, expected)
+    if alpha == 0.5:
+        assert np.allclose(registry.get("hies").score(evidence), expected)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.5, math.nan])
+def test_an_alpha_that_is_no_weight_is_refused(alpha: float) -> None:
+    with pytest.raises(OptionError, match=r"must lie in 0\.\.1"):
+        registry.get("hies", alpha=alpha)
+
+
+@pytest.mark.parametrize(("name", "special"), [("confidence", True), ("confidence-no-special", False)])
+def test_confidence_is_the_mean_of_row_maxima_by_hand(
+    model: HeadModel, double: Any, tmp_path: Path, name: str, special: bool
+) -> None:
+    # [CLS] is 2, [SEP] is 3; an unknown word (1, "zebra") is a word.
+    expected = np.zeros((LAYERS, HEADS))
+    for layer in range(LAYERS):
+        for head in range(HEADS):
+            tops = []
+            for ids, maps in all_maps(model, double, TEXTS):
+                counted = [place for place, token in enumerate(ids) if special or token not in (2, 3)]
+                tops += [max(float(maps[layer, head, row, column]) for column in counted) for row in counted]
+            assert len(tops) == (9 + 6 if special else 9)
+            expected[layer, head] = sum(tops) / len(tops)
+    found = registry.get(name).score(bench(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_maxima_are_those_of_the_tokens_that_count() -> None:
+    weights = torch.tensor([[[[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]]]])
+    found = maxima(weights, torch.tensor([[False, True, True]]))
+    assert np.allclose(found, [[[0.2, 0.6, 0.6]]])
+
+
+def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too() -> None:
+    class Tokens:
+        all_special_ids, unk_token_id, pad_token_id, cls_token_id = (0, 1, 2), 1, 0, 2
+
+    class Gpt:
+        all_special_ids, unk_token_id, eos_token_id = (7,), 7, 7
+
+    class Without:
+        all_special_ids, unk_token_id = (4,), None
+
+    assert special_ids(Tokens) == {0, 2}
+    assert special_ids(Gpt) == {7}
+    assert special_ids(Without) == {4}
+
+
+def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, tmp_path: Path) -> None:
+    evidence = bench(model, some("", ""), tmp_path)
+    with pytest.raises(DataError, match="choose by confidence"):
+        registry.get("confidence-no-special").choose(evidence, budget=6)
+    assert registry.get("confidence").choose(evidence, budget=6).mask.count == 6
+
+
+def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel, tmp_path: Path) -> None:
+    score = registry.get("confidence-no-special").score  # type: ignore[attr-defined]
+    alone, beside = some("good film", "the plot"), some("good film", "", "the plot")
+    assert np.allclose(score(bench(model, alone, tmp_path)), score(bench(model, beside, tmp_path)), atol=1e-6)

@@ -1,0 +1,437 @@
+"""Gates against their definitions, and what a training of them finds on a model whose useful heads are known."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp import models, registry
+from cahp.methods import dsp, gates, l0, passing
+from cahp.models.head_model import HeadModel
+from cahp.run.measurements import Workbench
+from cahp.stages.evaluation import evaluate
+from cahp.store import Store
+from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Price, Texts, silent
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS, HEADS = 3, 4
+NAMES = ("dsp", "dsp-joint", "dsp-straight-through", "l0", "pass")
+#: Few steps, for what does not depend on learning much.
+SHORT: dict[str, dict[str, Any]] = {"l0": {"steps": 5}, "pass": {"steps": 5}}
+#: The heads of the tiny model that have a say.
+USEFUL = np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 1]], dtype=np.bool_)
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return fakes.sentences(320)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, texts: Texts) -> HeadModel:
+    """A tiny classifier of which eight heads are dead and each of the others brings the loss down.
+
+    The values and output weights of dead heads are zero, so that training leaves them so. It was trained with heads
+    missing at random, so that none of the others is idle; and their output weights were lowered, so that a few of them
+    do not suffice.
+    """
+    made = models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+    size, parameters = made.card.head_size, list(made.network.parameters())
+    with torch.no_grad():
+        for layer, head in np.argwhere(~USEFUL):
+            attention, own = made.layer_modules[layer].attention, slice(head * size, (head + 1) * size)
+            for part in (attention.output.dense.weight[:, own], attention.self.value.weight[own]):
+                part.zero_()
+            attention.self.value.bias[own] = 0.0
+    made.network.requires_grad_(True)
+    generator, labels = torch.Generator().manual_seed(0), torch.as_tensor(texts.labels)
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3)
+    for _ in range(8):
+        for batch in made.batches(made.tokenize(texts.inputs), size=400):
+            present = (torch.rand(len(batch), LAYERS, HEADS, generator=generator) < 0.8).float()
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(made.logits(batch, gates=present), labels[batch.rows]).backward()
+            optimizer.step()
+    optimizer.zero_grad()
+    made.network.requires_grad_(False)
+    with torch.no_grad():
+        for module in made.layer_modules:
+            module.attention.output.dense.weight *= 0.15
+    return made
+
+
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
+    return Workbench(model.card, texts, store=Store(folder), model=model, device="cpu", **options)
+
+
+def state(model: HeadModel) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+
+
+# --- differentiable subset pruning
+
+
+def relaxed_in_numpy(scores: np.ndarray, noise: np.ndarray, k: int, temperature: float) -> np.ndarray:
+    left = (scores - np.log(-np.log(noise))).ravel()
+    total = np.zeros_like(left)
+    for _ in range(k):
+        shifted = np.exp((left - left.max()) / temperature)
+        taken = shifted / shifted.sum()
+        total += taken
+        left = left + np.log(np.maximum(1 - taken, np.finfo(float).tiny))
+    return total.reshape(scores.shape)
+
+
+@pytest.mark.parametrize("temperature", [1000.0, 3.0, 0.3, 1e-8])
+def test_dsp_s_gates_are_what_its_definition_says(temperature: float) -> None:
+    random = np.random.default_rng(0)
+    scores, noise = random.normal(size=(3, 4)), random.uniform(size=(3, 4))
+    noisy = torch.as_tensor(scores) + dsp.gumbel(torch.as_tensor(noise))
+    found = dsp.relaxed_top(noisy, k=5, temperature=temperature).numpy()
+    assert np.allclose(found, relaxed_in_numpy(scores, noise, 5, temperature), atol=1e-9)
+    assert found.sum() == pytest.approx(5)
+
+
+def test_two_relaxed_choices_of_three_by_hand() -> None:
+    # softmax(log(1, 2, 5)) is (1, 2, 5) / 8; then the scores are log(7/8, 12/8, 15/8), which is (7, 12, 15) / 34.
+    found = dsp.relaxed_top(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64).log(), k=2, temperature=1.0)
+    assert found.tolist() == pytest.approx([1 / 8 + 7 / 34, 2 / 8 + 12 / 34, 5 / 8 + 15 / 34])
+
+
+def test_cold_gates_are_the_top_heads_and_hot_ones_all_equal() -> None:
+    scores = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
+    assert dsp.relaxed_top(scores, k=2, temperature=1e-8).tolist() == [[0, 0], [1, 1]]
+    assert torch.allclose(dsp.relaxed_top(scores, k=2, temperature=1e6), torch.full_like(scores, 0.5), atol=1e-5)
+
+
+def test_the_gradient_of_relaxed_gates_is_right() -> None:
+    scores = torch.randn(2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    assert torch.autograd.gradcheck(lambda given: dsp.relaxed_top(given, k=3, temperature=0.7), scores)
+
+
+def test_the_temperature_falls_geometrically_over_the_cool_down_and_then_stays() -> None:
+    method = dsp.Dsp(tau_start=1000.0, tau_end=0.1, cool_down=0.5)
+    found = [method.temperature(behind) for behind in (0.0, 0.125, 0.25, 0.5, 0.8, 1.0)]
+    assert found == pytest.approx([1000.0, 100.0, 10.0, 0.1, 0.1, 0.1])
+
+
+def test_straight_through_gates_are_hard_and_every_parameter_gets_its_gate_s_gradient() -> None:
+    scores = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64, requires_grad=True)
+    found = dsp.straight_through_top(scores, k=2)
+    assert found.tolist() == [[0, 0], [1, 1]]
+    weights = torch.tensor([[1.0, -2.0], [3.0, -4.0]], dtype=torch.float64)
+    (found * weights).sum().backward()
+    assert torch.equal(scores.grad, weights)
+
+
+# --- hard concrete
+
+
+def test_hard_concrete_gates_by_hand() -> None:
+    # u = 1/2 leaves sigmoid(a / 0.33); a = 0.33 ln 3 makes it 3/4, and 1.2 * 3/4 - 0.1 = 0.8.
+    half = torch.full((5,), 0.5, dtype=torch.float64)
+    given = torch.tensor([0.0, 0.33 * np.log(3), -0.33 * np.log(3), 5.0, -5.0], dtype=torch.float64)
+    assert gates.hard_concrete(given, half).tolist() == pytest.approx([0.5, 0.8, 0.2, 1.0, 0.0])
+    # Noise whose log odds are 0.33 ln 3 does at a = 0 what a does without noise.
+    odds = 3**0.33
+    assert gates.hard_concrete(given[:1], half[:1] * 0 + odds / (1 + odds)).tolist() == pytest.approx([0.8])
+
+
+def test_the_shift_is_the_published_one() -> None:
+    assert round(gates.SHIFT, 3) == 0.791
+
+
+@pytest.mark.parametrize("parameter", [-2.0, -0.4, 0.0, 1.3])
+def test_expected_open_and_certainties_agree_with_sampling(parameter: float) -> None:
+    draws = 200_000
+    uniform = torch.rand(draws, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    given = torch.full((draws,), parameter, dtype=torch.float64)
+    sampled = gates.hard_concrete(given, uniform)
+    closed, opened = passing.certainties(given[:1])
+    # Four standard errors of a share of 200,000 draws.
+    assert float(l0.expected_open(given[:1])) == pytest.approx(float((sampled > 0).double().mean()), abs=0.0045)
+    assert float(closed) == pytest.approx(float((sampled == 0).double().mean()), abs=0.0045)
+    assert float(opened) == pytest.approx(float((sampled == 1).double().mean()), abs=0.0045)
+
+
+def test_expected_open_by_hand() -> None:
+    # a = -shift: one half; a = ln 3 - shift: three quarters.
+    given = torch.tensor([[-gates.SHIFT, np.log(3) - gates.SHIFT]], dtype=torch.float64)
+    assert float(l0.expected_open(given)) == pytest.approx(1.25)
+
+
+# --- PASS
+
+
+def test_pass_s_deviations_by_hand() -> None:
+    # At a = 0 a gate is as likely surely closed as surely open: sigmoid(-0.33 ln 11) = 1 / (1 + 11 ** 0.33).
+    edge = 1 / (1 + 11**0.33)
+    parameters = torch.tensor([[0.0, 0.0], [40.0, -40.0]], dtype=torch.float64)
+    found = [float(term) for term in passing.deviations(parameters, kept=1)]
+    assert found == pytest.approx([3 - (2 * edge + 1), abs(1 - (2 * edge + 1)), 2 * (1 - 2 * edge)])
+
+
+def test_the_pressure_grows_with_the_steps_that_miss_and_only_with_these() -> None:
+    pressure = passing.Pressure(kept=1, rise=3)
+    missing = torch.tensor([[0.0, 0.0], [40.0, -40.0]], dtype=torch.float64)
+    met = torch.tensor([[-40.0, -40.0], [40.0, -40.0]], dtype=torch.float64)
+    strengths = []
+    for parameters in (missing, met, missing, met, missing, met):
+        strengths.append(pressure.strength)
+        assert float(pressure(parameters)) == pytest.approx(
+            strengths[-1] * float(sum(passing.deviations(parameters, kept=1))), abs=1e-12
+        )
+    assert strengths == pytest.approx([1e-5, 1e-4, 1e-4, 1e-3, 1e-3, 1e-2])
+
+
+def test_reopening_cuts_all_gates_and_opens_closed_ones_by_chance() -> None:
+    given = torch.tensor([9.0, -9.0, -9.0, 0.2, -0.5, -2.0])
+    chance = torch.tensor([1.0, 1.0, 0.3, 1.0, 1.0, 0.6], dtype=torch.float64)
+    uniform = torch.full((6,), 0.5, dtype=torch.float64)
+    # -0.5 is not closed: its gate is 0 with sigmoid(0.5 - 0.791) < 1/2.
+    assert passing.reopened(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
+
+
+def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
+    model: HeadModel, texts: Texts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = bench(model, texts, tmp_path)
+    seen: list[tuple[int, torch.Tensor]] = []
+    done = [0]
+    plain = passing.reopened
+
+    def watch(stage: str, step: int, total: int) -> None:
+        done[0] = step if stage == gates.STAGE else done[0]
+
+    def spy(parameters: torch.Tensor, chance: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
+        seen.append((done[0] + 1, chance))
+        return plain(parameters, chance, uniform)
+
+    monkeypatch.setattr(passing, "reopened", spy)
+    made.progress = watch
+    passing.Pass(steps=12).choose(made, budget=6)
+    assert [step for step, _ in seen] == [2, 4, 6]
+    sure = registry.get("confidence").score(made)
+    assert np.allclose(seen[0][1].numpy(), sure / sure.max())
+
+
+# --- what a training finds
+
+
+def test_the_tiny_model_is_what_it_is_said_to_be(model: HeadModel, texts: Texts) -> None:
+    full = evaluate(model, texts).losses.mean()
+    for layer, head in np.ndindex(LAYERS, HEADS):
+        keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
+        keep[layer, head] = False
+        worse = evaluate(model, texts, mask=HeadMask(keep)).losses.mean() - full
+        assert worse > 0.02 if USEFUL[layer, head] else worse == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("dsp", {"epochs": 4}),
+        ("dsp-joint", {"epochs": 4}),
+        ("dsp-straight-through", {"epochs": 4}),
+        ("l0", {"steps": 60}),
+        ("pass", {"steps": 100}),
+    ],
+)
+def test_useful_heads_stay_and_dead_ones_go(
+    name: str, options: dict[str, Any], seed: int, model: HeadModel, texts: Texts, tmp_path: Path
+) -> None:
+    made = bench(model, texts, tmp_path, seed=seed)
+    # One mask of 495 is right by chance.
+    assert np.array_equal(registry.get(name, **options).choose(made, budget=4, min_per_layer=0).mask.keep, USEFUL)
+
+
+def test_the_bisection_comes_near_the_budget(model: HeadModel, texts: Texts, tmp_path: Path) -> None:
+    made = bench(model, texts, tmp_path)
+    method = l0.L0(steps=60)
+    attained = [float(l0.expected_open(torch.as_tensor(method.train(made, budget=k)))) for k in (2, 3, 4)]
+    assert attained == pytest.approx([2, 3, 4], abs=0.75)
+
+
+def test_a_stronger_penalty_leaves_fewer_gates_open(model: HeadModel, texts: Texts) -> None:
+    def trained(strength: float) -> float:
+        parameters = gates.learn(
+            model,
+            texts,
+            lambda given, uniform, _: gates.hard_concrete(given, uniform),
+            learning_rate=0.1,
+            steps=60,
+            seed=0,
+            penalty=lambda given: strength * l0.expected_open(given),
+        )
+        return float(l0.expected_open(torch.as_tensor(parameters)))
+
+    found = [trained(strength) for strength in (1e-4, 0.1, 1.0)]
+    assert found[0] > found[1] > found[2] + 1
+    assert found[2] < 2
+
+
+# --- what holds for all of them
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_repeats_itself_and_leaves_no_trace(
+    name: str, model: HeadModel, texts: Texts, tmp_path: Path
+) -> None:
+    before, rng = state(model), torch.get_rng_state()
+    method = registry.get(name, **SHORT.get(name, {}))
+    first, second = (method.train(bench(model, texts, tmp_path / each), budget=6) for each in ("a", "b"))
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, method.train(bench(model, texts, tmp_path / "c", seed=7), budget=6))
+    assert torch.equal(torch.get_rng_state(), rng)
+    after = model.network.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[each], after[each]) for each in before)
+    assert not model.network.training
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.network.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_budgets_are_exact_and_no_layer_falls_below_its_floor(
+    name: str, model: HeadModel, texts: Texts, tmp_path: Path
+) -> None:
+    made = bench(model, texts.take(range(64)), tmp_path)
+    method = registry.get(name, **SHORT.get(name, {}))
+    for budget, floor in ((4, 0), (4, 1), (7, 2)):
+        chosen = method.choose(made, budget=budget, min_per_layer=floor)
+        assert (chosen.mask.count, chosen.requested) == (budget, budget)
+        assert chosen.mask.keep.sum(axis=1).min() >= floor
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_heads_kept_are_those_of_the_highest_parameters(
+    name: str, model: HeadModel, texts: Texts, tmp_path: Path
+) -> None:
+    made = bench(model, texts.take(range(64)), tmp_path)
+    method = registry.get(name, **SHORT.get(name, {}))
+    kept = method.choose(made, budget=5, min_per_layer=0).mask.keep
+    parameters = method.train(made, budget=5)
+    assert parameters[kept].min() >= parameters[~kept].max()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_cannot_be_spent_is_refused_before_any_training(name: str, texts: Texts, model: HeadModel) -> None:
+    class Nothing:
+        card = model.card
+
+    with pytest.raises(OptionError, match="give a budget"):
+        registry.get(name).choose(Nothing(), budget=None)
+    with pytest.raises(BudgetError):
+        registry.get(name).choose(Nothing(), budget=2)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, texts: Texts, tmp_path: Path) -> None:
+    steps: list[int] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == gates.STAGE:
+            steps.append(done)
+            if done == 2:
+                raise Cancelled
+
+    made = bench(model, texts, tmp_path, progress=stop)
+    method = registry.get(name, **SHORT.get(name, {}))
+    with pytest.raises(Cancelled):
+        method.choose(made, budget=6)
+    assert steps == [0, 1, 2]
+    # Nothing half-trained is remembered.
+    made.progress = silent
+    assert np.array_equal(method.train(made, budget=6), method.train(bench(model, texts, tmp_path / "b"), budget=6))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_training_is_remembered_with_its_options(name: str, model: HeadModel, texts: Texts, tmp_path: Path) -> None:
+    class Unread(HeadModel):
+        def __init__(self) -> None:
+            self.card = model.card
+
+    short = SHORT.get(name, {})
+    few = texts.take(range(64))
+    first = registry.get(name, **short).train(bench(model, few, tmp_path), budget=6)
+    found = registry.get(name, **short).train(bench(Unread(), few, tmp_path), budget=6)
+    assert np.array_equal(first, found)
+    other = registry.get(name, **short, learning_rate=0.03).train(bench(model, few, tmp_path), budget=6)
+    assert not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_there_are_three_different_options_to_try_and_the_first_is_the_default(name: str) -> None:
+    method = type(registry.get(name))
+    made = [tuple(sorted(vars(method(**options)).items())) for options in method.tries]
+    assert method.tries[0] == {}
+    assert method.learned
+    assert len(set(made)) == len(made) == 3
+
+
+def test_prices_count_three_forward_passes_for_a_step_s_texts(model: HeadModel, texts: Texts, tmp_path: Path) -> None:
+    # 320 texts are ten batches an epoch.
+    made = bench(model, texts, tmp_path)
+    found = {name: registry.get(name).price(made, budget=6) for name in NAMES}
+    assert found == {
+        "dsp": Price(3 * 320, 320),
+        "dsp-joint": Price(3 * 3 * 320, 320),
+        "dsp-straight-through": Price(3 * 320, 320),
+        "l0": Price(6 * 3 * 32 * 100, 320),
+        "pass": Price(3 * 32 * 200 + 320, 320),
+    }
+
+
+def test_the_joint_training_moves_the_weights_of_its_copy(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copies: list[HeadModel] = []
+    plain = gates._trainable
+
+    def spy(given: HeadModel) -> HeadModel:
+        copies.append(plain(given))
+        return copies[-1]
+
+    monkeypatch.setattr(gates, "_trainable", spy)
+    gates.learn(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.5, steps=3, seed=0, joint=True)
+    (copy,) = copies
+    assert copy.network.training
+    moved = [name for name, tensor in copy.network.state_dict().items() if not torch.equal(tensor, state(model)[name])]
+    assert any("attention" in name for name in moved)
+    assert any("classifier" in name for name in moved)
+
+
+def test_the_first_step_is_the_rate_s_size_and_the_rates_fall_to_nothing(model: HeadModel, texts: Texts) -> None:
+    # Adam's steps have the size of the rate while the gradient stays the same: here 1 for every parameter.
+    seen: list[np.ndarray] = []
+
+    def watch(parameters: torch.Tensor, done: int, uniform: torch.Tensor) -> None:
+        seen.append(parameters.numpy().copy())
+
+    gates.learn(
+        model,
+        texts,
+        lambda given, *_: torch.ones_like(given),
+        learning_rate=0.4,
+        steps=4,
+        seed=0,
+        penalty=lambda given: given.sum(),
+        revise=watch,
+    )
+    steps = [float(np.mean(before - after)) for before, after in pairwise(seen)]
+    assert steps == pytest.approx([0.3, 0.2, 0.1], rel=1e-3)
+
+
+def test_the_start_is_within_glorot_s_bounds(model: HeadModel, texts: Texts) -> None:
+    start = gates.learn(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.0, steps=1, seed=3)
+    bound = np.sqrt(6 / (LAYERS + HEADS))
+    assert (np.abs(start) < bound).all()
+    assert start.min() < -bound / 3
+    assert start.max() > bound / 3

@@ -1,0 +1,383 @@
+"""What every registered method promises, and what several of them share."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp import methods, models, registry
+from cahp.methods import shared
+from cahp.models.head_model import HeadModel
+from cahp.registry import Evidence
+from cahp.run.measurements import Workbench
+from cahp.store import Store
+from cahp.values import BudgetError, Cancelled, HeadMask, ModelCard, OptionError, Price, Texts, digest
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS, HEADS = 3, 4
+TOTAL = LAYERS * HEADS
+NAMES = registry.names()
+LEARNED = [name for name in NAMES if getattr(registry.get(name), "learned", False)]
+POST_HOC = [name for name in NAMES if name not in LEARNED]
+FREE = ["magnitude", "magnitude-raw", "random", "random-even"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def texts() -> Texts:
+    return fakes.sentences(48)
+
+
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
+    options = {"model": model, "pool_size": 8, "projection": "pca", "device": "cpu", **options}
+    return Workbench(model.card, texts, store=Store(folder), **options)
+
+
+def unread(model: HeadModel, texts: Texts, folder: Path) -> Workbench:
+    """A workbench whose model must not be asked for."""
+
+    def never(card: ModelCard, /, *, device: str) -> HeadModel:
+        raise AssertionError("the model was read")
+
+    return Workbench(model.card, texts, store=Store(folder), load=never, pool_size=8, projection="pca", device="cpu")
+
+
+class OnlyEvidence:
+    """Of a workbench, what the protocol promises; whatever else a method asks for fails."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in PARTS:
+            raise AssertionError(f"{name} is no part of the evidence")
+        return getattr(self._bench, name)
+
+
+PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
+
+
+@pytest.fixture(scope="module")
+def known(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+    """Evidence that lasts, for tests to which it does not matter what is remembered."""
+    return OnlyEvidence(bench(model, texts, tmp_path_factory.mktemp("known")))  # type: ignore[return-value]
+
+
+def test_evidence_holds_the_selection_texts_and_no_others() -> None:
+    assert {
+        "card",
+        "model",
+        "texts",
+        "seed",
+        "progress",
+        "remembered",
+        "signatures",
+        "gradients",
+        "salience",
+        "space",
+        "clustering",
+    } == PARTS
+
+
+def test_the_methods_of_the_comparison_are_there() -> None:
+    assert {
+        "complementary",
+        "random",
+        "random-per-layer",
+        "random-in-cluster",
+        "random-even",
+        "magnitude",
+        "magnitude-raw",
+        "gradient",
+        "gradient-iterated",
+        "facility",
+        "fisher",
+        "attattr",
+        "hies",
+        "confidence",
+        "confidence-no-special",
+        "ablation",
+        "ablation-greedy",
+    } <= set(NAMES)
+    assert set(methods.__all__) <= set(dir(methods))
+
+
+@pytest.mark.parametrize(
+    ("name", "budget", "floor"),
+    [
+        *((name, *spent) for name in POST_HOC for spent in [(2, 0), (3, 1), (7, 2), (10, 3), (12, 1)]),
+        # Learning takes a while.
+        *((name, *spent) for name in LEARNED for spent in [(2, 0), (7, 2)]),
+    ],
+)
+def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
+    known: Evidence, name: str, budget: int, floor: int
+) -> None:
+    chosen = registry.get(name).choose(known, budget=budget, min_per_layer=floor)
+    assert chosen.mask.keep.shape == (LAYERS, HEADS)
+    assert chosen.mask.count == chosen.requested == budget
+    assert (chosen.mask.keep.sum(axis=1) >= floor).all()
+    assert set(chosen.rescued) | set(chosen.filled) <= set(chosen.mask.flat)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_impossible_requests_are_refused(known: Evidence, name: str) -> None:
+    method = registry.get(name)
+    if method.needs_budget:
+        with pytest.raises(OptionError, match="give a budget"):
+            method.choose(known, budget=None)
+    for budget, floor in [(TOTAL + 1, 1), (LAYERS - 1, 1), (5, 2)]:
+        with pytest.raises(BudgetError, match=f"budget {budget} is outside"):
+            method.choose(known, budget=budget, min_per_layer=floor)
+    with pytest.raises(OptionError, match="0 to 4"):
+        method.choose(known, budget=6, min_per_layer=5)
+
+
+@pytest.mark.parametrize("name", [name for name in POST_HOC if registry.get(name).needs_budget])
+def test_impossible_requests_are_refused_before_anything_is_measured(
+    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BudgetError):
+        registry.get(name).choose(unread(model, texts, tmp_path), budget=TOTAL + 1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_gives_the_same_mask_and_the_shared_model_is_left_as_it_was(
+    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+) -> None:
+    def state() -> str:
+        return digest(*(value.numpy().tobytes() for value in model.network.state_dict().values()))
+
+    before = state()
+    first, second = (
+        registry.get(name).choose(bench(model, texts, tmp_path / part, seed=3), budget=6) for part in ("a", "b")
+    )
+    assert first.mask.flat == second.mask.flat
+    assert state() == before
+    assert not model.network.training
+    assert not any(weight.requires_grad or weight.grad is not None for weight in model.network.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
+    evidence = unread(model, texts, tmp_path)
+    price = registry.get(name).price  # type: ignore[attr-defined]
+    prices = [price(evidence, budget=budget) for budget in range(3, TOTAL + 1)]
+    for one in prices:
+        assert np.isfinite(one.forwards)
+        assert one.forwards >= 0
+        assert 0 <= one.labels <= len(texts)
+        assert not one.labels or one.forwards >= one.labels
+    # Fewer heads to keep are never cheaper to find.
+    assert all(more.forwards >= less.forwards for more, less in pairwise(prices))
+
+
+@pytest.mark.parametrize(
+    ("name", "forwards", "labels"),
+    [
+        ("random", 0, 0),
+        ("random-even", 0, 0),
+        ("random-in-cluster", 48, 48),
+        ("random-per-layer", 48 + 2 * 32, 48),
+        ("complementary", 48 + 2 * 32, 48),
+        ("magnitude", 0, 0),
+        ("magnitude-raw", 0, 0),
+        ("gradient", 3 * 48, 48),
+        # From 12 to 6 heads, one a round.
+        ("gradient-iterated", 6 * 3 * 48, 48),
+        ("facility", 4 * 48, 48),
+        ("fisher", 3 * 48, 48),
+        ("attattr", 48 * (1 + 3 * 20 * 3), 48),
+        ("hies", 4 * 48, 48),
+        ("confidence", 48, 0),
+        ("confidence-no-special", 48, 0),
+        ("ablation", 48 * 13, 48),
+        ("ablation-greedy", 48 * (13 + 12 + 11 + 10 + 9 + 8), 48),
+    ],
+)
+def test_prices_count_passes_as_the_work_is_done(known: Evidence, name: str, forwards: int, labels: int) -> None:
+    assert registry.get(name).price(known, budget=6) == Price(forwards, labels)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_says_in_a_sentence_what_it_does_and_where_it_is_from(name: str) -> None:
+    made = type(registry.get(name))
+    assert re.search(r"\b(19|20)\d\d\b", f"{made.__doc__}\n{inspect.getmodule(made).__doc__}")
+    assert (made.__doc__ or "").strip().splitlines()[0].endswith((".", "?"))
+
+
+@pytest.mark.parametrize("name", POST_HOC)
+def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomness_enters(name: str) -> None:
+    words = type(registry.get(name)).__doc__ or ""
+    assert all(f"{part}: " in words for part in ("Source", "Cost", "Labels", "Randomness"))
+
+
+@pytest.mark.parametrize("name", ["confidence", "confidence-no-special", *FREE])
+def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts, tmp_path: Path, name: str) -> None:
+    other = Texts(texts.first, None, 1 - texts.labels, texts.classes)
+    masks = [registry.get(name).choose(bench(model, some, tmp_path), budget=6).mask.flat for some in (texts, other)]
+    assert registry.get(name).price(bench(model, texts, tmp_path), budget=6).labels == 0  # type: ignore[attr-defined]
+    assert masks[0] == masks[1]
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(registry.get(name), "draws")])
+def test_pure_chance_gives_another_mask_for_another_seed(
+    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+) -> None:
+    method = registry.get(name)
+    assert method.draws == 20  # type: ignore[attr-defined]
+    masks = {tuple(method.choose(bench(model, texts, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
+    assert len(masks) >= 6
+
+
+@pytest.mark.parametrize("name", [name for name in POST_HOC if name not in FREE])
+def test_what_was_measured_once_is_not_measured_again(
+    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+) -> None:
+    first = registry.get(name).choose(bench(model, texts, tmp_path), budget=6)
+    again = registry.get(name).choose(unread(model, texts, tmp_path), budget=6)
+    assert again.mask.flat == first.mask.flat
+
+
+@pytest.mark.parametrize("name", [name for name in POST_HOC if name not in FREE])
+def test_progress_rises_to_the_end_and_may_stop_the_work(
+    model: HeadModel, texts: Texts, tmp_path: Path, name: str
+) -> None:
+    last: dict[str, tuple[int, int]] = {}
+
+    def watch(stage: str, done: int, total: int) -> None:
+        assert last.get(stage, (0, total))[0] <= done <= total
+        last[stage] = (done, total)
+
+    if name == "hies":
+        # Two passes, one after the other, under one name.
+        registry.get("gradient").choose(bench(model, texts, tmp_path), budget=6)
+    registry.get(name).choose(bench(model, texts, tmp_path, progress=watch), budget=6)
+    assert last
+    assert all(done == total for done, total in last.values())
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        registry.get(name).choose(bench(model, texts, tmp_path / "new", progress=stop), budget=6)
+
+
+@pytest.mark.parametrize("name", [name for name in POST_HOC if hasattr(registry.get(name), "tries")])
+def test_every_try_can_be_made_and_the_first_is_the_default(known: Evidence, name: str) -> None:
+    tries = registry.get(name).tries  # type: ignore[attr-defined]
+    default = registry.get(name).choose(known, budget=6).mask.flat
+    assert registry.get(name, **tries[0]).choose(known, budget=6).mask.flat == default
+    for options in tries[1:]:
+        assert registry.get(name, **options).choose(known, budget=6).mask.count == 6
+
+
+@pytest.mark.parametrize("family", list(fakes.SHAPES))
+def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
+    other = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
+    evidence = bench(other, fakes.sentences(8), tmp_path / "store")
+    for name in ("hies", "confidence", "confidence-no-special", "magnitude", "ablation"):
+        score = registry.get(name).score(evidence)  # type: ignore[attr-defined]
+        assert score.shape == (other.layers, other.heads)
+        assert np.isfinite(score).all()
+        assert score.std() > 0
+
+
+def test_methods_are_read_without_torch() -> None:
+    import subprocess
+
+    code = "import sys; from cahp import methods, registry; list(map(registry.get, registry.names())); "
+    subprocess.run([sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)"], check=True)
+
+
+# --- what several methods share
+
+
+@pytest.mark.parametrize(
+    ("total", "budget", "share", "sizes"),
+    [
+        (72, 20, 0.1, [65, 58, 51, 44, 37, 30, 23, 20]),
+        (144, 116, 0.1, [130, 116]),
+        (72, 63, 0.05, [68, 64, 63]),
+        (12, 10, 0.05, [11, 10]),
+        (12, 12, 0.1, []),
+    ],
+)
+def test_rounds_remove_a_share_of_all_heads_and_the_last_what_is_left(
+    total: int, budget: int, share: float, sizes: list[int]
+) -> None:
+    assert shared.rounds(total, budget, share=share) == sizes
+
+
+@given(st.integers(0, 1000), st.integers(0, 4), st.data())
+def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor: int, data: st.DataObject) -> None:
+    budget = data.draw(st.integers(max(1, floor * LAYERS), TOTAL))
+    scores = np.random.default_rng(seed).random((TOTAL + 1, LAYERS, HEADS))
+    asked: list[HeadMask] = []
+
+    def score(mask: HeadMask, progress: object) -> np.ndarray:
+        asked.append(mask)
+        return scores[mask.count]
+
+    class Card:
+        layers, heads = LAYERS, HEADS
+
+    class Nothing:
+        card, progress = Card, None
+
+    found = shared.eliminated(Nothing, budget=budget, min_per_layer=floor, share=1 / TOTAL, score=score)  # type: ignore[arg-type]
+    keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
+    while keep.sum() > budget:
+        may_go = [place for place in zip(*np.nonzero(keep), strict=True) if keep[place[0]].sum() > floor]
+        now = scores[keep.sum()]
+        keep[min(may_go, key=lambda place: now[place])] = False
+    assert found.mask.keep.tolist() == keep.tolist()
+    assert [mask.count for mask in asked] == list(range(TOTAL, budget, -1))
+
+
+def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:
+    texts = fakes.sentences(60)
+    assert shared.drawn(bench(model, texts, tmp_path), most=60) is texts
+    numbered = Texts(tuple(map(str, range(60))), None, texts.labels, texts.classes)
+
+    def rows(seed: int) -> list[int]:
+        return [int(text) for text in shared.drawn(bench(model, numbered, tmp_path, seed=seed), most=20).first]
+
+    assert rows(1) == sorted(set(rows(1)))
+    assert len(rows(1)) == 20
+    assert rows(1) == rows(1)
+    assert rows(1) != rows(2)
+
+
+def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
+    assert shared.by_layer(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
+
+
+@pytest.mark.parametrize("most", [None, 20])
+def test_gradients_of_many_texts_are_their_own(model: HeadModel, tmp_path: Path, most: int | None) -> None:
+    from cahp.stages.salience import gate_gradients
+
+    # The salience sees the first 32 texts of 60, methods see all or those that are drawn.
+    texts = fakes.sentences(60)
+    evidence = bench(model, texts, tmp_path)
+    every = shared.gate_gradients(evidence)
+    assert every.shape == (60, LAYERS, HEADS)
+    assert np.allclose(every[:32], gate_gradients(model, texts).values, atol=1e-5)
+    if most is not None:
+        rows = np.sort(np.random.default_rng(evidence.seed).permutation(60)[:most])
+        assert np.allclose(shared.gate_gradients(evidence, most=most), every[rows], atol=1e-5)

@@ -1,0 +1,549 @@
+"""The order of the stages: what a run promises of its budget, its splits, its notices and its store."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cahp import models
+from cahp.data import parse_label_map
+from cahp.export.masks import validate_run
+from cahp.files import json_text
+from cahp.run import prune as pipeline
+from cahp.run.measurements import Workbench
+from cahp.run.prune import Run, Settings, open_bench, prune
+from cahp.stages.evaluation import evaluate
+from cahp.store import Store
+from cahp.values import (
+    BudgetError,
+    Cancelled,
+    DataError,
+    HeadMask,
+    KneeNotFoundError,
+    ModelError,
+    OptionError,
+    SpaceError,
+    Texts,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS, HEADS = 3, 4
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def settings(model: Path, data: Path) -> Settings:
+    return Settings(
+        model=str(model), data=str(data), pool_size=8, projection="pca", latency=False, device="cpu", budget="5"
+    )
+
+
+def write(folder: Path, **splits: list[tuple[str, str]]) -> str:
+    """Split files of the given texts and labels."""
+    folder.mkdir(exist_ok=True)
+    for split, rows in splits.items():
+        lines = [json.dumps({"text": text, "label": label}) for text, label in rows]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+def notices(run: Run, about: str) -> list[str]:
+    return [notice for notice in run.document["notices"] if about in notice]
+
+
+# --- budgets
+
+
+@pytest.mark.parametrize("budget", range(LAYERS, LAYERS * HEADS + 1))
+def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, store: Store, budget: int) -> None:
+    run = prune(replace(settings, budget=str(budget)), store=store)
+    assert run.mask.count == budget
+    assert run.mask.empty_layers == []
+    assert run.document["budget"] == {"requested": budget, "attained": budget}
+    validate_run(run.document)
+    kept = [len(heads) for heads in run.document["kept"].values()]
+    assert sum(kept) == budget
+    assert run.arrays["labels"].shape == (LAYERS * HEADS,)
+
+
+@pytest.mark.parametrize(("share", "heads"), [("25%", 3), ("37.5%", 5), ("54%", 6), ("54.2 %", 7), ("100%", 12)])
+def test_a_share_is_rounded_half_up(settings: Settings, store: Store, share: str, heads: int) -> None:
+    assert prune(replace(settings, budget=share), store=store).mask.count == heads
+
+
+def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
+    run = prune(replace(settings, budget="12"), store=store)
+    metrics, delta = run.document["metrics"], run.document["delta"]["pruned"]
+    assert metrics["pruned"] == {**metrics["full"], "agreement": 1.0, "loss": pytest.approx(metrics["full"]["loss"])}
+    assert (delta["pp"], delta["ci95"]) == (0.0, [0.0, 0.0])
+
+
+def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
+    document = prune(replace(settings, budget="auto"), store=store).document
+    assert document["budget"]["requested"] is None
+    assert document["clusters"] == document["knee"]
+    assert document["knee_rule"].startswith(("polynomial-", "chord"))
+    assert document["budget"]["attained"] == document["knee"] + len(document["rescued"])
+
+
+@pytest.mark.parametrize("floor", [0, 2, 4])
+def test_the_floor_of_a_layer_holds(settings: Settings, store: Store, floor: int) -> None:
+    mask = prune(replace(settings, budget="auto", min_per_layer=floor), store=store).mask
+    assert mask.keep.sum(axis=1).min() >= floor
+
+
+@pytest.mark.parametrize(("budget", "floor"), [("2", 1), ("13", 1), ("1%", 1), ("5", 2), ("many", 1), ("", 1)])
+def test_an_impossible_budget_is_refused_before_the_model_is_read(
+    settings: Settings, tmp_path: Path, budget: str, floor: int
+) -> None:
+    seen: list[str] = []
+    with pytest.raises(BudgetError):
+        prune(
+            replace(settings, budget=budget, min_per_layer=floor),
+            store=Store(tmp_path),
+            progress=lambda stage, done, total: seen.append(stage),
+        )
+    assert seen == []
+
+
+# --- small and strange models
+
+
+def shaped(folder: Path, monkeypatch: pytest.MonkeyPatch, *, layers: int, heads: int) -> str:
+    shape = {"num_hidden_layers": layers, "num_attention_heads": heads}
+    monkeypatch.setitem(fakes.SHAPES, "bert", {**fakes.SHAPES["bert"], **shape})
+    return str(fakes.save_model(folder))
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(2, 2), (1, 4), (3, 1)])
+@pytest.mark.parametrize("projection", ["tsne", "pca", "none"])
+def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, heads: int, projection: Any
+) -> None:
+    folder = shaped(tmp_path / "model", monkeypatch, layers=layers, heads=heads)
+    few = replace(settings, model=folder, projection=projection)
+    loaded = models.load(folder, device="cpu")
+    for budget in range(layers, layers * heads + 1):
+        run = prune(replace(few, budget=str(budget)), store=Store(tmp_path / "store"), model=loaded)
+        assert run.mask.count == budget
+        # Three points or fewer have no bend, and what is not known is null.
+        assert run.document["knee"] is run.document["knee_rule"] is None
+        assert run.arrays["labels"].shape == (layers * heads,)
+        assert run.arrays["medoids"].shape == (int(run.arrays["labels"].max()) + 1,)
+    with pytest.raises(KneeNotFoundError, match="--budget"):
+        prune(replace(few, budget="auto"), store=Store(tmp_path / "store"), model=loaded)
+
+
+def test_two_heads_are_too_few_to_compare(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shaped(tmp_path / "model", monkeypatch, layers=2, heads=1)
+    with pytest.raises(SpaceError, match="at least 3"):
+        prune(replace(settings, model=folder, budget="2"), store=Store(tmp_path / "store"))
+
+
+def test_heads_that_all_attend_alike_are_refused(settings: Settings, model: Path, tmp_path: Path) -> None:
+    folder = fakes.save_model(tmp_path / "model")
+    weights = load_file(folder / "model.safetensors")
+    # Without queries and keys every token attends to all alike; one length of text makes the maps equal too.
+    weights |= {
+        name: torch.zeros_like(weight) for name, weight in weights.items() if "self.query" in name or "self.key" in name
+    }
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    rows = [(f"{word} film", ("bad", "good")[index % 2]) for index, word in enumerate(fakes.WORDS)]
+    texts = write(tmp_path / "data", train=rows, validation=rows[:10])
+    with pytest.raises(SpaceError, match="same way"):
+        prune(replace(settings, model=str(folder), data=texts), store=Store(tmp_path / "store"))
+
+
+def test_a_plain_encoder_is_refused_before_its_data_are_looked_for(settings: Settings) -> None:
+    with pytest.raises(ModelError, match="cahp fit --model minilm"):
+        open_bench(replace(settings, model="minilm", data="nothing"))
+
+
+def test_a_folder_comes_without_data(settings: Settings) -> None:
+    with pytest.raises(OptionError, match="--data"):
+        open_bench(replace(settings, data=None))
+
+
+# --- splits and samples
+
+
+@pytest.mark.parametrize(
+    ("splits", "named"),
+    [
+        ({"select_split": "validation"}, "same split"),
+        ({"eval_split": "train"}, "same split"),
+        ({"select_split": "test"}, "--report test"),
+        ({"eval_split": "test"}, "--report test"),
+    ],
+)
+def test_the_split_that_chooses_is_never_the_one_that_judges(
+    settings: Settings, splits: dict[str, str], named: str
+) -> None:
+    with pytest.raises(OptionError, match=named):
+        open_bench(replace(settings, **splits))  # type: ignore[arg-type]
+
+
+def test_a_split_that_is_missing_is_named_with_what_there_is(settings: Settings, tmp_path: Path) -> None:
+    texts = write(tmp_path / "data", train=[("good", "good"), ("bad", "bad")], validation=[("fine", "good")])
+    with pytest.raises(DataError, match=r"train \(2 texts\).*--select-split"):
+        open_bench(replace(settings, data=texts, select_split="dev"))
+    with pytest.raises(DataError, match="--eval-split"):
+        open_bench(replace(settings, data=texts, eval_split="tail"))
+    with pytest.raises(DataError, match="'test'"):
+        prune(replace(settings, data=texts, report="test"), store=Store(tmp_path / "store"))
+
+
+def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> None:
+    good = [(f"{word} film", "good") for word in fakes.WORDS]
+    one = write(tmp_path / "one", train=good, validation=[("bad film", "bad")])
+    with pytest.raises(DataError, match="every text of train is 'good'"):
+        open_bench(replace(settings, data=one))
+    late = write(tmp_path / "late", train=[*good, ("bad film", "bad")], validation=good)
+    with pytest.raises(DataError, match="--sample stratified"):
+        open_bench(replace(settings, data=late, sample="head", limit=10))
+    assert open_bench(replace(settings, data=late, limit=10)).select.class_counts.tolist() == [1, 9]
+
+
+def test_a_class_with_one_text_is_said_to_be_too_little(settings: Settings, tmp_path: Path) -> None:
+    rows = [("bad film", "bad"), *((f"{word} film", "good") for word in fakes.WORDS)]
+    run = prune(
+        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows)), store=Store(tmp_path / "store")
+    )
+    (said,) = notices(run, "only one text")
+    assert "'bad'" in said
+    assert run.arrays["var"][:, 0] == pytest.approx(1e-6)
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5])
+def test_a_handful_of_texts_is_enough_to_run(settings: Settings, store: Store, limit: int) -> None:
+    run = prune(replace(settings, limit=limit, eval_limit=1), store=store)
+    assert run.arrays["class_counts"].sum() == limit
+    assert run.mask.count == 5
+    assert run.document["metrics"]["full"]["n"] == 1
+    # One text answered wrongly is no reason to suspect all labels.
+    assert notices(run, "permuted") == []
+
+
+def test_texts_of_one_word_and_of_thousands_are_read(settings: Settings, tmp_path: Path) -> None:
+    rows = [
+        (word * 1 if index % 3 else f"{word} " * 3_000, ("bad", "good")[index % 2])
+        for index, word in enumerate(fakes.WORDS)
+    ]
+    run = prune(
+        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[:9])),
+        store=Store(tmp_path / "store"),
+    )
+    assert run.mask.count == 5
+    assert run.document["data"]["select"]["examples"] == len(rows)
+
+
+def test_texts_of_unknown_signs_only_are_told_apart_by_length_alone(settings: Settings, tmp_path: Path) -> None:
+    rows = [("? " * (1 + index % 9), ("bad", "good")[index % 2]) for index in range(40)]
+    run = prune(
+        replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[:9])),
+        store=Store(tmp_path / "store"),
+    )
+    assert run.mask.count == 5
+
+
+def test_the_first_rows_are_taken_in_file_order(settings: Settings) -> None:
+    bench = open_bench(replace(settings, sample="head", limit=7, eval_limit=3))
+    assert bench.select.first == bench.dataset.split("train").first[:7]
+    assert bench.judge.first == bench.dataset.split("validation").first[:3]
+
+
+def test_a_file_sorted_by_label_is_shuffled_and_said_to_be(settings: Settings, tmp_path: Path) -> None:
+    rows = sorted(
+        ((f"{word} film", ("bad", "good")[index % 2]) for index, word in enumerate(fakes.WORDS)), key=lambda row: row[1]
+    )
+    bench = open_bench(replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[::5])))
+    assert any("train" in notice and "shuffled" in notice for notice in bench.notices)
+    assert np.count_nonzero(np.diff(bench.select.labels)) > 1
+
+
+def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
+    folder = fakes.save_model(tmp_path / "model", labels=("bad", "good", "fine"))
+    run = prune(replace(settings, model=str(folder)), store=Store(tmp_path / "store"))
+    assert any("'fine'" in notice for notice in run.document["notices"])
+    assert run.document["data"]["select"]["class_counts"] == {"bad": 60, "good": 60, "fine": 0}
+    assert run.arrays["class_counts"].tolist() == [60, 60, 0]
+    pairs = run.arrays["features"].reshape(LAYERS * HEADS, 3, 64)
+    assert pairs[:, 0].any()
+    assert not pairs[:, 1:].any()
+
+
+# --- labels
+
+
+@pytest.fixture(scope="module")
+def oracle(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
+    """Texts with the labels that the tiny model gives them, as many of each class."""
+    texts = fakes.sentences(400, seed=9)
+    answers = evaluate(models.load(str(model), device="cpu"), texts).predictions
+    by_class = [
+        [text for text, answer in zip(texts.first, answers, strict=True) if answer == label] for label in (0, 1)
+    ]
+    count = min(map(len, by_class))
+    assert count >= 60
+    return [pair for bad, good in zip(*by_class, strict=False) for pair in ((bad, "bad"), (good, "good"))]
+
+
+def test_right_labels_raise_no_suspicion(settings: Settings, oracle: list[tuple[str, str]], tmp_path: Path) -> None:
+    run = prune(
+        replace(settings, data=write(tmp_path / "data", train=oracle[:60], validation=oracle[60:])),
+        store=Store(tmp_path / "store"),
+    )
+    assert run.document["metrics"]["full"]["accuracy"] == 1.0
+    assert notices(run, "permuted") == []
+
+
+@pytest.mark.parametrize("names", [("bad", "good"), ("0", "1"), ('a "quoted", name', "it's")], ids=str)
+def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
+    settings: Settings, oracle: list[tuple[str, str]], tmp_path: Path, names: tuple[str, str]
+) -> None:
+    swapped = {"bad": names[1], "good": names[0]}
+    rows = [(text, swapped[label]) for text, label in oracle]
+    wrong = replace(
+        settings,
+        data=write(tmp_path / "data", train=rows[:60], validation=rows[60:]),
+        label_map={} if "it's" not in names else dict(zip(names, ("bad", "good"), strict=True)),
+    )
+    run = prune(wrong, store=Store(tmp_path / "store"))
+    assert run.document["metrics"]["full"]["accuracy"] == 0.0
+    (said,) = notices(run, "permuted")
+    option = shlex.split(re.sub(".*--label-map ", "", said))
+    mended = prune(replace(wrong, label_map=parse_label_map(*option)), store=Store(tmp_path / "store"))
+    assert mended.document["metrics"]["full"]["accuracy"] == 1.0
+    assert notices(mended, "permuted") == []
+
+
+# --- the test split
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Texts]]:
+    """The texts that any model was made to answer."""
+    seen: list[Texts] = []
+    real = Workbench.evaluate
+
+    def evaluate(self: Workbench, texts: Texts, **options: Any) -> Any:
+        seen.append(texts)
+        return real(self, texts, **options)
+
+    monkeypatch.setattr(Workbench, "evaluate", evaluate)
+    return iter([seen])
+
+
+def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
+    settings: Settings, answered: Iterator[list[Texts]], tmp_path: Path
+) -> None:
+    store, (seen,) = Store(tmp_path), list(answered)
+    bench = open_bench(settings, store=store)
+    held_back = bench.dataset.split("test").sha256
+    assert prune(settings, store=store).document["test_opened"] == 0
+    assert held_back not in {texts.sha256 for texts in seen}
+
+    first = prune(replace(settings, report="test"), store=store).document
+    assert first["test_opened"] == 1
+    assert first["report"]["split"] == "test"
+    assert (first["report"]["examples"], first["report"]["sha256"]) == (40, held_back)
+    assert first["report"]["metrics"]["full"]["n"] == 40
+    assert held_back in {texts.sha256 for texts in seen}
+
+    # The same figures again are no new look; other heads judged by the same texts are.
+    assert prune(replace(settings, report="test"), store=store).document["test_opened"] == 1
+    assert prune(replace(settings, report="test", budget="6"), store=store).document["test_opened"] == 2
+    assert prune(replace(settings, report="test"), store=Store(tmp_path, fresh=True)).document["test_opened"] == 3
+    # And what was found before the first look knows of it now.
+    assert prune(settings, store=store).document["test_opened"] == 3
+
+
+# --- the store
+
+
+def test_a_change_repeats_only_what_it_touches(settings: Settings, store: Store) -> None:
+    prune(settings, store=store)
+
+    def found(**changes: Any) -> set[str]:
+        return set(prune(replace(settings, **changes), store=store).document["cached"])
+
+    everything = {"signatures", "space", "clustering", "salience", "evaluation"}
+    assert found() == everything
+    assert found(poly_degree=3) == everything
+    assert found(budget="4") >= everything - {"evaluation"}
+    assert found(salience="example") >= everything - {"evaluation"}
+    assert found(seed=7) == {"signatures", "salience", "evaluation"}
+    assert found(projection="none") >= {"signatures", "salience"}
+    assert found(pool_size=6) >= {"salience"}
+    assert "signatures" not in found(pool_size=5)
+    assert "salience" not in found(limit=90)
+
+
+def test_a_run_that_stood_on_others_says_so_when_it_is_found_again(settings: Settings, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    prune(settings, store=store)
+    other = replace(settings, budget="7")
+    first, again = (prune(other, store=store).document for _ in range(2))
+    assert first["timings"]["signatures_s"] is None
+    assert (
+        set(first["cached"]) == set(again["cached"]) == {"signatures", "space", "clustering", "salience", "evaluation"}
+    )
+    assert again["timings"]["signatures_s"] is None
+
+
+def test_a_run_found_again_is_equal_but_for_its_time(settings: Settings, store: Store) -> None:
+    first, again = prune(settings, store=store), prune(settings, store=store, command="again")
+    assert again.mask.sha256 == first.mask.sha256
+    assert again.document["command"] == "again"
+    for name, array in first.arrays.items():
+        assert np.array_equal(again.arrays[name], array)
+        assert again.arrays[name].dtype == array.dtype
+    json_text(again.document)
+
+
+def test_every_option_leads_to_a_run_of_its_own(settings: Settings, store: Store) -> None:
+    prune(settings, store=store)
+    for change in ({"representative": "medoid"}, {"salience": "example"}, {"eval_limit": 20}, {"recover": "refit"}):
+        document = prune(replace(settings, **change), store=store).document  # type: ignore[arg-type]
+        assert document["settings"] | change == document["settings"]
+        assert document["timings"]["evaluation_s"] is not None or document["cached"]
+
+
+@pytest.mark.parametrize("stage", ["salience", "signatures", "features", "clustering", "evaluation"])
+def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
+    settings: Settings, store: Store, tmp_path: Path, stage: str
+) -> None:
+    def cancel(name: str, done: int, total: int) -> None:
+        if name == stage:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        prune(settings, store=Store(tmp_path), progress=cancel)
+    again = prune(settings, store=Store(tmp_path))
+    expected = prune(settings, store=store)
+    assert again.mask.sha256 == expected.mask.sha256
+    assert again.document["metrics"] == expected.document["metrics"]
+
+
+# --- recovery
+
+
+def test_a_refit_is_measured_and_its_reason_is_told(settings: Settings, store: Store) -> None:
+    document = prune(replace(settings, recover="refit"), store=store).document
+    assert document["refit"]["accepted"] in (True, False)
+    assert "held-out" in document["refit"]["reason"]
+    assert document["metrics"]["recovered"]["n"] == document["metrics"]["pruned"]["n"]
+    assert document["delta"]["recovered"] is not None
+    if not document["refit"]["accepted"]:
+        assert document["metrics"]["recovered"] == document["metrics"]["pruned"]
+
+
+def test_a_layer_without_heads_cannot_be_repaired(settings: Settings, store: Store) -> None:
+    bare = replace(settings, min_per_layer=0, budget="1")
+    assert prune(bare, store=store).document["verified"]["mask_equals_surgery"] is None
+    with pytest.raises(BudgetError, match="--min-per-layer 1"):
+        prune(replace(bare, recover="refit"), store=store)
+
+
+def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(
+    settings: Settings, model: Path, tmp_path: Path
+) -> None:
+    loaded = models.load(str(model), device="cpu")
+    before = loaded.network.classifier.weight.clone()
+    run = prune(replace(settings, recover="finetune"), store=Store(tmp_path), model=loaded)
+    assert run.document["metrics"]["recovered"]["n"] == 40
+    assert run.document["timings"]["recovery_s"] > 0
+    assert run.document["refit"] is None
+    assert torch.equal(loaded.network.classifier.weight, before)
+
+
+# --- settings
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"limit": 1},
+        {"eval_limit": 0},
+        {"pool_size": 1},
+        {"pool_size": 129},
+        {"poly_degree": 1},
+        {"poly_degree": 11},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"sample": "all"},
+        {"projection": "mds"},
+        {"salience": "sum"},
+        {"representative": "first"},
+        {"recover": "all"},
+        {"device": "tpu"},
+        {"report": "validation"},
+    ],
+    ids=str,
+)
+def test_settings_that_have_no_sense_cannot_be_made(change: dict[str, Any]) -> None:
+    (name,) = change
+    with pytest.raises(OptionError, match=f"--{name.replace('_', '-')}"):
+        Settings(**change)
+
+
+def test_a_method_that_nobody_knows_is_refused(settings: Settings, store: Store) -> None:
+    with pytest.raises(OptionError, match="complementary"):
+        prune(replace(settings, method="clairvoyant"), store=store)
+
+
+def test_what_was_not_measured_is_null_and_costs_have_every_key() -> None:
+    assert pipeline.cost_document(None) == {
+        "cost": {name: {"parameters": None, "flops": None, "latency_ms": None} for name in ("full", "pruned")},
+        "latency_ratio": None,
+        "attention_share": None,
+    }
+
+
+def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: Settings, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    # Texts of 2 to 12 words and two special tokens, rounded up to a multiple of eight.
+    assert bench.length == 16
+    run = prune(replace(settings, latency=True), store=store)
+    assert run.document["cost"]["full"]["latency_ms"]["length"] == 16
+    assert run.document["cost"]["full"]["parameters"] > run.document["cost"]["pruned"]["parameters"]
+
+
+def test_versions_name_what_numbers_depend_on() -> None:
+    found = pipeline.versions()
+    assert {"cahp-explorer", "torch", "scikit-learn", "kmedoids"} <= set(found)
+    assert "unknown" not in found.values()
+
+
+def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
+    bench = open_bench(settings, store=store)
+    found = pipeline.outcomes(bench.workbench, bench.judge, None)
+    assert found["metrics"]["pruned"] is found["delta"]["pruned"] is None
+    full = pipeline.outcomes(bench.workbench, bench.judge, HeadMask.full(LAYERS, HEADS))
+    assert full["metrics"]["full"] == found["metrics"]["full"]

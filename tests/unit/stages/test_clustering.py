@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances
+
+from cahp.stages.clustering import DEGREES, NO_KNEE, cluster, knee, mean_simplified_silhouette, smoothed, with_degree
+from cahp.values import Cancelled, Clustering, KneeNotFoundError, OptionError, Space
+
+#: A curve that rises fast and then hardly at all.
+SATURATING = [1 - math.exp(-k / 8) for k in range(2, 72)]
+
+
+def points(coordinates: object) -> Space:
+    """A space in which the given points ``(N, 2)`` are both features and embedding."""
+    placed = np.asarray(coordinates, dtype=np.float32)
+    distances = pairwise_distances(placed).astype(np.float32)
+    return Space(features=placed, embedding=placed, distances=distances, projection="none")
+
+
+def blobs(groups: int, size: int) -> Space:
+    """Groups of points, far apart."""
+    rng = np.random.default_rng(0)
+    centres = 100 * np.stack(np.divmod(np.arange(groups), 4), axis=1)
+    return points(np.repeat(centres, size, axis=0) + rng.standard_normal((groups * size, 2)))
+
+
+def line(*places: float) -> NDArray[np.float32]:
+    """Distances of points on a line."""
+    on_line = np.array(places, dtype=np.float32)
+    return np.abs(on_line[:, None] - on_line)
+
+
+def test_the_silhouette_of_four_points_is_what_a_hand_computes() -> None:
+    # Points 0 1 10 12, medoids at 0 and 10. The point at 1: a = 1, b = 9, 8/9. At 12: a = 2, b = 12, 10/12.
+    found = mean_simplified_silhouette(line(0, 1, 10, 12), np.array([0, 0, 1, 1]), np.array([0, 2]))
+    assert found == pytest.approx((8 / 9 + 10 / 12) / 2)
+
+
+def test_b_is_the_mean_over_all_other_medoids() -> None:
+    # The point at 1 is the only one off a medoid: a = 1, b = (9 + 19) / 2 = 14, 13/14.
+    found = mean_simplified_silhouette(line(0, 1, 10, 20), np.array([0, 0, 1, 2]), np.array([0, 2, 3]))
+    assert found == pytest.approx(13 / 14)
+
+
+def test_a_point_nearer_to_another_medoid_counts_as_negative() -> None:
+    # The point at 9 belongs to the medoid at 0: a = 9, b = 1, -8/9.
+    found = mean_simplified_silhouette(line(0, 9, 10), np.array([0, 0, 1]), np.array([0, 2]))
+    assert found == pytest.approx(-8 / 9)
+
+
+def test_the_silhouette_is_one_if_every_point_lies_on_its_medoid() -> None:
+    assert mean_simplified_silhouette(line(5, 5, 7), np.array([0, 0, 1]), np.array([0, 2])) == 1.0
+
+
+def test_a_single_medoid_has_no_silhouette() -> None:
+    with pytest.raises(ValueError, match="no other medoid"):
+        mean_simplified_silhouette(line(0, 1), np.array([0, 0]), np.array([0]))
+
+
+def test_three_groups_are_found_again() -> None:
+    labels, medoids = cluster(blobs(3, 6)).at(3)
+    assert [set(labels[i : i + 6]) for i in (0, 6, 12)] == [{labels[0]}, {labels[6]}, {labels[12]}]
+    assert len(set(labels)) == 3
+    assert sorted(medoids // 6) == [0, 1, 2]
+
+
+def test_every_k_from_two_to_all_but_one_is_clustered() -> None:
+    found = cluster(blobs(2, 5))
+    assert found.ks.tolist() == [2, 3, 4, 5, 6, 7, 8, 9]
+    assert [len(medoids) for medoids in found.medoids] == found.ks.tolist()
+    assert [int(labels.max()) + 1 for labels in found.labels] == found.ks.tolist()
+    assert found.labels.dtype == found.medoids[0].dtype == np.int64
+    for labels, medoids in zip(found.labels, found.medoids, strict=True):
+        assert labels[medoids].tolist() == list(range(len(medoids)))
+
+
+def test_the_curve_is_the_silhouette_of_every_clustering() -> None:
+    space = blobs(3, 4)
+    found = cluster(space)
+    each = zip(found.labels, found.medoids, strict=True)
+    assert found.mss.tolist() == [mean_simplified_silhouette(space.distances, *one) for one in each]
+
+
+def test_a_curve_that_reaches_one_stays_there() -> None:
+    # Three places with four equal heads each: from k = 3 on, every head lies on a medoid.
+    found = cluster(points(np.repeat([[0, 0], [10, 0], [0, 30]], 4, axis=0)))
+    assert found.mss[0] < 1
+    assert found.mss[1:].tolist() == [1.0] * 9
+
+
+def test_what_comes_after_a_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    curve = iter([0.5, 1.0, 0.3, 0.4])
+    monkeypatch.setattr("cahp.stages.clustering.mean_simplified_silhouette", lambda *_: next(curve))
+    assert cluster(blobs(2, 3)).mss.tolist() == [0.5, 1.0, 1.0, 1.0]
+
+
+def test_the_same_seed_gives_the_same_clusters() -> None:
+    space = points(np.random.default_rng(1).random((40, 2)))
+    first, again, other = (cluster(space, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.labels, other.labels)
+
+
+def test_heads_all_in_one_place_leave_a_curve_without_a_knee_but_clusters_for_budgets() -> None:
+    found = cluster(points(np.zeros((12, 2))))
+    assert found.mss.tolist() == [1.0] * 10
+    assert (found.knee, found.knee_rule) == (0, NO_KNEE)
+    assert len(found.at(5)[1]) == 5
+
+
+@pytest.mark.parametrize(("heads", "ks"), [(3, [2]), (4, [2, 3])])
+def test_so_few_heads_have_clusters_but_no_knee(heads: int, ks: list[int]) -> None:
+    found = cluster(points(np.random.default_rng(0).random((heads, 2))))
+    assert found.ks.tolist() == ks
+    assert found.knee_rule == NO_KNEE
+
+
+def test_another_degree_moves_the_knee_and_leaves_the_clusters_alone() -> None:
+    six = cluster(points(np.random.default_rng(0).random((60, 2))))
+    two = with_degree(six, degree=2)
+    assert two.labels is six.labels
+    assert (six.knee_rule, two.knee_rule) == ("polynomial-6", "polynomial-2")
+    assert two.knee > six.knee
+    assert with_degree(two, degree=6).knee == six.knee
+
+
+def test_progress_is_told_after_every_k_and_may_stop_the_work() -> None:
+    seen: list[tuple[str, int, int]] = []
+    cluster(blobs(2, 3), progress=lambda stage, done, total: seen.append((stage, done, total)))
+    assert seen == [("clustering", done, 4) for done in (1, 2, 3, 4)]
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        cluster(blobs(2, 3), progress=stop)
+
+
+def test_the_knee_of_a_saturating_curve_lies_where_it_bends_and_higher_degrees_find_it_earlier() -> None:
+    found = [knee(range(2, 72), SATURATING, degree=degree) for degree in (2, 4, 6)]
+    assert [rule for _, rule in found] == ["polynomial-2", "polynomial-4", "polynomial-6"]
+    assert [k for k, _ in found] == sorted([k for k, _ in found], reverse=True)
+    # The point of the curve itself farthest above its chord: e^(-k/8) / 8 = 0.7787 / 69, so k = 19.2.
+    assert abs(found[-1][0] - 19) <= 2
+
+
+def test_a_parabola_has_its_knee_where_its_slope_is_the_chords() -> None:
+    # y = 1 - (x - 42)^2 / 1600 over 2..42: the slope equals the chord's halfway, at 22, and degree 2 fits exactly.
+    ks = range(2, 43)
+    assert knee(ks, [1 - (k - 42) ** 2 / 1600 for k in ks], degree=2) == (22, "polynomial-2")
+
+
+def test_fewer_than_eight_points_take_the_chord_at_once() -> None:
+    # Heights above the chord from (2, 0) to (8, 0.9): 0.35, 0.4, 0.35, 0.22, 0.1 at k = 3 .. 7.
+    ks, mss = [2, 3, 4, 5, 6, 7, 8], [0.0, 0.5, 0.7, 0.8, 0.82, 0.85, 0.9]
+    assert knee(ks, mss) == (4, "chord")
+
+
+def test_eight_points_are_enough_for_a_polynomial() -> None:
+    assert knee(range(2, 10), SATURATING[::9])[1] == "polynomial-6"
+
+
+def test_a_polynomial_through_every_point_is_not_tried() -> None:
+    assert knee(range(2, 10), SATURATING[::9], degree=10) == knee(range(2, 10), SATURATING[::9], degree=6)
+
+
+def test_the_degree_is_lowered_step_by_step_until_there_is_a_knee(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[int] = []
+
+    def only_three(x: object, y: object, degree: int) -> int | None:
+        tried.append(degree)
+        return 9 if degree == 3 else None
+
+    monkeypatch.setattr("cahp.stages.clustering._polynomial_knee", only_three)
+    assert knee(range(2, 72), SATURATING) == (9, "polynomial-3")
+    assert tried == [6, 5, 4, 3]
+
+
+def test_the_chord_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cahp.stages.clustering._polynomial_knee", lambda x, y, degree: None)
+    k, rule = knee(range(2, 72), SATURATING)
+    assert (k, rule) == (19, "chord")
+
+
+@pytest.mark.parametrize(
+    "mss",
+    [
+        pytest.param([], id="empty"),
+        pytest.param([0.5], id="one point"),
+        pytest.param([0.2, 0.9], id="two points"),
+        pytest.param([0.7] * 20, id="flat"),
+        pytest.param([0.7, 0.7 + 1e-15] * 10, id="flat but for rounding"),
+        pytest.param([0.1, 0.2, 0.3, 0.4, 0.5], id="straight"),
+        pytest.param([0.0, 0.1, 0.3, 0.6, 1.0], id="sagging"),
+    ],
+)
+def test_a_curve_without_a_bend_says_so_and_asks_for_a_budget(mss: list[float]) -> None:
+    with pytest.raises(KneeNotFoundError, match="no bend; pass a budget"):
+        knee(range(2, 2 + len(mss)), mss)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.sampled_from(DEGREES))
+def test_any_curve_has_a_knee_on_it_or_none_at_all(mss: list[float], degree: int) -> None:
+    ks = range(2, 2 + len(mss))
+    try:
+        k, rule = knee(ks, mss, degree=degree)
+    except KneeNotFoundError:
+        return
+    assert k in ks
+    assert rule == "chord" or 2 <= int(rule.removeprefix("polynomial-")) <= degree
+
+
+@pytest.mark.parametrize("degree", [-1, 0, 1, 11])
+def test_a_degree_out_of_range_is_refused_before_any_work(degree: int) -> None:
+    def never(stage: str, done: int, total: int) -> None:
+        raise AssertionError("work was done")
+
+    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
+        cluster(blobs(2, 5), degree=degree, progress=never)
+    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
+        knee(range(2, 72), SATURATING, degree=degree)
+
+
+def test_the_smoothing_polynomial_is_the_one_whose_bend_kneedle_found() -> None:
+    from kneed import KneeLocator
+
+    ks = np.arange(2, 2 + len(SATURATING))
+    labels = np.zeros((len(ks), 3), dtype=np.int64)
+    medoids = tuple(np.zeros(1, dtype=np.int64) for _ in ks)
+    suggested, rule = knee(ks, SATURATING, degree=6)
+    made = smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, rule))
+    located = KneeLocator(
+        ks, SATURATING, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=6
+    )
+    assert made is not None
+    assert made[0] == 6
+    assert np.allclose(made[1], located.Ds_y, atol=1e-6)
+    assert smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, "chord")) is None

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp import models
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.models.training import Schedule
+from cahp.stages import recovery
+from cahp.stages.evaluation import evaluate
+from cahp.stages.recovery import finetune, refit, solve, split_held_out
+from cahp.values import Cancelled, HeadMask, Texts
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def texts(model: HeadModel) -> Texts:
+    """Texts labelled by the model itself, so that damage shows as lost accuracy."""
+    drawn = fakes.sentences(200)
+    return Texts(drawn.first, None, evaluate(model, drawn).predictions, drawn.classes)
+
+
+MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+
+
+def logits(model: HeadModel, texts: Texts) -> torch.Tensor:
+    found = torch.zeros(len(texts), len(texts.classes))
+    for batch in model.batches(model.tokenize(texts.inputs)):
+        found[batch.rows] = model.logits(batch)
+    return found
+
+
+def test_with_all_heads_kept_the_old_weights_come_back(model: HeadModel, texts: Texts) -> None:
+    solved = solve(model, HeadMask.full(3, 4), texts.inputs)
+    for layer in range(3):
+        for site in ("output", "feed_out"):
+            new, old = solved.projection(layer, site), model.projection(layer, site)
+            assert torch.allclose(new.weight, old.weight, atol=1e-5)
+            assert torch.allclose(new.bias, old.bias, atol=1e-5)
+
+
+def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(model: HeadModel, texts: Texts) -> None:
+    ridge = 0.1
+    solved = solve(model, MASK, texts.inputs, ridge=ridge)
+    size = model.card.head_size
+    kept = [channel for head in (0, 3) for channel in range(head * size, (head + 1) * size)]
+    rows, targets = [], []
+    for batch in model.batches(model.tokenize(texts.inputs)):
+        seen: list[torch.Tensor] = []
+        state = model.enter(batch)
+        model.step(state, tap=lambda site, _, x, seen=seen: seen.append(x) if site == "output" else None)
+        rows.append(seen[0][state.real].double())
+        targets.append(model.projection(0)(seen[0])[state.real].double())
+    context, y = torch.cat(rows)[:, kept], torch.cat(targets)
+    design = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
+    start = torch.cat([model.projection(0).weight[:, kept].T, model.projection(0).bias[None]]).double()
+    strength = ridge * float((context**2).sum(0).mean())
+    penalty = torch.eye(len(kept) + 1, dtype=torch.float64) * strength
+    penalty[-1, -1] = 0
+    expected = start + torch.linalg.solve(design.T @ design + penalty, design.T @ (y - design @ start))
+    assert torch.allclose(solved.projection(0).weight.double(), expected[:-1].T, atol=1e-5)
+    assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
+
+
+def test_masks_that_share_a_walk_of_the_full_model_are_solved_as_they_would_be_alone(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = texts.inputs[:40]
+    masks = (MASK, HeadMask(~MASK.keep), HeadMask.full(3, 4))
+    alone = [solve(model, mask, inputs) for mask in masks]
+    walk = recovery.Walk(model, inputs, room=1 << 30)
+    steps = []
+    monkeypatch.setattr(recovery, "_watched", lambda *given, way=recovery._watched: steps.append(given) or way(*given))
+    for mask, expected in zip(masks, alone, strict=True):
+        found = solve(model, mask, inputs, walk=walk)
+        for layer in range(3):
+            for site in ("output", "feed_out"):
+                assert torch.equal(found.projection(layer, site).weight, expected.projection(layer, site).weight)
+    assert not recovery.Walk(model, inputs, room=walk.nbytes - 1).kept
+    # The full model walked once.
+    assert len(steps) == 3 * len(walk.start)
+
+
+def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, texts: Texts) -> None:
+    fresh = fakes.sentences(60, seed=9)
+    full, pruned = logits(model, fresh), logits(cut(model, MASK), fresh)
+    repaired = logits(solve(model, MASK, texts.inputs), fresh)
+    assert (repaired - full).square().mean() < 0.6 * (pruned - full).square().mean()
+
+
+def test_the_model_itself_is_not_changed_by_its_repair(model: HeadModel, texts: Texts) -> None:
+    before = logits(model, texts)
+    solve(model, MASK, texts.inputs[:20])
+    finetune(model, MASK, texts.take(range(40)), schedule=Schedule(epochs=1))
+    assert torch.equal(logits(model, texts), before)
+
+
+def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -> HeadModel:
+        spoilt = cut(model, mask)
+        for layer in range(model.layers):
+            spoilt.projection(layer).weight.mul_(-3.0)
+        return spoilt
+
+    monkeypatch.setattr(recovery, "solve", spoil)
+    kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
+    found = refit(model, kept, texts)
+    assert not found.accepted
+    assert "the old weights stay" in found.reason
+    assert torch.equal(logits(found.model, texts), logits(cut(model, kept), texts))
+
+
+def test_a_refit_says_what_it_was_judged_by(model: HeadModel, texts: Texts) -> None:
+    found = refit(model, MASK, texts, calibration=50)
+    assert found.accepted
+    assert found.examples == 50
+    assert "of 40 held-out texts right after refit" in found.reason
+
+
+def test_every_fifth_example_is_held_out(texts: Texts) -> None:
+    calibration, held_out = split_held_out(texts)
+    assert (len(calibration), len(held_out)) == (160, 40)
+    assert held_out.first[0] == texts.first[4]
+
+
+def test_fine_tuning_keeps_the_mask_and_reports_its_epochs(model: HeadModel, texts: Texts) -> None:
+    tuned, history = finetune(model, MASK, texts, schedule=Schedule(epochs=2, learning_rate=1e-3))
+    assert tuned.head_counts == (2, 2, 1)
+    assert [epoch.epoch for epoch in history] == [1, 2]
+    assert all(0 <= (epoch.accuracy or 0) <= 1 for epoch in history)
+    assert not torch.equal(logits(tuned, texts), logits(cut(model, MASK), texts))
+
+
+def test_a_repair_can_be_stopped_between_batches(model: HeadModel, texts: Texts) -> None:
+    calls = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        calls.append((stage, done, total))
+        if done >= 2:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        refit(model, MASK, texts, progress=stop)
+    assert [done for _, done, _ in calls] == [0, 1, 2]

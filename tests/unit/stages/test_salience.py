@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from cahp import models
+from cahp.models.head_model import HeadModel
+from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.values import GateGradients
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
+
+
+@pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])
+def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int) -> None:
+    assert examples_used(total) == used
+
+
+def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:
+    texts = fakes.sentences(6)
+    found = gate_gradients(model, texts).values
+    step = 1e-2
+
+    def loss(gates: torch.Tensor) -> np.ndarray:
+        losses = np.zeros(len(texts))
+        for batch in model.batches(model.tokenize(texts.inputs)):
+            labels = torch.tensor(texts.labels[batch.rows])
+            losses[batch.rows] = nn.functional.cross_entropy(
+                model.logits(batch, gates=gates), labels, reduction="none"
+            ).numpy()
+        return losses
+
+    for layer in range(model.layers):
+        for head in range(model.heads):
+            change = torch.zeros(model.layers, model.heads)
+            change[layer, head] = step
+            slope = (loss(1 + change) - loss(1 - change)) / (2 * step)
+            assert np.allclose(found[:, layer, head], slope, atol=2e-3)
+
+
+def test_batch_salience_is_the_gradient_of_each_batch_s_mean_loss(model: HeadModel) -> None:
+    texts = fakes.sentences(256)
+    expected = []
+    for start in (0, 32):
+        part = texts.take(range(start, start + 32))
+        tokens = model.tokenize(part.inputs)
+        (batch,) = model.batches(tokens, size=10_000)
+        gates = torch.ones(model.layers, model.heads, requires_grad=True)
+        loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), torch.tensor(part.labels[batch.rows]))
+        expected.append(torch.autograd.grad(loss, gates)[0].abs().double().numpy())
+    scores = np.mean(expected, axis=0)
+    scaled = (scores - scores.min()) / (scores.max() - scores.min())
+    assert np.allclose(salience(gate_gradients(model, texts)), scaled, atol=1e-5)
+
+
+def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:
+    values = np.zeros((2, 1, 3))
+    values[:, 0] = [[1.0, 0.5, 0.0], [-1.0, 0.5, 0.0]]
+    gradients = GateGradients(values, 2)
+    assert salience(gradients, how="batch").tolist() == [[0.0, 1.0, 0.0]]
+    assert salience(gradients, how="example").tolist() == [[1.0, 0.5, 0.0]]
+
+
+def test_constant_salience_is_all_ones() -> None:
+    assert salience(GateGradients(np.ones((4, 2, 2)), 4)).tolist() == [[1.0, 1.0], [1.0, 1.0]]
+
+
+def test_a_salience_pass_lets_a_collector_ride_along(model: HeadModel) -> None:
+    from cahp.stages.signatures import Collector, collect
+
+    texts = fakes.sentences(40)
+    collector = Collector(model, classes=2, pool_size=8)
+    gradients = gate_gradients(model, texts, watch=collector.watch)
+    shared = collect(model, texts, rows=range(len(gradients.values), 40), into=collector)
+    alone = collect(model, texts, pool_size=8)
+    assert np.allclose(shared.mean, alone.mean, atol=1e-6)
+    assert np.allclose(shared.variance, alone.variance, atol=1e-6)
+    assert np.allclose(gradients.values, gate_gradients(model, texts).values, atol=1e-6)
+
+
+def test_progress_can_stop_the_work(model: HeadModel) -> None:
+    from cahp.values import Cancelled
+
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        gate_gradients(model, fakes.sentences(8), progress=stop)
+
+
+def test_a_model_s_folder_is_left_alone(model: HeadModel) -> None:
+    assert sorted(path.suffix for path in Path(model.card.folder).iterdir()) == [
+        ".json",
+        ".json",
+        ".json",
+        ".safetensors",
+    ]

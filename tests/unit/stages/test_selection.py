@@ -1,0 +1,319 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from cahp.stages.selection import Representative, parse_budget, representatives, select, table, top
+from cahp.values import BudgetError, CahpError, Clustering, KneeNotFoundError, OptionError, Selection
+
+
+def clusterings(heads: int, seed: int = 0, *, knee: int = 2) -> Clustering:
+    """Random clusters of all the heads for every ``k``, each around its medoid."""
+    rng = np.random.default_rng(seed)
+    ks = np.arange(2, heads)
+    labels, medoids = [], []
+    for k in ks:
+        centres = rng.permutation(heads)[:k]
+        assigned = rng.integers(0, k, heads)
+        assigned[centres] = np.arange(k)
+        labels.append(assigned)
+        medoids.append(centres)
+    stacked = np.array(labels, dtype=np.int64).reshape(len(ks), heads)
+    return Clustering(ks, np.linspace(0, 1, len(ks)), stacked, tuple(medoids), knee, "polynomial-6")
+
+
+#: Two layers of four heads, clustered by hand for k = 2, 3, 4 alone; layer 1 is heads 4 to 7.
+BY_HAND = Clustering(
+    ks=np.array([2, 3, 4]),
+    mss=np.array([0.2, 0.6, 0.7]),
+    labels=np.array([[0, 0, 0, 1, 1, 1, 1, 1], [0, 0, 1, 1, 2, 2, 2, 2], [0, 1, 1, 2, 2, 3, 3, 3]]),
+    medoids=(np.array([1, 5]), np.array([1, 2, 7]), np.array([0, 1, 4, 6])),
+    knee=2,
+    knee_rule="chord",
+)
+SALIENCE = np.array([[0.9, 0.2, 0.3, 0.8], [0.1, 0.5, 0.4, 0.0]])
+
+
+def kept(selection: Selection) -> list[int]:
+    return selection.mask.flat
+
+
+@pytest.mark.parametrize(
+    ("text", "heads"),
+    [
+        ("auto", None),
+        (" AUTO ", None),
+        ("26", 26),
+        ("12", 12),
+        ("144", 144),
+        ("100%", 144),
+        ("15%", 22),  # 21.6
+        ("15 %", 22),
+        ("12.5%", 18),
+        ("15.625%", 23),  # 22.5: halves round up
+        ("10.76388%", 15),  # 15.49999
+    ],
+)
+def test_a_budget_is_auto_a_number_or_a_share(text: str, heads: int | None) -> None:
+    assert parse_budget(text, total=144, layers=12) == heads
+
+
+@pytest.mark.parametrize("text", ["", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "２６", "9" * 5000])
+def test_a_budget_that_cannot_be_read_is_refused_with_the_three_forms(text: str) -> None:
+    with pytest.raises(BudgetError, match=r"write auto, a number of heads \(26\) or a share \(15%\)"):
+        parse_budget(text, total=144, layers=12)
+
+
+@pytest.mark.parametrize("text", ["0", "11", "145", "7%", "101%"])
+def test_a_budget_out_of_bounds_is_refused_with_the_bounds(text: str) -> None:
+    with pytest.raises(BudgetError, match=f"budget {text}.* outside 12 to 144"):
+        parse_budget(text, total=144, layers=12)
+
+
+def test_the_floor_moves_the_lower_bound() -> None:
+    assert parse_budget("0", total=144, layers=12, min_per_layer=0) == 0
+    assert parse_budget("36", total=144, layers=12, min_per_layer=3) == 36
+    with pytest.raises(BudgetError, match="outside 36 to 144"):
+        parse_budget("35", total=144, layers=12, min_per_layer=3)
+
+
+@pytest.mark.parametrize("floor", [-1, 13])
+def test_a_floor_that_no_layer_can_keep_is_refused(floor: int) -> None:
+    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
+        parse_budget("auto", total=144, layers=12, min_per_layer=floor)
+    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
+        top(np.zeros((12, 12)), budget=100, min_per_layer=floor)
+    with pytest.raises(OptionError, match=f"0 to 12, got {floor}"):
+        select(clusterings(24), np.zeros((2, 12)), budget=20, min_per_layer=floor)
+
+
+def test_the_most_salient_member_represents_its_cluster() -> None:
+    labels, medoids = BY_HAND.at(3)
+    assert representatives(labels, medoids, SALIENCE) == [0, 3, 5]
+    assert representatives(labels, medoids, SALIENCE, how="medoid") == [1, 2, 7]
+
+
+def test_the_first_of_equally_salient_members_represents_its_cluster() -> None:
+    labels, medoids = BY_HAND.at(3)
+    assert representatives(labels, medoids, np.ones((2, 4))) == [0, 2, 4]
+
+
+def test_a_cluster_that_coinciding_medoids_left_empty_has_no_representative() -> None:
+    assert representatives(np.array([0, 0, 2]), np.array([0, 1, 2]), np.array([1.0, 3.0, 2.0])) == [1, 2]
+
+
+def test_without_a_budget_the_knee_decides() -> None:
+    chosen = select(BY_HAND, SALIENCE, budget=None)
+    # Clusters 012 and 34567 are represented by 0 and 3, so layer 1 gets its most salient head back.
+    assert (chosen.k, chosen.requested) == (2, None)
+    assert kept(chosen) == [0, 3, 5]
+    assert (chosen.rescued, chosen.filled) == ((5,), ())
+
+
+def test_a_layer_may_stay_empty_if_the_floor_is_zero() -> None:
+    chosen = select(BY_HAND, SALIENCE, budget=None, min_per_layer=0)
+    assert kept(chosen) == [0, 3]
+    assert chosen.mask.empty_layers == [1]
+
+
+def test_the_floor_is_met_in_every_layer() -> None:
+    chosen = select(BY_HAND, SALIENCE, budget=None, min_per_layer=3)
+    assert kept(chosen) == [0, 2, 3, 4, 5, 6]
+    assert chosen.rescued == (2, 5, 6, 4)
+
+
+def test_rescued_heads_are_paid_from_the_budget() -> None:
+    # k = 2 keeps 0 and 3 and must rescue 5: three heads. k = 3 keeps 0, 3, 5 and fits as well, so it wins.
+    assert select(BY_HAND, SALIENCE, budget=3).k == 3
+    # k = 4 represents 0, 12, 34, 567 by 0, 2, 3, 5.
+    four = select(BY_HAND, SALIENCE, budget=4)
+    assert (four.k, kept(four), four.rescued, four.filled) == (4, [0, 2, 3, 5], (), ())
+
+
+def test_what_is_left_goes_to_the_most_salient_heads_not_yet_kept() -> None:
+    six = select(BY_HAND, SALIENCE, budget=6)
+    assert (six.k, six.requested) == (4, 6)
+    assert six.filled == (6, 1)
+    assert kept(six) == [0, 1, 2, 3, 5, 6]
+
+
+def test_fewer_clusters_are_taken_if_the_rescued_heads_of_more_do_not_fit() -> None:
+    # k = 3 has representatives 0, 1, 2, all of layer 0, so the rescued head 5 makes four of them.
+    crowded = Clustering(
+        ks=np.array([2, 3]),
+        mss=np.array([0.2, 0.6]),
+        labels=np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 2, 0, 1, 2, 2]]),
+        medoids=(np.array([0, 4]), np.array([0, 1, 2])),
+        knee=2,
+        knee_rule="chord",
+    )
+    salience = np.array([[0.9, 0.8, 0.7, 0.1], [0.1, 0.5, 0.4, 0.0]])
+    three = select(crowded, salience, budget=3)
+    assert (three.k, kept(three), three.filled) == (2, [0, 1, 5], (1,))
+    four = select(crowded, salience, budget=4)
+    assert (four.k, kept(four), four.rescued) == (3, [0, 1, 2, 5], (5,))
+
+
+def test_more_clusters_than_the_budget_are_not_taken_even_if_some_are_empty() -> None:
+    # Of the four clusters only 0 and 3 have members, so their two representatives alone would fit into 3.
+    hollow = Clustering(
+        ks=np.array([2, 4]),
+        mss=np.array([1.0, 1.0]),
+        labels=np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 3, 3, 3, 3]]),
+        medoids=(np.array([0, 4]), np.array([0, 1, 2, 4])),
+        knee=2,
+        knee_rule="chord",
+    )
+    assert select(hollow, SALIENCE, budget=3).k == 2
+    four = select(hollow, SALIENCE, budget=4)
+    assert (four.k, kept(four), four.filled) == (4, [0, 3, 5, 6], (3, 6))
+
+
+def test_where_no_clusters_fit_salience_alone_decides() -> None:
+    # k = 2 needs three heads already.
+    two = select(BY_HAND, SALIENCE, budget=2)
+    assert (two.k, kept(two), two.rescued) == (None, [0, 5], (5,))
+    assert kept(two) == kept(top(SALIENCE, budget=2))
+
+
+def test_a_budget_of_all_heads_keeps_everything() -> None:
+    assert select(BY_HAND, SALIENCE, budget=8).mask.keep.all()
+    assert top(SALIENCE, budget=8).mask.keep.all()
+
+
+def test_medoids_can_represent_their_clusters() -> None:
+    chosen = select(BY_HAND, SALIENCE, budget=4, representative="medoid")
+    assert kept(chosen) == [0, 1, 4, 6]
+
+
+def test_a_budget_does_without_a_knee_and_its_absence_asks_for_a_budget() -> None:
+    bent = Clustering(BY_HAND.ks, BY_HAND.mss, BY_HAND.labels, BY_HAND.medoids, 0, "none")
+    assert select(bent, SALIENCE, budget=4).mask.count == 4
+    with pytest.raises(KneeNotFoundError, match="pass a budget"):
+        select(bent, SALIENCE, budget=None)
+
+
+@pytest.mark.parametrize("budget", [-1, 0, 1, 9])
+def test_no_function_spends_a_budget_out_of_bounds(budget: int) -> None:
+    for spend in (
+        lambda: select(BY_HAND, SALIENCE, budget=budget),
+        lambda: table(BY_HAND, SALIENCE, budgets=[4, budget]),
+        lambda: top(SALIENCE, budget=budget),
+    ):
+        with pytest.raises(BudgetError, match=f"budget {budget} is outside 2 to 8.*2 layers"):
+            spend()
+
+
+def test_scores_that_are_not_numbers_are_refused() -> None:
+    broken = SALIENCE.copy()
+    broken[1, 2] = np.nan
+    with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
+        top(broken, budget=4)
+    with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
+        select(BY_HAND, broken, budget=4)
+
+
+def test_an_unknown_representative_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(OptionError, match=r"'mean'.*salience, medoid"):
+        select(BY_HAND, SALIENCE, budget=4, representative="mean")  # type: ignore[arg-type]
+
+
+def test_salience_of_other_heads_than_those_clustered_is_a_mistake_of_the_caller() -> None:
+    with pytest.raises(ValueError, match="does not fit 8 clustered heads"):
+        select(BY_HAND, np.ones((2, 5)), budget=4)
+
+
+@pytest.mark.parametrize(
+    ("budget", "floor", "best", "rescued"),
+    [
+        (2, 0, [0, 3], []),
+        (2, 1, [0, 5], [5]),
+        (3, 1, [0, 3, 5], []),
+        (4, 2, [0, 3, 5, 6], []),
+        (6, 3, [0, 2, 3, 4, 5, 6], [4]),
+        (0, 0, [], []),
+    ],
+)
+def test_the_best_scores_win_beyond_the_floor(budget: int, floor: int, best: list[int], rescued: list[int]) -> None:
+    chosen = top(SALIENCE, budget=budget, min_per_layer=floor)
+    assert kept(chosen) == best
+    assert list(chosen.rescued) == rescued
+    assert (chosen.k, chosen.requested, chosen.filled) == (None, budget, ())
+
+
+def test_the_first_of_equal_scores_wins() -> None:
+    assert kept(top(np.zeros((2, 3)), budget=3)) == [0, 1, 3]
+    assert kept(top(np.arange(600).reshape(2, 300) % 3.0, budget=100)) == [*range(2, 299, 3), 302]
+
+
+def test_infinite_scores_come_first_and_last() -> None:
+    assert kept(top(np.array([[-np.inf, 0.0, np.inf, 1.0]]), budget=2)) == [2, 3]
+
+
+SHAPES = st.tuples(st.integers(1, 5), st.integers(2, 6)).filter(lambda shape: shape[0] * shape[1] > 2)
+
+
+def saliences(shape: tuple[int, int], seed: int, ties: bool) -> NDArray[np.float64]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 3, shape).astype(np.float64) if ties else rng.random(shape)
+
+
+@given(SHAPES, st.integers(0, 1000), st.booleans(), st.sampled_from(["salience", "medoid"]), st.data())
+def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
+    shape: tuple[int, int], seed: int, ties: bool, representative: Representative, data: st.DataObject
+) -> None:
+    layers, heads = shape
+    floor = data.draw(st.integers(0, heads))
+    found = clusterings(layers * heads, seed)
+    salience = saliences(shape, seed, ties)
+    budgets = range(floor * layers, layers * heads + 1)
+    rows = table(found, salience, budgets=budgets, min_per_layer=floor, representative=representative)
+    for budget, chosen in zip(budgets, rows, strict=True):
+        assert chosen.mask.count == chosen.requested == budget
+        assert (chosen.mask.keep.sum(axis=1) >= floor).all()
+        fitting = [0]
+        for k in range(2, min(budget, layers * heads - 1) + 1):
+            stand = representatives(*found.at(k), salience, how=representative)
+            per_layer = np.bincount(np.array(stand) // heads, minlength=layers)
+            if np.maximum(per_layer, floor).sum() <= budget:
+                fitting.append(k)
+        assert (chosen.k or 0) == max(fitting)
+        if chosen.k is not None:
+            stand = representatives(*found.at(chosen.k), salience, how=representative)
+            assert sorted([*stand, *chosen.rescued, *chosen.filled]) == kept(chosen)
+
+
+@given(SHAPES, st.integers(0, 1000), st.booleans(), st.data())
+def test_no_other_mask_within_the_floor_has_a_higher_total_score(
+    shape: tuple[int, int], seed: int, ties: bool, data: st.DataObject
+) -> None:
+    layers, heads = shape
+    floor = data.draw(st.integers(0, heads))
+    budget = data.draw(st.integers(floor * layers, layers * heads))
+    scores = saliences(shape, seed, ties)
+    keep = top(scores, budget=budget, min_per_layer=floor).mask.keep
+    assert keep.sum() == budget
+    assert (keep.sum(axis=1) >= floor).all()
+    # No swap of a kept head for a removed one raises the score, unless it empties a layer below its floor.
+    for gone in np.argwhere(keep):
+        for come in np.argwhere(~keep):
+            if gone[0] == come[0] or keep[gone[0]].sum() > floor:
+                assert scores[tuple(come)] <= scores[tuple(gone)]
+
+
+def test_a_table_agrees_with_one_selection_after_the_other() -> None:
+    found = clusterings(24, 7)
+    salience = saliences((4, 6), 7, ties=True)
+    budgets = range(4, 25)
+    for budget, row in zip(budgets, table(found, salience, budgets=budgets), strict=True):
+        one = select(found, salience, budget=budget)
+        assert (row.mask.sha256, row.k, row.rescued, row.filled) == (one.mask.sha256, one.k, one.rescued, one.filled)
+
+
+def test_a_little_more_than_all_heads_is_more_than_all_heads() -> None:
+    assert parse_budget("100%", total=12, layers=3) == 12
+    with pytest.raises(BudgetError, match="at most 100%"):
+        parse_budget("101%", total=12, layers=3)

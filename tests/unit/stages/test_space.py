@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import pairwise_distances
+
+from cahp.stages.space import Projection, features, space
+from cahp.values import Cancelled, OptionError, Signatures, SpaceError
+
+PROJECTIONS = get_args(Projection)
+
+
+def gaussian(mean: object, variance: object, *, examples: int = 5, layers: int = 1) -> Signatures:
+    """Signatures with the given means and variances ``(N, C, D)``, every class with ``examples`` examples."""
+    means = np.array(mean, dtype=np.float64)
+    m2 = np.array(variance, dtype=np.float64) * (examples - 1)
+    counts = np.full(means.shape[1], examples)
+    return Signatures(counts, means, m2, layers, len(means) // layers)
+
+
+def scattered(heads: int, *, classes: int = 3, cells: int = 16, seed: int = 0) -> Signatures:
+    """Heads that separate the classes to different degrees."""
+    rng = np.random.default_rng(seed)
+    mean = 0.2 + 0.1 * rng.random((heads, 1, 1)) * rng.standard_normal((heads, classes, cells))
+    return gaussian(mean, 0.01 * (0.5 + rng.random((heads, classes, cells))))
+
+
+def without(signatures: Signatures, label: int) -> Signatures:
+    """The same signatures with no example of one class."""
+    counts = signatures.counts.copy()
+    counts[label] = 0
+    return Signatures(counts, signatures.mean, signatures.m2, signatures.layers, signatures.heads)
+
+
+def pdist(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    return np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=2)
+
+
+def test_a_cell_is_the_jeffries_matusita_distance_of_the_two_classes() -> None:
+    # BD = 0.2^2 / (4 * 0.05) + 1/2 ln(0.05 / (2 * 0.02)) = 0.2 + 0.111572; JM = 2 (1 - e^-0.311572)
+    heads = gaussian([[[0.5], [0.3]]], [[[0.01], [0.04]]])
+    assert features(heads) == pytest.approx(np.array([[0.535410]]), abs=1e-6)
+    assert features(heads).dtype == np.float32
+
+
+def test_equal_classes_are_not_separated_and_classes_far_apart_are_separated_fully() -> None:
+    heads = gaussian([[[0.3, 0.0], [0.3, 1.0]]], [[[0.02, 1e-4], [0.02, 1e-4]]])
+    assert features(heads).tolist() == [[0.0, 2.0]]
+
+
+def test_a_cell_that_never_varies_gets_the_variance_floor() -> None:
+    # BD = 0.001^2 / (4 * 2e-6) = 0.125; JM = 2 (1 - e^-0.125)
+    heads = gaussian([[[0.100], [0.101]]], [[[0.0], [0.0]]])
+    assert features(heads) == pytest.approx(np.array([[0.235006]]), abs=1e-6)
+
+
+def test_a_class_of_one_example_gets_the_variance_floor_as_well() -> None:
+    seen_often = gaussian([[[0.100], [0.101]]], [[[0.0], [0.0]]], examples=9)
+    counts = np.array([9, 1])
+    seen_once = Signatures(counts, seen_often.mean, seen_often.m2, 1, 1)
+    assert features(seen_once) == pytest.approx(features(seen_often))
+
+
+def test_pairs_follow_each_other_as_01_02_12_and_fill_a_block_of_cells_each() -> None:
+    # Only class 1 differs, and only in the second cell: pairs 01 and 12 see it there, pair 02 nothing.
+    heads = gaussian([[[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]]], np.full((1, 3, 2), 1e-4))
+    assert features(heads).tolist() == [[0, 2, 0, 0, 0, 2]]
+
+
+def test_pairs_with_an_unseen_class_are_zero_and_the_others_unchanged() -> None:
+    heads = scattered(4)
+    partial = features(without(heads, 1))
+    pair_01, pair_02, pair_12 = np.split(partial, 3, axis=1)
+    assert not pair_01.any()
+    assert not pair_12.any()
+    assert np.array_equal(pair_02, np.split(features(heads), 3, axis=1)[1])
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("heads", [3, 4, 7, 11, 24])
+def test_every_projection_places_any_number_of_heads_without_a_warning(projection: Projection, heads: int) -> None:
+    found = space(scattered(heads), projection=projection)
+    assert found.projection == projection
+    assert found.embedding.dtype == found.distances.dtype == np.float32
+    assert np.isfinite(found.embedding).all()
+    compared = found.features if projection == "none" else found.embedding
+    assert np.array_equal(found.distances, pairwise_distances(compared))
+    assert np.ptp(found.distances) > 0
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+@pytest.mark.parametrize("heads", [4, 6, 12, 24])
+def test_pairs_of_equal_heads_do_not_disturb_a_projection_or_its_repetition(projection: Projection, heads: int) -> None:
+    half = scattered(heads // 2)
+    twins = gaussian(np.repeat(half.mean, 2, axis=0), np.repeat(half.variance, 2, axis=0))
+    first, second = (space(twins, projection=projection, seed=3) for _ in range(2))
+    assert np.isfinite(first.embedding).all()
+    assert np.array_equal(first.embedding, second.embedding)
+
+
+def test_one_head_unlike_all_others_is_enough_for_tsne() -> None:
+    mean = np.zeros((20, 2, 4))
+    mean[7, 1] = 0.5
+    found = space(gaussian(mean, np.full(mean.shape, 0.01)))
+    assert np.isfinite(found.embedding).all()
+
+
+def test_heads_that_separate_classes_alike_lie_together() -> None:
+    # Even heads tell class 0 from the others, odd heads class 1.
+    mean = 0.02 * np.random.default_rng(0).standard_normal((30, 3, 16))
+    mean[::2, 0] += 0.5
+    mean[1::2, 1] += 0.5
+    signatures = gaussian(mean, np.full(mean.shape, 0.01))
+    parity = np.arange(30) % 2
+    alike = (parity[:, None] == parity) & ~np.eye(30, dtype=np.bool_)
+    for projection in PROJECTIONS:
+        distances = space(signatures, projection=projection).distances
+        nearest = np.where(np.eye(30, dtype=np.bool_), np.inf, distances).argmin(axis=1)
+        assert (parity[nearest] == parity).all(), projection
+        assert distances[alike].mean() < distances[~alike].mean(), projection
+
+
+def test_the_seed_alone_decides_how_umap_turns_out() -> None:
+    heads = scattered(24)
+    first, again, other = (space(heads, projection="umap", seed=seed).embedding for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_above_the_size_limit_other_coordinates_keep_the_distances_of_the_features() -> None:
+    heads = without(scattered(24, classes=5, cells=64), 2)
+    whole = space(heads, projection="none")
+    limit = whole.features.nbytes
+    assert np.array_equal(space(heads, projection="none", size_limit=limit).features, whole.features)
+    stand_in = space(heads, projection="none", size_limit=limit - 1)
+    assert stand_in.features.shape == (24, 23)
+    assert stand_in.features.dtype == np.float32
+    np.testing.assert_allclose(pdist(stand_in.features), pdist(whole.features), rtol=1e-4, atol=1e-5)
+    # A principal plane is known up to the direction of its axes.
+    np.testing.assert_allclose(np.abs(stand_in.embedding), np.abs(whole.embedding), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_every_projection_works_above_the_size_limit(projection: Projection) -> None:
+    found = space(scattered(13), projection=projection, size_limit=0)
+    assert found.features.shape == (13, 12)
+    assert np.isfinite(found.embedding).all()
+
+
+def test_the_variance_of_all_classes_is_never_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(self: Signatures) -> None:
+        raise AssertionError("variance of all classes")
+
+    monkeypatch.setattr(Signatures, "variance", property(forbidden))
+    space(scattered(5), projection="pca", size_limit=0)
+
+
+@pytest.mark.parametrize("size_limit", [0, 1 << 29])
+def test_heads_that_do_not_differ_are_refused_before_projecting(size_limit: int) -> None:
+    one = np.random.default_rng(0).random((1, 3, 16))
+    alike = gaussian(np.repeat(one, 12, axis=0), np.full((12, 3, 16), 0.01))
+    with pytest.raises(SpaceError, match=r"all 12 heads separate the classes in the same way.*more examples"):
+        space(alike, size_limit=size_limit)
+
+
+def test_heads_that_differ_by_rounding_only_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    mean = np.repeat(rng.random((1, 2, 16)), 12, axis=0) + 1e-12 * rng.random((12, 2, 16))
+    with pytest.raises(SpaceError, match="in the same way"):
+        space(gaussian(mean, np.full(mean.shape, 0.01)))
+
+
+@pytest.mark.parametrize(("unseen", "seen"), [([0, 1], 1), ([0, 1, 2], 0)])
+def test_fewer_than_two_seen_classes_are_refused(unseen: list[int], seen: int) -> None:
+    signatures = scattered(12)
+    for label in unseen:
+        signatures = without(signatures, label)
+    with pytest.raises(SpaceError, match=rf"{seen} of 3 classes have examples.*at least two classes"):
+        space(signatures)
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_fewer_than_three_heads_are_refused(heads: int) -> None:
+    with pytest.raises(SpaceError, match=rf"{heads} heads cannot be clustered.*method that scores heads"):
+        space(scattered(heads))
+
+
+def test_attention_that_is_not_finite_is_refused() -> None:
+    signatures = scattered(12)
+    signatures.mean[3, 1, 2] = np.nan
+    with pytest.raises(SpaceError, match=r"not finite.*float32"):
+        space(signatures)
+
+
+def test_a_single_feature_is_refused() -> None:
+    with pytest.raises(SpaceError, match="larger pool size"):
+        space(scattered(12, classes=2, cells=1))
+
+
+def test_an_unknown_projection_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(OptionError, match=r"'mds'.*tsne, umap, pca, none"):
+        space(scattered(12), projection="mds")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size_limit", [0, 1 << 29])
+def test_progress_counts_the_pairs_and_announces_the_projection(size_limit: int) -> None:
+    seen: list[tuple[str, int, int]] = []
+    space(
+        without(scattered(6), 1),
+        projection="pca",
+        size_limit=size_limit,
+        progress=lambda stage, done, total: seen.append((stage, done, total)),
+    )
+    pairs = [("features", 1, 3), ("features", 2, 3), ("features", 3, 3)]
+    assert seen == [*pairs, ("projection", 0, 1), ("projection", 1, 1)]
+
+
+def test_a_person_can_stop_the_work_between_two_pairs() -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        space(scattered(6), progress=stop)

@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp import bundled as bundle
+from cahp.run.prune import Settings
+from cahp.studies import budget_sweep as live
+from cahp.studies.budget_sweep import Evidence, Quality, Speed, Table
+from cahp.values import BudgetError, Clustering, HeadMask, Selection
+
+
+def quality(accuracy: float, n: int = 100) -> Quality:
+    return Quality(accuracy, (accuracy - 0.05, accuracy + 0.05), accuracy, n, 0.9, 0.0, (-1.0, 1.0))
+
+
+def speed(ratio: float) -> Speed:
+    return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
+
+
+def table(fewest: int = 2, most: int = 8) -> Table:
+    """Budgets of a model of 2 x 4 heads; every mask keeps the first heads, and the last one so that layer 1 has one."""
+    masks = [HeadMask.of([7, *range(budget - 1)], 2, 4) for budget in range(fewest, most + 1)]
+    return Table([Selection(mask, mask.count) for mask in masks])
+
+
+@pytest.fixture
+def evidence() -> Evidence:
+    """Two layers of three heads on a line: 0 1 . 10 11 . 20 21, two clusters by hand."""
+    places = np.array([0.0, 1.0, 10.0, 11.0, 20.0, 21.0], dtype=np.float32)
+    distances = np.abs(places[:, None] - places[None])
+    clustering = Clustering(
+        np.array([2, 3]),
+        np.array([0.5, 0.9]),
+        np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]]),
+        (np.array([1, 4]), np.array([0, 2, 4])),
+        knee=3,
+        knee_rule="polynomial-6",
+    )
+    salience = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]])
+    return Evidence(clustering, salience, np.stack([places, places], axis=1), distances)
+
+
+# --- estimates and measurements
+
+
+def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
+    filled = table()
+    filled.add(4, quality=quality(0.6))
+    filled.add(8, quality=quality(0.8))
+    rows = {row.budget: row for row in filled.rows()}
+    assert rows[6].accuracy == pytest.approx(0.7)
+    assert rows[6].quality is None
+    assert rows[4].quality is not None
+    # Outside of what is measured nothing supports an estimate.
+    assert rows[2].accuracy is None
+
+
+def test_an_empty_table_claims_nothing() -> None:
+    assert all(row.accuracy is None and row.ratio is None for row in table().rows())
+
+
+def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition() -> None:
+    filled = table()
+    filled.add(4, speed=speed(0.6))
+    rows = {row.budget: row for row in filled.rows()}
+    assert rows[6].ratio == pytest.approx(0.8)
+    assert rows[6].speed is None
+    assert (rows[8].ratio, rows[8].speed) == (1.0, None)
+
+
+def test_every_measurement_is_told_by_the_version() -> None:
+    filled = table()
+    before = filled.version
+    filled.add(3, quality=quality(0.5))
+    assert filled.version > before
+
+
+# --- the order of measuring
+
+
+def test_the_full_model_is_measured_first_and_then_what_is_under_the_finger() -> None:
+    filled = table()
+    filled.finger = 5
+    assert filled.missing() == ("quality", 8)
+    filled.add(8, quality=quality(0.9))
+    assert filled.missing() == ("quality", 5)
+    filled.add(5, quality=quality(0.9))
+    assert filled.missing() == ("quality", 2)
+
+
+def test_the_order_goes_from_coarse_to_fine() -> None:
+    assert list(live.coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
+
+
+@given(st.integers(1, 200))
+def test_every_budget_comes_exactly_once(count: int) -> None:
+    assert sorted(live.coarse_to_fine(range(count))) == list(range(count))
+
+
+def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
+    masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
+    filled = Table([Selection(mask, mask.count) for mask in masks])
+    asked: list[tuple[str, int]] = []
+    while (task := filled.missing()) is not None:
+        asked.append(task)
+        what, budget = task
+        filled.add(budget, **({"quality": quality(0.5)} if what == "quality" else {"speed": speed(0.5)}))
+    kinds = [what for what, _ in asked]
+    assert kinds.count("quality") == 63
+    assert kinds.count("speed") == live.TIMED
+    assert kinds.index("speed") == 2 * live.TIMED
+    assert len(set(asked)) == len(asked)
+
+
+# --- budgets by a goal
+
+
+def test_a_loss_is_answered_by_the_fewest_heads_that_keep_to_it() -> None:
+    filled = table()
+    for budget, accuracy in ((2, 0.70), (4, 0.88), (5, 0.87), (8, 0.90)):
+        filled.add(budget, quality=quality(accuracy))
+    found = live.within_loss(filled, 2.0)
+    assert found is not None
+    assert found.budget == 4
+    # 0.90 - 0.88 is a little more than 0.02 in floating point; it is still "at most 2 points".
+    assert live.within_loss(filled, 1.0) == filled.row(8)
+
+
+def test_an_estimate_never_answers_for_an_accuracy() -> None:
+    filled = table()
+    filled.add(2, quality=quality(0.80))
+    filled.add(8, quality=quality(0.90))
+    found = live.within_loss(filled, 5.0)
+    assert found is not None
+    assert found.budget == 8
+
+
+def test_without_the_full_model_no_loss_is_known() -> None:
+    filled = table()
+    filled.add(2, quality=quality(0.8))
+    assert live.within_loss(filled, 50.0) is None
+
+
+def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
+    filled = table()
+    filled.add(2, speed=speed(0.4))
+    filled.add(6, speed=speed(0.8))
+    found = live.faster_by(filled, 0.2)
+    assert found is not None
+    assert (found.budget, found.speed is not None) == (6, True)
+    between = live.faster_by(filled, 0.3)
+    assert between is not None
+    assert (between.budget, between.speed) == (5, None)
+    assert live.faster_by(filled, 0.7) is None
+
+
+# --- the table and its evidence
+
+
+def test_the_plan_holds_every_budget_from_the_floor_to_all_heads(evidence: Evidence) -> None:
+    planned = Table.plan(evidence, Settings(min_per_layer=1))
+    assert planned.budgets == (2, 3, 4, 5, 6)
+    assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
+    assert planned.selection(6).mask.keep.all()
+
+
+def test_a_budget_outside_the_plan_is_refused_with_the_bounds(evidence: Evidence) -> None:
+    with pytest.raises(BudgetError, match="2 to 6"):
+        Table.plan(evidence, Settings()).selection(7)
+
+
+def test_a_floor_of_0_still_keeps_one_head(evidence: Evidence) -> None:
+    assert Table.plan(evidence, Settings(min_per_layer=0)).budgets[0] == 1
+
+
+def test_the_suggestion_is_the_knee_and_what_the_floor_adds(evidence: Evidence) -> None:
+    found = evidence.suggested(Settings())
+    assert found is not None
+    # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
+    assert found.mask.flat == [1, 3, 5]
+
+
+def test_the_nearest_kept_head_of_the_same_cluster_covers(evidence: Evidence) -> None:
+    labels = evidence.groups(3)[0]
+    assert live.nearest_kept(evidence, HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
+
+
+def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told(evidence: Evidence) -> None:
+    labels = evidence.groups(3)[0]
+    assert live.nearest_kept(evidence, HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
+
+
+def test_a_kept_head_does_not_cover_for_itself(evidence: Evidence) -> None:
+    labels = evidence.groups(2)[0]
+    assert live.nearest_kept(evidence, HeadMask.of([1, 2, 5], 2, 3), 1, labels) == (2, 9.0, True)
+
+
+def test_measurements_survive_a_file() -> None:
+    filled = table()
+    filled.add(3, quality=quality(0.5), speed=speed(0.7))
+    filled.add(8, quality=quality(0.9))
+    again = table()
+    again.fill_from(json.loads(json.dumps(filled.as_json())))
+    assert again.rows() == filled.rows()
+
+
+def test_quality_is_read_from_a_run_s_document() -> None:
+    scores: dict[str, Any] = {"accuracy": 0.8, "macro_f1": 0.7, "loss": 1.0, "n": 10, "ci95": [0.5, 0.9]}
+    document = {
+        "metrics": {"full": {**scores, "agreement": None}, "pruned": {**scores, "agreement": 0.6}},
+        "delta": {"pruned": {"pp": -3.0, "ci95": [-5.0, -1.0]}},
+    }
+    pruned, full = Quality.of(document, "pruned"), Quality.of(document, "full")
+    assert (pruned.accuracy, pruned.pp, pruned.pp_ci95, pruned.agreement) == (0.8, -3.0, (-5.0, -1.0), 0.6)
+    assert (full.pp, full.agreement) == (0.0, None)
+
+
+# --- the bundled run
+
+
+@pytest.fixture(scope="module")
+def shipped() -> bundle.Bundle:
+    found = bundle.read()
+    assert found is not None, "no bundled run; make it with `python -m cahp.bundled`"
+    return found
+
+
+def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundle.Bundle) -> None:
+    assert shipped.made["machine"]
+    assert shipped.made["date"] >= "2026-11-24"
+    assert shipped.document["verified"]["mask_equals_surgery"] is True
+
+
+def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundle.Bundle) -> None:
+    filled = Table.plan(shipped.evidence(), bundle.SETTINGS)
+    filled.fill_from(shipped.rows)
+    assert filled.missing() is None
+    assert filled.measured() == (67, 67)
+    assert filled.full is not None
+    assert filled.full.accuracy == shipped.document["metrics"]["full"]["accuracy"]
+
+
+def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundle.Bundle) -> None:
+    suggested = shipped.evidence().suggested(bundle.SETTINGS)
+    assert suggested is not None
+    assert {str(layer): heads for layer, heads in enumerate(suggested.mask.by_layer)} == shipped.document["kept"]
+
+
+def test_the_bundled_run_holds_no_texts(shipped: bundle.Bundle) -> None:
+    from cahp import data
+    from cahp.values import DataError
+
+    try:
+        texts = data.load("bbc-news").split("validation").first
+    except DataError:
+        pytest.skip("the package with the BBC News texts is not installed")
+    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundle.folder().glob("*.json")))
+    assert not any(text[:40] in content for text in texts)
+    assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import numpy as np
+import pytest
+
+from cahp.run.measurements import Cost, Costs, Repaired, Workbench
+from cahp.studies.lessons import DRAWS, EXAMPLES, Answer, Subject, measure, steps
+from cahp.values import Cancelled, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
+
+LAYERS, HEADS = 2, 4
+#: One head of each cluster stays: 0, 4 and 5.
+MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
+LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
+SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
+
+
+def texts(count: int) -> Texts:
+    return Texts(tuple(f"text {row}" for row in range(count)), None, np.zeros(count, dtype=np.int64), ("a", "b"))
+
+
+@dataclass
+class Bench:
+    """Answers wrongly to as many texts as ``wrong`` says of the mask; remembers which masks it was asked about."""
+
+    wrong: Any
+    progress: Progress = silent
+    asked: list[HeadMask | None] = field(default_factory=list)
+    repaired: int = 0
+    accepted: bool = True
+
+    def evaluate(self, judged: Texts, *, mask: HeadMask | None = None, repaired: Repaired | None = None) -> Evaluation:
+        self.asked.append(mask)
+        self.progress("evaluation", 0, len(judged))
+        wrong = self.repaired if repaired is not None and repaired.accepted else self.wrong(mask)
+        predictions = (np.arange(len(judged)) < wrong).astype(np.int64)
+        return Evaluation(predictions, judged.labels, np.zeros(len(judged)), judged.classes)
+
+    def refit(self, mask: HeadMask) -> Repaired:
+        return Repaired({}, self.accepted, "held-out texts say so", 80)
+
+
+def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None) -> Subject:
+    def workbench(progress: Progress) -> Workbench:
+        bench.progress = progress
+        return cast(Workbench, bench)
+
+    def costs(mask: HeadMask, progress: Progress) -> Costs:
+        bench.asked.append(mask)
+        timing = Timing(10.0, 11.0, 8, 64, 30)
+        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, 0.8, 0.9), share)
+
+    return Subject.judged_by(texts(100), workbench=workbench, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
+
+
+def gone(mask: HeadMask | None) -> list[int]:
+    assert mask is not None
+    return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
+
+
+def answer(name: str, bench: Bench, **options: Any) -> Answer:
+    return measure(name, subject(bench, **options))
+
+
+def test_there_are_six_steps_and_each_can_be_measured() -> None:
+    bench = Bench(lambda mask: 0)
+    made = steps(subject(bench))
+    assert len(made) == 6
+    for step in made:
+        found = measure(step.name, subject(bench))
+        assert found.value <= step.highest
+        assert found.found
+        assert found.meaning
+
+
+def test_the_texts_are_spread_over_the_whole_sample() -> None:
+    judged = Subject.judged_by(
+        texts(1000), workbench=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
+    ).texts
+    assert len(judged) == EXAMPLES
+    assert judged.first[0] == "text 0"
+    assert judged.first[-1] == "text 999"
+
+
+def test_the_first_step_switches_off_the_most_salient_head_alone() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 3)
+    found = answer("one-head", bench)
+    assert gone(bench.asked[1]) == [4]
+    assert found.value == 3
+    assert found.n == 100
+    assert found.interval is not None
+    assert found.interval[0] < 3 < found.interval[1]
+    assert "3 of 100 answers changed. Right answers: 100.0 % with all heads, 97.0 % now." in found.found
+    assert "hardly missed" in found.meaning
+
+
+def test_a_head_that_is_missed_is_not_called_redundant() -> None:
+    assert "is missed" in answer("one-head", Bench(lambda mask: 0 if mask is None else 30)).meaning
+
+
+def test_the_second_step_leaves_the_largest_cluster_its_representative() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 2)
+    answer("one-cluster", bench)
+    assert gone(bench.asked[1]) == [1, 2, 3]
+
+
+def test_the_third_step_switches_off_the_kept_heads_and_as_many_others_for_comparison() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 50 if not mask.keep[0, 0] else 1)
+    found = answer("representatives", bench)
+    assert gone(bench.asked[1]) == [0, 4, 5]
+    controls = bench.asked[2:]
+    assert len(controls) == 5
+    for control in controls:
+        assert len(gone(control)) == 3
+        assert set(gone(control)) <= {1, 2, 3, 6, 7}
+    assert found.value == 50
+    assert "missed more than any" in found.meaning
+
+
+@pytest.mark.parametrize(("others", "words"), [(60, "missed less"), (50, "about as much")])
+def test_representatives_that_are_not_missed_more_are_not_praised(others: int, words: str) -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 50 if not mask.keep[0, 0] else others)
+    assert words in answer("representatives", bench).meaning
+
+
+def test_a_difference_of_a_few_answers_is_not_called_one() -> None:
+    # 9 of 100: Wilson's 95 % interval is 4.8 to 16.2, and 7 lies within.
+    bench = Bench(lambda mask: 0 if mask is None else 9 if not mask.keep[0, 0] else 7)
+    assert "about as much" in answer("representatives", bench).meaning
+
+
+def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 10)
+    found = answer("random", bench)
+    drawn = [mask for mask in bench.asked[2:] if mask is not None]
+    assert len(drawn) == len(found.draws) == DRAWS >= 20
+    assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
+    assert len({mask.sha256 for mask in drawn}) > 10
+    # All are equally right here, so every draw does at least as well.
+    assert found.value == DRAWS
+    assert "chance does as well" in found.meaning
+
+
+def test_random_choices_that_never_do_as_well_are_counted_as_none() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 5 if mask is MASK else 40)
+    found = answer("random", bench)
+    assert found.value == 0
+    assert "CAHP's: 95.0 %; random: 60.0 % to 60.0 %" in found.found
+
+
+def test_refit_is_measured_against_the_pruned_model() -> None:
+    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, repaired=10))
+    assert found.value == pytest.approx(30)
+    assert "60.0 % right before, 90.0 % after (+30.0 points)" in found.found
+    assert "can be solved" in found.meaning
+
+
+def test_a_rejected_refit_wins_nothing_and_says_why() -> None:
+    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, repaired=10, accepted=False))
+    assert found.value == 0
+    assert "rejected" in found.meaning
+    assert "held-out texts say so" in found.meaning
+
+
+def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amdahl() -> None:
+    bench = Bench(lambda mask: 0)
+    found = answer("time", bench, share=0.4)
+    (mask,) = bench.asked
+    assert mask is not None
+    assert mask.by_layer == [[0, 1], [0, 1]]
+    assert found.value == pytest.approx(15)
+    assert found.interval == (pytest.approx(10), pytest.approx(20))
+    assert "Attention takes 40 % of the time" in found.meaning
+    assert "about 20 % at best" in found.meaning
+
+
+def test_progress_counts_the_variants_and_can_stop_between_batches() -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def progress(stage: str, done: int, total: int) -> None:
+        seen.append((stage, done, total))
+        if done == 3:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        measure("random", subject(Bench(lambda mask: 0)), progress=progress)
+    assert seen == [("variants", done, DRAWS + 2) for done in range(4)]

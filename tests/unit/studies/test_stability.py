@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cahp.run.prune import Settings
+from cahp.stages.clustering import cluster
+from cahp.stages.space import space
+from cahp.store import Store
+from cahp.studies import stability as module
+from cahp.studies.stability import Stability, expected_jaccard, shards, stability
+from cahp.values import GateGradients, ModelCard, OptionError, Signatures, SpaceError, Texts
+
+
+def looks(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
+    """Looks at one layer of heads that keep the given ones."""
+    keep = np.zeros((len(kept), 1, heads), dtype=np.bool_)
+    for row, members in zip(keep, kept, strict=True):
+        row[0, members] = True
+    return Stability("seed", np.arange(len(kept)), np.array(knees or [2] * len(kept)), keep)
+
+
+def some_signatures(seed: int = 0, examples: int = 20) -> Signatures:
+    """Twelve heads in two layers, three classes, a pool of 4 x 4."""
+    rng = np.random.default_rng(seed)
+    mean = 0.2 + 0.1 * rng.random((12, 1, 1)) * rng.standard_normal((12, 3, 16))
+    return Signatures(np.full(3, examples), mean, 0.01 * examples * (0.5 + rng.random((12, 3, 16))), 2, 6)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A bench whose model has been watched already."""
+    rng = np.random.default_rng(1)
+    texts = Texts(tuple("text" for _ in range(60)), None, np.arange(60) % 3, ("a", "b", "c"))
+    parts = [some_signatures(seed, examples=2) for seed in range(10)]
+    monkeypatch.setattr(module, "_shard", lambda bench, shard_of, shard, count, progress: parts[shard])
+    signatures = some_signatures()
+    settings = Settings(projection="pca", pool_size=4, seed=5)
+    return SimpleNamespace(
+        settings=settings,
+        card=ModelCard("m", None, "bert", 2, 6, 2, 12, ("a", "b", "c"), "0" * 64, "."),
+        select=texts,
+        workbench=SimpleNamespace(
+            signatures=signatures,
+            salience=rng.random((2, 6)),
+            gradients=GateGradients(rng.normal(size=(32, 2, 6)), 60),
+            clustering=cluster(space(signatures, projection="pca", seed=5), seed=5, degree=6),
+            store=Store(tmp_path),
+        ),
+    )
+
+
+@pytest.mark.parametrize(("first", "second", "total"), [(1, 1, 4), (2, 3, 5), (4, 4, 6), (0, 2, 4), (5, 5, 5)])
+def test_the_chance_overlap_is_the_mean_over_all_pairs_of_sets(first: int, second: int, total: int) -> None:
+    fixed = set(range(first))
+    others = [set(other) for other in itertools.combinations(range(total), second)]
+    every = [len(fixed & other) / max(len(fixed | other), 1) for other in others]
+    assert expected_jaccard(first, second, total) == pytest.approx(np.mean(every))
+
+
+def test_frequency_counts_the_looks_that_keep_a_head() -> None:
+    assert looks([0, 1], [0, 2], [0, 1]).frequency.tolist() == [[1.0, 2 / 3, 1 / 3, 0.0]]
+
+
+def test_overlap_is_the_mean_jaccard_index_of_all_pairs_of_looks() -> None:
+    # {0,1} and {0,2} share 1 of 3; {0,1} twice share all; {0,2} and {0,1} share 1 of 3.
+    assert looks([0, 1], [0, 2], [0, 1]).overlap == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+
+
+def test_chance_is_that_of_sets_of_the_same_sizes() -> None:
+    # Two of four heads: all shared 1/6, one shared 4/6 (Jaccard 1/3), none 1/6.
+    same = looks([0, 1], [0, 1])
+    assert same.chance == pytest.approx(1 / 6 + 4 / 6 / 3)
+    assert same.beyond_chance == pytest.approx(1)
+
+
+def test_a_look_without_a_bend_counts_neither_for_nor_against_a_head() -> None:
+    result = looks([0, 1], [], [0, 1], knees=[2, 0, 2])
+    assert result.frequency.tolist() == [[1, 1, 0, 0]]
+    assert result.overlap == 1
+    assert len(result.found) == 2
+
+
+def test_one_look_overlaps_with_nothing() -> None:
+    assert np.isnan(looks([0, 1]).overlap)
+
+
+def test_parts_deal_every_class_out_evenly() -> None:
+    labels = np.array([0] * 23 + [1] * 9 + [2] * 4)
+    part = shards(labels, 4, seed=0)
+    for label in range(3):
+        counts = np.bincount(part[labels == label], minlength=4)
+        assert counts.max() - counts.min() <= 1
+    sizes = np.bincount(part)
+    assert sizes.max() - sizes.min() <= 1
+    assert np.array_equal(part, shards(labels, 4, seed=0))
+    assert not np.array_equal(part, shards(labels, 4, seed=1))
+
+
+def test_the_first_look_over_seeds_is_the_runs_own(bench: Any) -> None:
+    result = stability(bench, axis="seed", looks=3)
+    assert result.values.tolist() == [5, 6, 7]
+    assert result.knees[0] == bench.workbench.clustering.knee
+    # A principal plane does not depend on the seed.
+    assert result.overlap == 1
+
+
+def test_a_budget_is_met_in_every_look(bench: Any) -> None:
+    for axis in ("seed", "sample"):
+        assert stability(bench, axis=axis, looks=3, budget=5).keep.sum(axis=(1, 2)).tolist() == [5, 5, 5]
+
+
+def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
+    said: list[tuple[str, int, int]] = []
+    result = stability(bench, axis="sample", looks=4, progress=lambda *state: said.append(state))
+    assert result.values.tolist() == [1, 2, 3, 4]
+    assert result.overlap < 1
+    assert said[-1] == (module.STAGE, 400, 400)
+    assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
+
+
+def test_degrees_move_the_knee_of_one_curve_whatever_the_budget(bench: Any) -> None:
+    result = stability(bench, axis="degree", budget=5)
+    assert result.values.tolist() == [2, 3, 4, 5, 6, 7, 8]
+    at_six = result.values.tolist().index(6)
+    assert result.knees[at_six] == bench.workbench.clustering.knee
+    assert set(result.keep.sum(axis=(1, 2)).tolist()) != {5}
+
+
+def test_what_is_known_is_found_again(bench: Any) -> None:
+    first = stability(bench, axis="seed", looks=2)
+    bench.workbench.signatures = None
+    again = stability(bench, axis="seed", looks=2)
+    assert np.array_equal(first.keep, again.keep)
+    assert again.keep.dtype == np.bool_
+    with pytest.raises(AttributeError):
+        stability(bench, axis="seed", looks=3)
+
+
+def test_nonsense_is_refused_in_words(bench: Any) -> None:
+    with pytest.raises(OptionError, match="choose one of seed, sample, degree"):
+        stability(bench, axis="weather")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="at least 2"):
+        stability(bench, axis="seed", looks=1)
+    bench.select = bench.select.take(range(12))
+    with pytest.raises(SpaceError, match="choose at least 20"):
+        stability(bench, axis="sample")

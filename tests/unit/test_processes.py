@@ -1,0 +1,181 @@
+"""Several processes: what they share out comes back whole, and one command of several is one command of one."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+
+from cahp import models
+from cahp import processes as parallel
+from cahp.run.prune import Settings, open_bench, prune
+from cahp.stages.evaluation import evaluate, metrics
+from cahp.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_one_process_does_all_of_it_and_loads_nothing() -> None:
+    code = (
+        "import sys\nfrom cahp.models import parallel as p\n"
+        "assert (p.rank(), p.world(), p.first()) == (0, 1, True)\n"
+        "assert p.share([1, 2, 3]) == [1, 2, 3]\nassert p.gather('a') == ['a']\nassert p.from_first(lambda: 7) == 7\n"
+        "p.wait()\nassert not {'torch', 'accelerate'} & set(sys.modules)\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name not in ("RANK", "WORLD_SIZE")}
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=True)
+
+
+def test_shares_are_a_partition_in_which_neighbours_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    parts = []
+    for rank in range(3):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append(parallel.share(list(range(8))))
+    assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+def test_the_package_is_a_program_that_a_launcher_can_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "cahp", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "prune" in done.stdout
+
+
+# --- two processes
+
+#: What each of two processes does. Reading the libraries takes seconds, so they are started once for all tests.
+PROGRAM = """
+import contextlib, io, json, sys
+from pathlib import Path
+from cahp.cli import run
+from cahp.models import parallel
+
+here = Path(sys.argv[1])
+found = {"gathered": parallel.gather(parallel.rank()), "first": parallel.from_first(parallel.rank)}
+
+def fail():
+    raise ValueError("only the first fails")
+
+try:
+    parallel.from_first(fail)
+except ValueError as error:
+    found["error"] = str(error)
+for words in json.loads((here / "asked.json").read_text()):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = run(words)
+    found[words[0]] = [code, out.getvalue(), err.getvalue()]
+(here / f"found-{parallel.rank()}.json").write_text(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Two:
+    """What two processes found, each, and where they wrote."""
+
+    found: tuple[dict[str, Any], dict[str, Any]]
+    folder: Path
+    settings: Settings
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
+    folder = tmp_path_factory.mktemp("two")
+    model, data = fakes.save_model(folder / "model"), fakes.write_data(folder / "data")
+    words = ["--model", str(model), "--data", str(data), "--device", "cpu"]
+    mask = str(folder / "run" / "head_mask.json")
+    asked = [
+        [*("prune", *words, "--pool-size", "8", "--projection", "pca", "--budget", "5", "--recover", "finetune")],
+        ["recover", *words, "--recover", "finetune", "--mask", mask, "--json"],
+        ["evaluate", *words, "--mask", str(folder / "nowhere.json")],
+        ["doctor"],
+    ]
+    asked[0] += ["--out", str(folder / "run")]
+    asked[1] += ["--out", str(folder / "checkpoint")]
+    (folder / "asked.json").write_text(json.dumps(asked))
+    (folder / "program.py").write_text(PROGRAM)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    start = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    start += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", port]
+    cache = {"CAHP_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*start, str(folder / "program.py"), str(folder)],
+        env={**os.environ, **cache},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    first, second = (json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(2))
+    settings = Settings(model=str(model), data=str(data), pool_size=8, projection="pca", budget="5", device="cpu")
+    return Two((first, second), folder, settings)
+
+
+@pytest.mark.slow
+def test_everyone_gets_what_the_others_found_and_the_first_one_s_errors(two: Two) -> None:
+    for found in two.found:
+        assert (found["gathered"], found["first"], found["error"]) == ([0, 1], 0, "only the first fails")
+
+
+@pytest.mark.slow
+def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
+    one = prune(two.settings, store=Store(tmp_path))
+    document = json.loads((two.folder / "run" / "run.json").read_text())
+    assert document["kept"] == one.document["kept"]
+    for name in ("full", "pruned"):
+        other, said = document["metrics"][name], dict(one.document["metrics"][name])
+        assert other.pop("ci95") == said.pop("ci95")
+        assert other.pop("n") == said.pop("n") == 40
+        assert other == pytest.approx(said, abs=1e-6)
+    assert document["latency_ratio"] is not None
+    with np.load(two.folder / "run" / "arrays.npz") as arrays:
+        assert set(arrays) == set(one.arrays)
+        for name, array in one.arrays.items():
+            assert np.allclose(arrays[name], array, rtol=0, atol=1e-6), name
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
+    code, out, _ = two.found[0]["recover"]
+    assert code == 0
+    found = json.loads(out)
+    # 96 texts to learn from in batches of 32, for each of two: two steps an epoch.
+    assert all(np.isfinite(epoch["loss"]) for epoch in found["epochs"])
+    assert len(found["epochs"]) == 3
+    # The run trained it; this has found it again.
+    run = json.loads((two.folder / "run" / "run.json").read_text())
+    assert found["metrics"]["recovered"] == run["metrics"]["recovered"]
+    assert (two.folder / "checkpoint" / "model.safetensors").is_file()
+    assert [path.name for path in two.folder.glob(".*")] == []
+    written = models.load(str(two.folder / "checkpoint"), device="cpu")
+    bench = open_bench(two.settings, store=Store(two.folder / "cache"))
+    answered = metrics(evaluate(written, bench.judge))
+    assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
+    assert answered.loss == pytest.approx(found["metrics"]["recovered"]["loss"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_only_the_first_of_two_processes_speaks(two: Two) -> None:
+    first, second = two.found
+    assert first["prune"][1].count("5 of 12 heads kept") == 1
+    assert "nowhere.json" in first["evaluate"][2]
+    assert "works in one process" in first["doctor"][2]
+    codes = {"prune": 0, "recover": 0, "evaluate": 2, "doctor": 2}
+    for name, code in codes.items():
+        assert (first[name][0], second[name][0]) == (code, code)
+        assert second[name][1:] == ["", ""]
