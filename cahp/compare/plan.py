@@ -28,11 +28,11 @@ class Plan:
 
     ``settings`` name the model, the data and the samples (its method, budget, recovery and seed are not used).
     ``budgets`` are numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them. The
-    unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method validation data chooses
-    among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws`` those of them that are
-    recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are learned (None: all),
-    ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None: all), and ``few_seeds``
-    the methods that are measured with the first seed alone.
+    unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method
+    validation data chooses among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
+    those of them that are recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are
+    learned (None: all), ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None:
+    all), and ``few_seeds`` the methods that are measured with the first seed alone.
     """
 
     settings: Settings
