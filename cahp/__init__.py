@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from cahp.models import load
     from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
-    from cahp.run.prune import Run, Settings, open_bench, prune
+    from cahp.run.bench import open_bench
+    from cahp.run.prune import Run, prune
+    from cahp.run.settings import Settings
     from cahp.stages.evaluation import evaluate
     from cahp.stages.recovery import refit
     from cahp.values import CahpError, Cancelled, HeadMask, Texts
@@ -41,13 +43,13 @@ _HOMES = {
     "Cancelled": "values",
     "HeadMask": "values",
     "Run": "run.prune",
-    "Settings": "run.prune",
+    "Settings": "run.settings",
     "Texts": "values",
     "cut": "models.surgery",
     "evaluate": "stages.evaluation",
     "load": "models",
     "load_pruned": "models.compact",
-    "open_bench": "run.prune",
+    "open_bench": "run.bench",
     "prune": "run.prune",
     "read_mask": "export.masks",
     "refit": "stages.recovery",

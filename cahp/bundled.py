@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.files import json_text, write_whole
-from cahp.run.measurements import Salience
-from cahp.run.prune import Settings, measure, open_bench
+from cahp.run.bench import open_bench
+from cahp.run.prune import measure
+from cahp.run.settings import Salience, Settings
 from cahp.store import Store
-from cahp.studies.budget_sweep import Evidence, Table, fill
+from cahp.studies.budget_sweep import BudgetTable, HeadClusters, fill
 from cahp.values import Clustering, Progress, silent
 
-#: The settings of the bundled run: the embedded default, repaired, so that before and after can be shown.
+#: The settings of the bundled run: the embedded default, recovered, so that before and after can be shown.
 SETTINGS = Settings(recover="refit")
 NAME = "minilm-bbc"
 
@@ -43,7 +44,7 @@ class Bundle:
     rows: Mapping[str, Any]
     made: Mapping[str, str]
 
-    def evidence(self, salience: Salience = "batch") -> Evidence:
+    def evidence(self, salience: Salience = "batch") -> HeadClusters:
         """What the choice of heads follows from, for the run's own projection."""
         arrays = self.arrays
         ks = arrays["ks"].astype(np.int64)
@@ -56,7 +57,7 @@ class Bundle:
             self.document["knee_rule"],
         )
         shape = (self.document["model"]["layers"], self.document["model"]["heads"])
-        return Evidence(
+        return HeadClusters(
             clustering,
             arrays["salience" if salience == "batch" else "salience_example"].reshape(shape),
             arrays["embedding"],
@@ -90,7 +91,7 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
     run = measure(bench, command="cahp prune --recover refit")
     workbench = bench.workbench
     clustering, space = workbench.clustering, workbench.space
-    table = Table.plan(Evidence.of(workbench), SETTINGS)
+    table = BudgetTable.plan(HeadClusters.of(workbench), SETTINGS)
     for _ in fill(table, bench, progress):
         pass
     arrays = {

@@ -18,7 +18,7 @@ from cahp import processes as parallel
 from cahp.values import CahpError, Cancelled
 
 if TYPE_CHECKING:
-    from cahp.run.prune import Settings
+    from cahp.run.settings import Settings
     from cahp.store import Store
 
 # Typer evaluates annotations at run time, and not every version understands `X | None` inside Annotated.
@@ -90,9 +90,10 @@ def prune(
     from cahp.cli.progress import bars
     from cahp.data import parse_label_map
     from cahp.export import masks as export
-    from cahp.run import prune as pipeline
+    from cahp.run.prune import prune
+    from cahp.run.settings import Settings
 
-    settings = pipeline.Settings(
+    settings = Settings(
         model=model,
         data=data,
         limit=limit,
@@ -118,7 +119,7 @@ def prune(
     )
     with _folder(out) if out is not None else nullcontext():
         with bars(quiet=quiet or as_json) as progress:
-            run = pipeline.prune(
+            run = prune(
                 settings, store=_store(no_cache), command=_command(context), progress=progress, watch=progress.watch
             )
         if out is not None and parallel.first():
@@ -201,7 +202,7 @@ def latency(
 @app.command()
 def recover(
     mask: Mask,
-    out: Annotated[Path, typer.Option(help="Folder for the repaired model.")],
+    out: Annotated[Path, typer.Option(help="Folder for the recovered model.")],
     model: Model = "minilm-bbc",
     data: Data = None,
     how: Annotated[str, typer.Option("--recover", help="refit (seconds) or finetune (minutes to hours).")] = "refit",
@@ -508,7 +509,7 @@ def _settings(
     label_map: str,
 ) -> Settings:
     from cahp.data import parse_label_map
-    from cahp.run.prune import Settings
+    from cahp.run.settings import Settings
 
     return Settings(
         model=model,

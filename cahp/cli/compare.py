@@ -16,7 +16,7 @@ from cahp.values import OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.compare import Comparison, Estimate, Plan
-    from cahp.run.prune import Settings
+    from cahp.run.settings import Settings
 
 Document = Mapping[str, Any]
 

@@ -108,7 +108,8 @@ def _cache() -> str:
 
 
 def _end_to_end() -> str:
-    from cahp.run.prune import Settings, prune
+    from cahp.run.prune import prune
+    from cahp.run.settings import Settings
     from cahp.store import Store
 
     with TemporaryDirectory() as folder:

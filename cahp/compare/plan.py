@@ -9,7 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from cahp import methods, registry
-from cahp.run.prune import Recovery, Settings
+from cahp.run.settings import Recovery, Settings
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
@@ -19,7 +19,7 @@ OURS = methods.complementary.Complementary.name
 FULL = "full"
 FIRST_SEED = 42
 #: Methods that take as long as all the others together, with one seed.
-DEAR = ("ablation-greedy", "attattr")
+EXPENSIVE = ("ablation-greedy", "attattr")
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,12 @@ def _seeds(count: int) -> tuple[int, ...]:
 #: What is compared where methods are named and nothing else is.
 PLAIN = Preset(budgets=("6", "12", "20"), seeds=_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",))
 _POSTHOC = Preset(
-    budgets=("6", "12", "20", "36", "54"), seeds=_seeds(5), limit=400, eval_limit=300, recovered_draws=5, few_seeds=DEAR
+    budgets=("6", "12", "20", "36", "54"),
+    seeds=_seeds(5),
+    limit=400,
+    eval_limit=300,
+    recovered_draws=5,
+    few_seeds=EXPENSIVE,
 )
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
@@ -238,7 +243,7 @@ PRESETS: Mapping[str, Preset] = {
         seeds=_seeds(2),
         limit=400,
         eval_limit=300,
-        without=DEAR,
+        without=EXPENSIVE,
         draws=6,
         recovered_draws=2,
     ),

@@ -17,9 +17,9 @@ from cahp.compare.plan import FULL, Cell, Plan, about
 from cahp.compare.result import SCHEMA, Comparison
 from cahp.compare.working import (
     Answers,
+    ComparisonBench,
     Entries,
     Measured,
-    Table,
     Task,
     keep,
     known,
@@ -31,8 +31,10 @@ from cahp.compare.working import (
 )
 from cahp.data import Dataset
 from cahp.registry import Evidence
+from cahp.run.bench import label_reading, labelling
 from cahp.run.measurements import Loader
-from cahp.run.prune import TestSeal, label_reading, labelling, split_document, versions
+from cahp.run.prune import split_document, versions
+from cahp.run.seal import TestSeal
 from cahp.store import Store, key
 from cahp.values import CahpError, Cancelled, Evaluation, OptionError, Progress, silent
 
@@ -97,7 +99,7 @@ def compare(
     if plan.settings.report and not plan.settings.report == "test":
         raise OptionError(f"--report {plan.settings.report} is unknown; the only split to report on is test")
     store = store or Store()
-    table = Table(plan, store=store, load=load, dataset=dataset)
+    table = ComparisonBench(plan, store=store, load=load, dataset=dataset)
     card = table.card
     if "refit" in plan.recoveries and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover finetune or none")
@@ -128,7 +130,7 @@ def compare(
     return _comparison(table, found, cells, references, estimate, opened, command, clock() - start)
 
 
-def _missing(table: Table, cells: Sequence[Cell], found: dict[Cell, Measured]) -> list[Cell]:
+def _missing(table: ComparisonBench, cells: Sequence[Cell], found: dict[Cell, Measured]) -> list[Cell]:
     """The cells that are not in the store; ``found`` gets those that are."""
     found |= {cell: one for cell in cells if (one := known(table, cell)) is not None}
     return [cell for cell in cells if cell not in found]
@@ -149,7 +151,7 @@ class _Watch:
         self._progress(STAGE, min(round(self._done), self._total), self._total)
 
 
-def _run(table: Table, cells: Sequence[Cell], executor: Executor, cluster: str | None) -> Iterator[Measured]:
+def _run(table: ComparisonBench, cells: Sequence[Cell], executor: Executor, cluster: str | None) -> Iterator[Measured]:
     """Measure cells and keep each as soon as it is done."""
     here = isinstance(executor, Here)
     # A store elsewhere is the worker's own.
@@ -179,7 +181,7 @@ def _run(table: Table, cells: Sequence[Cell], executor: Executor, cluster: str |
             yield one
 
 
-def _opened(table: Table, missing: bool) -> int:
+def _opened(table: ComparisonBench, missing: bool) -> int:
     """How often the test split was opened, this time included; a comparison that is taken up again counts once."""
     seal = TestSeal(table.card, table.dataset, table.store)
     if "report" not in table.splits:
@@ -196,7 +198,7 @@ def _opened(table: Table, missing: bool) -> int:
 # --- what it will take
 
 
-def _forwards(table: Table, cells: Sequence[Cell]) -> dict[Cell, tuple[float, float]]:
+def _forwards(table: ComparisonBench, cells: Sequence[Cell]) -> dict[Cell, tuple[float, float]]:
     """Forward passes that each cell takes to choose and to measure; what a method computes once a seed counts once."""
     seen: dict[tuple[str, int], float] = {}
     found = {}
@@ -206,15 +208,15 @@ def _forwards(table: Table, cells: Sequence[Cell]) -> dict[Cell, tuple[float, fl
         before = seen.get((cell.method, cell.seed), 0.0)
         # A dearer budget goes on from where a cheaper one stopped, as far as anybody can know beforehand.
         seen[cell.method, cell.seed] = max(before, choosing)
-        select = len(table.bench(cell.seed).select)
-        repairs = {"none": 0.0, "refit": min(512, 0.8 * select) * _REFIT + 0.2 * select * _JUDGED}
-        repairs["finetune"] = _FINETUNE * select
+        select = len(table.bench(cell.seed).calibration)
+        recoveries = {"none": 0.0, "refit": min(512, 0.8 * select) * _REFIT + 0.2 * select * _JUDGED}
+        recoveries["finetune"] = _FINETUNE * select
         texts = [(recovery, sum(len(table.splits[split]) for split in splits)) for recovery, splits in to_answer]
-        found[cell] = max(0.0, choosing - before), sum(count + repairs[recovery] for recovery, count in texts)
+        found[cell] = max(0.0, choosing - before), sum(count + recoveries[recovery] for recovery, count in texts)
     return found
 
 
-def _choosing(table: Table, cell: Cell) -> float:
+def _choosing(table: ComparisonBench, cell: Cell) -> float:
     if cell.method == FULL:
         return 0.0
     try:
@@ -261,7 +263,7 @@ def _check(found: dict[Cell, Measured], cells: Sequence[Cell], references: Seque
 
 
 def _comparison(
-    table: Table,
+    table: ComparisonBench,
     found: dict[Cell, Measured],
     cells: Sequence[Cell],
     references: Sequence[Cell],
@@ -279,11 +281,11 @@ def _comparison(
             "id": table.dataset.id,
             "classes": list(table.dataset.classes),
             "select": [
-                {"seed": seed, "split": settings.select_split, **split_document(table.bench(seed).select)}
+                {"seed": seed, "split": settings.select_split, **split_document(table.bench(seed).calibration)}
                 for seed in plan.seeds
             ],
             "eval": {"split": settings.eval_split, **split_document(table.splits["eval"])},
-            "steer": table.steer and {"split": settings.eval_split, **split_document(table.steer)},
+            "steer": table.tuning_texts and {"split": settings.eval_split, **split_document(table.tuning_texts)},
             "report": (
                 "report" in table.splits and {"split": settings.report, **split_document(table.splits["report"])}
             )
@@ -303,7 +305,7 @@ def _comparison(
     return Comparison(document, rows.right)
 
 
-def _notices(table: Table, found: dict[Cell, Measured]) -> list[str]:
+def _notices(table: ComparisonBench, found: dict[Cell, Measured]) -> list[str]:
     plan = table.plan
     notices = list(dict.fromkeys(table.notices))
     full = next(one for one in found.values() if one.cell.method == FULL)
@@ -335,7 +337,7 @@ def _notices(table: Table, found: dict[Cell, Measured]) -> list[str]:
 class _Rows:
     """Cells as the document holds them, and the rows of who was right."""
 
-    def __init__(self, table: Table, reference: Measured) -> None:
+    def __init__(self, table: ComparisonBench, reference: Measured) -> None:
         self._table, self._reference = table, reference
         self._right: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in table.splits}
         #: The unpruned model's answers after each recovery, by seed.

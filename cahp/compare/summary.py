@@ -484,8 +484,8 @@ def _jaccard(first: frozenset[tuple[int, int]], second: frozenset[tuple[int, int
 def cost(document: Document) -> list[dict[str, Any]]:
     """What choosing costs: forward passes and labels as if nothing were known, and the seconds that were measured.
 
-    Both are of the dearest budget, the mean over seeds. Evidence that another method of the same comparison had already
-    gathered takes no seconds again, so forward passes compare and seconds tell what this comparison took.
+    Both are of the costliest budget, the mean over seeds. Evidence that another method of the same comparison had
+    already gathered takes no seconds again, so forward passes compare and seconds tell what this comparison took.
     """
     found = []
     for method in document["methods"]:
@@ -493,14 +493,14 @@ def cost(document: Document) -> list[dict[str, Any]]:
         if not cells:
             continue
         seeds = sorted({cell["seed"] for cell in cells})
-        dearest = [max(_seconds(cell) for cell in cells if cell["seed"] == seed) for seed in seeds]
+        costliest = [max(_seconds(cell) for cell in cells if cell["seed"] == seed) for seed in seeds]
         prices = [cell["price"] for cell in cells if cell["price"]]
         found.append(
             {
                 "method": method,
                 "forwards": max((price["forwards"] for price in prices), default=None),
                 "labels": max((price["labels"] for price in prices), default=None),
-                "score_s": float(np.mean(dearest)),
+                "score_s": float(np.mean(costliest)),
                 "recovery_s": {
                     recovery: _mean(cell["seconds"]["recovery"].get(recovery) for cell in cells)
                     for recovery in document["settings"]["recoveries"]

@@ -22,8 +22,9 @@ from cahp.compare.engines import stopped
 from cahp.compare.plan import FULL, Cell, Plan, tries
 from cahp.data import Dataset
 from cahp.registry import Evidence, Method
+from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.measurements import Loader
-from cahp.run.prune import Bench, Recovery, Settings, load_data, open_bench
+from cahp.run.settings import Recovery, Settings
 from cahp.store import Entry, Store, key
 from cahp.values import (
     BudgetError,
@@ -53,7 +54,7 @@ _WALKS = 1 << 30
 _FEWEST = 5
 
 
-class Table:
+class ComparisonBench:
     """A model and its data as a comparison needs them: opened once a process, with a bench for every seed.
 
     The texts that judge are the same for all seeds, so that differences are paired. If validation also chooses
@@ -77,10 +78,10 @@ class Table:
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
-        rows = np.arange(len(first.judge))
+        rows = np.arange(len(first.evaluation))
         choosing = plan.tries_used > 1
-        self.steer = first.judge.take(rows[0::2]) if choosing else None
-        self.splits: dict[str, Texts] = {"eval": first.judge.take(rows[1::2]) if choosing else first.judge}
+        self.tuning_texts = first.evaluation.take(rows[0::2]) if choosing else None
+        self.splits: dict[str, Texts] = {"eval": first.evaluation.take(rows[1::2]) if choosing else first.evaluation}
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
@@ -164,7 +165,7 @@ class Task:
 
 
 Entries = dict[str, Entry]
-_tables: dict[str, Table] = {}
+_tables: dict[str, ComparisonBench] = {}
 _lock = threading.Lock()
 
 
@@ -175,11 +176,11 @@ def work(task: Task) -> tuple[Measured, Entries]:
     with _lock:
         if name not in _tables:
             _tables.clear()
-            _tables[name] = Table(task.plan, store=Store(task.folder), progress=stopped)
+            _tables[name] = ComparisonBench(task.plan, store=Store(task.folder), progress=stopped)
         return measure(_tables[name], task.cell)
 
 
-def measure(table: Table, cell: Cell) -> tuple[Measured, Entries]:
+def measure(table: ComparisonBench, cell: Cell) -> tuple[Measured, Entries]:
     """What is known of a cell and, where nothing is, what is measured now, ready to be kept.
 
     A method or a recovery that fails costs the cell, not the comparison.
@@ -199,7 +200,7 @@ def measure(table: Table, cell: Cell) -> tuple[Measured, Entries]:
     return Measured(cell, choice, answers), fresh
 
 
-def known(table: Table, cell: Cell) -> Measured | None:
+def known(table: ComparisonBench, cell: Cell) -> Measured | None:
     """A cell of which everything is in the store; nothing is measured and no weights are read."""
     choice = _kept_choice(table, cell)
     if choice is None:
@@ -213,7 +214,7 @@ def known(table: Table, cell: Cell) -> Measured | None:
     return Measured(cell, choice, answers)
 
 
-def to_do(table: Table, cell: Cell) -> tuple[bool, list[tuple[Recovery, list[str]]]]:
+def to_do(table: ComparisonBench, cell: Cell) -> tuple[bool, list[tuple[Recovery, list[str]]]]:
     """What of a cell is not in the store: whether its mask is to be chosen, and the splits to answer, by recovery."""
     choice = _kept_choice(table, cell)
     asked = recoveries(table.plan, cell)
@@ -236,7 +237,7 @@ def recoveries(plan: Plan, cell: Cell) -> Iterator[Recovery]:
 # --- the mask
 
 
-def _chosen(table: Table, cell: Cell, fresh: Entries) -> Choice:
+def _chosen(table: ComparisonBench, cell: Cell, fresh: Entries) -> Choice:
     if cell.method == FULL:
         return _as_choice(table, None)
     name = _choice_key(table, cell)
@@ -246,7 +247,7 @@ def _chosen(table: Table, cell: Cell, fresh: Entries) -> Choice:
     return _as_choice(table, found)
 
 
-def _as_choice(table: Table, entry: Entry | None) -> Choice:
+def _as_choice(table: ComparisonBench, entry: Entry | None) -> Choice:
     if entry is None:
         return Choice(HeadMask.full(table.card.layers, table.card.heads), {}, None, 0.0)
     price = entry.meta["price"]
@@ -254,19 +255,24 @@ def _as_choice(table: Table, entry: Entry | None) -> Choice:
     return Choice(mask, entry.meta["setting"], price and Price(**price), entry.meta["seconds"])
 
 
-def _kept_choice(table: Table, cell: Cell) -> Choice | None:
+def _kept_choice(table: ComparisonBench, cell: Cell) -> Choice | None:
     """The mask of a cell, if it is in the store; that of the full model needs no choice."""
     found = table.store.load(_choice_key(table, cell)) if cell.method != FULL else None
     return None if found is None and cell.method != FULL else _as_choice(table, found)
 
 
-def _choice_key(table: Table, cell: Cell) -> str:
+def _choice_key(table: ComparisonBench, cell: Cell) -> str:
     settings, tried = table.plan.settings, [dict(setting) for setting in _settings(table.plan, cell)]
     return key(
         "compare-choice",
         _REVISION,
-        *(table.card.sha256, table.bench(cell.seed).select.sha256, cell.method, _source(registry.get(cell.method))),
-        *(tried, table.steer.sha256 if table.steer is not None and len(tried) > 1 else None),
+        *(
+            table.card.sha256,
+            table.bench(cell.seed).calibration.sha256,
+            cell.method,
+            _source(registry.get(cell.method)),
+        ),
+        *(tried, table.tuning_texts.sha256 if table.tuning_texts is not None and len(tried) > 1 else None),
         *(cell.budget, cell.seed, cell.noise, settings.min_per_layer),
         *(settings.pool_size, settings.poly_degree, settings.projection, settings.salience),
     )
@@ -284,7 +290,7 @@ def _source(method: Method) -> str:
         return ""
 
 
-def _choose(table: Table, cell: Cell) -> Entry:
+def _choose(table: ComparisonBench, cell: Cell) -> Entry:
     bench = table.bench(cell.seed)
     workbench = bench.workbench
     redrawn = cell.noise != cell.seed
@@ -299,8 +305,8 @@ def _choose(table: Table, cell: Cell) -> Entry:
         if mask.count != cell.budget:
             raise BudgetError(f"{cell.method} kept {mask.count} heads and not the {cell.budget} asked for")
         right = 0
-        if table.steer is not None and len(settings) > 1:
-            right = int(workbench.evaluate(table.steer, mask=mask).correct.sum())
+        if table.tuning_texts is not None and len(settings) > 1:
+            right = int(workbench.evaluate(table.tuning_texts, mask=mask).correct.sum())
         # Of equals the first, which is the default.
         if best is None or right > best[0]:
             best = right, mask, setting, method
@@ -338,14 +344,16 @@ class _Redrawn:
 # --- the answers
 
 
-def _answers_key(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery, texts: Texts) -> str:
+def _answers_key(table: ComparisonBench, cell: Cell, mask: HeadMask, recovery: Recovery, texts: Texts) -> str:
     # What a refit gives depends on the selection texts, and fine-tuning on a seed besides; masks have none.
-    recovered = None if recovery == "none" else table.bench(cell.seed).select.sha256
+    recovered = None if recovery == "none" else table.bench(cell.seed).calibration.sha256
     seed = cell.seed if recovery == "finetune" else None
     return key("compare-answers", _REVISION, table.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
 
 
-def _kept_answers(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> dict[str, tuple[str, Entry | None]]:
+def _kept_answers(
+    table: ComparisonBench, cell: Cell, mask: HeadMask, recovery: Recovery
+) -> dict[str, tuple[str, Entry | None]]:
     """By split, the key of what is answered after a recovery, and the entry, if it is in the store."""
     names = {split: _answers_key(table, cell, mask, recovery, texts) for split, texts in table.splits.items()}
     return {split: (name, table.store.load(name)) for split, name in names.items()}
@@ -358,7 +366,7 @@ def _as_answers(entry: Entry, texts: Texts) -> Answers:
 
 
 def _answered(
-    table: Table, cell: Cell, mask: HeadMask, recovery: Recovery, fresh: Entries
+    table: ComparisonBench, cell: Cell, mask: HeadMask, recovery: Recovery, fresh: Entries
 ) -> dict[tuple[Recovery, str], Answers]:
     kept = _kept_answers(table, cell, mask, recovery)
     found = {split: entry for split, (_, entry) in kept.items()}
@@ -374,7 +382,7 @@ def _answered(
     return {(recovery, split): _as_answers(cast(Entry, entry), table.splits[split]) for split, entry in found.items()}
 
 
-def _answering(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
+def _answering(table: ComparisonBench, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
     """The model that answers: pruned, and recovered on the selection texts of the cell's seed."""
     bench = table.bench(cell.seed)
     workbench = bench.workbench
@@ -384,10 +392,12 @@ def _answering(table: Table, cell: Cell, mask: HeadMask, recovery: Recovery) -> 
     if recovery == "refit":
         from cahp.stages.recovery import refit
 
-        if len(bench.select) < _FEWEST:
-            raise DataError(f"every fifth text judges a refit, and there are only {len(bench.select)}; raise --limit")
-        walk = table.walk(bench.select)
-        model = refit(workbench.model, mask, bench.select, walk=walk, progress=workbench.progress).model
+        if len(bench.calibration) < _FEWEST:
+            raise DataError(
+                f"every fifth text judges a refit, and there are only {len(bench.calibration)}; raise --limit"
+            )
+        walk = table.walk(bench.calibration)
+        model = refit(workbench.model, mask, bench.calibration, walk=walk, progress=workbench.progress).model
     else:
         model = workbench.pruned(mask, workbench.tuned(mask, keep=False))
     return lambda texts: workbench.answers(model, texts)
@@ -406,6 +416,6 @@ def keep(store: Store, entries: Mapping[str, Entry]) -> None:
         store.save(name, arrays=entry.arrays, meta=entry.meta)
 
 
-def seeds_alike(table: Table, seeds: Iterable[int]) -> bool:
+def seeds_alike(table: ComparisonBench, seeds: Iterable[int]) -> bool:
     """Whether all seeds draw the same selection texts, because there are no more of them than the limit."""
-    return len({table.bench(seed).select.sha256 for seed in seeds}) == 1
+    return len({table.bench(seed).calibration.sha256 for seed in seeds}) == 1

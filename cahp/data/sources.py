@@ -16,7 +16,7 @@ from cahp.values import DataError, OptionError, digest
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogueEntry:
     """A data name that ``load`` knows; ``available`` without the network, ``splits`` are sizes."""
 
     name: str
@@ -95,9 +95,9 @@ def load(
     )
 
 
-def catalogue() -> list[Entry]:
+def catalogue() -> list[CatalogueEntry]:
     """The names that ``cahp data`` lists, without reading any text."""
-    built_in = Entry(
+    built_in = CatalogueEntry(
         BBC_NEWS,
         "built-in",
         "BBC News headlines with their first paragraph, five topics (Greene and Cunningham 2006)",
@@ -106,7 +106,7 @@ def catalogue() -> list[Entry]:
         ("business", "entertainment", "politics", "sports", "tech"),
     )
     presets = [
-        Entry(name, "preset", preset.description, _is(Path(name), Path.is_dir), preset.splits, preset.classes)
+        CatalogueEntry(name, "preset", preset.description, _is(Path(name), Path.is_dir), preset.splits, preset.classes)
         for name, preset in PRESETS.items()
     ]
     return [built_in, *presets]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cahp.export.masks import mask_to_json
 from cahp.files import json_text
-from cahp.run.prune import Bench, Recovery, outcomes, versions
+from cahp.run.bench import Bench
+from cahp.run.prune import outcomes, versions
+from cahp.run.settings import Recovery
 from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
 
 if TYPE_CHECKING:
@@ -77,10 +79,10 @@ def check_form(form: str, *, besides: Iterable[str] = ()) -> Form:
     return form  # type: ignore[return-value]
 
 
-def repaired(
+def recovered(
     bench: Bench, mask: HeadMask, *, recover: Recovery, epochs: int = 3, watch: Watch | None = None
 ) -> tuple[dict[str, Any], HeadModel]:
-    """The model cut to ``mask`` and repaired as asked, and the ``metrics`` and ``delta`` of a run with it.
+    """The model cut to ``mask`` and recovered as asked, and the ``metrics`` and ``delta`` of a run with it.
 
     With a refit also why it was taken or not (``refit``), with fine-tuning its ``epochs``, and ``watch`` sees the loss.
     """
@@ -89,11 +91,11 @@ def repaired(
         from cahp.models.training import Schedule
 
         tuned = workbench.tuned(mask, schedule=Schedule(epochs=epochs), watch=watch)
-        outcome = outcomes(workbench, bench.judge, mask, repaired=tuned, seed=seed)
+        outcome = outcomes(workbench, bench.evaluation, mask, recovered=tuned, seed=seed)
         outcome["epochs"] = list(tuned.epochs)
         return outcome, workbench.pruned(mask, tuned)
     refit = workbench.refit(mask) if recover == "refit" else None
-    outcome = outcomes(workbench, bench.judge, mask, repaired=refit, seed=seed)
+    outcome = outcomes(workbench, bench.evaluation, mask, recovered=refit, seed=seed)
     if refit is not None:
         outcome["refit"] = refit.document
     return outcome, workbench.pruned(mask, refit)
@@ -115,7 +117,7 @@ def write(
     latency: bool = True,
     progress: Progress = silent,
 ) -> Written:
-    """Write ``pruned`` (``model`` cut to ``mask``, repaired or not) as a folder that others load, whole or not at all.
+    """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder that others load, whole or not at all.
 
     Besides weights and tokenizer it holds ``head_mask.json``, ``metrics.json`` and a ``README.md`` that says how to
     load it, what was measured, and from which model and data it was made. It is read back in a fresh process that does
@@ -267,7 +269,7 @@ def model_card(
 
 
 _RECOVERED = {
-    "none": "; nothing was repaired",
+    "none": "; nothing was recovered",
     "refit": "; its output projections were solved anew in closed form (refit)",
     "finetune": "; it was fine-tuned afterwards",
 }

@@ -1,4 +1,4 @@
-"""What people take home from a view: its mask, its run, its recipe, and a repaired model, as files."""
+"""What people take home from a view: its mask, its run, its recipe, and a recovered model, as files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from cahp.export.checkpoints import Form, Written, repaired, write
+from cahp.export.checkpoints import Form, Written, recovered, write
 from cahp.export.masks import write_run
 from cahp.export.report import BY_HAND
+from cahp.run.bench import Bench
 from cahp.run.measurements import Costs
-from cahp.run.prune import (
-    SCHEMA,
-    Bench,
-    Recovery,
-    Settings,
-    TestSeal,
-    cost_document,
-    outcomes,
-    split_document,
-    versions,
-)
+from cahp.run.prune import SCHEMA, cost_document, outcomes, split_document, versions
+from cahp.run.seal import TestSeal
+from cahp.run.settings import Recovery, Settings
 from cahp.values import Clustering, HeadMask, Progress, Selection, silent
 
 if TYPE_CHECKING:
@@ -58,12 +51,12 @@ def measured(
     card, workbench = bench.card, bench.workbench
     start = workbench.clock()
     cuttable = not mask.empty_layers
-    repaired = workbench.refit(mask) if recover and cuttable else None
-    judged = outcomes(workbench, bench.judge, mask, repaired=repaired, seed=bench.settings.seed)
+    recovered = workbench.refit(mask) if recover and cuttable else None
+    judged = outcomes(workbench, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
     settings = replace(
         bench.settings,
         budget=str(mask.count),
-        recover="none" if repaired is None else "refit",
+        recover="none" if recovered is None else "refit",
         method=BY_HAND if selection is None else bench.settings.method,
     )
     return {
@@ -78,8 +71,8 @@ def measured(
         },
         "data": {
             "id": bench.dataset.id,
-            "select": {"split": settings.select_split, **split_document(bench.select)},
-            "eval": {"split": settings.eval_split, **split_document(bench.judge)},
+            "select": {"split": settings.select_split, **split_document(bench.calibration)},
+            "eval": {"split": settings.eval_split, **split_document(bench.evaluation)},
             "classes": list(bench.dataset.classes),
         },
         "settings": {**asdict(settings), "label_map": dict(settings.label_map)},
@@ -90,7 +83,7 @@ def measured(
         "rescued": [] if selection is None else [list(divmod(head, card.heads)) for head in selection.rescued],
         "clusters": None if selection is None else selection.k,
         **judged,
-        "refit": None if repaired is None else repaired.document,
+        "refit": None if recovered is None else recovered.document,
         **cost_document(costs(mask) if cuttable else None),
         "report": None,
         # The board's stages were timed by the run that filled it, not here.
@@ -121,7 +114,7 @@ def _verified(bench: Bench, mask: HeadMask) -> dict[str, Any]:
     from cahp.models.selftest import difference
 
     model = bench.workbench.model
-    worst = difference(model, mask, model.batches(model.tokenize(bench.judge.inputs[:8])))
+    worst = difference(model, mask, model.batches(model.tokenize(bench.evaluation.inputs[:8])))
     return {"mask_bites": True, "mask_equals_surgery": True, "difference": worst}
 
 
@@ -263,7 +256,7 @@ def checkpoint(
         MaskError: If a layer keeps no head.
         CahpError: If what is read back answers otherwise than what was written.
     """
-    outcome, pruned = repaired(bench, mask, recover=recover, epochs=epochs, watch=watch)
+    outcome, pruned = recovered(bench, mask, recover=recover, epochs=epochs, watch=watch)
     with tempfile.TemporaryDirectory(prefix="cahp-") as place:
         folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads-{form}"
         written = write(
@@ -272,10 +265,10 @@ def checkpoint(
             model=bench.workbench.model,
             pruned=pruned,
             mask=mask,
-            inputs=bench.judge.inputs,
+            inputs=bench.evaluation.inputs,
             outcome=outcome,
             method=bench.settings.method,
-            data={"id": bench.dataset.id, "split": bench.settings.eval_split, **split_document(bench.judge)},
+            data={"id": bench.dataset.id, "split": bench.settings.eval_split, **split_document(bench.evaluation)},
             recovery=recover,
             command=command,
             progress=progress,

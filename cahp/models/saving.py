@@ -44,7 +44,7 @@ def write(
     inputs: Sequence[Input],
     files: Mapping[str, str] | None = None,
 ) -> float:
-    """Write ``pruned`` (``model`` cut to ``mask``, repaired or not) as a new folder, whole or not at all.
+    """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a new folder, whole or not at all.
 
     What was written is read back in a fresh process and answers ``inputs``; returned is the largest difference of
     logits. ``files`` are texts to lie beside it, by name.

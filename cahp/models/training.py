@@ -77,7 +77,7 @@ class Training:
 Watch = Callable[[Training], None]
 
 
-class Shelf(Protocol):
+class TrainingCheckpoint(Protocol):
     """Where a training that was stopped waits to be taken up again: plain arrays, and what JSON can say."""
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
@@ -101,7 +101,7 @@ def train(
     stage: str = "training",
     progress: Progress = silent,
     watch: Watch | None = None,
-    shelf: Shelf | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> list[Epoch]:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
@@ -109,8 +109,8 @@ def train(
     ``accelerate launch`` the texts are shared out over the processes, each of which takes batches of the given size.
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
-    the end of a batch. With a ``shelf`` the same call then goes on from there, and ends with the same weights, bit for
-    bit, as if nothing had come between (on the same machine, with as many threads).
+    the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
+    for bit, as if nothing had come between (on the same machine, with as many threads).
     """
     torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")
@@ -125,8 +125,8 @@ def train(
     total = schedule.epochs * len(loader)
     rate = get_linear_schedule_with_warmup(optimizer, math.ceil(total * schedule.warmup), total)
     course = _Course(trained, optimizer, rate, order, accelerator.device)
-    if shelf is not None and (found := shelf.load()) is not None:
-        course.take_up(*found)
+    if checkpoint is not None and (found := checkpoint.load()) is not None:
+        course.load_state_dict(*found)
 
     with _interruptions() as interrupted:
 
@@ -140,8 +140,8 @@ def train(
             else:
                 wish = KeyboardInterrupt() if interrupted() else None
             if any(parallel.gather(wish is not None)):
-                if shelf is not None:
-                    shelf.save(*course.lay_down())
+                if checkpoint is not None:
+                    checkpoint.save(*course.state_dict())
                 raise wish or Cancelled
 
         def report() -> None:
@@ -172,11 +172,11 @@ def train(
                 accuracy = _accuracy(plain, model, *held_out, pause=pause if parallel.world() == 1 else None)
             course.end_epoch(accuracy)
             report()
-            if shelf is not None and course.epoch < schedule.epochs:
-                shelf.save(*course.lay_down())
+            if checkpoint is not None and course.epoch < schedule.epochs:
+                checkpoint.save(*course.state_dict())
     course.finish()
-    if shelf is not None:
-        shelf.remove()
+    if checkpoint is not None:
+        checkpoint.remove()
     progress(stage, total, total)
     return course.history
 
@@ -224,7 +224,7 @@ class _Course:
         if self._kept is not None:
             self._set_weights(self._kept)
 
-    def lay_down(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """The state as arrays and JSON."""
         random = _random(self._device) if self._random is None else self._random
         arrays = {"order": self._drawing.numpy(), "random": np.stack(parallel.gather(random))}
@@ -248,7 +248,7 @@ class _Course:
         }
         return arrays, meta
 
-    def take_up(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Go back to a state that was laid down."""
 
         def stored(name: str) -> list[Tensor]:

@@ -13,13 +13,14 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
 from cahp import processes as parallel
+from cahp.run.settings import Salience
 from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.space import Projection, space
 from cahp.store import Entry, Store, key
@@ -47,8 +48,6 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule, Watch
 
-Salience = Literal["batch", "example"]
-
 
 class Loader(Protocol):
     """Reads and proves a model, as ``models.load`` does."""
@@ -68,7 +67,7 @@ _LARGEST_ENTRY = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
-class Repaired:
+class Refitted:
     """New output projections of a pruned model (weight and bias by layer and site), and why they were taken or not."""
 
     projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
@@ -88,7 +87,7 @@ class Repaired:
 
 
 @dataclass(frozen=True, eq=False)
-class Tuned:
+class FineTuned:
     """The weights of a fine-tuned pruned model by name, and the epochs of its training as JSON says them."""
 
     weights: Mapping[str, NDArray[Any]]
@@ -250,10 +249,12 @@ class Workbench:
     # What a mask does ----------------------------------------------------------------------------------------
 
     def evaluate(
-        self, texts: Texts, *, mask: HeadMask | None = None, repaired: Repaired | Tuned | None = None
+        self, texts: Texts, *, mask: HeadMask | None = None, recovered: Refitted | FineTuned | None = None
     ) -> Evaluation:
-        """Answers on ``texts`` of the full model, under a mask, or of a repaired pruned model."""
-        name = key("evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, repaired and repaired.sha256)
+        """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
+        name = key(
+            "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
+        )
         # The full model's are asked for again and again, also where the store gives nothing back.
         if mask is None and name in self._full:
             return self._full[name]
@@ -261,7 +262,7 @@ class Workbench:
         if found is not None:
             made = Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
         else:
-            model = self.model if mask is None or mask.empty_layers else self.pruned(mask, repaired)
+            model = self.model if mask is None or mask.empty_layers else self.pruned(mask, recovered)
             made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
             self._keep(name, {"predictions": made.predictions, "losses": made.losses})
         if mask is None:
@@ -275,26 +276,26 @@ class Workbench:
         with self.timed("evaluation"):
             return evaluate(model, texts, mask=mask, progress=self.progress)
 
-    def pruned(self, mask: HeadMask, repaired: Repaired | Tuned | None = None) -> HeadModel:
-        """The model without the heads that ``mask`` drops, with the repaired projections if they were taken."""
+    def pruned(self, mask: HeadMask, recovered: Refitted | FineTuned | None = None) -> HeadModel:
+        """The model without the heads that ``mask`` drops, with the recovered projections if they were taken."""
         import torch
 
         from cahp.models.surgery import cut
 
-        if isinstance(repaired, Tuned):
+        if isinstance(recovered, FineTuned):
             from cahp.stages.recovery import with_weights
 
-            return with_weights(cut(self.model, mask), repaired.weights)
+            return with_weights(cut(self.model, mask), recovered.weights)
         projections = None
-        if repaired is not None and repaired.accepted:
+        if recovered is not None and recovered.accepted:
             where = self.model.device
             projections = {
                 place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
-                for place, (weight, bias) in repaired.projections.items()
+                for place, (weight, bias) in recovered.projections.items()
             }
         return cut(self.model, mask, projections=projections)
 
-    def refit(self, mask: HeadMask) -> Repaired:
+    def refit(self, mask: HeadMask) -> Refitted:
         """Refit the pruned model on the selection texts; see ``cahp.stages.recovery.refit``.
 
         Raises:
@@ -313,15 +314,15 @@ class Workbench:
                 (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
                 for layer, site in places
             }
-            return Repaired(projections, **found.meta)
+            return Refitted(projections, **found.meta)
         from cahp.stages.recovery import refit
 
         model = self.model
 
-        def solved() -> Repaired:
+        def solved() -> Refitted:
             made = refit(model, mask, self.texts, progress=self.progress)
             linears = {place: made.model.projection(*place) for place in places}
-            return Repaired(
+            return Refitted(
                 {
                     place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
                     for place, linear in linears.items()
@@ -332,19 +333,19 @@ class Workbench:
             )
 
         with self.timed("recovery"):
-            repaired = parallel.from_first(solved)
+            recovered = parallel.from_first(solved)
         arrays = {
             f"{site}-{layer}-{part}": values
-            for (layer, site), pair in repaired.projections.items()
+            for (layer, site), pair in recovered.projections.items()
             for part, values in zip(("weight", "bias"), pair, strict=True)
             if values is not None
         }
-        self._keep(name, arrays, repaired.document)
-        return repaired
+        self._keep(name, arrays, recovered.document)
+        return recovered
 
     def tuned(
         self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
-    ) -> Tuned:
+    ) -> FineTuned:
         """Fine-tune the pruned model on the selection texts; see ``cahp.stages.recovery.finetune``.
 
         A training that was stopped is taken up where it stopped, and one that is known is not done again. ``keep`` says
@@ -363,9 +364,9 @@ class Workbench:
         name = key("tuned", 1, *parts)
         found = self._found("recovery", name)
         if found is not None:
-            return Tuned(found.arrays, tuple(found.meta["epochs"]))
+            return FineTuned(found.arrays, tuple(found.meta["epochs"]))
         model = self.model
-        shelf = _Shelf(self.store, key("tuning", 1, *parts, model.device.type))
+        checkpoint = _StoredTraining(self.store, key("tuning", 1, *parts, model.device.type))
         with self.timed("recovery"):
             made, history = finetune(
                 model,
@@ -375,10 +376,10 @@ class Workbench:
                 seed=self._seed,
                 progress=self.progress,
                 watch=watch or self.watch,
-                shelf=shelf,
+                checkpoint=checkpoint,
             )
         weights = {name: weight.detach().cpu().numpy() for name, weight in made.network.named_parameters()}
-        tuned = Tuned(weights, tuple(asdict(epoch) for epoch in history))
+        tuned = FineTuned(weights, tuple(asdict(epoch) for epoch in history))
         if keep:
             self._keep(name, weights, {"epochs": tuned.epochs})
         return tuned
@@ -492,7 +493,7 @@ class Workbench:
 
 
 @dataclass(frozen=True)
-class _Shelf:
+class _StoredTraining:
     """A training that was stopped, in the store."""
 
     store: Store

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cahp.models.attention import Site
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.surgery import cut
-from cahp.models.training import Epoch, Schedule, Shelf, Watch, train
+from cahp.models.training import Epoch, Schedule, TrainingCheckpoint, Watch, train
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
@@ -93,7 +93,7 @@ def solve(
 
     In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
     With ``X`` what enters it in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights and
-    ``Y = full residual + full output - pruned residual``, so that damage below is repaired too:
+    ``Y = full residual + full output - pruned residual``, so that damage below is recovered too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of ``X``'s channels, the intercept
     unpenalised, and left out of projections that have none. The full and the pruned model walk in step, so no layer
     below is ever run again, and three hidden states per batch are all that is kept. ``walk`` is a kept walk of the full
@@ -266,11 +266,11 @@ def finetune(
     seed: int = 42,
     progress: Progress = silent,
     watch: Watch | None = None,
-    shelf: Shelf | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
 ) -> tuple[HeadModel, list[Epoch]]:
     """The pruned model with all its weights trained on ``texts`` (the paper's recovery), and its epochs.
 
-    Every fifth example is held out, and the epoch that answers most of them rightly is kept. With a ``shelf`` a
+    Every fifth example is held out, and the epoch that answers most of them rightly is kept. With a ``checkpoint`` a
     training that was stopped is taken up again; see ``cahp.models.training.train``.
 
     Raises:
@@ -289,7 +289,7 @@ def finetune(
         stage="finetune",
         progress=progress,
         watch=watch,
-        shelf=shelf,
+        checkpoint=checkpoint,
     )
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError(

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from cahp import models
 from cahp.data import sample
 from cahp.models.head_model import MAX_LENGTH, Batch, HeadModel
-from cahp.run.prune import Settings, read_data
+from cahp.run.bench import read_data
+from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster
 from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
 from cahp.stages.selection import select

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.run.bench import Bench
 from cahp.run.measurements import Workbench
-from cahp.run.prune import Bench, Settings
+from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.stages.selection import select, table
 from cahp.values import BudgetError, Clustering, Floats, HeadMask, Progress, Selection, silent
@@ -30,7 +31,7 @@ TIMED = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
+class HeadClusters:
     """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
 
     ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered.
@@ -42,7 +43,7 @@ class Evidence:
     distances: NDArray[np.float32]
 
     @classmethod
-    def of(cls, workbench: Workbench) -> Evidence:
+    def of(cls, workbench: Workbench) -> HeadClusters:
         """What the workbench knows, or finds out now."""
         return cls(workbench.clustering, workbench.salience, workbench.space.embedding, workbench.space.distances)
 
@@ -134,7 +135,7 @@ class Row:
     speed: Speed | None
 
 
-class Table:
+class BudgetTable:
     """The rows of all budgets from the fewest heads to all; many may read while one fills it."""
 
     def __init__(self, selections: Sequence[Selection], *, recover: Recover = "none") -> None:
@@ -142,14 +143,14 @@ class Table:
         self.recover: Recover = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
         #: The budget that somebody looks at now.
-        self.finger: int | None = None
+        self.current_budget: int | None = None
         self._quality: dict[int, Quality] = {}
         self._speed: dict[int, Speed] = {}
         self._lock = threading.Lock()
         self._version = 0
 
     @classmethod
-    def plan(cls, evidence: Evidence, settings: Settings, *, recover: Recover = "none") -> Table:
+    def plan(cls, evidence: HeadClusters, settings: Settings, *, recover: Recover = "none") -> BudgetTable:
         """An empty table of all budgets that ``settings`` allow."""
         total = evidence.salience.size
         fewest = max(1, settings.min_per_layer * evidence.layers)
@@ -222,9 +223,9 @@ class Table:
         timed = _spread(cuttable[:-1], TIMED)
         if self.budgets[-1] not in self._quality:
             return "quality", self.budgets[-1]
-        finger = self.finger
-        if finger is not None and finger in self.budgets and finger not in self._quality:
-            return "quality", finger
+        current_budget = self.current_budget
+        if current_budget is not None and current_budget in self.budgets and current_budget not in self._quality:
+            return "quality", current_budget
         order = [budget for budget in coarse_to_fine(self.budgets) if budget not in self._quality]
         rough = len(self._quality) >= min(len(self.budgets), 2 * TIMED)
         late = [budget for budget in timed if budget not in self._speed]
@@ -297,13 +298,13 @@ def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quali
 
     workbench = bench.workbench
     if recover == "none" or mask.count == mask.keep.size:
-        return Quality.of(outcomes(workbench, bench.judge, mask, seed=bench.settings.seed), "pruned")
-    repaired = workbench.refit(mask)
-    found = outcomes(workbench, bench.judge, mask, repaired=repaired, seed=bench.settings.seed)
+        return Quality.of(outcomes(workbench, bench.evaluation, mask, seed=bench.settings.seed), "pruned")
+    recovered = workbench.refit(mask)
+    found = outcomes(workbench, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
     return Quality.of(found, "recovered")
 
 
-def fill(table: Table, bench: Bench, progress: Progress = silent) -> Generator[None, None, Table]:
+def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
     """Measure what the table lacks, one measurement a step.
 
     Latency is measured in a process of its own, so that nothing here disturbs it. ``progress`` may raise ``Cancelled``.
@@ -325,7 +326,7 @@ def fill(table: Table, bench: Bench, progress: Progress = silent) -> Generator[N
 # Asking ------------------------------------------------------------------------------------------------------
 
 
-def within_loss(table: Table, pp: float) -> Row | None:
+def within_loss(table: BudgetTable, pp: float) -> Row | None:
     """The fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: not yet known).
 
     Chosen on the texts it is judged by, so the figure is optimistic.
@@ -338,7 +339,7 @@ def within_loss(table: Table, pp: float) -> Row | None:
     return next((row for row in table.rows() if row.quality is not None and row.quality.accuracy >= enough), None)
 
 
-def faster_by(table: Table, share: float) -> Row | None:
+def faster_by(table: BudgetTable, share: float) -> Row | None:
     """The most heads with at least ``share`` (0..1) of the time saved; None if no budget saves that much.
 
     Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None.
@@ -347,14 +348,16 @@ def faster_by(table: Table, share: float) -> Row | None:
     return fast[-1] if fast else None
 
 
-def with_degree(evidence: Evidence, degree: int) -> Evidence:
+def with_degree(evidence: HeadClusters, degree: int) -> HeadClusters:
     """The same evidence with the knee that another polynomial degree finds."""
     from cahp.stages.clustering import with_degree
 
     return replace(evidence, clustering=with_degree(evidence.clustering, degree=degree))
 
 
-def nearest_kept(evidence: Evidence, mask: HeadMask, head: int, labels: NDArray[np.int64]) -> tuple[int, float, bool]:
+def nearest_kept(
+    evidence: HeadClusters, mask: HeadMask, head: int, labels: NDArray[np.int64]
+) -> tuple[int, float, bool]:
     """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster.
 
     The kept member of the head's cluster that is nearest, or the nearest kept head of all where its cluster keeps none.

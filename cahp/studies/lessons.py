@@ -275,16 +275,16 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
 
     bench = subject.workbench(progress)
     full, before = bench.evaluate(subject.texts), bench.evaluate(subject.texts, mask=subject.mask)
-    repaired = bench.refit(subject.mask)
-    after = bench.evaluate(subject.texts, mask=subject.mask, repaired=repaired)
+    recovered = bench.refit(subject.mask)
+    after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = delta(after, before)
     found = (
         f"{_percent(float(before.correct.mean()))} right before, {_percent(float(after.correct.mean()))} after "
         f"({won.pp:+.1f} points), {_percent(float(full.correct.mean()))} with all heads. It looked at "
-        f"{repaired.examples} texts without their labels."
+        f"{recovered.examples} texts without their labels."
     ).replace("-", "−")
-    if not repaired.accepted:
-        meaning = f"The refit was rejected, so nothing changed: {repaired.reason}."
+    if not recovered.accepted:
+        meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
     elif won.measurable and won.pp > 0:
         meaning = (
             "Much of what pruning breaks is only that the remaining heads are badly mixed, and that can be solved."

@@ -15,7 +15,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.run.prune import Bench, Settings
+from cahp.run.bench import Bench
+from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.selection import select
 from cahp.stages.space import space
@@ -177,7 +178,13 @@ def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str
     return key(
         "stability",
         _REVISION,
-        *(bench.card.sha256, bench.select.sha256, settings.pool_size, settings.projection, settings.salience),
+        *(
+            bench.card.sha256,
+            bench.calibration.sha256,
+            settings.pool_size,
+            settings.projection,
+            settings.salience,
+        ),
         *(settings.representative, settings.min_per_layer, settings.poly_degree, settings.seed),
         *(axis, values, None if axis == "degree" else budget),
     )
@@ -239,7 +246,7 @@ def _samples(bench: Bench, looks: int, progress: Progress) -> Iterator[tuple[Clu
 
     settings, gradients = bench.settings, bench.workbench.gradients
     count = _shard_count(bench)
-    shard_of = shards(bench.select.labels, count, seed=settings.seed)
+    shard_of = shards(bench.calibration.labels, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))
     drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:looks]
@@ -267,7 +274,7 @@ def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
 
 
 def _shard_count(bench: Bench) -> int:
-    texts = bench.select
+    texts = bench.calibration
     size = bench.card.layers * bench.card.heads * len(texts.classes) * bench.settings.pool_size**2 * 16
     count = min(SHARDS, _MEMORY // size)
     if count < 4:
@@ -281,7 +288,7 @@ def _shard_count(bench: Bench) -> int:
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they are known."""
-    card, store, texts = bench.card, bench.workbench.store, bench.select
+    card, store, texts = bench.card, bench.workbench.store, bench.calibration
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )

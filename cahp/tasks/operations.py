@@ -21,21 +21,11 @@ from cahp.export.masks import (
     read_mask,
 )
 from cahp.files import json_text, write_whole
-from cahp.run.measurements import Repaired, Tuned, Workbench
-from cahp.run.prune import (
-    Recovery,
-    Settings,
-    TestSeal,
-    check_classifier,
-    cost_document,
-    label_reading,
-    labelling,
-    load_data,
-    match_labels,
-    open_bench,
-    outcomes,
-    split_document,
-)
+from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, open_bench
+from cahp.run.measurements import FineTuned, Refitted, Workbench
+from cahp.run.prune import cost_document, outcomes, split_document
+from cahp.run.seal import TestSeal
+from cahp.run.settings import Recovery, Settings
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, SelfTestError, silent
 
@@ -137,25 +127,25 @@ def recover(
     bench = open_bench(settings, store=store, card=card, progress=progress, watch=watch)
     workbench = bench.workbench
     refitted = None if how == "finetune" and card.no_refit else workbench.refit(keep)
-    document = outcomes(workbench, bench.judge, keep, repaired=refitted, seed=settings.seed)
+    document = outcomes(workbench, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
     if refitted is not None:
         document["refit"] = refitted.document
-    repaired: Repaired | Tuned | None = refitted
+    recovered: Refitted | FineTuned | None = refitted
     if how == "finetune":
         tuned = workbench.tuned(
             keep, schedule=replace(Schedule(), epochs=epochs, learning_rate=learning_rate, batch=batch)
         )
-        beside = outcomes(workbench, bench.judge, keep, repaired=tuned, seed=settings.seed)
+        beside = outcomes(workbench, bench.evaluation, keep, recovered=tuned, seed=settings.seed)
         for table in ("metrics", "delta"):
             beside[table]["refitted"] = document[table]["recovered"]
         document |= {**beside, "epochs": list(tuned.epochs)}
-        repaired = tuned
-    pruned = workbench.pruned(keep, repaired)
+        recovered = tuned
+    pruned = workbench.pruned(keep, recovered)
     with _saving_to(out):
         save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out.resolve())
     return {
         "model": bench.card.id,
-        "data": {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.judge)},
+        "data": {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.evaluation)},
         "kept": _kept(keep),
         **document,
         "notices": list(bench.notices),
@@ -186,7 +176,7 @@ def export(
 ) -> dict[str, Any]:
     """Write the model cut to a mask as a folder that others load, or the mask itself as another kind of file.
 
-    A model is repaired first (``how``) and measured where there are data; see ``cahp.export.checkpoints.write``.
+    A model is recovered first (``how``) and measured where there are data; see ``cahp.export.checkpoints.write``.
 
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
@@ -206,9 +196,9 @@ def export(
     if settings.data is not None or (builtin and builtin.data):
         bench = open_bench(settings, store=store, card=card, progress=progress)
         workbench = bench.workbench
-        outcome, pruned = checkpoints.repaired(bench, keep, recover=how)
-        inputs: Sequence[Input] = bench.judge.inputs
-        data = {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.judge)}
+        outcome, pruned = checkpoints.recovered(bench, keep, recover=how)
+        inputs: Sequence[Input] = bench.evaluation.inputs
+        data = {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.evaluation)}
         notices = list(bench.notices)
     elif how != "none":
         raise OptionError(f"--recover {how} needs texts to repair the model on; name some with --data")

@@ -30,7 +30,8 @@ def draw(explorer: Explorer) -> None:
                 shell.run_button(explorer, place="home", primary=False)
         shell.link("pages/5_Export.py", "Take it home")
     st.caption(
-        f"{shell.provenance(explorer)} Judged on {len(explorer.bench.judge):,} texts that did not choose the heads."
+        f"{shell.provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the "
+        "heads."
     )
 
 
@@ -67,25 +68,25 @@ def _picture(explorer: Explorer) -> None:
 
 def _finding(explorer: Explorer) -> str:
     total = explorer.card.layers * explorer.card.heads
-    quality, repaired, table = explorer.quality(), explorer.quality("refit"), explorer.table()
+    quality, recovered, table = explorer.quality(), explorer.quality("refit"), explorer.table()
     kept = f"{explorer.budget} of {total} heads stay"
     if quality is None:
         return kept
     full = None if table is None else table.full
     said = [f"{percent(quality.accuracy)} of answers right"]
-    if repaired is not None:
-        said.append(f"{percent(repaired.accuracy)} after a refit")
+    if recovered is not None:
+        said.append(f"{percent(recovered.accuracy)} after a refit")
     if full is not None:
         said.append(f"{percent(full.accuracy)} with all heads")
     return f"{kept}: {', '.join(said)}"
 
 
 def _refitted(explorer: Explorer) -> str:
-    repaired = explorer.quality("refit")
-    if repaired is None:
+    recovered = explorer.quality("refit")
+    if recovered is None:
         return ""
-    low, high = repaired.ci95
-    return f"after refit, without training: {percent(repaired.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
+    low, high = recovered.ci95
+    return f"after refit, without training: {percent(recovered.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
 
 
 def _heads(explorer: Explorer) -> dict[str, list[object]]:

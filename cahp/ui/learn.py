@@ -53,7 +53,7 @@ def _subject(explorer: Explorer) -> Subject | None:
     def workbench(progress: Progress) -> Workbench:
         return Workbench(
             bench.card,
-            bench.select,
+            bench.calibration,
             store=bench.workbench.store,
             seed=bench.settings.seed,
             device=bench.settings.device,
@@ -66,7 +66,7 @@ def _subject(explorer: Explorer) -> Subject | None:
             return watch.costs(mask, length=bench.length, progress=progress)
 
     return Subject.judged_by(
-        bench.judge,
+        bench.evaluation,
         workbench=workbench,
         costs=costs,
         mask=selection.mask,

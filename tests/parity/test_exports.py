@@ -21,7 +21,7 @@ from cahp.models import saving
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks import operations
 from cahp.values import CahpError, HeadMask, MaskError, ModelError

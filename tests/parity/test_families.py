@@ -17,7 +17,8 @@ from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut, restore_shapes, tail
 from cahp.models.training import save_network
-from cahp.run.prune import Settings, prune
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError, Texts

@@ -18,7 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled as bundle
 from cahp.export.masks import mask_to_json
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.tasks import operations
 from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.session.opening import Source

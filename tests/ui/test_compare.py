@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import data
 from cahp.compare import Comparison, Estimate, Plan, compare
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import figures as compare_figures
 from cahp.ui.compare import own as compare_own

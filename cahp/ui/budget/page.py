@@ -10,7 +10,7 @@ import streamlit as st
 from cahp.export.masks import read_mask
 from cahp.stages.clustering import DEGREES
 from cahp.studies import budget_sweep as live
-from cahp.studies.budget_sweep import Quality, Table
+from cahp.studies.budget_sweep import BudgetTable, Quality
 from cahp.tasks.inspect import duration
 from cahp.ui.budget import covers
 from cahp.ui.frame import page as shell
@@ -68,7 +68,7 @@ def _see_to_figures(explorer: Explorer) -> None:
     recover = explorer.recover
     table = explorer.table(recover)
     assert table is not None
-    table.finger = None if explorer.by_hand else explorer.budget
+    table.current_budget = None if explorer.by_hand else explorer.budget
     if explorer.quality(recover) is None and not _gave_up(explorer.figure_job):
         if explorer.mask.empty_layers and recover == "refit":
             explorer.recover = "none"
@@ -144,7 +144,7 @@ def _finding(explorer: Explorer) -> str:
     return f"{kept} of {total} heads: {change}{saved}"
 
 
-def _as_table(table: Table) -> dict[str, list[Any]]:
+def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
     rows = table.rows()
     return {
         "heads kept": [row.budget for row in rows],

@@ -14,7 +14,7 @@ from cahp import registry
 from cahp.compare import compare
 from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
 from cahp.models import BUILTINS
-from cahp.run.prune import Recovery
+from cahp.run.settings import Recovery
 from cahp.tasks.inspect import duration
 from cahp.ui.compare import reading as compare_reading
 from cahp.ui.compare.reading import AFTER, Reading
@@ -64,7 +64,7 @@ def draw(explorer: Explorer, done: Callable[[Reading], None]) -> None:
 
 
 def _about(explorer: Explorer) -> str:
-    return f"{explorer.card.sha256}-{explorer.bench.select.sha256}-{explorer.bench.judge.sha256}"
+    return f"{explorer.card.sha256}-{explorer.bench.calibration.sha256}-{explorer.bench.evaluation.sha256}"
 
 
 def _form(explorer: Explorer) -> None:
@@ -108,7 +108,7 @@ def _form(explorer: Explorer) -> None:
             persist_state="session",
             help="More texts tell smaller differences apart, and take longer.",
         )
-        repairs = recover.multiselect(
+        recoveries = recover.multiselect(
             "Also after",
             [name for name in ("refit", "finetune") if name != "refit" or not card.no_refit],
             ["refit"] if not card.no_refit else [],
@@ -120,7 +120,7 @@ def _form(explorer: Explorer) -> None:
         if st.form_submit_button("What would it take?", key="compare-own-ask"):
             st.session_state.pop(_ASKED, None)
             try:
-                plan = _plan(explorer, methods, heads, int(count), sizes[size], repairs)
+                plan = _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
             except CahpError as error:
                 shell.problem(error)
             else:
@@ -142,7 +142,7 @@ def _plan(
     heads: str,
     seeds: int,
     texts: tuple[int | None, int | None],
-    repairs: list[str],
+    recoveries: list[str],
 ) -> Plan:
     if len(methods) < 2:
         raise OptionError("A comparison needs two methods at least; choose another one.")
@@ -152,7 +152,7 @@ def _plan(
         methods=tuple(sorted(methods, key=lambda name: name != OURS)),
         budgets=split(heads),
         seeds=tuple(range(42, 42 + seeds)),
-        recoveries=cast(tuple[Recovery, ...], tuple(repairs)),
+        recoveries=cast(tuple[Recovery, ...], tuple(recoveries)),
         draws=_QUICK.draws,
         recovered_draws=_QUICK.recovered_draws,
     )

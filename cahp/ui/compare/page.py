@@ -518,11 +518,11 @@ def _cost(found: Reading, view: _View) -> None:
             _costs(found, shown),
             help=(
                 "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
-                "were known beforehand: it compares methods. **Seconds** are what this comparison took for the dearest "
-                "budget, and evidence that another method had gathered before took none, so they do not. **Labels** "
-                "are labelled texts that a method needs. The **accuracy** is the mean over all budgets, that "
-                f"is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its 95 % "
-                "interval; methods that were not measured at every budget have none."
+                "were known beforehand: it compares methods. **Seconds** are what this comparison took for the "
+                "costliest budget, and evidence that another method had gathered before took none, so they do not. "
+                "**Labels** are labelled texts that a method needs. The **accuracy** is the mean over all budgets, "
+                f"that is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its "
+                "95 % interval; methods that were not measured at every budget have none."
             ),
             formula=_AREA if any(areas) else None,
             name="compare-cost",
@@ -548,9 +548,9 @@ def _costs(found: Reading, shown: Sequence[str]) -> str:
     known = {name: forwards for name in shown if (forwards := found.cost[name].forwards) is not None}
     if not known:
         return "What choosing costs was not said"
-    dearest = max(known, key=lambda name: known[name])
+    costliest = max(known, key=lambda name: known[name])
     free = sum(not forwards for forwards in known.values())
-    said = f"{found.named(dearest)} costs most to choose: {known[dearest]:,.0f} forward passes"
+    said = f"{found.named(costliest)} costs most to choose: {known[costliest]:,.0f} forward passes"
     return said + (f"; {free} method{'' if free == 1 else 's'} need{'s' if free == 1 else ''} none" if free else "")
 
 

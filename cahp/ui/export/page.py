@@ -1,4 +1,4 @@
-"""Take it home: the mask on the board, its figures, its report, its recipe, and a repaired model."""
+"""Take it home: the mask on the board, its figures, its report, its recipe, and a recovered model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cahp.export.masks import mask_to_json
 from cahp.export.recipe import Checkpoint
 from cahp.files import json_text
 from cahp.run.measurements import Costs
-from cahp.run.prune import Recovery, Settings
+from cahp.run.settings import Recovery, Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
 from cahp.ui.frame import source_dialog as sources
@@ -107,7 +107,7 @@ def _jobs(name: str) -> dict[str, jobs.Job[Any]]:
 
 def _name(explorer: Explorer) -> str:
     bench = explorer.bench
-    asked = (explorer.card.sha256, bench.select.sha256, bench.judge.sha256, explorer.mask.sha256)
+    asked = (explorer.card.sha256, bench.calibration.sha256, bench.evaluation.sha256, explorer.mask.sha256)
     return "-".join((*asked, explorer.recover, "hand" if explorer.by_hand else "budget"))
 
 
@@ -365,7 +365,7 @@ _FORMS: dict[Form, str] = {
 }
 _RECOVERIES: dict[Recovery, str] = {
     "refit": "Refit: seconds, without training",
-    "none": "As pruned: nothing repaired",
+    "none": "As pruned: nothing recovered",
     "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is taken up again where it stopped",
 }
 #: Session key: steps and losses of trainings, by the name of their job.

@@ -10,7 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled as bundle
 from cahp import models
-from cahp.run import prune as pipeline
+from cahp.run.settings import Settings
 from cahp.tasks.inspect import duration
 from cahp.ui.frame import source_dialog as sources
 from cahp.ui.parts.text import plain
@@ -60,8 +60,8 @@ def need_run(explorer: Explorer) -> None:
         st.subheader("Nothing has been measured yet")
         card, bench = explorer.card, explorer.bench
         st.markdown(
-            f"A run looks at how each of the {card.layers * card.heads} heads attends on {len(bench.select):,} texts, "
-            f"groups heads that do the same, and measures what is left on {len(bench.judge):,} other texts."
+            f"A run looks at how each of the {card.layers * card.heads} heads attends on {len(bench.calibration):,} "
+            f"texts, groups heads that do the same, and measures what is left on {len(bench.evaluation):,} other texts."
         )
         job = explorer.run_job
         if job is not None and not job.ended:
@@ -117,7 +117,7 @@ def _explorer() -> Explorer:
     return explorer
 
 
-def _fallback(settings: pipeline.Settings, error: CahpError) -> Explorer:
+def _fallback(settings: Settings, error: CahpError) -> Explorer:
     """The embedded default where a link asked for something that cannot be used; the end where that is missing too."""
     if settings != bundle.SETTINGS:
         try:
@@ -235,7 +235,7 @@ def _sidebar(explorer: Explorer) -> None:
         jobs.follow(job, place="sidebar")
     elif explorer.run is None or explorer.bundled:
         run_button(explorer, place="sidebar", primary=False)
-    elif explorer.asks_anew:
+    elif explorer.settings_changed:
         run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
 
 
@@ -286,5 +286,5 @@ def provenance(explorer: Explorer) -> str:
 
 def settings_of(explorer: Explorer) -> dict[str, Any]:
     """Settings that differ from the defaults: what a command line must name."""
-    default = pipeline.Settings()
+    default = Settings()
     return {name: value for name, value in vars(explorer.settings).items() if value != getattr(default, name, None)}

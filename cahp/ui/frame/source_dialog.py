@@ -15,7 +15,7 @@ from cahp import bundled as bundle
 from cahp import data, models
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.tables import Table, read_table
-from cahp.run import prune as pipeline
+from cahp.run.settings import Settings
 from cahp.tasks import inspect as preflight
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
@@ -43,7 +43,7 @@ class Wish:
     data: str | None
 
 
-def from_address(params: Mapping[str, str]) -> tuple[pipeline.Settings, Wish | None]:
+def from_address(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     """The settings that a link may open at once, and what it wishes beyond them."""
     default = bundle.SETTINGS
     model, named = params.get("model", default.model), params.get("data")
@@ -78,7 +78,8 @@ def sample(explorer: Explorer) -> None:
     settings = explorer.settings
     with st.expander("Sample and device", key="sample"):
         st.caption(
-            f"{len(explorer.bench.select):,} texts choose the heads, {len(explorer.bench.judge):,} others judge."
+            f"{len(explorer.bench.calibration):,} texts choose the heads, {len(explorer.bench.evaluation):,} others "
+            "evaluate."
         )
         with st.form("sample-form", border=False):
             limit = st.number_input(
@@ -110,7 +111,7 @@ def sample(explorer: Explorer) -> None:
                     st.rerun()
 
 
-def _open(explorer: Explorer, settings: pipeline.Settings, upload: Upload | None) -> None:
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None) -> None:
     """Open in the worker (a hub model may have to be downloaded) and show it when it is there."""
     st.session_state[_UPLOAD] = upload
     job = jobs.submit(explorer.id, "open", lambda _: Source.open(settings, upload), rank=jobs.Rank.QUICK)
@@ -183,7 +184,7 @@ def _agreed(name: str) -> bool:
     )
 
 
-def _data(card: ModelCard, settings: pipeline.Settings) -> tuple[pipeline.Settings, Upload | None] | None:
+def _data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] | None:
     name = st.session_state["source-model-resolved"]
     builtin = models.BUILTINS.get(name)
     own = [_WITH_MODEL] if builtin is not None and builtin.data == "bbc-news" else []
@@ -207,7 +208,7 @@ def _data(card: ModelCard, settings: pipeline.Settings) -> tuple[pipeline.Settin
     return _file(card, settings)
 
 
-def _file(card: ModelCard, settings: pipeline.Settings) -> tuple[pipeline.Settings, Upload] | None:
+def _file(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | None:
     brought = st.file_uploader("File with labelled texts", type=_SUFFIXES, key="source-file")
     if brought is None:
         st.caption("It stays in this session: nothing of it is kept on disk, logged, or put into a link.")
@@ -275,7 +276,7 @@ def _guess(names: list[str]) -> tuple[int, int, int]:
     return 0, 0, label
 
 
-def _matched(found: data.Dataset, card: ModelCard, settings: pipeline.Settings) -> pipeline.Settings:
+def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settings:
     """Settings with the labels matched, by name or by hand.
 
     Raises:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from cahp import bundled as bundle
 from cahp import models
-from cahp.run import prune as pipeline
-from cahp.run.prune import Bench, Settings
+from cahp.run.bench import Bench
+from cahp.run.prune import Run, choose, known, measure
+from cahp.run.seal import TestSeal
+from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies import budget_sweep as live
-from cahp.studies.budget_sweep import Evidence, Quality, Recover, Speed, Table
+from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Recover, Speed
 from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs
 from cahp.ui.session.opening import Source, is_loaded
@@ -78,11 +80,11 @@ class Explorer:
         #: Why the last run failed, until a page has said so.
         self.trouble: str | None = None
         self.run_job: jobs.Job[Any] | None = None
-        self.table_job: jobs.Job[Table] | None = None
+        self.table_job: jobs.Job[BudgetTable] | None = None
         self.figure_job: jobs.Job[Quality] | None = None
         self.speed_job: jobs.Job[Speed] | None = None
-        self._evidence: tuple[tuple[Any, ...], Evidence] | None = None
-        self._tables: dict[tuple[Any, ...], Table] = {}
+        self._evidence: tuple[tuple[Any, ...], HeadClusters] | None = None
+        self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._quality: dict[tuple[str, Recover], Quality] = {}
         self._speed: dict[tuple[int, ...], Speed] = {}
         self.flip_job: jobs.Job[list[Flip]] | None = None
@@ -120,7 +122,7 @@ class Explorer:
         return self.bundle is not None
 
     @property
-    def asks_anew(self) -> bool:
+    def settings_changed(self) -> bool:
         """Whether the settings are others than those of the run on screen."""
         ours = {**asdict(self.settings), "label_map": dict(self.settings.label_map)}
         return self.run is not None and any(ours[name] != value for name, value in self.run["settings"].items())
@@ -141,7 +143,7 @@ class Explorer:
     def change(self, **changes: Any) -> None:
         """Ask differently; what does not depend on the change stays known."""
         if "min_per_layer" in changes:
-            # A layer without heads cannot be cut out, so such a model cannot be repaired.
+            # A layer without heads cannot be cut out, so such a model cannot be recovered.
             changes["recover"] = "refit" if changes["min_per_layer"] else "none"
         settings = replace(self.settings, **changes)
         if settings == self.settings:
@@ -153,7 +155,7 @@ class Explorer:
         self._stop_filling()
 
     def _find_run(self) -> None:
-        found = pipeline.known(self.bench)
+        found = known(self.bench)
         if found is not None:
             self.run, self.arrays, self.bundle = found.document, found.arrays, None
             return
@@ -162,7 +164,7 @@ class Explorer:
             return
         said = shipped.document
         theirs = (said["model"]["sha256"], said["data"]["select"]["sha256"], said["data"]["eval"]["sha256"])
-        if theirs == (self.card.sha256, self.bench.select.sha256, self.bench.judge.sha256):
+        if theirs == (self.card.sha256, self.bench.calibration.sha256, self.bench.evaluation.sha256):
             self.run, self.arrays, self.bundle = said, shipped.arrays, shipped
         else:
             self.outdated = True
@@ -176,19 +178,19 @@ class Explorer:
     # What the choice follows from ----------------------------------------------------------------------------
 
     @property
-    def evidence(self) -> Evidence | None:
+    def evidence(self) -> HeadClusters | None:
         """What the choice of heads follows from, or None until a run has found it out."""
         settings = self.settings
         asked = (settings.projection, settings.salience, settings.poly_degree, settings.seed)
         if self._evidence is not None and self._evidence[0] == asked:
             return self._evidence[1]
-        found: Evidence | None = None
+        found: HeadClusters | None = None
         if self.bundle is not None:
             found = live.with_degree(self.bundle.evidence(settings.salience), settings.poly_degree)
         elif self.run is not None:
             # A run was here, so its stages are in the store; should they be gone, the worker makes them again.
             workbench = self.bench.workbench
-            job = jobs.submit(self.id, f"evidence-{asked}", lambda _: Evidence.of(workbench), rank=jobs.Rank.QUICK)
+            job = jobs.submit(self.id, f"evidence-{asked}", lambda _: HeadClusters.of(workbench), rank=jobs.Rank.QUICK)
             job.wait(20.0)
             found = job.result
         if found is not None:
@@ -201,7 +203,7 @@ class Explorer:
         evidence = self.evidence
         return None if evidence is None else evidence.suggested(self.settings)
 
-    def table(self, recover: Recover = "none") -> Table | None:
+    def table(self, recover: Recover = "none") -> BudgetTable | None:
         """All budgets and what is known of them, or None before the first run."""
         evidence, settings = self.evidence, self.settings
         if evidence is None:
@@ -211,12 +213,12 @@ class Explorer:
             *(recover, self.bundled),
         )
         if name not in self._tables:
-            table = Table.plan(evidence, settings, recover=recover)
+            table = BudgetTable.plan(evidence, settings, recover=recover)
             self._seed(table)
             self._tables[name] = table
         return self._tables[name]
 
-    def _seed(self, table: Table) -> None:
+    def _seed(self, table: BudgetTable) -> None:
         """Enter what is known already."""
         if self.bundle is not None:
             shipped = bundle.SETTINGS
@@ -405,14 +407,14 @@ class Explorer:
         def work(_: Progress) -> list[Flip]:
             from cahp.stages.evaluation import flipped
 
-            repaired = bench.workbench.refit(mask) if recover == "refit" else None
-            full = bench.workbench.evaluate(bench.judge)
-            pruned = bench.workbench.evaluate(bench.judge, mask=mask, repaired=repaired)
-            classes, inputs = bench.judge.classes, bench.judge.inputs
+            recovered = bench.workbench.refit(mask) if recover == "refit" else None
+            full = bench.workbench.evaluate(bench.evaluation)
+            pruned = bench.workbench.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+            classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
             return [
                 Flip(
                     inputs[row] if isinstance(inputs[row], str) else " ⸱ ".join(inputs[row]),
-                    *(classes[side[row]] for side in (bench.judge.labels, full.predictions, pruned.predictions)),
+                    *(classes[side[row]] for side in (bench.evaluation.labels, full.predictions, pruned.predictions)),
                 )
                 for row in flipped(pruned, full)
             ]
@@ -425,9 +427,9 @@ class Explorer:
         bench, mask = self.bench, self.mask
 
         def work(_: Progress) -> Confirmation:
-            test = replace(bench, judge=bench.dataset.split("test"))
+            test = replace(bench, evaluation=bench.dataset.split("test"))
             found = live.quality(test, mask, recover=recover)
-            return Confirmation(found, pipeline.TestSeal(bench.card, bench.dataset, bench.workbench.store).open())
+            return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.workbench.store).open())
 
         self.confirm_job = jobs.submit(self.id, f"confirm-{mask.sha256}-{recover}", work, rank=jobs.Rank.QUICK)
         return self.confirm_job
@@ -443,22 +445,22 @@ class Explorer:
         """Measure on this machine: the whole run, then the evidence that the board needs."""
         bench = self.bench
 
-        def work(progress: Progress) -> tuple[pipeline.Run, Evidence]:
-            selection = pipeline.choose(bench)
+        def work(progress: Progress) -> tuple[Run, HeadClusters]:
+            selection = choose(bench)
             if bench.settings.latency and not selection.mask.empty_layers:
                 # In a process of its own; the run then finds it in the store.
                 with Stopwatch(
                     bench.settings.model, device=bench.settings.device, store=bench.workbench.store
                 ) as watch:
                     watch.costs(selection.mask, length=bench.length, progress=progress)
-            return pipeline.measure(bench), Evidence.of(bench.workbench)
+            return measure(bench), HeadClusters.of(bench.workbench)
 
         self.run_job = jobs.submit(self.id, "run", work, expected=self.expected_seconds)
         return self.run_job
 
     def _tokens(self) -> int:
         # About 1.3 tokens a word, what the selection texts cost once, and the texts to judge by twice.
-        texts, judged = self.bench.select, self.bench.judge
+        texts, judged = self.bench.calibration, self.bench.evaluation
         words = sum(len(text.split()) for text in texts.first) + 2 * sum(len(text.split()) for text in judged.first)
         return int(1.3 * words) + 4 * (len(texts) + 2 * len(judged))
 
@@ -468,7 +470,7 @@ class Explorer:
         seconds = expected_seconds(self.card, tokens=self._tokens())
         return None if seconds is None else seconds + _OVERHEAD_S
 
-    def fill(self, recover: Recover = "none") -> jobs.Job[Table] | None:
+    def fill(self, recover: Recover = "none") -> jobs.Job[BudgetTable] | None:
         """Let the worker fill the table of all budgets behind the scenes; None if there is nothing to fill."""
         table, bench = self.table(recover), self.bench
         if table is None or table.missing() is None:
@@ -489,7 +491,7 @@ class Explorer:
 
             def work(progress: Progress) -> None:
                 progress("load", int(bench.workbench.model.layers > 0), 1)
-                progress("evaluation", len(bench.full), len(bench.judge))
+                progress("evaluation", len(bench.full), len(bench.evaluation))
 
             self._warm = jobs.submit(self.id, "warm", work, rank=jobs.Rank.BACKGROUND)
 
@@ -520,7 +522,7 @@ class Explorer:
             job.cancel()
 
 
-def _is_of(table: Table, mask: HeadMask) -> bool:
+def _is_of(table: BudgetTable, mask: HeadMask) -> bool:
     """Whether the mask is the one that the table has for its budget."""
     return mask.count >= table.budgets[0] and table.selection(mask.count).mask.sha256 == mask.sha256
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp import data, models
-from cahp.run import prune as pipeline
-from cahp.run.prune import Bench, Settings
+from cahp.run.bench import Bench, load_data, open_bench
+from cahp.run.settings import Settings
 from cahp.ui.session import jobs
 from cahp.values import CahpError, DataError, ModelCard
 
@@ -98,7 +98,7 @@ class Source:
             CahpError: If they cannot be used together, with the next step.
         """
         card = models.identify(settings.model)
-        raw = pipeline.load_data(settings, card) if upload is None else upload.read(settings)
+        raw = load_data(settings, card) if upload is None else upload.read(settings)
         return cls(settings, card, raw, _bench(settings, card, raw))
 
     def with_settings(self, settings: Settings) -> Source:
@@ -107,4 +107,4 @@ class Source:
 
 
 def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
-    return pipeline.open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)
+    return open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)

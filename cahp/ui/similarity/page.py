@@ -145,7 +145,7 @@ def _inputs(explorer: Explorer) -> list[Input]:
             persist_state="session",
         )
         if "similarity-pairs" not in st.session_state:
-            st.session_state["similarity-pairs"] = explorer.bench.select.second is not None
+            st.session_state["similarity-pairs"] = explorer.bench.calibration.second is not None
         pairs = st.toggle("Pairs of texts", key="similarity-pairs", persist_state="session")
     kind = "pairs" if pairs else "single"
     columns = st.columns(texts or 1)

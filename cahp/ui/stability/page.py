@@ -116,7 +116,7 @@ def _result(explorer: Explorer, axis: Axis, looks: int, budget: int | None) -> S
     bench, settings = explorer.bench, explorer.settings
     if axis == "degree" and explorer.evidence is not None:
         return over_degrees(explorer.evidence.clustering, explorer.evidence.salience, settings)
-    name = (bench.card.sha256, bench.select.sha256, str(settings), axis, looks, budget)
+    name = (bench.card.sha256, bench.calibration.sha256, str(settings), axis, looks, budget)
     memory: dict[tuple[Any, ...], jobs.Job[Stability]] = st.session_state.setdefault("stability-memory", {})
     job = memory.get(name)
     if job is None:
@@ -148,7 +148,7 @@ def _result(explorer: Explorer, axis: Axis, looks: int, budget: int | None) -> S
 
 
 def _cost(explorer: Explorer, axis: Axis, looks: int) -> str:
-    texts = len(explorer.bench.select)
+    texts = len(explorer.bench.calibration)
     again = "What is known already is found again at once; results are kept on this machine."
     if axis == "degree":
         return f"Reads the {texts:,} selection texts once. {again}"

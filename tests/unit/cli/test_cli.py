@@ -24,7 +24,8 @@ from cahp import cli
 from cahp.cli.progress import Reporter
 from cahp.data import parse_label_map
 from cahp.export.masks import check_fits, read_mask, validate_run
-from cahp.run.prune import Settings, prune
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
 from cahp.stages.selection import parse_budget
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled

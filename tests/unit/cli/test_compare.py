@@ -19,7 +19,7 @@ import pytest
 from cahp import cli
 from cahp.cli.compare import _Lines, announcement, minutes, plan
 from cahp.compare import Comparison, Estimate
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import OptionError
 

@@ -18,8 +18,9 @@ from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
 from cahp.compare.plan import PRESETS, everyone
 from cahp.compare.working import recoveries
 from cahp.registry import Evidence
-from cahp.run import prune as pipeline
-from cahp.run.prune import Settings, open_bench
+from cahp.run.bench import open_bench
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
 from cahp.stages.selection import top
 from cahp.store import Store
 from cahp.values import BudgetError, CahpError, Cancelled, OptionError, Price, Selection
@@ -243,7 +244,7 @@ def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measu
     assert [cell["budget"] for cell in found.document["cells"]] == [
         {"requested": k, "attained": k} for _ in range(2) for k in (4, 4, 6, 6)
     ]
-    run = pipeline.prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
+    run = prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
     cell = found.document["cells"][0]
     assert cell["kept"] == run.document["kept"]
     for recovery, state in (("none", "pruned"), ("refit", "recovered")):
@@ -316,7 +317,7 @@ def test_settings_are_chosen_on_validation_texts_that_do_not_judge_with_the_same
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
     assert found.document["settings"]["tries"] == {"asked": 3, "used": 2}
     bench = open_bench(settings, store=store)
-    steer, judge = bench.judge.take(range(0, 30, 2)), bench.judge.take(range(1, 30, 2))
+    steer, judge = bench.evaluation.take(range(0, 30, 2)), bench.evaluation.take(range(1, 30, 2))
     sizes = (found.document["data"]["steer"]["sha256"], found.document["data"]["eval"]["sha256"])
     assert sizes == (steer.sha256, judge.sha256)
     for cell in found.document["cells"]:

@@ -20,9 +20,10 @@ from cahp.export import recipe as takeaway
 from cahp.export.masks import read_mask, validate_run
 from cahp.export.report import BY_HAND
 from cahp.models.training import Schedule
-from cahp.run import prune as pipeline
+from cahp.run.bench import Bench, open_bench
 from cahp.run.measurements import Costs
-from cahp.run.prune import Bench, Settings
+from cahp.run.prune import choose, measure
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks import operations
 from cahp.values import HeadMask, MaskError
@@ -42,7 +43,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return pipeline.open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
+    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
 
 
 def test_a_mask_goes_through_every_file_unchanged() -> None:
@@ -84,14 +85,14 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
 
 def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
     asked = replace(bench.settings, budget="5", recover="refit", latency=False)
-    other = pipeline.open_bench(asked, store=bench.workbench.store)
-    pruned = pipeline.measure(other)
+    other = open_bench(asked, store=bench.workbench.store)
+    pruned = measure(other)
     mine = takeaway.measured(
         bench,
         pruned.mask,
         costs=costs_of(bench, []),
         recover=True,
-        selection=pipeline.choose(other),
+        selection=choose(other),
         clustering=bench.workbench.clustering,
     )
     validate_run(mine)
@@ -143,7 +144,7 @@ def test_recipes_do_as_they_say_when_they_are_followed(
     bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = replace(bench.settings, budget="5", latency=False)
-    run = pipeline.measure(pipeline.open_bench(asked, store=bench.workbench.store))
+    run = measure(open_bench(asked, store=bench.workbench.store))
     made = takeaway.recipe(asked)
     assert cli.run([*made.command[1:], "--quiet"]) == 0
     written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
@@ -179,7 +180,7 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: B
     assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     pruned = bench.workbench.pruned(MASK, bench.workbench.refit(MASK))
-    (batch,) = pruned.batches(pruned.tokenize(bench.judge.inputs[:8]))
+    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         logits = network(**batch.tensors).logits
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
@@ -198,6 +199,6 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(benc
     (folder,) = tmp_path.iterdir()
     network = cahp.load_pruned(folder)
     tuned = bench.workbench.pruned(MASK, bench.workbench.tuned(MASK, schedule=Schedule(epochs=1)))
-    (batch,) = tuned.batches(tuned.tokenize(bench.judge.inputs[:8]))
+    (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)

@@ -34,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
 
 
 class Memory:
-    """A shelf that counts."""
+    """A checkpoint that counts."""
 
     def __init__(self) -> None:
         self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
@@ -44,7 +44,7 @@ class Memory:
         return self.kept
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        # Copied, as a disk would: what lies on a shelf must not change with the network.
+        # Copied, as a disk would: what lies on a checkpoint must not change with the network.
         self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
         self.saved += 1
 
@@ -78,7 +78,7 @@ def whole(model: HeadModel) -> tuple[list[torch.Tensor], list[Epoch]]:
 
 
 def test_a_shelf_and_a_watcher_change_nothing(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
-    weights, history = trained(model, shelf=Memory(), watch=lambda _: None)
+    weights, history = trained(model, checkpoint=Memory(), watch=lambda _: None)
     assert same(weights, whole[0])
     assert history == whole[1]
     assert not same(weights, list(model.network.parameters()))
@@ -89,36 +89,36 @@ def test_a_shelf_and_a_watcher_change_nothing(model: HeadModel, whole: tuple[lis
 def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]], step: int
 ) -> None:
-    shelf = Memory()
+    checkpoint = Memory()
     with pytest.raises(Cancelled):
-        trained(model, shelf=shelf, progress=stop_at(step))
-    assert shelf.kept is not None
+        trained(model, checkpoint=checkpoint, progress=stop_at(step))
+    assert checkpoint.kept is not None
     # Whatever else draws random numbers in between.
     torch.manual_seed(step)
     seen: list[int] = []
-    weights, history = trained(model, shelf=shelf, progress=lambda stage, done, total: seen.append(done))
+    weights, history = trained(model, checkpoint=checkpoint, progress=lambda stage, done, total: seen.append(done))
     assert seen[0] == step
     assert same(weights, whole[0])
     assert history == whole[1]
-    assert shelf.kept is None
+    assert checkpoint.kept is None
 
 
 def test_a_training_may_be_stopped_many_times(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
-    shelf = Memory()
+    checkpoint = Memory()
     for step in (2, 3, 9, 9, 14):
         with pytest.raises(KeyboardInterrupt):
-            trained(model, shelf=shelf, progress=stop_at(step, KeyboardInterrupt))
-    assert same(trained(model, shelf=shelf)[0], whole[0])
+            trained(model, checkpoint=checkpoint, progress=stop_at(step, KeyboardInterrupt))
+    assert same(trained(model, checkpoint=checkpoint)[0], whole[0])
 
 
 def test_what_was_killed_goes_on_after_its_last_whole_epoch(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
 ) -> None:
-    shelf = Memory()
+    checkpoint = Memory()
     with pytest.raises(RuntimeError):
-        trained(model, shelf=shelf, progress=stop_at(9, RuntimeError))
+        trained(model, checkpoint=checkpoint, progress=stop_at(9, RuntimeError))
     seen: list[int] = []
-    weights, _ = trained(model, shelf=shelf, progress=lambda stage, done, total: seen.append(done))
+    weights, _ = trained(model, checkpoint=checkpoint, progress=lambda stage, done, total: seen.append(done))
     assert seen[0] == 6
     assert same(weights, whole[0])
 
@@ -126,16 +126,16 @@ def test_what_was_killed_goes_on_after_its_last_whole_epoch(
 def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel) -> None:
     weights, history = trained(model, validation=None)
     assert [epoch.accuracy for epoch in history] == [None] * 3
-    shelf = Memory()
+    checkpoint = Memory()
     with pytest.raises(Cancelled):
-        trained(model, validation=None, shelf=shelf, progress=stop_at(13))
-    assert same(trained(model, validation=None, shelf=shelf)[0], weights)
+        trained(model, validation=None, checkpoint=checkpoint, progress=stop_at(13))
+    assert same(trained(model, validation=None, checkpoint=checkpoint)[0], weights)
 
 
 def test_control_c_waits_for_the_end_of_a_batch_and_can_be_taken_up(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
 ) -> None:
-    shelf, pressed = Memory(), []
+    checkpoint, pressed = Memory(), []
 
     def press(at: Training) -> None:
         if at.step == 8 and not pressed:
@@ -144,12 +144,12 @@ def test_control_c_waits_for_the_end_of_a_batch_and_can_be_taken_up(
             pressed.append(at.step)
 
     with pytest.raises(KeyboardInterrupt):
-        trained(model, shelf=shelf, watch=press)
+        trained(model, checkpoint=checkpoint, watch=press)
     assert pressed == [8]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert shelf.kept is not None
-    assert (shelf.kept[1]["epoch"], shelf.kept[1]["batches"]) == (1, 2)
-    assert same(trained(model, shelf=shelf)[0], whole[0])
+    assert checkpoint.kept is not None
+    assert (checkpoint.kept[1]["epoch"], checkpoint.kept[1]["batches"]) == (1, 2)
+    assert same(trained(model, checkpoint=checkpoint)[0], whole[0])
 
 
 def test_a_watcher_sees_every_batch_and_every_epoch(model: HeadModel) -> None:
@@ -177,10 +177,10 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.optim.AdamW, "step", note)
-        shelf = Memory()
+        checkpoint = Memory()
         with pytest.raises(Cancelled):
-            trained(model, shelf=shelf, progress=stop_at(5))
-        trained(model, shelf=shelf)
+            trained(model, checkpoint=checkpoint, progress=stop_at(5))
+        trained(model, checkpoint=checkpoint)
     # Two of 18 steps warm up: 0, 1/2, 1, then 15/16, 14/16, ..., 1/16 of the highest rate.
     expected = [0.0, 0.5, *(left / 16 for left in range(16, 0, -1))]
     assert np.allclose(rates, np.array(expected) * SCHEDULE.learning_rate)

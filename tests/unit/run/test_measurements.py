@@ -15,7 +15,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
 from cahp.run import measurements as workbench
-from cahp.run.measurements import Cost, Costs, Repaired, Workbench
+from cahp.run.measurements import Cost, Costs, Refitted, Workbench
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
@@ -102,7 +102,7 @@ def test_a_second_workbench_finds_everything_and_reads_no_model(model: HeadModel
         answers = [
             made.evaluate(texts),
             made.evaluate(texts, mask=MASK),
-            made.evaluate(texts, mask=MASK, repaired=refitted),
+            made.evaluate(texts, mask=MASK, recovered=refitted),
         ]
         return [
             made.signatures.mean,
@@ -209,10 +209,10 @@ def test_a_layer_without_heads_is_masked_since_it_cannot_be_cut(model: HeadModel
 
 def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
-    refused = Repaired({}, accepted=False, reason="worse", examples=3)
+    refused = Refitted({}, accepted=False, reason="worse", examples=3)
     assert refused.document == {"accepted": False, "reason": "worse", "examples": 3}
     assert np.array_equal(
-        made.evaluate(texts, mask=MASK, repaired=refused).losses, made.evaluate(texts, mask=MASK).losses
+        made.evaluate(texts, mask=MASK, recovered=refused).losses, made.evaluate(texts, mask=MASK).losses
     )
 
 
@@ -233,7 +233,7 @@ def sizes(store: Store) -> list[int]:
 def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, store: Store) -> None:
     first = bench(model, texts, store)
     tuned = first.tuned(MASK, schedule=QUICK)
-    answers = first.evaluate(texts, mask=MASK, repaired=tuned)
+    answers = first.evaluate(texts, mask=MASK, recovered=tuned)
     assert not np.array_equal(answers.losses, first.evaluate(texts, mask=MASK).losses)
     # The model with the trained weights put in answers as the model that was trained.
     trained, history = finetune(model, MASK, texts, schedule=QUICK)
@@ -244,7 +244,7 @@ def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, stor
     again = bench(model, texts, store, load=loader)
     known = again.tuned(MASK, schedule=QUICK)
     assert (known.sha256, known.epochs) == (tuned.sha256, tuned.epochs)
-    assert np.array_equal(again.evaluate(texts, mask=MASK, repaired=known).losses, answers.losses)
+    assert np.array_equal(again.evaluate(texts, mask=MASK, recovered=known).losses, answers.losses)
     assert (loader.count, set(again.cached)) == (0, {"recovery", "evaluation"})
 
 

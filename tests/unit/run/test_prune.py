@@ -20,9 +20,10 @@ from cahp import models
 from cahp.data import parse_label_map
 from cahp.export.masks import validate_run
 from cahp.files import json_text
-from cahp.run import prune as pipeline
+from cahp.run.bench import open_bench
 from cahp.run.measurements import Workbench
-from cahp.run.prune import Run, Settings, open_bench, prune
+from cahp.run.prune import Run, cost_document, outcomes, prune, versions
+from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import (
@@ -227,7 +228,7 @@ def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> N
     late = write(tmp_path / "late", train=[*good, ("bad film", "bad")], validation=good)
     with pytest.raises(DataError, match="--sample stratified"):
         open_bench(replace(settings, data=late, sample="head", limit=10))
-    assert open_bench(replace(settings, data=late, limit=10)).select.class_counts.tolist() == [1, 9]
+    assert open_bench(replace(settings, data=late, limit=10)).calibration.class_counts.tolist() == [1, 9]
 
 
 def test_a_class_with_one_text_is_said_to_be_too_little(settings: Settings, tmp_path: Path) -> None:
@@ -274,8 +275,8 @@ def test_texts_of_unknown_signs_only_are_told_apart_by_length_alone(settings: Se
 
 def test_the_first_rows_are_taken_in_file_order(settings: Settings) -> None:
     bench = open_bench(replace(settings, sample="head", limit=7, eval_limit=3))
-    assert bench.select.first == bench.dataset.split("train").first[:7]
-    assert bench.judge.first == bench.dataset.split("validation").first[:3]
+    assert bench.calibration.first == bench.dataset.split("train").first[:7]
+    assert bench.evaluation.first == bench.dataset.split("validation").first[:3]
 
 
 def test_a_file_sorted_by_label_is_shuffled_and_said_to_be(settings: Settings, tmp_path: Path) -> None:
@@ -284,7 +285,7 @@ def test_a_file_sorted_by_label_is_shuffled_and_said_to_be(settings: Settings, t
     )
     bench = open_bench(replace(settings, data=write(tmp_path / "data", train=rows, validation=rows[::5])))
     assert any("train" in notice and "shuffled" in notice for notice in bench.notices)
-    assert np.count_nonzero(np.diff(bench.select.labels)) > 1
+    assert np.count_nonzero(np.diff(bench.calibration.labels)) > 1
 
 
 def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
@@ -519,7 +520,7 @@ def test_a_method_that_nobody_knows_is_refused(settings: Settings, store: Store)
 
 
 def test_what_was_not_measured_is_null_and_costs_have_every_key() -> None:
-    assert pipeline.cost_document(None) == {
+    assert cost_document(None) == {
         "cost": {name: {"parameters": None, "flops": None, "latency_ms": None} for name in ("full", "pruned")},
         "latency_ratio": None,
         "attention_share": None,
@@ -536,14 +537,14 @@ def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: S
 
 
 def test_versions_name_what_numbers_depend_on() -> None:
-    found = pipeline.versions()
+    found = versions()
     assert {"cahp-explorer", "torch", "scikit-learn", "kmedoids"} <= set(found)
     assert "unknown" not in found.values()
 
 
 def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
     bench = open_bench(settings, store=store)
-    found = pipeline.outcomes(bench.workbench, bench.judge, None)
+    found = outcomes(bench.workbench, bench.evaluation, None)
     assert found["metrics"]["pruned"] is found["delta"]["pruned"] is None
-    full = pipeline.outcomes(bench.workbench, bench.judge, HeadMask.full(LAYERS, HEADS))
+    full = outcomes(bench.workbench, bench.evaluation, HeadMask.full(LAYERS, HEADS))
     assert full["metrics"]["full"] == found["metrics"]["full"]

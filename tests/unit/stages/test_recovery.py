@@ -91,8 +91,8 @@ def test_masks_that_share_a_walk_of_the_full_model_are_solved_as_they_would_be_a
 def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, texts: Texts) -> None:
     fresh = fakes.sentences(60, seed=9)
     full, pruned = logits(model, fresh), logits(cut(model, MASK), fresh)
-    repaired = logits(solve(model, MASK, texts.inputs), fresh)
-    assert (repaired - full).square().mean() < 0.6 * (pruned - full).square().mean()
+    recovered = logits(solve(model, MASK, texts.inputs), fresh)
+    assert (recovered - full).square().mean() < 0.6 * (pruned - full).square().mean()
 
 
 def test_the_model_itself_is_not_changed_by_its_repair(model: HeadModel, texts: Texts) -> None:

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled as bundle
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.studies import budget_sweep as live
-from cahp.studies.budget_sweep import Evidence, Quality, Speed, Table
+from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Speed
 from cahp.values import BudgetError, Clustering, HeadMask, Selection
 
 
@@ -23,14 +23,14 @@ def speed(ratio: float) -> Speed:
     return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
 
 
-def table(fewest: int = 2, most: int = 8) -> Table:
+def table(fewest: int = 2, most: int = 8) -> BudgetTable:
     """Budgets of a model of 2 x 4 heads; every mask keeps the first heads, and the last one so that layer 1 has one."""
     masks = [HeadMask.of([7, *range(budget - 1)], 2, 4) for budget in range(fewest, most + 1)]
-    return Table([Selection(mask, mask.count) for mask in masks])
+    return BudgetTable([Selection(mask, mask.count) for mask in masks])
 
 
 @pytest.fixture
-def evidence() -> Evidence:
+def evidence() -> HeadClusters:
     """Two layers of three heads on a line: 0 1 . 10 11 . 20 21, two clusters by hand."""
     places = np.array([0.0, 1.0, 10.0, 11.0, 20.0, 21.0], dtype=np.float32)
     distances = np.abs(places[:, None] - places[None])
@@ -43,7 +43,7 @@ def evidence() -> Evidence:
         knee_rule="polynomial-6",
     )
     salience = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]])
-    return Evidence(clustering, salience, np.stack([places, places], axis=1), distances)
+    return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
 
 
 # --- estimates and measurements
@@ -86,7 +86,7 @@ def test_every_measurement_is_told_by_the_version() -> None:
 
 def test_the_full_model_is_measured_first_and_then_what_is_under_the_finger() -> None:
     filled = table()
-    filled.finger = 5
+    filled.current_budget = 5
     assert filled.missing() == ("quality", 8)
     filled.add(8, quality=quality(0.9))
     assert filled.missing() == ("quality", 5)
@@ -105,7 +105,7 @@ def test_every_budget_comes_exactly_once(count: int) -> None:
 
 def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
     masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
-    filled = Table([Selection(mask, mask.count) for mask in masks])
+    filled = BudgetTable([Selection(mask, mask.count) for mask in masks])
     asked: list[tuple[str, int]] = []
     while (task := filled.missing()) is not None:
         asked.append(task)
@@ -163,40 +163,40 @@ def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
 # --- the table and its evidence
 
 
-def test_the_plan_holds_every_budget_from_the_floor_to_all_heads(evidence: Evidence) -> None:
-    planned = Table.plan(evidence, Settings(min_per_layer=1))
+def test_the_plan_holds_every_budget_from_the_floor_to_all_heads(evidence: HeadClusters) -> None:
+    planned = BudgetTable.plan(evidence, Settings(min_per_layer=1))
     assert planned.budgets == (2, 3, 4, 5, 6)
     assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
     assert planned.selection(6).mask.keep.all()
 
 
-def test_a_budget_outside_the_plan_is_refused_with_the_bounds(evidence: Evidence) -> None:
+def test_a_budget_outside_the_plan_is_refused_with_the_bounds(evidence: HeadClusters) -> None:
     with pytest.raises(BudgetError, match="2 to 6"):
-        Table.plan(evidence, Settings()).selection(7)
+        BudgetTable.plan(evidence, Settings()).selection(7)
 
 
-def test_a_floor_of_0_still_keeps_one_head(evidence: Evidence) -> None:
-    assert Table.plan(evidence, Settings(min_per_layer=0)).budgets[0] == 1
+def test_a_floor_of_0_still_keeps_one_head(evidence: HeadClusters) -> None:
+    assert BudgetTable.plan(evidence, Settings(min_per_layer=0)).budgets[0] == 1
 
 
-def test_the_suggestion_is_the_knee_and_what_the_floor_adds(evidence: Evidence) -> None:
+def test_the_suggestion_is_the_knee_and_what_the_floor_adds(evidence: HeadClusters) -> None:
     found = evidence.suggested(Settings())
     assert found is not None
     # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
     assert found.mask.flat == [1, 3, 5]
 
 
-def test_the_nearest_kept_head_of_the_same_cluster_covers(evidence: Evidence) -> None:
+def test_the_nearest_kept_head_of_the_same_cluster_covers(evidence: HeadClusters) -> None:
     labels = evidence.groups(3)[0]
     assert live.nearest_kept(evidence, HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
 
 
-def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told(evidence: Evidence) -> None:
+def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told(evidence: HeadClusters) -> None:
     labels = evidence.groups(3)[0]
     assert live.nearest_kept(evidence, HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
 
 
-def test_a_kept_head_does_not_cover_for_itself(evidence: Evidence) -> None:
+def test_a_kept_head_does_not_cover_for_itself(evidence: HeadClusters) -> None:
     labels = evidence.groups(2)[0]
     assert live.nearest_kept(evidence, HeadMask.of([1, 2, 5], 2, 3), 1, labels) == (2, 9.0, True)
 
@@ -238,7 +238,7 @@ def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundle.Bun
 
 
 def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundle.Bundle) -> None:
-    filled = Table.plan(shipped.evidence(), bundle.SETTINGS)
+    filled = BudgetTable.plan(shipped.evidence(), bundle.SETTINGS)
     filled.fill_from(shipped.rows)
     assert filled.missing() is None
     assert filled.measured() == (67, 67)

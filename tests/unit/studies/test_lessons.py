@@ -6,7 +6,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cahp.run.measurements import Cost, Costs, Repaired, Workbench
+from cahp.run.measurements import Cost, Costs, Refitted, Workbench
 from cahp.studies.lessons import DRAWS, EXAMPLES, Answer, Subject, measure, steps
 from cahp.values import Cancelled, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 
@@ -28,18 +28,18 @@ class Bench:
     wrong: Any
     progress: Progress = silent
     asked: list[HeadMask | None] = field(default_factory=list)
-    repaired: int = 0
+    recovered: int = 0
     accepted: bool = True
 
-    def evaluate(self, judged: Texts, *, mask: HeadMask | None = None, repaired: Repaired | None = None) -> Evaluation:
+    def evaluate(self, judged: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None) -> Evaluation:
         self.asked.append(mask)
         self.progress("evaluation", 0, len(judged))
-        wrong = self.repaired if repaired is not None and repaired.accepted else self.wrong(mask)
+        wrong = self.recovered if recovered is not None and recovered.accepted else self.wrong(mask)
         predictions = (np.arange(len(judged)) < wrong).astype(np.int64)
         return Evaluation(predictions, judged.labels, np.zeros(len(judged)), judged.classes)
 
-    def refit(self, mask: HeadMask) -> Repaired:
-        return Repaired({}, self.accepted, "held-out texts say so", 80)
+    def refit(self, mask: HeadMask) -> Refitted:
+        return Refitted({}, self.accepted, "held-out texts say so", 80)
 
 
 def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None) -> Subject:
@@ -151,14 +151,14 @@ def test_random_choices_that_never_do_as_well_are_counted_as_none() -> None:
 
 
 def test_refit_is_measured_against_the_pruned_model() -> None:
-    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, repaired=10))
+    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, recovered=10))
     assert found.value == pytest.approx(30)
     assert "60.0 % right before, 90.0 % after (+30.0 points)" in found.found
     assert "can be solved" in found.meaning
 
 
 def test_a_rejected_refit_wins_nothing_and_says_why() -> None:
-    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, repaired=10, accepted=False))
+    found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, recovered=10, accepted=False))
     assert found.value == 0
     assert "rejected" in found.meaning
     assert "held-out texts say so" in found.meaning

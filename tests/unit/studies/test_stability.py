@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cahp.run.prune import Settings
+from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster
 from cahp.stages.space import space
 from cahp.store import Store
@@ -147,6 +147,6 @@ def test_nonsense_is_refused_in_words(bench: Any) -> None:
         stability(bench, axis="weather")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="at least 2"):
         stability(bench, axis="seed", looks=1)
-    bench.select = bench.select.take(range(12))
+    bench.calibration = bench.calibration.take(range(12))
     with pytest.raises(SpaceError, match="choose at least 20"):
         stability(bench, axis="sample")

@@ -18,7 +18,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from cahp import models
 from cahp.export.masks import mask_to_json
 from cahp.files import json_text
-from cahp.run.prune import Settings, prune
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks import operations
 from cahp.values import CahpError, DataError, HeadMask, MaskError, ModelError, OptionError
@@ -172,8 +173,8 @@ def test_a_layer_without_heads_cannot_be_timed(model: Path, store: Store, tmp_pa
 def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
     settings: Settings, mask: Path, data: Path, store: Store, tmp_path: Path, how: str
 ) -> None:
-    found = operations.recover(settings, mask=mask, out=tmp_path / "repaired", how=how, epochs=1, store=store)
-    assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "repaired", data)
+    found = operations.recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=1, store=store)
+    assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "recovered", data)
     assert found["kept"] == {"heads": 6, "of": 12}
     if how == "refit":
         assert found["refit"]["accepted"] in (True, False)
@@ -189,17 +190,17 @@ def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
 def test_the_pruned_heads_of_a_repaired_model_are_there_with_zero_output(
     settings: Settings, mask: Path, store: Store, tmp_path: Path
 ) -> None:
-    operations.recover(settings, mask=mask, out=tmp_path / "repaired", store=store)
-    weights = load_file(tmp_path / "repaired" / "model.safetensors")
+    operations.recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
+    weights = load_file(tmp_path / "recovered" / "model.safetensors")
     for layer in range(LAYERS):
         by_head = weights[f"bert.encoder.layer.{layer}.attention.output.dense.weight"].reshape(32, HEADS, 8)
         assert [bool(by_head[:, head].any()) for head in range(HEADS)] == [True, False, False, True]
 
 
 def test_a_repaired_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
-    operations.recover(settings, mask=mask, out=tmp_path / "repaired", store=store)
+    operations.recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
     again = replace(
-        settings, model=str(tmp_path / "repaired"), pool_size=8, projection="pca", latency=False, budget="4"
+        settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
     )
     assert prune(again, store=Store(tmp_path / "store")).mask.count == 4
 

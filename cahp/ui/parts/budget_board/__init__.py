@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.stages.clustering import smoothed
-from cahp.studies.budget_sweep import Evidence, Quality, Row, Speed, Table
+from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Row, Speed
 from cahp.ui.parts import chart as charts
 from cahp.values import Clustering, HeadMask, Ints
 
@@ -42,8 +42,8 @@ class Shown:
 
 
 def budget_board(
-    table: Table,
-    evidence: Evidence,
+    table: BudgetTable,
+    evidence: HeadClusters,
     shown: Shown,
     *,
     labels: Ints,
@@ -78,8 +78,8 @@ def _sources() -> tuple[str, str]:
 
 
 def _data(
-    table: Table,
-    evidence: Evidence,
+    table: BudgetTable,
+    evidence: HeadClusters,
     shown: Shown,
     labels: Ints,
     selected: int | None,
@@ -108,7 +108,7 @@ def _data(
         "inks": [charts.contrast(colour) for colour in colours],
         "names": [charts.letters(cluster) for cluster in range(len(colours))],
         "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
-        "repaired": table.recover == "refit",
+        "recovered": table.recover == "refit",
         "status": status,
         "still": still,
         "selected": selected,

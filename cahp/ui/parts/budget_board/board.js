@@ -254,7 +254,7 @@ class Board {
   }
 
   accuracy(state, full) {
-    const name = this.data.repaired ? "Accuracy after refit" : "Accuracy";
+    const name = this.data.recovered ? "Accuracy after refit" : "Accuracy";
     if (state.low === undefined || state.low === null) {
       const known = state.accuracy !== null && state.accuracy !== undefined;
       const waiting = this.data.status || "not measured yet";
@@ -300,7 +300,7 @@ class Board {
 
   curves() {
     if (!this.plots) return;
-    const { budgets, rows, ks, mss, smooth, knee, full, repaired } = this.data;
+    const { budgets, rows, ks, mss, smooth, knee, full, recovered } = this.data;
     const width = Math.max(320, this.plots.clientWidth || 800);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
@@ -311,7 +311,7 @@ class Board {
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${repaired ? " after refit" : ""} (%)${n}, with 95 % interval`,
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? " after refit" : ""} (%)${n}, with 95 % interval`,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",

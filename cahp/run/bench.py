@@ -1,0 +1,230 @@
+"""A model and its data on the bench: matched, sampled, and ready to be measured."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from time import perf_counter
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from cahp import data, models
+from cahp.run.measurements import Loader, Workbench
+from cahp.run.settings import Settings, check_splits
+from cahp.store import Store, key
+from cahp.values import (
+    DataError,
+    Evaluation,
+    ModelCard,
+    ModelError,
+    OptionError,
+    Progress,
+    Texts,
+    silent,
+)
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+    from cahp.models.training import Watch
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A model and its data, matched and sampled: the workbench on the selection texts, and texts to judge by."""
+
+    settings: Settings
+    card: ModelCard
+    dataset: data.Dataset
+    workbench: Workbench
+    calibration: Texts
+    evaluation: Texts
+    notices: tuple[str, ...]
+    #: The model's class for each label as the data spells it.
+    reading: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def full(self) -> Evaluation:
+        """The unpruned model's answers on the texts to judge by."""
+        return self.workbench.evaluate(self.evaluation)
+
+    @cached_property
+    def length(self) -> int:
+        """The length in tokens at which latency is measured: that of long texts (95th percentile) of this data."""
+        name = key("length", 1, self.card.sha256, self.evaluation.sha256)
+        found = self.workbench.store.load(name)
+        if found is not None:
+            return int(found.meta["tokens"])
+        model = self.workbench.model
+        lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
+        tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
+        self.workbench.store.save(name, meta={"tokens": tokens})
+        return tokens
+
+
+def open_bench(
+    settings: Settings,
+    *,
+    store: Store | None = None,
+    card: ModelCard | None = None,
+    dataset: data.Dataset | None = None,
+    model: HeadModel | None = None,
+    load: Loader = models.load,
+    progress: Progress = silent,
+    watch: Watch | None = None,
+    clock: Callable[[], float] = perf_counter,
+) -> Bench:
+    """Find the model, read and match the data, draw the samples; reads no weights.
+
+    What is at hand already may be given: the model or its ``card``, and the ``dataset`` as it was read, its labels not
+    yet matched. ``load`` reads the model when it is first needed. ``watch`` sees how fine-tuning goes.
+
+    Raises:
+        ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
+    """
+    check_splits(settings)
+    if card is None:
+        card = models.identify(settings.model) if model is None else model.card
+    check_classifier(settings, card)
+    if card.kept is not None:
+        raise ModelError(
+            f"{card.id} was pruned before, and its heads cannot be chosen again; prune the model that it was made from"
+        )
+    raw = load_data(settings, card) if dataset is None else dataset
+    dataset = match_labels(raw, settings, card)
+    calibration, drawn = _sampled(dataset, "select-split", settings.limit, settings)
+    evaluation, judged = _sampled(dataset, "eval-split", settings.eval_limit, settings)
+    drawn += _scarce(dataset.split(settings.select_split), calibration, settings)
+    workbench = Workbench(
+        card,
+        calibration,
+        store=store or Store(),
+        pool_size=settings.pool_size,
+        projection=settings.projection,
+        salience=settings.salience,
+        degree=settings.poly_degree,
+        seed=settings.seed,
+        device=settings.device,
+        model=model,
+        load=load,
+        progress=progress,
+        watch=watch,
+        clock=clock,
+    )
+    notices = (*card.notes, *dataset.notices, *drawn, *judged)
+    return Bench(settings, card, dataset, workbench, calibration, evaluation, notices, label_reading(raw, dataset))
+
+
+def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
+    """The data of ``settings`` with its labels in the model's order."""
+    return match_labels(load_data(settings, card), settings, card)
+
+
+def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
+    """The data of ``settings``, or what comes with the model, with its labels as they are."""
+    builtin = models.BUILTINS.get(card.id)
+    name = settings.data or (builtin.data if builtin else None)
+    if name is None:
+        raise OptionError(f"{card.id} comes without data; name some with --data")
+    return data.load(
+        name,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+    )
+
+
+def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
+    """Data as it was read, with its labels brought into the model's order.
+
+    Raises:
+        DataError, OptionError: If labels do not match.
+    """
+    return data.match(raw, card.labels, label_map=settings.label_map or None)
+
+
+def check_classifier(settings: Settings, card: ModelCard) -> None:
+    """Check that the model has classes, before any data is read.
+
+    Raises:
+        ModelError: If it is a plain encoder.
+    """
+    if not card.labels:
+        raise ModelError(
+            f"{card.id} has no trained classification head; train one with "
+            f"`cahp fit --model {settings.model} --data DATA --out DIR`"
+        )
+
+
+def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
+    """The model's class for each label as the data spells it."""
+    found: dict[str, str] = {}
+    for split, texts in raw.splits.items():
+        labels, first = np.unique(texts.labels, return_index=True)
+        goals = matched.splits[split].labels[first]
+        found |= {raw.classes[ours]: matched.classes[theirs] for ours, theirs in zip(labels, goals, strict=True)}
+    return found
+
+
+def _sampled(
+    dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
+) -> tuple[Texts, tuple[str, ...]]:
+    split = settings.select_split if option == "select-split" else settings.eval_split
+    if split not in dataset.splits:
+        sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
+        raise DataError(
+            f"{dataset.id} has no split {split!r}, only {sizes}; add texts to it, or name another with --{option}"
+        )
+    texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
+    return texts, tuple(f"{split}: {notice}" for notice in notices)
+
+
+def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
+    """What too few texts of a class mean for the signatures.
+
+    Raises:
+        DataError: If there is one class only, which nothing can be told apart from.
+    """
+    counts = sample.class_counts
+    if np.count_nonzero(counts) < 2:
+        name = sample.classes[int(counts.argmax())]
+        if np.count_nonzero(split.class_counts) < 2:
+            raise DataError(f"every text of {settings.select_split} is {name!r}; add texts of another class")
+        raise DataError(f"all {len(sample)} texts of the sample are {name!r}; raise --limit or use --sample stratified")
+    single = [name for name, count in zip(sample.classes, counts, strict=True) if count == 1]
+    if not single:
+        return ()
+    return (
+        f"{settings.select_split}: there is only one text of {', '.join(map(repr, single))}, which says nothing of how "
+        "attention varies within that class; raise --limit or add texts.",
+    )
+
+
+def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
+    """A notice if the full model's answers suggest that the labels are permuted, with the option that mends it.
+
+    ``reading`` is the model's class for each label as the data spells it.
+    """
+    from cahp.stages.evaluation import better_labelling, wilson
+
+    better = better_labelling(full)
+    if better is None:
+        return []
+    accuracy, mapping = better
+    right, total = int(full.correct.sum()), len(full)
+    # A few texts answered wrongly prove nothing: the two accuracies must lie apart.
+    if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
+        return []
+    # All labels, since a map switches matching by value off.
+    pairs = [f"{ours}={mapping.get(theirs, theirs)}" for ours, theirs in reading.items()]
+    option = io.StringIO()
+    csv.writer(option, lineterminator="").writerow(pairs)
+    return [
+        f"the labels may be permuted: the model is right on {right / total:.1%} of the texts as they are labelled, but "
+        f"would be on {accuracy:.1%} with --label-map {shlex.quote(option.getvalue())}"
+    ]

@@ -1,0 +1,87 @@
+"""What a run is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from cahp.stages.clustering import DEGREES
+from cahp.stages.selection import Representative
+from cahp.stages.space import Projection
+from cahp.values import OptionError
+
+Salience = Literal["batch", "example"]
+Recovery = Literal["none", "refit", "finetune"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is asked; the defaults are the published method's where it has one."""
+
+    model: str = "minilm-bbc"
+    data: str | None = None
+    method: str = "complementary"
+    limit: int | None = 2000
+    sample: Literal["stratified", "head"] = "stratified"
+    select_split: str = "train"
+    eval_split: str = "validation"
+    eval_limit: int | None = 1000
+    budget: str = "auto"
+    min_per_layer: int = 1
+    pool_size: int = 32
+    poly_degree: int = 6
+    projection: Projection = "tsne"
+    salience: Salience = "batch"
+    representative: Representative = "salience"
+    recover: Recovery = "none"
+    seed: int = 42
+    device: str = "auto"
+    report: str | None = None
+    latency: bool = True
+    text_column: str | None = None
+    pair_column: str | None = None
+    label_column: str | None = None
+    label_map: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _one_of("sample", self.sample, ("stratified", "head"))
+        _one_of("projection", self.projection, get_args(Projection))
+        _one_of("salience", self.salience, get_args(Salience))
+        _one_of("representative", self.representative, get_args(Representative))
+        _one_of("recover", self.recover, get_args(Recovery))
+        _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
+        if self.report not in (None, "test"):
+            raise OptionError(f"--report {self.report} is unknown; the only split to report on is test")
+        _within("limit", self.limit, 2, 10_000_000)
+        _within("eval-limit", self.eval_limit, 1, 10_000_000)
+        _within("pool-size", self.pool_size, 2, 128)
+        _within("poly-degree", self.poly_degree, DEGREES.start, DEGREES.stop - 1)
+        _within("seed", self.seed, 0, 2**32 - 1)
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise OptionError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
+
+
+def _within(name: str, value: int | None, low: int, high: int) -> None:
+    if value is not None and not low <= value <= high:
+        raise OptionError(f"--{name} {value} is impossible; it must lie in {low}..{high}")
+
+
+def check_splits(settings: Settings) -> None:
+    """Check that no text both chooses heads and evaluates them.
+
+    Raises:
+        OptionError: If one could.
+    """
+    if settings.select_split == settings.eval_split:
+        raise OptionError(
+            f"heads would be chosen and judged on the same split ({settings.eval_split}); give --select-split and "
+            "--eval-split different names"
+        )
+    if "test" in (settings.select_split, settings.eval_split):
+        raise OptionError(
+            "the test split is opened only to report (--report test); choose on train and steer on validation"
+        )
