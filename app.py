@@ -1,7 +1,6 @@
 """Home: the story in one screen."""
 
-from cahp.ui import home as home_view
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import page
+from cahp.ui.home import draw
 
-explorer = shell.page("Home")
-home_view.draw(explorer)
+draw(page("Home"))

@@ -1,6 +1,6 @@
 """What is alike."""
 
-from cahp.ui.frame import page as shell
-from cahp.ui.similarity import page as similarity_view
+from cahp.ui.frame.page import page
+from cahp.ui.similarity.page import draw
 
-similarity_view.draw(shell.page("Similarity"))
+draw(page("Similarity"))

@@ -1,7 +1,6 @@
 """What to keep."""
 
-from cahp.ui.budget import page as budget_view
-from cahp.ui.frame import page as shell
+from cahp.ui.budget.page import draw
+from cahp.ui.frame.page import page
 
-explorer = shell.page("Budget")
-budget_view.draw(explorer)
+draw(page("Budget"))

@@ -1,7 +1,6 @@
 """Is it any good."""
 
-from cahp.ui.compare import page as compare_view
-from cahp.ui.frame import page as shell
+from cahp.ui.compare.page import draw
+from cahp.ui.frame.page import page
 
-explorer = shell.page("Compare")
-compare_view.draw(explorer)
+draw(page("Compare"))

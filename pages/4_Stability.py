@@ -1,6 +1,6 @@
-"""Would it survive another look."""
+"""Would it survive another sample."""
 
-from cahp.ui.frame import page as shell
-from cahp.ui.stability import page as stability_view
+from cahp.ui.frame.page import page
+from cahp.ui.stability.page import draw
 
-stability_view.draw(shell.page("Stability"))
+draw(page("Stability"))

@@ -1,8 +1,6 @@
 """Take it home."""
 
-from cahp.ui.export import page as export_view
-from cahp.ui.frame import page as shell
+from cahp.ui.export.page import draw
+from cahp.ui.frame.page import page
 
-explorer = shell.page("Export")
-shell.need_run(explorer)
-export_view.draw(explorer)
+draw(page("Export"))

@@ -1,8 +1,6 @@
 """Redundancy in six small steps."""
 
-from cahp.ui import learn as learn_view
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import page
+from cahp.ui.learn import draw
 
-explorer = shell.page("Learn")
-shell.need_run(explorer)
-learn_view.draw(explorer)
+draw(page("Learn"))

@@ -51,6 +51,15 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         pytest.skip(reason)
 
 
+def page_script(key: str) -> str:
+    """The script of a page, found by the key that links name it with."""
+    from cahp.ui.frame.pages import found
+
+    root = Path(__file__).parents[1]
+    (script,) = (root / page.path for page in found(root) if page.key == key)
+    return str(script)
+
+
 def chromium() -> Path | None:
     """The system's Chromium."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")

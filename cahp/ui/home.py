@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.text import percent, plain
@@ -28,7 +29,7 @@ def draw(explorer: Explorer) -> None:
             job = explorer.run_job
             if job is None or job.ended:
                 shell.run_button(explorer, place="home", primary=False)
-        shell.link("pages/5_Export.py", "Take it home")
+        link("export", "Take it home")
     st.caption(
         f"{shell.provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the "
         "heads."
@@ -102,4 +103,4 @@ def _heads(explorer: Explorer) -> dict[str, list[object]]:
 
 def _onward() -> None:
     with st.container(key="onward", width="content"):
-        shell.link("pages/2_Budget.py", "Move the budget →", otherwise="Go on with **Budget**.")
+        link("budget", "Move the budget →", otherwise="Go on with **Budget**.")

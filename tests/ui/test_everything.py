@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -272,7 +273,7 @@ FILES = {
 
 
 def test_odd_masks_are_refused_in_a_sentence() -> None:
-    app = AppTest.from_file(str(ROOT / "pages" / "2_Budget.py"), default_timeout=120)
+    app = AppTest.from_file(page_script("budget"), default_timeout=120)
     app.query_params["budget"] = "20"
     app.run()
     for name, content in FILES.items():

