@@ -1,27 +1,26 @@
 """What a pruning method is, and how the others find it.
 
-A method is one file with one decorated class; most are a score and derive from ``Scored``. Packages outside add
-theirs through the entry point group ``cahp.methods``, whose entries name such a class.
+A method is one file in ``cahp.methods`` with a decorated class. Packages outside add theirs through the entry point
+group ``cahp.methods``, whose entries name such a class.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
+from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.stages.selection import top
 from cahp.values import (
     Clustering,
     Floats,
     GateGradients,
     ModelCard,
     OptionError,
-    Price,
     Progress,
     Selection,
     Signatures,
@@ -36,11 +35,11 @@ ENTRY_POINTS = "cahp.methods"
 
 
 class Evidence(Protocol):
-    """What is known of a model's heads on the selection texts; each part is computed when first asked, once."""
+    """What methods may know of a model's heads: measured on calibration texts, each part once, when first asked for."""
 
     @property
     def card(self) -> ModelCard:
-        """The model's shape and name; known without reading its weights."""
+        """The model's shape and name, for which its weights need not be read."""
 
     @property
     def model(self) -> HeadModel:
@@ -48,7 +47,7 @@ class Evidence(Protocol):
 
     @property
     def texts(self) -> Texts:
-        """The selection texts."""
+        """The calibration texts."""
 
     @property
     def seed(self) -> int:
@@ -88,9 +87,8 @@ class Evidence(Protocol):
 class Method(Protocol):
     """A way to choose heads. ``name`` is how people call it, ``needs_budget`` whether it cannot suggest one.
 
-    Methods may also have ``price(evidence, *, budget) -> Price``, what a choice costs; ``tries``, other options to
-    construct it with that validation data may choose among (the first entry is the default); ``draws`` (an int): how
-    many masks a comparison draws of a method that is pure chance; and ``learned``, whether it trains gates.
+    Methods may also have ``price(evidence, *, budget) -> Price``, what a choice costs, and say of themselves what
+    ``Facts`` holds, as class attributes of these names.
     """
 
     name: str
@@ -100,33 +98,21 @@ class Method(Protocol):
         """Keep exactly ``budget`` heads (None: as many as the method suggests)."""
 
 
-class Scored(ABC):
-    """A method that is a score: the heads of highest score stay."""
+@dataclass(frozen=True)
+class Facts:
+    """What those who run many methods need to know of one.
 
-    name: str
-    needs_budget = True
+    ``options`` are the names of what it can be constructed with, and ``tries`` such options that tuning texts may
+    choose among (the first entry is the default). ``draws`` is how many masks a comparison draws, more than one of
+    methods that are pure chance; ``learned`` whether it trains gates; ``expensive`` whether it takes as long as all the
+    others together.
+    """
+
+    options: tuple[str, ...]
     tries: Sequence[Mapping[str, Any]] = ({},)
-
-    @abstractmethod
-    def score(self, evidence: Evidence) -> Floats:
-        """How much each head matters, shape ``(L, H)``."""
-
-    @abstractmethod
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
-        """What choosing ``budget`` heads costs when nothing is known yet."""
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        """Keep exactly ``budget`` heads.
-
-        Raises:
-            OptionError: Without a budget: a score alone suggests none.
-            BudgetError: If no mask can meet it.
-        """
-        if budget is None:
-            raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
-        # Scores can take minutes, so what cannot be chosen is refused before.
-        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
-        return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
+    draws: int = 1
+    learned: bool = False
+    expensive: bool = False
 
 
 _methods: dict[str, Callable[..., Method]] = {}
@@ -134,7 +120,7 @@ Made = TypeVar("Made", bound=Callable[..., Method])
 
 
 def register(made: Made) -> Made:
-    """Class decorator: make a method known under its ``name``.
+    """Class decorator: register a method under its ``name``.
 
     Raises:
         ValueError: If another method has the name.
@@ -157,12 +143,28 @@ def get(name: str, **options: Any) -> Method:
     Raises:
         OptionError: If there is none.
     """
+    return _made(name)(**options)
+
+
+def facts(name: str) -> Facts:
+    """What the method of that name says of itself.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    made = _made(name)
+    said = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
+    options = tuple(one.name for one in signature(made).parameters.values() if one.kind is not Parameter.VAR_KEYWORD)
+    return Facts(options, **said)
+
+
+def _made(name: str) -> Callable[..., Method]:
     if name in _methods:
-        return _methods[name](**options)
+        return _methods[name]
     for point in _outside():
         if point.name == name:
             made: Callable[..., Method] = point.load()
-            return made(**options)
+            return made
     raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
 
 

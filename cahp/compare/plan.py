@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from cahp import methods, registry
+from cahp import methods
+from cahp.methods.complementary import Complementary
 from cahp.run.settings import Recovery, Settings
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
 #: The method that the others are held against, if it takes part.
-OURS = methods.complementary.Complementary.name
+OURS = Complementary.name
 #: What stands for the unpruned model where a method's name would stand.
 FULL = "full"
 FIRST_SEED = 42
-#: Methods that take as long as all the others together, with one seed.
-EXPENSIVE = ("ablation-greedy", "attattr")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Plan:
             if len(set(given)) < len(given):
                 raise OptionError(f"--{name} names {next(one for one in given if given.count(one) > 1)} twice")
         for method in self.methods:
-            registry.get(method)
+            methods.get(method)
         for recovery in self.recoveries:
             if recovery not in get_args(Recovery):
                 raise OptionError(f"--recover {recovery} is unknown; choose among {', '.join(get_args(Recovery))}")
@@ -168,25 +167,24 @@ def noise(name: str, seed: int, draw: int) -> int:
 
 def tries(name: str) -> Sequence[Mapping[str, Any]]:
     """The settings that may be chosen among, the default first."""
-    found: Sequence[Mapping[str, Any]] = getattr(registry.get(name), "tries", ({},))
-    return found
+    return methods.facts(name).tries
 
 
 def draws(name: str) -> int:
     """How many masks are drawn of a method in all: 1 of most, more of those that are pure chance."""
-    return int(getattr(registry.get(name), "draws", 1))
+    return methods.facts(name).draws
 
 
 def learned(name: str) -> bool:
     """Whether a method trains gates."""
-    return bool(getattr(registry.get(name), "learned", False))
+    return methods.facts(name).learned
 
 
 def about(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """What a file says of the methods."""
     return {
         name: {
-            "about": (type(registry.get(name)).__doc__ or "").strip().split("\n")[0],
+            "about": (type(methods.get(name)).__doc__ or "").strip().split("\n")[0],
             "draws": draws(name),
             "learned": learned(name),
         }
@@ -196,21 +194,23 @@ def about(names: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
     """All methods, ours first."""
-    names = [name for name in registry.names() if learned_too or not learned(name)]
+    names = [name for name in methods.names() if learned_too or not learned(name)]
     return tuple(sorted(names, key=lambda name: (name != OURS, name)))
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A comparison of a known length; every part of it can be given otherwise."""
+    """A comparison of a known length; every part of it can be given otherwise.
+
+    ``expensive`` says what becomes of methods that take as long as all the others together.
+    """
 
     budgets: tuple[str, ...]
     seeds: tuple[int, ...]
     limit: int
     eval_limit: int
     learned: bool = False
-    without: tuple[str, ...] = ()
-    few_seeds: tuple[str, ...] = ()
+    expensive: Literal["as others", "first seed", "left out"] = "as others"
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
@@ -220,7 +220,13 @@ class Preset:
     @property
     def methods(self) -> tuple[str, ...]:
         """Its methods, as they are registered now."""
-        return tuple(name for name in everyone(learned_too=self.learned) if name not in self.without)
+        names = everyone(learned_too=self.learned)
+        return tuple(name for name in names if self.expensive != "left out" or not methods.facts(name).expensive)
+
+    @property
+    def few_seeds(self) -> tuple[str, ...]:
+        """Those that are measured with the first seed alone."""
+        return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
 
 
 def _seeds(count: int) -> tuple[int, ...]:
@@ -235,7 +241,7 @@ _POSTHOC = Preset(
     limit=400,
     eval_limit=300,
     recovered_draws=5,
-    few_seeds=EXPENSIVE,
+    expensive="first seed",
 )
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
@@ -243,7 +249,7 @@ PRESETS: Mapping[str, Preset] = {
         seeds=_seeds(2),
         limit=400,
         eval_limit=300,
-        without=EXPENSIVE,
+        expensive="left out",
         draws=6,
         recovered_draws=2,
     ),

@@ -1,33 +1,16 @@
-"""Ways to choose heads, one file each; importing this package registers them."""
+"""Ways to choose heads, one file each; importing this package registers them all, so ask it which there are.
 
-from cahp.methods import (
-    ablation,
-    attattr,
-    complementary,
-    confidence,
-    dsp,
-    facility,
-    fisher,
-    gradient,
-    hies,
-    l0,
-    magnitude,
-    passing,
-    random_heads,
-)
+A new method is a new file here with a class that ``cahp.registry.register`` decorates; nothing lists the files.
+"""
 
-__all__ = [
-    "ablation",
-    "attattr",
-    "complementary",
-    "confidence",
-    "dsp",
-    "facility",
-    "fisher",
-    "gradient",
-    "hies",
-    "l0",
-    "magnitude",
-    "passing",
-    "random_heads",
-]
+from importlib import import_module
+from pkgutil import iter_modules
+
+from cahp.registry import facts, get, names
+
+__all__ = ["facts", "get", "names"]
+
+# By name, so that the order is the same on every machine. What is a package holds what methods share.
+for _found in sorted(iter_modules(__path__), key=lambda found: found.name):
+    if not _found.ispkg:
+        import_module(f"{__name__}.{_found.name}")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.shared import STAGE, drawn, eliminated, given, part, rounds
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.elimination import eliminated, rounds
+from cahp.methods.shared.scored import Scored, spendable
+from cahp.methods.shared.texts import STAGE, drawn, part
+from cahp.registry import Evidence, register
 from cahp.values import Floats, HeadMask, Price, Progress, Selection, Texts
 
 if TYPE_CHECKING:
@@ -57,16 +59,16 @@ class GreedyAblation:
 
     name = "ablation-greedy"
     needs_budget = True
+    expensive = True
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
+        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
 
         def score(mask: HeadMask, progress: Progress) -> Floats:
             return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
-        return eliminated(
-            evidence, budget=given(budget, self.name), min_per_layer=min_per_layer, share=SHARE, score=score
-        )
+        return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""

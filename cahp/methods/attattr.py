@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.shared import STAGE, drawn
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.scored import Scored
+from cahp.methods.shared.texts import STAGE, drawn
+from cahp.registry import Evidence, register
 from cahp.values import Floats, Price, Progress, Texts
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class AttentionAttribution(Scored):
     """
 
     name = "attattr"
+    expensive = True
 
     def score(self, evidence: Evidence) -> Floats:
         """Summed maxima, shape ``(L, H)``."""

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-from cahp.methods.shared import part, row_means
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.attention import confidences
+from cahp.methods.shared.scored import Scored
+from cahp.registry import Evidence, register
 from cahp.values import DataError, Floats, Price
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register
@@ -28,7 +22,7 @@ class Confidence(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean maxima, shape ``(L, H)``."""
-        return _confidences(evidence, "all")
+        return confidences(evidence, "all")
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward pass of every text, without labels."""
@@ -52,7 +46,7 @@ class ConfidenceInWords(Scored):
         Raises:
             DataError: If no text has anything but special tokens.
         """
-        scores = _confidences(evidence, "words")
+        scores = confidences(evidence, "words")
         if np.isnan(scores).any():
             raise DataError(f"no text has words that {evidence.card.id} knows; choose by confidence instead")
         return scores
@@ -60,23 +54,3 @@ class ConfidenceInWords(Scored):
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward pass of every text, without labels."""
         return Price(len(evidence.texts), 0)
-
-
-def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of special tokens; that of unknown words is none, unless it has another role too."""
-    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
-    others = {getattr(tokenizer, f"{role}_token_id", None) for role in roles}
-    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
-
-
-def _confidences(evidence: Evidence, counted: str) -> NDArray[np.float64]:
-    def make() -> Floats:
-        without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
-        return row_means(evidence, maxima, without=without, progress=part(evidence.progress, 0, 1))
-
-    return evidence.remembered(f"confidences over {counted} tokens", make)
-
-
-def maxima(weights: Tensor, counted: Tensor) -> Tensor:
-    """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
-    return (weights * counted[:, None, None, :]).amax(dim=-1)

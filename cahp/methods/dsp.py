@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.gates import Draw, Learned, batches, learn, price
+from cahp.methods.shared.gates import Draw, Learned, batches, learn, price
 from cahp.registry import Evidence, register
 from cahp.values import Floats, Price
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.fisher import MOST, batch_gradients
-from cahp.methods.shared import drawn
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
+from cahp.methods.shared.scored import Scored
+from cahp.registry import Evidence, register
 from cahp.values import Floats, Price
 
 #: Reach of a head, as a part of the median distance between two heads.
@@ -25,7 +25,7 @@ class Facility(Scored):
     a larger budget keeps all that a smaller one does, but for what the layers' floor rescues. Source: Nemhauser, Wolsey
     and Fisher 1978 (greedy maximisation); the combination is our own. Cost: a forward pass of every text for the
     signatures, a forward and a backward pass of at most 2,048 for the information, 4 forward passes each. Labels: of
-    all selection texts. Randomness: the evidence's seed says which texts and which of them share a batch.
+    all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
     """
 
     name = "facility"
@@ -40,7 +40,7 @@ class Facility(Scored):
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward pass of every text, and a forward and a backward pass of at most 2,048."""
         texts = len(evidence.texts)
-        return Price(texts + 3 * len(drawn(evidence, most=MOST)), texts)
+        return Price(texts + 3 * min(texts, MOST_BATCHED), texts)
 
 
 def covering(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cahp.methods.shared import drawn, gate_gradients, given
+from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
+from cahp.methods.shared.scored import spendable
 from cahp.registry import Evidence, register
 from cahp.stages.selection import top
 from cahp.values import Bools, Floats, HeadMask, Price, Selection
-
-#: Texts whose gradients are added before they are squared.
-BATCH = 32
-MOST = 2048
 
 
 @register
@@ -33,9 +29,7 @@ class Fisher:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
-        budget = given(budget, self.name)
-        # Before anything is measured, so that an impossible budget is refused at once.
-        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
+        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
         batches = batch_gradients(evidence)
         diagonal = top(np.square(batches).sum(axis=0), budget=budget, min_per_layer=min_per_layer)
         keep = np.stack(
@@ -46,19 +40,8 @@ class Fisher:
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward and a backward pass of at most 2,048 texts."""
-        texts = len(drawn(evidence, most=MOST))
+        texts = min(len(evidence.texts), MOST_BATCHED)
         return Price(3 * texts, texts)
-
-
-def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
-    """Gradients ``(batches, L, H)`` of each batch's summed loss at open gates.
-
-    Sums and not means, so that a last batch of few texts does not count for more than it holds.
-    """
-    gradients = gate_gradients(evidence, most=MOST)
-    shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
-    starts = np.arange(0, len(gradients), BATCH)
-    return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
 
 
 def rearranged(batches: Floats, *, kept: int) -> Bools:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.methods.shared import by_layer, eliminated, gate_gradients, given, rounds, sensitivity
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.elimination import eliminated, rounds
+from cahp.methods.shared.gradients import gate_gradients, sensitivity
+from cahp.methods.shared.scored import Scored, by_layer, spendable
+from cahp.registry import Evidence, register
 from cahp.values import Floats, HeadMask, Price, Progress, Selection
 
 #: Part of all heads that a round removes.
@@ -18,7 +20,7 @@ class Gradient(Scored):
 
     Score: ``I_h = mean_x |dL_x/dg_h|`` at open gates, one absolute value per text, then divided by the layer's L2 norm.
     Source: Michel et al. 2019. Cost: a forward and a backward pass of every text, 3 forward passes each. Labels: of all
-    selection texts. Randomness: none.
+    calibration texts. Randomness: none.
     """
 
     name = "gradient"
@@ -39,7 +41,7 @@ class IteratedGradient:
     Each round removes the 10 % of all heads with the lowest ``mean_x |dL_x/dg_h|``, taken with the gates of removed
     heads at 0 and divided by the L2 norm of the heads that their layer has left; the last round removes what is left
     to remove. Source: Michel et al. 2019 (iterative pruning). Cost: a forward and a backward pass of every text for
-    each round, 3 forward passes each. Labels: of all selection texts. Randomness: none.
+    each round, 3 forward passes each. Labels: of all calibration texts. Randomness: none.
     """
 
     name = "gradient-iterated"
@@ -47,13 +49,12 @@ class IteratedGradient:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
+        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
 
         def score(mask: HeadMask, progress: Progress) -> Floats:
             return by_layer(np.where(mask.keep, _under(evidence, mask, progress), 0.0))
 
-        return eliminated(
-            evidence, budget=given(budget, self.name), min_per_layer=min_per_layer, share=SHARE, score=score
-        )
+        return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
     def price(self, evidence: Evidence, *, budget: int) -> Price:
         """A forward and a backward pass of every text in each round."""

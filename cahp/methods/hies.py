@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.methods.shared import part, row_means, sensitivity
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.attention import row_means
+from cahp.methods.shared.gradients import sensitivity
+from cahp.methods.shared.scored import Scored
+from cahp.methods.shared.texts import part
+from cahp.registry import Evidence, register
 from cahp.values import Floats, OptionError, Price
 
 if TYPE_CHECKING:
@@ -23,7 +26,7 @@ class ImportanceEntropy(Scored):
     Score: ``alpha * minmax(I) + (1 - alpha) * (1 - minmax(E))`` with ``I`` the score of the method ``gradient`` and
     ``E`` the mean over all real query tokens of ``-sum_t a_t ln a_t / ln n``, ``n`` the real tokens of the text (0
     where ``n = 1``); minmax over all heads. Source: Choi et al. 2025 (HIES). Cost: a forward and a backward pass of
-    every text for the gradients and a forward pass for the entropies, 4 forward passes each. Labels: of all selection
+    every text for the gradients and a forward pass for the entropies, 4 forward passes each. Labels: of all calibration
     texts. Randomness: none. Validation data may choose among the alphas 0.5, 0.25 and 0.75.
     """
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.confidence import Confidence
-from cahp.methods.gates import SHIFT, Learned, batches, hard_concrete, learn, price
+from cahp.methods.shared.attention import confidences
+from cahp.methods.shared.gates import SHIFT, Learned, batches, hard_concrete, learn, price
 from cahp.registry import Evidence, register
 from cahp.values import Floats, Price
 
@@ -89,7 +89,7 @@ class Pass(Learned):
             import torch
 
             steps = self._total(evidence)
-            sure = torch.as_tensor(Confidence().score(evidence))
+            sure = torch.as_tensor(confidences(evidence, "all"))
             points = {round(share * steps) for share in REOPENINGS}
 
             def revise(parameters: Tensor, done: int, uniform: Tensor) -> None:

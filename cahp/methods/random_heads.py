@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.registry import Evidence, Scored, register
+from cahp.methods.shared.scored import Scored
+from cahp.registry import Evidence, register
 from cahp.stages.selection import select
 from cahp.values import Floats, HeadMask, Price, Selection
 
@@ -37,7 +38,7 @@ class RandomPerLayer:
 
     In layer ``l`` the ``c_l`` heads of highest ``u ~ U(0, 1)``, with ``c_l`` the count of complementary pruning at the
     same budget. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: CAHP's, a forward pass of every text and a
-    backward pass of a quarter of them. Labels: of all selection texts. Randomness: the evidence's seed.
+    backward pass of a quarter of them. Labels: of all calibration texts. Randomness: the evidence's seed.
     """
 
     name = "random-per-layer"
@@ -65,7 +66,7 @@ class RandomInCluster:
 
     Complementary pruning with ``u ~ U(0, 1)`` in place of the salience, so heads that the floor or the rest of the
     budget adds are random as well. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: a forward pass of every
-    text. Labels: of all selection texts. Randomness: the evidence's seed.
+    text. Labels: of all calibration texts. Randomness: the evidence's seed.
     """
 
     name = "random-in-cluster"

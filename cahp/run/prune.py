@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import methods, registry
+from cahp import methods
 from cahp import processes as parallel
 from cahp.run.bench import Bench, labelling, open_bench
 from cahp.run.measurements import Costs, FineTuned, Refitted, Workbench
@@ -213,8 +213,9 @@ def choose(bench: Bench) -> Selection:
     """What the method of ``bench.settings`` keeps at their budget."""
     settings = bench.settings
     budget = _requested(bench)
-    ours = settings.method == methods.complementary.Complementary.name
-    method = registry.get(settings.method, **({"representative": settings.representative} if ours else {}))
+    asked = {"representative": settings.representative}
+    own = {name: value for name, value in asked.items() if name in methods.facts(settings.method).options}
+    method = methods.get(settings.method, **own)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     try:

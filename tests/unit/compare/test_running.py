@@ -15,7 +15,7 @@ import pytest
 
 from cahp import registry
 from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
-from cahp.compare.plan import PRESETS, everyone
+from cahp.compare.plan import PLAIN, PRESETS, everyone
 from cahp.compare.working import recoveries
 from cahp.registry import Evidence
 from cahp.run.bench import open_bench
@@ -227,10 +227,14 @@ def test_budgets_that_cannot_be_compared_are_refused_before_anything_is_measured
 
 
 def test_presets_follow_what_is_registered() -> None:
-    learned = {name for name in registry.names() if getattr(registry.get(name), "learned", False)}
+    learned = {name for name in registry.names() if registry.facts(name).learned}
     assert set(PRESETS["posthoc"].methods) == set(registry.names()) - learned
     assert set(PRESETS["full"].methods) == set(registry.names())
     assert {"counted", "tuned"} <= set(PRESETS["quick"].methods) < set(PRESETS["posthoc"].methods)
+    # Those that take as long as all the others.
+    assert set(PRESETS["posthoc"].methods) - set(PRESETS["quick"].methods) == {"ablation-greedy", "attattr"}
+    assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
+    assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
     assert everyone()[0] == "complementary"
 
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from cahp import models, registry
 from cahp.methods.attattr import attributions
-from cahp.methods.confidence import maxima, special_ids
 from cahp.methods.hies import entropies, entropy
+from cahp.methods.shared.attention import maxima, special_ids
 from cahp.models.head_model import HeadModel
 from cahp.run.measurements import Workbench
 from cahp.store import Store

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from cahp import models, registry
-from cahp.methods import dsp, gates, l0, passing
+from cahp.methods import dsp, l0, passing
+from cahp.methods.shared import gates
 from cahp.models.head_model import HeadModel
 from cahp.run.measurements import Workbench
 from cahp.stages.evaluation import evaluate

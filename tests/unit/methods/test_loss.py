@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cahp import models, registry
 from cahp.methods import ablation, fisher
-from cahp.methods.shared import gate_gradients
+from cahp.methods.shared.gradients import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.measurements import Workbench
@@ -111,7 +111,7 @@ def test_budgets_share_the_rounds_that_they_have_in_common(model: HeadModel, tmp
 
 def test_fisher_sums_squares_of_batch_gradients(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(70)
-    found = fisher.batch_gradients(bench(model, texts, tmp_path, seed=5))
+    found = batch_gradients(bench(model, texts, tmp_path, seed=5))
     order = np.random.default_rng(5).permutation(70)
     expected = [
         slopes(model, texts.take(order[start : start + 32]), np.ones((LAYERS, HEADS), bool)).sum(axis=0)
@@ -163,7 +163,7 @@ def test_fisher_keeps_each_layer_s_count_and_rearranges_inside(
     model: HeadModel, tmp_path: Path, budget: int, floor: int
 ) -> None:
     evidence = bench(model, fakes.sentences(150), tmp_path)
-    batches = fisher.batch_gradients(evidence)
+    batches = batch_gradients(evidence)
     assert len(batches) == 5
     diagonal = top((batches**2).sum(axis=0), budget=budget, min_per_layer=floor).mask
     found = registry.get("fisher").choose(evidence, budget=budget, min_per_layer=floor).mask

@@ -1,9 +1,11 @@
-"""What every registered method promises, and what several of them share."""
+"""What every registered method promises."""
 
 from __future__ import annotations
 
 import inspect
 import re
+import shutil
+import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
@@ -12,23 +14,20 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cahp import methods, models, registry
-from cahp.methods import shared
 from cahp.models.head_model import HeadModel
 from cahp.registry import Evidence
 from cahp.run.measurements import Workbench
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, HeadMask, ModelCard, OptionError, Price, Texts, digest
+from cahp.values import BudgetError, Cancelled, ModelCard, OptionError, Price, Texts, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
 NAMES = registry.names()
-LEARNED = [name for name in NAMES if getattr(registry.get(name), "learned", False)]
+LEARNED = [name for name in NAMES if registry.facts(name).learned]
 POST_HOC = [name for name in NAMES if name not in LEARNED]
 FREE = ["magnitude", "magnitude-raw", "random", "random-even"]
 
@@ -78,7 +77,7 @@ def known(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFacto
     return OnlyEvidence(bench(model, texts, tmp_path_factory.mktemp("known")))  # type: ignore[return-value]
 
 
-def test_evidence_holds_the_selection_texts_and_no_others() -> None:
+def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
     assert {
         "card",
         "model",
@@ -114,7 +113,44 @@ def test_the_methods_of_the_comparison_are_there() -> None:
         "ablation",
         "ablation-greedy",
     } <= set(NAMES)
-    assert set(methods.__all__) <= set(dir(methods))
+
+
+def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> None:
+    package = tmp_path / "cahp"
+    shutil.copytree(Path(methods.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "methods" / "first.py").write_text(
+        "from cahp.methods.random_heads import Random\nfrom cahp.registry import register\n\n\n"
+        "@register\nclass First(Random):\n    name = 'first'\n"
+    )
+    code = "from cahp import methods; print(*methods.names())"
+    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == sorted([*NAMES, "first"])
+
+
+def test_two_methods_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="two methods are named 'random'"):
+        registry.register(type(registry.get("random")))
+
+
+def test_an_unknown_name_is_answered_with_all_there_are() -> None:
+    for asked in (registry.get, registry.facts):
+        with pytest.raises(OptionError, match=r"no method named 'best'.*ablation, .*random-per-layer"):
+            asked("best")
+
+
+def test_facts_are_what_a_class_says_of_itself_and_else_what_most_are() -> None:
+    class Plain:
+        name, needs_budget = "plain", True
+
+        def __init__(self, *, sharp: bool = False, **more: float) -> None:
+            self.sharp = sharp
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._methods, "plain", Plain)  # type: ignore[arg-type]
+        assert registry.facts("plain") == registry.Facts(("sharp",), ({},), 1, learned=False, expensive=False)
+    assert {name for name in NAMES if registry.facts(name).expensive} == {"ablation-greedy", "attattr"}
+    assert set(LEARNED) == {"dsp", "dsp-joint", "dsp-straight-through", "l0", "pass"}
+    assert [name for name in NAMES if "representative" in registry.facts(name).options] == ["complementary"]
 
 
 @pytest.mark.parametrize(
@@ -235,12 +271,12 @@ def test_a_method_that_prices_no_labels_uses_none(model: HeadModel, texts: Texts
     assert masks[0] == masks[1]
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if hasattr(registry.get(name), "draws")])
+@pytest.mark.parametrize("name", [name for name in NAMES if registry.facts(name).draws > 1])
 def test_pure_chance_gives_another_mask_for_another_seed(
     model: HeadModel, texts: Texts, tmp_path: Path, name: str
 ) -> None:
     method = registry.get(name)
-    assert method.draws == 20  # type: ignore[attr-defined]
+    assert registry.facts(name).draws == 20
     masks = {tuple(method.choose(bench(model, texts, tmp_path, seed=seed), budget=6).mask.flat) for seed in range(8)}
     assert len(masks) >= 6
 
@@ -278,9 +314,9 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(
         registry.get(name).choose(bench(model, texts, tmp_path / "new", progress=stop), budget=6)
 
 
-@pytest.mark.parametrize("name", [name for name in POST_HOC if hasattr(registry.get(name), "tries")])
+@pytest.mark.parametrize("name", [name for name in POST_HOC if len(registry.facts(name).tries) > 1])
 def test_every_try_can_be_made_and_the_first_is_the_default(known: Evidence, name: str) -> None:
-    tries = registry.get(name).tries  # type: ignore[attr-defined]
+    tries = registry.facts(name).tries
     default = registry.get(name).choose(known, budget=6).mask.flat
     assert registry.get(name, **tries[0]).choose(known, budget=6).mask.flat == default
     for options in tries[1:]:
@@ -299,85 +335,5 @@ def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
 
 
 def test_methods_are_read_without_torch() -> None:
-    import subprocess
-
     code = "import sys; from cahp import methods, registry; list(map(registry.get, registry.names())); "
     subprocess.run([sys.executable, "-c", f"{code}sys.exit('torch' in sys.modules)"], check=True)
-
-
-# --- what several methods share
-
-
-@pytest.mark.parametrize(
-    ("total", "budget", "share", "sizes"),
-    [
-        (72, 20, 0.1, [65, 58, 51, 44, 37, 30, 23, 20]),
-        (144, 116, 0.1, [130, 116]),
-        (72, 63, 0.05, [68, 64, 63]),
-        (12, 10, 0.05, [11, 10]),
-        (12, 12, 0.1, []),
-    ],
-)
-def test_rounds_remove_a_share_of_all_heads_and_the_last_what_is_left(
-    total: int, budget: int, share: float, sizes: list[int]
-) -> None:
-    assert shared.rounds(total, budget, share=share) == sizes
-
-
-@given(st.integers(0, 1000), st.integers(0, 4), st.data())
-def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor: int, data: st.DataObject) -> None:
-    budget = data.draw(st.integers(max(1, floor * LAYERS), TOTAL))
-    scores = np.random.default_rng(seed).random((TOTAL + 1, LAYERS, HEADS))
-    asked: list[HeadMask] = []
-
-    def score(mask: HeadMask, progress: object) -> np.ndarray:
-        asked.append(mask)
-        return scores[mask.count]
-
-    class Card:
-        layers, heads = LAYERS, HEADS
-
-    class Nothing:
-        card, progress = Card, None
-
-    found = shared.eliminated(Nothing, budget=budget, min_per_layer=floor, share=1 / TOTAL, score=score)  # type: ignore[arg-type]
-    keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
-    while keep.sum() > budget:
-        may_go = [place for place in zip(*np.nonzero(keep), strict=True) if keep[place[0]].sum() > floor]
-        now = scores[keep.sum()]
-        keep[min(may_go, key=lambda place: now[place])] = False
-    assert found.mask.keep.tolist() == keep.tolist()
-    assert [mask.count for mask in asked] == list(range(TOTAL, budget, -1))
-
-
-def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:
-    texts = fakes.sentences(60)
-    assert shared.drawn(bench(model, texts, tmp_path), most=60) is texts
-    numbered = Texts(tuple(map(str, range(60))), None, texts.labels, texts.classes)
-
-    def rows(seed: int) -> list[int]:
-        return [int(text) for text in shared.drawn(bench(model, numbered, tmp_path, seed=seed), most=20).first]
-
-    assert rows(1) == sorted(set(rows(1)))
-    assert len(rows(1)) == 20
-    assert rows(1) == rows(1)
-    assert rows(1) != rows(2)
-
-
-def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
-    assert shared.by_layer(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
-
-
-@pytest.mark.parametrize("most", [None, 20])
-def test_gradients_of_many_texts_are_their_own(model: HeadModel, tmp_path: Path, most: int | None) -> None:
-    from cahp.stages.salience import gate_gradients
-
-    # The salience sees the first 32 texts of 60, methods see all or those that are drawn.
-    texts = fakes.sentences(60)
-    evidence = bench(model, texts, tmp_path)
-    every = shared.gate_gradients(evidence)
-    assert every.shape == (60, LAYERS, HEADS)
-    assert np.allclose(every[:32], gate_gradients(model, texts).values, atol=1e-5)
-    if most is not None:
-        rows = np.sort(np.random.default_rng(evidence.seed).permutation(60)[:most])
-        assert np.allclose(shared.gate_gradients(evidence, most=most), every[rows], atol=1e-5)

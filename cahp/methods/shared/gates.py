@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.methods.shared.scored import spendable
 from cahp.registry import Evidence
 from cahp.stages.selection import top
-from cahp.values import Floats, OptionError, Price, Progress, Selection, Texts, silent
+from cahp.values import Floats, Price, Progress, Selection, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +38,7 @@ Revise = Callable[["Tensor", int, "Tensor"], None]
 
 
 class Learned(ABC):
-    """A method that trains gates on the selection texts; the heads whose parameters end highest stay.
+    """A method that trains gates on the calibration texts; the heads whose parameters end highest stay.
 
     It gives a hard mask of the full model and nothing else: where weights were trained beside the gates they are
     thrown away, so that every method's heads meet the same recovery from the same weights.
@@ -54,7 +55,7 @@ class Learned(ABC):
 
     @abstractmethod
     def price(self, evidence: Evidence, *, budget: int) -> Price:
-        """What choosing ``budget`` heads costs when nothing is known yet."""
+        """What choosing ``budget`` heads costs when nothing was measured before."""
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads.
@@ -63,10 +64,7 @@ class Learned(ABC):
             OptionError: Without a budget: gates are trained towards one.
             BudgetError: If the budget is outside ``min_per_layer * L .. N``.
         """
-        if budget is None:
-            raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")
-        # What cannot be spent must be known before minutes of training, not after.
-        top(np.zeros((evidence.card.layers, evidence.card.heads)), budget=budget, min_per_layer=min_per_layer)
+        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 
 

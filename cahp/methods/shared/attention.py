@@ -1,0 +1,74 @@
+"""Statistics of attention rows, averaged over all texts; they need no labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.methods.shared.texts import STAGE, part
+from cahp.registry import Evidence
+from cahp.values import Floats, Progress
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+#: What is measured of attention rows: weights ``(b, H, tokens, tokens)`` and which tokens count ``(b, tokens)`` give a
+#: value for each row ``(b, H, tokens)``.
+Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+def row_means(
+    evidence: Evidence, statistic: Statistic, *, without: Collection[int] = (), progress: Progress
+) -> NDArray[np.float64]:
+    """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
+
+    Padding and tokens whose id is in ``without`` do not count, neither as queries nor as keys. All NaN if no token
+    counts.
+    """
+    import torch
+
+    model = evidence.model
+    sums = np.zeros((model.layers, model.heads))
+    # Of each layer, since some models run a layer many times.
+    rows = np.zeros((model.layers, 1))
+    excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
+    done, total = 0, len(evidence.texts)
+    with torch.no_grad():
+        for batch in model.batches(model.tokenize(evidence.texts.inputs)):
+            progress(STAGE, done, total)
+            counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
+
+            def probe(layer: int, weights: Tensor, counted: Tensor = counted) -> None:
+                values = statistic(weights.float(), counted).masked_fill(~counted[:, None], 0.0)
+                sums[layer] += values.sum(dim=(0, 2), dtype=torch.float64).cpu().numpy()
+                rows[layer] += int(counted.sum())
+
+            model.logits(batch, probe=probe)
+            done += len(batch)
+    progress(STAGE, done, total)
+    return np.asarray(sums / np.where(rows > 0, rows, np.nan))
+
+
+def confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:
+    """Mean of each row's maximum over all tokens, or over those that are not special; shape ``(L, H)``."""
+
+    def make() -> Floats:
+        without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
+        return row_means(evidence, maxima, without=without, progress=part(evidence.progress, 0, 1))
+
+    return evidence.remembered(f"confidences over {counted} tokens", make)
+
+
+def maxima(weights: Tensor, counted: Tensor) -> Tensor:
+    """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
+    return (weights * counted[:, None, None, :]).amax(dim=-1)
+
+
+def special_ids(tokenizer: Any) -> set[int]:
+    """Ids of special tokens; that of unknown words is none, unless it has another role too."""
+    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
+    others = {getattr(tokenizer, f"{role}_token_id", None) for role in roles}
+    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
