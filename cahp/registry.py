@@ -87,8 +87,10 @@ class Evidence(Protocol):
 class Method(Protocol):
     """A way to choose heads. ``name`` is how people call it, ``needs_budget`` whether it cannot suggest one.
 
-    Methods may also have ``price(evidence, *, budget) -> Price``, what a choice costs, and say of themselves what
-    ``Facts`` holds, as class attributes of these names.
+    It is constructed without arguments, or with keywords that have defaults; a keyword that is named as a field of
+    ``cahp.run.settings.Settings`` gets, in a run, what the settings say. Methods may also have
+    ``price(evidence, *, budget) -> Price``, what a choice costs, and say of themselves what ``Facts`` holds, as class
+    attributes of these names.
     """
 
     name: str

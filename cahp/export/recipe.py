@@ -6,8 +6,8 @@ import io
 import shlex
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from cahp.run.measurements import Costs
 from cahp.run.prune import SCHEMA, cost_document, outcomes, split_document, versions
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Recovery, Settings
+from cahp.run.spelling import EVALUATE, PRUNE, call, words
 from cahp.values import Clustering, HeadMask, Progress, Selection, silent
 
 if TYPE_CHECKING:
@@ -160,69 +161,26 @@ class Recipe:
         return shlex.join(self.command)
 
 
-#: What ``cahp prune`` is asked; the rest of ``Settings`` has no option.
-_OPTIONS = {field.name: field.name for field in fields(Settings) if field.name not in ("method", "latency")}
-#: What ``cahp evaluate`` is asked, and its name for it.
-_JUDGING = {
-    "model": "model",
-    "data": "data",
-    "eval_split": "split",
-    "eval_limit": "limit",
-    "sample": "sample",
-    "seed": "seed",
-    "device": "device",
-    "text_column": "text_column",
-    "pair_column": "pair_column",
-    "label_column": "label_column",
-    "label_map": "label_map",
-}
-
-
 def recipe(settings: Settings) -> Recipe:
     """How to make a run of these settings again; a mask made by hand must lie in ``head_mask.json``."""
     if settings.method == BY_HAND:
-        command = ["cahp", "evaluate", "--mask", MASK_FILE, *_options(settings, _JUDGING)]
+        command = ["cahp", "evaluate", "--mask", MASK_FILE, *words(settings, EVALUATE)]
         python = (
             "from pathlib import Path\n\n"
-            "from cahp.tasks.operations import evaluate\n"
-            "from cahp.run.prune import Settings\n\n"
-            f"found = evaluate({_call(settings, _JUDGING)}, mask=Path({MASK_FILE!r}))\n"
+            "from cahp import Settings\n"
+            "from cahp.tasks.operations import evaluate\n\n"
+            f"found = evaluate({call(settings, EVALUATE)}, mask=Path({MASK_FILE!r}))\n"
             'print(found["metrics"]["pruned"]["accuracy"])'
         )
         return Recipe(tuple(command), python)
-    command = ["cahp", "prune", *_options(settings, _OPTIONS), "--out", RUN_FOLDER]
+    command = ["cahp", "prune", *words(settings, PRUNE), "--out", RUN_FOLDER]
     python = (
-        "from cahp.run.prune import Settings, prune\n\n"
-        f"run = prune({_call(settings, _OPTIONS)})\n"
+        "from cahp import Settings, prune\n\n"
+        f"run = prune({call(settings, PRUNE)})\n"
         "print(run.mask.by_layer)\n"
         'print(run.document["metrics"]["pruned"]["accuracy"])'
     )
     return Recipe(tuple(command), python)
-
-
-def _changed(settings: Settings, names: Iterable[str]) -> dict[str, Any]:
-    """The settings of these names that are not the default."""
-    usual = Settings()
-    return {name: value for name in names if (value := getattr(settings, name)) != getattr(usual, name)}
-
-
-def _options(settings: Settings, words: Mapping[str, str]) -> Sequence[str]:
-    options: list[str] = []
-    for name, value in _changed(settings, words).items():
-        if isinstance(value, Mapping):
-            value = ",".join(f"{ours}={theirs}" for ours, theirs in value.items())
-        # All texts: more than there can be.
-        value = 10_000_000 if value is None else value
-        options += [f"--{words[name].replace('_', '-')}", str(value)]
-    return options
-
-
-def _call(settings: Settings, names: Iterable[str]) -> str:
-    said = ", ".join(
-        f"{name}={dict(value) if isinstance(value, Mapping) else value!r}"
-        for name, value in _changed(settings, names).items()
-    )
-    return f"Settings({said})"
 
 
 # A model --------------------------------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import shlex
 from collections.abc import Callable, Mapping
@@ -17,6 +15,7 @@ import numpy as np
 from cahp import data, models
 from cahp.run.measurements import Loader, Workbench
 from cahp.run.settings import Settings, check_splits
+from cahp.run.spelling import label_map
 from cahp.store import Store, key
 from cahp.values import (
     DataError,
@@ -221,10 +220,8 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
     if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
         return []
     # All labels, since a map switches matching by value off.
-    pairs = [f"{ours}={mapping.get(theirs, theirs)}" for ours, theirs in reading.items()]
-    option = io.StringIO()
-    csv.writer(option, lineterminator="").writerow(pairs)
+    said = label_map({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
     return [
         f"the labels may be permuted: the model is right on {right / total:.1%} of the texts as they are labelled, but "
-        f"would be on {accuracy:.1%} with --label-map {shlex.quote(option.getvalue())}"
+        f"would be on {accuracy:.1%} with --label-map {shlex.quote(said)}"
     ]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
+from cahp.registry import Method
 from cahp.run.bench import Bench, labelling, open_bench
 from cahp.run.measurements import Costs, FineTuned, Refitted, Workbench
 from cahp.run.seal import TestSeal
@@ -209,20 +210,28 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
 _TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
 
 
+def method_of(settings: Settings) -> Method:
+    """The method that ``settings`` name, constructed with what they say of its own options.
+
+    Raises:
+        OptionError: If there is none of that name.
+    """
+    own = [option for option in methods.facts(settings.method).options if hasattr(settings, option)]
+    return methods.get(settings.method, **{option: getattr(settings, option) for option in own})
+
+
 def choose(bench: Bench) -> Selection:
     """What the method of ``bench.settings`` keeps at their budget."""
     settings = bench.settings
     budget = _requested(bench)
-    asked = {"representative": settings.representative}
-    own = {name: value for name, value in asked.items() if name in methods.facts(settings.method).options}
-    method = methods.get(settings.method, **own)
+    method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     try:
         selection = method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
     except KneeNotFoundError:
         raise KneeNotFoundError(
-            "the curve over the numbers of clusters has no bend that would suggest how many heads to keep; give "
+            "the curve over the numbers of clusters has no knee that would suggest how many heads to keep; give "
             "--budget a number of heads or a share such as 30%"
         ) from None
     # Processes that work together must prune the same heads, whatever they make of the last digit.

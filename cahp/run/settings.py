@@ -13,6 +13,8 @@ from cahp.values import OptionError
 
 Salience = Literal["batch", "example"]
 Recovery = Literal["none", "refit", "finetune"]
+#: Texts at most, which is as good as all there are.
+MOST = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Settings:
         _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         if self.report not in (None, "test"):
             raise OptionError(f"--report {self.report} is unknown; the only split to report on is test")
-        _within("limit", self.limit, 2, 10_000_000)
-        _within("eval-limit", self.eval_limit, 1, 10_000_000)
+        _within("limit", self.limit, 2, MOST)
+        _within("eval-limit", self.eval_limit, 1, MOST)
         _within("pool-size", self.pool_size, 2, 128)
         _within("poly-degree", self.poly_degree, DEGREES.start, DEGREES.stop - 1)
         _within("seed", self.seed, 0, 2**32 - 1)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import streamlit as st
 
-from cahp import bundled as bundle
 from cahp import registry
 from cahp.compare import compare
 from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
 from cahp.models import BUILTINS
+from cahp.run import spelling
 from cahp.run.settings import Recovery
 from cahp.tasks.inspect import duration
 from cahp.ui.compare import reading as compare_reading
@@ -162,7 +162,7 @@ def _plan(
 
 def command(plan: Plan) -> str:
     """The command line that measures the same, as far as one can say it."""
-    settings, default = plan.settings, bundle.SETTINGS
+    settings = plan.settings
     words = ["cahp", "compare", "--model", settings.model]
     builtin = BUILTINS.get(settings.model)
     if settings.data is not None and (builtin is None or settings.data != builtin.data):
@@ -170,15 +170,10 @@ def command(plan: Plan) -> str:
     words += ["--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
     for name in ("limit", "eval_limit"):
         if getattr(settings, name) is not None:
-            words += [f"--{name.replace('_', '-')}", str(getattr(settings, name))]
+            words += [spelling.option(name), str(getattr(settings, name))]
     words += ["--recover", ",".join(plan.recoveries)]
-    for name in ("text_column", "pair_column", "label_column"):
-        if getattr(settings, name) is not None:
-            words += [f"--{name.replace('_', '-')}", getattr(settings, name)]
-    if settings.label_map:
-        words += ["--label-map", ",".join(f"{ours}={theirs}" for ours, theirs in settings.label_map.items())]
-    if settings.min_per_layer != default.min_per_layer:
-        words += ["--min-per-layer", str(settings.min_per_layer)]
+    rest = (*spelling.COLUMNS, "label_map", "min_per_layer")
+    words += spelling.words(settings, {field: spelling.option(field) for field in rest})
     return shlex.join(words)
 
 

@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cahp import models
+from cahp import models, registry
 from cahp.data import parse_label_map
 from cahp.export.masks import validate_run
 from cahp.files import json_text
 from cahp.run.bench import open_bench
 from cahp.run.measurements import Workbench
-from cahp.run.prune import Run, cost_document, outcomes, prune, versions
+from cahp.run.prune import Run, cost_document, method_of, outcomes, prune, versions
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -517,6 +517,19 @@ def test_settings_that_have_no_sense_cannot_be_made(change: dict[str, Any]) -> N
 def test_a_method_that_nobody_knows_is_refused(settings: Settings, store: Store) -> None:
     with pytest.raises(OptionError, match="complementary"):
         prune(replace(settings, method="clairvoyant"), store=store)
+
+
+def test_a_method_gets_those_of_its_options_that_the_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Plain:
+        name, needs_budget = "plain", True
+
+        def __init__(self, *, representative: str = "salience", sharp: bool = False, **more: float) -> None:
+            self.made_with = representative, sharp, more
+
+    monkeypatch.setitem(registry._methods, "plain", Plain)  # type: ignore[arg-type]
+    made = method_of(Settings(method="plain", representative="medoid"))
+    assert made.made_with == ("medoid", False, {})  # type: ignore[attr-defined]
+    assert type(method_of(Settings(method="magnitude", representative="medoid"))).__name__ == "Magnitude"
 
 
 def test_what_was_not_measured_is_null_and_costs_have_every_key() -> None:
