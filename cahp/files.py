@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and JSON as we write it."""
+"""Names that people type as paths, files written whole or not at all, and JSON as we write it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,22 @@ def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
     finally:
         for temporary in written:
             temporary.unlink(missing_ok=True)
+
+
+def is_there(path: Path, check: Callable[[Path], bool]) -> bool:
+    """``check(path)``, such as ``Path.is_dir``; a name too long or otherwise impossible for a path is none."""
+    try:
+        return check(path)
+    except (OSError, ValueError):
+        return False
+
+
+def expanded(path: Path) -> Path:
+    """``path`` with the home folder for ``~``; as it is for a user without one: nothing is there, then."""
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 @contextmanager

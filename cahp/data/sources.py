@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
 from cahp.data.rawsplit import Columns, RawSplit, read_split
 from cahp.data.tables import PICKLES, READERS, arrow_table, first_line, read_table
+from cahp.files import expanded, is_there
 from cahp.values import DataError, OptionError, digest
 
 
@@ -81,13 +82,13 @@ def load(
         return _from_hub(name, name, columns)
     path = Path(name)
     if name.startswith("~"):
-        path = _home(path)
-    if _is(path, Path.is_dir) and name.strip():
+        path = expanded(path)
+    if is_there(path, Path.is_dir) and name.strip():
         notices = [f"{name} was read from the folder of that name, not from the hub."] if name in PRESETS else []
         return _from_folder(name, path, columns, notices)
     if name in PRESETS:
         return _from_hub(name, f"hub:{PRESETS[name].hub}", columns)
-    if _is(path, Path.is_file):
+    if is_there(path, Path.is_file):
         return assemble(name, divide(read_split(read_table(path), columns, assigned=True), str(path)))
     raise DataError(
         f"There is no data named {name!r}: give a file or folder that exists, {BBC_NEWS} (built in), "
@@ -106,25 +107,12 @@ def catalogue() -> list[CatalogueEntry]:
         ("business", "entertainment", "politics", "sports", "tech"),
     )
     presets = [
-        CatalogueEntry(name, "preset", preset.description, _is(Path(name), Path.is_dir), preset.splits, preset.classes)
+        CatalogueEntry(
+            name, "preset", preset.description, is_there(Path(name), Path.is_dir), preset.splits, preset.classes
+        )
         for name, preset in PRESETS.items()
     ]
     return [built_in, *presets]
-
-
-def _is(path: Path, check: Callable[[Path], bool]) -> bool:
-    """``check(path)``; a name too long or otherwise impossible for a path is none."""
-    try:
-        return check(path)
-    except (OSError, ValueError):
-        return False
-
-
-def _home(path: Path) -> Path:
-    try:
-        return path.expanduser()
-    except RuntimeError:  # a user without home folder: no such file, then
-        return path
 
 
 def _bbc_folder() -> Path | None:
@@ -196,7 +184,7 @@ def _from_hub(name: str, address: str, columns: Columns) -> Dataset:
     if parts is None:
         raise DataError(f"{address!r} is no hub name; write hub:org/name or hub:org/name:config.")
     path, config = parts["path"], parts["config"]
-    if _is(Path(path), Path.exists):
+    if is_there(Path(path), Path.exists):
         # The library would read that folder instead, with whatever loader it guesses.
         raise DataError(f"A local {path} hides the hub data set of that name; start from another folder.")
     import datasets

@@ -13,7 +13,7 @@ from cahp.values import ModelCard
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "assets", "identify", "load"]
+__all__ = ["BUILTINS", "assets", "identify", "load", "proven"]
 
 
 def load(name: str | ModelCard, *, device: str = "auto") -> HeadModel:
@@ -23,8 +23,19 @@ def load(name: str | ModelCard, *, device: str = "auto") -> HeadModel:
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
     """
     from cahp.models.loading import read
-    from cahp.models.selftest import verify
 
-    model = read(identify(name) if isinstance(name, str) else name, device_name=device)
-    verify(model)
-    return model
+    return proven(read(identify(name) if isinstance(name, str) else name, device_name=device))
+
+
+def proven(model: HeadModel) -> HeadModel:
+    """``model`` itself, once it is proven that its heads can be gated and cut; ``verified`` says what was found.
+
+    ``load`` proves what it reads; this is for models that come from elsewhere. A second call costs nothing.
+
+    Raises:
+        SelfTestError: If its masks would not be true.
+        ModelError: If heads were cut out of it before.
+    """
+    from cahp.models.selftest import proven as tested
+
+    return tested(model)

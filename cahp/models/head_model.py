@@ -49,6 +49,22 @@ class LayerState:
     arguments: tuple[Arguments, ...]
 
 
+@dataclass(frozen=True)
+class Verified:
+    """What the self-test found of a model whose masks are true; of any other it raises.
+
+    All gates at 0 change the answer, and each of ``gates`` gates, shut alone, changes what its layer says; ``idle``
+    heads have only zeros as output weights, so that nothing can change through them. Over ``masks`` random masks the
+    logits of the masked and of the cut model differ by at most ``difference``, relative to logits beyond 1 (None where
+    nothing was cut: the model was pruned before).
+    """
+
+    gates: int
+    idle: int
+    masks: int
+    difference: float | None
+
+
 Tokens = list[dict[str, list[int]]]
 
 
@@ -57,10 +73,13 @@ class HeadModel:
 
     The network is in eval mode with frozen weights and is never changed after it was made, so one ``HeadModel`` may
     serve many threads. ``head_counts[layer]`` is the number of heads each layer has (uneven after surgery).
+    ``verified`` is what its self-test found, None before one (``cahp.models.proven``); models that are made of others,
+    by surgery or training, start without.
     """
 
     def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, attached: bool = False) -> None:
         self.network, self.tokenizer, self.card = network, tokenizer, card
+        self.verified: Verified | None = None
         self.family: Family = FAMILIES[card.family]
         network.eval().requires_grad_(False)
         if not attached:

@@ -6,14 +6,14 @@ transformers has silently ignored head masks before; a figure from a mask that d
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from cahp.models.head_model import Batch, HeadModel
+from cahp.models.head_model import Batch, HeadModel, Verified
 from cahp.models.surgery import cut
-from cahp.values import HeadMask, SelfTestError
+from cahp.values import HeadMask, ModelError, SelfTestError
 
 #: Largest difference between masked and cut logits.
 TOLERANCE = 1e-5
@@ -23,13 +23,18 @@ _SENTENCES = (
 )
 
 
-@dataclass(frozen=True)
-class Verified:
-    """What was found: the largest difference between masked and cut logits over ``masks`` random masks."""
+def proven(model: HeadModel) -> HeadModel:
+    """``model`` itself, after its first self-test, whose findings it keeps as ``verified``.
 
-    gates: int
-    masks: int
-    difference: float
+    Raises:
+        SelfTestError: As ``verify``.
+        ModelError: If its heads were cut in this process.
+    """
+    if model.verified is None:
+        if model.card.kept is None and set(model.head_counts) != {model.heads}:
+            raise ModelError(f"heads of {model.card.id} were cut out of it before; use the model that it was cut from")
+        model.verified = verify(model)
+    return model
 
 
 def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
@@ -44,16 +49,19 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
     full = model.logits(batch)
     if torch.equal(full, model.logits(batch, gates=torch.zeros(model.layers, model.heads, device=model.device))):
         raise SelfTestError(f"all heads of {model.card.id} gated off and the answer is the same: no mask would be true")
-    _each_gate_bites(model)
+    idle = _idle_where_each_gate_bites(model)
+    gates = sum(model.head_counts) - idle
     if model.card.kept is not None:
         # What was cut before is not cut again.
-        return Verified(sum(model.head_counts), 0, 0.0)
+        return Verified(gates, idle, masks=0, difference=None)
     generator = np.random.default_rng(seed)
     worst = max(difference(model, _random_mask(model, generator), [batch]) for _ in range(masks))
-    return Verified(model.layers * model.heads, masks, worst)
+    return Verified(gates, idle, masks, worst)
 
 
-def _each_gate_bites(model: HeadModel) -> None:
+def _idle_where_each_gate_bites(model: HeadModel) -> int:
+    """Number of heads through which nothing can change their layer, if the gates of all others do."""
+    idle = 0
     (batch,) = model.batches(model.tokenize(_SENTENCES[:1], max_length=min(12, model.max_length)))
     heads = model.heads
     # One row with every gate open, then one row a head with that head's gate shut: a layer at a time costs one pass
@@ -76,12 +84,14 @@ def _each_gate_bites(model: HeadModel) -> None:
         there = range(heads) if model.card.kept is None else model.card.kept[layer]
         alive = torch.zeros(heads, dtype=torch.bool, device=model.device)
         alive[list(there)] = weight.reshape(len(weight), len(there), -1).abs().amax(dim=(0, 2)) > 0
+        idle += len(there) - int(alive.sum())
         if bool((alive & ~moved).any()):
             head = int(torch.nonzero(alive & ~moved)[0])
             raise SelfTestError(f"the gate of layer {layer}, head {head} of {model.card.id} does not reach its layer")
         # Go on from the open row, so that each layer is tried on its true input.
         open_row = after.hidden[:1].expand_as(after.hidden)
         state = replace(after, hidden=open_row)
+    return idle
 
 
 def _random_mask(model: HeadModel, generator: np.random.Generator) -> HeadMask:

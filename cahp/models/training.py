@@ -1,37 +1,31 @@
-"""The one training loop, and what is trained with it: a classifier on an encoder (LoRA), a pruned model's recovery.
+"""The one training loop: a classifier on an encoder is fitted with it, and a pruned model recovered.
 
 Needs a network of its own: unlike everything else here, training changes weights.
 """
 
 from __future__ import annotations
 
-import copy
-import json
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
-from cahp.files import whole_folder
+from cahp.models.course import Course, Epoch
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.models.identity import BUILTINS
-from cahp.models.loading import quiet, read
-from cahp.values import Cancelled, ModelCard, Progress, Texts, silent
+from cahp.values import Cancelled, Progress, Texts, silent
 
 
 @dataclass(frozen=True)
@@ -44,19 +38,6 @@ class Schedule:
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
-
-
-#: Low-rank adapters stand a far higher rate than whole weights, and need it.
-LORA_SCHEDULE = Schedule(epochs=4, learning_rate=5e-4)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One epoch's mean training loss and accuracy on the validation texts (None without any)."""
-
-    epoch: int
-    loss: float
-    accuracy: float | None
 
 
 @dataclass(frozen=True)
@@ -78,7 +59,7 @@ Watch = Callable[[Training], None]
 
 
 class TrainingCheckpoint(Protocol):
-    """Where a training that was stopped waits to be taken up again: plain arrays, and what JSON can say."""
+    """Where a training that was stopped waits to be resumed: plain arrays, and what JSON can say."""
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         """What was kept last, if anything was."""
@@ -124,7 +105,7 @@ def train(
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     total = schedule.epochs * len(loader)
     rate = get_linear_schedule_with_warmup(optimizer, math.ceil(total * schedule.warmup), total)
-    course = _Course(trained, optimizer, rate, order, accelerator.device)
+    course = Course(trained, optimizer, rate, order, accelerator.device)
     if checkpoint is not None and (found := checkpoint.load()) is not None:
         course.load_state_dict(*found)
 
@@ -179,129 +160,6 @@ def train(
         checkpoint.remove()
     progress(stage, total, total)
     return course.history
-
-
-class _Course:
-    """All that a training's future depends on, to be laid down between two batches and taken up again."""
-
-    def __init__(
-        self, trained: list[nn.Parameter], optimizer: Any, rate: Any, order: torch.Generator, device: torch.device
-    ) -> None:
-        self._trained, self._optimizer, self._rate, self._order, self._device = trained, optimizer, rate, order, device
-        #: The current epoch, its batches that are done, and the sum of their losses.
-        self.epoch, self.batches, self.losses = 0, 0, 0.0
-        self.history: list[Epoch] = []
-        self._best = -math.inf
-        self._kept: list[Tensor] | None = None
-        #: What draws the order of the current epoch's texts, before it did.
-        self._drawing = order.get_state()
-        #: Where random numbers go on, as long as they have not.
-        self._random: NDArray[np.uint8] | None = None
-
-    def rest(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The batches of the current epoch that are not yet done."""
-        self._drawing = self._order.get_state()
-        batches = iter(loader)
-        for _ in range(self.batches):
-            next(batches)
-        if self._random is not None:
-            # Only now: the loader has drawn from the same numbers.
-            _set_random(self._random, self._device)
-            self._random = None
-        yield from batches
-
-    def end_epoch(self, accuracy: float | None) -> None:
-        """Note how the epoch went, and its weights if they are the best so far."""
-        loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
-        self.history.append(Epoch(self.epoch + 1, loss, accuracy))
-        if accuracy is not None and accuracy > self._best:
-            self._best, self._kept = accuracy, [parameter.detach().clone() for parameter in self._trained]
-        self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0
-        self._drawing = self._order.get_state()
-
-    def finish(self) -> None:
-        """Leave the best epoch's weights."""
-        if self._kept is not None:
-            self._set_weights(self._kept)
-
-    def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """The state as arrays and JSON."""
-        random = _random(self._device) if self._random is None else self._random
-        arrays = {"order": self._drawing.numpy(), "random": np.stack(parallel.gather(random))}
-        steps: list[float | None] = []
-        for index, parameter in enumerate(self._trained):
-            arrays[f"weight-{index}"] = _array(parameter)
-            if self._kept is not None:
-                arrays[f"best-{index}"] = _array(self._kept[index])
-            moments = self._optimizer.state.get(parameter)
-            steps.append(float(moments["step"]) if moments else None)
-            if moments:
-                arrays[f"mean-{index}"], arrays[f"square-{index}"] = map(_array, _moments(moments))
-        meta = {
-            "epoch": self.epoch,
-            "batches": self.batches,
-            "losses": self.losses,
-            "history": [asdict(epoch) for epoch in self.history],
-            "best": None if self._kept is None else self._best,
-            "steps": steps,
-            "rate": self._rate.last_epoch,
-        }
-        return arrays, meta
-
-    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Go back to a state that was laid down."""
-
-        def stored(name: str) -> list[Tensor]:
-            return [torch.tensor(arrays[f"{name}-{index}"], device=self._device) for index in range(len(self._trained))]
-
-        self.epoch, self.batches, self.losses = meta["epoch"], meta["batches"], meta["losses"]
-        self.history = [Epoch(**epoch) for epoch in meta["history"]]
-        self._set_weights(stored("weight"))
-        if meta["best"] is not None:
-            self._best, self._kept = meta["best"], stored("best")
-        for index, (parameter, step) in enumerate(zip(self._trained, meta["steps"], strict=True)):
-            if step is not None:
-                self._optimizer.state[parameter] = {
-                    "step": torch.tensor(step, dtype=torch.float32),
-                    "exp_avg": torch.tensor(arrays[f"mean-{index}"], device=self._device),
-                    "exp_avg_sq": torch.tensor(arrays[f"square-{index}"], device=self._device),
-                }
-        self._rate.last_epoch = meta["rate"]
-        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
-        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
-            group["lr"] = highest * factor
-        self._drawing = torch.tensor(arrays["order"])
-        self._order.set_state(self._drawing)
-        self._random = arrays["random"][parallel.rank()]
-
-    def _set_weights(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self._trained, values, strict=True):
-                parameter.copy_(value)
-
-
-def _array(tensor: Tensor) -> NDArray[Any]:
-    found: NDArray[Any] = tensor.detach().cpu().numpy()
-    return found
-
-
-def _moments(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return state["exp_avg"], state["exp_avg_sq"]
-
-
-def _random(device: torch.device) -> NDArray[np.uint8]:
-    """Where the random numbers of dropout stand: those of the processor, then those of the device."""
-    states = [torch.get_rng_state()]
-    if device.type != "cpu":
-        states.append(getattr(torch, device.type).get_rng_state())
-    return torch.cat(states).numpy()
-
-
-def _set_random(state: NDArray[np.uint8], device: torch.device) -> None:
-    here = len(torch.get_rng_state())
-    torch.set_rng_state(torch.tensor(state[:here]))
-    if device.type != "cpu":
-        getattr(torch, device.type).set_rng_state(torch.tensor(state[here:]))
 
 
 @contextmanager
@@ -361,100 +219,3 @@ def _accuracy(
         answers = network(**batch.tensors).logits.argmax(-1).cpu().numpy()
         right += int((answers == labels[batch.rows]).sum())
     return sum(parallel.gather(right)) / len(labels)
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained classifier: its adapter beside the encoder, and the epochs it took."""
-
-    model: HeadModel
-    peft: Any
-    history: list[Epoch]
-
-
-def fit(
-    card: ModelCard,
-    texts: Texts,
-    *,
-    validation: Texts | None = None,
-    schedule: Schedule = LORA_SCHEDULE,
-    rank: int = 16,
-    device: str = "auto",
-    seed: int = 42,
-    progress: Progress = silent,
-) -> Fitted:
-    """Train a classifier on an encoder with low-rank adapters on all its linear layers (LoRA, Hu et al. 2021)."""
-    from peft import LoraConfig, get_peft_model
-
-    torch.manual_seed(seed)
-    model = read(card, device_name=device, labels=texts.classes)
-    config = LoraConfig(
-        task_type="SEQ_CLS",
-        r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.05,
-        target_modules="all-linear",
-        bias="none",
-    )
-    with quiet():
-        peft = get_peft_model(model.network, config)
-    history = train(
-        peft,
-        model,
-        texts,
-        schedule=schedule,
-        validation=validation,
-        seed=seed,
-        stage="fit",
-        progress=progress,
-    )
-    return Fitted(model, peft, history)
-
-
-def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
-    """Write the adapter in float16, and the class names; ``base`` is what it belongs to."""
-    # By one process; the others wait, since they may read it next.
-    parallel.from_first(lambda: _write_adapter(fitted, folder, base))
-
-
-def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
-    with whole_folder(folder) as part, quiet():
-        fitted.peft.save_pretrained(part)
-        weights = part / "adapter_model.safetensors"
-        save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
-        config = json.loads((part / "adapter_config.json").read_text())
-        config["base_model_name_or_path"] = base
-        # PEFT writes a set here, in another order each time.
-        config["target_modules"] = sorted(config["target_modules"])
-        (part / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        names = fitted.model.network.config.id2label
-        (part / "config.json").write_text(json.dumps({"id2label": names}, indent=2) + "\n")
-        (part / "README.md").unlink(missing_ok=True)
-
-
-def save_merged(fitted: Fitted, folder: Path) -> None:
-    """Write the whole classifier, adapters merged, as any tool of the transformers family loads it."""
-    with quiet():
-        merged = copy.deepcopy(fitted.peft).merge_and_unload()
-    save_network(merged, fitted.model.tokenizer, folder)
-
-
-def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
-    """Write network and tokenizer, as safetensors, whole or not at all."""
-
-    def write() -> None:
-        with whole_folder(folder) as part, quiet():
-            network.save_pretrained(part)
-            tokenizer.save_pretrained(part)
-
-    parallel.from_first(write)
-
-
-def base_name(card: ModelCard) -> str:
-    """What an adapter's configuration calls the encoder it belongs to: never a path of this machine."""
-    return "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS else card.id
-
-
-def load_adapter(card: ModelCard, folder: Path, *, labels: tuple[str, ...], device: str = "auto") -> HeadModel:
-    """An encoder with an adapter that ``save_adapter`` wrote."""
-    return read(replace(card, labels=labels, adapter=str(folder)), device_name=device)

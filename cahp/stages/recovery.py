@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.attention import Site
+from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.surgery import cut
-from cahp.models.training import Epoch, Schedule, TrainingCheckpoint, Watch, train
+from cahp.models.training import Schedule, TrainingCheckpoint, Watch, train
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"

@@ -116,8 +116,9 @@ def recover(
     The pruned heads' output weights are zero there, so any tool that loads the original loads this. Fine-tuning, which
     ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one.
     """
+    from cahp.models.folders import save_network
     from cahp.models.surgery import restore_shapes
-    from cahp.models.training import Schedule, save_network
+    from cahp.models.training import Schedule
 
     if how not in ("refit", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit or finetune")
@@ -292,8 +293,7 @@ def fit(
 
     The result is measured as it was written: read back from ``out``.
     """
-    from cahp.models import training
-    from cahp.models.selftest import verify
+    from cahp.models import folders, lora
     from cahp.stages.evaluation import evaluate as answers
     from cahp.stages.evaluation import metrics
 
@@ -311,11 +311,11 @@ def fit(
     )
     texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
     validation = dataset.split("validation")
-    fitted = training.fit(
+    fitted = lora.fit(
         card,
         texts,
         validation=validation,
-        schedule=replace(training.LORA_SCHEDULE, **schedule),
+        schedule=replace(lora.LORA_SCHEDULE, **schedule),
         rank=rank,
         device=settings.device,
         seed=settings.seed,
@@ -325,13 +325,12 @@ def fit(
         raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
     with _saving_to(out):
         if save == "adapter":
-            training.save_adapter(fitted, out.resolve(), base=training.base_name(card))
+            folders.save_adapter(fitted, out.resolve(), base=folders.base_name(card))
         else:
-            training.save_merged(fitted, out.resolve())
+            folders.save_merged(fitted, out.resolve())
     try:
         if save == "adapter":
-            made = training.load_adapter(card, out, labels=texts.classes, device=settings.device)
-            verify(made)
+            made = folders.load_adapter(card, out, labels=texts.classes, device=settings.device)
         else:
             made = models.load(str(out.resolve()), device=settings.device)
     except SelfTestError as error:

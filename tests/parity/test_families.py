@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification
 
 from cahp import models
 from cahp.models.families import FAMILIES
+from cahp.models.folders import save_network
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut, restore_shapes, tail
-from cahp.models.training import save_network
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.signatures import collect

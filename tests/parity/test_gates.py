@@ -11,8 +11,10 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.loading import read
 from cahp.models.selftest import verify
-from cahp.values import SelfTestError
+from cahp.models.surgery import cut
+from cahp.values import HeadMask, ModelError, SelfTestError
 
 
 @pytest.fixture(scope="module")
@@ -86,4 +88,37 @@ def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadMo
     weight = projection.weight.clone()
     weight[:, : zeroed.card.head_size] = 0.0
     projection.replace(weight, projection.bias)
-    assert verify(zeroed).gates == zeroed.layers * zeroed.heads
+    found = verify(zeroed)
+    assert (found.gates, found.idle) == (zeroed.layers * zeroed.heads - 1, 1)
+
+
+def test_a_loaded_model_keeps_what_its_self_test_found_and_what_is_made_of_it_does_not(model: HeadModel) -> None:
+    assert model.verified == verify(model)
+    assert (model.verified.gates, model.verified.idle, model.verified.masks) == (model.layers * model.heads, 0, 2)
+    assert model.verified.difference is not None
+    assert 0 <= model.verified.difference <= 1e-5
+    assert cut(model, HeadMask.full(model.layers, model.heads)).verified is None
+
+
+def test_a_model_from_elsewhere_is_proven_once(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = read(model.card, device_name="cpu")
+    assert own.verified is None
+    assert models.proven(own) is own
+    assert own.verified == model.verified
+    monkeypatch.setattr(HeadModel, "logits", lambda *_, **__: pytest.fail("tested again"))
+    assert models.proven(own) is own
+
+
+def test_a_deaf_model_from_elsewhere_is_refused_and_stays_unproven(model: HeadModel) -> None:
+    deaf = read(model.card, device_name="cpu")
+    deaf.projection(1).module._forward_pre_hooks.clear()
+    with pytest.raises(SelfTestError, match="layer 1, head 0"):
+        models.proven(deaf)
+    assert deaf.verified is None
+
+
+def test_a_model_that_was_cut_here_is_not_taken_for_a_whole_one(model: HeadModel) -> None:
+    keep = np.ones((model.layers, model.heads), dtype=np.bool_)
+    keep[1, 2] = False
+    with pytest.raises(ModelError, match="use the model that it was cut from"):
+        models.proven(cut(model, HeadMask(keep)))

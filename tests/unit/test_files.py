@@ -7,7 +7,7 @@ from typing import IO
 
 import pytest
 
-from cahp.files import write_whole
+from cahp.files import expanded, is_there, write_whole
 
 
 def test_files_are_written_from_bytes_and_from_functions_into_a_new_folder(tmp_path: Path) -> None:
@@ -42,3 +42,17 @@ def test_files_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o644
+
+
+def test_what_cannot_be_a_path_is_not_there(tmp_path: Path) -> None:
+    assert is_there(tmp_path, Path.is_dir)
+    assert not is_there(tmp_path, Path.is_file)
+    for name in ("x" * 5000, "a\0b", "no such"):
+        assert not is_there(Path(name), Path.is_dir)
+
+
+def test_the_home_folder_stands_for_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded(Path("~/models")) == tmp_path / "models"
+    assert expanded(Path("a/~b")) == Path("a/~b")
+    assert expanded(Path("~nobody-of-this-name/models")) == Path("~nobody-of-this-name/models")

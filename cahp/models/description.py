@@ -1,0 +1,198 @@
+"""From a folder to the card of the model in it: what its configuration says, and whether heads can be told in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cahp.models.families import FAMILIES, REFUSED, Family
+from cahp.models.weights import parameters, read_json, sha256, weight_files
+from cahp.values import ModelCard, ModelError, digest
+
+_TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+)
+
+
+def describe(
+    name: str, revision: str | None, folder: Path, *, labels: tuple[str, ...] | None = None, extra: str = ""
+) -> ModelCard:
+    """The card of the model in ``folder``, which people call ``name``; ``revision`` says that it is from the hub.
+
+    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest.
+
+    Raises:
+        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
+    """
+    config = read_json(folder / "config.json")
+    kind = str(config.get("model_type", ""))
+    family = FAMILIES.get(kind)
+    if family is None and (folder / "adapter_config.json").is_file():
+        raise ModelError(
+            f"{name} holds an adapter and not the model it belongs to; save the whole model with "
+            "`cahp fit --save model`"
+        )
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name a text classifier")
+    if family is None:
+        raise ModelError(
+            f"{name} is of the architecture {kind or 'unknown'}, which is not supported; supported are "
+            f"{', '.join(sorted(FAMILIES))}"
+        )
+    if config.get("is_decoder") and not family.causal:
+        raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
+    if config.get("quantization_config"):
+        raise ModelError(
+            f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
+        )
+    weights = weight_files(name, folder, from_hub=revision is not None)
+    shape = _shape(folder, config, family)
+    if labels is None:
+        labels = _classifier_labels(name, config)
+    tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
+    if not tokenizer:
+        raise ModelError(
+            f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
+        )
+    parts = [sha256(path) for path in (folder / "config.json", *tokenizer, *weights)]
+    return ModelCard(
+        id=name,
+        revision=revision,
+        family=kind,
+        labels=labels,
+        sha256=digest(*parts, extra, *labels),
+        folder=str(folder),
+        details={
+            "bytes": sum(path.stat().st_size for path in weights),
+            "parameters": parameters(weights),
+            "passes": config.get("num_hidden_layers") if family.shared else shape["layers"],
+        },
+        kept=_kept(folder, config, shape["layers"], shape["heads"]),
+        no_refit=_no_refit(name, config, family),
+        **shape,
+    )
+
+
+def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
+    """``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes`` of a card."""
+    where = folder / "config.json"
+    layers = 1
+    for entry in family.layers_keys:
+        # Older configurations leave out what is one.
+        layers *= 1 if family.shared and entry not in config else _size(folder, config, entry)
+    queries, hidden = _size(folder, config, family.heads_key), _size(folder, config, family.hidden_key)
+    groups = queries
+    if family.groups_key and config.get(family.groups_key) is not None:
+        groups = _size(folder, config, family.groups_key)
+    own = config.get("head_dim") if family.groups_key else None
+    if own is None and hidden % queries:
+        raise ModelError(
+            f"{where} says {hidden} channels for {queries} heads, which does not divide; "
+            "correct it, or save the model again"
+        )
+    if queries % groups:
+        raise ModelError(
+            f"{where} says {queries} heads in {groups} groups, which does not divide; correct it, or save it again"
+        )
+    size = hidden // queries if own is None else _size(folder, config, "head_dim")
+    group = queries // groups
+    notes = []
+    if group > 1:
+        notes.append(
+            f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
+            "here, is described by the mean of its attention maps, and stays or goes as a whole"
+        )
+    if family.shared:
+        passes = config.get("num_hidden_layers")
+        notes.append(
+            f"its {layers} {'layer serves' if layers == 1 else 'layers serve'} {passes} passes: a head is counted "
+            "once, described by the mean of its maps over the passes, and removed from all of them"
+        )
+    return {
+        "layers": layers,
+        "heads": groups,
+        "group": group,
+        "head_size": group * size,
+        "hidden": hidden,
+        "notes": tuple(notes),
+    }
+
+
+def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
+    if family.shared:
+        return f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    if config.get("conv_kernel_size"):
+        return f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
+    return None
+
+
+def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+    """The heads that each layer has left, in a folder of a pruned model."""
+    said = config.get("cahp")
+    if said is None:
+        return None
+    kept = said.get("kept") if isinstance(said, dict) else None
+    if (
+        not isinstance(kept, list)
+        or len(kept) != layers
+        or not all(isinstance(row, list) and row for row in kept)
+        or any(type(head) is not int or not 0 <= head < heads for row in kept for head in row)
+    ):
+        raise ModelError(f"{folder / 'config.json'} does not say which heads were kept; export the pruned model again")
+    return tuple(tuple(row) for row in kept)
+
+
+def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
+    size = config.get(entry)
+    if type(size) is not int or size < 1:
+        raise ModelError(
+            f"{folder / 'config.json'} needs a whole number as {entry} and has {size!r}; "
+            "save the model again with its full config"
+        )
+    return size
+
+
+def class_names(config: dict[str, Any]) -> tuple[str, ...]:
+    """The classes that a configuration names, in the order of the logits.
+
+    Raises:
+        ModelError: If they are not numbered 0, 1, 2, ..., or two have one name.
+    """
+    names = config.get("id2label")
+    if names is None:
+        count = config.get("num_labels", 2)
+        return tuple(f"LABEL_{index}" for index in range(count if type(count) is int else 0))
+    if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(len(names))}:
+        raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
+    labels = tuple(str(names[str(index)]) for index in range(len(names)))
+    if len(set(labels)) < len(labels):
+        raise ModelError(
+            f"the model's id2label gives one name to several classes ({', '.join(labels)}); correct its config.json"
+        )
+    return labels
+
+
+def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
+    """Class names, or none for a model without a sequence-classification head."""
+    written = config.get("architectures")
+    heads = written if isinstance(written, list) else [written]
+    if not any(str(entry).endswith("ForSequenceClassification") for entry in heads):
+        return ()
+    problem = config.get("problem_type")
+    labels = class_names(config)
+    if problem == "multi_label_classification":
+        raise ModelError(
+            f"{name} gives a text several labels at once (multi-label), and the method needs one class a text; "
+            "train such a classifier with `cahp fit`"
+        )
+    if problem == "regression" or len(labels) < 2:
+        raise ModelError(
+            f"{name} predicts a number (regression), and the method needs classes to separate; "
+            "train a classifier with `cahp fit`"
+        )
+    return labels

@@ -1,0 +1,73 @@
+"""Trained classifiers as folders: whole, or as an adapter beside its encoder; written whole or not at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from cahp import processes as parallel
+from cahp.files import whole_folder
+from cahp.models.head_model import HeadModel
+from cahp.models.identity import BUILTINS
+from cahp.models.loading import quiet, read
+from cahp.models.lora import Fitted
+from cahp.models.selftest import proven
+from cahp.values import ModelCard
+
+
+def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
+    """Write the adapter in float16, and the class names; ``base`` is what it belongs to."""
+    # By one process; the others wait, since they may read it next.
+    parallel.from_first(lambda: _write_adapter(fitted, folder, base))
+
+
+def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
+    with whole_folder(folder) as part, quiet():
+        fitted.peft.save_pretrained(part)
+        weights = part / "adapter_model.safetensors"
+        save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+        config = json.loads((part / "adapter_config.json").read_text())
+        config["base_model_name_or_path"] = base
+        # PEFT writes a set here, in another order each time.
+        config["target_modules"] = sorted(config["target_modules"])
+        (part / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        names = fitted.model.network.config.id2label
+        (part / "config.json").write_text(json.dumps({"id2label": names}, indent=2) + "\n")
+        (part / "README.md").unlink(missing_ok=True)
+
+
+def save_merged(fitted: Fitted, folder: Path) -> None:
+    """Write the whole classifier, adapters merged, as any tool of the transformers family loads it."""
+    with quiet():
+        merged = copy.deepcopy(fitted.peft).merge_and_unload()
+    save_network(merged, fitted.model.tokenizer, folder)
+
+
+def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
+    """Write network and tokenizer, as safetensors, whole or not at all."""
+
+    def write() -> None:
+        with whole_folder(folder) as part, quiet():
+            network.save_pretrained(part)
+            tokenizer.save_pretrained(part)
+
+    parallel.from_first(write)
+
+
+def base_name(card: ModelCard) -> str:
+    """What an adapter's configuration calls the encoder it belongs to: never a path of this machine."""
+    return "sentence-transformers/all-MiniLM-L6-v2" if card.id in BUILTINS else card.id
+
+
+def load_adapter(card: ModelCard, folder: Path, *, labels: tuple[str, ...], device: str = "auto") -> HeadModel:
+    """An encoder with an adapter that ``save_adapter`` wrote, proven.
+
+    Raises:
+        ModelError: As ``cahp.models.load``.
+    """
+    return proven(read(replace(card, labels=labels, adapter=str(folder)), device_name=device))
