@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cahp.compare.result import SCHEMA, Comparison
-from cahp.compare.summary import expected_jaccard, holm, summarise
+from cahp.compare.summary import holm, summarise
 
 if TYPE_CHECKING:
     from cahp.compare.plan import PRESETS, Plan, parse_seeds
@@ -22,7 +22,6 @@ __all__ = [
     "Estimate",
     "Plan",
     "compare",
-    "expected_jaccard",
     "holm",
     "parse_seeds",
     "summarise",

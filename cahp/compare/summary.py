@@ -9,16 +9,15 @@ side of no difference, counted so that it is never 0, and corrected by Holm (197
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import OptionError
+from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
+from cahp.values import Bools, OptionError
 
 Document = Mapping[str, Any]
 Right = Mapping[str, NDArray[np.bool_]]
@@ -393,17 +392,17 @@ def overlap(document: Document) -> dict[str, list[dict[str, Any]]]:
     groups = _by_budget(document)
     between, within = [], []
     for (method, budget), cells in groups.items():
-        masks = [_heads(cell) for cell in cells]
+        masks = [_keep(cell, model) for cell in cells]
         chance = expected_jaccard(budget, budget, total)
         said = {"budget": budget, "chance": chance}
-        own = [_jaccard(first, second) for first, second in combinations(masks, 2)]
-        if own:
+        own = overlaps(masks)
+        if len(own):
             within.append({"method": method, **said, "jaccard": float(np.mean(own)), "pairs": len(own)})
         for other in document["methods"]:
             if other <= method or (other, budget) not in groups:
                 continue
             found = [
-                _jaccard(mask, _heads(cell))
+                jaccard(mask, _keep(cell, model))
                 for mask, mine in zip(masks, cells, strict=True)
                 for cell in groups[other, budget]
                 if cell["seed"] == mine["seed"]
@@ -443,20 +442,6 @@ def consensus(document: Document) -> list[dict[str, Any]]:
     return found
 
 
-def expected_jaccard(first: int, second: int, total: int) -> float:
-    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` things.
-
-    What they share is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
-    """
-    if not first + second:
-        return 0.0
-    ways = math.comb(total, second)
-    return sum(
-        math.comb(first, shared) * math.comb(total - first, second - shared) / ways * shared / (first + second - shared)
-        for shared in range(max(0, first + second - total), min(first, second) + 1)
-    )
-
-
 def _by_budget(document: Document) -> dict[tuple[str, int], list[Document]]:
     found: dict[tuple[str, int], list[Document]] = {}
     for cell in finished(document):
@@ -464,18 +449,11 @@ def _by_budget(document: Document) -> dict[tuple[str, int], list[Document]]:
     return found
 
 
-def _heads(cell: Document) -> frozenset[tuple[int, int]]:
-    return frozenset((int(layer), head) for layer, heads in cell["kept"].items() for head in heads)
-
-
-def _keep(cell: Document, model: Document) -> NDArray[np.bool_]:
+def _keep(cell: Document, model: Document) -> Bools:
     keep = np.zeros((model["layers"], model["heads"]), dtype=np.bool_)
-    keep[tuple(zip(*_heads(cell), strict=True))] = True
+    for layer, heads in cell["kept"].items():
+        keep[int(layer), heads] = True
     return keep
-
-
-def _jaccard(first: frozenset[tuple[int, int]], second: frozenset[tuple[int, int]]) -> float:
-    return len(first & second) / max(1, len(first | second))
 
 
 # --- cost

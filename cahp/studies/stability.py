@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
 from cahp.store import key
@@ -74,11 +75,7 @@ class Stability:
     @cached_property
     def overlaps(self) -> NDArray[np.float64]:
         """Jaccard index of every pair of looks: heads that both keep, of those that at least one keeps."""
-        masks = self.found.reshape(len(self.found), -1)
-        pairs = np.triu_indices(len(masks), 1)
-        both = (masks[pairs[0]] & masks[pairs[1]]).sum(axis=1)
-        either = (masks[pairs[0]] | masks[pairs[1]]).sum(axis=1)
-        return np.asarray(both / np.maximum(either, 1))
+        return overlaps(self.found)
 
     @property
     def overlap(self) -> float:
@@ -88,30 +85,12 @@ class Stability:
     @cached_property
     def chance(self) -> float:
         """What ``overlap`` would be if every look drew as many heads at random."""
-        total = self.keep[0].size
-        sizes = self.found.sum(axis=(1, 2)).tolist()
-        expected = [
-            expected_jaccard(first, second, total) for place, first in enumerate(sizes) for second in sizes[place + 1 :]
-        ]
-        return float(np.mean(expected)) if expected else float("nan")
+        return expected_overlap(self.found.sum(axis=(1, 2)).tolist(), self.keep[0].size)
 
     @property
     def beyond_chance(self) -> float:
         """``(overlap - chance) / (1 - chance)``: 1 always the same heads, 0 as by chance."""
         return (self.overlap - self.chance) / (1 - self.chance) if self.chance < 1 else 1.0
-
-
-def expected_jaccard(first: int, second: int, total: int) -> float:
-    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` things.
-
-    The size ``i`` of what they share is hypergeometric, so the mean is
-    ``sum over i of P(i) * i / (first + second - i)``, exactly.
-    """
-    from scipy.stats import hypergeom
-
-    shared = np.arange(max(0, first + second - total), min(first, second) + 1)
-    together = first + second - shared
-    return float(np.sum(hypergeom.pmf(shared, total, first, second) * shared / np.maximum(together, 1)))
 
 
 def known(bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None) -> Stability | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import subprocess
 import sys
@@ -15,8 +14,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cahp.compare import SCHEMA, Comparison, expected_jaccard, holm, summarise
+from cahp.compare import SCHEMA, Comparison, holm, summarise
 from cahp.compare.summary import trapezoid, two_sided
+from cahp.stages.overlap import expected_jaccard
 from cahp.values import CahpError, OptionError
 
 LAYERS, HEADS = 2, 3
@@ -82,17 +82,6 @@ def test_holm_s_correction_is_the_textbook_s() -> None:
     assert holm([0.02, 0.021]) == pytest.approx([0.04, 0.04])
     assert holm([0.8, 0.9]) == [1.0, 1.0]
     assert holm([]) == []
-
-
-@pytest.mark.parametrize(("first", "second", "total"), [(2, 2, 5), (1, 3, 4), (4, 4, 5), (3, 3, 3), (0, 0, 4)])
-def test_the_expected_overlap_is_the_mean_over_all_pairs_of_sets(first: int, second: int, total: int) -> None:
-    everything = range(total)
-    found = [
-        len(set(one) & set(other)) / max(1, len(set(one) | set(other)))
-        for one in itertools.combinations(everything, first)
-        for other in itertools.combinations(everything, second)
-    ]
-    assert expected_jaccard(first, second, total) == pytest.approx(np.mean(found))
 
 
 def test_an_area_weighs_budgets_by_how_far_apart_they_lie() -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,7 @@ from cahp.stages.clustering import cluster
 from cahp.stages.space import space
 from cahp.store import Store
 from cahp.studies import stability as module
-from cahp.studies.stability import Stability, expected_jaccard, shards, stability
+from cahp.studies.stability import Stability, shards, stability
 from cahp.values import GateGradients, ModelCard, OptionError, Signatures, SpaceError, Texts
 
 
@@ -44,7 +43,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     return SimpleNamespace(
         settings=settings,
         card=ModelCard("m", None, "bert", 2, 6, 2, 12, ("a", "b", "c"), "0" * 64, "."),
-        select=texts,
+        calibration=texts,
         workbench=SimpleNamespace(
             signatures=signatures,
             salience=rng.random((2, 6)),
@@ -53,14 +52,6 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             store=Store(tmp_path),
         ),
     )
-
-
-@pytest.mark.parametrize(("first", "second", "total"), [(1, 1, 4), (2, 3, 5), (4, 4, 6), (0, 2, 4), (5, 5, 5)])
-def test_the_chance_overlap_is_the_mean_over_all_pairs_of_sets(first: int, second: int, total: int) -> None:
-    fixed = set(range(first))
-    others = [set(other) for other in itertools.combinations(range(total), second)]
-    every = [len(fixed & other) / max(len(fixed | other), 1) for other in others]
-    assert expected_jaccard(first, second, total) == pytest.approx(np.mean(every))
 
 
 def test_frequency_counts_the_looks_that_keep_a_head() -> None:
