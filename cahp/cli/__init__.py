@@ -159,12 +159,12 @@ def evaluate(
     """Measure a model's answers, with all heads and under a mask."""
     from cahp.cli.printing import quality
     from cahp.cli.progress import bars
-    from cahp.tasks import operations
+    from cahp.tasks import evaluate as task
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, eval_split=split, eval_limit=limit)
     with bars(quiet=quiet or as_json) as progress:
-        found = operations.evaluate(settings, mask=mask, store=_store(no_cache), progress=progress)
+        found = task.evaluate(settings, mask=mask, store=_store(no_cache), progress=progress)
     _print(found, quality(found), as_json)
 
 
@@ -183,10 +183,10 @@ def latency(
     """Time the model with its heads cut out against the full one, in turn."""
     from cahp.cli.printing import cost
     from cahp.cli.progress import bars
-    from cahp.tasks import operations
+    from cahp.tasks import evaluate as task
 
     with bars(quiet=quiet or as_json) as progress:
-        found = operations.latency(
+        found = task.latency(
             model,
             mask,
             batch=batch,
@@ -225,12 +225,12 @@ def recover(
     """Repair a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
     from cahp.cli.printing import quality
     from cahp.cli.progress import bars
-    from cahp.tasks import operations
+    from cahp.tasks import recover as task
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, limit=limit, eval_limit=eval_limit)
     with _folder(out), bars(quiet=quiet or as_json) as progress:
-        found = operations.recover(
+        found = task.recover(
             settings,
             mask=mask,
             how=how,
@@ -281,12 +281,12 @@ def export(
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
     from cahp.cli.printing import exported
     from cahp.cli.progress import bars
-    from cahp.tasks import operations
+    from cahp.export import take_home as task
 
     settings = _settings(model, data, device, seed, sample, text_column, pair_column, label_column, label_map)
     settings = replace(settings, limit=limit, eval_limit=eval_limit, recover=how)  # type: ignore[arg-type]
     with _folder(out), bars(quiet=quiet or as_json) as progress:
-        found = operations.export(
+        found = task.export(
             settings,
             mask=mask,
             form=form,
@@ -322,11 +322,11 @@ def fit(
     """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
     from cahp.cli.printing import fitted
     from cahp.cli.progress import bars
-    from cahp.tasks import operations
+    from cahp.tasks import fit as task
 
     settings = _settings(model, data, device, seed, "stratified", text_column, pair_column, label_column, "")
     with _folder(out), bars(quiet=quiet or as_json) as progress:
-        found = operations.fit(
+        found = task.fit(
             settings,
             out=out,
             save=save,

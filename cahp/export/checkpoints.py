@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +15,7 @@ from cahp.files import json_text
 from cahp.run.bench import Bench
 from cahp.run.prune import outcomes, versions
 from cahp.run.settings import Recovery
-from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
+from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -77,6 +79,42 @@ def check_form(form: str, *, besides: Iterable[str] = ()) -> Form:
                 f"writing ONNX needs {' and '.join(missing)}; install it with `pip install 'cahp-explorer[onnx]'`"
             )
     return form  # type: ignore[return-value]
+
+
+#: What a folder that ``fit`` or ``recover`` wrote, or ``save_pretrained``, may hold.
+_OF_A_MODEL = re.compile(
+    r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
+    r"|metrics\.json|head_mask\.json|load_pruned\.py|model\.onnx|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model|README\.md"
+)
+
+
+def check_replaceable(out: Path, card: ModelCard) -> None:
+    """Check that nothing but a model would be lost when a new one takes the place of ``out``.
+
+    Raises:
+        OptionError: If it holds other files, or the model of ``card`` itself.
+    """
+    if not out.is_dir():
+        return
+    if out.resolve() == Path(card.folder).resolve():
+        raise OptionError(f"{out} holds {card.id} itself, which would be overwritten; name another folder with --out")
+    others = [item.name for item in sorted(out.iterdir()) if item.is_dir() or not _OF_A_MODEL.fullmatch(item.name)]
+    if others:
+        raise OptionError(
+            f"{out} holds {others[0]}, which is no part of a model and would be lost; name a new or empty folder with "
+            "--out"
+        )
+
+
+@contextmanager
+def writing_to(out: Path) -> Iterator[None]:
+    """A disk that fails while something is written to ``out`` becomes one sentence (``CahpError``)."""
+    try:
+        yield
+    except OSError as error:
+        raise CahpError(
+            f"the model cannot be written to {out} ({error.strerror or error}); name another folder with --out"
+        ) from error
 
 
 def recovered(

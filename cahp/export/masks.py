@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import re
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import Content, json_text, plain_json, write_whole
-from cahp.values import CahpError, HeadMask, Ints, MaskError
+from cahp.values import CahpError, HeadMask, Ints, MaskError, ModelCard
 
 RUN_SCHEMA = "cahp.run/1"
 MASK_SCHEMA = "cahp.mask/1"
@@ -186,6 +187,24 @@ def read_mask(
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
     return HeadMask(_keep_of_pruned_heads(said, layers, heads)), {}
+
+
+def read_for(card: ModelCard, path: Path) -> tuple[HeadMask, dict[str, Any]]:
+    """A head mask for the model of ``card``, and all that its file says; one made for another model is warned of.
+
+    Raises:
+        MaskError: If the file cannot be read, or the model has another shape.
+    """
+    mask, said = read_mask(path, layers=card.layers, heads=card.heads)
+    check_fits(mask, card.layers, card.heads, card.id)
+    if said.get("model", card.id) != card.id:
+        logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", said["model"], card.id)
+    return mask, said
+
+
+def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
+    """How many heads stay, of how many, as JSON says it; None without a mask."""
+    return None if mask is None else {"heads": mask.count, "of": mask.keep.size}
 
 
 def heads_to_prune(mask: HeadMask) -> dict[int, list[int]]:

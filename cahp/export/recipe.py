@@ -168,7 +168,7 @@ def recipe(settings: Settings) -> Recipe:
         python = (
             "from pathlib import Path\n\n"
             "from cahp import Settings\n"
-            "from cahp.tasks.operations import evaluate\n\n"
+            "from cahp.tasks.evaluate import evaluate\n\n"
             f"found = evaluate({call(settings, EVALUATE)}, mask=Path({MASK_FILE!r}))\n"
             'print(found["metrics"]["pruned"]["accuracy"])'
         )

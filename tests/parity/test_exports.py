@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
+from cahp.export import take_home
 from cahp.export.checkpoints import write
 from cahp.models import saving
 from cahp.models.families import FAMILIES
@@ -23,7 +24,6 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks import operations
 from cahp.values import CahpError, HeadMask, MaskError, ModelError
 
 TEXTS = fakes.sentences(12).inputs
@@ -188,13 +188,13 @@ def cahp_cli(arguments: list[str]) -> int:
     return cli.run(arguments)
 
 
-@pytest.mark.parametrize("form", list(operations.MASK_FILES))
+@pytest.mark.parametrize("form", list(take_home.MASK_FILES))
 def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model")
     mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
     (tmp_path / "mask.npy").write_bytes(cahp.export.masks.mask_array(mask))  # type: ignore[attr-defined]
     settings = Settings(model=str(model))
-    found = operations.export(
+    found = take_home.export(
         settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path)
     )
     written = tmp_path / "out" / found["file"]
@@ -229,6 +229,6 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
     options = {"form": "compact", "out": "out", **changes}
     out = tmp_path / str(options.pop("out"))
     with pytest.raises(CahpError, match=said):
-        operations.export(
+        take_home.export(
             Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options
         )

@@ -20,7 +20,7 @@ from streamlit.testing.v1 import AppTest
 from cahp import bundled as bundle
 from cahp.export.masks import mask_to_json
 from cahp.run.settings import Settings
-from cahp.tasks import operations
+from cahp.tasks.evaluate import evaluate
 from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.session.opening import Source
 from cahp.values import HeadMask, MaskError
@@ -288,7 +288,7 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
     assert mask.count == 19
     file = tmp_path / "head_mask.json"
     file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
-    said = operations.evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
+    said = evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
     expect(page.locator(".board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
 
 

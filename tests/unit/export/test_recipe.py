@@ -25,7 +25,7 @@ from cahp.run.measurements import Costs
 from cahp.run.prune import choose, measure
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks import operations
+from cahp.tasks.evaluate import evaluate
 from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
@@ -77,7 +77,7 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
     path = tmp_path / "cahp-run" / "head_mask.json"
     said = json.loads(path.read_text())
     assert said["method"] == BY_HAND
-    found = operations.evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
+    found = evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
     assert found["metrics"]["pruned"] == run["metrics"]["pruned"] == said["metrics"]["pruned"]
     assert seen == [MASK]
     assert run["verified"]["mask_equals_surgery"]

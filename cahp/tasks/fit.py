@@ -1,0 +1,85 @@
+"""Train a classifier on an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from cahp import data, models
+from cahp.export.checkpoints import check_replaceable, writing_to
+from cahp.run.prune import split_document
+from cahp.run.settings import Settings
+from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
+
+
+def fit(
+    settings: Settings,
+    *,
+    out: Path,
+    save: str = "model",
+    schedule: Mapping[str, Any],
+    rank: int = 16,
+    limit: int | None = None,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Train a classifier with low-rank adapters on the ``train`` split; the best epoch on ``validation`` is kept.
+
+    The result is measured as it was written: read back from ``out``.
+    """
+    from cahp.models import folders, lora
+    from cahp.stages.evaluation import evaluate as answers
+    from cahp.stages.evaluation import metrics
+
+    if save not in ("model", "adapter"):
+        raise OptionError(f"--save {save} is unknown; choose model or adapter")
+    card = models.identify(settings.model)
+    if settings.data is None:
+        raise OptionError("name the texts to learn from with --data")
+    check_replaceable(out, card)
+    dataset = data.load(
+        settings.data,
+        text_column=settings.text_column,
+        pair_column=settings.pair_column,
+        label_column=settings.label_column,
+    )
+    texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
+    validation = dataset.split("validation")
+    fitted = lora.fit(
+        card,
+        texts,
+        validation=validation,
+        schedule=replace(lora.LORA_SCHEDULE, **schedule),
+        rank=rank,
+        device=settings.device,
+        seed=settings.seed,
+        progress=progress,
+    )
+    if not all(bool(weight.isfinite().all()) for weight in fitted.peft.parameters()):
+        raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
+    with writing_to(out):
+        if save == "adapter":
+            folders.save_adapter(fitted, out.resolve(), base=folders.base_name(card))
+        else:
+            folders.save_merged(fitted, out.resolve())
+    try:
+        if save == "adapter":
+            made = folders.load_adapter(card, out, labels=texts.classes, device=settings.device)
+        else:
+            made = models.load(str(out.resolve()), device=settings.device)
+    except SelfTestError as error:
+        raise SelfTestError(
+            f"the classifier in {out} is of no use ({error}); train again with a lower --learning-rate"
+        ) from None
+    return {
+        "model": card.id,
+        "data": {"id": dataset.id, "train": split_document(texts)},
+        "epochs": [asdict(epoch) for epoch in fitted.history],
+        "metrics": {
+            split: metrics(answers(made, dataset.split(split), progress=progress)).as_json()
+            for split in ("validation", "test")
+            if split in dataset.splits
+        },
+        "notices": [*dataset.notices, *notices],
+    }

@@ -1,0 +1,73 @@
+"""One tiny model, its data and a mask for all tasks, and what transformers alone makes of a classifier."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from cahp.export.masks import mask_to_json
+from cahp.files import json_text
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import HeadMask
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of 3 layers with 4 heads each."""
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_encoder(tmp_path_factory.mktemp("models") / "encoder")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="session")
+def settings(model: Path, data: Path) -> Settings:
+    return Settings(model=str(model), data=str(data), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="session")
+def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Heads 0 and 3 of every layer stay."""
+    keep = np.tile(np.array([True, False, False, True]), (3, 1))
+    path = tmp_path_factory.mktemp("mask") / "head_mask.json"
+    document = mask_to_json(HeadMask(keep), model="tiny", method="by hand", budget=None, metrics=None)
+    path.write_text(json_text(document))
+    return path
+
+
+@pytest.fixture(scope="session")
+def plain_accuracy() -> Callable[[Path, Path], float]:
+    """What transformers alone makes of a saved classifier, one text at a time."""
+
+    def answer(folder: Path, data: Path) -> float:
+        network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        rows = [json.loads(line) for line in (data / "validation.jsonl").read_text().splitlines()]
+        right = 0
+        for row in rows:
+            with torch.no_grad():
+                logits = network(**tokenizer(row["text"], return_tensors="pt")).logits
+            right += network.config.id2label[int(logits.argmax())] == row["label"]
+        return right / len(rows)
+
+    return answer

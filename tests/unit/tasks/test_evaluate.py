@@ -1,0 +1,116 @@
+"""Evaluate and time under a mask: each on a tiny model, held against what any other tool makes of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cahp.export.masks import mask_to_json
+from cahp.files import json_text
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.tasks.evaluate import evaluate, latency
+from cahp.values import HeadMask, MaskError, ModelError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS = 3
+#: Heads 0 and 3 of every layer.
+MASK = HeadMask(np.tile(np.array([True, False, False, True]), (LAYERS, 1)))
+
+
+def write_mask(path: Path, mask: HeadMask, *, made_for: str = "tiny") -> Path:
+    document = mask_to_json(mask, model=made_for, method="by hand", budget=None, metrics=None)
+    path.write_text(json_text(document))
+    return path
+
+
+def test_without_a_mask_the_full_model_alone_is_measured(
+    settings: Settings, model: Path, data: Path, store: Store, plain_accuracy: Callable[[Path, Path], float]
+) -> None:
+    found = evaluate(settings, store=store)
+    assert found["kept"] is None
+    assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
+    assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
+    assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
+
+
+def test_a_mask_is_measured_as_the_run_that_chose_it_did(settings: Settings, store: Store, tmp_path: Path) -> None:
+    run = prune(replace(settings, pool_size=8, projection="pca", latency=False, budget="5"), store=store)
+    found = evaluate(settings, mask=write_mask(tmp_path / "mask.json", run.mask), store=Store(tmp_path))
+    assert found["kept"] == {"heads": 5, "of": 12}
+    assert found["metrics"] == run.document["metrics"]
+    assert found["delta"] == run.document["delta"]
+
+
+def test_other_mask_formats_say_the_same(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+    np.save(tmp_path / "mask.npy", MASK.keep)
+    (tmp_path / "pruned.json").write_text(json.dumps({str(layer): [1, 2] for layer in range(LAYERS)}))
+    expected = evaluate(settings, mask=mask, store=store)
+    for name in ("mask.npy", "pruned.json"):
+        assert evaluate(settings, mask=tmp_path / name, store=store) == expected
+
+
+def test_the_test_split_is_counted_when_it_is_opened(settings: Settings, tmp_path: Path) -> None:
+    store, test = Store(tmp_path), replace(settings, eval_split="test")
+    assert evaluate(settings, store=store)["test_opened"] == 0
+    assert [evaluate(test, store=store)["test_opened"] for _ in range(2)] == [1, 2]
+    assert evaluate(settings, store=store)["test_opened"] == 2
+
+
+def test_a_mask_of_another_model_of_this_shape_is_used_with_a_warning(
+    settings: Settings, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    foreign = write_mask(tmp_path / "mask.json", MASK, made_for="another")
+    with caplog.at_level(logging.WARNING):
+        evaluate(settings, mask=foreign, store=store)
+    assert "another" in caplog.text
+
+
+@pytest.mark.parametrize("keep", [np.ones((2, 4), dtype=bool), np.ones((3, 12), dtype=bool)])
+def test_a_mask_of_another_shape_is_refused_before_data_are_read(
+    settings: Settings, keep: np.ndarray[Any, Any], tmp_path: Path
+) -> None:
+    foreign = write_mask(tmp_path / "mask.json", HeadMask(keep))
+    with pytest.raises(MaskError, match="3 x 4"):
+        evaluate(replace(settings, data="nothing"), mask=foreign)
+    with pytest.raises(MaskError, match="3 x 4"):
+        latency(settings.model, foreign)
+
+
+def test_an_encoder_has_no_answers_to_evaluate(settings: Settings, encoder: Path) -> None:
+    with pytest.raises(ModelError, match="cahp fit"):
+        evaluate(replace(settings, model=str(encoder), data="nothing"))
+
+
+# --- latency
+
+
+def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store) -> None:
+    found = latency(str(model), mask, batch=2, length=8, repeats=5, device="cpu", store=store)
+    full, pruned = found["cost"]["full"], found["cost"]["pruned"]
+    # Half of the heads: half of every query, key and value row and bias, and half of the output projection's columns.
+    assert full["parameters"] - pruned["parameters"] == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
+    assert pruned["flops"] < full["flops"]
+    assert pruned["latency_ms"] | {"batch": 2, "length": 8, "repeats": 5} == pruned["latency_ms"]
+    assert found["kept"] == {"heads": 6, "of": 12}
+
+
+def test_a_text_longer_than_the_model_takes_is_refused(model: Path, mask: Path, store: Store) -> None:
+    with pytest.raises(OptionError, match="at most 64 tokens"):
+        latency(str(model), mask, length=128, device="cpu", store=store)
+
+
+def test_a_layer_without_heads_cannot_be_timed(model: Path, store: Store, tmp_path: Path) -> None:
+    keep = MASK.keep.copy()
+    keep[1] = False
+    with pytest.raises(MaskError, match="layer 1"):
+        latency(str(model), write_mask(tmp_path / "mask.json", HeadMask(keep)), device="cpu", store=store)

@@ -1,0 +1,105 @@
+"""A fitted classifier answers anywhere as reported, and training that goes wrong leaves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cahp import models
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.tasks import fit as task
+from cahp.values import CahpError, ModelError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def fit(settings: Settings, encoder: Path, out: Path, **options: Any) -> dict[str, Any]:
+    schedule = {"epochs": 2, "learning_rate": 5e-3, "batch": 16, **options.pop("schedule", {})}
+    return task.fit(replace(settings, model=str(encoder)), out=out, schedule=schedule, **{"rank": 4, **options})
+
+
+def test_a_whole_classifier_answers_anywhere_as_reported(
+    settings: Settings, encoder: Path, data: Path, tmp_path: Path, plain_accuracy: Callable[[Path, Path], float]
+) -> None:
+    found = fit(settings, encoder, tmp_path / "mine")
+    assert found["metrics"]["validation"]["accuracy"] == plain_accuracy(tmp_path / "mine", data)
+    assert set(found["metrics"]) == {"validation", "test"}
+    assert len(found["epochs"]) == 2
+    card = models.identify(str(tmp_path / "mine"))
+    assert card.labels == ("bad", "good")
+    run = prune(
+        replace(settings, model=card.folder, pool_size=8, projection="pca", latency=False, budget="4"),
+        store=Store(tmp_path / "store"),
+    )
+    assert run.document["metrics"]["full"]["accuracy"] == found["metrics"]["validation"]["accuracy"]
+
+
+def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+    whole, part = (
+        fit(settings, encoder, tmp_path / save, save=save, schedule={"epochs": 1}) for save in ("model", "adapter")
+    )
+    # In half precision, so equal but for rounding.
+    for split in ("validation", "test"):
+        assert part["metrics"][split]["loss"] == pytest.approx(whole["metrics"][split]["loss"], abs=2e-3)
+    names = sorted(path.name for path in (tmp_path / "adapter").iterdir())
+    assert names == ["adapter_config.json", "adapter_model.safetensors", "config.json"]
+    with pytest.raises(ModelError, match="--save model"):
+        models.identify(str(tmp_path / "adapter"))
+    # Nothing of this machine goes into a file that is passed on.
+    assert str(tmp_path) not in (tmp_path / "adapter" / "adapter_config.json").read_text()
+
+
+def test_the_same_seed_trains_the_same_classifier(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+    first, again = (fit(settings, encoder, tmp_path / name, schedule={"epochs": 1}) for name in ("a", "b"))
+    assert first["epochs"] == again["epochs"]
+    one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, data: Path, tmp_path: Path) -> None:
+    three = fakes.save_model(tmp_path / "three", labels=("a", "b", "c"))
+    fit(settings, three, tmp_path / "two", schedule={"epochs": 1}, limit=16)
+    assert models.identify(str(tmp_path / "two")).labels == ("bad", "good")
+
+
+def test_training_that_goes_astray_says_what_to_lower(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(CahpError, match="--learning-rate"):
+        fit(settings, encoder, tmp_path / "out", schedule={"learning_rate": 1e6, "epochs": 1})
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "named"),
+    [
+        ({"data": None}, {}, "--data"),
+        ({"data": "nothing"}, {}, "no data named"),
+        ({"model": "nothing"}, {}, "no model named"),
+        ({}, {"save": "half"}, "model or adapter"),
+        ({"text_column": "body"}, {}, "--text-column"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
+    settings: Settings, encoder: Path, change: dict[str, Any], options: dict[str, Any], named: str, tmp_path: Path
+) -> None:
+    asked = replace(settings, **{"model": str(encoder), **change})
+    with pytest.raises(CahpError, match=named):
+        task.fit(asked, out=tmp_path / "out", schedule={}, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interrupted_training_leaves_nothing(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+    def interrupt(stage: str, done: int, total: int) -> None:
+        if stage == "fit" and done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, encoder, tmp_path / "out", progress=interrupt)
+    assert list(tmp_path.iterdir()) == []

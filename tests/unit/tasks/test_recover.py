@@ -1,0 +1,128 @@
+"""A recovered model is what was reported, and takes the place of nothing that would be missed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from safetensors.torch import load_file
+
+from cahp import models
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.tasks.fit import fit
+from cahp.tasks.recover import recover
+from cahp.values import CahpError, DataError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.mark.parametrize("how", ["refit", "finetune"])
+def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
+    settings: Settings,
+    mask: Path,
+    data: Path,
+    store: Store,
+    tmp_path: Path,
+    how: str,
+    plain_accuracy: Callable[[Path, Path], float],
+) -> None:
+    found = recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=1, store=store)
+    assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "recovered", data)
+    assert found["kept"] == {"heads": 6, "of": 12}
+    if how == "refit":
+        assert found["refit"]["accepted"] in (True, False)
+    else:
+        assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
+        beside = recover(settings, mask=mask, out=tmp_path / "refitted", store=store)
+        for table in ("metrics", "delta"):
+            assert found[table]["refitted"] == beside[table]["recovered"]
+            assert found[table]["pruned"] == beside[table]["pruned"]
+        assert found["refit"] == beside["refit"]
+
+
+def test_the_pruned_heads_of_a_repaired_model_are_there_with_zero_output(
+    settings: Settings, mask: Path, store: Store, tmp_path: Path
+) -> None:
+    recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
+    weights = load_file(tmp_path / "recovered" / "model.safetensors")
+    for layer in range(3):
+        by_head = weights[f"bert.encoder.layer.{layer}.attention.output.dense.weight"].reshape(32, 4, 8)
+        assert [bool(by_head[:, head].any()) for head in range(4)] == [True, False, False, True]
+
+
+def test_a_repaired_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+    recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
+    again = replace(
+        settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
+    )
+    assert prune(again, store=Store(tmp_path / "store")).mask.count == 4
+
+
+def test_an_unknown_repair_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="refit or finetune"):
+        recover(settings, mask=mask, out=tmp_path / "out", how="pray")
+
+
+def test_too_few_texts_cannot_judge_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="--limit"):
+        recover(replace(settings, limit=4), mask=mask, out=tmp_path / "out", store=store)
+    assert not (tmp_path / "out").exists()
+
+
+# --- what must not be overwritten
+
+
+def lost(settings: Settings, mask: Path, out: Path) -> str:
+    with pytest.raises(OptionError, match="--out") as refused:
+        recover(settings, mask=mask, out=out)
+    return str(refused.value)
+
+
+def test_the_model_itself_is_never_overwritten(settings: Settings, mask: Path, model: Path) -> None:
+    before = {path.name: path.read_bytes() for path in model.iterdir()}
+    assert "itself" in lost(settings, mask, model)
+    assert {path.name: path.read_bytes() for path in model.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["thesis.docx", "config.json.old", ".git", "data"])
+def test_a_folder_with_other_things_in_it_is_never_replaced(
+    settings: Settings, encoder: Path, mask: Path, name: str, tmp_path: Path
+) -> None:
+    if name in (".git", "data"):
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text("mine")
+    assert name in lost(settings, mask, tmp_path)
+    with pytest.raises(OptionError, match="would be lost"):
+        fit(replace(settings, model=str(encoder)), out=tmp_path, schedule={})
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_an_earlier_model_is_replaced_whole(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+    out = fakes.save_model(tmp_path / "out", "roberta")
+    (out / "README.md").write_text("of an earlier model")
+    recover(settings, mask=mask, out=out, store=store)
+    assert models.identify(str(out)).family == "bert"
+    assert not (out / "README.md").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
+    settings: Settings, mask: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = fakes.save_model(tmp_path / "out", "roberta")
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
+    with pytest.raises(CahpError, match="No space left"):
+        recover(settings, mask=mask, out=out, store=store)
+    assert models.identify(str(out)).family == "roberta"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
