@@ -10,9 +10,9 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from cahp.cli.printing import interval, percent, points
 from cahp.cli.progress import bars
 from cahp.values import OptionError, Progress, silent
+from cahp.words import interval, percent, points
 
 if TYPE_CHECKING:
     from cahp.compare import Comparison, Estimate, Plan

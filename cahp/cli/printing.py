@@ -5,26 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cahp.words import interval, percent, points
+
 Document = Mapping[str, Any]
 
 KEPT, PRUNED, RESCUED = "●", "·", "◆"
 _F1 = "macro-F1 (mean over classes)"
 _SAME = "same answer as full"
-
-
-def percent(share: float | None, digits: int = 1) -> str:
-    """A share as per cent."""
-    return "not measured" if share is None else f"{share * 100:.{digits}f} %"
-
-
-def points(pp: float) -> str:
-    """A difference in points, with its sign."""
-    return f"{pp:+.1f} pp".replace("-", "−")
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval of numbers."""
-    return f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
 def summary(run: Document) -> Iterator[str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
 from cahp.values import Bools, OptionError
+from cahp.words import points, signed
 
 Document = Mapping[str, Any]
 Right = Mapping[str, NDArray[np.bool_]]
@@ -320,14 +321,14 @@ def _verdict(split: str, recovery: str, against: str, test: _Test, p: float, p_h
     tie = p_holm > LEVEL
     winner = None if tie else (against if difference > 0 else test.method)
     loser = test.method if winner == against else against
-    low, high = (f"{end * 100:+.1f}".replace("-", "−") for end in ends)
-    pp = f"{difference * 100:+.1f}".replace("-", "−")
+    low, high = (signed(end * 100) for end in ends)
+    pp = points(difference * 100)
     where = "over all budgets" if test.budget is None else f"{test.budget} heads"
     after = "" if recovery == "none" else f" after {recovery}"
     said = (
-        f"{against} and {test.method}: no difference at this n ({pp} pp"
+        f"{against} and {test.method}: no difference at this n ({pp}"
         if tie
-        else f"{winner} is better than {loser} ({pp} pp for {against}"
+        else f"{winner} is better than {loser} ({pp} for {against}"
     )
     return {
         "split": split,

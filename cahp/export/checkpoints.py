@@ -16,6 +16,7 @@ from cahp.run.bench import Bench
 from cahp.run.prune import outcomes, versions
 from cahp.run.settings import Recovery
 from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
+from cahp.words import percent, span
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -319,9 +320,9 @@ def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
     rows = ["| model | accuracy | 95 % interval | macro-F1 |", "|---|---|---|---|"]
     for name, metrics in outcome["metrics"].items():
         if metrics is not None:
-            low, high = (f"{100 * bound:.1f}" for bound in metrics["ci95"])
-            accuracy, f1 = (f"{100 * metrics[score]:.1f} %" for score in ("accuracy", "macro_f1"))
-            rows.append(f"| {name} | {accuracy} | {low} to {high} % | {f1} |")
+            accuracy, f1 = percent(metrics["accuracy"]), percent(metrics["macro_f1"])
+            ends = span(*(100 * end for end in metrics["ci95"]))
+            rows.append(f"| {name} | {accuracy} | {ends} % | {f1} |")
     split = "" if data is None else f" of the split `{data['split']}`"
     return [f"On {outcome['metrics']['full']['n']:,} texts{split}:", "", *rows]
 

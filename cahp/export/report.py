@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cahp.values import Floats, HeadMask, Ints
+from cahp.words import interval, percent, points
 
 Document = Mapping[str, Any]
 
@@ -54,21 +55,6 @@ class Origin:
     command: str
     python: str
     bundled: bool = False
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """A share as per cent."""
-    return f"{share * 100:.{digits}f} %"
-
-
-def points(pp: float) -> str:
-    """A difference in points, with its sign."""
-    return f"{pp:+.1f} pp".replace("-", "−")
-
-
-def interval(low: float, high: float, digits: int = 1) -> str:
-    """An interval of numbers."""
-    return f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
 def verdict(run: Document) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from cahp.run.measurements import Costs, Workbench
 from cahp.stages.selection import top
 from cahp.values import Evaluation, Floats, HeadMask, Ints, Progress, Texts, silent
+from cahp.words import number, percent, signed
 
 #: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
 EXAMPLES = 300
@@ -256,9 +257,9 @@ def _random(subject: Subject, progress: Progress) -> Answer:
     as_good = sum(draw >= ours for draw in draws)
     low, high, middle = min(draws), max(draws), float(np.median(draws))
     found = (
-        f"{as_good} of {DRAWS} random choices were right at least as often. CAHP's: {_percent(ours)}; random: "
-        f"{_percent(low)} to {_percent(high)}, {_percent(middle)} in the middle; all heads: "
-        f"{_percent(float(full.correct.mean()))}."
+        f"{as_good} of {DRAWS} random choices were right at least as often. CAHP's: {percent(ours)}; random: "
+        f"{percent(low)} to {percent(high)}, {percent(middle)} in the middle; all heads: "
+        f"{percent(float(full.correct.mean()))}."
     )
     if as_good <= DRAWS // 20:
         meaning = "Which heads stay matters: chance does not find heads that complement each other so well."
@@ -279,10 +280,10 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = delta(after, before)
     found = (
-        f"{_percent(float(before.correct.mean()))} right before, {_percent(float(after.correct.mean()))} after "
-        f"({won.pp:+.1f} points), {_percent(float(full.correct.mean()))} with all heads. It looked at "
+        f"{percent(float(before.correct.mean()))} right before, {percent(float(after.correct.mean()))} after "
+        f"({signed(won.pp)} points), {percent(float(full.correct.mean()))} with all heads. It looked at "
         f"{recovered.examples} texts without their labels."
-    ).replace("-", "−")
+    )
     if not recovered.accepted:
         meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
     elif won.measurable and won.pp > 0:
@@ -309,11 +310,11 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     latency = costs.full.latency
     found = (
         f"{latency.median:.1f} ms before, {costs.pruned.latency.median:.1f} ms after, for {latency.batch} texts of "
-        f"{latency.length} tokens: {saved:.0f} % saved."
-    ).replace("-", "−")
+        f"{latency.length} tokens: {number(saved, 0)} % saved."
+    )
     meaning = (
-        f"Attention takes {share * 100:.0f} % of the time; the rest is work that no head does. So these "
-        f"{heads - stay} of {heads} heads a layer can save about {ceiling * 100:.0f} % at best: a part cannot save "
+        f"Attention takes {percent(share, 0)} of the time; the rest is work that no head does. So these "
+        f"{heads - stay} of {heads} heads a layer can save about {percent(ceiling, 0)} at best: a part cannot save "
         "more than its share (Amdahl's law)."
     )
     return Answer(saved, interval, found, meaning, latency.repeats)
@@ -360,8 +361,8 @@ def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation],
     low, high = wilson(changed, n)
     before, after = list(variants.values())[:2]
     found = (
-        f"{changed} of {n} answers changed. Right answers: {_percent(float(before.correct.mean()))} with all heads, "
-        f"{_percent(float(after.correct.mean()))} now."
+        f"{changed} of {n} answers changed. Right answers: {percent(float(before.correct.mean()))} with all heads, "
+        f"{percent(float(after.correct.mean()))} now."
     )
     return Answer(float(changed), (low * n, high * n), found, meaning, n, _bars(variants))
 
@@ -373,7 +374,3 @@ def _bars(variants: Mapping[str, Evaluation]) -> tuple[Bar, ...]:
         Bar(name, float(one.correct.mean()), *wilson(int(one.correct.sum()), len(one)))
         for name, one in variants.items()
     )
-
-
-def _percent(share: float) -> str:
-    return f"{share * 100:.1f} %"

@@ -7,6 +7,7 @@ from typing import Any
 
 from cahp import models
 from cahp.values import CahpError, ModelCard
+from cahp.words import duration
 
 #: The default sample: texts that choose, and texts that judge the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
@@ -105,10 +106,3 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         yield "  pruned    before: it can be evaluated, and its heads cannot be chosen again"
     for note in found["notes"]:
         yield f"  note: {note}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

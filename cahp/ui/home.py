@@ -8,8 +8,9 @@ from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.text import percent, plain
+from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
+from cahp.words import percent, span
 
 
 def draw(explorer: Explorer) -> None:
@@ -87,7 +88,7 @@ def _refitted(explorer: Explorer) -> str:
     if recovered is None:
         return ""
     low, high = recovered.ci95
-    return f"after refit, without training: {percent(recovered.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
+    return f"after refit, without training: {percent(recovered.accuracy)} ({span(low * 100, high * 100)})"
 
 
 def _heads(explorer: Explorer) -> dict[str, list[object]]:

@@ -14,11 +14,11 @@ from cahp.studies.lessons import Answer, Step, Subject
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts.text import interval, percent
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
 from cahp.values import HeadMask, Progress
+from cahp.words import number, percent, span
 
 #: Session keys: which step is open, the guesses, and the jobs that answered.
 _AT, _GUESSES, _ANSWERS = "cahp_learn_at", "cahp_learn_guesses", "cahp_learn_answers"
@@ -158,9 +158,9 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
         guessed, measured = st.columns(2)
         guessed.metric("Your guess", f"{guess} {step.unit}")
         digits = 0 if float(answer.value).is_integer() else 1
-        measured.metric("Measured", f"{answer.value:.{digits}f} {step.unit}".replace("-", "−"))
+        measured.metric("Measured", f"{number(answer.value, digits)} {step.unit}")
         if answer.interval is not None:
-            measured.caption(f"95 % interval {interval(*answer.interval)}")
+            measured.caption(f"95 % interval {span(*answer.interval)}")
         what = "rounds" if step.name == "time" else "texts"
         st.markdown(f"{answer.found} (n = {answer.n} {what})")
         st.markdown(f"**{answer.meaning}**")
@@ -248,7 +248,7 @@ def _scores(steps: list[Step], subject: Subject) -> None:
         {
             "Step": [step.title for step, _ in seen],
             "Your guess": [f"{_guesses()[_name(step, subject)]} {step.unit}" for step, _ in seen],
-            "Measured": [f"{answer.value:.0f} {step.unit}".replace("-", "−") for step, answer in seen],
+            "Measured": [f"{number(answer.value, 0)} {step.unit}" for step, answer in seen],
         },
         hide_index=True,
         key="learn-scores",

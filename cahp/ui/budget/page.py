@@ -11,16 +11,16 @@ from cahp.export.masks import read_mask
 from cahp.stages.clustering import DEGREES
 from cahp.studies import budget_sweep as live
 from cahp.studies.budget_sweep import BudgetTable, Quality
-from cahp.tasks.inspect import duration
 from cahp.ui.budget import covers
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
-from cahp.ui.parts.text import interval, percent, plain, points
+from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
+from cahp.words import duration, percent, points, span
 
 _GOAL, _ANSWER, _TROUBLE = "budget-goal", "budget-answer", "budget-trouble"
 
@@ -136,7 +136,7 @@ def _finding(explorer: Explorer) -> str:
     if low <= 0 <= high:
         change = "no measurable change of accuracy"
         if high - low > _WIDE_PP:
-            change += f" ({quality.n} texts can only tell that it lies within {interval(low, high, 0)} points)"
+            change += f" ({quality.n} texts can only tell that it lies within {span(low, high, 0)} points)"
     else:
         change = f"{abs(quality.pp):.1f} points of accuracy {'lost' if quality.pp < 0 else 'won'}"
     saved = ""
@@ -346,7 +346,7 @@ def _confirm(explorer: Explorer) -> None:
 def _sentence(quality: Quality) -> str:
     low, high = quality.ci95
     return (
-        f"{percent(quality.accuracy)} ({interval(low * 100, high * 100)}, n = {quality.n}), "
+        f"{percent(quality.accuracy)} ({span(low * 100, high * 100)}, n = {quality.n}), "
         f"{points(quality.pp)} against all heads"
     )
 

@@ -15,7 +15,6 @@ from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
 from cahp.models import BUILTINS
 from cahp.run import spelling
 from cahp.run.settings import Recovery
-from cahp.tasks.inspect import duration
 from cahp.ui.compare import reading as compare_reading
 from cahp.ui.compare.reading import AFTER, Reading
 from cahp.ui.frame import page as shell
@@ -25,6 +24,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
 from cahp.values import CahpError, Cancelled, OptionError, Progress
+from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.compare import Estimate

@@ -24,9 +24,10 @@ from cahp.ui.compare.figures import (
 from cahp.ui.compare.reading import AFTER, Reading, headline, opened, phrase, towards_output, words
 from cahp.ui.frame import page as shell
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts.text import interval, percent, plain
+from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
+from cahp.words import percent, span
 
 #: Session keys: comparisons that this session measured or opened, and the one on screen.
 _MINE, _CHOSEN = "cahp_compare_mine", "compare-which"
@@ -541,7 +542,7 @@ def _cost(found: Reading, view: _View) -> None:
 
 
 def _share(value: float, low: float, high: float) -> str:
-    return f"{100 * value:.1f} ({interval(100 * low, 100 * high)})"
+    return f"{100 * value:.1f} ({span(100 * low, 100 * high)})"
 
 
 def _costs(found: Reading, shown: Sequence[str]) -> str:

@@ -25,10 +25,11 @@ from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
 from cahp.ui.frame import source_dialog as sources
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts.text import interval, percent, plain, points
+from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask, Progress
+from cahp.words import percent, points, span
 
 #: Session keys: the jobs that measured masks for a report, and those that wrote models.
 _MEASURED, _WRITTEN = "cahp_export_measured", "cahp_export_written"
@@ -150,18 +151,16 @@ def _found(explorer: Explorer, view: View) -> None:
     for column, (name, words) in zip(columns, states, strict=False):
         said, change = run["metrics"][name], run["delta"].get(name)
         column.metric(f"Right answers, {words}", percent(said["accuracy"]))
-        column.caption(f"{interval(*(end * 100 for end in said['ci95']))} % (95 % interval), n = {said['n']:,}")
+        column.caption(f"{span(*(end * 100 for end in said['ci95']))} % (95 % interval), n = {said['n']:,}")
         if change is not None:
-            column.caption(f"{points(change['pp'])} ({interval(*change['ci95'])}) against all heads")
+            column.caption(f"{points(change['pp'])} ({span(*change['ci95'])}) against all heads")
     if ratio is not None:
         before, after = (run["cost"][name]["latency_ms"]["median"] for name in ("full", "pruned"))
         low, high = ratio["ci95"]
         columns[-1].metric("Time of a batch", f"{after:.1f} ms", help="Median, measured on the model that is cut.")
         columns[-1].caption(f"{before:.1f} ms with all heads")
         columns[-1].caption(
-            "No measurable change"
-            if low <= 1 <= high
-            else f"{ratio['median']:.2f} of the time ({interval(low, high, 2)})"
+            "No measurable change" if low <= 1 <= high else f"{ratio['median']:.2f} of the time ({span(low, high, 2)})"
         )
     where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(bundle.machine())})."
     if view.mask.empty_layers:

@@ -10,7 +10,6 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundled as bundle
 from cahp import models
 from cahp.run.settings import Settings
-from cahp.tasks.inspect import duration
 from cahp.ui.frame import pages
 from cahp.ui.frame import source_dialog as sources
 from cahp.ui.parts.text import plain
@@ -18,6 +17,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError
+from cahp.words import duration
 
 _EXPLORER = "cahp_explorer"
 _NOTE = "cahp_note"

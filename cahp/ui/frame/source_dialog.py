@@ -22,6 +22,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, Upload
 from cahp.values import CahpError, ModelCard
+from cahp.words import duration
 
 #: Keys of the session: the job that opens a model and data, what a link wished for, and the upload in use.
 OPENING, WISH, _UPLOAD = "cahp_opening", "cahp_wish", "cahp_upload"
@@ -168,7 +169,7 @@ def _model() -> ModelCard | None:
             f"{card.id} has no trained classification head; train one with "
             f"`cahp fit --model {card.id} --data DATA --out DIR` and open that folder"
         )
-    took = "" if seconds is None else f" · a default run takes about {preflight.duration(max(seconds, 5.0))} here"
+    took = "" if seconds is None else f" · a default run takes about {duration(max(seconds, 5.0))} here"
     st.caption(
         f"Supported ({card.family}) · {card.layers} layers × {card.heads} heads · classes "
         f"{plain(', '.join(card.labels)[:200])}{took}"

@@ -21,9 +21,9 @@ from typing import Any, Generic, Literal, TypeVar
 import streamlit as st
 from streamlit.runtime import Runtime
 
-from cahp.tasks.inspect import duration
 from cahp.ui.parts.text import plain
 from cahp.values import CahpError, Cancelled, Progress, silent
+from cahp.words import duration
 
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]

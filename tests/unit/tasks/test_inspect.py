@@ -72,10 +72,3 @@ def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:
     assert large - small == 1 << 30
     # Two moments in float64, and as much again, for 32 x 32 cells of 72 heads and 75 more classes.
     assert many - small == 75 * 72 * 1024 * 8 * 4
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
-)
-def test_a_duration_is_said_as_a_person_would(seconds: float, said: str) -> None:
-    assert preflight.duration(seconds) == said

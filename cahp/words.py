@@ -1,0 +1,43 @@
+"""Numbers as words, the same in a terminal, in a file and on screen.
+
+A minus is the sign that typesetters use: as wide as the plus, and never taken for a hyphen.
+"""
+
+from __future__ import annotations
+
+
+def number(value: float, digits: int = 1) -> str:
+    """A number with so many digits after its point."""
+    return f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int = 1) -> str:
+    """A difference, with its sign."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A share as per cent."""
+    return "not measured" if share is None else f"{number(share * 100, digits)} %"
+
+
+def points(pp: float) -> str:
+    """A difference of two shares in percentage points, with its sign."""
+    return f"{signed(pp)} pp"
+
+
+def interval(low: float, high: float, digits: int = 1) -> str:
+    """An interval of numbers, as tables write it."""
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def span(low: float, high: float, digits: int = 1) -> str:
+    """An interval of numbers, as sentences say it."""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

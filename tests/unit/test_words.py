@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import pytest
+
+from cahp.words import duration, interval, number, percent, points, signed, span
+
+
+def test_a_share_is_said_in_per_cent_with_a_space_before_the_sign() -> None:
+    assert (percent(0.6789), percent(1, 0), percent(0)) == ("67.9 %", "100 %", "0.0 %")
+
+
+def test_a_share_that_is_missing_was_not_measured() -> None:
+    assert percent(None) == "not measured"
+
+
+def test_a_difference_has_its_sign_and_no_hyphen_stands_for_a_minus() -> None:
+    assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 pp", "−1.3 pp", "+0.0 pp")
+    assert (signed(-0.5, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−0", "+2.00", "−3.14", "3.0")
+
+
+def test_an_interval_is_written_in_brackets_and_said_with_to() -> None:
+    assert (interval(-1, 2.34), interval(0.5, 0.75, 2)) == ("[−1.0, 2.3]", "[0.50, 0.75]")
+    assert (span(-1, 2.34), span(0.5, 0.75, 2)) == ("−1.0 to 2.3", "0.50 to 0.75")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (5399, "90 min"), (5400, "1.5 h")]
+)
+def test_a_duration_is_said_as_a_person_would(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
