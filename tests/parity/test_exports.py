@@ -20,7 +20,7 @@ from cahp.export import take_home
 from cahp.export.checkpoints import write
 from cahp.models import saving
 from cahp.models.families import FAMILIES
-from cahp.models.head_model import HeadModel
+from cahp.models.head_model import HeadModel, Verified
 from cahp.models.surgery import cut
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -120,6 +120,8 @@ def test_a_compact_model_is_smaller_by_what_was_removed_and_can_be_evaluated(exp
     pruned = cut(model, mask)
     assert again.head_counts == pruned.head_counts
     assert again.parameters == pruned.parameters < model.parameters
+    # What was cut before is not cut again, so nothing is said of a difference.
+    assert again.verified == Verified(gates=mask.count, idle=0, masks=0, difference=None)
     (batch,) = again.batches(again.tokenize(TEXTS[:5]))
     assert np.abs(again.logits(batch).numpy() - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
     sizes = {form: (folder / form / "model.safetensors").stat().st_size for form in ("compact", "drop-in")}

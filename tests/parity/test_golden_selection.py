@@ -1,4 +1,4 @@
-"""Each stage from features to kept heads, given the reference implementation's input of that stage."""
+"""Each stage from statistics to kept heads against the reference implementation, given its input of that stage."""
 
 from __future__ import annotations
 
@@ -13,41 +13,87 @@ from sklearn.metrics import pairwise_distances
 
 import cahp.stages.space
 from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.salience import salience
 from cahp.stages.selection import representatives, select
-from cahp.stages.space import space
-from cahp.values import Clustering, Signatures, Space
+from cahp.stages.space import features, space
+from cahp.values import Clustering, GateGradients, Signatures, Space
 
-GOLDEN = Path(__file__).parents[2].parent / "shared" / "golden" / "sst5_256.npz"
+GOLDEN = Path(__file__).parent / "golden" / "sst5_256.npz"
+WHOLE = Path(__file__).parents[2].parent / "shared" / "golden" / "sst5_256.npz"
 LAYERS, HEADS = 6, 12
 
-pytestmark = pytest.mark.skipif(not GOLDEN.is_file(), reason="the reference's results do not lie beside the checkout")
+beside = pytest.mark.skipif(not WHOLE.is_file(), reason="the reference's whole results do not lie beside the checkout")
 
 Arrays = dict[str, NDArray[np.generic]]
 
 
+def read(path: Path) -> Arrays:
+    with np.load(path, allow_pickle=False) as stored:
+        return dict(stored)
+
+
 @pytest.fixture(scope="module")
 def golden() -> Arrays:
-    with np.load(GOLDEN, allow_pickle=False) as stored:
-        return dict(stored)
+    """The arrays that ship with the tests; ``golden/README.md`` says what they are."""
+    return read(GOLDEN)
 
 
 @pytest.fixture(scope="module")
 def clustering(golden: Arrays) -> Clustering:
     """Our clusters in the reference's projection."""
     distances = pairwise_distances(golden["embedding"])
-    return cluster(Space(golden["features"], golden["embedding"], distances, "tsne"))
+    return cluster(Space(golden["coordinates"], golden["embedding"], distances, "tsne"))
+
+
+def test_features_of_statistics_are_the_references(golden: Arrays) -> None:
+    mean, m2 = golden["mean"].astype(np.float64), golden["m2"].astype(np.float64)
+    ours = features(Signatures(golden["class_counts"], mean, m2, LAYERS, HEADS))
+    np.testing.assert_allclose(ours, golden["features"].reshape(LAYERS * HEADS, -1), atol=1e-5)
+
+
+def test_salience_of_gradients_is_the_references(golden: Arrays) -> None:
+    gradients = GateGradients(golden["gradients"].astype(np.float64), int(golden["class_counts"].sum()))
+    np.testing.assert_allclose(salience(gradients).ravel(), golden["salience"], atol=1e-5)
+
+
+def agreement(points: NDArray[np.generic], golden: Arrays, monkeypatch: pytest.MonkeyPatch) -> float:
+    """How alike t-SNE arranges heads that lie at ``points`` and the reference arranges its own."""
+    monkeypatch.setattr(cahp.stages.space, "features", lambda signatures, *, progress: points)
+    counts = golden["class_counts"]
+    blank = np.zeros((LAYERS * HEADS, len(counts), 32 * 32))
+    ours = space(Signatures(counts, blank, blank, LAYERS, HEADS)).embedding
+    return float(spearmanr(pdist(ours), pdist(golden["embedding"])).statistic)
 
 
 def test_tsne_of_the_references_features_arranges_the_heads_as_the_reference_does(
     golden: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cahp.stages.space, "features", lambda signatures, *, progress: golden["features"])
-    counts = golden["class_counts"]
-    blank = np.zeros((LAYERS * HEADS, len(counts), 32 * 32))
-    ours = space(Signatures(counts, blank, blank, LAYERS, HEADS)).embedding
     # Bit for bit the same where the features are multiplied with the same rounding. Elsewhere t-SNE amplifies the
     # last bit: features disturbed by 1e-7 to 1e-3 agree to 0.84-0.85, unrelated ones to 0.
-    assert spearmanr(pdist(ours), pdist(golden["embedding"])).statistic > 0.7
+    assert agreement(golden["coordinates"], golden, monkeypatch) > 0.7
+    shuffled = np.random.default_rng(0).permutation(golden["coordinates"])
+    assert abs(agreement(shuffled, golden, monkeypatch)) < 0.3
+
+
+@beside
+def test_tsne_of_the_references_whole_features_does_so_too(golden: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert agreement(read(WHOLE)["features"], golden, monkeypatch) > 0.7
+
+
+@beside
+def test_what_ships_is_what_the_reference_computed(golden: Arrays) -> None:
+    whole = read(WHOLE)
+    assert {"class_counts", "embedding", "salience", "mss", "knee", "kept", "labels", "medoids"} <= {*golden} & {*whole}
+    for name in {*golden} & {*whole} - {"features"}:
+        assert np.array_equal(golden[name], whole[name]), name
+    blocks = whole["features"].reshape(LAYERS * HEADS, 10, -1)
+    assert np.array_equal(golden["features"], blocks[:, :, golden["cells"]])
+    np.testing.assert_allclose(pdist(golden["coordinates"]), pdist(whole["features"]), rtol=1e-5)
+
+
+def test_no_text_ships_with_the_numbers(golden: Arrays) -> None:
+    assert all(array.dtype.kind in "iuf" for array in golden.values())
+    assert GOLDEN.stat().st_size < 300_000
 
 
 def test_the_curve_is_the_references(golden: Arrays, clustering: Clustering) -> None:
