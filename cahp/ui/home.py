@@ -6,6 +6,7 @@ import streamlit as st
 
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
+from cahp.ui.frame.run_button import need_run, run_button
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.text import plain
@@ -22,14 +23,14 @@ def draw(explorer: Explorer) -> None:
         f"{plain(card.id)} has {card.layers * card.heads}, and many do the same: CAHP groups those that do, keeps one "
         "of each group, and prunes the others."
     )
-    shell.need_run(explorer)
+    need_run(explorer)
     _picture(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         _onward()
         if explorer.bundled:
             job = explorer.run_job
             if job is None or job.ended:
-                shell.run_button(explorer, place="home", primary=False)
+                run_button(explorer, place="home", primary=False)
         link("export", "Take it home")
     st.caption(
         f"{shell.provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the "

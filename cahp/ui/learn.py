@@ -13,6 +13,8 @@ from cahp.studies import lessons
 from cahp.studies.lessons import Answer, Step, Subject
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
+from cahp.ui.frame.progress import follow
+from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart as charts
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -26,7 +28,7 @@ _AT, _GUESSES, _ANSWERS = "cahp_learn_at", "cahp_learn_guesses", "cahp_learn_ans
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    shell.need_run(explorer)
+    need_run(explorer)
     st.title("Six small steps")
     subject = _subject(explorer)
     if subject is None:
@@ -122,7 +124,7 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
     if answer is not None:
         _show(step, guess, answer)
     elif job is not None and not job.ended:
-        jobs.follow(job, place="learn", title="Asking the model")
+        follow(job, place="learn", title="Asking the model")
     else:
         if job is not None and job.error:
             shell.problem(job.error)

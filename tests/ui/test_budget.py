@@ -21,7 +21,8 @@ from cahp import bundled as bundle
 from cahp.export.masks import mask_to_json
 from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
-from cahp.ui.session.explorer import Explorer, mask_from_hex, mask_to_hex
+from cahp.ui.frame.address import mask_from_hex
+from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.values import HeadMask, MaskError
 
@@ -134,12 +135,6 @@ def test_two_people_never_see_each_other_s_mask() -> None:
     assert one.by_hand
     assert not other.by_hand
     assert other.mask.count == one.mask.count + 1
-
-
-@pytest.mark.parametrize("shape", [(6, 12), (1, 1), (3, 3), (32, 32)])
-def test_a_mask_survives_an_address(shape: tuple[int, int]) -> None:
-    keep = np.random.default_rng(0).random(shape) < 0.5
-    assert (mask_from_hex(mask_to_hex(HeadMask(keep)), *shape).keep == keep).all()
 
 
 # --- the page

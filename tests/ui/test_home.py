@@ -17,7 +17,8 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled as bundle
-from cahp.ui.session.explorer import Explorer, mask_to_hex
+from cahp.ui.frame.address import mask_to_hex
+from cahp.ui.session.explorer import Explorer
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "app.py")

@@ -12,6 +12,7 @@ from cahp import models
 from cahp.stages.similarity import Attention, attend
 from cahp.studies.budget_sweep import HeadClusters, nearest_kept
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
@@ -85,7 +86,7 @@ def _attention(explorer: Explorer, text: str) -> Attention | None:
         st.session_state["cover-attention"] = job
         job.wait(0.3)
     if not job.ended:
-        jobs.follow(job, place="attention", title="Reading the sentence")
+        follow(job, place="attention", title="Reading the sentence")
         return None
     if job.error:
         shell.problem(job.error)

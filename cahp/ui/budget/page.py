@@ -12,8 +12,11 @@ from cahp.stages.clustering import DEGREES
 from cahp.studies import budget_sweep as live
 from cahp.studies.budget_sweep import BudgetTable, Quality
 from cahp.ui.budget import covers
+from cahp.ui.frame import address
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
+from cahp.ui.frame.progress import STAGES
+from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.text import plain
@@ -39,7 +42,7 @@ def draw(explorer: Explorer) -> None:
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
             _method(explorer)
-    shell.need_run(explorer)
+    need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
         "to drop it or bring it back; Shift and click asks who covers for it."
@@ -50,7 +53,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _live(explorer: Explorer, polling: bool) -> None:
-    shell.write_address(explorer)
+    address.write(explorer)
     _see_to_figures(explorer)
     _controls(explorer)
     _board(explorer)
@@ -123,7 +126,7 @@ def _status(job: jobs.Job[Any] | None) -> str:
     """What keeps a figure waiting."""
     if job is None or job.ended:
         return ""
-    doing = jobs.STAGES.get(job.stage, "Starting" if job.state == "running" else "Waiting for others")
+    doing = STAGES.get(job.stage, "Starting" if job.state == "running" else "Waiting for others")
     return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
 
 

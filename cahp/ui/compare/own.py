@@ -18,7 +18,7 @@ from cahp.run.settings import Recovery
 from cahp.ui.compare import reading as compare_reading
 from cahp.ui.compare.reading import AFTER, Reading
 from cahp.ui.frame import page as shell
-from cahp.ui.frame import source_dialog as sources
+from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -184,7 +184,7 @@ def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
     """``compare`` for this session's model and texts; nothing of the session is kept beyond the job."""
     store = explorer.bench.workbench.store
     # Texts that somebody brought are at hand only; the others may be read again.
-    dataset = explorer.source.raw if sources.uploaded() else None
+    dataset = explorer.source.raw if explorer.source.uploaded else None
     said = command(plan)
     return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=said, **options)
 
@@ -215,7 +215,7 @@ def _ask(explorer: Explorer, plan: Plan) -> None:
 def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) -> None:
     job = asked.job
     if not job.ended:
-        jobs.follow(job, place="compare-cost", title="Timing a forward pass of the full model")
+        follow(job, place="compare-cost", title="Timing a forward pass of the full model")
         return
     if job.error:
         shell.problem(job.error)
@@ -260,7 +260,7 @@ def announcement(plan: Plan, estimate: Estimate) -> str:
 
 def _run(job: jobs.Job[Reading], done: Callable[[Reading], None]) -> None:
     if not job.ended:
-        jobs.follow(job, place="compare", title="Comparing")
+        follow(job, place="compare", title="Comparing")
         st.caption("You can look around meanwhile: it goes on as long as this tab is open.")
         return
     if job.result is not None:

@@ -23,7 +23,8 @@ from cahp.run.measurements import Costs
 from cahp.run.settings import Recovery, Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
-from cahp.ui.frame import source_dialog as sources
+from cahp.ui.frame.progress import follow
+from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
@@ -53,7 +54,7 @@ class View:
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    shell.need_run(explorer)
+    need_run(explorer)
     view = _view(explorer)
     st.title("Take it home")
     who = "made by hand" if explorer.by_hand else "chosen by CAHP"
@@ -175,7 +176,7 @@ def _measure_button(explorer: Explorer) -> None:
     name = _name(explorer)
     job = _jobs(_MEASURED).get(name)
     if job is not None and not job.ended:
-        jobs.follow(job, place="export-measure")
+        follow(job, place="export-measure")
         return
     if job is not None and job.error:
         shell.problem(job.error)
@@ -282,7 +283,7 @@ def _again(explorer: Explorer, view: View) -> None:
         st.markdown(f"Save the mask as `{takeaway.MASK_FILE}`, then:")
     else:
         st.markdown("In a terminal, or in Python:")
-    if sources.uploaded():
+    if explorer.source.uploaded:
         st.caption("Your file has to lie in the folder where you run this.")
     st.code(recipe.shell, language="bash", wrap_lines=True)
     st.code(recipe.python, language="python", wrap_lines=True)
@@ -301,7 +302,7 @@ def _recipe(explorer: Explorer, run: Mapping[str, Any]) -> takeaway.Recipe:
 
 def _with_file(explorer: Explorer, settings: Settings) -> Settings:
     """A file that only this session has goes by the name it came with."""
-    return replace(settings, data=explorer.bench.dataset.id) if sources.uploaded() else settings
+    return replace(settings, data=explorer.bench.dataset.id) if explorer.source.uploaded else settings
 
 
 def _model_files(explorer: Explorer, view: View) -> None:
@@ -319,7 +320,7 @@ def _model_files(explorer: Explorer, view: View) -> None:
     if job is not None and not job.ended:
         if recover == "finetune":
             st.fragment(_loss, run_every=1.0)(name)
-        jobs.follow(job, place="export-model", title="" if recover == "finetune" else "Writing the model")
+        follow(job, place="export-model", title="" if recover == "finetune" else "Writing the model")
         return
     if job is not None and job.error:
         shell.problem(job.error)

@@ -11,6 +11,8 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from cahp.ui.frame import address
+
 #: A page's number, which orders it, and its name; as Streamlit reads them.
 _NAME = re.compile(r"(\d+)_(\w+)")
 
@@ -52,13 +54,9 @@ def link(key: str, label: str, *, otherwise: str = "") -> None:
 
 def navigation() -> None:
     """Links to all pages."""
-    for page in _here():
-        _linked(page, page.label)
-
-
-def view() -> dict[str, str]:
-    """What the address says of the view: links to other pages take it along."""
-    return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
+    with st.container(key="pages", gap=None):
+        for page in _here():
+            _linked(page, page.label)
 
 
 def _here() -> tuple[PageScript, ...]:
@@ -68,7 +66,7 @@ def _here() -> tuple[PageScript, ...]:
 
 def _linked(page: PageScript, label: str) -> bool:
     try:
-        st.page_link(page.path, label=label, query_params=view())
+        st.page_link(page.path, label=label, query_params=address.view())
     except (StreamlitAPIException, KeyError):
         return False
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,8 @@ from cahp.ui.session.opening import Source, Upload
 from cahp.values import CahpError, ModelCard
 from cahp.words import duration
 
-#: Keys of the session: the job that opens a model and data, what a link wished for, and the upload in use.
-OPENING, WISH, _UPLOAD = "cahp_opening", "cahp_wish", "cahp_upload"
+#: Keys of the session: the job that opens a model and data, and what a link wished for.
+OPENING, WISH = "cahp_opening", "cahp_wish"
 
 _OTHER_MODEL = "A folder or a Hugging Face id…"
 _WITH_MODEL = "What comes with the model"
@@ -34,31 +34,6 @@ _OTHER_DATA = "A folder, a preset or hub data…"
 _SUFFIXES = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"]
 _PREVIEW = 5
 _CELL = 300
-
-
-@dataclass(frozen=True)
-class Wish:
-    """What a link asked for that needs a person's yes."""
-
-    model: str
-    data: str | None
-
-
-def from_address(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
-    """The settings that a link may open at once, and what it wishes beyond them."""
-    default = bundle.SETTINGS
-    model, named = params.get("model", default.model), params.get("data")
-    builtin = models.BUILTINS.get(model)
-    if builtin is not None and builtin.data is not None and named in (None, builtin.data):
-        return replace(default, model=model), None
-    if model == default.model and named is None:
-        return default, None
-    return default, Wish(model[:200], None if named is None else named[:200])
-
-
-def uploaded() -> bool:
-    """Whether the data in use is a file that only this session has."""
-    return st.session_state.get(_UPLOAD) is not None
 
 
 def door(explorer: Explorer) -> None:
@@ -74,47 +49,8 @@ def door(explorer: Explorer) -> None:
         _dialog(explorer)
 
 
-def sample(explorer: Explorer) -> None:
-    """How many texts to use, and where to compute."""
-    settings = explorer.settings
-    with st.expander("Sample and device", key="sample"):
-        st.caption(
-            f"{len(explorer.bench.calibration):,} texts choose the heads, {len(explorer.bench.evaluation):,} others "
-            "evaluate."
-        )
-        with st.form("sample-form", border=False):
-            limit = st.number_input(
-                "Texts that choose, at most",
-                20,
-                100_000,
-                settings.limit or 2000,
-                step=100,
-                key=f"limit-{settings.limit}",
-            )
-            judged = st.number_input(
-                "Texts that judge, at most",
-                20,
-                100_000,
-                settings.eval_limit or 1000,
-                step=100,
-                key=f"eval-limit-{settings.eval_limit}",
-            )
-            devices = ["auto", "cpu", "cuda", "mps"]
-            device = st.selectbox(
-                "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
-            )
-            if st.form_submit_button("Use these"):
-                try:
-                    explorer.change(limit=int(limit), eval_limit=int(judged), device=device)
-                except CahpError as error:
-                    st.error(plain(str(error)))
-                else:
-                    st.rerun()
-
-
 def _open(explorer: Explorer, settings: Settings, upload: Upload | None) -> None:
     """Open in the worker (a hub model may have to be downloaded) and show it when it is there."""
-    st.session_state[_UPLOAD] = upload
     job = jobs.submit(explorer.id, "open", lambda _: Source.open(settings, upload), rank=jobs.Rank.QUICK)
     st.session_state[OPENING] = job
     job.wait(3.0)

@@ -537,24 +537,3 @@ def _speed_of(run: Mapping[str, Any]) -> Speed | None:
         return None
     full, pruned = (run["cost"][name]["latency_ms"]["median"] for name in ("full", "pruned"))
     return Speed(ratio["median"], (ratio["ci95"][0], ratio["ci95"][1]), full, pruned)
-
-
-def mask_to_hex(mask: HeadMask) -> str:
-    """A mask for an address: its bits, four a digit."""
-    return np.packbits(mask.keep.ravel()).tobytes().hex()
-
-
-def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
-    """The mask that ``mask_to_hex`` wrote.
-
-    Raises:
-        MaskError: If it is for another number of heads.
-    """
-    try:
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
-    except ValueError:
-        bits = np.zeros(0, dtype=np.uint8)
-    total = layers * heads
-    if len(bits) != -(-total // 8) * 8 or bits[total:].any():
-        raise MaskError("The mask in this link is not one for this model.")
-    return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))

@@ -18,12 +18,9 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Generic, Literal, TypeVar
 
-import streamlit as st
 from streamlit.runtime import Runtime
 
-from cahp.ui.parts.text import plain
 from cahp.values import CahpError, Cancelled, Progress, silent
-from cahp.words import duration
 
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -33,26 +30,6 @@ _PATIENCE_S = 60.0
 
 #: Seconds that the end of the process waits for the worker: reading a model cannot be interrupted.
 _LEAVE_S = 30.0
-
-#: What a stage is called on screen.
-STAGES = {
-    "load": "Reading and proving the model",
-    "salience": "How much each head matters",
-    "scores": "Scoring the heads",
-    "training gates": "Training gates on the heads",
-    "signatures": "How each head attends",
-    "features": "How each head separates the classes",
-    "projection": "Placing the heads in one space",
-    "clustering": "Clustering",
-    "evaluation": "Answering the texts",
-    "recovery": "Refitting",
-    "refit": "Refitting",
-    "latency": "Timing",
-    "finetune": "Fine-tuning",
-    "distances": "Comparing the heads",
-    "another look": "Looking again",
-    "table": "Measuring every budget",
-}
 
 
 class Rank(IntEnum):
@@ -315,26 +292,3 @@ def submit(
 def unfinished(session_id: str) -> list[Job[Any]]:
     """A session's jobs that are queued or running."""
     return _worker.of(session_id)
-
-
-def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
-    """Draw the job's progress with the time left and a way out; the page runs again when it has ended."""
-    if not job.ended:
-        st.fragment(_follow, run_every=0.5)(job, place, title)
-
-
-def _follow(job: Job[Any], place: str, title: str) -> None:
-    if job.ended:
-        st.rerun()
-    if job.state == "queued":
-        said, share = f"{title or 'Waiting'}: other work is finished first", 0.0
-    else:
-        said = title or STAGES.get(job.stage, job.stage.capitalize() or "Starting")
-        share = min(1.0, job.done / job.total) if job.total else 0.0
-    left = job.seconds_left
-    if left is not None and left >= 1:
-        said += f" · about {duration(left)} left"
-    st.progress(share, text=plain(said))
-    if st.button("Cancel", key=f"cancel-{place}-{job.id}"):
-        job.cancel()
-        st.rerun()

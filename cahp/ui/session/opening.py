@@ -89,6 +89,8 @@ class Source:
     card: ModelCard
     raw: data.Dataset
     bench: Bench
+    #: The data are a file that only this session has.
+    uploaded: bool = False
 
     @classmethod
     def open(cls, settings: Settings, upload: Upload | None = None) -> Source:
@@ -99,7 +101,7 @@ class Source:
         """
         card = models.identify(settings.model)
         raw = load_data(settings, card) if upload is None else upload.read(settings)
-        return cls(settings, card, raw, _bench(settings, card, raw))
+        return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)
 
     def with_settings(self, settings: Settings) -> Source:
         """The same model and data, asked differently."""

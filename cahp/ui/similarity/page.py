@@ -32,6 +32,7 @@ from cahp.stages.similarity import (
     usual_threshold,
 )
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -219,7 +220,7 @@ def _compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
             )
         job = memory.job
         if not job.wait(0.7):
-            jobs.follow(job, place="similarity")
+            follow(job, place="similarity")
             return None
         if job.result is None:
             _not_compared(memory, job)

@@ -11,6 +11,7 @@ import streamlit as st
 
 from cahp.studies.stability import Axis, Stability, known, over_degrees, stability
 from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -134,7 +135,7 @@ def _result(explorer: Explorer, axis: Axis, looks: int, budget: int | None) -> S
         st.caption(_cost(explorer, axis, looks))
         return None
     if not job.ended:
-        jobs.follow(job, place="stability")
+        follow(job, place="stability")
         return None
     if job.result is None:
         if job.error is not None:

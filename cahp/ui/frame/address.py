@@ -1,0 +1,104 @@
+"""A view is a link: model, data, and budget or mask live in the address; texts never do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import streamlit as st
+
+from cahp import bundled as bundle
+from cahp import models
+from cahp.run.settings import Settings
+from cahp.ui.session.explorer import Explorer
+from cahp.values import CahpError, HeadMask, MaskError
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a link asked for that needs a person's yes."""
+
+    model: str
+    data: str | None
+
+
+def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
+    """The settings that a link may open at once, and what it wishes beyond them."""
+    default = bundle.SETTINGS
+    model, named = params.get("model", default.model), params.get("data")
+    builtin = models.BUILTINS.get(model)
+    if builtin is not None and builtin.data is not None and named in (None, builtin.data):
+        return replace(default, model=model), None
+    if model == default.model and named is None:
+        return default, None
+    return default, Wish(model[:200], None if named is None else named[:200])
+
+
+def restore(explorer: Explorer) -> None:
+    """Put the budget or the mask of a link on the board.
+
+    Raises:
+        CahpError: If it is not one for this model.
+    """
+    budget, mask = st.query_params.get("budget"), st.query_params.get("mask")
+    if mask is not None:
+        explorer.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
+    elif budget is not None and budget != "auto":
+        table = explorer.table()
+        if table is not None:
+            table.selection(_number(budget))
+            explorer.set_budget(_number(budget))
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise CahpError("The budget in this link is not a number of heads.")
+    return int(text)
+
+
+def write(explorer: Explorer) -> None:
+    """Say where one is: model, data, budget or mask; never a text, and no name of a file that only this session has."""
+    wanted = {"model": explorer.settings.model}
+    if not explorer.source.uploaded:
+        wanted["data"] = explorer.bench.dataset.id
+    if explorer.by_hand:
+        wanted["mask"] = mask_to_hex(explorer.mask)
+    elif explorer.run is not None:
+        wanted["budget"] = "auto" if explorer.auto else str(explorer.budget)
+    if any(st.query_params.get(name) != value for name, value in wanted.items()):
+        st.query_params.update(wanted)
+    for name in {"data", "mask", "budget"} - set(wanted):
+        st.query_params.pop(name, None)
+
+
+def forget_board() -> None:
+    """Take a budget, or a mask for another model, out of the address."""
+    st.query_params.pop("budget", None)
+    st.query_params.pop("mask", None)
+
+
+def view() -> dict[str, str]:
+    """What the address says of the view: links to other pages take it along."""
+    return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
+
+
+def mask_to_hex(mask: HeadMask) -> str:
+    """A mask for an address: its bits, four a digit."""
+    return np.packbits(mask.keep.ravel()).tobytes().hex()
+
+
+def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
+    """The mask that ``mask_to_hex`` wrote.
+
+    Raises:
+        MaskError: If it is for another number of heads.
+    """
+    try:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    except ValueError:
+        bits = np.zeros(0, dtype=np.uint8)
+    total = layers * heads
+    if len(bits) != -(-total // 8) * 8 or bits[total:].any():
+        raise MaskError("The mask in this link is not one for this model.")
+    return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))
