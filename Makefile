@@ -10,6 +10,9 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
 	&& echo $$python && break; done)
 
+# Tests run in two processes; one that has nothing left to do takes tests over from the other.
+PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
+
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup run test check clean chromium
@@ -33,14 +36,14 @@ run: setup
 	$(BIN)/cahp explore
 
 test: setup chromium
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: setup chromium
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(PYTEST)
 
 # The browser tests need Chromium. Without it they skip, except in CI.
 chromium:

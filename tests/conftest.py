@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Before anything imports Hugging Face's libraries, which read it once: no test needs the network.
+# Before anything imports the libraries that read these once; processes that a test starts inherit them.
+# No test needs the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Threads that wait for each other cost tiny models ten times what they compute on a busy machine, and the tests already
+# use every core where they run in several processes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and tests that press it would wait for nothing.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
