@@ -13,7 +13,7 @@ from cahp.values import Clustering, Floats, Ints, KneeNotFoundError, OptionError
 #: Degrees of the polynomial that smooths the curve; above, it follows the noise.
 DEGREES = range(2, 11)
 
-#: ``Clustering.knee_rule`` of a curve without a bend, whose ``knee`` is 0: it serves budgets, but suggests
+#: ``Clustering.knee_rule`` of a curve without a knee, whose ``knee`` is 0: it serves budgets, but suggests
 #: none.
 NO_KNEE = "none"
 
@@ -26,7 +26,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
 
     k-medoids by FasterPAM (Schubert and Rousseeuw 2021) on ``space.distances``, with the curve of
     ``mean_simplified_silhouette`` over ``k`` and its ``knee`` for the given polynomial ``degree``. A curve
-    without a bend is not an error here, since budgets do without one: ``knee`` is then 0 and ``knee_rule`` is
+    without a knee is not an error here, since budgets do without one: ``knee`` is then 0 and ``knee_rule`` is
     ``"none"``. ``progress`` is called after every ``k``.
 
     Raises:
@@ -88,7 +88,7 @@ def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -
 
 
 def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int = 6) -> tuple[int, str]:
-    """Where more clusters stop paying: the bend of ``mss`` over ascending ``ks``, and the rule that found it.
+    """Where more clusters stop paying: the knee of ``mss`` over ascending ``ks``, and the rule that found it.
 
     Kneedle (Satopaa et al. 2011) on the curve smoothed by a polynomial of the given ``degree`` (rule
     ``"polynomial-6"``); where that finds none, of the next lower one, down to 2; then, and at once for fewer
@@ -104,14 +104,14 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
         if len(x) >= _FEWEST_POINTS:
             # Two more points than the degree, or the polynomial runs through all of them and smooths nothing.
             for tried in range(min(degree, len(x) - 2), DEGREES.start - 1, -1):
-                bend = _polynomial_knee(x, y, tried)
-                if bend is not None:
-                    return bend, f"polynomial-{tried}"
+                found = _polynomial_knee(x, y, tried)
+                if found is not None:
+                    return found, f"polynomial-{tried}"
         height = y - y[0] - (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
         highest = int(np.argmax(height))
         if height[highest] > _FLAT:
             return int(x[highest]), "chord"
-    raise KneeNotFoundError(f"the silhouette curve of {len(x)} points has no bend; pass a budget")
+    raise KneeNotFoundError(f"the silhouette curve of {len(x)} points has no knee; pass a budget")
 
 
 def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int) -> int | None:
@@ -124,7 +124,7 @@ def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int
 
 
 def smoothed(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
-    """The polynomial whose bend is the knee: its degree, and its values at ``ks``; None for the other rules.
+    """The polynomial on which the knee was found: its degree, and its values at ``ks``; None for the other rules.
 
     The least-squares fit that Kneedle makes (``kneed``'s ``interp_method="polynomial"``).
     """

@@ -1,4 +1,4 @@
-"""Repairing a pruned model: in closed form without training (refit), or by fine-tuning."""
+"""Recovery of a pruned model: in closed form without training (refit), or by fine-tuning."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
 RIDGE = 0.1
-#: Calibration texts; more of them repair little more.
+#: Calibration texts; more of them recover little more.
 CALIBRATION = 512
 
 
@@ -32,8 +32,8 @@ class _Seen(Exception):
 
 
 @dataclass(frozen=True)
-class Refitted:
-    """A pruned model with its output projections solved anew, or as it was where that did not help."""
+class Refit:
+    """A pruned model with refitted output projections, or as it was cut where these did not help (not ``accepted``)."""
 
     model: HeadModel
     accepted: bool
@@ -42,7 +42,7 @@ class Refitted:
 
 
 def split_held_out(texts: Texts) -> tuple[Texts, Texts]:
-    """Four fifths to calibrate on and every fifth example to judge by."""
+    """Calibration and held-out texts: of every five examples the first four, and the fifth."""
     rows = np.arange(len(texts))
     return texts.take(rows[rows % 5 != 4]), texts.take(rows[rows % 5 == 4])
 
@@ -229,7 +229,7 @@ def refit(
     calibration: int = CALIBRATION,
     walk: Walk | None = None,
     progress: Progress = silent,
-) -> Refitted:
+) -> Refit:
     """Refit on the inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
 
     Every fifth example of ``texts`` is held out: the refit stands if it answers at least as many of them rightly as
@@ -245,7 +245,7 @@ def refit(
         f"{after[0]} of {len(held_out)} held-out texts right after refit, {before[0]} before"
         f"{'' if accepted else ': the old weights stay'}"
     )
-    return Refitted(solved if accepted else plain, accepted, reason, len(inputs))
+    return Refit(solved if accepted else plain, accepted, reason, len(inputs))
 
 
 def _answers(model: HeadModel, texts: Texts) -> tuple[int, float]:
@@ -272,7 +272,7 @@ def finetune(
     """The pruned model with all its weights trained on ``texts`` (the paper's recovery), and its epochs.
 
     Every fifth example is held out, and the epoch that answers most of them rightly is kept. With a ``checkpoint`` a
-    training that was stopped is taken up again; see ``cahp.models.training.train``.
+    training that was stopped is resumed; see ``cahp.models.training.train``.
 
     Raises:
         CahpError: If the weights that come out are no numbers.

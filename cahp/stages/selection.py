@@ -96,7 +96,7 @@ def select(
         return candidates.spend(budget)
     if clustering.knee not in clustering.ks:
         raise KneeNotFoundError(
-            "the silhouette curve has no bend that would suggest how many heads to keep; pass a budget"
+            "the silhouette curve has no knee that would suggest how many heads to keep; pass a budget"
         )
     return candidates.suggested(clustering.knee)
 

@@ -81,7 +81,7 @@ def test_signs_do_not_cancel_between_texts(model: HeadModel, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("floor", [0, 1, 3])
-def test_iterated_gradients_are_taken_anew_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
+def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
     # A tenth of 12 heads is one head a round.
     texts, keep = fakes.sentences(20), np.ones((LAYERS, HEADS), bool)
     for _ in range(3):
@@ -204,7 +204,7 @@ def test_losses_under_a_mask_are_on_top_of_it(model: HeadModel, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("floor", [1, 3])
-def test_greedy_ablation_measures_anew_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
+def test_greedy_ablation_measures_again_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
     # A twentieth of 12 heads is one head a round.
     texts, keep = fakes.sentences(20), np.ones((LAYERS, HEADS), bool)
     for _ in range(3):

@@ -72,9 +72,9 @@ PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
 
 
 @pytest.fixture(scope="module")
-def known(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def lasting(model: HeadModel, texts: Texts, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Evidence that lasts, for tests to which it does not matter what is remembered."""
-    return OnlyEvidence(bench(model, texts, tmp_path_factory.mktemp("known")))  # type: ignore[return-value]
+    return OnlyEvidence(bench(model, texts, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
 
 
 def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
@@ -162,9 +162,9 @@ def test_facts_are_what_a_class_says_of_itself_and_else_what_most_are() -> None:
     ],
 )
 def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
-    known: Evidence, name: str, budget: int, floor: int
+    lasting: Evidence, name: str, budget: int, floor: int
 ) -> None:
-    chosen = registry.get(name).choose(known, budget=budget, min_per_layer=floor)
+    chosen = registry.get(name).choose(lasting, budget=budget, min_per_layer=floor)
     assert chosen.mask.keep.shape == (LAYERS, HEADS)
     assert chosen.mask.count == chosen.requested == budget
     assert (chosen.mask.keep.sum(axis=1) >= floor).all()
@@ -172,16 +172,16 @@ def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_impossible_requests_are_refused(known: Evidence, name: str) -> None:
+def test_impossible_requests_are_refused(lasting: Evidence, name: str) -> None:
     method = registry.get(name)
     if method.needs_budget:
         with pytest.raises(OptionError, match="give a budget"):
-            method.choose(known, budget=None)
+            method.choose(lasting, budget=None)
     for budget, floor in [(TOTAL + 1, 1), (LAYERS - 1, 1), (5, 2)]:
         with pytest.raises(BudgetError, match=f"budget {budget} is outside"):
-            method.choose(known, budget=budget, min_per_layer=floor)
+            method.choose(lasting, budget=budget, min_per_layer=floor)
     with pytest.raises(OptionError, match="0 to 4"):
-        method.choose(known, budget=6, min_per_layer=5)
+        method.choose(lasting, budget=6, min_per_layer=5)
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if registry.get(name).needs_budget])
@@ -246,8 +246,8 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
         ("ablation-greedy", 48 * (13 + 12 + 11 + 10 + 9 + 8), 48),
     ],
 )
-def test_prices_count_passes_as_the_work_is_done(known: Evidence, name: str, forwards: int, labels: int) -> None:
-    assert registry.get(name).price(known, budget=6) == Price(forwards, labels)  # type: ignore[attr-defined]
+def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
+    assert registry.get(name).price(lasting, budget=6) == Price(forwards, labels)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -315,12 +315,12 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if len(registry.facts(name).tries) > 1])
-def test_every_try_can_be_made_and_the_first_is_the_default(known: Evidence, name: str) -> None:
+def test_every_try_can_be_made_and_the_first_is_the_default(lasting: Evidence, name: str) -> None:
     tries = registry.facts(name).tries
-    default = registry.get(name).choose(known, budget=6).mask.flat
-    assert registry.get(name, **tries[0]).choose(known, budget=6).mask.flat == default
+    default = registry.get(name).choose(lasting, budget=6).mask.flat
+    assert registry.get(name, **tries[0]).choose(lasting, budget=6).mask.flat == default
     for options in tries[1:]:
-        assert registry.get(name, **options).choose(known, budget=6).mask.count == 6
+        assert registry.get(name, **options).choose(lasting, budget=6).mask.count == 6
 
 
 @pytest.mark.parametrize("family", list(fakes.SHAPES))

@@ -78,7 +78,9 @@ def whole(model: HeadModel) -> tuple[list[torch.Tensor], list[Epoch]]:
     return trained(model)
 
 
-def test_a_shelf_and_a_watcher_change_nothing(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
+def test_a_checkpoint_and_a_watcher_change_nothing(
+    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
+) -> None:
     weights, history = trained(model, checkpoint=Memory(), watch=lambda _: None)
     assert same(weights, whole[0])
     assert history == whole[1]

@@ -200,8 +200,8 @@ def test_the_chord_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.param([0.0, 0.1, 0.3, 0.6, 1.0], id="sagging"),
     ],
 )
-def test_a_curve_without_a_bend_says_so_and_asks_for_a_budget(mss: list[float]) -> None:
-    with pytest.raises(KneeNotFoundError, match="no bend; pass a budget"):
+def test_a_curve_without_a_knee_says_so_and_asks_for_a_budget(mss: list[float]) -> None:
+    with pytest.raises(KneeNotFoundError, match="no knee; pass a budget"):
         knee(range(2, 2 + len(mss)), mss)
 
 

@@ -95,7 +95,7 @@ def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, t
     assert (recovered - full).square().mean() < 0.6 * (pruned - full).square().mean()
 
 
-def test_the_model_itself_is_not_changed_by_its_repair(model: HeadModel, texts: Texts) -> None:
+def test_the_model_itself_is_not_changed_by_its_recovery(model: HeadModel, texts: Texts) -> None:
     before = logits(model, texts)
     solve(model, MASK, texts.inputs[:20])
     finetune(model, MASK, texts.take(range(40)), schedule=Schedule(epochs=1))
@@ -119,7 +119,7 @@ def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
     assert torch.equal(logits(found.model, texts), logits(cut(model, kept), texts))
 
 
-def test_a_refit_says_what_it_was_judged_by(model: HeadModel, texts: Texts) -> None:
+def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Texts) -> None:
     found = refit(model, MASK, texts, calibration=50)
     assert found.accepted
     assert found.examples == 50
@@ -140,7 +140,7 @@ def test_fine_tuning_keeps_the_mask_and_reports_its_epochs(model: HeadModel, tex
     assert not torch.equal(logits(tuned, texts), logits(cut(model, MASK), texts))
 
 
-def test_a_repair_can_be_stopped_between_batches(model: HeadModel, texts: Texts) -> None:
+def test_a_recovery_can_be_stopped_between_batches(model: HeadModel, texts: Texts) -> None:
     calls = []
 
     def stop(stage: str, done: int, total: int) -> None:
