@@ -10,6 +10,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from cahp.cli.command import Call, command, folder
+from cahp.cli.options import COLUMNS, OPTIONS, Option
 from cahp.cli.progress import bars
 from cahp.values import OptionError, Progress, silent
 from cahp.words import interval, percent, points
@@ -19,6 +21,71 @@ if TYPE_CHECKING:
     from cahp.run.settings import Settings
 
 Document = Mapping[str, Any]
+
+_WHICH = (
+    Option("methods", "Names with commas; without, the preset's."),
+    Option("budgets", "Heads to keep, with commas: 6,12,20 or 10%,20%."),
+    Option("seeds", "How many (5), or which (42,43)."),
+    OPTIONS["recover"].but(default=None, fills=False, help="none, refit, finetune, with commas."),
+    Option("preset", "quick (the default), posthoc or full."),
+)
+#: Without a number, the preset's.
+_TEXTS = (OPTIONS["limit"].but(default=None, fills=False), OPTIONS["eval_limit"].but(default=None, fills=False))
+_TRIES = Option("tries", "Settings that validation chooses among; 1: the defaults.", int, 1, low=1)
+_WORKERS = (
+    Option("jobs", "Processes of this machine.", int, 1, low=1, high=1024),
+    Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
+)
+_OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
+
+
+@command(
+    *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *_WORKERS),
+    *("device", *COLUMNS, "label_map", _OUT, "as_json", "quiet"),
+)
+def compare(
+    call: Call,
+    methods: str | None,
+    budgets: str | None,
+    seeds: str | None,
+    recover: str | None,
+    preset: str | None,
+    limit: int | None,
+    eval_limit: int | None,
+    tries: int,
+    jobs: int,
+    cluster: str | None,
+    out: Path | None,
+) -> None:
+    """Compare methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped."""
+    from cahp import compare as comparing
+
+    asked = plan(
+        call.settings,
+        preset=preset,
+        methods=methods,
+        budgets=budgets,
+        seeds=seeds,
+        recover=recover,
+        limit=limit,
+        eval_limit=eval_limit,
+        tries=tries,
+    )
+    names: list[str] = []
+    with folder(out):
+        with reporting(quiet=call.quiet) as (progress, announce):
+            found = comparing.compare(
+                asked,
+                store=call.store,
+                jobs=jobs,
+                cluster=cluster,
+                command=call.line,
+                progress=progress,
+                announce=announce,
+            )
+        if out is not None:
+            names = found.write(out)
+    call.answer(found.as_json(), summary(found, out, names))
 
 
 def plan(
@@ -63,7 +130,7 @@ def plan(
 def announcement(estimate: Estimate) -> str:
     """What a comparison will take, before it begins."""
     left = estimate.cells - estimate.known
-    again = f" ({estimate.known} are known from before)" if estimate.known else ""
+    again = f" ({estimate.known} were measured before)" if estimate.known else ""
     return (
         f"{left:,} cells to measure{again}: about {estimate.forwards:,.0f} forward passes, {estimate.choosing:,.0f} of "
         f"them to choose heads; at {estimate.forward_ms:.1f} ms each about {minutes(estimate.minutes)}"

@@ -1,4 +1,4 @@
-"""Is this installation sound? A handful of checks, each with what to do if it fails."""
+"""``cahp doctor``: is this installation sound? A handful of checks, each with what to do if it fails."""
 
 from __future__ import annotations
 
@@ -10,7 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import typer
+
+from cahp.cli.command import Call, command
 from cahp.values import CahpError
+
+
+@command("as_json")
+def doctor(call: Call) -> None:
+    """Check this installation with a run of a second, and say what to do about what fails."""
+    checks = examine()
+    call.answer([check.as_json() for check in checks], [line for check in checks for line in check.lines])
+    if not all(check.passed for check in checks):
+        raise typer.Exit(2)
 
 
 @dataclass(frozen=True)

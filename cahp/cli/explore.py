@@ -1,4 +1,4 @@
-"""Start the explorer: Streamlit as a process of its own, on this machine only."""
+"""``cahp explore``: Streamlit as a process of its own, on this machine only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import typer
+
+from cahp.cli.command import Call, command
+from cahp.cli.options import Option
 from cahp.values import CahpError
+
+_PORT = Option("port", "Port on this machine.", int, 8501, low=1024, high=65535)
+_BROWSER = Option("browser", "Open a browser window.", bool, True)
+
+
+@command(_PORT, _BROWSER)
+def explore(call: Call, port: int, browser: bool) -> None:
+    """Open the explorer in a browser; it listens on this machine only."""
+    raise typer.Exit(start(port=port, browser=browser))
 
 
 def home() -> Path:

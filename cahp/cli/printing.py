@@ -40,7 +40,9 @@ def _how(run: Document) -> str:
     rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
     rescued = len(run["rescued"])
     more = f"; {rescued} more so that no layer is empty" if rescued else ""
-    return f" (the curve, {rule}, bends at {run['clusters']} clusters{more})"
+    # Some methods take from the clusters only how many heads to keep.
+    count = run["knee"] if run["clusters"] is None else run["clusters"]
+    return f" (the knee of the curve, {rule}, lies at {count} clusters{more})"
 
 
 def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[list[int]]) -> Iterator[str]:

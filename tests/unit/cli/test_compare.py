@@ -98,7 +98,7 @@ def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None
 def test_what_makes_no_sense_is_one_sentence_and_exit_2(
     words: list[object], tmp_path: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # An empty store: what is known needs no cluster.
+    # An empty store: what is measured already needs no cluster.
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
     answer = call(*words, *more, "--out", tmp_path / "new")
     assert (answer.code, answer.out) == (2, "")
@@ -134,13 +134,13 @@ def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     assert "interrupted; nothing half-written was left" in rest
     assert "Traceback" not in rest
     assert not out.exists()
-    known = len(list(Store(cache).folder.iterdir()))
-    assert known
+    measured = len(list(Store(cache).folder.iterdir()))
+    assert measured
     again = subprocess.run(
         command, cwd=ROOT, env={**os.environ, "CAHP_CACHE": str(cache)}, capture_output=True, text=True, check=False
     )
     assert again.returncode == 0, again.stderr
-    assert "are known from before" in again.stderr
+    assert "were measured before" in again.stderr
 
 
 def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
@@ -160,7 +160,7 @@ def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed(
 def test_the_cost_is_told_in_words() -> None:
     said = announcement(Estimate(50, 10, 12345.6, 2345.6, 4.25, 3.2))
     assert said == (
-        "40 cells to measure (10 are known from before): about 12,346 forward passes, 2,346 of them to choose heads; "
+        "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to choose heads; "
         "at 4.2 ms each about 3 minutes"
     )
     assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [

@@ -5,18 +5,15 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
 
 from cahp import cli
+from cahp.cli import doctor
 from cahp.cli.doctor import Check
 from cahp.values import CahpError, ModelError
-
-# The command of that name hides the module from `from cahp.cli import doctor`.
-doctor = import_module("cahp.cli.doctor")
 
 
 @pytest.fixture
@@ -106,16 +103,16 @@ def test_no_check_can_end_the_examination(error: Exception) -> None:
     def fail() -> str:
         raise error
 
-    check = doctor._try("some check", fail, "mend it")
+    check = doctor._try("some check", fail, "fix it")
     assert not check.passed
-    assert check.lines[-1] == "        -> mend it"
+    assert check.lines[-1] == "        -> fix it"
     # What is ours is a sentence; what is not, is named.
     assert check.found == (str(error) if isinstance(error, CahpError) else f"{type(error).__name__}: {error}")
 
 
 def test_a_check_is_one_line_and_its_remedy_another() -> None:
     assert Check("it", True, "fine").lines == ["ok      it: fine"]
-    assert Check("it", False, "broken", "mend it").lines == ["FAILED  it: broken", "        -> mend it"]
+    assert Check("it", False, "broken", "fix it").lines == ["FAILED  it: broken", "        -> fix it"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,23 @@
+"""``cahp evaluate``: a model's answers under a mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cahp.cli.command import Call, command
+from cahp.cli.options import OPTIONS, filling
+from cahp.run.spelling import EVALUATE
+
+_MODEL, _DATA, *_TEXTS = filling(EVALUATE)
+_MASK = OPTIONS["mask"].but(default=None, help="A head mask; without one: the full model.")
+
+
+@command(_MODEL, _DATA, _MASK, *_TEXTS, "as_json", "quiet", "no_cache")
+def evaluate(call: Call, mask: Path | None) -> None:
+    """Measure a model's answers, with all heads and under a mask."""
+    from cahp.cli.printing import quality
+    from cahp.tasks import evaluate as task
+
+    with call.bars() as progress:
+        found = task.evaluate(call.settings, mask=mask, store=call.store, progress=progress)
+    call.answer(found, quality(found))

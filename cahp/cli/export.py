@@ -1,0 +1,42 @@
+"""``cahp export``: a pruned model as a folder that others load, or a mask as another file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cahp.cli.command import Call, command, folder
+from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
+
+_OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
+_FORM = Option(
+    "form",
+    "compact (smaller, loads with one file), drop-in (the usual shapes), onnx; or the mask alone: mask, npy, pt, csv, "
+    "heads-to-prune.",
+    default="compact",
+    spelled=("--format",),
+)
+_LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool, True)
+
+
+@command(
+    *("mask", _OUT, "model", "data", _FORM, "recover", "limit", "eval_limit"),
+    *("sample", "seed", "device", *COLUMNS, "label_map", _LATENCY, "as_json", "quiet", "no_cache"),
+)
+def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
+    """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
+    from cahp.cli.printing import exported
+    from cahp.export import take_home as task
+
+    with folder(out), call.bars() as progress:
+        found = task.export(
+            call.settings,
+            mask=mask,
+            form=form,
+            out=out,
+            how=call.settings.recover,
+            time=latency,
+            command=call.line,
+            store=call.store,
+            progress=progress,
+        )
+    call.answer(found, exported(found, str(out)))

@@ -1,0 +1,52 @@
+"""``cahp fit``: a classifier on an encoder, to be pruned like any other."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+from cahp.cli.command import Call, command, folder
+from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
+from cahp.run import spelling
+
+_DATA = OPTIONS["data"].but(default=REQUIRED, help="Labelled texts to learn from.")
+_OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the classifier.")
+_MODEL = OPTIONS["model"].but(default="minilm")
+_SCHEDULE = (
+    OPTIONS["epochs"].but(default=4, high=1000, help="Passes over the training texts."),
+    OPTIONS["learning_rate"].but(default=5e-4),
+    "batch",
+)
+_OWN = (
+    Option("rank", "Rank of the low-rank adapters (LoRA).", int, 16, low=1, high=256),
+    Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
+    OPTIONS["limit"].but(default=None, fills=False, help="Training texts at most."),
+)
+#: What the classifier's heads are chosen with next.
+_NEXT = {field: spelling.PRUNE[field] for field in ("model", "data", *COLUMNS)}
+
+
+@command(_DATA, _OUT, _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "quiet")
+def fit(
+    call: Call, out: Path, epochs: int, learning_rate: float, batch: int, rank: int, save: str, limit: int | None
+) -> None:
+    """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
+    from cahp.cli.printing import fitted
+    from cahp.tasks import fit as task
+
+    with folder(out), call.bars() as progress:
+        found = task.fit(
+            call.settings,
+            out=out,
+            save=save,
+            schedule={"epochs": epochs, "learning_rate": learning_rate, "batch": batch},
+            rank=rank,
+            limit=limit,
+            progress=progress,
+        )
+    use = ""
+    if save == "model":
+        asked = spelling.words(replace(call.settings, model=str(out)), _NEXT)
+        use = f": choose its heads with {shlex.join(['cahp', 'prune', *asked])}"
+    call.answer(found, [*fitted(found), f"  wrote     {out}{use}"])

@@ -1,0 +1,34 @@
+"""``cahp latency``: what a mask saves in time and size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cahp.cli.command import Call, command
+from cahp.cli.options import OPTIONS, Option
+
+_OWN = (
+    OPTIONS["batch"].but(default=8),
+    Option("length", "Tokens a text.", int, 64, low=2, high=128),
+    Option("repeats", "Measured rounds.", int, 30, low=5, high=10_000),
+)
+
+
+@command("mask", "model", *_OWN, "device", "as_json", "quiet", "no_cache")
+def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> None:
+    """Time the model with its heads cut out against the full one, in turn."""
+    from cahp.cli.printing import cost
+    from cahp.tasks import evaluate as task
+
+    with call.bars() as progress:
+        found = task.latency(
+            call.settings.model,
+            mask,
+            batch=batch,
+            length=length,
+            repeats=repeats,
+            device=call.settings.device,
+            store=call.store,
+            progress=progress,
+        )
+    call.answer(found, cost(found))

@@ -1,0 +1,39 @@
+"""``cahp prune``: a model, data and a method in; a mask, its cost and its price out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cahp import processes as parallel
+from cahp.cli.command import Call, command, folder
+from cahp.cli.options import OPTIONS, filling
+from cahp.run.spelling import PRUNE
+
+_OUT = OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz.")
+
+
+@command(*filling(PRUNE), _OUT, "as_json", "quiet", "no_cache")
+def prune(call: Call, out: Path | None) -> None:
+    """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
+    from cahp.cli.printing import summary
+    from cahp.export.masks import write_run
+    from cahp.run.prune import method_of, prune
+
+    method_of(call.settings)  # An unknown method is refused before any data are fetched.
+    with folder(out):
+        with call.bars() as progress:
+            run = prune(call.settings, store=call.store, command=call.line, progress=progress, watch=progress.watch)
+        if out is not None and parallel.first():
+            write_run(
+                out,
+                run=run.document,
+                mask=run.mask,
+                arrays=run.arrays,
+                model_id=run.document["model"]["id"],
+                method=call.settings.method,
+                metrics=run.document["metrics"],
+            )
+    wrote = "nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
+    if out is not None:
+        wrote = f"wrote     {out}/run.json, head_mask.json, arrays.npz"
+    call.answer(run.document, [*summary(run.document), f"  {wrote}"])
