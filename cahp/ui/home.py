@@ -8,6 +8,7 @@ from cahp.ui.frame import page as shell
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.run_button import need_run, run_button
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
 from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
@@ -99,7 +100,7 @@ def _heads(explorer: Explorer) -> dict[str, list[object]]:
         "layer": [head // mask.heads for head in every],
         "head": [head % mask.heads for head in every],
         "kept": [int(kept) for kept in mask.keep.ravel()],
-        "cluster": [charts.letters(int(label)) for label in labels],
+        "cluster": [palette.letters(int(label)) for label in labels],
     }
 
 

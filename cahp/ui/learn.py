@@ -16,6 +16,7 @@ from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
@@ -194,7 +195,7 @@ def _picture(step: Step, answer: Answer) -> None:
 def _comparison(answer: Answer) -> Any:
     import plotly.graph_objects as go
 
-    colours = charts.ink(dark=charts.dark())
+    colours = palette.ink(dark=palette.dark())
     centre = np.array([bar.accuracy for bar in answer.bars]) * 100
     figure = go.Figure(
         go.Scatter(

@@ -32,7 +32,8 @@ from cahp.ui.compare import page as compare_view
 from cahp.ui.compare import reading as compare_reading
 from cahp.ui.compare import shelf as compare_shelf
 from cahp.ui.compare.reading import Reading, Verdict
-from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.chart import written
 from cahp.values import CahpError, Cancelled, Progress
 
 METHODS = ("complementary", "magnitude", "random")
@@ -230,7 +231,7 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> 
 def test_twenty_methods_are_told_apart_without_twenty_hues(reading: Reading) -> None:
     many = {f"method-{place}": reading.methods["magnitude"] for place in range(20)}
     looks = compare_figures.styles(replace(reading, methods={**reading.methods, **many}))
-    assert len({look.colour for look in looks.values()}) == len(charts.CLUSTER_COLOURS) + 1
+    assert len({look.colour for look in looks.values()}) == len(palette.CLUSTER_COLOURS) + 1
     assert len({(look.dash, look.symbol) for look in looks.values()}) == len(looks)
 
 
@@ -256,8 +257,8 @@ def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: Rea
 
 
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
-    ink = charts.ink(dark=False)
-    colours = charts.written([["a", "b"]], [[0.0, 1.0]], ink).textfont.color
+    ink = palette.ink(dark=False)
+    colours = written([["a", "b"]], [[0.0, 1.0]], ink).textfont.color
     assert list(colours) == ["#000000", "#ffffff"]
 
 

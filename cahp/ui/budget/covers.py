@@ -14,6 +14,9 @@ from cahp.studies.budget_sweep import HeadClusters, nearest_kept
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.attention_map import attention_figure
+from cahp.ui.parts.head_grid import head_name
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -32,15 +35,15 @@ def draw(explorer: Explorer) -> None:
     cover, distance, same = nearest_kept(evidence, mask, head, labels)
     others = evidence.distances[np.triu_indices(len(labels), 1)]
     kept = bool(mask.keep.flat[head])
-    name, stand_in = charts.head_name(head, heads), charts.head_name(cover, heads)
-    cluster = charts.letters(int(labels[head]))
+    name, stand_in = head_name(head, heads), head_name(cover, heads)
+    cluster = palette.letters(int(labels[head]))
     mates = int((labels == labels[head]).sum()) - 1
     whose = f"cluster {cluster} ({mates} other head{'s' * (mates != 1)})"
     who = (
         f"the nearest survivor of its cluster is **{stand_in}**"
         if same
         else f"no other head of its cluster stays, so the nearest survivor is **{stand_in}** of cluster "
-        f"{charts.letters(int(labels[cover]))}"
+        f"{palette.letters(int(labels[cover]))}"
     )
     st.markdown(
         f"**{name[:1].upper() + name[1:]}** is {'kept' if kept else 'pruned'} and belongs to {whose}; {who}, at a "
@@ -60,12 +63,12 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
         return
     maps = found.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
-    dark = charts.dark()
+    dark = palette.dark()
     for column, which, role in zip(st.columns(2), (head, cover), ("asked about", "covers"), strict=True):
         with column:
             charts.show(
-                charts.attention_figure(found.tokens, maps[which], dark=dark, top=top),
-                title=f"{charts.head_name(which, explorer.card.heads).capitalize()} ({role})",
+                attention_figure(found.tokens, maps[which], dark=dark, top=top),
+                title=f"{head_name(which, explorer.card.heads).capitalize()} ({role})",
                 help="Each row is a token that looks, each column one that is looked at; a row sums to 1. Two heads "
                 "that do the same show the same pattern. Both maps share one scale.",
                 name=f"cover-{role.replace(' ', '-')}",
@@ -99,7 +102,7 @@ def space_figure(explorer: Explorer, evidence: HeadClusters) -> Any:
     import plotly.graph_objects as go
 
     labels, mask = explorer.labels, explorer.mask
-    colours, ink = charts.hues(labels), charts.ink(dark=charts.dark())
+    colours, ink = palette.hues(labels), palette.ink(dark=palette.dark())
     x, y = evidence.embedding.T
     salience = evidence.salience.ravel()
     kept = mask.keep.ravel()
@@ -112,7 +115,7 @@ def space_figure(explorer: Explorer, evidence: HeadClusters) -> Any:
                 x=x[shown],
                 y=y[shown],
                 mode="markers+text" if len(labels) <= 160 else "markers",
-                text=[charts.letters(int(labels[head])) for head in shown],
+                text=[palette.letters(int(labels[head])) for head in shown],
                 textposition="top center",
                 textfont={"size": 10, "color": ink.text},
                 marker={
@@ -124,8 +127,8 @@ def space_figure(explorer: Explorer, evidence: HeadClusters) -> Any:
                 },
                 customdata=shown,
                 hovertext=[
-                    f"{charts.head_name(int(head), evidence.heads)}<br>{name}, cluster "
-                    f"{charts.letters(int(labels[head]))}<br>salience {salience[head]:.2f}"
+                    f"{head_name(int(head), evidence.heads)}<br>{name}, cluster "
+                    f"{palette.letters(int(labels[head]))}<br>salience {salience[head]:.2f}"
                     for head in shown
                 ],
                 hoverinfo="text",
@@ -171,7 +174,7 @@ def space_table(explorer: Explorer, evidence: HeadClusters) -> dict[str, list[An
         "head": [head % evidence.heads for head in every],
         "x": evidence.embedding[:, 0].tolist(),
         "y": evidence.embedding[:, 1].tolist(),
-        "cluster": [charts.letters(int(label)) for label in labels],
+        "cluster": [palette.letters(int(label)) for label in labels],
         "salience": evidence.salience.ravel().tolist(),
         "kept": [int(kept) for kept in explorer.mask.keep.ravel()],
     }

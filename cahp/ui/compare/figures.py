@@ -10,6 +10,9 @@ import numpy as np
 
 from cahp.ui.compare.reading import AFTER, Consensus, Reading, Verdict, towards_output
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.head_grid import share_figure
+from cahp.ui.parts.text import label
 
 #: Chance is dotted, its markers hollow.
 _DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"
@@ -36,19 +39,19 @@ def styles(found: Reading) -> dict[str, Style]:
     chance = [name for name in order if found.methods[name].chance]
     choosing = [name for name in order if not found.methods[name].chance]
     made = {
-        name: Style(charts.NEUTRAL, _CHANCE, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(chance)
+        name: Style(palette.NEUTRAL, _CHANCE, f"{_SYMBOLS[at % len(_SYMBOLS)]}-open") for at, name in enumerate(chance)
     }
-    hues = charts.CLUSTER_COLOURS
+    hues = palette.CLUSTER_COLOURS
     for at, name in enumerate(choosing):
         # Dashes turn once all symbols were used.
         dash = _DASHES[at // len(_SYMBOLS) % len(_DASHES)]
-        made[name] = Style(hues[at] if at < len(hues) else charts.NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
+        made[name] = Style(hues[at] if at < len(hues) else palette.NEUTRAL, dash, _SYMBOLS[at % len(_SYMBOLS)])
     return made
 
 
 def name_of(found: Reading, method: str) -> str:
     """A method's name as a label."""
-    return charts.label(found.named(method), limit=28)
+    return label(found.named(method), limit=28)
 
 
 def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, dark: bool) -> Any:
@@ -91,7 +94,7 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
                 y=[100 * level] * 2,
                 mode="lines",
                 name=words,
-                line={"color": charts.ink(dark=dark).text, "width": 1.4, "dash": dash},
+                line={"color": palette.ink(dark=dark).text, "width": 1.4, "dash": dash},
                 hoverinfo="name",
             )
         )
@@ -104,7 +107,7 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
         }
     figure.update_layout(
         xaxis={**axis, "showgrid": False, "zeroline": False},
-        yaxis={"title": {"text": f"right answers on {charts.label(found.split)} (%)"}, "zeroline": False},
+        yaxis={"title": {"text": f"right answers on {label(found.split)} (%)"}, "zeroline": False},
         height=430,
         margin={"l": 60, "r": 10, "t": 16, "b": 50},
         legend={"itemsizing": "trace"},
@@ -171,7 +174,7 @@ def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -
     """By how many points the reference is better than each other method: solid where it passed the test."""
     import plotly.graph_objects as go
 
-    ink, figure = charts.ink(dark=dark), go.Figure()
+    ink, figure = palette.ink(dark=dark), go.Figure()
     order = sorted(tests, key=lambda one: one.pp)
     for better, symbol, name in (
         (True, "circle", "passed the test"),
@@ -228,7 +231,7 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
     """Heads that each method keeps in each layer, and the mean layer of what it keeps."""
     import plotly.graph_objects as go
 
-    ink = charts.ink(dark=dark)
+    ink = palette.ink(dark=dark)
     shown = by_depth(found, budget, methods)
     values = [found.layers[name, budget] for name in shown]
     layers = found.layers_of_model
@@ -261,7 +264,7 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
             marker={
                 "symbol": "triangle-up",
                 "size": 11,
-                "color": charts.CLUSTER_COLOURS[1],
+                "color": palette.CLUSTER_COLOURS[1],
                 "line": {"width": 1, "color": ink.text},
             },
             hovertext=[
@@ -312,7 +315,7 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
     """The Jaccard index of every two methods, coloured from what chance gives upwards."""
     import plotly.graph_objects as go
 
-    ink = charts.ink(dark=dark)
+    ink = palette.ink(dark=dark)
     there, values = overlap_table(found, budget, methods)
     chance = found.chance.get(budget, 0.0)
     names = [name_of(found, name) for name in there]
@@ -354,7 +357,7 @@ def _written(value: float, chance: float) -> str:
 
 def consensus_figure(found: Reading, consensus: Consensus, *, dark: bool) -> Any:
     """How many methods keep each head: kept by all framed, kept by none crossed."""
-    return charts.share_figure(
+    return share_figure(
         consensus.share,
         framed=consensus.everybody,
         crossed=consensus.nobody,

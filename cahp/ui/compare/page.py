@@ -24,6 +24,7 @@ from cahp.ui.compare.figures import (
 from cahp.ui.compare.reading import AFTER, Reading, headline, opened, phrase, towards_output, words
 from cahp.ui.frame import page as shell
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
@@ -283,7 +284,7 @@ def _accuracy(found: Reading, view: _View) -> None:
         st.info("None of these methods was measured this way. Choose others above.")
         return
     charts.show(
-        accuracy_figure(found, view.recovery, view.methods, dark=charts.dark()),
+        accuracy_figure(found, view.recovery, view.methods, dark=palette.dark()),
         title=_accuracies(found, view),
         help=(
             f"Right answers on {found.n:,} texts that chose nothing. Each line is a method, the mean over "
@@ -344,7 +345,7 @@ def _differences(found: Reading, view: _View) -> None:
     at = [one for one in found.verdicts if (one.recovery, one.budget) == (view.recovery, view.budget)]
     said = phrase(found, at)
     charts.show(
-        difference_figure(found, tests, dark=charts.dark()),
+        difference_figure(found, tests, dark=palette.dark()),
         title=f"At {view.budget} heads, {AFTER[view.recovery]}, {said}",
         help=(
             f"Points are {ours}'s accuracy minus the other method's on the same texts, lines 95 % intervals. **Solid** "
@@ -381,7 +382,7 @@ def _layers(found: Reading, view: _View) -> None:
         return
     depths = {name: towards_output(found.layers[name, view.budget]) for name in shown}
     charts.show(
-        layer_figure(found, view.budget, view.methods, dark=charts.dark()),
+        layer_figure(found, view.budget, view.methods, dark=palette.dark()),
         title=_depths(found, depths),
         help=(
             "Heads that each method keeps in each layer, the mean over its masks. The triangle is the mean layer of "
@@ -425,7 +426,7 @@ def _consensus(found: Reading, view: _View) -> None:
     everybody, nobody = set(consensus.everybody), set(consensus.nobody)
     places = [(layer, head) for layer in range(layers) for head in range(heads)]
     charts.show(
-        consensus_figure(found, consensus, dark=charts.dark()),
+        consensus_figure(found, consensus, dark=palette.dark()),
         title=(
             f"{_heads(len(everybody))} kept by all {consensus.methods} methods that choose, {len(nobody)} of "
             f"{found.total} by none"
@@ -463,7 +464,7 @@ def _overlap(found: Reading, view: _View) -> None:
         return
     chance = found.chance[view.budget]
     charts.show(
-        overlap_figure(found, view.budget, view.methods, dark=charts.dark()),
+        overlap_figure(found, view.budget, view.methods, dark=palette.dark()),
         title=(
             f"Two methods share {percent(mean, 0)} of their heads on average; random choices would share "
             f"{percent(chance, 0)}"

@@ -26,6 +26,8 @@ from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.head_grid import grid_figure
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -122,9 +124,9 @@ def _grid(view: View) -> None:
         "kept": view.mask.keep.ravel().astype(int),
     }
     if labels is not None:
-        columns["cluster"] = [charts.letters(int(label)) for label in labels]
+        columns["cluster"] = [palette.letters(int(label)) for label in labels]
     charts.show(
-        charts.grid_figure(view.mask, labels, dark=charts.dark(), width=430),
+        grid_figure(view.mask, labels, dark=palette.dark(), width=430),
         title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
         help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
         name="heads",
@@ -256,8 +258,8 @@ def _report(explorer: Explorer, view: View, run: Mapping[str, Any]) -> str:
     evidence, labels = explorer.evidence, view.labels
     clusters = curve = None
     if labels is not None:
-        names = [charts.letters(label) for label in range(int(labels.max()) + 1)]
-        clusters = report.Clusters(labels, charts.hues(labels), names)
+        names = [palette.letters(label) for label in range(int(labels.max()) + 1)]
+        clusters = report.Clusters(labels, palette.hues(labels), names)
     if evidence is not None:
         curve = report.Curve(evidence.clustering.ks, evidence.clustering.mss, evidence.clustering.knee)
     return report.page(
@@ -464,7 +466,7 @@ def _accuracy_curve(explorer: Explorer) -> None:
 def _line(xs: NDArray[Any], ys: NDArray[Any], x_title: str, y_title: str, mark: int | None) -> Any:
     import plotly.graph_objects as go
 
-    colours = charts.ink(dark=charts.dark())
+    colours = palette.ink(dark=palette.dark())
     figure = go.Figure(go.Scatter(x=xs, y=ys, mode="lines+markers", line={"color": colours.accent}, marker={"size": 4}))
     if mark is not None:
         figure.add_vline(x=mark, line={"dash": "dash", "color": colours.text, "width": 1})

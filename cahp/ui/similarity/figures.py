@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from cahp.stages.similarity import Attention, Change
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.attention_map import attention_figure
+from cahp.ui.parts.head_grid import head_name
 from cahp.values import Floats, HeadMask, Ints
 
 #: Against every shade of the scale.
-_SURVIVOR = charts.CLUSTER_COLOURS[1]
+_SURVIVOR = palette.CLUSTER_COLOURS[1]
 
 
 def habit(weights: Floats) -> str:
@@ -36,13 +39,13 @@ def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, hea
     from plotly.subplots import make_subplots
 
     maps = attention.by_head[list(shown)]
-    titles = [charts.head_name(shown[0], heads)]
-    titles += [f"{charts.head_name(head, heads)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
+    titles = [head_name(shown[0], heads)]
+    titles += [f"{head_name(head, heads)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=titles)
     figure.update_annotations(font_size=13)
     top = float(maps.max())
     for column, weights in enumerate(maps, start=1):
-        single = charts.attention_figure(attention.tokens, weights, dark=dark, top=top, ticks=12)
+        single = attention_figure(attention.tokens, weights, dark=dark, top=top, ticks=12)
         single.data[0].showscale = column == len(shown)
         figure.add_trace(single.data[0], row=1, col=column)
         figure.update_xaxes(single.layout.xaxis, tickfont={"size": 9}, row=1, col=column)
@@ -57,7 +60,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
     """Every head's distance to the chosen one, layer by layer, and which layer is most like it."""
     import plotly.graph_objects as go
 
-    heads, colours, apart = mask.heads, charts.ink(dark=dark), distances[chosen]
+    heads, colours, apart = mask.heads, palette.ink(dark=dark), distances[chosen]
     every, kept = np.arange(len(apart)), mask.keep.ravel()
     figure = go.Figure()
     for here, symbol, name in ((kept, "square", "kept"), (~kept, "square-open", "pruned")):
@@ -70,7 +73,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
                 name=name,
                 marker={"symbol": symbol, "size": 11, "color": colours.accent, "line": {"width": 1.5}},
                 customdata=shown,
-                hovertext=[f"{charts.head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in shown.tolist()],
+                hovertext=[f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in shown.tolist()],
                 hoverinfo="text",
                 **charts.UNDIMMED,
             )
@@ -83,7 +86,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
             name="chosen",
             marker={"symbol": "star", "size": 15, "color": colours.text},
             customdata=[chosen],
-            hovertext=[charts.head_name(chosen, heads)],
+            hovertext=[head_name(chosen, heads)],
             hoverinfo="text",
             **charts.UNDIMMED,
         )
@@ -111,8 +114,8 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
     """All distances, heads ordered by community, and how far apart communities are."""
     import plotly.graph_objects as go
 
-    colours, order = charts.ink(dark=dark), np.argsort(communities, kind="stable")
-    names = [charts.head_name(head, mask.heads) for head in order.tolist()]
+    colours, order = palette.ink(dark=dark), np.argsort(communities, kind="stable")
+    names = [head_name(head, mask.heads) for head in order.tolist()]
     figure = go.Figure(
         go.Heatmap(
             z=distances[np.ix_(order, order)].astype(np.float32),
@@ -145,7 +148,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         figure.add_shape(type="rect", x0=start, x1=end, y0=start, y1=end, line={"color": colours.text, "width": 1.2})
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
-        "ticktext": [charts.letters(group) for group in range(len(bounds) - 1)],
+        "ticktext": [palette.letters(group) for group in range(len(bounds) - 1)],
         "title": {"text": "heads, by community"},
         "showgrid": False,
         "constrain": "domain",
@@ -169,15 +172,15 @@ def dumbbells(found: Sequence[Change], names: tuple[str, str], *, heads: int, da
     """Pairs of heads and their distance on two texts, and what happened to the first pair."""
     import plotly.graph_objects as go
 
-    colours = charts.ink(dark=dark)
-    rows = [f"{charts.head_name(pair.first, heads)} – {charts.head_name(pair.second, heads)}" for pair in found]
+    colours = palette.ink(dark=dark)
+    rows = [f"{head_name(pair.first, heads)} – {head_name(pair.second, heads)}" for pair in found]
     figure = go.Figure()
     for row, pair in zip(rows, found, strict=True):
         line = {"color": colours.faint, "width": 4}
         figure.add_shape(type="line", x0=pair.before, x1=pair.after, y0=row, y1=row, line=line, layer="below")
     ends: tuple[tuple[str, str, Callable[[Change], float]], ...] = (
-        ("circle", charts.CLUSTER_COLOURS[0], lambda pair: pair.before),
-        ("square", charts.CLUSTER_COLOURS[1], lambda pair: pair.after),
+        ("circle", palette.CLUSTER_COLOURS[0], lambda pair: pair.before),
+        ("square", palette.CLUSTER_COLOURS[1], lambda pair: pair.after),
     )
     for name, (symbol, colour, value) in zip(names, ends, strict=True):
         figure.add_trace(
@@ -205,7 +208,7 @@ def _verdict(found: Sequence[Change], names: tuple[str, str], heads: int) -> str
         return "The heads relate to each other in the same way on both texts"
     most = found[0]
     near, far = names if most.before < most.after else names[::-1]
-    first, second = charts.head_name(most.first, heads).capitalize(), charts.head_name(most.second, heads)
+    first, second = head_name(most.first, heads).capitalize(), head_name(most.second, heads)
     return (
         f"{first} and {second} are {min(most.before, most.after):.2f} apart on {near}, but "
         f"{max(most.before, most.after):.2f} on {far}"
@@ -218,7 +221,7 @@ def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
     return {
         "layer": (every // mask.heads).tolist(),
         "head": (every % mask.heads).tolist(),
-        "community": [charts.letters(int(group)) for group in communities],
+        "community": [palette.letters(int(group)) for group in communities],
         "kept": mask.keep.ravel().tolist(),
     }
 
@@ -227,7 +230,7 @@ def communities_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[A
     """One line a community: its heads and those of them that are kept."""
     sizes = np.bincount(communities)
     return {
-        "Community": [charts.letters(group) for group in range(len(sizes))],
+        "Community": [palette.letters(group) for group in range(len(sizes))],
         "Heads": sizes.tolist(),
         "Kept": np.bincount(communities[mask.keep.ravel()], minlength=len(sizes)).tolist(),
     }
@@ -247,6 +250,6 @@ def attention_table(tokens: Sequence[str], weights: NDArray[np.float32]) -> dict
 
 def distance_table(distances: Floats, heads: int) -> dict[str, Sequence[Any]]:
     """The matrix, one line and one column a head."""
-    names = [charts.head_name(head, heads) for head in range(len(distances))]
+    names = [head_name(head, heads) for head in range(len(distances))]
     columns = {name: distances[:, place].round(4).tolist() for place, name in enumerate(names)}
     return {"distance": names, **columns}

@@ -34,6 +34,9 @@ from cahp.stages.similarity import (
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.attention_map import attention_figure
+from cahp.ui.parts.head_grid import grid_figure, head_name
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import figures
@@ -268,7 +271,7 @@ def _cut(seen: Seen) -> None:
 
 
 def _picture(explorer: Explorer, seen: Seen) -> None:
-    mask, dark = explorer.mask, charts.dark()
+    mask, dark = explorer.mask, palette.dark()
     _settle_head(seen, mask)
     chosen = int(st.session_state[_HEAD])
     left, right = st.columns([3, 2], gap="medium")
@@ -280,7 +283,7 @@ def _picture(explorer: Explorer, seen: Seen) -> None:
         _graph_panel(graph, mask, chosen, covered, dark)
     with right:
         charts.show(
-            charts.grid_figure(mask, graph.communities, group="community", selected=chosen, dark=dark, width=370),
+            grid_figure(mask, graph.communities, group="community", selected=chosen, dark=dark, width=370),
             title="Where the communities sit among the layers",
             help=(
                 "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and letter name "
@@ -353,8 +356,8 @@ def _choose(head: int) -> None:
 
 def _head_box(graph: HeadGraph, mask: HeadMask) -> None:
     def named(head: int) -> str:
-        group, state = charts.letters(int(graph.communities[head])), "kept" if mask.keep.flat[head] else "pruned"
-        return f"{charts.head_name(head, mask.heads)} · {group} · {state}"
+        group, state = palette.letters(int(graph.communities[head])), "kept" if mask.keep.flat[head] else "pruned"
+        return f"{head_name(head, mask.heads)} · {group} · {state}"
 
     st.selectbox("Head to look at", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")
 
@@ -368,7 +371,7 @@ def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
     if not missed:
         return f"The {kept} kept heads stand for all {groups} communities of this text"
     sizes = np.bincount(graph.communities)
-    named = ", ".join(f"{charts.letters(group)} ({sizes[group]} heads)" for group in missed[:6])
+    named = ", ".join(f"{palette.letters(group)} ({sizes[group]} heads)" for group in missed[:6])
     more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
     return (
         f"The {kept} kept heads stand for {groups - len(missed)} of {groups} communities of this text; "
@@ -389,8 +392,8 @@ def _graph_panel(graph: HeadGraph, mask: HeadMask, chosen: int, covered: str, da
         ),
         formula=_DISTANCE,
         data=lambda: {
-            "first": [charts.head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
-            "second": [charts.head_name(head, mask.heads) for head in graph.edges[:, 1].tolist()],
+            "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
+            "second": [head_name(head, mask.heads) for head in graph.edges[:, 1].tolist()],
             "similarity": graph.similarity.round(4).tolist(),
             "above threshold": (~graph.backbone).tolist(),
         },
@@ -403,11 +406,11 @@ def _graph_panel(graph: HeadGraph, mask: HeadMask, chosen: int, covered: str, da
 def _one_head(seen: Seen, mask: HeadMask, chosen: int, dark: bool) -> None:
     """What the chosen head attends to, which heads do the same, and where they sit."""
     attention, apart, heads = seen.attention, seen.distances, mask.heads
-    weights, name = attention.by_head[chosen], charts.head_name(chosen, heads)
+    weights, name = attention.by_head[chosen], head_name(chosen, heads)
     left, right = st.columns([3, 2], gap="medium")
     with left:
         charts.show(
-            charts.attention_figure(attention.tokens, weights, dark=dark, height=470),
+            attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
             help=(
                 "Each row is a token that looks, each column a token it looks at; a row sums to 1. The stronger a "
@@ -435,14 +438,14 @@ def _one_head(seen: Seen, mask: HeadMask, chosen: int, dark: bool) -> None:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"
         charts.show(
             figures.beside(attention, apart, [chosen, *near], heads=heads, dark=dark),
-            title=f"{charts.head_name(near[0], heads).capitalize()} ({state}) is most like it: "
+            title=f"{head_name(near[0], heads).capitalize()} ({state}) is most like it: "
             f"{apart[chosen, near[0]]:.2f} apart on a scale to 1",
             help="The attention of the chosen head and of the three heads most like it on this text, on one scale of "
             f"colours. {_HOW}",
             formula=_DISTANCE,
             name="nearest",
             data={
-                "head": [charts.head_name(head, heads) for head in near],
+                "head": [head_name(head, heads) for head in near],
                 "distance": [round(float(apart[chosen, head]), 4) for head in near],
                 "kept": [bool(mask.keep.flat[head]) for head in near],
             },
@@ -485,7 +488,7 @@ def _differences(explorer: Explorer, seen: Sequence[Seen]) -> None:
             help=f"On {names[0]} and on {names[1]}.",
         )
     found = changes(one.distances, other.distances, count=12)
-    picture, finding = figures.dumbbells(found, names, heads=heads, dark=charts.dark())
+    picture, finding = figures.dumbbells(found, names, heads=heads, dark=palette.dark())
     charts.show(
         picture,
         title=finding,
@@ -494,8 +497,8 @@ def _differences(explorer: Explorer, seen: Sequence[Seen]) -> None:
         formula=_DISTANCE,
         name="changes",
         data={
-            "first head": [charts.head_name(pair.first, heads) for pair in found],
-            "second head": [charts.head_name(pair.second, heads) for pair in found],
+            "first head": [head_name(pair.first, heads) for pair in found],
+            "second head": [head_name(pair.second, heads) for pair in found],
             names[0]: [round(pair.before, 4) for pair in found],
             names[1]: [round(pair.after, 4) for pair in found],
         },

@@ -13,6 +13,8 @@ from cahp.studies.stability import Axis, Stability, known, over_degrees, stabili
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.head_grid import share_figure
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
@@ -162,7 +164,7 @@ def _cost(explorer: Explorer, axis: Axis, looks: int) -> str:
 
 
 def _show(explorer: Explorer, result: Stability, budget: int | None) -> None:
-    mask, dark, look = explorer.mask, charts.dark(), _LOOKS[result.axis]
+    mask, dark, look = explorer.mask, palette.dark(), _LOOKS[result.axis]
     found = len(result.found)
     if found < 2:
         st.warning(
@@ -270,7 +272,7 @@ def _knees(result: Stability) -> str:
 def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
     """How often each head was kept: layers by heads, with the heads kept now framed."""
     heads = result.frequency.shape[1]
-    return charts.share_figure(
+    return share_figure(
         result.frequency,
         # A frame around everything says nothing.
         framed=[divmod(head, heads) for head in mask.flat] if mask.count < mask.keep.size else (),
@@ -286,7 +288,7 @@ def knee_figure(result: Stability, column: str, *, dark: bool) -> Any:
     """Clusters at the knee and heads kept, look by look."""
     import plotly.graph_objects as go
 
-    colours = charts.ink(dark=dark)
+    colours = palette.ink(dark=dark)
     kept = result.keep.sum(axis=(1, 2))
     figure = go.Figure()
     lines: tuple[tuple[str, Sequence[int], str, str], ...] = (
@@ -319,7 +321,7 @@ def overlap_figure(result: Stability, *, dark: bool) -> Any:
     """The overlap of every pair of looks, against chance."""
     import plotly.graph_objects as go
 
-    colours = charts.ink(dark=dark)
+    colours = palette.ink(dark=dark)
     # Spread evenly upwards, so that equal overlaps do not hide each other; the height means nothing.
     height = np.argsort(np.argsort(result.overlaps, kind="stable")) * 0.618 % 1
     figure = go.Figure(

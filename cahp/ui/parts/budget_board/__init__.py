@@ -14,7 +14,7 @@ import streamlit as st
 
 from cahp.stages.clustering import smoothed
 from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Row, Speed
-from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
 from cahp.values import Clustering, HeadMask, Ints
 
 _HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ def _data(
     still: bool,
 ) -> dict[str, Any]:
     rows = table.rows()
-    colours = charts.hues(labels)
+    colours = palette.hues(labels)
     full = table.full
     mask = shown.mask
     at = mask.count - table.budgets[0]
@@ -105,8 +105,8 @@ def _data(
         "knee": evidence.clustering.knee,
         "labels": labels.tolist(),
         "colours": colours,
-        "inks": [charts.contrast(colour) for colour in colours],
-        "names": [charts.letters(cluster) for cluster in range(len(colours))],
+        "inks": [palette.contrast(colour) for colour in colours],
+        "names": [palette.letters(cluster) for cluster in range(len(colours))],
         "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
         "recovered": table.recover == "refit",
         "status": status,

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from cahp.ui.parts.head_grid import grid_figure, head_name
+from cahp.values import HeadMask
+
+
+def test_a_head_is_named_by_layer_and_place() -> None:
+    assert head_name(29, 12) == "layer 2, head 5"
+
+
+def test_survivors_are_solid_and_pruned_heads_hollow_whatever_their_colour() -> None:
+    mask = HeadMask.of([0, 5], 2, 3)
+    figure = grid_figure(mask, np.array([0, 0, 1, 1, 2, 2]), selected=4)
+    solid, hollow = figure.data[:2]
+    assert (solid.marker.symbol, list(solid.customdata)) == ("square", [0, 5])
+    assert (hollow.marker.symbol, list(hollow.customdata)) == ("square-open", [1, 2, 3, 4])
+    assert list(solid.x) == [0, 2]
+    assert list(solid.y) == [0, 1]
+    assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
+    assert list(figure.data[2].customdata) == [4]
+    assert figure.layout.xaxis.title.text == "Head"
+
+
+def test_a_grid_of_many_heads_fits_the_page() -> None:
+    figure = grid_figure(HeadMask.full(32, 32), np.arange(1024) % 20)
+    assert figure.layout.height < 720
+    assert figure.data[0].marker.size < 560 / 32

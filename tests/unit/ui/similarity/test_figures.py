@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from cahp.stages.similarity import Change
+from cahp.ui.similarity.figures import among_layers, communities_table, dumbbells, habit, matrix
+from cahp.values import HeadMask
+
+
+def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
+    assert habit(np.eye(4)) == "looks mostly at the token itself (100% of its attention)"
+    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "looks mostly at the first token (100% of its attention)"
+    # Of four tokens three have one before them.
+    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "looks mostly at the token before (75% of its attention)"
+    assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
+
+
+def test_the_layer_that_is_most_like_a_head_is_named_without_the_head_itself() -> None:
+    apart = np.array([[0, 0.9, 0.2, 0.3], [0.9, 0, 1, 1], [0.2, 1, 0, 1], [0.3, 1, 1, 0]], dtype=float)
+    figure, finding = among_layers(apart, HeadMask.of([2], 2, 2), 0, dark=False)
+    assert finding == "Most like the heads of layer 1: mean distance 0.25"
+    assert [list(trace.customdata) for trace in figure.data] == [[2], [1, 3], [0]]
+
+
+def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
+    apart = np.array([[0, 0.8, 0.2], [0.8, 0, 0.6], [0.2, 0.6, 0]])
+    figure, finding = matrix(apart, np.array([0, 1, 0]), HeadMask.of([1], 1, 3), dark=False)
+    assert list(figure.data[0].x) == ["layer 0, head 0", "layer 0, head 2", "layer 0, head 1"]
+    assert figure.data[0].z[0].tolist() == pytest.approx([0, 0.2, 0.8])
+    assert list(figure.data[1].customdata) == [1]
+    assert finding == "Heads of one community are 0.20 apart on average, others 0.70"
+
+
+def test_the_pair_that_changed_most_is_told_in_words() -> None:
+    _, finding = dumbbells([Change(0, 3, 0.9, 0.1)], ("Text 1", "Text 2"), heads=2, dark=False)
+    assert finding == "Layer 0, head 0 and layer 1, head 1 are 0.10 apart on Text 2, but 0.90 on Text 1"
+
+
+def test_communities_are_counted_with_what_is_kept_of_them() -> None:
+    table = communities_table(np.array([0, 0, 1, 2]), HeadMask.of([1, 3], 2, 2))
+    assert table == {"Community": ["A", "B", "C"], "Heads": [2, 1, 1], "Kept": [1, 0, 1]}
