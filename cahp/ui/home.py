@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 from cahp.ui.frame import page as shell
@@ -10,6 +12,7 @@ from cahp.ui.frame.run_button import need_run, run_button
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import palette
 from cahp.ui.parts.budget_board import Shown, budget_board
+from cahp.ui.parts.head_grid import places
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.words import percent, span
@@ -93,14 +96,12 @@ def _refitted(explorer: Explorer) -> str:
     return f"after refit, without training: {percent(recovered.accuracy)} ({span(low * 100, high * 100)})"
 
 
-def _heads(explorer: Explorer) -> dict[str, list[object]]:
-    mask, labels = explorer.mask, explorer.labels
-    every = range(mask.keep.size)
+def _heads(explorer: Explorer) -> dict[str, Sequence[object]]:
+    mask = explorer.mask
     return {
-        "layer": [head // mask.heads for head in every],
-        "head": [head % mask.heads for head in every],
+        **places(mask.layers, mask.heads),
         "kept": [int(kept) for kept in mask.keep.ravel()],
-        "cluster": [palette.letters(int(label)) for label in labels],
+        "cluster": [palette.letters(int(label)) for label in explorer.labels],
     }
 
 

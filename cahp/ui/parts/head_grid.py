@@ -21,6 +21,12 @@ def head_name(head: int, heads: int) -> str:
     return f"layer {head // heads}, head {head % heads}"
 
 
+def places(layers: int, heads: int) -> dict[str, list[int]]:
+    """The first columns of a table with one line a head: its layer, and its place there."""
+    every = range(layers * heads)
+    return {"layer": [head // heads for head in every], "head": [head % heads for head in every]}
+
+
 def grid_figure(
     mask: HeadMask,
     labels: Ints | None = None,

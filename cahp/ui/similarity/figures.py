@@ -13,7 +13,7 @@ from cahp.stages.similarity import Attention, Change
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import palette
 from cahp.ui.parts.attention_map import attention_figure
-from cahp.ui.parts.head_grid import head_name
+from cahp.ui.parts.head_grid import head_name, places
 from cahp.values import Floats, HeadMask, Ints
 
 #: Against every shade of the scale.
@@ -217,10 +217,8 @@ def _verdict(found: Sequence[Change], names: tuple[str, str], heads: int) -> str
 
 def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
     """One line a head: where it is, its community, and whether it is kept."""
-    every = np.arange(len(communities))
     return {
-        "layer": (every // mask.heads).tolist(),
-        "head": (every % mask.heads).tolist(),
+        **places(mask.layers, mask.heads),
         "community": [palette.letters(int(group)) for group in communities],
         "kept": mask.keep.ravel().tolist(),
     }

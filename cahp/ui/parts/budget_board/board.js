@@ -323,7 +323,7 @@ class Board {
         sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
       },
       {
-        title: `Silhouette of the clusters (−1 to 1)${knee ? `, bends at ${knee} clusters` : ", no bend found"}`,
+        title: `Silhouette of the clusters (−1 to 1)${knee ? `, knee at ${knee} clusters` : ", no knee found"}`,
         height: 110, xs: ks, smooth, span: span([...mss, ...(smooth?.values ?? [])], 0, 1), scale: (value) => value.toFixed(1),
         values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true, plain: true,
       },
@@ -390,7 +390,7 @@ class Board {
     if (panel.smooth) {
       const line = panel.smooth.values.map((value, index) => (inside[index] ? at(index, value) : null)).filter(Boolean);
       draw("path", { d: `M${line.join("L")}`, class: "smooth" }, svg);
-      draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, `dotted: the polynomial of degree ${panel.smooth.degree} whose bend it is`);
+      draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`);
     }
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));

@@ -5,12 +5,16 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.ui.parts.head_grid import grid_figure, head_name
+from cahp.ui.parts.head_grid import grid_figure, head_name, places
 from cahp.values import HeadMask
 
 
 def test_a_head_is_named_by_layer_and_place() -> None:
     assert head_name(29, 12) == "layer 2, head 5"
+
+
+def test_a_table_of_heads_goes_layer_by_layer() -> None:
+    assert places(2, 3) == {"layer": [0, 0, 0, 1, 1, 1], "head": [0, 1, 2, 0, 1, 2]}
 
 
 def test_survivors_are_solid_and_pruned_heads_hollow_whatever_their_colour() -> None:

@@ -1,0 +1,133 @@
+"""The board itself: the mask and its figures, how they are found, and what a person does on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.ui.budget import notes
+from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import STAGES
+from cahp.ui.parts import chart as charts
+from cahp.ui.parts.budget_board import Event, Shown, budget_board
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.values import CahpError
+from cahp.words import span
+
+#: An interval as wide as that says little: whoever reads that nothing changed should know.
+_WIDE_PP = 10.0
+
+
+def measure(explorer: Explorer) -> None:
+    """Have measured what is on the board; what was measured before answers at once."""
+    recover = explorer.recover
+    table = explorer.table(recover)
+    assert table is not None
+    table.current_budget = None if explorer.by_hand else explorer.budget
+    if explorer.quality(recover) is None and not _gave_up(explorer.figure_job):
+        if explorer.mask.empty_layers and recover == "refit":
+            explorer.recover = "none"
+        explorer.measure(explorer.recover).wait(0.05)
+    if not explorer.bundled and recover == "none" and explorer.table_job is None:
+        explorer.fill(recover)
+
+
+def draw(explorer: Explorer) -> None:
+    """The board, and above it what it shows, in words."""
+    table, evidence = explorer.table(explorer.recover), explorer.evidence
+    assert table is not None
+    assert evidence is not None
+    selection = explorer.selection
+    job = explorer.figure_job
+    charts.heading(
+        _finding(explorer),
+        help="One table of all budgets draws everything here. A square is a head: solid stays, hollow goes, colour "
+        "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
+        "dashed line are estimates between them. Accuracy carries Wilson's 95 % interval; time is the median ratio of "
+        "the really smaller model to the full one, timed in turns. The silhouette tells how well the clusters are "
+        "separated; past the knee, where its curve bends, more clusters hardly pay.",
+        formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
+        name="budgets",
+        data=lambda: _as_table(table),
+    )
+    budget_board(
+        table,
+        evidence,
+        Shown(
+            explorer.mask,
+            "hand" if explorer.by_hand else "auto" if explorer.auto else "budget",
+            explorer.quality(explorer.recover),
+            explorer.speed(),
+            rescued=() if selection is None else selection.rescued,
+        ),
+        labels=explorer.labels,
+        key="board",
+        on_event=lambda event: _happened(explorer, event),
+        selected=explorer.selected,
+        status=_status(job),
+    )
+    if _gave_up(job):
+        shell.problem(job.error if job is not None else "")
+
+
+def _gave_up(job: jobs.Job[Any] | None) -> bool:
+    return job is not None and job.state == "failed"
+
+
+def _status(job: jobs.Job[Any] | None) -> str:
+    """What keeps a figure waiting."""
+    if job is None or job.ended:
+        return ""
+    doing = STAGES.get(job.stage, "Starting" if job.state == "running" else "Waiting for others")
+    return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
+
+
+def _finding(explorer: Explorer) -> str:
+    total, kept = explorer.card.layers * explorer.card.heads, explorer.budget
+    quality, speed = explorer.quality(explorer.recover), explorer.speed()
+    if quality is None:
+        return f"{kept} of {total} heads: how they answer is being measured"
+    low, high = quality.pp_ci95
+    if low <= 0 <= high:
+        change = "no measurable change of accuracy"
+        if high - low > _WIDE_PP:
+            change += f" ({quality.n} texts can only tell that it lies within {span(low, high, 0)} points)"
+    else:
+        change = f"{abs(quality.pp):.1f} points of accuracy {'lost' if quality.pp < 0 else 'won'}"
+    saved = ""
+    if speed is not None and speed.measurable:
+        saved = f", {abs(1 - speed.ratio) * 100:.0f} % of the time {'saved' if speed.ratio < 1 else 'added'}"
+    return f"{kept} of {total} heads: {change}{saved}"
+
+
+def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
+    rows = table.rows()
+    return {
+        "heads kept": [row.budget for row in rows],
+        "accuracy": [row.accuracy for row in rows],
+        "accuracy low": [row.quality and row.quality.ci95[0] for row in rows],
+        "accuracy high": [row.quality and row.quality.ci95[1] for row in rows],
+        "accuracy is": ["measured" if row.quality else "estimated" for row in rows],
+        "macro-F1": [row.quality and row.quality.macro_f1 for row in rows],
+        "time ratio": [row.ratio for row in rows],
+        "time ratio low": [row.speed and row.speed.ci95[0] for row in rows],
+        "time ratio high": [row.speed and row.speed.ci95[1] for row in rows],
+        "time is": ["measured" if row.speed else "estimated" for row in rows],
+    }
+
+
+def _happened(explorer: Explorer, event: Event) -> None:
+    notes.forget()
+    try:
+        if event.kind == "budget":
+            explorer.set_budget(event.budget)
+        else:
+            explorer.selected = event.head
+            pruned = not bool(explorer.mask.keep.flat[event.head])
+            if event.kind == "ask" or pruned:
+                explorer.detail = "Who covers"
+            if event.kind == "toggle":
+                explorer.toggle(event.head)
+    except CahpError as error:
+        notes.refuse(error)

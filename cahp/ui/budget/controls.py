@@ -1,0 +1,115 @@
+"""What moves the board: the knee's own budget, goals, masks that people bring, and what recovers a pruned model."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from cahp.export.masks import read_mask
+from cahp.studies import budget_sweep as live
+from cahp.ui.budget import notes
+from cahp.ui.frame.pages import link
+from cahp.ui.session.explorer import Explorer
+from cahp.values import BudgetError, CahpError
+
+_GOAL = "budget-goal"
+
+
+def draw(explorer: Explorer) -> None:
+    """One row of them, and above it why the last one was refused."""
+    notes.show_refusal()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
+        suggested = explorer.suggested
+        label = "No knee to follow" if suggested is None else f"Auto: {suggested.mask.count}"
+        if st.button(
+            label,
+            key="board-auto",
+            disabled=explorer.auto or suggested is None,
+            help="CAHP's own choice: as many heads as there are clusters at the knee of the silhouette's curve",
+        ):
+            explorer.set_budget(None)
+            st.rerun()
+        if st.button("Undo", key="board-undo", disabled=not explorer.can_undo):
+            explorer.undo()
+            st.rerun()
+        if st.button("Reset", key="board-reset", disabled=not explorer.by_hand, help="Back to the budget's own heads"):
+            explorer.reset()
+            st.rerun()
+        with st.popover("By a goal", key="goals"):
+            _goals(explorer)
+        with st.popover("Load a mask", key="load-mask"):
+            _load(explorer)
+        _recovery(explorer)
+        link("export", "Take it home →")
+
+
+def _recovery(explorer: Explorer) -> None:
+    def chosen() -> None:
+        explorer.recover = st.session_state["board-recover"]
+
+    options = ("none", "refit")
+    st.session_state["board-recover"] = explorer.recover
+    st.segmented_control(
+        "Recovery",
+        options,
+        required=True,
+        key="board-recover",
+        format_func={"none": "as pruned", "refit": "refitted"}.__getitem__,
+        on_change=chosen,
+        disabled=bool(explorer.mask.empty_layers),
+        help="Refit solves each layer's output projection anew on a few hundred training texts, without labels and "
+        "without training. It is kept only if held-out texts agree.",
+        label_visibility="collapsed",
+    )
+
+
+def _load(explorer: Explorer) -> None:
+    def brought() -> None:
+        file = st.session_state["mask-file"]
+        if file is None:
+            return
+        try:
+            mask, _ = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
+            explorer.set_mask(mask)
+        except CahpError as error:
+            notes.refuse(error)
+
+    st.file_uploader("head_mask.json or head_mask.npy", type=["json", "npy"], key="mask-file", on_change=brought)
+
+
+def _goals(explorer: Explorer) -> None:
+    goal = st.radio("Keep", ("a share of the heads", "the accuracy", "the time"), key=_GOAL, horizontal=True)
+    if goal == "a share of the heads":
+        value = st.number_input("Per cent of the heads", 1, 100, 20, key="goal-share")
+    elif goal == "the accuracy":
+        value = st.number_input("Lose at most, in points", 0.0, 50.0, 1.0, step=0.5, key="goal-loss")
+    else:
+        value = st.number_input("Be faster by at least, in per cent", 1, 90, 20, key="goal-speed")
+    if st.button("Find the budget", key="goal-apply", type="primary"):
+        try:
+            notes.answer(_reach(explorer, goal, float(value)))
+        except CahpError as error:
+            notes.refuse(error)
+        st.rerun()
+
+
+def _reach(explorer: Explorer, goal: str, value: float) -> str:
+    """Put the budget that meets a goal on the board; the answer in words."""
+    table = explorer.table(explorer.recover)
+    assert table is not None
+    if goal == "a share of the heads":
+        budget = int(np.floor(value / 100 * table.budgets[-1] + 0.5))
+        table.selection(budget)
+        explorer.set_budget(budget)
+        return ""
+    found = live.within_loss(table, value) if goal == "the accuracy" else live.faster_by(table, value / 100)
+    if found is None:
+        raise BudgetError("No budget that was measured so far reaches this goal; let more budgets be measured first.")
+    explorer.set_budget(found.budget)
+    if goal == "the accuracy":
+        return (
+            f"{found.budget} heads lose at most {value:.1f} points on these texts. They chose the budget, so the "
+            "figure is optimistic: the test split, which chose nothing, can confirm it."
+        )
+    how = "timed" if found.speed is not None else "estimated between two budgets that were timed"
+    return f"{found.budget} heads save at least {value:.0f} % of the time ({how})."

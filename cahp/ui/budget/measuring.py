@@ -1,0 +1,80 @@
+"""Under the board: how far the table of all budgets is, the mask's time, and the test split."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.studies.budget_sweep import Quality
+from cahp.ui.budget import notes
+from cahp.ui.frame import page as shell
+from cahp.ui.session.explorer import Explorer
+from cahp.words import duration, percent, points, span
+
+
+def draw(explorer: Explorer) -> None:
+    """What is being measured for the board, and what else can be."""
+    _growing(explorer)
+    notes.show_answer()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        _confirm(explorer)
+        timeable = not explorer.mask.empty_layers and explorer.speed() is None
+        job = explorer.speed_job
+        if job is not None and not job.ended:
+            st.caption("Timing this mask…")
+        elif timeable and st.button("Time this mask", key="time-mask", type="tertiary"):
+            explorer.time()
+            st.rerun()
+        st.caption(shell.provenance(explorer))
+
+
+def _growing(explorer: Explorer) -> None:
+    """How far the table of all budgets is."""
+    table, job = explorer.table(explorer.recover), explorer.table_job
+    assert table is not None
+    done, total = table.measured()
+    for failed in (job, explorer.speed_job):
+        if failed is not None and failed.error:
+            shell.problem(failed.error)
+    if job is not None and not job.ended:
+        left = job.seconds_left
+        rest = "" if left is None or left < 1 else f" · about {duration(left)} left"
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.progress(done / total, text=f"Measuring every budget: {done} of {total}{rest}")
+            if st.button("Stop", key="stop-table"):
+                job.cancel()
+                st.rerun()
+    elif table.missing() is not None:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Measure every budget", key="fill-table", type="tertiary"):
+                explorer.fill(explorer.recover)
+                st.rerun()
+            st.caption(f"{done} of {total} budgets are measured; the others are estimated or empty.")
+
+
+def _confirm(explorer: Explorer) -> None:
+    if "test" not in explorer.bench.dataset.splits:
+        return
+    job = explorer.confirm_job
+    current = job is not None and job.key == f"confirm-{explorer.mask.sha256}-{explorer.recover}"
+    if job is None or not current:
+        if st.button(
+            "Confirm on the test split, once",
+            key="confirm",
+            help="Opens the test split and counts how often that was done.",
+        ):
+            explorer.confirm(explorer.recover)
+            st.rerun()
+    elif not job.ended:
+        st.caption("Answering the test split…")
+    elif job.result is not None:
+        st.markdown(f"**Test split: {_sentence(job.result.quality)}** · opened {job.result.opened} time(s) so far")
+    elif job.error:
+        shell.problem(job.error)
+
+
+def _sentence(quality: Quality) -> str:
+    low, high = quality.ci95
+    return (
+        f"{percent(quality.accuracy)} ({span(low * 100, high * 100)}, n = {quality.n}), "
+        f"{points(quality.pp)} against all heads"
+    )

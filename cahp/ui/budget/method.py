@@ -1,0 +1,62 @@
+"""How heads are chosen: the dials of the method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cahp.stages.clustering import DEGREES
+from cahp.ui.budget import notes
+from cahp.ui.parts.text import plain
+from cahp.ui.session.explorer import Explorer
+from cahp.values import CahpError
+
+_PROJECTIONS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}
+_SALIENCES = {"batch": "per batch (as published)", "example": "per example"}
+_REPRESENTATIVES = {"salience": "its most salient head", "medoid": "its middle head"}
+
+
+def draw(explorer: Explorer) -> None:
+    """The dials. What was measured with other settings is kept."""
+    settings = explorer.settings
+
+    def changed(name: str) -> None:
+        try:
+            explorer.change(**{name: st.session_state[f"method-{name}"]})
+        except CahpError as error:
+            notes.refuse(error)
+
+    def dial(widget: Any, label: str, name: str, *args: Any, **options: Any) -> None:
+        key = f"method-{name}"
+        st.session_state[key] = getattr(settings, name)
+        widget(label, *args, key=key, on_change=changed, args=(name,), **options)
+
+    dial(
+        st.slider,
+        "Polynomial degree of the curve",
+        "poly_degree",
+        DEGREES.start,
+        DEGREES.stop - 1,
+        help="The published method's only dial. A low degree finds the knee late and keeps more heads.",
+    )
+    dial(st.number_input, "Every layer keeps at least", "min_per_layer", 0, explorer.card.heads)
+    dial(st.selectbox, "Space", "projection", list(_PROJECTIONS), format_func=_PROJECTIONS.__getitem__)
+    dial(st.selectbox, "Salience", "salience", list(_SALIENCES), format_func=_SALIENCES.__getitem__)
+    dial(
+        st.selectbox,
+        "A cluster keeps",
+        "representative",
+        list(_REPRESENTATIVES),
+        format_func=_REPRESENTATIVES.__getitem__,
+    )
+    evidence = explorer.evidence
+    if evidence is not None:
+        rule = evidence.clustering.knee_rule
+        st.caption(
+            "The curve has no knee."
+            if rule == "none"
+            else f"The knee is at {evidence.clustering.knee} ({plain(rule)})."
+        )
+    if explorer.run is None:
+        st.caption("This needs a run on this machine; what was measured before is not measured again.")
