@@ -1,0 +1,128 @@
+"""All heads on one text: the graph of those that attend alike, its communities among the layers, all distances."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from cahp.stages.similarity import HeadGraph, uncovered
+from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.head_grid import grid_figure, head_name
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.similarity import chosen, figures
+from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
+from cahp.ui.similarity.graph import graph_html, show_graph
+from cahp.values import HeadMask
+
+
+def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
+    """Graph and grid side by side, with ``head`` marked in both; the graph, whose threshold a person sets."""
+    mask, dark = explorer.mask, palette.dark()
+    left, right = st.columns([3, 2], gap="medium")
+    panel = left.container()
+    with left:
+        graph = seen.graph(_threshold(seen))
+    covered = _coverage(explorer, graph)
+    with panel:
+        _graph_panel(graph, mask, head, covered, dark)
+    with right:
+        charts.show(
+            grid_figure(mask, graph.communities, group="community", selected=head, dark=dark, width=370),
+            title="Where the communities sit among the layers",
+            help=(
+                "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and letter name "
+                "the community on this text; the eight largest have a colour. The framed head is the one looked at "
+                "below; click another."
+            ),
+            name="communities",
+            data=lambda: figures.heads_table(graph.communities, mask),
+            on_pick=chosen.choose,
+            alt=covered,
+        )
+        chosen.box(graph, mask)
+        st.dataframe(
+            figures.communities_table(graph.communities, mask),
+            hide_index=True,
+            height=178,
+            key="similarity-table",
+        )
+    return graph
+
+
+def draw_matrix(seen: Seen, graph: HeadGraph, mask: HeadMask) -> None:
+    """All distances, ordered by community."""
+    picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=palette.dark())
+    charts.show(
+        picture,
+        title=finding,
+        help="Every cell is a pair of heads; the strong blocks along the diagonal are the communities, framed. Orange "
+        f"squares on the diagonal mark the heads that pruning keeps; click one to look at it. {HOW}",
+        formula=FORMULA,
+        name="distances",
+        data=lambda: figures.distance_table(seen.distances, mask.heads),
+        on_pick=chosen.choose,
+    )
+
+
+def _threshold(seen: Seen) -> float:
+    similar = 1 - seen.distances[np.triu_indices(len(seen.distances), 1)]
+    low, high = np.floor(100 * similar.min(initial=1)) / 100, np.ceil(100 * similar.max(initial=0)) / 100
+    if high - low < 0.02:
+        return seen.threshold
+    return float(
+        st.slider(
+            "Join heads whose similarity is at least",
+            float(low),
+            float(high),
+            float(np.clip(round(seen.threshold, 2), low, high)),
+            0.01,
+            key=f"similarity-threshold-{seen.number}",
+            help="Few links show the strongest likenesses, many the whole net; communities follow from the links.",
+        )
+    )
+
+
+def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
+    """Whether the survivors stand for every community of this text, in words."""
+    groups = int(graph.communities.max()) + 1
+    if explorer.run is None:
+        return f"{groups} communities of heads attend alike on this text"
+    kept, missed = explorer.mask.count, uncovered(graph.communities, explorer.mask)
+    if not missed:
+        return f"The {kept} kept heads stand for all {groups} communities of this text"
+    sizes = np.bincount(graph.communities)
+    named = ", ".join(f"{palette.letters(group)} ({sizes[group]} heads)" for group in missed[:6])
+    more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
+    return (
+        f"The {kept} kept heads stand for {groups - len(missed)} of {groups} communities of this text; "
+        f"none is kept of {named}{more}"
+    )
+
+
+def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark: bool) -> None:
+    charts.heading(
+        covered,
+        name="head-graph",
+        help=(
+            "Every node is a head (layer.head); filled nodes are kept by pruning, hollow ones are pruned. "
+            f"{int((~graph.backbone).sum())} solid links join heads at least as similar as the slider says, thicker "
+            "ones more so; dashed links belong to the tree that holds the graph together. Communities (Louvain) are "
+            f"groups with more links inside than chance would give, modularity {graph.modularity:.2f}. Nearness on the "
+            f"page only hints at likeness. Click a node to look at its head. {HOW}"
+        ),
+        formula=FORMULA,
+        data=lambda: {
+            "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
+            "second": [head_name(head, mask.heads) for head in graph.edges[:, 1].tolist()],
+            "similarity": graph.similarity.round(4).tolist(),
+            "above threshold": (~graph.backbone).tolist(),
+        },
+    )
+    show_graph(
+        graph_html(graph, mask, dark=dark),
+        heads=len(graph.communities),
+        chosen=head,
+        on_pick=chosen.choose,
+        alt=covered,
+    )
