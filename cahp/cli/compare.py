@@ -129,8 +129,8 @@ def plan(
 
 def announcement(estimate: Estimate) -> str:
     """What a comparison will take, before it begins."""
-    left = estimate.cells - estimate.known
-    again = f" ({estimate.known} were measured before)" if estimate.known else ""
+    left = estimate.cells - estimate.cached
+    again = f" ({estimate.cached} were measured before)" if estimate.cached else ""
     return (
         f"{left:,} cells to measure{again}: about {estimate.forwards:,.0f} forward passes, {estimate.choosing:,.0f} of "
         f"them to choose heads; at {estimate.forward_ms:.1f} ms each about {minutes(estimate.minutes)}"

@@ -12,8 +12,9 @@ from cahp.compare.result import SCHEMA, Comparison
 from cahp.compare.summary import holm, summarise
 
 if TYPE_CHECKING:
+    from cahp.compare.estimate import Estimate
     from cahp.compare.plan import PRESETS, Plan, parse_seeds
-    from cahp.compare.running import Estimate, compare
+    from cahp.compare.running import compare
 
 __all__ = [
     "PRESETS",
@@ -27,7 +28,7 @@ __all__ = [
     "summarise",
 ]
 
-_HOMES = {"PRESETS": "plan", "Plan": "plan", "parse_seeds": "plan", "Estimate": "running", "compare": "running"}
+_HOMES = {"PRESETS": "plan", "Plan": "plan", "parse_seeds": "plan", "Estimate": "estimate", "compare": "running"}
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, get_args
 
@@ -28,7 +28,7 @@ class Plan:
     ``settings`` name the model, the data and the samples (its method, budget, recovery and seed are not used).
     ``budgets`` are numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them. The
     unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method
-    validation data chooses among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
+    tuning texts choose among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
     those of them that are recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are
     learned (None: all), ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None:
     all), and ``few_seeds`` the methods that are measured with the first seed alone.
@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def tries_used(self) -> int:
-        """Settings that validation data chooses among: the same number for every method that has any."""
+        """Settings that tuning texts choose among: the same number for every method that has any."""
         numbers = [len(settings) for name in self.methods if len(settings := tries(name)) > 1]
         return min([self.tries, *numbers])
 
@@ -105,6 +105,18 @@ class Plan:
             for place, seed in enumerate(self.seeds)
             if draw < self._draws(name, place)
         ]
+
+    def recoveries_of(self, cell: Cell) -> Iterator[Recovery]:
+        """What a cell is measured after."""
+        for recovery in self.recoveries:
+            measured = cell.recovered and (cell.finetuned or recovery != "finetune")
+            # A refit of the unpruned model returns its own weights.
+            if recovery == "none" or (measured and (cell.method, recovery) != (FULL, "refit")):
+                yield recovery
+
+    def tried(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The settings of a method that tuning texts choose among; the default alone without tuning."""
+        return tries(name)[: self.tries_used]
 
     def _budgets(self, name: str) -> Sequence[str]:
         return self.budgets if self.learned_budgets is None or not learned(name) else self.learned_budgets

@@ -416,7 +416,7 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(bare: None)
     assert "two methods at least" in app.error[0].value
 
 
-def test_a_comparison_can_be_cancelled_and_taken_up_again(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(plan: Plan, **options: Any) -> Comparison:
         options.get("announce", lambda _: None)(Estimate(2, 0, 100.0, 0.0, 1.0, 3.0))
         progress: Progress = options["progress"]

@@ -247,12 +247,12 @@ def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) ->
 
 def announcement(plan: Plan, estimate: Estimate) -> str:
     """What a comparison will take, in Markdown."""
-    left = estimate.cells - estimate.known
-    known = f" ({estimate.known:,} more are known from before)" if estimate.known else ""
+    left = estimate.cells - estimate.cached
+    cached = f" ({estimate.cached:,} more were measured before)" if estimate.cached else ""
     when = " and ".join(AFTER[recovery] for recovery in plan.recoveries)
     return (
         f"**About {duration(60 * estimate.minutes)}.** {left:,} masks to choose and measure "
-        f"{when}{known}: {estimate.forwards:,.0f} forward passes of one text, {estimate.choosing:,.0f} of them to "
+        f"{when}{cached}: {estimate.forwards:,.0f} forward passes of one text, {estimate.choosing:,.0f} of them to "
         f"choose heads, at {estimate.forward_ms:.1f} ms each on this machine. What is measured is kept, so stopping "
         "loses little."
     )

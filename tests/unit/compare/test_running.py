@@ -16,7 +16,6 @@ import pytest
 from cahp import registry
 from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
 from cahp.compare.plan import PLAIN, PRESETS, everyone
-from cahp.compare.working import recoveries
 from cahp.registry import Evidence
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
@@ -179,11 +178,11 @@ def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch:
 def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
     asked = plan(settings, "counted", recoveries=("refit", "finetune"), finetuned_budgets=("6",))
     cells = asked.cells(layers=LAYERS, heads=HEADS)
-    assert {cell.budget for cell in cells if "finetune" in recoveries(asked, cell)} == {6}
-    assert {cell.budget for cell in cells if "refit" in recoveries(asked, cell)} == {4, 6}
+    assert {cell.budget for cell in cells if "finetune" in asked.recoveries_of(cell)} == {6}
+    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
 
 
-def test_a_dear_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
+def test_an_expensive_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
     asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
     measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
     # Of chance, those draws that would have been the seed's anyway.
@@ -269,7 +268,7 @@ def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
 
 
 @pytest.mark.parametrize(("tries", "splits"), [(1, ("validation", "test")), (2, ("test",))])
-def test_poisoned_labels_of_splits_that_only_judge_do_not_change_what_is_kept(
+def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept(
     settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
 ) -> None:
     names = [name for name in everyone() if name in ("complementary", "gradient", "fisher", "hies", "ablation")]
@@ -287,13 +286,13 @@ def test_poisoned_labels_of_splits_that_only_judge_do_not_change_what_is_kept(
             assert sum(shares) == pytest.approx(1)
 
 
-def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_judged_on_the_same(
+def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_same(
     settings: Settings, store: Store
 ) -> None:
     found = compare(plan(settings, "counted"), store=store).document["data"]
     assert len({one["sha256"] for one in found["select"]}) == 2
-    judge = open_bench(replace(settings, seed=42), store=store).judge
-    assert found["eval"]["sha256"] == judge.sha256
+    evaluation = open_bench(replace(settings, seed=42), store=store).evaluation
+    assert found["eval"]["sha256"] == evaluation.sha256
 
 
 def test_seeds_that_draw_the_same_texts_are_told(settings: Settings, store: Store) -> None:
@@ -314,23 +313,23 @@ def test_by_default_nothing_looks_at_validation_to_choose_a_setting(settings: Se
     assert found.document["cells"][0]["price"] == {"forwards": 60.0, "labels": 7}
 
 
-def test_settings_are_chosen_on_validation_texts_that_do_not_judge_with_the_same_tries_for_all(
+def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
     settings: Settings, store: Store
 ) -> None:
     # Complementary has two settings, so nobody gets more than two tries.
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
     assert found.document["settings"]["tries"] == {"asked": 3, "used": 2}
     bench = open_bench(settings, store=store)
-    steer, judge = bench.evaluation.take(range(0, 30, 2)), bench.evaluation.take(range(1, 30, 2))
+    tuning, evaluation = bench.evaluation.take(range(0, 30, 2)), bench.evaluation.take(range(1, 30, 2))
     sizes = (found.document["data"]["steer"]["sha256"], found.document["data"]["eval"]["sha256"])
-    assert sizes == (steer.sha256, judge.sha256)
+    assert sizes == (tuning.sha256, evaluation.sha256)
     for cell in found.document["cells"]:
         if cell["method"] != "tuned":
             continue
         right = []
         for setting in Tuned.tries[:2]:
             mask = Tuned(**setting).choose(bench.workbench, budget=cell["budget"]["requested"]).mask
-            right.append(int(bench.workbench.evaluate(steer, mask=mask).correct.sum()))
+            right.append(int(bench.workbench.evaluate(tuning, mask=mask).correct.sum()))
         assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
         # Two settings were tried, and paid for.
         assert cell["price"]["forwards"] == 2 * 60
@@ -343,7 +342,7 @@ def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, s
     assert found.document["test_opened"] == 1
     assert found.document["cells"][0]["recoveries"]["none"]["report"]["n"] == 40
     assert {one["split"] for one in found.summary["verdicts"] or found.summary["means"]} >= {"validation", "test"}
-    # Found again, it is not opened again; other masks are another look.
+    # Found again, it is not opened again; other masks are another opening.
     assert compare(asked, store=store).document["test_opened"] == 1
     assert compare(replace(asked, budgets=("5",)), store=store).document["test_opened"] == 2
 
@@ -449,11 +448,11 @@ def test_progress_may_cancel_between_two_batches(settings: Settings, store: Stor
 def test_a_method_whose_code_has_changed_is_asked_again(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.compare import working
+    from cahp.compare import cells
 
     compare(plan(settings, "counted"), store=store)
     asked = len(Counted.asked)
-    monkeypatch.setattr(working, "_source", lambda method: "another file")
+    monkeypatch.setattr(cells, "_source", lambda method: "another file")
     compare(plan(settings, "counted"), store=store)
     assert len(Counted.asked) == 2 * asked
 
@@ -464,7 +463,7 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     asked = plan(settings, "complementary", "tuned", seeds=(42,))
     compare(asked, store=store, announce=said.append, progress=lambda _, done, total: seen.append((done, total)))
     (estimate,) = said
-    assert (estimate.cells, estimate.known) == (4, 0)
+    assert (estimate.cells, estimate.cached) == (4, 0)
     # 60 texts, and gradients of a first batch of 32, which has them all; 60 for the other. Scores count once a seed.
     assert estimate.choosing == (60 + 2 * 32) + 60
     # The full model and four masks answer 30 texts each; the first of them is measured before.
@@ -474,13 +473,13 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_what_is_known_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
+def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
     said: list[Estimate] = []
     compare(plan(settings, "complementary", seeds=(42,)), store=store)
     compare(plan(settings, "complementary", seeds=(42,), recoveries=("refit",)), store=store, announce=said.append)
     (estimate,) = said
-    assert (estimate.cells, estimate.known, estimate.choosing) == (2, 0, 0.0)
-    # Two refits on 48 texts, judged by 12 and answering 30; their masks and what they answer without it are known.
+    assert (estimate.cells, estimate.cached, estimate.choosing) == (2, 0, 0.0)
+    # Two refits on 48 texts, accepted by 12 and answering 30; their masks and what they answer without it are cached.
     assert estimate.forwards == pytest.approx(2 * (48 * 3.7 + 12 * 2 + 30))
 
 

@@ -179,7 +179,7 @@ def test_everybody_and_nobody_leave_chance_out() -> None:
     assert by_method == {"complementary": [1, 2], "gradient": [2, 1], "random": [1, 2]}
 
 
-def test_cost_is_of_the_dearest_budget_and_a_mean_over_seeds() -> None:
+def test_cost_is_of_the_costliest_budget_and_a_mean_over_seeds() -> None:
     right = np.ones(4, dtype=np.bool_)
     cells = [
         cell("gradient", 0, KEPT["gradient"], right, seed=1),

@@ -1,0 +1,149 @@
+"""One cell, measured: choose a mask, recover the model, answer the evaluation texts. Runs here or in a worker.
+
+What was measured is handed back ready to be kept, since a worker elsewhere has a store of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any, cast
+
+from numpy.typing import NDArray
+
+from cahp import methods
+from cahp.compare.benches import Benches
+from cahp.compare.cells import (
+    Answers,
+    Choice,
+    Entries,
+    Measured,
+    answers_key,
+    cached_answers,
+    cached_choice,
+    choice_key,
+)
+from cahp.compare.plan import Cell
+from cahp.registry import Evidence, Method
+from cahp.run.settings import Recovery
+from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Price, Texts
+
+#: With fewer texts a refit holds none out to be accepted by.
+_FEWEST = 5
+
+
+def measure(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
+    """What is cached of a cell, the rest measured now, and what is new, ready to be kept.
+
+    A method or a recovery that fails costs the cell, not the comparison.
+    """
+    fresh: Entries = {}
+    choice: Choice | None = None
+    answers: dict[tuple[Recovery, str], Answers] = {}
+    try:
+        choice = cached_choice(benches, cell)
+        if choice is None:
+            choice = _choose(benches, cell)
+            fresh[choice_key(benches, cell)] = choice.entry()
+        for recovery in benches.plan.recoveries_of(cell):
+            for split, one in _answered(benches, cell, choice.mask, recovery, fresh).items():
+                answers[recovery, split] = one
+    except (Cancelled, MemoryError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split()) or "no reason given"
+        return Measured(cell, choice, answers, f"{type(error).__name__}: {said}"), fresh
+    return Measured(cell, choice, answers), fresh
+
+
+# --- the mask
+
+
+def _choose(benches: Benches, cell: Cell) -> Choice:
+    workbench = benches.bench(cell.seed).workbench
+    redrawn = cell.noise != cell.seed
+    evidence = cast(Evidence, _Redrawn(workbench, cell.noise) if redrawn else workbench)
+    floor = benches.plan.settings.min_per_layer
+    best: tuple[int, HeadMask, dict[str, Any], Method] | None = None
+    start = perf_counter()
+    settings = benches.plan.tried(cell.method)
+    for setting in settings:
+        method = methods.get(cell.method, **setting)
+        mask = method.choose(evidence, budget=cell.budget, min_per_layer=floor).mask
+        if mask.count != cell.budget:
+            raise BudgetError(f"{cell.method} kept {mask.count} heads and not the {cell.budget} asked for")
+        right = 0
+        if benches.tuning_texts is not None and len(settings) > 1:
+            right = int(workbench.evaluate(benches.tuning_texts, mask=mask).correct.sum())
+        # Of equals the first, which is the default.
+        if best is None or right > best[0]:
+            best = right, mask, dict(setting), method
+    assert best is not None
+    seconds = perf_counter() - start
+    _, mask, chosen, method = best
+    price = priced(method, evidence, cell.budget)
+    if price is not None:
+        price = Price(float(price.forwards) * len(settings), int(price.labels))
+    return Choice(mask, chosen, price, seconds)
+
+
+def priced(method: Method, evidence: Evidence, budget: int) -> Price | None:
+    """What a choice costs, if the method says so."""
+    price: Callable[..., Price] | None = getattr(method, "price", None)
+    return None if price is None else price(evidence, budget=budget)
+
+
+class _Redrawn:
+    """The same evidence with another seed for the method's own randomness, for one more draw."""
+
+    def __init__(self, evidence: Evidence, seed: int) -> None:
+        self._evidence, self.seed = evidence, seed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evidence, name)
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
+        return self._evidence.remembered(f"{name}, drawn with {self.seed}", make)
+
+
+# --- the answers
+
+
+def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, fresh: Entries) -> dict[str, Answers]:
+    """By split, what a mask answers after a recovery; ``fresh`` gets what was not cached."""
+    found = cached_answers(benches, cell, mask, recovery)
+    missing = [split for split, one in found.items() if one is None]
+    if missing:
+        # Read before the clock runs: whoever comes first would pay for it.
+        _ = benches.bench(cell.seed).workbench.model
+        start = perf_counter()
+        answering = _answering(benches, cell, mask, recovery)
+        took = 0.0 if recovery == "none" else perf_counter() - start
+        for split in missing:
+            texts = benches.splits[split]
+            start = perf_counter()
+            made = answering(texts)
+            found[split] = one = Answers(made, took, perf_counter() - start)
+            fresh[answers_key(benches, cell, mask, recovery, texts)] = one.entry()
+    return cast(dict[str, Answers], found)
+
+
+def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
+    """The model that answers: pruned, and recovered on the calibration texts of the cell's seed."""
+    bench = benches.bench(cell.seed)
+    workbench = bench.workbench
+    if recovery == "none":
+        return lambda texts: workbench.evaluate(texts, mask=None if mask.keep.all() else mask)
+    # Weights are not kept: those of hundreds of masks would push everything else out of the store.
+    if recovery == "refit":
+        from cahp.stages.recovery import refit
+
+        if len(bench.calibration) < _FEWEST:
+            raise DataError(
+                f"every fifth text decides on a refit, and there are only {len(bench.calibration)}; raise --limit"
+            )
+        walk = benches.walk(bench.calibration)
+        model = refit(workbench.model, mask, bench.calibration, walk=walk, progress=workbench.progress).model
+    else:
+        model = workbench.pruned(mask, workbench.tuned(mask, keep=False))
+    return lambda texts: workbench.answers(model, texts)

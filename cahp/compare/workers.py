@@ -1,0 +1,77 @@
+"""Cells measured, here or by workers, and each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from cahp.compare.benches import Benches
+from cahp.compare.cells import Entries, Measured, keep
+from cahp.compare.engines import Here, stopped
+from cahp.compare.measuring import measure
+from cahp.compare.plan import Cell, Plan
+from cahp.store import Store
+from cahp.values import CahpError, Cancelled
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a worker is sent: the plan, a cell, and where results are kept (None: in the worker's own store)."""
+
+    plan: Plan
+    cell: Cell
+    folder: Path | None
+
+
+_benches: dict[str, Benches] = {}
+_lock = threading.Lock()
+
+
+def work(task: Task) -> tuple[Measured, Entries]:
+    """Measure a cell in a worker process, which keeps the model and its evidence for the next one."""
+    name = repr((task.plan, task.folder))
+    # A cluster's worker may run several threads, which would only wait for each other's products.
+    with _lock:
+        if name not in _benches:
+            _benches.clear()
+            _benches[name] = Benches(task.plan, store=Store(task.folder), progress=stopped)
+        return measure(_benches[name], task.cell)
+
+
+def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: str | None) -> Iterator[Measured]:
+    """Measure cells and keep each as soon as it is done.
+
+    Raises:
+        CahpError: If a worker dies.
+    """
+    here = isinstance(executor, Here)
+    # A store elsewhere is the worker's own.
+    folder = benches.store.folder.parent if cluster is None else None
+    waiting = list(reversed(cells))
+    running: set[Future[tuple[Measured, Entries]]] = set()
+    while waiting or running:
+        # In this process a cell is measured when it is submitted, so each is kept before the next begins.
+        while waiting and not (here and running):
+            cell = waiting.pop()
+            running.add(
+                executor.submit(measure, benches, cell)
+                if here
+                else executor.submit(work, Task(benches.plan, cell, folder))
+            )
+        ready, running = wait(running, return_when=FIRST_COMPLETED)
+        for future in ready:
+            try:
+                one, fresh = future.result()
+            except (CahpError, Cancelled):
+                raise
+            except Exception as error:
+                # A process pool, a cluster and the system each have a name for it.
+                raise CahpError(
+                    f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was "
+                    "measured is kept, so go on with fewer --jobs"
+                ) from error
+            keep(benches.store, fresh)
+            yield one
