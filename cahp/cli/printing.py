@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from cahp.run.settings import Settings
 from cahp.words import interval, percent, points
 
 Document = Mapping[str, Any]
@@ -18,7 +19,7 @@ def summary(run: Document) -> Iterator[str]:
     """The whole summary of a run."""
     model, budget = run["model"], run["budget"]
     total = model["layers"] * model["heads"]
-    yield f"{model['id']} on {run['data']['id']}: {budget['attained']} of {total} heads kept{_how(run)}"
+    yield f"{model['id']} on {run['data']['id']}: {budget['attained']} of {total} heads kept{_by(run)}{_how(run)}"
     yield ""
     yield from grid(run["kept"], model["layers"], model["heads"], run["rescued"])
     yield ""
@@ -31,6 +32,11 @@ def summary(run: Document) -> Iterator[str]:
     yield ""
     yield from cost(run)
     yield from _trust(run)
+
+
+def _by(run: Document) -> str:
+    method = run["settings"]["method"]
+    return "" if method == Settings.method else f" by {method}"
 
 
 def _how(run: Document) -> str:

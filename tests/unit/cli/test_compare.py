@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fakes
 import pytest
+from terminal import call
 
-from cahp import cli
 from cahp.cli.compare import _Lines, announcement, minutes, plan
 from cahp.compare import Comparison, Estimate
 from cahp.run.settings import Settings
@@ -25,20 +22,6 @@ from cahp.values import OptionError
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-def call(*words: object) -> Answer:
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.run([str(word) for word in words])
-    return Answer(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="module")

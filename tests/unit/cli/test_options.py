@@ -1,0 +1,140 @@
+"""One table of options: what a command takes, the house can spell, and what it spells, a command takes."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cahp import cli, methods
+from cahp.cli.command import Call, Command, command
+from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.run.settings import Recovery, Salience, Settings
+from cahp.run.spelling import EVALUATE, PRUNE, words
+from cahp.stages.selection import Representative
+from cahp.stages.space import Projection
+
+PARSERS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+COMMANDS = {one.name: one for one in cli.COMMANDS}
+FILLING = {name: [option for option in one.options if option.fills] for name, one in COMMANDS.items()}
+NAMED = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+LABELS = NAMED.filter(lambda label: "=" not in label and label == label.strip())
+
+#: What each field of ``Settings`` that has an option can be.
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "model": NAMED,
+    "data": NAMED,
+    "method": st.sampled_from(methods.names()),
+    "limit": st.integers(2, 10_000_000),
+    "sample": st.sampled_from(["stratified", "head"]),
+    "select_split": NAMED,
+    "eval_split": NAMED,
+    "eval_limit": st.integers(1, 10_000_000),
+    "budget": st.sampled_from(["auto", "7", "15%", "-1", "few"]),
+    "min_per_layer": st.integers(0, 4),
+    "pool_size": st.integers(2, 128),
+    "poly_degree": st.integers(2, 10),
+    "projection": st.sampled_from(get_args(Projection)),
+    "salience": st.sampled_from(get_args(Salience)),
+    "representative": st.sampled_from(get_args(Representative)),
+    "recover": st.sampled_from(get_args(Recovery)),
+    "report": st.just("test"),
+    "seed": st.integers(0, 2**32 - 1),
+    "device": st.sampled_from(["auto", "cpu", "cuda", "mps"]),
+    "text_column": NAMED,
+    "pair_column": NAMED,
+    "label_column": NAMED,
+    "label_map": st.dictionaries(LABELS, LABELS, max_size=3),
+}
+
+
+def typed(name: str, line: list[str]) -> Settings:
+    """The settings of a command line, as the command would be called with them."""
+    context = PARSERS[name].make_context(name, list(line))
+    return COMMANDS[name].settings(context.params)
+
+
+def must_be_given(name: str) -> list[str]:
+    """Values, for a parser, of what a command cannot do without and no setting says."""
+    wanted = [option for option in COMMANDS[name].options if option.default is REQUIRED and not option.fills]
+    return [word for option in wanted for word in (f"--{option.name}", "somewhere")]
+
+
+@pytest.mark.parametrize("name", [name for name, options in FILLING.items() if options])
+@given(drawn=st.data())
+def test_settings_come_back_from_the_command_line_that_spells_them(name: str, drawn: st.DataObject) -> None:
+    spelled = {option.name: option.spelled[0] for option in FILLING[name]}
+    asked = Settings(**{field: drawn.draw(VALUES[field], label=field) for field in spelled})
+    line = words(asked, spelled)
+    # What is not said is the command's own default, which is the usual one except where a command must differ.
+    line += [word for field in own_defaults(name) for word in (spelled[field], getattr(asked, field))]
+    assert typed(name, [*must_be_given(name), *line]) == asked
+
+
+def own_defaults(name: str) -> list[str]:
+    """Fields for which a command has another default than ``Settings``."""
+    return [option.name for option in FILLING[name] if option.default != OPTIONS[option.name].default]
+
+
+def test_only_fit_differs_from_the_usual_settings() -> None:
+    assert {name: own for name in COMMANDS if (own := own_defaults(name))} == {"fit": ["data", "model"]}
+    assert typed("prune", []) == typed("evaluate", []) == typed("export", must_be_given("export")) == Settings()
+
+
+def test_every_setting_has_an_option_and_every_option_of_a_setting_its_default() -> None:
+    usual = Settings()
+    assert set(PRUNE) == {field.name for field in fields(Settings)} - {"latency"} == set(VALUES)
+    for field in PRUNE:
+        expected = getattr(usual, field)
+        assert OPTIONS[field].default == ("" if field == "label_map" else expected)
+
+
+@pytest.mark.parametrize(("name", "spelled"), [("prune", PRUNE), ("evaluate", EVALUATE)])
+def test_what_the_explorer_spells_is_what_the_command_takes(name: str, spelled: dict[str, str]) -> None:
+    assert {option.name: option.spelled[0] for option in FILLING[name]} == spelled
+
+
+def test_all_texts_can_be_asked_for() -> None:
+    line = words(Settings(limit=None, eval_limit=None), PRUNE)
+    found = typed("prune", line)
+    assert found.limit == found.eval_limit == 10_000_000
+
+
+def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
+    """Help, default and bounds may differ; what it is called and what it takes may not."""
+    seen: dict[str, Option] = dict(OPTIONS)
+    for one in cli.COMMANDS:
+        for option in one.options:
+            first = seen.setdefault(option.name, option)
+            assert option.kind is first.kind, (one.name, option.name)
+
+
+def test_a_command_that_does_not_take_its_own_options_is_no_command() -> None:
+    def wrong(call: Call, mask: Path, other: int) -> None:
+        raise AssertionError
+
+    with pytest.raises(TypeError, match="wrong takes mask, other, but has the options mask"):
+        command("model", "mask", "quiet")(wrong)
+
+
+def test_a_command_gets_its_settings_in_one_value_and_its_own_options_by_name() -> None:
+    seen: list[Any] = []
+
+    def small(call: Call, mask: Path) -> None:
+        """Do nothing much."""
+        seen.append((call, mask))
+
+    app = typer.Typer()
+    made = command("model", "seed", "mask", "quiet")(small)
+    assert isinstance(made, Command)
+    made.add_to(app)
+    line = ["--seed", "7", "--mask", "m.npy", "-q"]
+    typer.main.get_command(app).main(line, standalone_mode=False, obj=["small", *line])
+    ((call, mask),) = seen
+    assert call == Call(Settings(seed=7), "cahp small --seed 7 --mask m.npy -q", quiet=True)
+    assert mask == Path("m.npy")

@@ -1,0 +1,328 @@
+"""``cahp prune`` as its users meet it: what is asked, what is refused, and what a run says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from terminal import call, refused
+
+from cahp import methods
+from cahp.data import parse_label_map
+from cahp.export.masks import check_fits, read_mask, validate_run
+from cahp.export.recipe import recipe
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.stages.selection import parse_budget
+from cahp.store import Store
+from cahp.values import CahpError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LAYERS, HEADS, CLASSES, POOL = 3, 4, 2, 8
+
+
+# --- what is asked
+
+
+@pytest.mark.parametrize(
+    ("asked", "named"),
+    [
+        ("--budget 2", "3 to 12"),
+        ("--budget 13", "3 to 12"),
+        ("--budget 15%", "15% (2 heads)"),
+        ("--budget 5.5", "'5.5'"),
+        ("--budget -1", "'-1'"),
+        ("--budget few", "'few'"),
+        ("--min-per-layer 5", "0 to 4"),
+        ("--min-per-layer -1", "0 to 4"),
+        ("--min-per-layer 2 --budget 5", "6 to 12"),
+        ("--min-per-layer 0 --budget 1 --recover refit", "--recover none"),
+        ("--select-split validation", "same split"),
+        ("--eval-split train", "same split"),
+        ("--select-split test", "--report test"),
+        ("--eval-split test", "--report test"),
+        ("--select-split tail", "'tail'"),
+        ("--eval-split dev", "--eval-split"),
+        ("--report validation", "--report"),
+        ("--pool-size 1", "--pool-size"),
+        ("--pool-size 129", "--pool-size"),
+        ("--poly-degree 1", "--poly-degree"),
+        ("--poly-degree 11", "--poly-degree"),
+        ("--seed -1", "--seed"),
+        ("--seed 4294967296", "--seed"),
+        ("--sample all", "--sample"),
+        ("--projection mds", "--projection"),
+        ("--salience sum", "--salience"),
+        ("--representative first", "--representative"),
+        ("--recover all", "--recover"),
+        ("--device tpu", "--device"),
+        ("--device mps", "--device auto"),
+        ("--text-column body", "--text-column"),
+        ("--pair-column body", "--pair-column"),
+        ("--label-column body", "--label-column"),
+        ("--label-map bad", "--label-map"),
+        ("--label-map worse=bad", "'worse'"),
+        ("--limit 4 --recover refit --budget 5", "--limit"),
+    ],
+)
+def test_an_impossible_option_is_one_sentence_and_leaves_no_folder(
+    words: list[object], asked: str, named: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert named in refused(call(*words, *asked.split(), "--out", out))
+    assert not out.exists()
+
+
+@given(st.text(max_size=12) | st.from_regex(r"-?[0-9]{0,5}\.?[0-9]{0,3} ?%?", fullmatch=True))
+def test_any_budget_is_a_number_of_heads_within_bounds_or_one_sentence(text: str) -> None:
+    # Whatever else it raised would end the test.
+    with contextlib.suppress(CahpError):
+        budget = parse_budget(text, total=12, layers=3)
+        assert budget is None or 3 <= budget <= 12
+
+
+@given(st.text(max_size=20) | st.text(alphabet='ab=," \n\t\\', max_size=20))
+def test_any_label_map_is_a_map_of_names_or_one_sentence(text: str) -> None:
+    with contextlib.suppress(CahpError):
+        found = parse_label_map(text)
+        assert found
+        assert all(ours.strip() and theirs.strip() for ours, theirs in found.items())
+
+
+def parsed(parse: Callable[[], Any]) -> tuple[Any, str]:
+    """What the library makes of a text: its value, or the sentence with which it is refused."""
+    try:
+        return parse(), ""
+    except CahpError as error:
+        return None, " ".join(str(error).split())
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=12) | st.from_regex(r"-?[0-9]{0,5}\.?[0-9]{0,3} ?%?", fullmatch=True))
+def test_any_budget_typed_is_what_the_library_makes_of_it(words: list[object], text: str) -> None:
+    answer = call(*words, f"--budget={text}", "--json")
+    budget, sentence = parsed(lambda: parse_budget(text, total=LAYERS * HEADS, layers=LAYERS))
+    if sentence:
+        assert refused(answer) == sentence
+    else:
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.document["budget"]["requested"] == budget
+
+
+@settings(max_examples=50)
+@given(st.text(max_size=20) | st.text(alphabet='ab=," \n\t\\', max_size=20))
+def test_any_label_map_typed_is_what_the_library_makes_of_it(words: list[object], text: str) -> None:
+    # The data have no label of such a name, so the next sentence is about the labels, or without a map the budget.
+    said = refused(call(*words, "--budget=few", f"--label-map={text}"))
+    pairs, sentence = parsed(lambda: parse_label_map(text) if text else {})
+    if sentence:
+        assert said == sentence
+    else:
+        assert said.startswith("--label-map names" if pairs else "cannot read budget 'few'")
+
+
+def test_the_budget_on_the_command_line_is_the_one_of_the_library(
+    words: list[object], model: Path, data: Path, run: dict[str, Any], tmp_path: Path
+) -> None:
+    asked = Settings(model=str(model), data=str(data), pool_size=POOL, projection="pca", device="cpu", budget="5")
+    found = prune(asked, store=Store(tmp_path))
+    assert {str(layer): heads for layer, heads in enumerate(found.mask.by_layer)} == run["kept"]
+
+
+# --- by which method
+
+
+@pytest.mark.parametrize(
+    "method",
+    [pytest.param(name, marks=[pytest.mark.slow] if methods.facts(name).learned else []) for name in methods.names()],
+)
+def test_every_method_can_choose_and_is_named_by_all_that_is_written(
+    words: list[object], method: str, tmp_path: Path
+) -> None:
+    answer = call(*words, "--method", method, "--budget", 6, "--out", tmp_path)
+    assert (answer.code, answer.err) == (0, "")
+    run = json.loads((tmp_path / "run.json").read_text())
+    validate_run(run)
+    assert run["settings"]["method"] == method
+    assert run["budget"] == {"requested": 6, "attained": 6}
+    assert read_mask(tmp_path / "head_mask.json")[1]["method"] == method
+    assert (f"heads kept by {method} (" in answer.out) is (method != "complementary")
+    # Shown by the explorer, the run is asked for by its method too.
+    shown = recipe(Settings(**run["settings"])).command
+    assert ("--method" in shown) is (method != "complementary")
+    again = call(*shown[1:-2], "--json").document
+    assert (again["kept"], again["settings"]) == (run["kept"], run["settings"])
+
+
+def test_a_method_that_suggests_no_budget_says_so_and_others_take_the_knee_s(words: list[object]) -> None:
+    said = refused(call(*words, "--method", "magnitude"))
+    assert said == "magnitude cannot suggest how many heads to keep; give --budget a number"
+    for method in ("random-in-cluster", "random-per-layer"):
+        answer = call(*words, "--method", method)
+        assert (answer.code, answer.err) == (0, "")
+        run = call(*words, "--method", method, "--json").document
+        assert run["budget"]["requested"] is None
+        assert f"lies at {run['knee']} clusters" in answer.out
+
+
+def test_an_unknown_method_is_answered_with_all_there_are_before_data_are_read(words: list[object]) -> None:
+    said = refused(call(*words, "--data", "no-such-data", "--method", "clairvoyant"))
+    assert said == f"no method named 'clairvoyant'; choose one of {', '.join(methods.names())}"
+
+
+def test_a_method_s_own_option_reaches_it_from_the_command_line(words: list[object]) -> None:
+    kept = [
+        call(*words, "--budget", 4, "--min-per-layer", 0, "--representative", how, "--json").document["kept"]
+        for how in ("salience", "medoid")
+    ]
+    assert kept[0] != kept[1]
+
+
+# --- what data are refused
+
+
+def rows(labels: str) -> str:
+    return "".join(
+        f"{word} film {index},{label}\n" for index, word in enumerate(fakes.WORDS) for label in labels.split()
+    )
+
+
+BROKEN = {
+    "empty.csv": (b"", "is empty"),
+    "header.csv": (b"text,label\n", "no lines of data"),
+    "binary.csv": (bytes(range(256)), "not UTF-8"),
+    "one-class.csv": (b"text,label\n" + b"good film,good\n" * 30, "at least two classes"),
+    "other-labels.csv": (b"text,label\n" + rows("pos neg").encode(), "--label-map"),
+    "truncated.parquet": (b"PAR1\x15\x04", "not a whole Parquet file"),
+    "ragged.csv": (b"text,label\ngood film,good\nbad\n", "line 3"),
+    "unlabelled.csv": (b"text\ngood film\n", "--label-column"),
+    "two-texts.csv": (b"text,label\ngood film,good\nbad film,bad\n", "no split 'validation'"),
+    "pickled.pkl": (b"\x80\x04N.", "refused"),
+}
+
+
+@pytest.mark.parametrize(("content", "named"), BROKEN.values(), ids=BROKEN)
+def test_data_that_cannot_be_used_is_refused_before_the_model_is_read(
+    words: list[object], content: bytes, named: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    path = tmp_path / request.node.callspec.id
+    path.write_bytes(content)
+    out = tmp_path / "out"
+    assert named in refused(call(*words, "--data", path, "--out", out))
+    assert not out.exists()
+
+
+def test_a_report_on_a_test_split_that_is_not_there_is_refused(words: list[object], tmp_path: Path) -> None:
+    data = fakes.write_data(tmp_path / "data", train=20, validation=10, test=1)
+    (data / "test.jsonl").unlink()
+    assert "'test'" in refused(call(*words, "--data", data, "--report", "test"))
+
+
+# --- what a run says
+
+
+def test_the_summary_is_one_screen_a_person_can_read(words: list[object], run: dict[str, Any]) -> None:
+    answer = call(*words, "--budget", 5, "--recover", "refit")
+    assert (answer.code, answer.err) == (0, "")
+    assert "tiny on " in answer.out
+    assert "5 of 12 heads kept" in answer.out
+    assert [line.split()[-2] for line in answer.out.splitlines()[3 : 3 + LAYERS]] == [
+        str(len(run["kept"][str(layer)])) for layer in range(LAYERS)
+    ]
+    assert "n = 40" in answer.out
+    for name in ("full", "pruned", "recovered"):
+        assert f"{run['metrics'][name]['accuracy'] * 100:.1f} %" in answer.out
+    for row in ("accuracy", "95 % interval", "macro-F1", "latency", "size", "refit", "verified"):
+        assert row in answer.out
+    assert len(answer.out.splitlines()) < 40
+
+
+def test_json_prints_the_run_file_and_nothing_else(words: list[object], run: dict[str, Any]) -> None:
+    answer = call(*words, "--budget", 5, "--recover", "refit", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    changing = {"timings", "cached", "command"}
+    assert {name: value for name, value in answer.document.items() if name not in changing} == {
+        name: value for name, value in run.items() if name not in changing
+    }
+
+
+def test_the_command_is_kept_as_it_was_typed(words: list[object], run: dict[str, Any], folder: Path) -> None:
+    assert run["command"].split()[:3] == ["cahp", "prune", "--model"]
+    assert run["command"].endswith(f"--budget 5 --recover refit --out {folder}")
+
+
+def test_the_run_file_follows_the_contract(run: dict[str, Any], model: Path) -> None:
+    validate_run(run)
+    assert run["schema"] == "cahp.run/1"
+    assert (run["model"]["id"], run["model"]["layers"], run["model"]["heads"]) == (model.name, LAYERS, HEADS)
+    assert run["data"]["select"]["class_counts"] == {"bad": 60, "good": 60}
+    assert (run["data"]["select"]["split"], run["data"]["select"]["examples"]) == ("train", 120)
+    assert (run["data"]["eval"]["split"], run["data"]["eval"]["examples"]) == ("validation", 40)
+    assert run["data"]["select"]["sha256"] != run["data"]["eval"]["sha256"]
+    assert run["budget"] == {"requested": 5, "attained": 5}
+    assert sum(map(len, run["kept"].values())) == 5
+    assert all(head in run["kept"][str(layer)] for layer, head in run["rescued"])
+    for metrics in run["metrics"].values():
+        low, high = metrics["ci95"]
+        assert low <= metrics["accuracy"] <= high
+        assert metrics["n"] == 40
+    assert run["metrics"]["full"]["agreement"] is None
+    for name in ("pruned", "recovered"):
+        gained = run["metrics"][name]["accuracy"] - run["metrics"]["full"]["accuracy"]
+        assert run["delta"][name]["pp"] == pytest.approx(100 * gained)
+    for part in run["cost"].values():
+        assert set(part["latency_ms"]) == {"median", "p95", "batch", "length", "repeats"}
+    assert run["cost"]["pruned"]["parameters"] < run["cost"]["full"]["parameters"]
+    assert run["cost"]["pruned"]["flops"] < run["cost"]["full"]["flops"]
+    assert run["latency_ratio"]["ci95"][0] <= run["latency_ratio"]["median"] <= run["latency_ratio"]["ci95"][1]
+    assert 0 < run["attention_share"] < 1
+    assert run["verified"]["mask_bites"] is run["verified"]["mask_equals_surgery"] is True
+    assert run["test_opened"] == 0
+
+
+def test_what_was_not_measured_is_null(words: list[object]) -> None:
+    run = call(*words, "--budget", 2, "--min-per-layer", 0, "--json").document
+    assert run["metrics"]["recovered"] is run["delta"]["recovered"] is run["refit"] is run["report"] is None
+    # A layer without heads cannot be cut out, so there is nothing to time.
+    assert run["cost"]["pruned"] == {"parameters": None, "flops": None, "latency_ms": None}
+    assert run["latency_ratio"] is run["attention_share"] is run["verified"]["mask_equals_surgery"] is None
+    assert run["timings"]["recovery_s"] is None
+
+
+def test_the_mask_file_holds_the_heads_of_the_run(folder: Path, run: dict[str, Any]) -> None:
+    mask, said = read_mask(folder / "head_mask.json")
+    check_fits(mask, LAYERS, HEADS, "tiny")
+    assert {str(layer): heads for layer, heads in enumerate(mask.by_layer)} == run["kept"]
+    assert (said["schema"], said["sha256"]) == ("cahp.mask/1", mask.sha256)
+    assert said["metrics"] == run["metrics"]
+
+
+def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str, Any]) -> None:
+    arrays = np.load(folder / "arrays.npz", allow_pickle=False)
+    heads, cells = LAYERS * HEADS, POOL * POOL
+    shapes = {
+        "class_counts": (CLASSES,),
+        "mean": (heads, CLASSES, cells),
+        "var": (heads, CLASSES, cells),
+        "features": (heads, cells),
+        "embedding": (heads, 2),
+        "salience": (heads,),
+        "ks": (heads - 2,),
+        "mss": (heads - 2,),
+        "labels": (heads,),
+        "medoids": (run["clusters"],),
+    }
+    assert {name: arrays[name].shape for name in arrays.files} == shapes
+    assert arrays["class_counts"].tolist() == [60, 60]
+    assert arrays["ks"].tolist() == list(range(2, heads))
+    assert set(arrays["labels"]) <= set(range(run["clusters"]))
+    assert (arrays["salience"].min(), arrays["salience"].max()) == (0, 1)

@@ -1,0 +1,213 @@
+"""What ``cahp prune`` leaves on disk, also when it is interrupted, and what it finds again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import call, refused
+
+from cahp.cli.progress import Reporter
+from cahp.export.masks import validate_run
+from cahp.values import Cancelled
+
+ROOT = Path(__file__).parents[3]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+# --- what is left on disk
+
+
+def test_files_of_an_earlier_run_are_replaced_and_others_stay(words: list[object], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("of an earlier run")
+    (tmp_path / "notes.txt").write_text("mine")
+    assert call(*words, "--budget", 4, "--out", tmp_path).code == 0
+    assert sorted(item.name for item in tmp_path.iterdir()) == [
+        "arrays.npz",
+        "head_mask.json",
+        "notes.txt",
+        "run.json",
+    ]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert json.loads((tmp_path / "run.json").read_text())["budget"]["attained"] == 4
+
+
+def test_a_failing_run_leaves_an_earlier_one_as_it_was(words: list[object], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("of an earlier run")
+    refused(call(*words, "--budget", 99, "--out", tmp_path))
+    assert [item.name for item in tmp_path.iterdir()] == ["run.json"]
+    assert (tmp_path / "run.json").read_text() == "of an earlier run"
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(words: list[object], tmp_path: Path) -> None:
+    taken = tmp_path / "taken"
+    taken.write_text("a file")
+    for out in (taken, taken / "below", tmp_path / ("x" * 300)):
+        # The model does not exist: that it is not what is complained about shows what came first.
+        assert "--out" in refused(call(*words, "--model", "no-such-model", "--out", out))
+    assert taken.read_text() == "a file"
+
+
+@pytest.mark.parametrize("stage", ["load", "signatures", "projection", "clustering", "evaluation", "refit"])
+@pytest.mark.parametrize("how", [KeyboardInterrupt, Cancelled])
+def test_an_interrupted_run_says_so_and_leaves_nothing(
+    words: list[object], stage: str, how: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Interrupting(Reporter):
+        def __call__(self, name: str, done: int, total: int) -> None:
+            if name == stage:
+                raise how
+
+    @contextlib.contextmanager
+    def bars(*, quiet: bool) -> Iterator[Reporter]:
+        yield Interrupting(None, print)
+
+    monkeypatch.setattr("cahp.cli.progress.bars", bars)
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    answer = call(*words, "--budget", 5, "--recover", "refit", "--out", tmp_path / "out")
+    assert (answer.code, answer.out) == (130, "")
+    assert "interrupted" in answer.err
+    assert not (tmp_path / "out").exists()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name.startswith(".")] == []
+
+
+def test_control_c_while_the_heads_are_watched_ends_with_130_and_no_file(words: list[object], tmp_path: Path) -> None:
+    program = (
+        "import os, signal\n"
+        "from cahp.stages.signatures import Collector\n"
+        "Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "from cahp.cli import main; main()"
+    )
+    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", program, *map(str, words), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1].startswith("cahp: interrupted")
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.rglob(".*")) == []
+
+
+# --- what is found again
+
+
+REPORT = (
+    "import atexit, sys, time\n"
+    "atexit.register(lambda: print(time.process_time(), 'torch' in sys.modules, file=sys.stderr))\n"
+    "from cahp.cli import main; main()"
+)
+
+
+def test_the_same_run_again_needs_no_torch_no_time_and_no_unicode(words: list[object], run: dict[str, Any]) -> None:
+    command = [sys.executable, "-c", REPORT, *map(str, words), "--budget", "5", "--recover", "refit"]
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, encoding="latin-1", check=False)
+    assert done.returncode == 0, done.stderr
+    seconds, torch = done.stderr.split()
+    assert torch == "False"
+    # Of the processor, not of the clock: what else the machine does must not matter.
+    assert float(seconds) < 3
+    assert "5 of 12 heads kept" in done.stdout
+    assert r"\u25cf" in done.stdout
+
+
+def test_what_comes_from_the_store_is_said(words: list[object], run: dict[str, Any]) -> None:
+    again = call(*words, "--budget", 5, "--recover", "refit", "--json").document
+    assert set(again["cached"]) == {
+        "signatures",
+        "space",
+        "clustering",
+        "salience",
+        "evaluation",
+        "recovery",
+        "latency",
+    }
+    assert again["metrics"] == run["metrics"]
+    assert again["timings"]["total_s"] < run["timings"]["total_s"]
+    assert "--no-cache" in call(*words, "--budget", 5, "--recover", "refit").out
+
+
+def test_no_cache_measures_anew_and_finds_the_same(words: list[object], run: dict[str, Any]) -> None:
+    again = call(*words, "--budget", 5, "--recover", "refit", "--no-cache", "--json").document
+    assert again["cached"] == []
+    assert again["timings"]["signatures_s"] > 0
+    assert again["kept"] == run["kept"]
+    assert again["metrics"] == run["metrics"]
+
+
+def test_results_are_kept_where_the_environment_says(
+    words: list[object], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "here"))
+    again = call(*words, "--budget", 5, "--recover", "refit", "--json").document
+    assert again["cached"] == []
+    assert list((tmp_path / "here").rglob("*.entry"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "emptied"])
+def test_a_damaged_store_costs_time_and_nothing_else(
+    words: list[object], run: dict[str, Any], damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
+    asked = [*words, "--budget", 5, "--json"]
+    first = call(*asked).document
+    entries = list(tmp_path.rglob("*.entry"))
+    assert entries
+    for entry in entries:
+        content = entry.read_bytes()
+        broken = {
+            "cut": content[: len(content) // 2],
+            "flipped": content[:-1] + bytes([content[-1] ^ 1]),
+            "emptied": b"",
+        }
+        entry.write_bytes(broken[damage])
+    again = call(*asked)
+    assert (again.code, again.err) == (0, "")
+    assert again.document["cached"] == []
+    assert again.document["metrics"] == first["metrics"]
+
+
+def test_a_store_that_cannot_be_used_costs_a_warning(
+    words: list[object], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "taken").write_text("a file")
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
+    answer = call(*words, "--budget", 5, "--json")
+    assert answer.code == 0
+    assert answer.document["kept"] == run["kept"]
+
+
+def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_path: Path) -> None:
+    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    program = "from cahp.cli import main; main()"
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        *map(str, words),
+        "--budget",
+        "6",
+        "--json",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    both = [
+        subprocess.Popen(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    answers = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], answers
+    first, second = (json.loads(out) for out, _ in answers)
+    assert first["kept"] == second["kept"]
+    assert first["metrics"] == second["metrics"]
+    validate_run(json.loads((tmp_path / "out" / "run.json").read_text()))
+    assert list(tmp_path.rglob(".*")) == []
