@@ -33,7 +33,7 @@ def draw(explorer: Explorer) -> None:
     st.title("Six small steps")
     subject = _subject(explorer)
     if subject is None:
-        st.info("The heads' clusters are not known any more; measure again (left) and come back.")
+        st.info("The heads' clusters are no longer in the cache; measure again (left) and come back.")
         return
     steps = lessons.steps(subject)
     st.markdown(

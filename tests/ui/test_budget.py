@@ -52,7 +52,7 @@ def press(app: AppTest, key: str) -> AppTest:
 # --- the board's state
 
 
-def test_the_board_begins_where_the_curve_bends(explorer: Explorer) -> None:
+def test_the_board_begins_at_the_knee(explorer: Explorer) -> None:
     assert explorer.auto
     assert explorer.budget == bundle.read().document["budget"]["attained"]  # type: ignore[union-attr]
 
@@ -112,7 +112,7 @@ def test_at_least_one_head_stays(explorer: Explorer) -> None:
         explorer.set_mask(HeadMask(np.zeros((6, 12), dtype=np.bool_)))
 
 
-def test_another_degree_moves_the_bend_and_keeps_what_is_measured(explorer: Explorer) -> None:
+def test_another_degree_moves_the_knee_and_keeps_what_is_measured(explorer: Explorer) -> None:
     before = explorer.budget
     explorer.change(poly_degree=2)
     assert explorer.bundled
@@ -190,7 +190,7 @@ def test_a_share_too_small_for_every_layer_is_a_sentence(app: AppTest) -> None:
     assert any("outside 6 to 72" in error.value for error in app.error)
 
 
-def test_the_way_back_to_the_bend_is_one_button(app: AppTest) -> None:
+def test_the_way_back_to_the_knee_is_one_button(app: AppTest) -> None:
     app.run()
     explorer_of(app).set_budget(40)
     app.run()

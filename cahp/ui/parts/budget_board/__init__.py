@@ -31,7 +31,7 @@ class Event:
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The mask on the board and what is known of it."""
+    """The mask on the board, and its figures as far as they are measured."""
 
     mask: HeadMask
     origin: Literal["auto", "hand", "budget"]

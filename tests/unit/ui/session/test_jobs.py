@@ -47,7 +47,7 @@ def test_a_job_brings_its_result() -> None:
     assert (job.state, job.result, job.error) == ("done", 5, None)
 
 
-def test_an_error_a_person_can_mend_is_a_sentence_and_any_other_names_only_its_kind() -> None:
+def test_an_error_a_person_can_do_something_about_is_a_sentence_and_any_other_names_only_its_kind() -> None:
     def refuse(_: Progress) -> None:
         raise DataError("the file is empty; give another")
 
@@ -117,7 +117,7 @@ def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(
     assert (found, job.state, job.result, again.result) == (["a model"], "cancelled", None, "another")
 
 
-def test_a_cancelled_generator_is_not_taken_up_again(gate: threading.Event) -> None:
+def test_a_cancelled_generator_is_not_resumed(gate: threading.Event) -> None:
     steps: list[int] = []
 
     def work(_: Progress) -> Generator[None, None, None]:
