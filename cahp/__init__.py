@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.export.masks import read_mask, write_run
+    from cahp.export.masks import read_mask
+    from cahp.export.run_folder import write_run
     from cahp.models import load
     from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
@@ -53,7 +54,7 @@ _HOMES = {
     "prune": "run.prune",
     "read_mask": "export.masks",
     "refit": "stages.recovery",
-    "write_run": "export.masks",
+    "write_run": "export.run_folder",
 }
 
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
+from cahp.run.document import RunDocument
 from cahp.run.prune import measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
@@ -39,7 +40,7 @@ NAME = "minilm-bbc"
 class Bundle:
     """The bundled run: ``document`` is its ``run.json``; ``made`` says on which machine and day it was measured."""
 
-    document: Mapping[str, Any]
+    document: RunDocument
     arrays: Mapping[str, NDArray[Any]]
     rows: Mapping[str, Any]
     made: Mapping[str, str]
@@ -53,10 +54,10 @@ class Bundle:
             arrays["mss"],
             arrays["labels_of_k"].astype(np.int64),
             tuple(np.split(arrays["medoids_of_k"].astype(np.int64), np.cumsum(ks)[:-1])),
-            self.document["knee"],
-            self.document["knee_rule"],
+            self.document.knee or 0,
+            self.document.knee_rule or "",
         )
-        shape = (self.document["model"]["layers"], self.document["model"]["heads"])
+        shape = (self.document.model.layers, self.document.model.heads)
         return HeadClusters(
             clustering,
             arrays["salience" if salience == "batch" else "salience_example"].reshape(shape),
@@ -78,7 +79,7 @@ def read() -> Bundle | None:
         said = json.loads((place / "run.json").read_text(encoding="utf-8"))
         table = json.loads((place / "table.json").read_text(encoding="utf-8"))
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(said, dict(arrays), table["rows"], table["made"])
+            return Bundle(RunDocument.from_json(said), dict(arrays), table["rows"], table["made"])
     except FileNotFoundError:
         return None
 
@@ -89,16 +90,16 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
 
     bench = open_bench(SETTINGS, store=store, progress=progress)
     run = measure(bench, command="cahp prune --recover refit")
-    workbench = bench.workbench
-    clustering, space = workbench.clustering, workbench.space
-    table = BudgetTable.plan(HeadClusters.of(workbench), SETTINGS)
+    evidence = bench.evidence
+    clustering, space = evidence.clustering, evidence.space
+    table = BudgetTable.plan(HeadClusters.of(evidence), SETTINGS)
     for _ in fill(table, bench, progress):
         pass
     arrays = {
         "embedding": space.embedding,
         "distances": space.distances,
         "salience": run.arrays["salience"],
-        "salience_example": salience(workbench.gradients, how="example").ravel(),
+        "salience_example": salience(evidence.gradients, how="example").ravel(),
         "ks": clustering.ks,
         "mss": clustering.mss,
         "labels": run.arrays["labels"],
@@ -111,7 +112,7 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
     write_whole(
         place,
         {
-            "run.json": json_text(run.document).encode(),
+            "run.json": json_text(run.document.to_json()).encode(),
             "table.json": json_text({"made": made, "rows": table.as_json()}).encode(),
             "arrays.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
         },

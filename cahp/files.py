@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,7 +101,12 @@ def json_text(value: object) -> str:
 
 
 def plain_json(value: object) -> Any:
-    """``value`` as JSON can say it: NumPy's become plain numbers and lists, what is not finite null."""
+    """``value`` as JSON can say it: NumPy's become plain numbers and lists, what is not finite null.
+
+    Dataclasses become objects.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain_json(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, np.ndarray):
         return plain_json(value.tolist())
     if isinstance(value, np.generic):

@@ -54,7 +54,7 @@ class MaskError(CahpError):
 
 
 class KneeNotFoundError(CahpError):
-    """The silhouette curve has no bend."""
+    """The silhouette curve has no knee."""
 
 
 class SpaceError(CahpError):
@@ -182,6 +182,11 @@ class HeadMask:
     def by_layer(self) -> list[list[int]]:
         """Kept heads of each layer, ascending."""
         return [[int(head) for head in np.flatnonzero(row)] for row in self.keep]
+
+    @property
+    def kept(self) -> dict[str, list[int]]:
+        """Kept heads by layer, as files hold them."""
+        return {str(layer): heads for layer, heads in enumerate(self.by_layer)}
 
     @property
     def empty_layers(self) -> list[int]:
@@ -358,17 +363,53 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """Quality on ``n`` examples: shares in 0..1, mean cross-entropy in nats, Wilson's 95 % interval of the accuracy.
+
+    ``agreement`` is the share of examples with the same answer as the full model (None for itself).
+    """
+
+    accuracy: float
+    macro_f1: float
+    loss: float
+    n: int
+    ci95: tuple[float, float]
+    agreement: float | None
+
+
+@dataclass(frozen=True)
+class Delta:
+    """Accuracy against the full model in points, with the 95 % interval of a paired bootstrap over examples."""
+
+    pp: float
+    ci95: tuple[float, float]
+
+    @property
+    def measurable(self) -> bool:
+        """Whether the interval excludes zero."""
+        return not self.ci95[0] <= 0.0 <= self.ci95[1]
+
+
+@dataclass(frozen=True)
+class RefitReport:
+    """Whether a refit was taken, why, and how many texts it was calibrated on."""
+
+    accepted: bool
+    reason: str
+    examples: int
+
+
+@dataclass(frozen=True)
 class Ratio:
     """A ratio with its 95 % interval."""
 
     median: float
-    low: float
-    high: float
+    ci95: tuple[float, float]
 
     @property
     def measurable(self) -> bool:
         """Whether the interval excludes 1."""
-        return not self.low <= 1.0 <= self.high
+        return not self.ci95[0] <= 1.0 <= self.ci95[1]
 
 
 @dataclass(frozen=True)
@@ -380,6 +421,25 @@ class Timing:
     batch: int
     length: int
     repeats: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Weights, floating-point operations of one text, and latency of one batch; None where it was not measured."""
+
+    parameters: int | None
+    flops: int | None
+    latency_ms: Timing | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The full model's cost, the pruned one's, their latency ratio, and attention's share of the full forward pass."""
+
+    full: Cost
+    pruned: Cost
+    ratio: Ratio
+    attention_share: float
 
 
 @dataclass(frozen=True)

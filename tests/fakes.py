@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,11 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
-from cahp.values import Texts
+from cahp.run.evidence import HeadEvidence
+from cahp.run.measurements import Measurements
+from cahp.run.resources import Resources
+from cahp.store import Store
+from cahp.values import ModelCard, Texts
 
 WORDS = [
     "good",
@@ -193,3 +197,37 @@ def write_data(folder: Path, *, train: int = 120, validation: int = 40, test: in
             rows.append(json.dumps({**row, "label": texts.classes[texts.labels[index]]}))
         (folder / f"{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+def resources(card: ModelCard, store: Store, **options: Any) -> Resources:
+    """Resources of a model on the CPU."""
+    return Resources(card, store=store, **{"device": "cpu", **options})
+
+
+_OF_RESOURCES = ("device", "model", "load", "progress", "watch", "clock")
+
+
+def evidence(card: ModelCard, texts: Texts, store: Store, **options: Any) -> HeadEvidence:
+    """Evidence that is quick to gather; ``options`` are those of evidence and of resources."""
+    ours = {name: options.pop(name) for name in _OF_RESOURCES if name in options}
+    return HeadEvidence(resources(card, store, **ours), texts, **{"pool_size": 8, "projection": "pca", **options})
+
+
+class Opened(NamedTuple):
+    """Evidence and measurements of one model, and the resources that both use."""
+
+    resources: Resources
+    evidence: HeadEvidence
+    measurements: Measurements
+
+
+def opened(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **options: Any) -> Opened:
+    """Evidence and measurements side by side, as on a bench."""
+    shared = resources(card, store, **{name: options.pop(name) for name in _OF_RESOURCES if name in options})
+    gathered = HeadEvidence(shared, texts, seed=seed, **{"pool_size": 8, "projection": "pca", **options})
+    return Opened(shared, gathered, Measurements(shared, texts, seed=seed))
+
+
+def measurements(card: ModelCard, texts: Texts | None, store: Store, *, seed: int = 42, **options: Any) -> Measurements:
+    """Measurements whose recoveries work on ``texts``."""
+    return Measurements(resources(card, store, **options), texts, seed=seed)

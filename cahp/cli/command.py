@@ -122,7 +122,7 @@ def folder(out: Path | None) -> Iterator[None]:
     if out is None:
         yield
         return
-    from cahp.export.masks import check_folder
+    from cahp.export.run_folder import check_folder
 
     new = False
     with suppress(OSError):  # a name that no path can have: the check says so

@@ -31,4 +31,4 @@ def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> No
             store=call.store,
             progress=progress,
         )
-    call.answer(found, cost(found))
+    call.answer(found, cost(found["cost"], found["latency_ratio"], found["attention_share"]))

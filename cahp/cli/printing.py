@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
+    from cahp.values import HeadMask, Ratio, RefitReport
 
 from cahp.run.settings import Settings
 from cahp.words import interval, percent, points
@@ -15,58 +19,59 @@ _F1 = "macro-F1 (mean over classes)"
 _SAME = "same answer as full"
 
 
-def summary(run: Document) -> Iterator[str]:
+def summary(run: RunDocument) -> Iterator[str]:
     """The whole summary of a run."""
-    model, budget = run["model"], run["budget"]
-    total = model["layers"] * model["heads"]
-    yield f"{model['id']} on {run['data']['id']}: {budget['attained']} of {total} heads kept{_by(run)}{_how(run)}"
+    model, total = run.model, run.model.layers * run.model.heads
+    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{_by(run)}{_how(run)}"
     yield ""
-    yield from grid(run["kept"], model["layers"], model["heads"], run["rescued"])
+    yield from grid(run.mask, run.rescued)
     yield ""
-    yield from _metrics(run["data"]["eval"]["split"], run["metrics"], run["delta"])
-    if run.get("report"):
+    yield from _metrics(run.data.eval.split, run.metrics, run.delta)
+    if run.report is not None:
         yield ""
-        yield from _metrics(run["report"]["split"], run["report"]["metrics"], run["report"]["delta"])
-    if run["refit"]:
-        yield _refit(run["refit"])
+        yield from _metrics(run.report.split, run.report.metrics, run.report.delta)
+    if run.refit is not None:
+        yield _refit(run.refit)
     yield ""
-    yield from cost(run)
+    yield from cost(run.cost, run.latency_ratio, run.attention_share)
     yield from _trust(run)
 
 
-def _by(run: Document) -> str:
-    method = run["settings"]["method"]
+def _by(run: RunDocument) -> str:
+    method = run.settings.method
     return "" if method == Settings.method else f" by {method}"
 
 
-def _how(run: Document) -> str:
-    if run["budget"]["requested"] is not None:
-        return f" (as asked; the curve suggests {run['knee']})" if run["knee"] else " (as asked)"
-    name, _, degree = run["knee_rule"].partition("-")
+def _how(run: RunDocument) -> str:
+    if run.budget.requested is not None:
+        return f" (as asked; the curve suggests {run.knee})" if run.knee else " (as asked)"
+    name, _, degree = (run.knee_rule or "").partition("-")
     rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
-    rescued = len(run["rescued"])
+    rescued = len(run.rescued)
     more = f"; {rescued} more so that no layer is empty" if rescued else ""
     # Some methods take from the clusters only how many heads to keep.
-    count = run["knee"] if run["clusters"] is None else run["clusters"]
+    count = run.knee if run.clusters is None else run.clusters
     return f" (the knee of the curve, {rule}, lies at {count} clusters{more})"
 
 
-def grid(kept: Mapping[str, list[int]], layers: int, heads: int, rescued: list[list[int]]) -> Iterator[str]:
+def grid(mask: HeadMask, rescued: Iterable[tuple[int, int]]) -> Iterator[str]:
     """The layers and their heads, kept ones solid."""
+    heads = mask.heads
     width = max(2, len(str(heads - 1)))
     yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(heads))
-    back = {(layer, head) for layer, head in rescued}
-    for layer in range(layers):
-        alive = set(kept[str(layer)])
+    back = set(rescued)
+    for layer, kept in enumerate(mask.by_layer):
+        alive = set(kept)
         marks = [(RESCUED if (layer, head) in back else KEPT) if head in alive else PRUNED for head in range(heads)]
         yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(alive)} kept"
     legend = f"  {KEPT} kept   {PRUNED} pruned"
     yield legend + (f"   {RESCUED} kept so that no layer is empty" if back else "")
 
 
-def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -> Iterator[str]:
-    columns = [name for name in ("full", "pruned", "recovered", "refitted") if metrics.get(name) is not None]
-    title = f"on {split}, n = {metrics['full']['n']:,}"
+def _metrics(split: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
+    states = metrics.measured
+    columns = list(states)
+    title = f"on {split}, n = {metrics.full.n:,}"
     wide = max(len(title), len(_F1))
 
     def row(name: str, cells: list[str]) -> str:
@@ -74,38 +79,38 @@ def _metrics(split: str, metrics: Mapping[str, Any], delta: Mapping[str, Any]) -
 
     yield row(title, columns)
 
-    of = [metrics[name] for name in columns]
-    yield row("accuracy", [percent(one["accuracy"]) for one in of])
-    yield row("  95 % interval", [interval(one["ci95"][0] * 100, one["ci95"][1] * 100) for one in of])
-    yield row(_F1, [percent(one["macro_f1"]) for one in of])
-    yield row(_SAME, ["" if one["agreement"] is None else percent(one["agreement"]) for one in of])
-    changes = [delta.get(name) for name in columns]
-    yield row("change in accuracy", ["" if one is None else points(one["pp"]) for one in changes])
-    yield row("  95 % interval", ["" if one is None else interval(*one["ci95"]) for one in changes])
+    of = list(states.values())
+    yield row("accuracy", [percent(one.accuracy) for one in of])
+    yield row("  95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in of])
+    yield row(_F1, [percent(one.macro_f1) for one in of])
+    yield row(_SAME, ["" if one.agreement is None else percent(one.agreement) for one in of])
+    changes = [delta.of(name) for name in columns]
+    yield row("change in accuracy", ["" if one is None else points(one.pp) for one in changes])
+    yield row("  95 % interval", ["" if one is None else interval(*one.ci95) for one in changes])
 
 
-def cost(found: Document) -> Iterator[str]:
+def cost(found: CostRecord, ratio: Ratio | None, attention_share: float | None) -> Iterator[str]:
     """Size, operations and latency before and after."""
-    full, pruned, ratio = found["cost"]["full"], found["cost"]["pruned"], found["latency_ratio"]
-    if ratio is None:
+    full, pruned = found.full, found.pruned
+    before, after = full.latency_ms, pruned.latency_ms
+    if ratio is None or before is None or after is None:
         yield "  time and size were not measured"
         return
-    before, after = full["latency_ms"], pruned["latency_ms"]
-    low, high = ratio["ci95"]
-    change = "no measurable change" if low <= 1 <= high else f"{1 / ratio['median']:.2f} x as fast"
+    weights, smaller = full.parameters or 0, pruned.parameters or 0
+    flops, fewer = full.flops or 0, pruned.flops or 0
+    change = f"{1 / ratio.median:.2f} x as fast" if ratio.measurable else "no measurable change"
     yield (
-        f"  size      {full['parameters'] / 1e6:.1f} M weights -> {pruned['parameters'] / 1e6:.1f} M "
-        f"({percent(1 - pruned['parameters'] / full['parameters'])} fewer), "
-        f"operations {percent(1 - pruned['flops'] / full['flops'])} fewer"
+        f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
+        f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
     )
     yield (
-        f"  latency   {before['median']:.1f} ms -> {after['median']:.1f} ms a batch of {before['batch']} texts of "
-        f"{before['length']} tokens (median of {before['repeats']}; "
-        f"95th percentile {before['p95']:.1f} -> {after['p95']:.1f})"
+        f"  latency   {before.median:.1f} ms -> {after.median:.1f} ms a batch of {before.batch} texts of "
+        f"{before.length} tokens (median of {before.repeats}; "
+        f"95th percentile {before.p95:.1f} -> {after.p95:.1f})"
     )
-    yield f"            pruned / full {ratio['median']:.2f} {interval(low, high, 2)}: {change}"
+    yield f"            pruned / full {ratio.median:.2f} {interval(*ratio.ci95, 2)}: {change}"
     yield (
-        f"            attention takes {percent(found['attention_share'], 0)} of the full forward pass: "
+        f"            attention takes {percent(attention_share, 0)} of the full forward pass: "
         "no pruning of heads can save more"
     )
 
@@ -173,12 +178,12 @@ def contents(found: Document) -> Iterator[str]:
 
 def fitted(found: Document) -> Iterator[str]:
     """What ``cahp fit`` found."""
-    yield f"{found['model']} trained on {found['data']['train']['examples']:,} texts of {found['data']['id']}"
+    yield f"{found['model']} trained on {found['data']['train'].examples:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
         yield epoch_line(epoch)
     for split, one in found["metrics"].items():
-        low, high = (end * 100 for end in one["ci95"])
-        yield f"  {split:<12}{percent(one['accuracy'])} right {interval(low, high)}, n = {one['n']:,}"
+        low, high = (end * 100 for end in one.ci95)
+        yield f"  {split:<12}{percent(one.accuracy)} right {interval(low, high)}, n = {one.n:,}"
     for notice in found["notices"]:
         yield f"  note: {notice}"
 
@@ -189,26 +194,26 @@ def epoch_line(epoch: Document) -> str:
     return f"  epoch {epoch['epoch']:>2}  loss {epoch['loss']:.3f}{held_out}"
 
 
-def _refit(said: Document) -> str:
-    verb = "kept" if said["accepted"] else "rejected"
-    return f"  refit {verb} (projections solved anew on {said['examples']} texts, no training): {said['reason']}"
+def _refit(said: RefitReport) -> str:
+    verb = "kept" if said.accepted else "rejected"
+    return f"  refit {verb} (projections solved anew on {said.examples} texts, no training): {said.reason}"
 
 
-def _trust(run: Document) -> Iterator[str]:
-    verified = run["verified"]
-    if verified["mask_equals_surgery"]:
+def _trust(run: RunDocument) -> Iterator[str]:
+    verified = run.verified
+    if verified.mask_equals_surgery:
         yield (
             "  verified  switching any head off changes its layer; with the heads cut out the answers are those of the "
-            f"mask (within {verified['difference']:.0e})"
+            f"mask (within {verified.difference:.0e})"
         )
     else:
         yield (
             "  verified  switching any head off changes its layer; a layer without heads cannot be cut out, so this is "
             "a mask only"
         )
-    if run["cached"]:
-        yield f"  from an earlier run: {', '.join(run['cached'])} (--no-cache measures anew)"
-    if run["test_opened"]:
-        yield f"  the test split was opened {run['test_opened']} time(s) for this model"
-    for notice in run.get("notices", []):
+    if run.cached:
+        yield f"  from an earlier run: {', '.join(run.cached)} (--no-cache measures anew)"
+    if run.test_opened:
+        yield f"  the test split was opened {run.test_opened} time(s) for this model"
+    for notice in run.notices:
         yield f"  note: {notice}"

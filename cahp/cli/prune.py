@@ -16,7 +16,7 @@ _OUT = OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.n
 def prune(call: Call, out: Path | None) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
     from cahp.cli.printing import summary
-    from cahp.export.masks import write_run
+    from cahp.export.run_folder import write_run
     from cahp.run.prune import method_of, prune
 
     method_of(call.settings)  # An unknown method is refused before any data are fetched.
@@ -24,16 +24,8 @@ def prune(call: Call, out: Path | None) -> None:
         with call.bars() as progress:
             run = prune(call.settings, store=call.store, command=call.line, progress=progress, watch=progress.watch)
         if out is not None and parallel.first():
-            write_run(
-                out,
-                run=run.document,
-                mask=run.mask,
-                arrays=run.arrays,
-                model_id=run.document["model"]["id"],
-                method=call.settings.method,
-                metrics=run.document["metrics"],
-            )
+            write_run(out, run)
     wrote = "nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
     if out is not None:
         wrote = f"wrote     {out}/run.json, head_mask.json, arrays.npz"
-    call.answer(run.document, [*summary(run.document), f"  {wrote}"])
+    call.answer(run.document.to_json(), [*summary(run.document), f"  {wrote}"])

@@ -12,7 +12,7 @@ from cahp import models
 from cahp.compare.plan import Plan
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
-from cahp.run.measurements import Loader
+from cahp.run.resources import Loader
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import CahpError, ModelCard, Progress, Texts, silent
@@ -75,7 +75,7 @@ class Benches:
 
         if texts.sha256 not in self._walks:
             room = _WALKS - sum(walk.nbytes for walk in self._walks.values())
-            model = self.bench(self.plan.seeds[0]).workbench.model
+            model = self.bench(self.plan.seeds[0]).model
             made = recovery.Walk(model, recovery.calibration_inputs(texts), room=room)
             if not made.kept:
                 return None

@@ -13,8 +13,9 @@ from cahp.compare.cells import Answers, Measured
 from cahp.compare.estimate import Estimate
 from cahp.compare.plan import FULL, Cell, about
 from cahp.compare.result import SCHEMA, Comparison
+from cahp.files import plain_json
 from cahp.run.bench import label_reading, labelling
-from cahp.run.prune import split_document, versions
+from cahp.run.document import SplitRecord, versions
 from cahp.values import Evaluation
 
 
@@ -39,15 +40,12 @@ def comparison(
             "id": benches.dataset.id,
             "classes": list(benches.dataset.classes),
             "select": [
-                {"seed": seed, "split": settings.select_split, **split_document(benches.bench(seed).calibration)}
+                {"seed": seed, **vars(SplitRecord.of(settings.select_split, benches.bench(seed).calibration))}
                 for seed in plan.seeds
             ],
-            "eval": {"split": settings.eval_split, **split_document(benches.splits["eval"])},
-            "steer": benches.tuning_texts and {"split": settings.eval_split, **split_document(benches.tuning_texts)},
-            "report": (
-                "report" in benches.splits and {"split": settings.report, **split_document(benches.splits["report"])}
-            )
-            or None,
+            "eval": vars(SplitRecord.of(settings.eval_split, benches.splits["eval"])),
+            "steer": benches.tuning_texts and vars(SplitRecord.of(settings.eval_split, benches.tuning_texts)),
+            "report": vars(SplitRecord.of("test", benches.splits["report"])) if "report" in benches.splits else None,
         },
         "settings": plan.as_json(),
         "methods": about(plan.methods),
@@ -149,7 +147,7 @@ class _Rows:
         # The unpruned model after the same recovery, where that changes it.
         alike = self._full.get((recovery, cell.seed, split)) if recovery == "finetune" and cell.method != FULL else None
         return {
-            **metrics(evaluation, full=None if unpruned else full).as_json(),
-            "delta": None if unpruned else delta(evaluation, full).as_json(),
-            "delta_alike": None if alike is None else delta(evaluation, alike).as_json(),
+            **plain_json(metrics(evaluation, full=None if unpruned else full)),
+            "delta": None if unpruned else plain_json(delta(evaluation, full)),
+            "delta_alike": None if alike is None else plain_json(delta(evaluation, alike)),
         }

@@ -90,7 +90,7 @@ def _choosing(benches: Benches, cell: Cell) -> float:
     if cell.method == FULL:
         return 0.0
     try:
-        price = priced(methods.get(cell.method), cast(Evidence, benches.bench(cell.seed).workbench), cell.budget)
+        price = priced(methods.get(cell.method), cast(Evidence, benches.bench(cell.seed).evidence), cell.budget)
     except Exception:
         # An estimate fails nothing; the cell will say what is wrong.
         return 0.0

@@ -60,9 +60,9 @@ def measure(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
 
 
 def _choose(benches: Benches, cell: Cell) -> Choice:
-    workbench = benches.bench(cell.seed).workbench
+    bench = benches.bench(cell.seed)
     redrawn = cell.noise != cell.seed
-    evidence = cast(Evidence, _Redrawn(workbench, cell.noise) if redrawn else workbench)
+    evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
     floor = benches.plan.settings.min_per_layer
     best: tuple[int, HeadMask, dict[str, Any], Method] | None = None
     start = perf_counter()
@@ -74,7 +74,7 @@ def _choose(benches: Benches, cell: Cell) -> Choice:
             raise BudgetError(f"{cell.method} kept {mask.count} heads and not the {cell.budget} asked for")
         right = 0
         if benches.tuning_texts is not None and len(settings) > 1:
-            right = int(workbench.evaluate(benches.tuning_texts, mask=mask).correct.sum())
+            right = int(bench.measurements.evaluate(benches.tuning_texts, mask=mask).correct.sum())
         # Of equals the first, which is the default.
         if best is None or right > best[0]:
             best = right, mask, dict(setting), method
@@ -115,7 +115,7 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
     missing = [split for split, one in found.items() if one is None]
     if missing:
         # Read before the clock runs: whoever comes first would pay for it.
-        _ = benches.bench(cell.seed).workbench.model
+        _ = benches.bench(cell.seed).model
         start = perf_counter()
         answering = _answering(benches, cell, mask, recovery)
         took = 0.0 if recovery == "none" else perf_counter() - start
@@ -131,9 +131,8 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
 def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
     """The model that answers: pruned, and recovered on the calibration texts of the cell's seed."""
     bench = benches.bench(cell.seed)
-    workbench = bench.workbench
     if recovery == "none":
-        return lambda texts: workbench.evaluate(texts, mask=None if mask.keep.all() else mask)
+        return lambda texts: bench.measurements.evaluate(texts, mask=None if mask.keep.all() else mask)
     # Weights are not kept: those of hundreds of masks would push everything else out of the store.
     if recovery == "refit":
         from cahp.stages.recovery import refit
@@ -143,7 +142,7 @@ def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery)
                 f"every fifth text decides on a refit, and there are only {len(bench.calibration)}; raise --limit"
             )
         walk = benches.walk(bench.calibration)
-        model = refit(workbench.model, mask, bench.calibration, walk=walk, progress=workbench.progress).model
+        model = refit(bench.model, mask, bench.calibration, walk=walk, progress=bench.resources.progress).model
     else:
-        model = workbench.pruned(mask, workbench.tuned(mask, keep=False))
-    return lambda texts: workbench.answers(model, texts)
+        model = bench.measurements.pruned(mask, bench.measurements.finetune(mask, keep=False))
+    return lambda texts: bench.measurements.answers(model, texts)

@@ -16,7 +16,7 @@ from cahp.compare.plan import FULL, Cell, Plan
 from cahp.compare.result import Comparison
 from cahp.compare.workers import run
 from cahp.data import Dataset
-from cahp.run.measurements import Loader
+from cahp.run.resources import Loader
 from cahp.run.seal import TestSeal
 from cahp.store import Store, key
 from cahp.values import CahpError, OptionError, Progress, silent

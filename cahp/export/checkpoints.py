@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from cahp.export.masks import mask_to_json
 from cahp.files import json_text
 from cahp.run.bench import Bench
-from cahp.run.prune import outcomes, versions
+from cahp.run.document import versions
+from cahp.run.prune import outcomes
 from cahp.run.settings import Recovery
 from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
 from cahp.words import percent, span
@@ -56,7 +57,7 @@ class Written:
             timed = {
                 "full": asdict(found.full),
                 "pruned": asdict(found.pruned),
-                "ratio": {"median": found.ratio.median, "ci95": [found.ratio.low, found.ratio.high]},
+                "ratio": asdict(found.ratio),
             }
         return {"form": self.form, "bytes": self.bytes, "difference": self.difference, "onnx_latency_ms": timed}
 
@@ -125,19 +126,19 @@ def recovered(
 
     With a refit also why it was taken or not (``refit``), with fine-tuning its ``epochs``, and ``watch`` sees the loss.
     """
-    workbench, seed = bench.workbench, bench.settings.seed
+    seed = bench.settings.seed
     if recover == "finetune":
         from cahp.models.training import Schedule
 
-        tuned = workbench.tuned(mask, schedule=Schedule(epochs=epochs), watch=watch)
-        outcome = outcomes(workbench, bench.evaluation, mask, recovered=tuned, seed=seed)
+        tuned = bench.measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
+        outcome = dict(vars(outcomes(bench.measurements, bench.evaluation, mask, recovered=tuned, seed=seed)))
         outcome["epochs"] = list(tuned.epochs)
-        return outcome, workbench.pruned(mask, tuned)
-    refit = workbench.refit(mask) if recover == "refit" else None
-    outcome = outcomes(workbench, bench.evaluation, mask, recovered=refit, seed=seed)
+        return outcome, bench.measurements.pruned(mask, tuned)
+    refit = bench.measurements.refit(mask) if recover == "refit" else None
+    outcome = dict(vars(outcomes(bench.measurements, bench.evaluation, mask, recovered=refit, seed=seed)))
     if refit is not None:
-        outcome["refit"] = refit.document
-    return outcome, workbench.pruned(mask, refit)
+        outcome["refit"] = refit.report
+    return outcome, bench.measurements.pruned(mask, refit)
 
 
 def write(
@@ -318,13 +319,11 @@ def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
     if not outcome["metrics"]:
         return ["Nothing: no data were given."]
     rows = ["| model | accuracy | 95 % interval | macro-F1 |", "|---|---|---|---|"]
-    for name, metrics in outcome["metrics"].items():
-        if metrics is not None:
-            accuracy, f1 = percent(metrics["accuracy"]), percent(metrics["macro_f1"])
-            ends = span(*(100 * end for end in metrics["ci95"]))
-            rows.append(f"| {name} | {accuracy} | {ends} % | {f1} |")
+    for name, metrics in outcome["metrics"].measured.items():
+        ends = span(100 * metrics.ci95[0], 100 * metrics.ci95[1])
+        rows.append(f"| {name} | {percent(metrics.accuracy)} | {ends} % | {percent(metrics.macro_f1)} |")
     split = "" if data is None else f" of the split `{data['split']}`"
-    return [f"On {outcome['metrics']['full']['n']:,} texts{split}:", "", *rows]
+    return [f"On {outcome['metrics'].full.n:,} texts{split}:", "", *rows]
 
 
 def _data(data: Mapping[str, Any] | None) -> str:

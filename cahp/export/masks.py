@@ -1,8 +1,4 @@
-"""Results <-> files, with what is needed to make them again.
-
-``run.json`` follows the schema ``cahp.run/1``, ``head_mask.json`` the schema ``cahp.mask/1``. What was not
-measured is null, never 0.
-"""
+"""Head masks and their files: ``head_mask.json`` of the schema ``cahp.mask/1``, and what other tools have."""
 
 from __future__ import annotations
 
@@ -11,59 +7,16 @@ import io
 import json
 import logging
 import re
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.files import Content, json_text, plain_json, write_whole
-from cahp.values import CahpError, HeadMask, Ints, MaskError, ModelCard
+from cahp.values import HeadMask, Ints, MaskError, ModelCard
 
-RUN_SCHEMA = "cahp.run/1"
 MASK_SCHEMA = "cahp.mask/1"
-
-_SPLIT = "split examples class_counts sha256"
-_SCORES = "accuracy macro_f1 loss n ci95 agreement"
-_CHANGE = "pp ci95"
-_COST = "parameters flops latency_ms"
-_LATENCY = "median p95 batch length repeats"
-
-#: Every object of ``run.json`` and the keys it must have, in the order in which they are written. An object
-#: that is null was not measured and has none.
-_RUN_KEYS: Mapping[str, str] = {
-    "": (
-        "schema model data settings knee knee_rule budget kept rescued metrics delta refit cost "
-        "latency_ratio attention_share timings cached verified test_opened versions command"
-    ),
-    "model": "id revision family layers heads sha256",
-    "data": "id select eval",
-    "data.select": _SPLIT,
-    "data.eval": _SPLIT,
-    "settings": "",
-    "budget": "requested attained",
-    "kept": "",
-    "metrics": "full pruned recovered",
-    "metrics.full": _SCORES,
-    "metrics.pruned": _SCORES,
-    "metrics.recovered": _SCORES,
-    "delta": "pruned recovered",
-    "delta.pruned": _CHANGE,
-    "delta.recovered": _CHANGE,
-    "refit": "accepted reason examples",
-    "cost": "full pruned",
-    "cost.full": _COST,
-    "cost.full.latency_ms": _LATENCY,
-    "cost.pruned": _COST,
-    "cost.pruned.latency_ms": _LATENCY,
-    "latency_ratio": "median ci95",
-    "timings": ("signatures_s features_s projection_s clustering_s salience_s evaluation_s recovery_s total_s"),
-    "verified": "mask_bites mask_equals_surgery",
-    "versions": "",
-}
 
 _NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
 
@@ -74,76 +27,7 @@ _TORCH_PREFIX = b"PK\x03\x04"
 _LARGEST_MASK_FILE = 1 << 20
 
 
-def write_run(
-    folder: Path,
-    *,
-    run: Mapping[str, Any],
-    mask: HeadMask,
-    arrays: Mapping[str, NDArray[Any]],
-    model_id: str,
-    method: str,
-    metrics: Mapping[str, Any],
-) -> None:
-    """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all three or none.
-
-    Files of these names are replaced, others are left alone. The mask's budget is the run's.
-
-    Raises:
-        CahpError: If the folder cannot be written to, or ``run`` lacks a key of its schema.
-        ValueError: If ``run`` names other heads as kept than ``mask``, or an array holds Python objects.
-    """
-    validate_run(run)
-    by_layer = {str(layer): heads for layer, heads in enumerate(mask.by_layer)}
-    if plain_json(run["kept"]) != by_layer:
-        raise ValueError(f"the run says {run['kept']} were kept, the mask {by_layer}")
-    named: dict[str, Any] = dict(arrays)
-    for name, array in named.items():
-        if array.dtype.hasobject:
-            raise ValueError(f"the array {name!r} holds Python objects")
-    of_mask = mask_to_json(mask, model=model_id, method=method, budget=run["budget"], metrics=metrics)
-    contents: dict[str, Content] = {
-        "run.json": json_text(_in_schema_order(run)).encode(),
-        "head_mask.json": json_text(of_mask).encode(),
-        "arrays.npz": lambda file: np.savez(file, **named),
-    }
-    with _writing_to(folder):
-        write_whole(folder, contents)
-
-
-def check_folder(folder: Path) -> None:
-    """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
-
-    Raises:
-        CahpError: If not.
-    """
-    with _writing_to(folder):
-        write_whole(folder, {})
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-
-
-def validate_run(run: object) -> None:
-    """Check that ``run`` has every key that the schema of ``run.json`` asks for.
-
-    Raises:
-        CahpError: If not, naming the keys.
-    """
-    if not isinstance(run, Mapping) or run.get("schema") != RUN_SCHEMA:
-        raise CahpError(f"This is not a run of the schema {RUN_SCHEMA}; write one with `cahp prune --out`.")
-    problems = []
-    for path, names in _RUN_KEYS.items():
-        section = _at(run, path)
-        if isinstance(section, Mapping):
-            problems += [f"{path}.{name}".lstrip(".") for name in names.split() if name not in section]
-        elif section is not None:
-            problems.append(f"{path} (not an object)")
-    if problems:
-        raise CahpError(f"The run lacks {', '.join(problems)}; write it again with `cahp prune --out`.")
-
-
-def mask_to_json(
-    mask: HeadMask, *, model: str, method: str, budget: object, metrics: Mapping[str, Any]
-) -> dict[str, Any]:
+def mask_to_json(mask: HeadMask, *, model: str, method: str, budget: object, metrics: object) -> dict[str, Any]:
     """What ``head_mask.json`` says, its keys in the order of the schema."""
     return {
         "schema": MASK_SCHEMA,
@@ -253,15 +137,6 @@ def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
         )
 
 
-@contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
-
-
 def _content(source: Path | str | bytes) -> bytes:
     if isinstance(source, str):
         data = source.encode(errors="surrogatepass")
@@ -337,22 +212,3 @@ def _keep_of_pruned_heads(said: Mapping[str, Any], layers: int, heads: int) -> N
                 )
             keep[int(layer), head] = False
     return keep
-
-
-def _at(run: Mapping[str, Any], path: str) -> Any:
-    """The object at a dotted path; None if it, or one around it, is absent or null."""
-    section: Any = run
-    for name in path.split(".") if path else ():
-        section = section.get(name) if isinstance(section, Mapping) else None
-    return section
-
-
-def _in_schema_order(run: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """``run`` with its keys in the order of the schema, those that the schema does not name last."""
-    names = dict.fromkeys([*_RUN_KEYS[path].split(), *run])
-    ordered = {}
-    for name in names:
-        inner = f"{path}.{name}".lstrip(".")
-        known = inner in _RUN_KEYS and run[name] is not None
-        ordered[name] = _in_schema_order(run[name], inner) if known else run[name]
-    return ordered

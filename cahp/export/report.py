@@ -9,17 +9,12 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cahp.values import Floats, HeadMask, Ints
+from cahp.run.document import BY_HAND, RunDocument, StateDeltas, StateMetrics
+from cahp.values import Floats, HeadMask, Ints, Metrics
 from cahp.words import interval, percent, points
-
-Document = Mapping[str, Any]
-
-#: The method of a mask that a person made.
-BY_HAND = "by hand"
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
@@ -36,7 +31,7 @@ class Clusters:
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """The silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, and where it bends."""
+    """The silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, and its knee."""
 
     ks: Ints
     mss: Floats
@@ -57,42 +52,42 @@ class Origin:
     bundled: bool = False
 
 
-def verdict(run: Document) -> str:
+def verdict(run: RunDocument) -> str:
     """What pruning did, in two or three sentences of plain words."""
-    total = run["model"]["layers"] * run["model"]["heads"]
-    state = "recovered" if run["metrics"]["recovered"] is not None else "pruned"
-    full, now, change = run["metrics"]["full"], run["metrics"][state], run["delta"][state]
-    low, high = change["ci95"]
-    if low <= 0 <= high:
-        difference = f"no measurable change ({points(change['pp'])}, 95 % interval {interval(low, high)})"
+    total = run.model.layers * run.model.heads
+    state = "recovered" if run.metrics.recovered is not None else "pruned"
+    full, now, change = run.metrics.full, run.metrics.measured[state], run.delta.of(state)
+    assert change is not None
+    if change.measurable:
+        lost = "fewer" if change.pp < 0 else "more"
+        difference = f"{abs(change.pp):.1f} points {lost} (95 % interval {interval(*change.ci95)})"
     else:
-        lost = "fewer" if change["pp"] < 0 else "more"
-        difference = f"{abs(change['pp']):.1f} points {lost} (95 % interval {interval(low, high)})"
+        difference = f"no measurable change ({points(change.pp)}, 95 % interval {interval(*change.ci95)})"
     after = " after recovery" if state == "recovered" else ""
     said = (
-        f"{run['budget']['attained']} of {total} heads are kept. With them the model answers "
-        f"{percent(now['accuracy'])} of {now['n']:,} texts rightly{after}; with all heads "
-        f"{percent(full['accuracy'])}: {difference}."
+        f"{run.budget.attained} of {total} heads are kept. With them the model answers "
+        f"{percent(now.accuracy)} of {now.n:,} texts rightly{after}; with all heads "
+        f"{percent(full.accuracy)}: {difference}."
     )
     return f"{said} {_time(run)}"
 
 
-def _time(run: Document) -> str:
-    ratio = run["latency_ratio"]
+def _time(run: RunDocument) -> str:
+    ratio = run.latency_ratio
     if ratio is None:
         return "Time was not measured."
-    low, high = ratio["ci95"]
-    if low <= 1 <= high:
+    if not ratio.measurable:
         return "The time it takes does not change measurably."
-    verb = "takes" if ratio["median"] < 1 else "takes, against all hopes,"
+    low, high = ratio.ci95
+    verb = "takes" if ratio.median < 1 else "takes, against all hopes,"
     return (
-        f"Cut out of the model, it {verb} {percent(ratio['median'], 0)} of the time "
+        f"Cut out of the model, it {verb} {percent(ratio.median, 0)} of the time "
         f"(95 % interval {interval(low * 100, high * 100, 0)})."
     )
 
 
 def page(
-    run: Document,
+    run: RunDocument,
     mask: HeadMask,
     *,
     origin: Origin,
@@ -103,12 +98,12 @@ def page(
 
     ``run`` is a document of the schema ``cahp.run/1`` about ``mask``.
     """
-    title = f"{run['budget']['attained']} of {mask.keep.size} attention heads kept"
+    title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     sections = [
         _section("Which heads stay", _which(run, mask, clusters)),
         _section("What it costs and saves", _figures(run)),
     ]
-    if curve is not None and run["knee"] is not None:
+    if curve is not None and run.knee is not None:
         sections.append(_section("Why this many", _why(run, curve)))
     sections += [
         _section("What was measured, on what", _measured(run, origin)),
@@ -120,8 +115,8 @@ def page(
         '<html lang="en"><head><meta charset="utf-8">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{_safe(title)} – {_safe(run['model']['id'])}</title><style>{_STYLE}</style></head><body><main>"
-        f"<header><p class=kicker>{_safe(run['model']['id'])} on {_safe(run['data']['id'])}</p>"
+        f"<title>{_safe(title)} – {_safe(run.model.id)}</title><style>{_STYLE}</style></head><body><main>"
+        f"<header><p class=kicker>{_safe(run.model.id)} on {_safe(run.data.id)}</p>"
         f"<h1>{_safe(title)}</h1><p class=lead>{_safe(verdict(run))}</p></header>"
         + "".join(sections)
         + "</main></body></html>\n"
@@ -136,14 +131,14 @@ def _section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{_safe(title)}</h2>{''.join(body)}</section>"
 
 
-def _which(run: Document, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
+def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
     yield (
         "<p>A transformer reads a text with many attention heads side by side; each looks at the words in its own way, "
         "and some look alike. "
     )
     yield (
         "These heads were chosen by hand.</p>"
-        if run["settings"]["method"] == BY_HAND
+        if run.settings.method == BY_HAND
         else "Heads that tell the classes apart in the same way form a cluster, and each cluster keeps one of them.</p>"
     )
     yield _grid(mask, clusters)
@@ -151,7 +146,7 @@ def _which(run: Document, mask: HeadMask, clusters: Clusters | None) -> Iterator
     if clusters is not None:
         legend += "; the letter and the colour say which heads are alike (the largest clusters have colours)"
     yield f"<p class=note>{legend}. Layers and heads count from 0.</p>"
-    rescued = run["rescued"]
+    rescued = run.rescued
     if rescued:
         heads = ", ".join(f"layer {layer} head {head}" for layer, head in rescued)
         yield f"<p class=note>Kept so that no layer is empty: {_safe(heads)}.</p>"
@@ -190,57 +185,54 @@ def _cell(mask: HeadMask, clusters: Clusters | None, layer: int, head: int, x: i
     )
 
 
-def _figures(run: Document) -> Iterator[str]:
-    yield from _quality("Quality", run["metrics"], run["delta"])
-    if run.get("report"):
-        yield from _quality(
-            f"Quality on the {run['report']['split']} split", run["report"]["metrics"], run["report"]["delta"]
-        )
-    if run["refit"] is not None:
-        taken = "was taken" if run["refit"]["accepted"] else "was rejected, so nothing changed"
-        yield f"<p class=note>Recovery without training (refit) {taken}: {_safe(run['refit']['reason'])}.</p>"
+def _figures(run: RunDocument) -> Iterator[str]:
+    yield from _quality("Quality", run.metrics, run.delta)
+    if run.report is not None:
+        yield from _quality(f"Quality on the {run.report.split} split", run.report.metrics, run.report.delta)
+    if run.refit is not None:
+        taken = "was taken" if run.refit.accepted else "was rejected, so nothing changed"
+        yield f"<p class=note>Recovery without training (refit) {taken}: {_safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 
-def _quality(caption: str, metrics: Document, delta: Document) -> Iterator[str]:
-    states = [state for state in _NAMES if metrics[state] is not None]
-    yield _intervals({_NAMES[state]: metrics[state] for state in states})
+def _quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
+    of = {_NAMES[state]: one for state, one in metrics.measured.items()}
+    changes = [delta.of(state) for state in metrics.measured]
+    yield _intervals(of)
     rows = [
-        ("Right answers", [percent(metrics[state]["accuracy"]) for state in states]),
-        ("95 % interval", [interval(*(end * 100 for end in metrics[state]["ci95"])) for state in states]),
-        ("Against all heads", [points(delta[state]["pp"]) if state in delta else "" for state in states]),
-        ("95 % interval of it", [interval(*delta[state]["ci95"]) if state in delta else "" for state in states]),
-        ("Macro-F1", [percent(metrics[state]["macro_f1"]) for state in states]),
-        ("Same answer as all heads", [_share(metrics[state]["agreement"]) for state in states]),
-        ("Texts", [f"{metrics[state]['n']:,}" for state in states]),
+        ("Right answers", [percent(one.accuracy) for one in of.values()]),
+        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in of.values()]),
+        ("Against all heads", ["" if one is None else points(one.pp) for one in changes]),
+        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in changes]),
+        ("Macro-F1", [percent(one.macro_f1) for one in of.values()]),
+        ("Same answer as all heads", [_share(one.agreement) for one in of.values()]),
+        ("Texts", [f"{one.n:,}" for one in of.values()]),
     ]
-    yield _table(caption, [_NAMES[state] for state in states], rows)
+    yield _table(caption, list(of), rows)
 
 
-def _cost(run: Document) -> Iterator[str]:
-    ratio = run["latency_ratio"]
-    if ratio is None:
+def _cost(run: RunDocument) -> Iterator[str]:
+    ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
+    before, after = full.latency_ms, pruned.latency_ms
+    if ratio is None or before is None or after is None:
         yield "<p>Time and size were not measured.</p>"
         return
-    full, pruned = run["cost"]["full"], run["cost"]["pruned"]
-    before, after = full["latency_ms"], pruned["latency_ms"]
     rows = [
-        ("Time of a batch, median", [f"{one['median']:.1f} ms" for one in (before, after)]),
-        ("95th percentile", [f"{one['p95']:.1f} ms" for one in (before, after)]),
-        ("Weights", [f"{one['parameters'] / 1e6:.1f} M" for one in (full, pruned)]),
-        ("Operations of one text", [f"{one['flops'] / 1e9:.2f} G" for one in (full, pruned)]),
+        ("Time of a batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
+        ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
+        ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
+        ("Operations of one text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
     ]
     yield _table("Cost", ["all heads", "pruned"], rows)
-    low, high = ratio["ci95"]
     yield (
-        f"<p class=note>A batch is {before['batch']} texts of {before['length']} tokens; {before['repeats']} rounds, "
-        f"both models in turn. Time ratio {ratio['median']:.2f} {interval(low, high, 2)}. Attention takes "
-        f"{percent(run['attention_share'], 0)} of the full model's time: no removal of heads can save more.</p>"
+        f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
+        f"both models in turn. Time ratio {ratio.median:.2f} {interval(*ratio.ci95, 2)}. Attention takes "
+        f"{_share(run.attention_share, 0)} of the full model's time: no removal of heads can save more.</p>"
     )
 
 
-def _share(value: float | None) -> str:
-    return "" if value is None else percent(value)
+def _share(value: float | None, digits: int = 1) -> str:
+    return "" if value is None else percent(value, digits)
 
 
 def _table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
@@ -255,12 +247,12 @@ def _table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Seque
     )
 
 
-def _intervals(found: Mapping[str, Document]) -> str:
+def _intervals(found: Mapping[str, Metrics]) -> str:
     """Accuracies as dots with their intervals, on an axis from 0 to 100 %."""
     left, width, row = 110, 460, 34
     bottom = 10 + row * len(found)
     said = "; ".join(
-        f"{name} {percent(one['accuracy'])} {interval(*(end * 100 for end in one['ci95']))}"
+        f"{name} {percent(one.accuracy)} {interval(one.ci95[0] * 100, one.ci95[1] * 100)}"
         for name, one in found.items()
     )
     drawn = [
@@ -274,18 +266,16 @@ def _intervals(found: Mapping[str, Document]) -> str:
     drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">right answers in %</text>')
     for index, (name, one) in enumerate(found.items()):
         y = 10 + row * index + row / 2
-        low, high = (left + width * end for end in one["ci95"])
+        low, high = (left + width * end for end in one.ci95)
         drawn.append(f'<text class=side x="{left - 12}" y="{y + 4}">{_safe(name)}</text>')
         drawn.append(f'<line class=whisker x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}"/>')
-        drawn.append(f'<circle cx="{left + width * one["accuracy"]:.1f}" cy="{y}" r="6"/>')
+        drawn.append(f'<circle cx="{left + width * one.accuracy:.1f}" cy="{y}" r="6"/>')
     return "".join(drawn) + "</svg>"
 
 
-def _why(run: Document, curve: Curve) -> Iterator[str]:
-    asked = run["budget"]["requested"]
-    said = (
-        f"The curve says how well the heads fall into k groups. It bends at {curve.knee}: more groups say little new."
-    )
+def _why(run: RunDocument, curve: Curve) -> Iterator[str]:
+    asked = run.budget.requested
+    said = f"The curve says how well the heads fall into k groups. Its knee is at {curve.knee}: more groups say little new."
     if asked is not None:
         said += f" Here {asked} heads were asked for."
     yield f"<p>{_safe(said)}</p>"
@@ -302,68 +292,66 @@ def _why(run: Document, curve: Curve) -> Iterator[str]:
     line = " ".join(
         f"{across(k):.1f},{down(value):.1f}" for k, value in zip(curve.ks.tolist(), curve.mss.tolist(), strict=True)
     )
-    bend = across(curve.knee)
+    knee = across(curve.knee)
     yield (
         f'<svg viewBox="0 0 600 {height + 58}" style="max-width:600px" role="img" '
-        f'aria-label="Silhouette from {low:.2f} at its lowest to {high:.2f}; it bends at {curve.knee} clusters">'
+        f'aria-label="Silhouette from {low:.2f} at its lowest to {high:.2f}; its knee is at {curve.knee} clusters">'
         f'<line class=rule x1="{left}" x2="{left + width}" y1="{height + 14}" y2="{height + 14}"/>'
-        f'<line class=bend x1="{bend:.1f}" x2="{bend:.1f}" y1="14" y2="{height + 14}"/>'
+        f'<line class=knee x1="{knee:.1f}" x2="{knee:.1f}" y1="14" y2="{height + 14}"/>'
         f'<polyline points="{line}"/>'
         f'<text class=side x="{left - 8}" y="20">{high:.2f}</text>'
         f'<text class=side x="{left - 8}" y="{height + 14}">{low:.2f}</text>'
         f'<text x="{left}" y="{height + 32}">{first}</text><text x="{left + width}" y="{height + 32}">{last}</text>'
-        f'<text x="{bend:.1f}" y="{height + 32}">{curve.knee}</text>'
+        f'<text x="{knee:.1f}" y="{height + 32}">{curve.knee}</text>'
         f'<text x="{left + width / 2}" y="{height + 52}">number of clusters k (left: mean silhouette)</text></svg>'
     )
 
 
-def _measured(run: Document, origin: Origin) -> Iterator[str]:
-    data, settings = run["data"], run["settings"]
+def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
-    for role, part in (("chosen on", data["select"]), ("judged on", data["eval"])):
-        counts = ", ".join(f"{name}: {count}" for name, count in part["class_counts"].items())
-        rows.append((role, [part["split"], f"{part['examples']:,}", counts]))
+    for role, part in (("chosen on", run.data.select), ("evaluated on", run.data.eval)):
+        counts = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
+        rows.append((role, [part.split, f"{part.examples:,}", counts]))
     yield _table("Texts", ["split", "number", "of each class"], rows)
-    model = run["model"]
+    model = run.model
     facts = {
-        "Model": f"{model['id']}{'' if model['revision'] is None else '@' + model['revision']}",
-        "Kind": f"{model['family']}, {model['layers']} layers of {model['heads']} heads",
-        "Model digest": model["sha256"],
+        "Model": f"{model.id}{'' if model.revision is None else '@' + model.revision}",
+        "Kind": f"{model.family}, {model.layers} layers of {model.heads} heads",
+        "Model digest": model.sha256,
         "Machine": origin.machine,
         "Measured" if origin.bundled else "Report of": origin.date,
-        "Method": settings["method"],
-        "Seed": settings["seed"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in run["versions"].items()),
+        "Method": run.settings.method,
+        "Seed": run.settings.seed,
+        "Versions": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
     }
     yield _table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])
 
 
-def _trust(run: Document, origin: Origin) -> Iterator[str]:
-    verified = run["verified"]
+def _trust(run: RunDocument, origin: Origin) -> Iterator[str]:
+    verified = run.verified
     said = []
-    if verified["mask_bites"]:
+    if verified.mask_bites:
         said.append("Switching heads off changes what the model answers: the switches are connected.")
-    if verified["mask_equals_surgery"]:
+    if verified.mask_equals_surgery:
         said.append("The model with heads switched off and the model with the same heads cut out answer the same.")
     else:
         said.append("A layer keeps no head, so the heads can be switched off but not cut out; time was not measured.")
-    split = run["data"]["eval"]["split"]
+    split = run.data.eval.split
     said.append(
-        f"The texts that judge ({split}) did not choose the heads ({run['data']['select']['split']}). "
+        f"The evaluation texts ({split}) did not choose the heads ({run.data.select.split}). "
         f"A budget that was picked by looking at {split} flatters its own figure a little."
     )
-    opened = run["test_opened"]
-    if opened is not None:
-        looks = {0: "has not been looked at", 1: "was looked at once"}.get(opened, f"was looked at {opened} times")
-        said.append(f"The test split {looks} for this model on that machine.")
-    said += list(run.get("notices", []))
+    opened = run.test_opened
+    times = {0: "has not been opened", 1: "was opened once"}.get(opened, f"was opened {opened} times")
+    said.append(f"The test split {times} for this model on that machine.")
+    said += run.notices
     if origin.bundled:
         said.append("These figures ship with the package: they were measured on the machine named above.")
     yield f"<ul>{''.join(f'<li>{_safe(point)}</li>' for point in said)}</ul>"
 
 
-def _again(run: Document, origin: Origin) -> Iterator[str]:
-    if run["settings"]["method"] == BY_HAND:
+def _again(run: RunDocument, origin: Origin) -> Iterator[str]:
+    if run.settings.method == BY_HAND:
         yield "<p>The heads were chosen by hand, so take <code>head_mask.json</code> along.</p>"
     yield f"<p>In a terminal:</p><pre>{_safe(origin.command)}</pre>"
     yield f"<p>In Python:</p><pre>{_safe(origin.python)}</pre>"
@@ -391,7 +379,7 @@ svg .rule{stroke:var(--rule)}
 svg .whisker{stroke:var(--accent);stroke-width:3;stroke-linecap:round;opacity:.6}
 svg circle{fill:var(--accent)}
 svg polyline{fill:none;stroke:var(--accent);stroke-width:2}
-svg .bend{stroke:var(--ink);stroke-dasharray:4 4}
+svg .knee{stroke:var(--ink);stroke-dasharray:4 4}
 .solid,.hollow{display:inline-block;width:.9em;height:.9em;border:2px solid var(--accent);border-radius:3px;
 vertical-align:-.1em;margin-left:.4em}
 .solid{background:var(--accent)}

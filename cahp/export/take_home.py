@@ -19,8 +19,9 @@ from cahp.export.masks import (
 )
 from cahp.files import json_text, write_whole
 from cahp.run.bench import check_classifier, open_bench
-from cahp.run.measurements import Workbench
-from cahp.run.prune import split_document
+from cahp.run.document import SplitRecord
+from cahp.run.measurements import Measurements
+from cahp.run.resources import Resources
 from cahp.run.settings import Recovery, Settings
 from cahp.store import Store
 from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
@@ -66,22 +67,23 @@ def export(
     builtin = models.BUILTINS.get(card.id)
     if settings.data is not None or (builtin and builtin.data):
         bench = open_bench(settings, store=store, card=card, progress=progress)
-        workbench = bench.workbench
+        measurements = bench.measurements
         outcome, pruned = checkpoints.recovered(bench, keep, recover=how)
         inputs: Sequence[Input] = bench.evaluation.inputs
-        data = {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.evaluation)}
+        data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
         notices = list(bench.notices)
     elif how != "none":
-        raise OptionError(f"--recover {how} needs texts to repair the model on; name some with --data")
+        raise OptionError(f"--recover {how} needs texts to recover the model on; name some with --data")
     else:
-        workbench = Workbench(card, None, store=store or Store(), device=settings.device, progress=progress)
-        outcome, pruned = {}, workbench.pruned(keep)
+        resources = Resources(card, store=store or Store(), device=settings.device, progress=progress)
+        measurements = Measurements(resources)
+        outcome, pruned = {}, measurements.pruned(keep)
         inputs, data, notices = checkpoints.SENTENCES, None, []
     with checkpoints.writing_to(out):
         written = checkpoints.write(
             form,
             out.resolve(),
-            model=workbench.model,
+            model=measurements.model,
             pruned=pruned,
             mask=keep,
             inputs=inputs,
@@ -98,7 +100,7 @@ def export(
         "data": data,
         "kept": kept_heads(keep),
         **(outcome or {"metrics": None, "delta": None}),
-        "parameters": {"full": workbench.model.parameters, "pruned": pruned.parameters},
+        "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
         **written.as_json(),
         "notices": notices,
     }

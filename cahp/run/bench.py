@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cahp import data, models
-from cahp.run.measurements import Loader, Workbench
+from cahp.run.evidence import HeadEvidence
+from cahp.run.measurements import Measurements
+from cahp.run.resources import Loader, Resources
 from cahp.run.settings import Settings, check_splits
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
@@ -35,12 +37,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A model and its data, matched and sampled: the workbench on the selection texts, and texts to judge by."""
+    """A model and its data, matched and sampled: what is known of its heads, and what masks do to it."""
 
     settings: Settings
     card: ModelCard
     dataset: data.Dataset
-    workbench: Workbench
+    resources: Resources
+    evidence: HeadEvidence
+    measurements: Measurements
     calibration: Texts
     evaluation: Texts
     notices: tuple[str, ...]
@@ -49,20 +53,25 @@ class Bench:
 
     @property
     def full(self) -> Evaluation:
-        """The unpruned model's answers on the texts to judge by."""
-        return self.workbench.evaluate(self.evaluation)
+        """The unpruned model's answers on the evaluation texts."""
+        return self.measurements.evaluate(self.evaluation)
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, read and proven when first asked for."""
+        return self.resources.model
 
     @cached_property
     def length(self) -> int:
         """The length in tokens at which latency is measured: that of long texts (95th percentile) of this data."""
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
-        found = self.workbench.store.load(name)
+        found = self.resources.store.load(name)
         if found is not None:
             return int(found.meta["tokens"])
-        model = self.workbench.model
+        model = self.model
         lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
         tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
-        self.workbench.store.save(name, meta={"tokens": tokens})
+        self.resources.store.save(name, meta={"tokens": tokens})
         return tokens
 
 
@@ -99,15 +108,9 @@ def open_bench(
     calibration, drawn = _sampled(dataset, "select-split", settings.limit, settings)
     evaluation, judged = _sampled(dataset, "eval-split", settings.eval_limit, settings)
     drawn += _scarce(dataset.split(settings.select_split), calibration, settings)
-    workbench = Workbench(
+    resources = Resources(
         card,
-        calibration,
         store=store or Store(),
-        pool_size=settings.pool_size,
-        projection=settings.projection,
-        salience=settings.salience,
-        degree=settings.poly_degree,
-        seed=settings.seed,
         device=settings.device,
         model=model,
         load=load,
@@ -115,8 +118,29 @@ def open_bench(
         watch=watch,
         clock=clock,
     )
+    evidence = HeadEvidence(
+        resources,
+        calibration,
+        pool_size=settings.pool_size,
+        projection=settings.projection,
+        salience=settings.salience,
+        degree=settings.poly_degree,
+        seed=settings.seed,
+    )
+    measurements = Measurements(resources, calibration, seed=settings.seed)
     notices = (*card.notes, *dataset.notices, *drawn, *judged)
-    return Bench(settings, card, dataset, workbench, calibration, evaluation, notices, label_reading(raw, dataset))
+    return Bench(
+        settings,
+        card,
+        dataset,
+        resources,
+        evidence,
+        measurements,
+        calibration,
+        evaluation,
+        notices,
+        label_reading(raw, dataset),
+    )
 
 
 def read_data(settings: Settings, card: ModelCard) -> data.Dataset:

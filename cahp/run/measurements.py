@@ -1,46 +1,33 @@
-"""A model and its texts on the bench: every stage computed when first asked, once, and found again on disk.
+"""What a mask does to a model: its answers, what it costs, and what a recovery wins back.
 
-A stage's key holds everything its result depends on, so a changed option repeats only what it touches. The model is
-read when a stage first misses the store; a run whose stages are all known never imports torch.
+Every result is found again in the store under a key of all it depends on.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
-from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import models
 from cahp import processes as parallel
-from cahp.run.settings import Salience
-from cahp.stages.clustering import cluster, with_degree
-from cahp.stages.space import Projection, space
-from cahp.store import Entry, Store, key
+from cahp.run.resources import Resources
+from cahp.store import Store, key
 from cahp.values import (
-    Clustering,
+    Cost,
+    Costs,
     DataError,
     Evaluation,
-    Floats,
-    GateGradients,
     HeadMask,
     ModelCard,
     OptionError,
-    Progress,
-    Ratio,
-    Signatures,
-    Space,
+    RefitReport,
     Texts,
-    Timing,
     digest,
-    silent,
 )
 
 if TYPE_CHECKING:
@@ -48,22 +35,14 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule, Watch
 
-
-class Loader(Protocol):
-    """Reads and proves a model, as ``models.load`` does."""
-
-    def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
-        """The model of this card."""
-
-
 #: The projections that a refit solves anew.
-_REPAIRED: tuple[Site, ...] = ("output", "feed_out")
+_REFITTED: tuple[Site, ...] = ("output", "feed_out")
 
-#: With fewer texts a recovery holds none out to be judged by.
+#: Texts on which a mask is compared with its surgery.
+_COMPARED = 8
+
+#: With fewer texts a recovery holds none out to be evaluated on.
 _FEWEST_TEXTS = 5
-
-#: What a stored stage may weigh; above it, computing anew is the lesser evil.
-_LARGEST_ENTRY = 256 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +55,9 @@ class Refitted:
     examples: int
 
     @property
-    def document(self) -> dict[str, Any]:
+    def report(self) -> RefitReport:
         """What a run file says of it."""
-        return {"accepted": self.accepted, "reason": self.reason, "examples": self.examples}
+        return RefitReport(self.accepted, self.reason, self.examples)
 
     @property
     def sha256(self) -> str:
@@ -99,158 +78,38 @@ class FineTuned:
         return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
 
 
-class Workbench:
-    """All stages of one model on one sample of selection texts.
+#: A model that was recovered after pruning: by a refit, or by fine-tuning.
+Recovered = Refitted | FineTuned
 
-    ``cached`` lists the stages that were found on disk, ``timings`` the seconds of those that were not.
+
+class Measurements:
+    """What masks do to one model. Recoveries work on ``calibration`` texts; without any, there are none.
+
+    Answers, costs and recoveries depend on nothing that evidence holds, so masks of any origin can be measured.
     """
 
-    def __init__(
-        self,
-        card: ModelCard,
-        texts: Texts | None,
-        *,
-        store: Store,
-        pool_size: int = 32,
-        projection: Projection = "tsne",
-        salience: Salience = "batch",
-        degree: int = 6,
-        seed: int = 42,
-        device: str = "auto",
-        model: HeadModel | None = None,
-        load: Loader = models.load,
-        progress: Progress = silent,
-        watch: Watch | None = None,
-        clock: Callable[[], float] = perf_counter,
-    ) -> None:
-        self.card, self._texts, self.store = card, texts, store
-        self.progress, self.watch, self.clock = progress, watch, clock
-        self.cached: list[str] = []
-        self._kept: set[str] = set()
+    def __init__(self, resources: Resources, calibration: Texts | None = None, *, seed: int = 42) -> None:
+        self._resources, self._calibration, self._seed = resources, calibration, seed
         self._full: dict[str, Evaluation] = {}
-        self.timings: dict[str, float] = {}
-        self._pool_size, self._projection, self._degree, self._seed = pool_size, projection, degree, seed
-        self._salience, self._device = salience, device
-        self._model, self._load, self._lock = model, load, threading.Lock()
 
     @property
-    def texts(self) -> Texts:
-        """The selection texts."""
-        if self._texts is None:
-            raise ValueError("this workbench was opened without texts")
-        return self._texts
+    def card(self) -> ModelCard:
+        """The model's shape and name."""
+        return self._resources.card
 
     @property
     def model(self) -> HeadModel:
         """The model, read and proven when first asked for."""
-        with self._lock:
-            if self._model is None:
-                with self.timed("load"):
-                    self.progress("load", 0, 1)
-                    self._model = self._load(self.card, device=self._device)
-                    self.progress("load", 1, 1)
-            return self._model
+        return self._resources.model
 
     @property
-    def seed(self) -> int:
-        """Where randomness starts."""
-        return self._seed
+    def calibration(self) -> Texts:
+        """The texts that recoveries work on."""
+        if self._calibration is None:
+            raise ValueError("these measurements were opened without calibration texts")
+        return self._calibration
 
-    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
-        """What ``make`` gives, or gave before for this model, these texts and this seed.
-
-        ``name`` must hold all else that the result depends on.
-        """
-        entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self._seed)
-        found = self._found("scores", entry)
-        if found is not None:
-            return found.arrays["values"].astype(np.float64, copy=False)
-        with self.timed("scores"):
-            values = np.asarray(make(), dtype=np.float64)
-        self._keep(entry, {"values": values})
-        return values
-
-    # What is known of the heads ------------------------------------------------------------------------------
-
-    @cached_property
-    def signatures(self) -> Signatures:
-        """How each head attends, per class."""
-        found = self._found("signatures", self._signatures_key)
-        if found is None:
-            # One forward pass serves both: whoever asks first pays for the other.
-            return self._observe()
-        arrays = found.arrays
-        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], self.card.layers, self.card.heads)
-
-    @cached_property
-    def gradients(self) -> GateGradients:
-        """Signed per-example gradients of the loss at open gates."""
-        found = self._found("salience", self._gradients_key)
-        if found is not None:
-            return GateGradients(found.arrays["values"], len(self.texts))
-        from cahp.stages.salience import gate_gradients
-
-        model = self.model
-        with self.timed("salience"):
-            gradients = gate_gradients(model, self.texts, progress=self.progress)
-        self._keep(self._gradients_key, {"values": gradients.values})
-        return gradients
-
-    @cached_property
-    def salience(self) -> NDArray[np.float64]:
-        """Salience ``(L, H)`` in 0..1."""
-        from cahp.stages.salience import salience
-
-        return salience(self.gradients, how=self._salience)
-
-    @cached_property
-    def space(self) -> Space:
-        """Where each head lies."""
-        found = self._found("space", self._space_key)
-        if found is not None:
-            return Space(**found.arrays, projection=self._projection)
-        signatures = self.signatures
-        start = turn = self.clock()
-
-        def watch(stage: str, done: int, total: int) -> None:
-            nonlocal turn
-            if stage == "projection" and done == 0:
-                turn = self.clock()
-            self.progress(stage, done, total)
-
-        # Processes that work together must agree on every digit, and have other things to do than the same.
-        made = parallel.from_first(
-            lambda: space(signatures, projection=self._projection, seed=self._seed, progress=watch)
-        )
-        self.timings["features"], self.timings["projection"] = turn - start, self.clock() - turn
-        arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
-        self._keep(self._space_key, arrays)
-        return made
-
-    @cached_property
-    def clustering(self) -> Clustering:
-        """Clusters for every k."""
-        name = key("clustering", 1, self._space_key, self._seed)
-        found = self._found("clustering", name)
-        if found is not None:
-            arrays = found.arrays
-            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
-            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **found.meta)
-            return with_degree(known, degree=self._degree)
-        space = self.space
-        with self.timed("clustering"):
-            made = parallel.from_first(
-                lambda: cluster(space, seed=self._seed, degree=self._degree, progress=self.progress)
-            )
-        arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
-        self._keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
-        return made
-
-    # What a mask does ----------------------------------------------------------------------------------------
-
-    def evaluate(
-        self, texts: Texts, *, mask: HeadMask | None = None, recovered: Refitted | FineTuned | None = None
-    ) -> Evaluation:
+    def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
         name = key(
             "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
@@ -258,13 +117,13 @@ class Workbench:
         # The full model's are asked for again and again, also where the store gives nothing back.
         if mask is None and name in self._full:
             return self._full[name]
-        found = self._found("evaluation", name)
+        found = self._resources.found("evaluation", name)
         if found is not None:
             made = Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
         else:
             model = self.model if mask is None or mask.empty_layers else self.pruned(mask, recovered)
             made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
-            self._keep(name, {"predictions": made.predictions, "losses": made.losses})
+            self._resources.keep(name, {"predictions": made.predictions, "losses": made.losses})
         if mask is None:
             self._full[name] = made
         return made
@@ -273,10 +132,10 @@ class Workbench:
         """Answers of any model, measured now."""
         from cahp.stages.evaluation import evaluate
 
-        with self.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, progress=self.progress)
+        with self._resources.timed("evaluation"):
+            return evaluate(model, texts, mask=mask, progress=self._resources.progress)
 
-    def pruned(self, mask: HeadMask, recovered: Refitted | FineTuned | None = None) -> HeadModel:
+    def pruned(self, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
         """The model without the heads that ``mask`` drops, with the recovered projections if they were taken."""
         import torch
 
@@ -295,8 +154,21 @@ class Workbench:
             }
         return cut(self.model, mask, projections=projections)
 
+    def difference(self, mask: HeadMask, texts: Texts) -> float | None:
+        """Largest difference between the logits of the masked and the cut model on some texts (None: it cannot be cut).
+
+        Raises:
+            SelfTestError: If it is larger than the self-test allows.
+        """
+        if mask.empty_layers:
+            return None
+        from cahp.models.selftest import difference
+
+        model = self.model
+        return difference(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED])))
+
     def refit(self, mask: HeadMask) -> Refitted:
-        """Refit the pruned model on the selection texts; see ``cahp.stages.recovery.refit``.
+        """Refit the pruned model on the calibration texts; see ``cahp.stages.recovery.refit``.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -305,9 +177,9 @@ class Workbench:
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover finetune or none")
         self._check_held_out("a refit")
-        name = key("refit", 2, self.card.sha256, self.texts.sha256, mask.sha256)
-        places = [(layer, site) for layer in range(self.card.layers) for site in _REPAIRED]
-        found = self._found("recovery", name)
+        name = key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256)
+        places = [(layer, site) for layer in range(self.card.layers) for site in _REFITTED]
+        found = self._resources.found("recovery", name)
         if found is not None:
             arrays = found.arrays
             projections = {
@@ -320,7 +192,7 @@ class Workbench:
         model = self.model
 
         def solved() -> Refitted:
-            made = refit(model, mask, self.texts, progress=self.progress)
+            made = refit(model, mask, self.calibration, progress=self._resources.progress)
             linears = {place: made.model.projection(*place) for place in places}
             return Refitted(
                 {
@@ -332,7 +204,7 @@ class Workbench:
                 made.examples,
             )
 
-        with self.timed("recovery"):
+        with self._resources.timed("recovery"):
             recovered = parallel.from_first(solved)
         arrays = {
             f"{site}-{layer}-{part}": values
@@ -340,13 +212,13 @@ class Workbench:
             for part, values in zip(("weight", "bias"), pair, strict=True)
             if values is not None
         }
-        self._keep(name, arrays, recovered.document)
+        self._resources.keep(name, arrays, asdict(recovered.report))
         return recovered
 
-    def tuned(
+    def finetune(
         self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
     ) -> FineTuned:
-        """Fine-tune the pruned model on the selection texts; see ``cahp.stages.recovery.finetune``.
+        """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
         A training that was stopped is taken up where it stopped, and one that is known is not done again. ``keep`` says
         whether its weights may take room in the store.
@@ -356,38 +228,39 @@ class Workbench:
         """
         self._check_held_out("fine-tuning")
         from cahp.models.training import Schedule
-        from cahp.stages.recovery import finetune
+        from cahp.stages import recovery
 
         schedule = schedule or Schedule()
         # Several processes take a batch each at a time, which makes it another training.
-        parts = (self.card.sha256, self.texts.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
+        parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
         name = key("tuned", 1, *parts)
-        found = self._found("recovery", name)
+        found = self._resources.found("recovery", name)
         if found is not None:
             return FineTuned(found.arrays, tuple(found.meta["epochs"]))
         model = self.model
-        checkpoint = _StoredTraining(self.store, key("tuning", 1, *parts, model.device.type))
-        with self.timed("recovery"):
-            made, history = finetune(
+        checkpoint = _StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type))
+        with self._resources.timed("recovery"):
+            made, history = recovery.finetune(
                 model,
                 mask,
-                self.texts,
+                self.calibration,
                 schedule=schedule,
                 seed=self._seed,
-                progress=self.progress,
-                watch=watch or self.watch,
+                progress=self._resources.progress,
+                watch=watch or self._resources.watch,
                 checkpoint=checkpoint,
             )
         weights = {name: weight.detach().cpu().numpy() for name, weight in made.network.named_parameters()}
         tuned = FineTuned(weights, tuple(asdict(epoch) for epoch in history))
         if keep:
-            self._keep(name, weights, {"epochs": tuned.epochs})
+            self._resources.keep(name, weights, {"epochs": tuned.epochs})
         return tuned
 
     def _check_held_out(self, what: str) -> None:
-        if len(self.texts) < _FEWEST_TEXTS:
+        if len(self.calibration) < _FEWEST_TEXTS:
             raise DataError(
-                f"every fifth text judges {what}, and there are only {len(self.texts)}; raise --limit or add texts"
+                f"every fifth text evaluates {what}, and there are only {len(self.calibration)}; raise --limit or add "
+                "texts"
             )
 
     def costs(self, mask: HeadMask, *, batch: int = 8, length: int = 64, repeats: int = 30) -> Costs:
@@ -403,19 +276,19 @@ class Workbench:
         counts = [len(heads) for heads in mask.by_layer]
         name = key(
             "costs",
-            1,
+            2,
             self.card.sha256,
             counts,
             batch,
             length,
             repeats,
-            self._device,
+            self._resources.device,
             platform.node(),
             version("torch"),
         )
-        found = self._found("latency", name)
+        found = self._resources.found("latency", name)
         if found is not None:
-            return Costs.from_json(found.meta)
+            return costs_from_json(found.meta)
         from cahp.stages.latency import flops, measure
 
         full = self.model
@@ -424,7 +297,8 @@ class Workbench:
         pruned = self.pruned(mask)
 
         def measured() -> Costs:
-            latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=self.progress)
+            progress = self._resources.progress
+            latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=progress)
             return Costs(
                 Cost(full.parameters, flops(full, length=length), latency.full),
                 Cost(pruned.parameters, flops(pruned, length=length), latency.pruned),
@@ -432,64 +306,11 @@ class Workbench:
                 latency.attention_share,
             )
 
-        with self.timed("latency"):
+        with self._resources.timed("latency"):
             # By one process: under load the times would be wrong.
             made = parallel.from_first(measured)
-        self._keep(name, {}, asdict(made))
+        self._resources.keep(name, {}, asdict(made))
         return made
-
-    # Finding and keeping -------------------------------------------------------------------------------------
-
-    @cached_property
-    def _signatures_key(self) -> str:
-        return key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
-
-    @cached_property
-    def _gradients_key(self) -> str:
-        return key("gradients", 1, self.card.sha256, self.texts.sha256)
-
-    @cached_property
-    def _space_key(self) -> str:
-        return key("space", 1, self._signatures_key, self._projection, self._seed)
-
-    def _observe(self) -> Signatures:
-        """Signatures and, unless they are known, gate gradients, from one forward pass of each text."""
-        from cahp.stages.salience import examples_used, gate_gradients
-        from cahp.stages.signatures import Collector, collect
-
-        model = self.model
-        collector = Collector(model, classes=len(self.texts.classes), pool_size=self._pool_size)
-        seen = 0
-        if self._found("salience", self._gradients_key) is None:
-            with self.timed("salience"):
-                gradients = gate_gradients(model, self.texts, watch=collector.watch, progress=self.progress)
-            self._keep(self._gradients_key, {"values": gradients.values})
-            self.__dict__["gradients"] = gradients
-            seen = examples_used(len(self.texts))
-        with self.timed("signatures"):
-            rest = np.arange(seen, len(self.texts))
-            made = collect(model, self.texts, rows=rest, into=collector, progress=self.progress)
-        self._keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
-        return made
-
-    def _found(self, stage: str, name: str) -> Entry | None:
-        entry = self.store.load(name)
-        if entry is not None and stage not in self.cached and name not in self._kept:
-            self.cached.append(stage)
-        return entry
-
-    def _keep(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> None:
-        if sum(array.nbytes for array in arrays.values()) <= _LARGEST_ENTRY:
-            self.store.save(name, arrays=arrays, meta=meta)
-            # What this workbench itself has kept is no finding from an earlier run.
-            self._kept.add(name)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's seconds to those of ``stage``."""
-        start = self.clock()
-        yield
-        self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start
 
 
 @dataclass(frozen=True)
@@ -510,29 +331,8 @@ class _StoredTraining:
         self.store.remove(self.name)
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Weights, floating-point operations of one text, and latency of one batch."""
+def costs_from_json(said: Mapping[str, Any]) -> Costs:
+    """Costs as ``dataclasses.asdict`` and JSON wrote them."""
+    import msgspec
 
-    parameters: int
-    flops: int
-    latency: Timing
-
-
-@dataclass(frozen=True)
-class Costs:
-    """The full model's cost, the pruned one's, their latency ratio, and attention's share of the full forward pass."""
-
-    full: Cost
-    pruned: Cost
-    ratio: Ratio
-    attention_share: float
-
-    @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> Costs:
-        """As ``dataclasses.asdict`` wrote it."""
-        full, pruned = (
-            Cost(part["parameters"], part["flops"], Timing(**part["latency"]))
-            for part in (said["full"], said["pruned"])
-        )
-        return cls(full, pruned, Ratio(**said["ratio"]), said["attention_share"])
+    return msgspec.convert(said, Costs)

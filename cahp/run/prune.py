@@ -1,10 +1,9 @@
-"""The one file that knows the order of the stages: from a model and data to a mask, its cost and its price."""
+"""The order of the stages: from a model and data to a mask, what it answers, costs and wins back."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +14,31 @@ from cahp import methods
 from cahp import processes as parallel
 from cahp.registry import Method
 from cahp.run.bench import Bench, labelling, open_bench
-from cahp.run.measurements import Costs, FineTuned, Refitted, Workbench
+from cahp.run.document import (
+    BY_HAND,
+    Budget,
+    DataRecord,
+    ModelRecord,
+    Outcome,
+    Report,
+    RunDocument,
+    SplitRecord,
+    Timings,
+    cost_record,
+    verification,
+    versions,
+)
+from cahp.run.evidence import HeadEvidence
+from cahp.run.measurements import Measurements, Recovered, Refitted
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings
+from cahp.run.timeline import STAGES
 from cahp.stages.selection import parse_budget
 from cahp.store import Store, key
 from cahp.values import (
     BudgetError,
-    Evaluation,
+    Clustering,
+    Costs,
     HeadMask,
     KneeNotFoundError,
     OptionError,
@@ -35,19 +51,16 @@ from cahp.values import (
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Watch
-    from cahp.stages.evaluation import Metrics
 
-SCHEMA = "cahp.run/1"
 #: Raised when a change of the code changes numbers, so that no stored run outlives it.
 _REVISION = 1
-_LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transformers")
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: what ``run.json`` says, the mask, and the arrays behind it."""
 
-    document: Mapping[str, Any]
+    document: RunDocument
     mask: HeadMask
     arrays: Mapping[str, NDArray[Any]]
 
@@ -77,34 +90,40 @@ def prune(
 
 def measure(bench: Bench, command: str = "", start: float | None = None) -> Run:
     """``prune`` on a bench that is open already."""
-    start = bench.workbench.clock() if start is None else start
+    start = bench.resources.clock() if start is None else start
     found = known(bench)
     if found is None:
         run = _measure(bench, command, start)
         entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
-        bench.workbench.store.save(_run_key(bench), arrays=entry, meta=run.document)
+        bench.resources.store.save(_run_key(bench), arrays=entry, meta=run.document.to_json())
         return run
-    document = dict(found.document)
-    document["timings"] = {**document["timings"], "total_s": bench.workbench.clock() - start}
-    document["command"] = command
-    return replace(found, document=document)
+    timings = replace(found.document.timings, total_s=bench.resources.clock() - start)
+    return replace(found, document=replace(found.document, timings=timings, command=command))
 
 
 def known(bench: Bench) -> Run | None:
     """The run of an earlier time, if it is in the store; nothing is measured."""
-    found = bench.workbench.store.load(_run_key(bench))
+    found = bench.resources.store.load(_run_key(bench))
     if found is None:
         return None
-    document = dict(found.meta)
-    timings, before = document["timings"], document["cached"]
-    document["cached"] = [stage for stage, seconds in _STAGES if stage in before or timings[seconds] is not None]
-    if document["latency_ratio"] is not None:
-        document["cached"].append("latency")
-    # Another run may have opened the test split since.
-    document["test_opened"] = TestSeal(bench.card, bench.dataset, bench.workbench.store).opened
+    document = RunDocument.from_json(found.meta)
     arrays = dict(found.arrays)
     keep = arrays.pop("keep")
+    # Another run may have opened the test split since.
+    opened = TestSeal(bench.card, bench.dataset, bench.resources.store).opened
+    document = replace(document, cached=_answered(document), test_opened=opened)
     return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
+
+
+def _answered(document: RunDocument) -> tuple[str, ...]:
+    """The stages that a stored run answers, whether it ran them or found them."""
+
+    def there(name: str, seconds: str | None) -> bool:
+        if seconds is None:
+            return document.latency_ratio is not None
+        return name in document.cached or getattr(document.timings, seconds) is not None
+
+    return tuple(stage.cached for stage in STAGES if stage.cached is not None and there(stage.cached, stage.seconds))
 
 
 def _run_key(bench: Bench) -> str:
@@ -112,7 +131,7 @@ def _run_key(bench: Bench) -> str:
     name = key(
         "run",
         _REVISION,
-        _key_settings(settings),
+        asdict(settings) | {"label_map": dict(settings.label_map)},
         bench.card.sha256,
         bench.calibration.sha256,
         bench.evaluation.sha256,
@@ -123,26 +142,10 @@ def _run_key(bench: Bench) -> str:
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 
-def _key_settings(settings: Settings) -> dict[str, Any]:
-    return {**asdict(settings), "label_map": dict(settings.label_map)}
-
-
-_STAGES = (
-    ("signatures", "signatures_s"),
-    ("space", "projection_s"),
-    ("clustering", "clustering_s"),
-    ("salience", "salience_s"),
-    ("evaluation", "evaluation_s"),
-    ("recovery", "recovery_s"),
-)
-
-
 def _measure(bench: Bench, command: str, start: float) -> Run:
-    settings, card, workbench = bench.settings, bench.card, bench.workbench
-    seal = TestSeal(card, bench.dataset, workbench.store)
+    settings, card, resources = bench.settings, bench.card, bench.resources
     if settings.recover == "refit" and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover finetune or none")
-    budget = _requested(bench)
     selection = choose(bench)
     mask = selection.mask
     if mask.empty_layers and settings.recover != "none":
@@ -151,63 +154,139 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
             "use --min-per-layer 1 or --recover none"
         )
     recovered = _recover(bench, mask)
-    notices = [*bench.notices, *labelling(bench.full, bench.reading)]
-    judged = outcomes(workbench, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
-    report = None
-    if settings.report:
-        texts = bench.dataset.split(settings.report)
-        report = {"split": settings.report, **split_document(texts)}
-        report |= outcomes(workbench, texts, mask, recovered=recovered, seed=settings.seed)
+    notices = (*bench.notices, *labelling(bench.full, bench.reading))
+    outcome = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
+    report = _report(bench, mask, recovered)
     costs = None
     if settings.latency and not mask.empty_layers:
-        costs = workbench.costs(mask, length=bench.length)
+        costs = bench.measurements.costs(mask, length=bench.length)
     # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
-    verified = _verify(bench, mask)
+    difference = bench.measurements.difference(mask, bench.evaluation)
     # Before the document, which says what was found in the store.
-    arrays = _arrays(workbench, selection)
-    seconds = workbench.timings
-    document = {
-        "schema": SCHEMA,
-        "model": {
-            "id": card.id,
-            "revision": card.revision,
-            "family": card.family,
-            "layers": card.layers,
-            "heads": card.heads,
-            "sha256": card.sha256,
-        },
-        "data": {
-            "id": bench.dataset.id,
-            "select": {"split": settings.select_split, **split_document(bench.calibration)},
-            "eval": {"split": settings.eval_split, **split_document(bench.evaluation)},
-            "classes": list(bench.dataset.classes),
-        },
-        "settings": {**asdict(settings), "label_map": dict(settings.label_map)},
-        "knee": workbench.clustering.knee or None,
-        "knee_rule": workbench.clustering.knee_rule if workbench.clustering.knee else None,
-        "budget": {"requested": budget, "attained": mask.count},
-        "kept": {str(layer): heads for layer, heads in enumerate(mask.by_layer)},
-        "rescued": [[head // card.heads, head % card.heads] for head in selection.rescued],
-        "clusters": selection.k,
-        **judged,
-        "refit": recovered.document if isinstance(recovered, Refitted) else None,
-        **cost_document(costs),
-        "report": report,
-        "timings": {
-            **{f"{stage}_s": seconds.get(stage) for stage in _TIMED},
-            "total_s": workbench.clock() - start,
-        },
-        "cached": list(workbench.cached),
-        "verified": verified,
-        "test_opened": seal.opened if report is None else seal.open(),
-        "notices": notices,
-        "versions": versions(),
-        "command": command,
-    }
+    arrays = _arrays(bench.evidence, selection)
+    seal = TestSeal(card, bench.dataset, resources.store)
+    document = _document(
+        bench,
+        mask,
+        settings=settings,
+        requested=_requested(bench),
+        selection=selection,
+        clustering=bench.evidence.clustering,
+        outcome=outcome,
+        recovered=recovered,
+        costs=costs,
+        difference=difference,
+        report=report,
+        seconds=resources.timings,
+        start=start,
+        cached=tuple(resources.cached),
+        test_opened=seal.opened if report is None else seal.open(),
+        notices=notices,
+        command=command,
+    )
     return Run(document, mask, arrays)
 
 
-_TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
+def measure_mask(
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    costs: Callable[[HeadMask], Costs],
+    command: Callable[[Settings], str],
+    recover: bool = False,
+    selection: Selection | None = None,
+    clustering: Clustering | None = None,
+) -> RunDocument:
+    """The document of the mask on a board, measured like that of a run.
+
+    ``selection`` and ``clustering`` say where the mask comes from; without them it was made by hand. ``costs`` takes
+    the time of the cut model, ``recover`` refits it too; neither is possible where a layer is empty. ``command`` spells
+    the command line that makes a run of these settings again.
+    """
+    start = bench.resources.clock()
+    cuttable = not mask.empty_layers
+    recovered = bench.measurements.refit(mask) if recover and cuttable else None
+    settings = replace(
+        bench.settings,
+        budget=str(mask.count),
+        recover="none" if recovered is None else "refit",
+        method=BY_HAND if selection is None else bench.settings.method,
+    )
+    return _document(
+        bench,
+        mask,
+        settings=settings,
+        requested=None if selection is None else mask.count,
+        selection=selection,
+        clustering=clustering,
+        outcome=outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed),
+        recovered=recovered,
+        costs=costs(mask) if cuttable else None,
+        difference=bench.measurements.difference(mask, bench.evaluation),
+        report=None,
+        # The board's stages were timed by the run that filled it, not here.
+        seconds={},
+        start=start,
+        cached=(),
+        test_opened=TestSeal(bench.card, bench.dataset, bench.resources.store).opened,
+        notices=bench.notices,
+        command=command(settings),
+    )
+
+
+def _document(
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    settings: Settings,
+    requested: int | None,
+    selection: Selection | None,
+    clustering: Clustering | None,
+    outcome: Outcome,
+    recovered: Recovered | None,
+    costs: Costs | None,
+    difference: float | None,
+    report: Report | None,
+    seconds: Mapping[str, float],
+    start: float,
+    cached: tuple[str, ...],
+    test_opened: int,
+    notices: tuple[str, ...],
+    command: str,
+) -> RunDocument:
+    """What was measured of a mask, as a run says it."""
+    knee = None if clustering is None else clustering.knee or None
+    cost, ratio, share = cost_record(costs)
+    return RunDocument(
+        model=ModelRecord.of(bench.card),
+        data=DataRecord(
+            bench.dataset.id,
+            SplitRecord.of(settings.select_split, bench.calibration),
+            SplitRecord.of(settings.eval_split, bench.evaluation),
+            bench.dataset.classes,
+        ),
+        settings=settings,
+        knee=knee,
+        knee_rule=None if clustering is None or knee is None else clustering.knee_rule,
+        budget=Budget(requested, mask.count),
+        kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
+        rescued=() if selection is None else tuple(divmod(head, mask.heads) for head in selection.rescued),
+        clusters=None if selection is None else selection.k,
+        metrics=outcome.metrics,
+        delta=outcome.delta,
+        refit=recovered.report if isinstance(recovered, Refitted) else None,
+        cost=cost,
+        latency_ratio=ratio,
+        attention_share=share,
+        report=report,
+        timings=Timings.of(seconds, bench.resources.clock() - start),
+        cached=cached,
+        verified=verification(bench.resources.proof, difference),
+        test_opened=test_opened,
+        notices=notices,
+        versions=versions(),
+        command=command,
+    )
 
 
 def method_of(settings: Settings) -> Method:
@@ -228,7 +307,7 @@ def choose(bench: Bench) -> Selection:
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
     try:
-        selection = method.choose(bench.workbench, budget=budget, min_per_layer=settings.min_per_layer)
+        selection = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
     except KneeNotFoundError:
         raise KneeNotFoundError(
             "the curve over the numbers of clusters has no knee that would suggest how many heads to keep; give "
@@ -245,75 +324,41 @@ def _requested(bench: Bench) -> int | None:
     )
 
 
-def _recover(bench: Bench, mask: HeadMask) -> Refitted | FineTuned | None:
+def _recover(bench: Bench, mask: HeadMask) -> Recovered | None:
     if bench.settings.recover == "refit":
-        return bench.workbench.refit(mask)
-    return bench.workbench.tuned(mask) if bench.settings.recover == "finetune" else None
+        return bench.measurements.refit(mask)
+    return bench.measurements.finetune(mask) if bench.settings.recover == "finetune" else None
+
+
+def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:
+    """What is found on the split that the settings open to report on."""
+    split = bench.settings.report
+    if split is None:
+        return None
+    texts = bench.dataset.split(split)
+    found = outcomes(bench.measurements, texts, mask, recovered=recovered, seed=bench.settings.seed)
+    return Report(**vars(SplitRecord.of(split, texts)), metrics=found.metrics, delta=found.delta)
 
 
 def outcomes(
-    workbench: Workbench,
+    measurements: Measurements,
     texts: Texts,
     mask: HeadMask | None,
     *,
-    recovered: Refitted | FineTuned | None = None,
+    recovered: Recovered | None = None,
     seed: int = 42,
-) -> dict[str, Any]:
-    """``metrics`` and ``delta`` of a run: the full model, under the mask, and recovered (None: not measured)."""
-    from cahp.stages.evaluation import delta, metrics
-
-    full = workbench.evaluate(texts)
-    found: dict[str, Evaluation | None] = {
-        "pruned": None if mask is None else workbench.evaluate(texts, mask=mask),
-        "recovered": None,
-    }
-    if recovered is not None:
-        found["recovered"] = workbench.evaluate(texts, mask=mask, recovered=recovered)
-    quality: dict[str, Metrics | None] = {"full": metrics(full)}
-    quality |= {name: None if answers is None else metrics(answers, full=full) for name, answers in found.items()}
-    return {
-        "metrics": {name: None if value is None else value.as_json() for name, value in quality.items()},
-        "delta": {
-            name: None if answers is None else delta(answers, full, seed=seed).as_json()
-            for name, answers in found.items()
-        },
-    }
+) -> Outcome:
+    """What the full model answers, the pruned one, and the recovered one (None: not measured)."""
+    return Outcome.of(
+        measurements.evaluate(texts),
+        pruned=None if mask is None else measurements.evaluate(texts, mask=mask),
+        recovered=None if recovered is None else measurements.evaluate(texts, mask=mask, recovered=recovered),
+        seed=seed,
+    )
 
 
-def _verify(bench: Bench, mask: HeadMask) -> dict[str, Any]:
-    """The self-test passed when the model was read; this adds the run's own mask (None where it cannot be cut)."""
-    if mask.empty_layers:
-        return {"mask_bites": True, "mask_equals_surgery": None, "difference": None}
-    model = bench.workbench.model
-    from cahp.models.selftest import difference
-
-    worst = difference(model, mask, model.batches(model.tokenize(bench.evaluation.inputs[:8])))
-    return {"mask_bites": True, "mask_equals_surgery": True, "difference": worst}
-
-
-def split_document(texts: Texts) -> dict[str, Any]:
-    """What a run file says of a sample."""
-    counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
-    return {"examples": len(texts), "class_counts": counts, "sha256": texts.sha256}
-
-
-def cost_document(costs: Costs | None) -> dict[str, Any]:
-    """``cost``, ``latency_ratio`` and ``attention_share`` of a run (None: not measured)."""
-    if costs is None:
-        nothing = {"parameters": None, "flops": None, "latency_ms": None}
-        return {"cost": {"full": nothing, "pruned": nothing}, "latency_ratio": None, "attention_share": None}
-    return {
-        "cost": {
-            name: {"parameters": cost.parameters, "flops": cost.flops, "latency_ms": asdict(cost.latency)}
-            for name, cost in (("full", costs.full), ("pruned", costs.pruned))
-        },
-        "latency_ratio": {"median": costs.ratio.median, "ci95": [costs.ratio.low, costs.ratio.high]},
-        "attention_share": costs.attention_share,
-    }
-
-
-def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any]]:
-    signatures, space, clustering = workbench.signatures, workbench.space, workbench.clustering
+def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:
+    signatures, space, clustering = evidence.signatures, evidence.space, evidence.clustering
     # Where no clusters chose the heads, those of the suggested number, or of as many as there are heads kept.
     fallback = clustering.knee or int(np.clip(selection.mask.count, clustering.ks[0], clustering.ks[-1]))
     labels, medoids = clustering.at(fallback if selection.k is None else selection.k)
@@ -323,20 +368,9 @@ def _arrays(workbench: Workbench, selection: Selection) -> dict[str, NDArray[Any
         "var": signatures.variance.astype(np.float32),
         "features": space.features,
         "embedding": space.embedding,
-        "salience": workbench.salience.ravel(),
+        "salience": evidence.salience.ravel(),
         "ks": clustering.ks,
         "mss": clustering.mss,
         "labels": labels,
         "medoids": medoids,
     }
-
-
-def versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that numbers depend on."""
-    found = {}
-    for name in ("cahp-explorer", *_LIBRARIES):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "unknown"
-    return found

@@ -19,9 +19,10 @@ from typing import IO
 import numpy as np
 
 from cahp import models
-from cahp.run.measurements import Costs, Workbench
+from cahp.run.measurements import Measurements, costs_from_json
+from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, Progress, silent
+from cahp.values import CahpError, Costs, HeadMask, Progress, silent
 
 #: Seconds between two looks at whether to stop.
 _PATIENCE = 0.1
@@ -51,7 +52,7 @@ class Stopwatch:
                     pipe.close()
 
     def costs(self, mask: HeadMask, *, length: int, progress: Progress = silent) -> Costs:
-        """What ``Workbench.costs`` says; found in the store if it was measured before.
+        """What ``Measurements.costs`` says; found in the store if it was measured before.
 
         Raises:
             CahpError: If the process cannot measure it.
@@ -76,7 +77,7 @@ class Stopwatch:
         answer = json.loads(line)
         if "error" in answer:
             raise CahpError(answer["error"])
-        return Costs.from_json(answer)
+        return costs_from_json(answer)
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
@@ -95,14 +96,15 @@ def _listen(pipe: IO[str], answers: queue.SimpleQueue[str]) -> None:
 
 
 def _serve(model: str, device: str, cache: str, questions: IO[str], answers: IO[str]) -> None:
-    workbench: Workbench | None = None
+    measurements: Measurements | None = None
     for line in questions:
         asked = json.loads(line)
         try:
-            if workbench is None:
-                workbench = Workbench(models.identify(model), None, store=Store(Path(cache)), device=device)
+            if measurements is None:
+                store = Store(Path(cache))
+                measurements = Measurements(Resources(models.identify(model), store=store, device=device))
             mask = HeadMask(np.array(asked["keep"], dtype=np.bool_))
-            answer = asdict(workbench.costs(mask, length=asked["length"]))
+            answer = asdict(measurements.costs(mask, length=asked["length"]))
         except CahpError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")

@@ -2,56 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from cahp import processes as parallel
-from cahp.models.head_model import HeadModel
-from cahp.values import Evaluation, HeadMask, Ints, Progress, Texts, silent
+from cahp.values import Delta, Evaluation, HeadMask, Ints, Metrics, Progress, Texts, silent
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
 
 _DRAWS = 10_000
 #: By how much another reading of the labels must win before it is worth a warning, in accuracy.
 _SUSPICIOUS = 0.15
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Quality on ``n`` examples: shares in 0..1, mean cross-entropy in nats, Wilson's 95 % interval of the accuracy.
-
-    ``agreement`` is the share of examples with the same answer as the full model (None for itself).
-    """
-
-    accuracy: float
-    macro_f1: float
-    loss: float
-    n: int
-    ci95: tuple[float, float]
-    agreement: float | None
-
-    def as_json(self) -> dict[str, Any]:
-        """As a run file holds it."""
-        return {**asdict(self), "ci95": list(self.ci95)}
-
-
-@dataclass(frozen=True)
-class Delta:
-    """Accuracy against the full model in points, with the 95 % interval of a paired bootstrap over examples."""
-
-    pp: float
-    ci95: tuple[float, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """As a run file holds it."""
-        return {"pp": self.pp, "ci95": list(self.ci95)}
-
-    @property
-    def measurable(self) -> bool:
-        """Whether the interval excludes zero."""
-        return not self.ci95[0] <= 0.0 <= self.ci95[1]
 
 
 def evaluate(
@@ -67,6 +30,9 @@ def evaluate(
     Progress counts examples; the callback may stop the work between batches. Processes that work together share the
     batches, and each gets all answers.
     """
+    import torch
+    from torch import nn
+
     gates = None if mask is None else model.gates(mask.keep)
     predictions = np.zeros(len(texts), dtype=np.int64)
     losses = np.zeros(len(texts))

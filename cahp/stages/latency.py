@@ -147,7 +147,7 @@ def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
     """Median of paired ratios with a 95 % bootstrap interval over the pairs."""
     draws = np.random.default_rng(seed).choice(values, size=(_DRAWS, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Ratio(float(np.median(values)), float(low), float(high))
+    return Ratio(float(np.median(values)), (float(low), float(high)))
 
 
 def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:

@@ -9,20 +9,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
-from cahp.run.measurements import Workbench
+from cahp.run.document import Outcome, RunDocument, State
+from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.stages.selection import select, table
-from cahp.values import BudgetError, Clustering, Floats, HeadMask, Progress, Selection, silent
-
-if TYPE_CHECKING:
-    from cahp.run.measurements import Costs
+from cahp.values import BudgetError, Clustering, Cost, Delta, Floats, HeadMask, Progress, Ratio, Selection, silent
 
 Recover = Literal["none", "refit"]
 
@@ -43,9 +41,9 @@ class HeadClusters:
     distances: NDArray[np.float32]
 
     @classmethod
-    def of(cls, workbench: Workbench) -> HeadClusters:
-        """What the workbench knows, or finds out now."""
-        return cls(workbench.clustering, workbench.salience, workbench.space.embedding, workbench.space.distances)
+    def of(cls, evidence: HeadEvidence) -> HeadClusters:
+        """What the evidence holds, or finds out now."""
+        return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
 
     @property
     def layers(self) -> int:
@@ -89,17 +87,25 @@ class Quality:
     pp_ci95: tuple[float, float]
 
     @classmethod
-    def of(cls, outcome: Mapping[str, Any], part: str) -> Quality:
-        """From ``metrics`` and ``delta`` of a run; ``part`` is ``full``, ``pruned`` or ``recovered``."""
-        said, change = outcome["metrics"][part], outcome["delta"].get(part)
+    def of(cls, found: Outcome | RunDocument, state: State) -> Quality:
+        """What was found of the full, the pruned or the recovered model.
+
+        Raises:
+            ValueError: If that was not measured.
+        """
+        metrics = found.metrics.measured.get(state)
+        if metrics is None:
+            raise ValueError(f"the {state} model was not evaluated")
+        # The full model does not differ from itself.
+        delta = found.delta.of(state) or Delta(0.0, (0.0, 0.0))
         return cls(
-            accuracy=said["accuracy"],
-            ci95=(said["ci95"][0], said["ci95"][1]),
-            macro_f1=said["macro_f1"],
-            n=said["n"],
-            agreement=said["agreement"],
-            pp=change["pp"] if change else 0.0,
-            pp_ci95=(change["ci95"][0], change["ci95"][1]) if change else (0.0, 0.0),
+            accuracy=metrics.accuracy,
+            ci95=metrics.ci95,
+            macro_f1=metrics.macro_f1,
+            n=metrics.n,
+            agreement=metrics.agreement,
+            pp=delta.pp,
+            pp_ci95=delta.ci95,
         )
 
 
@@ -113,10 +119,11 @@ class Speed:
     pruned_ms: float
 
     @classmethod
-    def of(cls, costs: Costs) -> Speed:
+    def of(cls, ratio: Ratio, full: Cost, pruned: Cost) -> Speed:
         """From measured costs."""
-        ratio = costs.ratio
-        return cls(ratio.median, (ratio.low, ratio.high), costs.full.latency.median, costs.pruned.latency.median)
+        assert full.latency_ms is not None
+        assert pruned.latency_ms is not None
+        return cls(ratio.median, ratio.ci95, full.latency_ms.median, pruned.latency_ms.median)
 
     @property
     def measurable(self) -> bool:
@@ -244,13 +251,12 @@ class BudgetTable:
 
     def fill_from(self, said: Mapping[str, Any]) -> None:
         """Enter the measurements that ``as_json`` wrote."""
-        for budget, known in said["quality"].items():
-            self.add(
-                int(budget),
-                quality=Quality(**{**known, "ci95": tuple(known["ci95"]), "pp_ci95": tuple(known["pp_ci95"])}),
-            )
-        for budget, known in said["speed"].items():
-            self.add(int(budget), speed=Speed(**{**known, "ci95": tuple(known["ci95"])}))
+        import msgspec
+
+        for budget, quality in msgspec.convert(said["quality"], dict[int, Quality], strict=False).items():
+            self.add(budget, quality=quality)
+        for budget, speed in msgspec.convert(said["speed"], dict[int, Speed], strict=False).items():
+            self.add(budget, speed=speed)
 
 
 def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
@@ -296,11 +302,10 @@ def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quali
     """
     from cahp.run.prune import outcomes
 
-    workbench = bench.workbench
     if recover == "none" or mask.count == mask.keep.size:
-        return Quality.of(outcomes(workbench, bench.evaluation, mask, seed=bench.settings.seed), "pruned")
-    recovered = workbench.refit(mask)
-    found = outcomes(workbench, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
+        return Quality.of(outcomes(bench.measurements, bench.evaluation, mask, seed=bench.settings.seed), "pruned")
+    recovered = bench.measurements.refit(mask)
+    found = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
     return Quality.of(found, "recovered")
 
 
@@ -309,7 +314,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 
     Latency is measured in a process of its own, so that nothing here disturbs it. ``progress`` may raise ``Cancelled``.
     """
-    with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.workbench.store) as watch:
+    with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
         while (task := table.missing()) is not None:
             what, budget = task
             done, total = table.measured()
@@ -318,9 +323,15 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             if what == "quality":
                 table.add(budget, quality=quality(bench, mask, recover=table.recover))
             else:
-                table.add(budget, speed=Speed.of(watch.costs(mask, length=bench.length, progress=progress)))
+                table.add(budget, speed=timed(watch, bench, mask, progress))
             yield
     return table
+
+
+def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent) -> Speed:
+    """The latency of the model cut to ``mask``, measured by the other process."""
+    costs = watch.costs(mask, length=bench.length, progress=progress)
+    return Speed.of(costs.ratio, costs.full, costs.pruned)
 
 
 # Asking ------------------------------------------------------------------------------------------------------

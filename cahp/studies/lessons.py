@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from cahp.run.measurements import Costs, Workbench
+from cahp.run.measurements import Measurements
 from cahp.stages.selection import top
-from cahp.values import Evaluation, Floats, HeadMask, Ints, Progress, Texts, silent
+from cahp.values import Costs, Evaluation, Floats, HeadMask, Ints, Progress, Texts, silent
 from cahp.words import number, percent, signed
 
 #: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
@@ -67,14 +67,14 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What the steps are shown on: a finished selection of heads, and texts to judge by.
+    """What the steps are shown on: a finished selection of heads, and evaluation texts.
 
-    ``workbench(progress)`` opens a workbench on the selection texts, ``costs(mask, progress)`` takes the time of the
-    model cut to a mask. ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` how much
+    ``measurements(progress)`` opens measurements on the calibration texts, ``costs(mask, progress)`` takes the time of
+    the model cut to a mask. ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` how much
     each head matters.
     """
 
-    workbench: Callable[[Progress], Workbench]
+    measurements: Callable[[Progress], Measurements]
     costs: Callable[[HeadMask, Progress], Costs]
     texts: Texts
     mask: HeadMask
@@ -274,7 +274,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
 def _refit(subject: Subject, progress: Progress) -> Answer:
     from cahp.stages.evaluation import delta
 
-    bench = subject.workbench(progress)
+    bench = subject.measurements(progress)
     full, before = bench.evaluate(subject.texts), bench.evaluate(subject.texts, mask=subject.mask)
     recovered = bench.refit(subject.mask)
     after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
@@ -306,10 +306,12 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     costs = subject.costs(mask, progress)
     ratio, share = costs.ratio, costs.attention_share
     ceiling = share * (1 - stay / heads)
-    saved, interval = (1 - ratio.median) * 100, ((1 - ratio.high) * 100, (1 - ratio.low) * 100)
-    latency = costs.full.latency
+    saved, interval = (1 - ratio.median) * 100, ((1 - ratio.ci95[1]) * 100, (1 - ratio.ci95[0]) * 100)
+    latency, after = costs.full.latency_ms, costs.pruned.latency_ms
+    assert latency is not None
+    assert after is not None
     found = (
-        f"{latency.median:.1f} ms before, {costs.pruned.latency.median:.1f} ms after, for {latency.batch} texts of "
+        f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {latency.batch} texts of "
         f"{latency.length} tokens: {number(saved, 0)} % saved."
     )
     meaning = (
@@ -340,7 +342,7 @@ def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress)
             stage, done, total = "variants", finished, len(masks)
         progress(stage, done, total)
 
-    bench = subject.workbench(within)
+    bench = subject.measurements(within)
     found = []
     for mask in masks:
         found.append(bench.evaluate(subject.texts, mask=mask))

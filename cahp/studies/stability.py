@@ -95,7 +95,7 @@ class Stability:
 
 def known(bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None) -> Stability | None:
     """What ``stability`` found out before with the same arguments, if it is still on disk."""
-    found = bench.workbench.store.load(_key(bench, axis, _values(bench, axis, looks), budget))
+    found = bench.resources.store.load(_key(bench, axis, _values(bench, axis, looks), budget))
     if found is None:
         return None
     arrays = found.arrays
@@ -131,15 +131,15 @@ def stability(
     found = known(bench, axis=axis, looks=looks, budget=budget)
     if found is not None:
         return found
-    settings, workbench = bench.settings, bench.workbench
+    settings = bench.settings
     values = _values(bench, axis, looks)
     if axis == "degree":
-        result = over_degrees(workbench.clustering, workbench.salience, settings)
+        result = over_degrees(bench.evidence.clustering, bench.evidence.salience, settings)
     else:
         evidence = _seeds(bench, values, progress) if axis == "seed" else _samples(bench, len(values), progress)
         made = [_selected(clustering, salience, budget, settings) for clustering, salience in evidence]
         result = _gathered(axis, values if axis == "seed" else list(range(1, len(made) + 1)), made)
-    workbench.store.save(
+    bench.resources.store.save(
         _key(bench, axis, values, budget),
         arrays={"values": result.values, "knees": result.knees, "keep": result.keep.astype(np.uint8)},
     )
@@ -192,13 +192,12 @@ def _selected(
 
 
 def _seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
-    workbench = bench.workbench
     for look, seed in enumerate(seeds):
         if seed == bench.settings.seed:
-            yield workbench.clustering, workbench.salience
+            yield bench.evidence.clustering, bench.evidence.salience
         else:
             report = _within(progress, look, len(seeds))
-            yield _clustered(bench, workbench.signatures, seed, report), workbench.salience
+            yield _clustered(bench, bench.evidence.signatures, seed, report), bench.evidence.salience
 
 
 def _clustered(bench: Bench, signatures: Signatures, seed: int, progress: Progress) -> Clustering:
@@ -223,7 +222,7 @@ def _within(progress: Progress, look: int, looks: int) -> Progress:
 def _samples(bench: Bench, looks: int, progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
     from cahp.stages.salience import salience
 
-    settings, gradients = bench.settings, bench.workbench.gradients
+    settings, gradients = bench.settings, bench.evidence.gradients
     count = _shard_count(bench)
     shard_of = shards(bench.calibration.labels, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
@@ -267,7 +266,7 @@ def _shard_count(bench: Bench) -> int:
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
     """The statistics of one part, from disk if they are known."""
-    card, store, texts = bench.card, bench.workbench.store, bench.calibration
+    card, store, texts = bench.card, bench.resources.store, bench.calibration
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )
@@ -280,7 +279,7 @@ def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, pr
     rows = np.flatnonzero(shard_of == shard)
     before = int((shard_of < shard).sum())
     made = collect(
-        bench.workbench.model,
+        bench.model,
         texts,
         pool_size=bench.settings.pool_size,
         rows=rows,

@@ -8,8 +8,10 @@ from typing import Any
 from cahp import data, models
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels
-from cahp.run.measurements import Workbench
-from cahp.run.prune import cost_document, outcomes, split_document
+from cahp.run.document import SplitRecord, cost_record
+from cahp.run.measurements import Measurements
+from cahp.run.prune import outcomes
+from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -34,15 +36,15 @@ def evaluate(
     )
     store = store or Store()
     seal = TestSeal(card, dataset, store)
-    bench = Workbench(card, None, store=store, device=settings.device, progress=progress)
-    found = outcomes(bench, texts, keep, seed=settings.seed)
+    measurements = Measurements(Resources(card, store=store, device=settings.device, progress=progress))
+    found = outcomes(measurements, texts, keep, seed=settings.seed)
     return {
         "model": card.id,
-        "data": {"id": dataset.id, "split": settings.eval_split, **split_document(texts)},
+        "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
         "kept": kept_heads(keep),
-        **found,
+        **vars(found),
         "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
-        "notices": [*dataset.notices, *notices, *labelling(bench.evaluate(texts), label_reading(raw, dataset))],
+        "notices": [*dataset.notices, *notices, *labelling(measurements.evaluate(texts), label_reading(raw, dataset))],
     }
 
 
@@ -60,6 +62,8 @@ def latency(
     """Cost of the full model and of the model cut to a mask, as in ``run.json``."""
     card = models.identify(model)
     keep = read_for(card, mask)[0]
-    bench = Workbench(card, None, store=store or Store(), device=device, progress=progress)
-    costs = bench.costs(keep, batch=batch, length=length, repeats=repeats)
-    return {"model": card.id, "kept": kept_heads(keep), **cost_document(costs)}
+    measurements = Measurements(Resources(card, store=store or Store(), device=device, progress=progress))
+    costs = measurements.costs(keep, batch=batch, length=length, repeats=repeats)
+    cost, ratio, share = cost_record(costs)
+    found = {"cost": cost, "latency_ratio": ratio, "attention_share": share}
+    return {"model": card.id, "kept": kept_heads(keep), **found}

@@ -9,7 +9,7 @@ from typing import Any
 
 from cahp import data, models
 from cahp.export.checkpoints import check_replaceable, writing_to
-from cahp.run.prune import split_document
+from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
 from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
 
@@ -74,10 +74,10 @@ def fit(
         ) from None
     return {
         "model": card.id,
-        "data": {"id": dataset.id, "train": split_document(texts)},
+        "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
         "epochs": [asdict(epoch) for epoch in fitted.history],
         "metrics": {
-            split: metrics(answers(made, dataset.split(split), progress=progress)).as_json()
+            split: metrics(answers(made, dataset.split(split), progress=progress))
             for split in ("validation", "test")
             if split in dataset.splits
         },

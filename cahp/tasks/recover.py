@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +10,29 @@ from cahp import models
 from cahp.export.checkpoints import check_replaceable, writing_to
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import open_bench
-from cahp.run.measurements import FineTuned, Refitted
-from cahp.run.prune import outcomes, split_document
+from cahp.run.document import SplitRecord, StateDeltas, StateMetrics
+from cahp.run.measurements import Recovered
+from cahp.run.prune import outcomes
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import OptionError, Progress, silent
+from cahp.values import Delta, Metrics, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.training import Watch
+
+
+@dataclass(frozen=True)
+class BesideMetrics(StateMetrics):
+    """Quality of the fine-tuned model (``recovered``) beside that of the refitted one."""
+
+    refitted: Metrics | None
+
+
+@dataclass(frozen=True)
+class BesideDeltas(StateDeltas):
+    """Accuracy of the fine-tuned model (``recovered``) and of the refitted one against the full one."""
+
+    refitted: Delta | None
 
 
 def recover(
@@ -33,7 +48,7 @@ def recover(
     progress: Progress = silent,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Repair a model under a mask, write it to ``out`` as a checkpoint of the usual shapes, and measure it.
+    """Recover a model under a mask, write it to ``out`` as a checkpoint of the usual shapes, and measure it.
 
     The pruned heads' output weights are zero there, so any tool that loads the original loads this. Fine-tuning, which
     ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one.
@@ -48,27 +63,28 @@ def recover(
     check_replaceable(out, card)
     keep = read_for(card, mask)[0]
     bench = open_bench(settings, store=store, card=card, progress=progress, watch=watch)
-    workbench = bench.workbench
-    refitted = None if how == "finetune" and card.no_refit else workbench.refit(keep)
-    document = outcomes(workbench, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
+    measurements = bench.measurements
+    refitted = None if how == "finetune" and card.no_refit else measurements.refit(keep)
+    outcome = outcomes(measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
+    document: dict[str, Any] = dict(vars(outcome))
     if refitted is not None:
-        document["refit"] = refitted.document
-    recovered: Refitted | FineTuned | None = refitted
+        document["refit"] = refitted.report
+    recovered: Recovered | None = refitted
     if how == "finetune":
-        tuned = workbench.tuned(
+        tuned = measurements.finetune(
             keep, schedule=replace(Schedule(), epochs=epochs, learning_rate=learning_rate, batch=batch)
         )
-        beside = outcomes(workbench, bench.evaluation, keep, recovered=tuned, seed=settings.seed)
-        for table in ("metrics", "delta"):
-            beside[table]["refitted"] = document[table]["recovered"]
-        document |= {**beside, "epochs": list(tuned.epochs)}
+        beside = outcomes(measurements, bench.evaluation, keep, recovered=tuned, seed=settings.seed)
+        document["metrics"] = BesideMetrics(**vars(beside.metrics), refitted=outcome.metrics.recovered)
+        document["delta"] = BesideDeltas(**vars(beside.delta), refitted=outcome.delta.recovered)
+        document["epochs"] = list(tuned.epochs)
         recovered = tuned
-    pruned = workbench.pruned(keep, recovered)
+    pruned = measurements.pruned(keep, recovered)
     with writing_to(out):
-        save_network(restore_shapes(workbench.model, pruned, keep), pruned.tokenizer, out.resolve())
+        save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, out.resolve())
     return {
         "model": bench.card.id,
-        "data": {"id": bench.dataset.id, "split": settings.eval_split, **split_document(bench.evaluation)},
+        "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
         "kept": kept_heads(keep),
         **document,
         "notices": list(bench.notices),

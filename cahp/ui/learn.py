@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp.run.measurements import Costs, Workbench
+from cahp.run.measurements import Measurements
+from cahp.run.resources import Resources
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies import lessons
 from cahp.studies.lessons import Answer, Step, Subject
@@ -20,7 +21,7 @@ from cahp.ui.parts import palette
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.values import HeadMask, Progress
+from cahp.values import Costs, HeadMask, Progress
 from cahp.words import number, percent, span
 
 #: Session keys: which step is open, the guesses, and the jobs that answered.
@@ -55,24 +56,23 @@ def _subject(explorer: Explorer) -> Subject | None:
     selection = explorer.suggested or table.selection(table.budgets[len(table.budgets) // 2])
     bench = explorer.bench
 
-    def workbench(progress: Progress) -> Workbench:
-        return Workbench(
+    def measurements(progress: Progress) -> Measurements:
+        resources = Resources(
             bench.card,
-            bench.calibration,
-            store=bench.workbench.store,
-            seed=bench.settings.seed,
+            store=bench.resources.store,
             device=bench.settings.device,
             load=shared_model,
             progress=progress,
         )
+        return Measurements(resources, bench.calibration, seed=bench.settings.seed)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.workbench.store) as watch:
+        with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
             return watch.costs(mask, length=bench.length, progress=progress)
 
     return Subject.judged_by(
         bench.evaluation,
-        workbench=workbench,
+        measurements=measurements,
         costs=costs,
         mask=selection.mask,
         labels=evidence.groups(selection.k)[0],

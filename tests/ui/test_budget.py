@@ -54,7 +54,7 @@ def press(app: AppTest, key: str) -> AppTest:
 
 def test_the_board_begins_at_the_knee(explorer: Explorer) -> None:
     assert explorer.auto
-    assert explorer.budget == bundle.read().document["budget"]["attained"]  # type: ignore[union-attr]
+    assert explorer.budget == bundle.read().document.budget.attained  # type: ignore[union-attr]
 
 
 def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer) -> None:

@@ -57,7 +57,7 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert explorer_of(app).bundled
     # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
     said = " ".join(str(element.proto) for element in app.get("html"))
-    metrics = bundle.read().document["metrics"]  # type: ignore[union-attr]
+    metrics = bundle.read().document.metrics  # type: ignore[union-attr]
     for part, words in (("pruned", "of answers right"), ("recovered", "after a refit"), ("full", "with all heads")):
         assert f"{metrics[part]['accuracy'] * 100:.1f} % {words}" in said
 
@@ -117,7 +117,7 @@ def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
 def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = bundle.read()
     assert shipped is not None
-    model = {**shipped.document["model"], "sha256": "0" * 64}
+    model = {**shipped.document.model, "sha256": "0" * 64}
     monkeypatch.setattr(bundle, "read", lambda: replace(shipped, document={**shipped.document, "model": model}))
     app = opened()
     assert explorer_of(app).run is None
@@ -131,7 +131,7 @@ def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[
     expect(page.get_by_role("gridcell")).to_have_count(72)
     expect(page.locator(".board .figure")).to_have_count(3)
     expect(page.locator(".board .figure").first).to_contain_text("of 72")
-    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundle.read().document["budget"]["attained"]))  # type: ignore[union-attr]
+    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundle.read().document.budget.attained))  # type: ignore[union-attr]
 
 
 @pytest.mark.browser

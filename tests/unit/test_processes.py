@@ -138,9 +138,9 @@ def test_everyone_gets_what_the_others_found_and_the_first_one_s_errors(two: Two
 def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
     one = prune(two.settings, store=Store(tmp_path))
     document = json.loads((two.folder / "run" / "run.json").read_text())
-    assert document["kept"] == one.document["kept"]
+    assert document["kept"] == one.document.kept
     for name in ("full", "pruned"):
-        other, said = document["metrics"][name], dict(one.document["metrics"][name])
+        other, said = document["metrics"][name], dict(one.document.metrics[name])
         assert other.pop("ci95") == said.pop("ci95")
         assert other.pop("n") == said.pop("n") == 40
         assert other == pytest.approx(said, abs=1e-6)

@@ -182,7 +182,7 @@ def command(plan: Plan) -> str:
 
 def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
     """``compare`` for this session's model and texts; nothing of the session is kept beyond the job."""
-    store = explorer.bench.workbench.store
+    store = explorer.bench.resources.store
     # Texts that somebody brought are at hand only; the others may be read again.
     dataset = explorer.source.raw if explorer.source.uploaded else None
     said = command(plan)

@@ -18,8 +18,10 @@ from cahp.export import report
 from cahp.export.checkpoints import Form, Written
 from cahp.export.masks import mask_to_json
 from cahp.export.recipe import Checkpoint
+from cahp.export.run_folder import run_archive
 from cahp.files import json_text
-from cahp.run.measurements import Costs
+from cahp.run.document import BY_HAND, RunDocument, StateMetrics
+from cahp.run.prune import Run, measure_mask
 from cahp.run.settings import Recovery, Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
@@ -31,7 +33,7 @@ from cahp.ui.parts.head_grid import grid_figure
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.values import HeadMask, Progress
+from cahp.values import Costs, HeadMask, Progress
 from cahp.words import percent, points, span
 
 #: Session keys: the jobs that measured masks for a report, and those that wrote models.
@@ -44,14 +46,14 @@ class View:
 
     mask: HeadMask
     labels: NDArray[np.int64] | None
-    document: Mapping[str, Any] | None
+    document: RunDocument | None
     arrays: Mapping[str, NDArray[Any]]
     bundled: bool
 
     @property
     def method(self) -> str:
         """Who chose the heads."""
-        return report.BY_HAND if self.document is None else str(self.document["settings"]["method"])
+        return BY_HAND if self.document is None else self.document.settings.method
 
 
 def draw(explorer: Explorer) -> None:
@@ -96,12 +98,12 @@ def _view(explorer: Explorer) -> View:
     return View(mask, labels, None if job is None else job.result, arrays, bundled=False)
 
 
-def _known(explorer: Explorer) -> Mapping[str, Any] | None:
+def _known(explorer: Explorer) -> RunDocument | None:
     """The run on screen, if it is about this mask and has what the board asks for."""
     run, mask = explorer.run, explorer.mask
-    if run is None or run["kept"] != {str(layer): heads for layer, heads in enumerate(mask.by_layer)}:
+    if run is None or not run.is_of(mask):
         return None
-    if explorer.by_hand or (explorer.recover == "refit" and run["metrics"]["recovered"] is None):
+    if explorer.by_hand or (explorer.recover == "refit" and run.metrics.recovered is None):
         return None
     return run
 
@@ -147,23 +149,23 @@ def _found(explorer: Explorer, view: View) -> None:
     states = [
         (name, words)
         for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", "refitted"))
-        if run["metrics"][name] is not None
+        if name in run.metrics.measured
     ]
-    ratio = run["latency_ratio"]
+    ratio, before, after = run.latency_ratio, run.cost.full.latency_ms, run.cost.pruned.latency_ms
     columns = st.columns(len(states) + (ratio is not None), gap="medium")
     for column, (name, words) in zip(columns, states, strict=False):
-        said, change = run["metrics"][name], run["delta"].get(name)
-        column.metric(f"Right answers, {words}", percent(said["accuracy"]))
-        column.caption(f"{span(*(end * 100 for end in said['ci95']))} % (95 % interval), n = {said['n']:,}")
+        quality, change = run.metrics.measured[name], run.delta.of(name)
+        column.metric(f"Right answers, {words}", percent(quality.accuracy))
+        column.caption(f"{span(quality.ci95[0] * 100, quality.ci95[1] * 100)} % (95 % interval), n = {quality.n:,}")
         if change is not None:
-            column.caption(f"{points(change['pp'])} ({span(*change['ci95'])}) against all heads")
-    if ratio is not None:
-        before, after = (run["cost"][name]["latency_ms"]["median"] for name in ("full", "pruned"))
-        low, high = ratio["ci95"]
-        columns[-1].metric("Time of a batch", f"{after:.1f} ms", help="Median, measured on the model that is cut.")
-        columns[-1].caption(f"{before:.1f} ms with all heads")
+            column.caption(f"{points(change.pp)} ({span(*change.ci95)}) against all heads")
+    if ratio is not None and before is not None and after is not None:
+        columns[-1].metric(
+            "Time of a batch", f"{after.median:.1f} ms", help="Median, measured on the model that is cut."
+        )
+        columns[-1].caption(f"{before.median:.1f} ms with all heads")
         columns[-1].caption(
-            "No measurable change" if low <= 1 <= high else f"{ratio['median']:.2f} of the time ({span(low, high, 2)})"
+            f"{ratio.median:.2f} of the time ({span(*ratio.ci95, 2)})" if ratio.measurable else "No measurable change"
         )
     where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(bundle.machine())})."
     if view.mask.empty_layers:
@@ -187,20 +189,21 @@ def _measure_button(explorer: Explorer) -> None:
         st.rerun()
 
 
-def _measure(explorer: Explorer) -> jobs.Job[dict[str, Any]]:
+def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
     bench, mask, selection = explorer.bench, explorer.mask, explorer.selection
     recover = explorer.recover == "refit"
     clustering = None if explorer.evidence is None else explorer.evidence.clustering
 
-    def work(progress: Progress) -> dict[str, Any]:
+    def work(progress: Progress) -> RunDocument:
         def costs(mask: HeadMask) -> Costs:
-            with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.workbench.store) as watch:
+            with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
                 return watch.costs(mask, length=bench.length, progress=progress)
 
-        return takeaway.measured(
+        return measure_mask(
             bench,
             mask,
             costs=costs,
+            command=lambda settings: takeaway.recipe(settings).shell,
             recover=recover,
             selection=selection,
             clustering=None if selection is None else clustering,
@@ -216,15 +219,15 @@ def _mask_files(explorer: Explorer, view: View) -> None:
     st.subheader("The mask")
     st.markdown("Which heads stay, for any other tool.")
     mask, run = view.mask, view.document
-    method = report.BY_HAND if explorer.by_hand else explorer.settings.method
-    said = {} if run is None else run["metrics"]
+    method = BY_HAND if explorer.by_hand else explorer.settings.method
+    said = None if run is None else run.metrics
     budget = {"requested": None if explorer.by_hand else mask.count, "attained": mask.count}
     document = mask_to_json(
         mask,
         model=explorer.card.id,
         method=method if run is None else view.method,
-        budget=budget if run is None else run["budget"],
-        metrics=said,
+        budget=budget if run is None else run.budget,
+        metrics=said or {},
     )
     with st.container(horizontal=True):
         _download("JSON", lambda: json_text(document).encode(), takeaway.MASK_FILE, "application/json")
@@ -245,14 +248,14 @@ def _report_files(explorer: Explorer, view: View) -> None:
         _download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
         _download(
             "Run folder (ZIP)",
-            lambda: takeaway.run_archive(run, view.mask, view.arrays),
+            lambda: run_archive(Run(run, view.mask, view.arrays)),
             "cahp-run.zip",
             "application/zip",
         )
     st.caption("The report opens offline and prints. The ZIP file holds run.json, head_mask.json and arrays.npz.")
 
 
-def _report(explorer: Explorer, view: View, run: Mapping[str, Any]) -> str:
+def _report(explorer: Explorer, view: View, run: RunDocument) -> str:
     recipe = _recipe(explorer, run)
     made = explorer.bundle.made if view.bundled and explorer.bundle is not None else None
     evidence, labels = explorer.evidence, view.labels
@@ -293,13 +296,13 @@ def _again(explorer: Explorer, view: View) -> None:
 
 def _asked(explorer: Explorer) -> Settings:
     """The settings that make the mask on the board, before it is measured."""
-    method = report.BY_HAND if explorer.by_hand else explorer.settings.method
+    method = BY_HAND if explorer.by_hand else explorer.settings.method
     settings = replace(explorer.settings, budget=str(explorer.budget), method=method, recover=explorer.recover)
     return _with_file(explorer, settings)
 
 
-def _recipe(explorer: Explorer, run: Mapping[str, Any]) -> takeaway.Recipe:
-    return takeaway.recipe(_with_file(explorer, Settings(**run["settings"])))
+def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:
+    return takeaway.recipe(_with_file(explorer, run.settings))
 
 
 def _with_file(explorer: Explorer, settings: Settings) -> Settings:
@@ -349,14 +352,14 @@ def _model_files(explorer: Explorer, view: View) -> None:
             st.rerun()
         return
     made = job.result
-    metrics = made.outcome["metrics"]
+    metrics: StateMetrics = made.outcome["metrics"]
     for epoch in made.outcome.get("epochs", []):
         st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
-    said = metrics["recovered"] or metrics["pruned"]
+    said = metrics.recovered or metrics.pruned or metrics.full
     size = len(made.content) / 1e6
     _download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form}.zip", "application/zip")
     st.caption(
-        f"{percent(said['accuracy'])} right on {said['n']:,} texts. Read back in a fresh process, its logits differ by "
+        f"{percent(said.accuracy)} right on {said.n:,} texts. Read back in a fresh process, its logits differ by "
         f"at most {made.written.difference:.0e}. {_timed(made.written)}"
     )
 
@@ -414,8 +417,8 @@ def _timed(written: Written) -> str:
     if not ratio.measurable:
         return "With onnxruntime, no measurable change of time."
     return (
-        f"With onnxruntime it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.low:.2f} to "
-        f"{ratio.high:.2f}, batch of {written.latency.full.batch}, {written.latency.full.length} tokens)."
+        f"With onnxruntime it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.ci95[0]:.2f} to "
+        f"{ratio.ci95[1]:.2f}, batch of {written.latency.full.batch}, {written.latency.full.length} tokens)."
     )
 
 

@@ -85,7 +85,7 @@ def _badge(explorer: Explorer) -> None:
             st.badge(
                 "mask verified", color="green", help=_VERIFIED + " Checked on this machine when the model was read."
             )
-        elif run is not None and run["verified"]["mask_bites"]:
+        elif run is not None and run.verified.mask_bites:
             where = "bundled" if explorer.bundled else "earlier"
             how = "Recorded with the bundled run." if explorer.bundled else "Recorded with the run on screen."
             st.badge(f"mask verified ({where})", color="green", help=f"{_VERIFIED} {how}")

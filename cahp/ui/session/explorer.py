@@ -7,7 +7,7 @@ content and holds nobody's texts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cahp import bundled as bundle
 from cahp import models
 from cahp.run.bench import Bench
+from cahp.run.document import RunDocument, State
 from cahp.run.prune import Run, choose, known, measure
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings
@@ -70,7 +71,7 @@ class Explorer:
         self.id = session_id
         self.source = source
         #: The document of the current run (``cahp.run/1``), or None before the first. Its own settings are in it.
-        self.run: Mapping[str, Any] | None = None
+        self.run: RunDocument | None = None
         #: Its arrays; a bundled run ships the small ones only.
         self.arrays: Mapping[str, NDArray[Any]] = {}
         #: The bundled run, if that is what is shown: it was measured elsewhere.
@@ -124,8 +125,7 @@ class Explorer:
     @property
     def settings_changed(self) -> bool:
         """Whether the settings are others than those of the run on screen."""
-        ours = {**asdict(self.settings), "label_map": dict(self.settings.label_map)}
-        return self.run is not None and any(ours[name] != value for name, value in self.run["settings"].items())
+        return self.run is not None and self.settings != self.run.settings
 
     @property
     def verified(self) -> bool:
@@ -138,7 +138,7 @@ class Explorer:
         Raises:
             ModelError: If it cannot be loaded or its masks would not be true.
         """
-        return self.bench.workbench.model
+        return self.bench.model
 
     def change(self, **changes: Any) -> None:
         """Ask differently; what does not depend on the change stays known."""
@@ -160,20 +160,20 @@ class Explorer:
             self.run, self.arrays, self.bundle = found.document, found.arrays, None
             return
         shipped = bundle.read()
-        if shipped is None or not self._same_question(shipped.document["settings"]):
+        if shipped is None or not self._same_question(shipped.document.settings):
             return
         said = shipped.document
-        theirs = (said["model"]["sha256"], said["data"]["select"]["sha256"], said["data"]["eval"]["sha256"])
+        theirs = (said.model.sha256, said.data.select.sha256, said.data.eval.sha256)
         if theirs == (self.card.sha256, self.bench.calibration.sha256, self.bench.evaluation.sha256):
             self.run, self.arrays, self.bundle = said, shipped.arrays, shipped
         else:
             self.outdated = True
 
-    def _same_question(self, theirs: Mapping[str, Any]) -> bool:
-        ours = asdict(self.settings)
-        same = {name: ours[name] == theirs[name] for name in ours if name not in (*_READINGS, "data", "label_map")}
+    def _same_question(self, theirs: Settings) -> bool:
+        ignored = (*_READINGS, "data", "label_map")
+        same = all(ours == vars(theirs)[name] for name, ours in vars(self.settings).items() if name not in ignored)
         builtin = models.BUILTINS.get(self.settings.model)
-        return all(same.values()) and builtin is not None and self.settings.data in (None, builtin.data)
+        return same and builtin is not None and self.settings.data in (None, builtin.data)
 
     # What the choice follows from ----------------------------------------------------------------------------
 
@@ -189,8 +189,11 @@ class Explorer:
             found = live.with_degree(self.bundle.evidence(settings.salience), settings.poly_degree)
         elif self.run is not None:
             # A run was here, so its stages are in the store; should they be gone, the worker makes them again.
-            workbench = self.bench.workbench
-            job = jobs.submit(self.id, f"evidence-{asked}", lambda _: HeadClusters.of(workbench), rank=jobs.Rank.QUICK)
+            bench = self.bench
+            bench = self.bench
+            job = jobs.submit(
+                self.id, f"evidence-{asked}", lambda _: HeadClusters.of(bench.evidence), rank=jobs.Rank.QUICK
+            )
             job.wait(20.0)
             found = job.result
         if found is not None:
@@ -338,12 +341,10 @@ class Explorer:
         found = self._quality.get((mask.sha256, recover))
         if found is None and table is not None and _is_of(table, mask):
             found = table.row(mask.count).quality
-        if found is None and self.run is not None and self.run["kept"] == _kept(mask):
-            part = "pruned" if recover == "none" else "recovered"
-            if self.run["metrics"][part] is not None and (
-                recover == "none" or self.run["settings"]["recover"] == recover
-            ):
-                found = Quality.of(self.run, part)
+        if found is None and self.run is not None and self.run.is_of(mask):
+            state: State = "pruned" if recover == "none" else "recovered"
+            if state in self.run.metrics.measured and recover in ("none", self.run.settings.recover):
+                found = Quality.of(self.run, state)
         if found is None and self.figure_job is not None and self.figure_job.key == self._figure_key(recover):
             found = self.figure_job.result
         if found is not None:
@@ -380,8 +381,9 @@ class Explorer:
             theirs = table.selection(mask.count).mask
             if tuple(len(heads) for heads in theirs.by_layer) == counts:
                 found = table.row(mask.count).speed
-        if found is None and self.run is not None and self.run["kept"] == _kept(mask):
-            found = _speed_of(self.run)
+        run = self.run
+        if found is None and run is not None and run.is_of(mask) and run.latency_ratio is not None:
+            found = Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned)
         if found is None and self.speed_job is not None and self.speed_job.key == f"speed-{counts}":
             found = self.speed_job.result
         if found is not None:
@@ -394,8 +396,8 @@ class Explorer:
         counts = tuple(len(heads) for heads in mask.by_layer)
 
         def work(progress: Progress) -> Speed:
-            with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.workbench.store) as watch:
-                return Speed.of(watch.costs(mask, length=bench.length, progress=progress))
+            with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
+                return live.timed(watch, bench, mask, progress)
 
         self.speed_job = jobs.submit(self.id, f"speed-{counts}", work)
         return self.speed_job
@@ -407,9 +409,9 @@ class Explorer:
         def work(_: Progress) -> list[Flip]:
             from cahp.stages.evaluation import flipped
 
-            recovered = bench.workbench.refit(mask) if recover == "refit" else None
-            full = bench.workbench.evaluate(bench.evaluation)
-            pruned = bench.workbench.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+            recovered = bench.measurements.refit(mask) if recover == "refit" else None
+            full = bench.measurements.evaluate(bench.evaluation)
+            pruned = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
             classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
             return [
                 Flip(
@@ -429,7 +431,7 @@ class Explorer:
         def work(_: Progress) -> Confirmation:
             test = replace(bench, evaluation=bench.dataset.split("test"))
             found = live.quality(test, mask, recover=recover)
-            return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.workbench.store).open())
+            return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
 
         self.confirm_job = jobs.submit(self.id, f"confirm-{mask.sha256}-{recover}", work, rank=jobs.Rank.QUICK)
         return self.confirm_job
@@ -450,10 +452,10 @@ class Explorer:
             if bench.settings.latency and not selection.mask.empty_layers:
                 # In a process of its own; the run then finds it in the store.
                 with Stopwatch(
-                    bench.settings.model, device=bench.settings.device, store=bench.workbench.store
+                    bench.settings.model, device=bench.settings.device, store=bench.resources.store
                 ) as watch:
                     watch.costs(selection.mask, length=bench.length, progress=progress)
-            return measure(bench), HeadClusters.of(bench.workbench)
+            return measure(bench), HeadClusters.of(bench.evidence)
 
         self.run_job = jobs.submit(self.id, "run", work, expected=self.expected_seconds)
         return self.run_job
@@ -490,7 +492,7 @@ class Explorer:
             bench = self.bench
 
             def work(progress: Progress) -> None:
-                progress("load", int(bench.workbench.model.layers > 0), 1)
+                progress("load", int(bench.model.layers > 0), 1)
                 progress("evaluation", len(bench.full), len(bench.evaluation))
 
             self._warm = jobs.submit(self.id, "warm", work, rank=jobs.Rank.BACKGROUND)
@@ -525,15 +527,3 @@ class Explorer:
 def _is_of(table: BudgetTable, mask: HeadMask) -> bool:
     """Whether the mask is the one that the table has for its budget."""
     return mask.count >= table.budgets[0] and table.selection(mask.count).mask.sha256 == mask.sha256
-
-
-def _kept(mask: HeadMask) -> dict[str, list[int]]:
-    return {str(layer): heads for layer, heads in enumerate(mask.by_layer)}
-
-
-def _speed_of(run: Mapping[str, Any]) -> Speed | None:
-    ratio = run["latency_ratio"]
-    if ratio is None:
-        return None
-    full, pruned = (run["cost"][name]["latency_ms"]["median"] for name in ("full", "pruned"))
-    return Speed(ratio["median"], (ratio["ci95"][0], ratio["ci95"][1]), full, pruned)

@@ -104,7 +104,7 @@ class Job(Generic[T]):
             if stage != self.stage or done < self.done:
                 self._turned, self._base = monotonic(), done
             self.stage, self.done, self.total = stage, done, total
-        # Reading a model holds its workbench's lock, which the other work might want.
+        # Reading a model holds a lock, which the other work might want.
         if stage != "load":
             _worker.let_pass(self.rank)
 
@@ -169,7 +169,7 @@ _progress: ContextVar[Progress] = ContextVar("cahp_progress", default=silent)
 
 
 def relay(stage: str, done: int, total: int) -> None:
-    """Report to whichever job the calling thread works on: what workbenches that outlive a job are given."""
+    """Report to whichever job the calling thread works on: what resources that outlive a job are given."""
     _progress.get()(stage, done, total)
 
 

@@ -249,11 +249,11 @@ def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measu
     ]
     run = prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
     cell = found.document["cells"][0]
-    assert cell["kept"] == run.document["kept"]
+    assert cell["kept"] == run.document.kept
     for recovery, state in (("none", "pruned"), ("refit", "recovered")):
         measured = cell["recoveries"][recovery]["eval"]
-        assert {name: measured[name] for name in run.document["metrics"][state]} == run.document["metrics"][state]
-        assert measured["delta"] == run.document["delta"][state]
+        assert {name: measured[name] for name in run.document.metrics[state]} == run.document.metrics[state]
+        assert measured["delta"] == run.document.delta[state]
 
 
 def poisoned(texts: Path, folder: Path, *splits: str) -> Path:

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import copy
 import hashlib
 import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,80 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.export.masks import check_fits, check_folder, mask_to_json, read_mask, validate_run, write_run
+from cahp.export.masks import check_fits, mask_to_json, read_mask
 from cahp.files import json_text
-from cahp.values import CahpError, HeadMask, MaskError
+from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
 DOCUMENT = mask_to_json(MASK, model="minilm-bbc", method="cahp", budget=3, metrics={"pruned": 0.9})
-
-
-def scores(accuracy: float) -> dict[str, Any]:
-    return {
-        "accuracy": accuracy,
-        "macro_f1": 0.8,
-        "loss": 0.5,
-        "n": 100,
-        "ci95": [0.8, 0.95],
-        "agreement": 1.0,
-    }
-
-
-def complete_run() -> dict[str, Any]:
-    split = {"split": "train", "examples": 10, "class_counts": [5, 5], "sha256": "0" * 64}
-    latency = {"median": 12.5, "p95": 14.0, "batch": 32, "length": 36, "repeats": 20}
-    cost = {"parameters": 22_000_000, "flops": 1e9, "latency_ms": latency}
-    return {
-        "schema": "cahp.run/1",
-        "model": {
-            "id": "minilm-bbc",
-            "revision": None,
-            "family": "bert",
-            "layers": 2,
-            "heads": 3,
-            "sha256": "0",
-        },
-        "data": {"id": "bbc-news", "select": split, "eval": split},
-        "settings": {"seed": 42},
-        "knee": 3,
-        "knee_rule": "polynomial-6",
-        "budget": {"requested": None, "attained": 3},
-        "kept": {"0": [0, 2], "1": [1]},
-        "rescued": [[1, 1]],
-        "metrics": {"full": scores(0.95), "pruned": scores(0.9), "recovered": None},
-        "delta": {"pruned": {"pp": -5.0, "ci95": [-8.0, -2.0]}, "recovered": None},
-        "refit": {"accepted": True, "reason": "held-out fifth agrees", "examples": 500},
-        "cost": {"full": cost, "pruned": cost},
-        "latency_ratio": {"median": 0.8, "ci95": [0.75, 0.85]},
-        "attention_share": 0.4,
-        "timings": {
-            "signatures_s": 3.0,
-            "features_s": 0.1,
-            "projection_s": 0.6,
-            "clustering_s": 0.7,
-            "salience_s": 1.0,
-            "evaluation_s": 2.0,
-            "recovery_s": None,
-            "total_s": 8.0,
-        },
-        "cached": ["signatures"],
-        "verified": {"mask_bites": True, "mask_equals_surgery": True},
-        "test_opened": 0,
-        "versions": {"torch": "2.13.0"},
-        "command": "cahp prune --model minilm-bbc --data bbc-news",
-    }
-
-
-def write(folder: Path, **changes: Any) -> None:
-    options: dict[str, Any] = {
-        "run": complete_run(),
-        "mask": MASK,
-        "arrays": {"salience": np.arange(6.0), "labels": np.array([0, 0, 1, 1, 2, 2])},
-        "model_id": "minilm-bbc",
-        "method": "cahp",
-        "metrics": {"pruned": scores(0.9)},
-    }
-    write_run(folder, **{**options, **changes})
 
 
 # --- JSON
@@ -128,124 +58,6 @@ def test_a_float_keeps_all_its_digits(number: float) -> None:
 def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="JSON"):
         json_text(value)
-
-
-# --- runs
-
-
-def test_a_run_is_three_files_that_say_the_same(tmp_path: Path) -> None:
-    write(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "arrays.npz",
-        "head_mask.json",
-        "run.json",
-    ]
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == complete_run()
-    mask, said = read_mask(tmp_path / "out" / "head_mask.json")
-    np.testing.assert_array_equal(mask.keep, MASK.keep)
-    assert (said["model"], said["method"], said["budget"]) == (
-        "minilm-bbc",
-        "cahp",
-        {"requested": None, "attained": 3},
-    )
-    with np.load(tmp_path / "out" / "arrays.npz", allow_pickle=False) as found:
-        assert list(found) == ["salience", "labels"]
-        np.testing.assert_array_equal(found["salience"], np.arange(6.0))
-
-
-def test_run_json_has_its_keys_in_the_order_of_the_schema_and_unknown_ones_last(tmp_path: Path) -> None:
-    run = complete_run()
-    run["model"] = dict(reversed(run["model"].items()))
-    shuffled = {"note": "extra", **dict(reversed(run.items()))}
-    write(tmp_path, run=shuffled)
-    found = json.loads((tmp_path / "run.json").read_text())
-    assert list(found) == [*complete_run(), "note"]
-    assert list(found["model"]) == list(complete_run()["model"])
-
-
-def test_a_second_run_replaces_the_first_and_leaves_other_files_alone(tmp_path: Path) -> None:
-    (tmp_path / "notes.txt").write_text("mine")
-    write(tmp_path)
-    write(tmp_path, run={**complete_run(), "knee": 4})
-    assert json.loads((tmp_path / "run.json").read_text())["knee"] == 4
-    assert (tmp_path / "notes.txt").read_text() == "mine"
-    assert len(list(tmp_path.iterdir())) == 4
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"arrays": {"objects": np.array([object()])}},
-        {"run": {**complete_run(), "kept": {"0": [0, 1], "1": [1]}}},
-        {"run": {**complete_run(), "kept": {}}},
-    ],
-)
-def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(
-    tmp_path: Path, change: dict[str, Any]
-) -> None:
-    write(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(ValueError, match=r"were kept|Python objects"):
-        write(tmp_path, **change)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def test_a_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for folder in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("x" * 300)):
-        for attempt in (write, check_folder):
-            with pytest.raises(CahpError, match="--out"):
-                attempt(folder)
-
-
-def test_a_folder_that_passes_the_check_exists_and_is_empty(tmp_path: Path) -> None:
-    check_folder(tmp_path / "new" / "out")
-    assert list((tmp_path / "new" / "out").iterdir()) == []
-
-
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("this user may write anywhere")
-        for attempt in (write, check_folder):
-            with pytest.raises(CahpError, match="Permission denied"):
-                attempt(tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
-
-
-def required_paths(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Every key of the complete run but those inside free-form objects."""
-    paths = []
-    for name, value in section.items():
-        paths.append((*path, name))
-        if isinstance(value, dict) and name not in {"settings", "kept", "versions"}:
-            paths += required_paths(value, (*path, name))
-    return paths
-
-
-@pytest.mark.parametrize("path", required_paths(complete_run()), ids=".".join)
-def test_a_run_without_a_key_of_its_schema_is_refused_by_name(path: tuple[str, ...]) -> None:
-    run = copy.deepcopy(complete_run())
-    section = run
-    for name in path[:-1]:
-        section = section[name]
-    del section[path[-1]]
-    with pytest.raises(CahpError, match=r"cahp\.run/1" if path == ("schema",) else r"\.".join(path)):
-        validate_run(run)
-
-
-@pytest.mark.parametrize("run", [None, [], "run", {}, {"schema": "cahp.run/2"}, {"schema": ["cahp.run/1"]}])
-def test_what_is_no_run_is_refused(run: object) -> None:
-    with pytest.raises(CahpError, match=r"cahp\.run/1"):
-        validate_run(run)
-
-
-def test_what_was_not_measured_may_be_null_but_not_a_number() -> None:
-    validate_run({**complete_run(), "metrics": None, "cost": None, "refit": None})
-    with pytest.raises(CahpError, match="cost"):
-        validate_run({**complete_run(), "cost": 0})
 
 
 # --- masks

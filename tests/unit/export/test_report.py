@@ -1,13 +1,15 @@
 from __future__ import annotations
 
-import copy
 from html.parser import HTMLParser
 from typing import Any
 
+import documents
 import numpy as np
 import pytest
+from documents import scores
 
-from cahp.export.report import BY_HAND, Clusters, Curve, Origin, page, verdict
+from cahp.export.report import Clusters, Curve, Origin, page, verdict
+from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
@@ -15,48 +17,8 @@ CLUSTERS = Clusters(np.array([0, 0, 1, 1, 2, 0]), ["#0072B2", "#E69F00", "#8A939
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3", "print(1 < 2)")
 
 
-def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:
-    return {
-        "accuracy": accuracy,
-        "macro_f1": 0.8766,
-        "loss": 0.5,
-        "n": 1200,
-        "ci95": [low, high],
-        "agreement": agreement,
-    }
-
-
 def run() -> dict[str, Any]:
-    split = {"split": "train", "examples": 10, "class_counts": {"bad": 4, "good": 6}, "sha256": "0" * 64}
-    cost = {
-        "parameters": 22_700_000,
-        "flops": 1_040_000_000,
-        "latency_ms": {"median": 12.34, "p95": 14.0, "batch": 8, "length": 36, "repeats": 30},
-    }
-    return copy.deepcopy(
-        {
-            "model": {"id": "tiny", "revision": None, "family": "bert", "layers": 2, "heads": 3, "sha256": "f" * 64},
-            "data": {"id": "films", "select": split, "eval": {**split, "split": "validation"}},
-            "settings": {"seed": 42, "method": "complementary"},
-            "knee": 3,
-            "budget": {"requested": None, "attained": 3},
-            "rescued": [[1, 1]],
-            "metrics": {
-                "full": scores(0.953, 0.94, 0.964, None),
-                "pruned": scores(0.912, 0.895, 0.927, 0.93),
-                "recovered": None,
-            },
-            "delta": {"pruned": {"pp": -4.1, "ci95": [-5.6, -2.7]}, "recovered": None},
-            "refit": None,
-            "cost": {"full": cost, "pruned": cost},
-            "latency_ratio": {"median": 0.82, "ci95": [0.8, 0.85]},
-            "attention_share": 0.34,
-            "verified": {"mask_bites": True, "mask_equals_surgery": True},
-            "test_opened": 0,
-            "notices": [],
-            "versions": {"torch": "2.9"},
-        }
-    )
+    return {**documents.run_json(), "refit": None, "cached": []}
 
 
 class Outline(HTMLParser):
@@ -94,7 +56,7 @@ class Outline(HTMLParser):
 
 
 def report(document: dict[str, Any] | None = None, **options: Any) -> Outline:
-    return Outline(page(document or run(), MASK, origin=ORIGIN, **options))
+    return Outline(page(RunDocument.from_json(document or run()), MASK, origin=ORIGIN, **options))
 
 
 def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
@@ -106,7 +68,7 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     assert not any(name.startswith("on") for name in attributes)
     policies = [attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    assert "url(" not in page(run(), MASK, origin=ORIGIN)
+    assert "url(" not in page(RunDocument.from_json(run()), MASK, origin=ORIGIN)
 
 
 def test_names_that_people_chose_are_text_and_not_markup() -> None:
@@ -145,23 +107,23 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
 
 def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> None:
     document = run()
-    assert "4.1 points fewer" in verdict(document)
+    assert "4.1 points fewer" in verdict(RunDocument.from_json(document))
     document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
-    assert "no measurable change (−0.3 pp" in verdict(document)
+    assert "no measurable change (−0.3 pp" in verdict(RunDocument.from_json(document))
 
 
 def test_a_time_whose_interval_holds_one_does_not_change_measurably() -> None:
     document = run()
-    assert "takes 82 % of the time" in verdict(document)
+    assert "takes 82 % of the time" in verdict(RunDocument.from_json(document))
     document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
-    assert "does not change measurably" in verdict(document)
+    assert "does not change measurably" in verdict(RunDocument.from_json(document))
 
 
 def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
     document = run()
     document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
     document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
-    assert "answers 94.1 % of 1,200 texts rightly after recovery" in verdict(document)
+    assert "answers 94.1 % of 1,200 texts rightly after recovery" in verdict(RunDocument.from_json(document))
 
 
 def test_what_was_not_measured_is_said_and_not_invented() -> None:
@@ -184,6 +146,6 @@ def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
 @pytest.mark.parametrize(("bundled", "words"), [(True, "ship with the package"), (False, "Report of")])
 def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
     origin = Origin(ORIGIN.machine, ORIGIN.date, "", "", bundled=bundled)
-    text = Outline(page(run(), MASK, origin=origin)).text
+    text = Outline(page(RunDocument.from_json(run()), MASK, origin=origin)).text
     assert words in text
     assert ("ship with the package" in text) == bundled

@@ -19,7 +19,7 @@ from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
 from cahp.methods.shared.attention import maxima, special_ids
 from cahp.models.head_model import HeadModel
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import DataError, OptionError, Texts, silent
 
@@ -39,8 +39,8 @@ def double(model: HeadModel) -> Any:
     return copy.deepcopy(model.network).double()
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
-    return Workbench(model.card, texts, store=Store(folder), model=model, pool_size=8, projection="pca", **options)
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def some(*texts: str, labels: tuple[int, ...] | None = None) -> Texts:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cahp import models, registry
 from cahp.methods.facility import REACH, covering
-from cahp.run.measurements import Workbench
 from cahp.stages.salience import example_gradients
 from cahp.store import Store
 
@@ -61,9 +60,7 @@ def test_the_method_covers_the_full_space_by_the_information_of_the_gates(tmp_pa
     model = models.load(str(fakes.save_model(tmp_path / "tiny")), device="cpu")
     # One batch, so that its sum does not depend on how texts are shuffled.
     texts = fakes.sentences(24)
-    evidence = Workbench(
-        model.card, texts, store=Store(tmp_path / "store"), pool_size=8, projection="pca", device="cpu", model=model
-    )
+    evidence = fakes.evidence(model.card, texts, Store(tmp_path / "store"), model=model)
     mask = registry.get("facility").choose(evidence, budget=6, min_per_layer=0).mask
     weights = np.square(example_gradients(model, texts).sum(axis=0)).ravel()
     assert mask.flat == sorted(covering(evidence.space.features, weights)[:6].tolist())

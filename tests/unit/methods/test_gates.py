@@ -15,7 +15,7 @@ from cahp import models, registry
 from cahp.methods import dsp, l0, passing
 from cahp.methods.shared import gates
 from cahp.models.head_model import HeadModel
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Price, Texts, silent
@@ -68,8 +68,8 @@ def model(tmp_path_factory: pytest.TempPathFactory, texts: Texts) -> HeadModel:
     return made
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
-    return Workbench(model.card, texts, store=Store(folder), model=model, device="cpu", **options)
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def state(model: HeadModel) -> dict[str, torch.Tensor]:
@@ -216,7 +216,7 @@ def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
         return plain(parameters, chance, uniform)
 
     monkeypatch.setattr(passing, "reopened", spy)
-    made.progress = watch
+    made._resources.progress = watch
     passing.Pass(steps=12).choose(made, budget=6)
     assert [step for step, _ in seen] == [2, 4, 6]
     sure = registry.get("confidence").score(made)

@@ -19,7 +19,7 @@ from cahp.methods import ablation, fisher
 from cahp.methods.shared.gradients import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.stages.selection import top
 from cahp.store import Store
@@ -37,8 +37,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
-    return Workbench(model.card, texts, store=Store(folder), model=model, pool_size=8, projection="pca", **options)
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), model=model, **options)
 
 
 def slopes(model: HeadModel, texts: Texts, keep: Keep) -> NDArray[np.float64]:

@@ -18,7 +18,7 @@ import pytest
 from cahp import methods, models, registry
 from cahp.models.head_model import HeadModel
 from cahp.registry import Evidence
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import BudgetError, Cancelled, ModelCard, OptionError, Price, Texts, digest
 
@@ -42,24 +42,23 @@ def texts() -> Texts:
     return fakes.sentences(48)
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Workbench:
-    options = {"model": model, "pool_size": 8, "projection": "pca", "device": "cpu", **options}
-    return Workbench(model.card, texts, store=Store(folder), **options)
+def bench(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), **{"model": model, **options})
 
 
-def unread(model: HeadModel, texts: Texts, folder: Path) -> Workbench:
-    """A workbench whose model must not be asked for."""
+def unread(model: HeadModel, texts: Texts, folder: Path) -> HeadEvidence:
+    """Evidence whose model must not be asked for."""
 
     def never(card: ModelCard, /, *, device: str) -> HeadModel:
         raise AssertionError("the model was read")
 
-    return Workbench(model.card, texts, store=Store(folder), load=never, pool_size=8, projection="pca", device="cpu")
+    return fakes.evidence(model.card, texts, Store(folder), load=never)
 
 
 class OnlyEvidence:
-    """Of a workbench, what the protocol promises; whatever else a method asks for fails."""
+    """Of some evidence, what the protocol promises; whatever else a method asks for fails."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: HeadEvidence) -> None:
         self._bench = bench
 
     def __getattr__(self, name: str) -> Any:

@@ -10,7 +10,7 @@ import pytest
 
 from cahp import models, registry
 from cahp.models.head_model import HeadModel
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import Texts
 
@@ -34,10 +34,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> Workbench:
-    return Workbench(
-        model.card, texts, store=Store(folder), model=model, pool_size=8, projection="pca", seed=seed, device="cpu"
-    )
+def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), model=model, seed=seed)
 
 
 def test_random_masks_keep_every_head_equally_often(model: HeadModel, texts: Texts, folder: Path) -> None:

@@ -16,7 +16,7 @@ from cahp.methods.shared.gradients import gate_gradients as every_gradient
 from cahp.methods.shared.scored import by_layer
 from cahp.methods.shared.texts import drawn
 from cahp.models.head_model import HeadModel
-from cahp.run.measurements import Workbench
+from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import HeadMask, Texts
 
@@ -31,10 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")
 
 
-def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> Workbench:
-    return Workbench(
-        model.card, texts, store=Store(folder), model=model, pool_size=8, projection="pca", device="cpu", seed=seed
-    )
+def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> HeadEvidence:
+    return fakes.evidence(model.card, texts, Store(folder), model=model, seed=seed)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,27 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
-from cahp.run import measurements as workbench
-from cahp.run.measurements import Cost, Costs, Refitted, Workbench
+from cahp.run import resources
+from cahp.run.measurements import Measurements, Refitted, costs_from_json
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store, key
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelCard, OptionError, Ratio, Texts, Timing
+from cahp.values import (
+    CahpError,
+    Cancelled,
+    Cost,
+    Costs,
+    DataError,
+    HeadMask,
+    ModelCard,
+    OptionError,
+    Ratio,
+    RefitReport,
+    Texts,
+    Timing,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,23 +69,22 @@ class Loader:
         return self._model
 
 
-def bench(model: HeadModel, texts: Texts | None, store: Store, **options: Any) -> Workbench:
-    options = {"load": Loader(model), "pool_size": 8, "projection": "pca", "device": "cpu", **options}
-    return Workbench(model.card, texts, store=store, **options)
+def bench(model: HeadModel, texts: Texts, store: Store, **options: Any) -> fakes.Opened:
+    return fakes.opened(model.card, texts, store, **{"load": Loader(model), **options})
 
 
 def test_nothing_is_done_before_it_is_asked_and_nothing_twice(model: HeadModel, texts: Texts, store: Store) -> None:
     loader = Loader(model)
     made = bench(model, texts, store, load=loader)
-    assert (loader.count, made.timings, made.cached) == (0, {}, [])
-    assert made.clustering is made.clustering
-    assert made.salience.shape == (LAYERS, HEADS)
+    assert (loader.count, made.resources.timings, made.resources.cached) == (0, {}, [])
+    assert made.evidence.clustering is made.evidence.clustering
+    assert made.evidence.salience.shape == (LAYERS, HEADS)
     assert loader.count == 1
-    assert set(made.timings) == {"load", "signatures", "salience", "features", "projection", "clustering"}
+    assert set(made.resources.timings) == {"load", "signatures", "salience", "features", "projection", "clustering"}
 
 
-def test_a_workbench_is_evidence_for_methods(model: HeadModel, texts: Texts, store: Store) -> None:
-    evidence: Evidence = bench(model, texts, store)
+def test_a_bench_holds_evidence_for_methods(model: HeadModel, texts: Texts, store: Store) -> None:
+    evidence: Evidence = bench(model, texts, store).evidence
     assert evidence.texts is texts
     assert len(evidence.space.features) == LAYERS * HEADS
 
@@ -79,10 +92,10 @@ def test_a_workbench_is_evidence_for_methods(model: HeadModel, texts: Texts, sto
 def test_one_forward_pass_serves_signatures_and_salience(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
     apart, gradients = collect(model, texts, pool_size=8), gate_gradients(model, texts)
-    assert np.allclose(made.signatures.mean, apart.mean, atol=1e-9)
-    assert np.allclose(made.signatures.m2, apart.m2, atol=1e-6)
-    assert made.signatures.counts.tolist() == [75, 75]
-    assert np.allclose(made.gradients.values, gradients.values, atol=1e-5)
+    assert np.allclose(made.evidence.signatures.mean, apart.mean, atol=1e-9)
+    assert np.allclose(made.evidence.signatures.m2, apart.m2, atol=1e-6)
+    assert made.evidence.signatures.counts.tolist() == [75, 75]
+    assert np.allclose(made.evidence.gradients.values, gradients.values, atol=1e-5)
 
 
 @pytest.mark.parametrize("first", ["signatures", "gradients"])
@@ -90,30 +103,30 @@ def test_it_does_not_matter_which_is_asked_first(
     model: HeadModel, texts: Texts, store: Store, tmp_path: Path, first: str
 ) -> None:
     made, other = bench(model, texts, store), bench(model, texts, Store(tmp_path / "other"))
-    getattr(made, first)
-    _ = other.signatures, other.gradients
-    assert np.allclose(made.signatures.mean, other.signatures.mean, atol=1e-9)
-    assert np.allclose(made.gradients.values, other.gradients.values, atol=1e-5)
+    getattr(made.evidence, first)
+    _ = other.evidence.signatures, other.evidence.gradients
+    assert np.allclose(made.evidence.signatures.mean, other.evidence.signatures.mean, atol=1e-9)
+    assert np.allclose(made.evidence.gradients.values, other.evidence.gradients.values, atol=1e-5)
 
 
-def test_a_second_workbench_finds_everything_and_reads_no_model(model: HeadModel, texts: Texts, store: Store) -> None:
-    def everything(made: Workbench) -> list[Any]:
-        refitted = made.refit(MASK)
+def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, texts: Texts, store: Store) -> None:
+    def everything(made: fakes.Opened) -> list[Any]:
+        refitted = made.measurements.refit(MASK)
         answers = [
-            made.evaluate(texts),
-            made.evaluate(texts, mask=MASK),
-            made.evaluate(texts, mask=MASK, recovered=refitted),
+            made.measurements.evaluate(texts),
+            made.measurements.evaluate(texts, mask=MASK),
+            made.measurements.evaluate(texts, mask=MASK, recovered=refitted),
         ]
         return [
-            made.signatures.mean,
-            made.signatures.m2,
-            made.gradients.values,
-            made.space.embedding,
-            made.space.distances,
-            made.clustering.mss,
-            made.clustering.labels,
-            np.concatenate(made.clustering.medoids),
-            np.array(made.clustering.knee),
+            made.evidence.signatures.mean,
+            made.evidence.signatures.m2,
+            made.evidence.gradients.values,
+            made.evidence.space.embedding,
+            made.evidence.space.distances,
+            made.evidence.clustering.mss,
+            made.evidence.clustering.labels,
+            np.concatenate(made.evidence.clustering.medoids),
+            np.array(made.evidence.clustering.knee),
             *(array for answer in answers for array in (answer.predictions, answer.losses)),
             *(array for pair in refitted.projections.values() for array in pair),
         ]
@@ -125,15 +138,15 @@ def test_a_second_workbench_finds_everything_and_reads_no_model(model: HeadModel
         assert np.array_equal(found, expected)
         assert found.dtype == expected.dtype
     assert loader.count == 0
-    assert again.timings == {}
-    assert set(again.cached) == {"signatures", "salience", "space", "clustering", "evaluation", "recovery"}
+    assert again.resources.timings == {}
+    assert set(again.resources.cached) == {"signatures", "salience", "space", "clustering", "evaluation", "recovery"}
 
 
-def test_what_a_workbench_kept_itself_is_no_finding(model: HeadModel, texts: Texts, store: Store) -> None:
+def test_what_a_bench_kept_itself_is_no_finding(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
-    made.evaluate(texts, mask=MASK)
-    made.evaluate(texts, mask=MASK)
-    assert made.cached == []
+    made.measurements.evaluate(texts, mask=MASK)
+    made.measurements.evaluate(texts, mask=MASK)
+    assert made.resources.cached == []
 
 
 @pytest.mark.parametrize(
@@ -150,42 +163,42 @@ def test_an_option_repeats_only_what_depends_on_it(
     model: HeadModel, texts: Texts, store: Store, option: str, value: Any, same: str, different: str | None
 ) -> None:
     first = bench(model, texts, store)
-    _ = first.clustering, first.salience
+    _ = first.evidence.clustering, first.evidence.salience
     loader = Loader(model)
     made = bench(model, texts, store, load=loader, **{option: value})
-    getattr(made, same)
+    getattr(made.evidence, same)
     assert loader.count == 0
     if different is not None:
-        before = set(made.timings)
-        getattr(made, different)
-        assert set(made.timings) > before
+        before = set(made.resources.timings)
+        getattr(made.evidence, different)
+        assert set(made.resources.timings) > before
 
 
 def test_other_texts_or_labels_are_other_results(model: HeadModel, texts: Texts, store: Store) -> None:
     first = bench(model, texts, store)
     flipped = Texts(texts.first, None, 1 - texts.labels, texts.classes)
     second = bench(model, flipped, store)
-    assert not np.array_equal(second.signatures.mean, first.signatures.mean)
-    assert second.cached == []
+    assert not np.array_equal(second.evidence.signatures.mean, first.evidence.signatures.mean)
+    assert second.resources.cached == []
 
 
 def test_where_nothing_is_found_the_full_model_still_answers_once(
     model: HeadModel, texts: Texts, tmp_path: Path
 ) -> None:
     made = bench(model, texts, Store(tmp_path, fresh=True))
-    assert made.evaluate(texts) is made.evaluate(texts)
-    assert made.evaluate(texts.take(range(10))) is not made.evaluate(texts)
+    assert made.measurements.evaluate(texts) is made.measurements.evaluate(texts)
+    assert made.measurements.evaluate(texts.take(range(10))) is not made.measurements.evaluate(texts)
 
 
 def test_what_weighs_too_much_is_computed_anew(
     model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workbench, "_LARGEST_ENTRY", 100)
-    first, second = (bench(model, texts, store).signatures for _ in range(2))
+    monkeypatch.setattr(resources, "_LARGEST_ENTRY", 100)
+    first, second = (bench(model, texts, store).evidence.signatures for _ in range(2))
     assert np.allclose(first.mean, second.mean, atol=1e-9)
     again = bench(model, texts, store)
-    _ = again.signatures
-    assert "signatures" not in again.cached
+    _ = again.evidence.signatures
+    assert "signatures" not in again.resources.cached
 
 
 # --- masks
@@ -193,8 +206,8 @@ def test_what_weighs_too_much_is_computed_anew(
 
 def test_a_cut_and_a_masked_model_answer_alike(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
-    cut = made.evaluate(texts, mask=MASK)
-    masked = made.answers(model, texts, mask=MASK)
+    cut = made.measurements.evaluate(texts, mask=MASK)
+    masked = made.measurements.answers(model, texts, mask=MASK)
     assert np.array_equal(cut.predictions, masked.predictions)
     assert np.allclose(cut.losses, masked.losses, atol=1e-5)
 
@@ -204,21 +217,24 @@ def test_a_layer_without_heads_is_masked_since_it_cannot_be_cut(model: HeadModel
     keep[1] = False
     empty = HeadMask(keep)
     made = bench(model, texts, store)
-    assert np.array_equal(made.evaluate(texts, mask=empty).losses, made.answers(model, texts, mask=empty).losses)
-
-
-def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Texts, store: Store) -> None:
-    made = bench(model, texts, store)
-    refused = Refitted({}, accepted=False, reason="worse", examples=3)
-    assert refused.document == {"accepted": False, "reason": "worse", "examples": 3}
     assert np.array_equal(
-        made.evaluate(texts, mask=MASK, recovered=refused).losses, made.evaluate(texts, mask=MASK).losses
+        made.measurements.evaluate(texts, mask=empty).losses, made.measurements.answers(model, texts, mask=empty).losses
     )
 
 
-def test_too_few_texts_cannot_judge_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
+def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Texts, store: Store) -> None:
+    made = bench(model, texts, store).measurements
+    refused = Refitted({}, accepted=False, reason="worse", examples=3)
+    assert refused.report == RefitReport(accepted=False, reason="worse", examples=3)
+    assert np.array_equal(
+        made.evaluate(texts, mask=MASK, recovered=refused).losses,
+        made.evaluate(texts, mask=MASK).losses,
+    )
+
+
+def test_too_few_texts_cannot_evaluate_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).refit(MASK)
+        bench(model, texts.take(range(4)), store).measurements.refit(MASK)
 
 
 # --- fine-tuning
@@ -232,9 +248,9 @@ def sizes(store: Store) -> list[int]:
 
 def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, store: Store) -> None:
     first = bench(model, texts, store)
-    tuned = first.tuned(MASK, schedule=QUICK)
-    answers = first.evaluate(texts, mask=MASK, recovered=tuned)
-    assert not np.array_equal(answers.losses, first.evaluate(texts, mask=MASK).losses)
+    tuned = first.measurements.finetune(MASK, schedule=QUICK)
+    answers = first.measurements.evaluate(texts, mask=MASK, recovered=tuned)
+    assert not np.array_equal(answers.losses, first.measurements.evaluate(texts, mask=MASK).losses)
     # The model with the trained weights put in answers as the model that was trained.
     trained, history = finetune(model, MASK, texts, schedule=QUICK)
     assert np.array_equal(answers.losses, evaluate(trained, texts).losses)
@@ -242,15 +258,15 @@ def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, stor
 
     loader = Loader(model)
     again = bench(model, texts, store, load=loader)
-    known = again.tuned(MASK, schedule=QUICK)
+    known = again.measurements.finetune(MASK, schedule=QUICK)
     assert (known.sha256, known.epochs) == (tuned.sha256, tuned.epochs)
-    assert np.array_equal(again.evaluate(texts, mask=MASK, recovered=known).losses, answers.losses)
-    assert (loader.count, set(again.cached)) == (0, {"recovery", "evaluation"})
+    assert np.array_equal(again.measurements.evaluate(texts, mask=MASK, recovered=known).losses, answers.losses)
+    assert (loader.count, set(again.resources.cached)) == (0, {"recovery", "evaluation"})
 
 
 @pytest.mark.parametrize("difference", ["schedule", "seed", "mask", "texts"])
 def test_another_training_is_another_result(model: HeadModel, texts: Texts, store: Store, difference: str) -> None:
-    bench(model, texts, store).tuned(MASK, schedule=QUICK)
+    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK)
     before = len(sizes(store))
     other = bench(
         model,
@@ -259,26 +275,26 @@ def test_another_training_is_another_result(model: HeadModel, texts: Texts, stor
         **({"seed": 7} if difference == "seed" else {}),
     )
     mask = HeadMask(MASK.keep[:, ::-1].copy() ^ np.array([0, 1, 0, 0], np.bool_)) if difference == "mask" else MASK
-    other.tuned(mask, schedule=replace(QUICK, epochs=1) if difference == "schedule" else QUICK)
-    assert other.cached == []
+    other.measurements.finetune(mask, schedule=replace(QUICK, epochs=1) if difference == "schedule" else QUICK)
+    assert other.resources.cached == []
     assert len(sizes(store)) == before + 1
 
 
 def test_fine_tuning_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     model: HeadModel, texts: Texts, store: Store, tmp_path: Path
 ) -> None:
-    whole = bench(model, texts, Store(tmp_path / "other")).tuned(MASK, schedule=QUICK)
+    whole = bench(model, texts, Store(tmp_path / "other")).measurements.finetune(MASK, schedule=QUICK)
 
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("finetune", 11):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        bench(model, texts, store, progress=stop).tuned(MASK, schedule=QUICK)
+        bench(model, texts, store, progress=stop).measurements.finetune(MASK, schedule=QUICK)
     assert len(sizes(store)) == 1
     seen: list[tuple[str, int, int]] = []
     again = bench(model, texts, store, progress=lambda *at: seen.append(at))
-    assert again.tuned(MASK, schedule=QUICK).sha256 == whole.sha256
+    assert again.measurements.finetune(MASK, schedule=QUICK).sha256 == whole.sha256
     # 120 texts to learn from: eight batches an epoch.
     assert next(at for at in seen if at[0] == "finetune") == ("finetune", 11, 16)
     assert sizes(store) == sizes(Store(tmp_path / "other"))
@@ -287,55 +303,66 @@ def test_fine_tuning_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
 def test_weights_that_weigh_too_much_are_not_kept_and_others_only_if_asked(
     model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench(model, texts, store).tuned(MASK, schedule=QUICK, keep=False)
+    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK, keep=False)
     assert sizes(store) == []
-    monkeypatch.setattr(workbench, "_LARGEST_ENTRY", 1000)
-    bench(model, texts, store).tuned(MASK, schedule=QUICK)
+    monkeypatch.setattr(resources, "_LARGEST_ENTRY", 1000)
+    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK)
     assert sizes(store) == []
 
 
-def test_too_few_texts_cannot_judge_fine_tuning(model: HeadModel, texts: Texts, store: Store) -> None:
+def test_too_few_texts_cannot_evaluate_fine_tuning(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).tuned(MASK)
+        bench(model, texts.take(range(4)), store).measurements.finetune(MASK)
 
 
 def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(CahpError, match="--learning-rate"):
-        bench(model, texts, store).tuned(MASK, schedule=replace(QUICK, learning_rate=1e30))
+        bench(model, texts, store).measurements.finetune(MASK, schedule=replace(QUICK, learning_rate=1e30))
     assert sizes(store) == []
 
 
-def test_without_texts_a_workbench_can_still_measure_costs(model: HeadModel, texts: Texts, store: Store) -> None:
-    made = bench(model, None, store)
-    with pytest.raises(ValueError, match="without texts"):
-        _ = made.texts
-    assert made.costs(MASK, length=8, repeats=5).pruned.latency.length == 8
+def test_without_calibration_texts_costs_can_be_measured_still(model: HeadModel, store: Store) -> None:
+    made = fakes.measurements(model.card, None, store, model=model)
+    with pytest.raises(ValueError, match="without calibration texts"):
+        made.refit(MASK)
+    timing = made.costs(MASK, length=8, repeats=5).pruned.latency_ms
+    assert timing is not None
+    assert timing.length == 8
 
 
 # --- costs
 
 
 def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadModel, store: Store) -> None:
-    first = bench(model, None, store).costs(MASK, length=8, repeats=5)
+    first = fakes.measurements(model.card, None, store, model=model).costs(MASK, length=8, repeats=5)
     loader = Loader(model)
     other = HeadMask(MASK.keep[:, ::-1].copy())
-    again = bench(model, None, store, load=loader)
+    found = fakes.resources(model.card, store, load=loader)
+    again = Measurements(found)
     assert again.costs(other, length=8, repeats=5) == first
-    assert (loader.count, again.cached) == (0, ["latency"])
+    assert (loader.count, found.cached) == (0, ["latency"])
     uneven = MASK.keep.copy()
     uneven[0, 1] = True
-    assert again.costs(HeadMask(uneven), length=8, repeats=5).pruned.parameters > first.pruned.parameters
+    assert (
+        again.measurements.costs(HeadMask(uneven), length=8, repeats=5).pruned.parameters
+        > first.measurements.pruned.parameters
+    )
+
+
+def _weights(costs: Costs) -> int:
+    assert costs.pruned.parameters is not None
+    return costs.pruned.parameters
 
 
 def test_costs_survive_being_written_and_read() -> None:
     timing = Timing(1.5, 2.5, 8, 64, 30)
-    costs = Costs(Cost(100, 1000, timing), Cost(50, 600, timing), Ratio(0.5, 0.4, 0.6), 0.3)
-    assert Costs.from_json(asdict(costs)) == costs
+    costs = Costs(Cost(100, 1000, timing), Cost(50, 600, timing), Ratio(0.5, (0.4, 0.6)), 0.3)
+    assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
 
 
 def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: Store) -> None:
     with pytest.raises(OptionError, match="--length"):
-        bench(model, None, store).costs(MASK, length=65)
+        fakes.measurements(model.card, None, store, model=model).costs(MASK, length=65)
 
 
 # --- time
@@ -345,9 +372,9 @@ def test_seconds_of_a_stage_add_up(model: HeadModel, texts: Texts, store: Store)
     ticks = iter(range(100))
     made = bench(model, texts, store, clock=lambda: float(next(ticks)))
     for _ in range(3):
-        with made.timed("evaluation"):
+        with made.resources.timed("evaluation"):
             pass
-    assert made.timings == {"evaluation": 3.0}
+    assert made.resources.timings == {"evaluation": 3.0}
 
 
 def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, texts: Texts, store: Store) -> None:
@@ -358,7 +385,7 @@ def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, tex
         last[stage] = (done, total)
 
     made = bench(model, texts, store, progress=watch)
-    _ = made.clustering, made.refit(MASK), made.evaluate(texts)
+    _ = made.evidence.clustering, made.measurements.refit(MASK), made.measurements.evaluate(texts)
     assert {"load", "signatures", "salience", "features", "projection", "clustering", "refit", "evaluation"} <= set(
         last
     )

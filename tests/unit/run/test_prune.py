@@ -18,11 +18,11 @@ from safetensors.torch import load_file, save_file
 
 from cahp import models, registry
 from cahp.data import parse_label_map
-from cahp.export.masks import validate_run
-from cahp.files import json_text
+from cahp.files import json_text, plain_json
 from cahp.run.bench import open_bench
-from cahp.run.measurements import Workbench
-from cahp.run.prune import Run, cost_document, method_of, outcomes, prune, versions
+from cahp.run.document import Budget, RunDocument, cost_record, versions
+from cahp.run.measurements import Measurements
+from cahp.run.prune import Run, method_of, outcomes, prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -30,6 +30,7 @@ from cahp.values import (
     BudgetError,
     Cancelled,
     DataError,
+    Delta,
     HeadMask,
     KneeNotFoundError,
     ModelError,
@@ -75,7 +76,7 @@ def write(folder: Path, **splits: list[tuple[str, str]]) -> str:
 
 
 def notices(run: Run, about: str) -> list[str]:
-    return [notice for notice in run.document["notices"] if about in notice]
+    return [notice for notice in run.document.notices if about in notice]
 
 
 # --- budgets
@@ -86,9 +87,9 @@ def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, st
     run = prune(replace(settings, budget=str(budget)), store=store)
     assert run.mask.count == budget
     assert run.mask.empty_layers == []
-    assert run.document["budget"] == {"requested": budget, "attained": budget}
-    validate_run(run.document)
-    kept = [len(heads) for heads in run.document["kept"].values()]
+    assert run.document.budget == Budget(requested=budget, attained=budget)
+    assert RunDocument.from_json(json.loads(json_text(run.document.to_json()))) == run.document
+    kept = [len(heads) for heads in run.document.kept.values()]
     assert sum(kept) == budget
     assert run.arrays["labels"].shape == (LAYERS * HEADS,)
 
@@ -100,17 +101,20 @@ def test_a_share_is_rounded_half_up(settings: Settings, store: Store, share: str
 
 def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
     run = prune(replace(settings, budget="12"), store=store)
-    metrics, delta = run.document["metrics"], run.document["delta"]["pruned"]
-    assert metrics["pruned"] == {**metrics["full"], "agreement": 1.0, "loss": pytest.approx(metrics["full"]["loss"])}
-    assert (delta["pp"], delta["ci95"]) == (0.0, [0.0, 0.0])
+    metrics = run.document.metrics
+    assert metrics.pruned is not None
+    assert metrics.pruned.loss == pytest.approx(metrics.full.loss)
+    assert metrics.pruned == replace(metrics.full, agreement=1.0, loss=metrics.pruned.loss)
+    assert run.document.delta.pruned == Delta(0.0, (0.0, 0.0))
 
 
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, budget="auto"), store=store).document
-    assert document["budget"]["requested"] is None
-    assert document["clusters"] == document["knee"]
-    assert document["knee_rule"].startswith(("polynomial-", "chord"))
-    assert document["budget"]["attained"] == document["knee"] + len(document["rescued"])
+    assert document.budget.requested is None
+    assert document.clusters == document.knee
+    assert document.knee_rule is not None
+    assert document.knee_rule.startswith(("polynomial-", "chord"))
+    assert document.budget.attained == (document.knee or 0) + len(document.rescued)
 
 
 @pytest.mark.parametrize("floor", [0, 2, 4])
@@ -154,7 +158,7 @@ def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
         run = prune(replace(few, budget=str(budget)), store=Store(tmp_path / "store"), model=loaded)
         assert run.mask.count == budget
         # Three points or fewer have no bend, and what is not known is null.
-        assert run.document["knee"] is run.document["knee_rule"] is None
+        assert run.document.knee is run.document.knee_rule is None
         assert run.arrays["labels"].shape == (layers * heads,)
         assert run.arrays["medoids"].shape == (int(run.arrays["labels"].max()) + 1,)
     with pytest.raises(KneeNotFoundError, match="--budget"):
@@ -246,7 +250,7 @@ def test_a_handful_of_texts_is_enough_to_run(settings: Settings, store: Store, l
     run = prune(replace(settings, limit=limit, eval_limit=1), store=store)
     assert run.arrays["class_counts"].sum() == limit
     assert run.mask.count == 5
-    assert run.document["metrics"]["full"]["n"] == 1
+    assert run.document.metrics.full.n == 1
     # One text answered wrongly is no reason to suspect all labels.
     assert notices(run, "permuted") == []
 
@@ -261,7 +265,7 @@ def test_texts_of_one_word_and_of_thousands_are_read(settings: Settings, tmp_pat
         store=Store(tmp_path / "store"),
     )
     assert run.mask.count == 5
-    assert run.document["data"]["select"]["examples"] == len(rows)
+    assert run.document.data.select.examples == len(rows)
 
 
 def test_texts_of_unknown_signs_only_are_told_apart_by_length_alone(settings: Settings, tmp_path: Path) -> None:
@@ -291,8 +295,8 @@ def test_a_file_sorted_by_label_is_shuffled_and_said_to_be(settings: Settings, t
 def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
     folder = fakes.save_model(tmp_path / "model", labels=("bad", "good", "fine"))
     run = prune(replace(settings, model=str(folder)), store=Store(tmp_path / "store"))
-    assert any("'fine'" in notice for notice in run.document["notices"])
-    assert run.document["data"]["select"]["class_counts"] == {"bad": 60, "good": 60, "fine": 0}
+    assert any("'fine'" in notice for notice in run.document.notices)
+    assert run.document.data.select.class_counts == {"bad": 60, "good": 60, "fine": 0}
     assert run.arrays["class_counts"].tolist() == [60, 60, 0]
     pairs = run.arrays["features"].reshape(LAYERS * HEADS, 3, 64)
     assert pairs[:, 0].any()
@@ -320,7 +324,7 @@ def test_right_labels_raise_no_suspicion(settings: Settings, oracle: list[tuple[
         replace(settings, data=write(tmp_path / "data", train=oracle[:60], validation=oracle[60:])),
         store=Store(tmp_path / "store"),
     )
-    assert run.document["metrics"]["full"]["accuracy"] == 1.0
+    assert run.document.metrics.full.accuracy == 1.0
     assert notices(run, "permuted") == []
 
 
@@ -336,11 +340,11 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
         label_map={} if "it's" not in names else dict(zip(names, ("bad", "good"), strict=True)),
     )
     run = prune(wrong, store=Store(tmp_path / "store"))
-    assert run.document["metrics"]["full"]["accuracy"] == 0.0
+    assert run.document.metrics.full.accuracy == 0.0
     (said,) = notices(run, "permuted")
     option = shlex.split(re.sub(".*--label-map ", "", said))
     mended = prune(replace(wrong, label_map=parse_label_map(*option)), store=Store(tmp_path / "store"))
-    assert mended.document["metrics"]["full"]["accuracy"] == 1.0
+    assert mended.document.metrics.full.accuracy == 1.0
     assert notices(mended, "permuted") == []
 
 
@@ -351,13 +355,13 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
 def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Texts]]:
     """The texts that any model was made to answer."""
     seen: list[Texts] = []
-    real = Workbench.evaluate
+    real = Measurements.evaluate
 
-    def evaluate(self: Workbench, texts: Texts, **options: Any) -> Any:
+    def evaluate(self: Measurements, texts: Texts, **options: Any) -> Any:
         seen.append(texts)
         return real(self, texts, **options)
 
-    monkeypatch.setattr(Workbench, "evaluate", evaluate)
+    monkeypatch.setattr(Measurements, "evaluate", evaluate)
     return iter([seen])
 
 
@@ -367,22 +371,23 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
     store, (seen,) = Store(tmp_path), list(answered)
     bench = open_bench(settings, store=store)
     held_back = bench.dataset.split("test").sha256
-    assert prune(settings, store=store).document["test_opened"] == 0
+    assert prune(settings, store=store).document.test_opened == 0
     assert held_back not in {texts.sha256 for texts in seen}
 
     first = prune(replace(settings, report="test"), store=store).document
-    assert first["test_opened"] == 1
-    assert first["report"]["split"] == "test"
-    assert (first["report"]["examples"], first["report"]["sha256"]) == (40, held_back)
-    assert first["report"]["metrics"]["full"]["n"] == 40
+    assert first.test_opened == 1
+    assert first.report is not None
+    assert first.report.split == "test"
+    assert (first.report.examples, first.report.sha256) == (40, held_back)
+    assert first.report.metrics.full.n == 40
     assert held_back in {texts.sha256 for texts in seen}
 
-    # The same figures again are no new look; other heads judged by the same texts are.
-    assert prune(replace(settings, report="test"), store=store).document["test_opened"] == 1
-    assert prune(replace(settings, report="test", budget="6"), store=store).document["test_opened"] == 2
-    assert prune(replace(settings, report="test"), store=Store(tmp_path, fresh=True)).document["test_opened"] == 3
+    # The same figures again are no new opening; other heads judged by the same texts are.
+    assert prune(replace(settings, report="test"), store=store).document.test_opened == 1
+    assert prune(replace(settings, report="test", budget="6"), store=store).document.test_opened == 2
+    assert prune(replace(settings, report="test"), store=Store(tmp_path, fresh=True)).document.test_opened == 3
     # And what was found before the first look knows of it now.
-    assert prune(settings, store=store).document["test_opened"] == 3
+    assert prune(settings, store=store).document.test_opened == 3
 
 
 # --- the store
@@ -392,7 +397,7 @@ def test_a_change_repeats_only_what_it_touches(settings: Settings, store: Store)
     prune(settings, store=store)
 
     def found(**changes: Any) -> set[str]:
-        return set(prune(replace(settings, **changes), store=store).document["cached"])
+        return set(prune(replace(settings, **changes), store=store).document.cached)
 
     everything = {"signatures", "space", "clustering", "salience", "evaluation"}
     assert found() == everything
@@ -411,29 +416,28 @@ def test_a_run_that_stood_on_others_says_so_when_it_is_found_again(settings: Set
     prune(settings, store=store)
     other = replace(settings, budget="7")
     first, again = (prune(other, store=store).document for _ in range(2))
-    assert first["timings"]["signatures_s"] is None
-    assert (
-        set(first["cached"]) == set(again["cached"]) == {"signatures", "space", "clustering", "salience", "evaluation"}
-    )
-    assert again["timings"]["signatures_s"] is None
+    assert first.timings.signatures_s is None
+    assert set(first.cached) == set(again.cached) == {"signatures", "space", "clustering", "salience", "evaluation"}
+    assert again.timings.signatures_s is None
 
 
 def test_a_run_found_again_is_equal_but_for_its_time(settings: Settings, store: Store) -> None:
     first, again = prune(settings, store=store), prune(settings, store=store, command="again")
     assert again.mask.sha256 == first.mask.sha256
-    assert again.document["command"] == "again"
+    assert again.document.command == "again"
     for name, array in first.arrays.items():
         assert np.array_equal(again.arrays[name], array)
         assert again.arrays[name].dtype == array.dtype
-    json_text(again.document)
+    before, after = (replace(run.document, timings=None, cached=(), command="") for run in (first, again))  # type: ignore[arg-type]
+    assert after == before
 
 
 def test_every_option_leads_to_a_run_of_its_own(settings: Settings, store: Store) -> None:
     prune(settings, store=store)
     for change in ({"representative": "medoid"}, {"salience": "example"}, {"eval_limit": 20}, {"recover": "refit"}):
         document = prune(replace(settings, **change), store=store).document  # type: ignore[arg-type]
-        assert document["settings"] | change == document["settings"]
-        assert document["timings"]["evaluation_s"] is not None or document["cached"]
+        assert vars(document.settings) | change == vars(document.settings)
+        assert document.timings.evaluation_s is not None or document.cached
 
 
 @pytest.mark.parametrize("stage", ["salience", "signatures", "features", "clustering", "evaluation"])
@@ -449,7 +453,7 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
     again = prune(settings, store=Store(tmp_path))
     expected = prune(settings, store=store)
     assert again.mask.sha256 == expected.mask.sha256
-    assert again.document["metrics"] == expected.document["metrics"]
+    assert again.document.metrics == expected.document.metrics
 
 
 # --- recovery
@@ -457,17 +461,22 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
 
 def test_a_refit_is_measured_and_its_reason_is_told(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, recover="refit"), store=store).document
-    assert document["refit"]["accepted"] in (True, False)
-    assert "held-out" in document["refit"]["reason"]
-    assert document["metrics"]["recovered"]["n"] == document["metrics"]["pruned"]["n"]
-    assert document["delta"]["recovered"] is not None
-    if not document["refit"]["accepted"]:
-        assert document["metrics"]["recovered"] == document["metrics"]["pruned"]
+    refit, metrics = document.refit, document.metrics
+    assert refit is not None
+    after, total, before = map(int, re.findall(r"\d+", refit.reason))
+    assert after == before or refit.accepted is (after > before)
+    assert "held-out" in refit.reason
+    assert total == 24
+    assert metrics.recovered is not None
+    assert metrics.pruned is not None
+    assert metrics.recovered.n == metrics.pruned.n
+    assert document.delta.recovered is not None
+    assert (metrics.recovered == metrics.pruned) is not refit.accepted
 
 
-def test_a_layer_without_heads_cannot_be_repaired(settings: Settings, store: Store) -> None:
+def test_a_layer_without_heads_cannot_be_recovered(settings: Settings, store: Store) -> None:
     bare = replace(settings, min_per_layer=0, budget="1")
-    assert prune(bare, store=store).document["verified"]["mask_equals_surgery"] is None
+    assert prune(bare, store=store).document.verified.mask_equals_surgery is None
     with pytest.raises(BudgetError, match="--min-per-layer 1"):
         prune(replace(bare, recover="refit"), store=store)
 
@@ -478,9 +487,9 @@ def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(
     loaded = models.load(str(model), device="cpu")
     before = loaded.network.classifier.weight.clone()
     run = prune(replace(settings, recover="finetune"), store=Store(tmp_path), model=loaded)
-    assert run.document["metrics"]["recovered"]["n"] == 40
-    assert run.document["timings"]["recovery_s"] > 0
-    assert run.document["refit"] is None
+    assert run.document.metrics.recovered.n == 40
+    assert run.document.timings.recovery_s > 0
+    assert run.document.refit is None
     assert torch.equal(loaded.network.classifier.weight, before)
 
 
@@ -533,11 +542,10 @@ def test_a_method_gets_those_of_its_options_that_the_settings_hold(monkeypatch: 
 
 
 def test_what_was_not_measured_is_null_and_costs_have_every_key() -> None:
-    assert cost_document(None) == {
-        "cost": {name: {"parameters": None, "flops": None, "latency_ms": None} for name in ("full", "pruned")},
-        "latency_ratio": None,
-        "attention_share": None,
-    }
+    cost, ratio, share = cost_record(None)
+    nothing = {"parameters": None, "flops": None, "latency_ms": None}
+    assert plain_json(cost) == {"full": nothing, "pruned": nothing}
+    assert ratio is share is None
 
 
 def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: Settings, store: Store) -> None:
@@ -545,8 +553,8 @@ def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: S
     # Texts of 2 to 12 words and two special tokens, rounded up to a multiple of eight.
     assert bench.length == 16
     run = prune(replace(settings, latency=True), store=store)
-    assert run.document["cost"]["full"]["latency_ms"]["length"] == 16
-    assert run.document["cost"]["full"]["parameters"] > run.document["cost"]["pruned"]["parameters"]
+    assert run.document.cost.full.latency_ms.length == 16
+    assert run.document.cost.full.parameters > run.document.cost.pruned.parameters
 
 
 def test_versions_name_what_numbers_depend_on() -> None:
@@ -557,7 +565,7 @@ def test_versions_name_what_numbers_depend_on() -> None:
 
 def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
     bench = open_bench(settings, store=store)
-    found = outcomes(bench.workbench, bench.evaluation, None)
-    assert found["metrics"]["pruned"] is found["delta"]["pruned"] is None
-    full = outcomes(bench.workbench, bench.evaluation, HeadMask.full(LAYERS, HEADS))
-    assert full["metrics"]["full"] == found["metrics"]["full"]
+    found = outcomes(bench.measurements, bench.evaluation, None)
+    assert found.metrics.pruned is found.delta.pruned is None
+    full = outcomes(bench.measurements, bench.evaluation, HeadMask.full(LAYERS, HEADS))
+    assert full.metrics.full == found.metrics.full

@@ -234,7 +234,7 @@ def shipped() -> bundle.Bundle:
 def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundle.Bundle) -> None:
     assert shipped.made["machine"]
     assert shipped.made["date"] >= "2026-11-24"
-    assert shipped.document["verified"]["mask_equals_surgery"] is True
+    assert shipped.document.verified.mask_equals_surgery is True
 
 
 def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundle.Bundle) -> None:
@@ -243,13 +243,13 @@ def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipp
     assert filled.missing() is None
     assert filled.measured() == (67, 67)
     assert filled.full is not None
-    assert filled.full.accuracy == shipped.document["metrics"]["full"]["accuracy"]
+    assert filled.full.accuracy == shipped.document.metrics.full.accuracy
 
 
 def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundle.Bundle) -> None:
     suggested = shipped.evidence().suggested(bundle.SETTINGS)
     assert suggested is not None
-    assert {str(layer): heads for layer, heads in enumerate(suggested.mask.by_layer)} == shipped.document["kept"]
+    assert {str(layer): heads for layer, heads in enumerate(suggested.mask.by_layer)} == shipped.document.kept
 
 
 def test_the_bundled_run_holds_no_texts(shipped: bundle.Bundle) -> None:

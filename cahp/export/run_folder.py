@@ -1,0 +1,92 @@
+"""A run as a folder: ``run.json``, ``head_mask.json`` and ``arrays.npz``."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cahp.export.masks import mask_to_json
+from cahp.files import Content, json_text, write_whole
+from cahp.run.prune import Run
+from cahp.values import CahpError
+
+#: What the folder is called inside of an archive.
+RUN_FOLDER = "cahp-run"
+
+
+def write_run(folder: Path, run: Run) -> None:
+    """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all three or none.
+
+    Files of these names are replaced, others are left alone.
+
+    Raises:
+        CahpError: If the folder cannot be written to.
+        ValueError: If the run's document names other heads as kept than its mask, or an array holds Python objects.
+    """
+    document = run.document
+    if not document.is_of(run.mask):
+        raise ValueError(f"the run says {document.by_layer} were kept, the mask {run.mask.by_layer}")
+    named: dict[str, Any] = dict(run.arrays)
+    for name, array in named.items():
+        if array.dtype.hasobject:
+            raise ValueError(f"the array {name!r} holds Python objects")
+    of_mask = mask_to_json(
+        run.mask,
+        model=document.model.id,
+        method=document.settings.method,
+        budget=document.budget,
+        metrics=document.metrics,
+    )
+    contents: dict[str, Content] = {
+        "run.json": json_text(document.to_json()).encode(),
+        "head_mask.json": json_text(of_mask).encode(),
+        "arrays.npz": lambda file: np.savez(file, **named),
+    }
+    with _writing_to(folder):
+        write_whole(folder, contents)
+
+
+def check_folder(folder: Path) -> None:
+    """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
+
+    Raises:
+        CahpError: If not.
+    """
+    with _writing_to(folder):
+        write_whole(folder, {})
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
+
+
+def run_archive(run: Run) -> bytes:
+    """The run's folder as a ZIP file."""
+    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
+        folder = Path(place) / RUN_FOLDER
+        write_run(folder, run)
+        return zipped(folder)
+
+
+def zipped(folder: Path) -> bytes:
+    """A folder's files under the folder's name; not compressed, because weights and arrays hardly shrink."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                archive.write(path, Path(folder.name) / path.relative_to(folder))
+    return content.getvalue()

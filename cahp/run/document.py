@@ -1,0 +1,302 @@
+"""What a finished run says of itself: one typed value, and its file ``run.json`` of the schema ``cahp.run/1``.
+
+The fields are those of the file, in its order; what was not measured is None, never 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
+
+from cahp.files import plain_json
+from cahp.run.settings import Settings
+from cahp.run.timeline import STAGES
+from cahp.values import (
+    CahpError,
+    Cost,
+    Costs,
+    Delta,
+    Evaluation,
+    HeadMask,
+    Metrics,
+    ModelCard,
+    Ratio,
+    RefitReport,
+    Texts,
+)
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import Verified
+
+SCHEMA = "cahp.run/1"
+
+#: The method of a mask that a person made.
+BY_HAND = "by hand"
+
+#: Which model was evaluated: with all heads, without those that a mask drops, or recovered after that.
+State = Literal["full", "pruned", "recovered"]
+
+_LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """Which model it was, and its shape."""
+
+    id: str
+    revision: str | None
+    family: str
+    layers: int
+    heads: int
+    sha256: str
+
+    @classmethod
+    def of(cls, card: ModelCard) -> ModelRecord:
+        """What a run says of the model of a card."""
+        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.sha256)
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """Which texts of a split there were: how many, of which classes, and their digest."""
+
+    split: str
+    examples: int
+    class_counts: Mapping[str, int]
+    sha256: str
+
+    @classmethod
+    def of(cls, split: str, texts: Texts) -> SplitRecord:
+        """What a run says of a sample of a split."""
+        counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
+        return cls(split, len(texts), counts, texts.sha256)
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The data: calibration texts (``select``), evaluation texts (``eval``), and the classes in the model's order."""
+
+    id: str
+    select: SplitRecord
+    eval: SplitRecord
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many heads were asked for (None: left to the knee), and how many are kept."""
+
+    requested: int | None
+    attained: int
+
+
+@dataclass(frozen=True)
+class StateMetrics:
+    """Quality of the full model, of the pruned and of the recovered one."""
+
+    full: Metrics
+    pruned: Metrics | None
+    recovered: Metrics | None
+
+    @property
+    def measured(self) -> dict[str, Metrics]:
+        """Those that were evaluated, by name."""
+        return {name: one for name, one in vars(self).items() if one is not None}
+
+
+@dataclass(frozen=True)
+class StateDeltas:
+    """Accuracy of the pruned and of the recovered model against the full one."""
+
+    pruned: Delta | None
+    recovered: Delta | None
+
+    def of(self, state: str) -> Delta | None:
+        """The change of a state (None: it was not evaluated, or is the full model)."""
+        change: Delta | None = getattr(self, state, None)
+        return change
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the full, the pruned and the recovered model answer on the same texts."""
+
+    metrics: StateMetrics
+    delta: StateDeltas
+
+    @classmethod
+    def of(
+        cls,
+        full: Evaluation,
+        *,
+        pruned: Evaluation | None = None,
+        recovered: Evaluation | None = None,
+        seed: int = 42,
+    ) -> Outcome:
+        """Summarise answers; ``seed`` draws the bootstrap."""
+        from cahp.stages.evaluation import delta, metrics
+
+        answers = {"pruned": pruned, "recovered": recovered}
+        quality = {name: None if found is None else metrics(found, full=full) for name, found in answers.items()}
+        change = {name: None if found is None else delta(found, full, seed=seed) for name, found in answers.items()}
+        return cls(StateMetrics(full=metrics(full), **quality), StateDeltas(**change))
+
+
+@dataclass(frozen=True)
+class Report(SplitRecord):
+    """What was found on a split that was opened only to report on it."""
+
+    metrics: StateMetrics
+    delta: StateDeltas
+
+
+@dataclass(frozen=True)
+class CostRecord:
+    """Cost of the full and of the pruned model."""
+
+    full: Cost
+    pruned: Cost
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of the stages that ran (None: answered by an earlier run, or not asked for), and of the whole."""
+
+    signatures_s: float | None
+    features_s: float | None
+    projection_s: float | None
+    clustering_s: float | None
+    salience_s: float | None
+    evaluation_s: float | None
+    recovery_s: float | None
+    total_s: float | None
+
+    @classmethod
+    def of(cls, seconds: Mapping[str, float], total: float) -> Timings:
+        """From seconds by the name of the stage."""
+        timed = {stage.seconds: seconds.get(stage.name) for stage in STAGES if stage.seconds is not None}
+        return cls(**timed, total_s=total)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was proven, as it was measured (None: it was not).
+
+    ``mask_bites``: all gates at 0 change the answer and each gate alone changes its layer. ``mask_equals_surgery``: the
+    masked and the cut model answer alike; ``difference`` is the largest between their logits under the run's mask.
+    """
+
+    mask_bites: bool | None
+    mask_equals_surgery: bool | None
+    difference: float | None = None
+
+
+@dataclass(frozen=True)
+class RunDocument:
+    """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head."""
+
+    model: ModelRecord
+    data: DataRecord
+    settings: Settings
+    knee: int | None
+    knee_rule: str | None
+    budget: Budget
+    kept: Mapping[str, tuple[int, ...]]
+    rescued: tuple[tuple[int, int], ...]
+    metrics: StateMetrics
+    delta: StateDeltas
+    refit: RefitReport | None
+    cost: CostRecord
+    latency_ratio: Ratio | None
+    attention_share: float | None
+    timings: Timings
+    cached: tuple[str, ...]
+    verified: Verification
+    test_opened: int
+    versions: Mapping[str, str]
+    command: str
+    clusters: int | None = None
+    report: Report | None = None
+    notices: tuple[str, ...] = ()
+    schema: str = field(default=SCHEMA, kw_only=True)
+
+    @property
+    def mask(self) -> HeadMask:
+        """The heads kept."""
+        kept = [layer * self.model.heads + head for layer in range(self.model.layers) for head in self.by_layer[layer]]
+        return HeadMask.of(kept, self.model.layers, self.model.heads)
+
+    @property
+    def by_layer(self) -> list[list[int]]:
+        """Kept heads of each layer, ascending."""
+        return [list(self.kept[str(layer)]) for layer in range(self.model.layers)]
+
+    def is_of(self, mask: HeadMask) -> bool:
+        """Whether the run is about this mask."""
+        return self.by_layer == mask.by_layer
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``run.json`` holds it."""
+        said = {"schema": self.schema, **{one.name: getattr(self, one.name) for one in fields(self)}}
+        return dict(plain_json(said))
+
+    @classmethod
+    def from_json(cls, said: object) -> RunDocument:
+        """What ``to_json`` wrote, or an earlier version of this package.
+
+        Raises:
+            CahpError: If it is no run, with what is wrong.
+        """
+        import msgspec
+
+        if not isinstance(said, Mapping) or said.get("schema") != SCHEMA:
+            raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
+        try:
+            document = msgspec.convert(said, cls)
+        except msgspec.ValidationError as error:
+            raise CahpError(f"{_in_words(str(error))}; write it again with `cahp prune --out`.") from None
+        heads, layers = range(document.model.heads), range(document.model.layers)
+        if set(document.kept) != set(map(str, layers)) or not all(
+            set(kept) <= set(heads) for kept in document.kept.values()
+        ):
+            raise CahpError("`kept` of the run does not fit its model; write it again with `cahp prune --out`.")
+        return document
+
+
+def _in_words(error: str) -> str:
+    """What is wrong with a file, from what its reader says of it."""
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", error)
+    if missing is None:
+        return f"The run is broken ({error})"
+    return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
+
+
+def cost_record(costs: Costs | None) -> tuple[CostRecord, Ratio | None, float | None]:
+    """``cost``, ``latency_ratio`` and ``attention_share`` of a run (None: not measured)."""
+    if costs is None:
+        nothing = Cost(None, None, None)
+        return CostRecord(nothing, nothing), None, None
+    return CostRecord(costs.full, costs.pruned), costs.ratio, costs.attention_share
+
+
+def verification(proven: Verified | None, difference: float | None) -> Verification:
+    """What a run says of its proof.
+
+    ``proven`` is what the self-test found when the model was loaded; ``difference`` that between the run's mask and its
+    surgery (None where a layer is empty, which cannot be cut).
+    """
+    return Verification(None if proven is None else proven.gates > 0, None if difference is None else True, difference)
+
+
+def versions() -> dict[str, str]:
+    """Versions of this package and of the libraries that numbers depend on."""
+    found = {}
+    for name in ("cahp-explorer", *_LIBRARIES):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

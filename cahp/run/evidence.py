@@ -1,0 +1,191 @@
+"""What is known of a model's heads on the calibration texts: what methods may see.
+
+Every part is computed when first asked, once, and found again in the store. Its key holds everything it depends on, so
+a changed option repeats only what it touches; where all parts are cached, torch is never imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp import processes as parallel
+from cahp.run.resources import Resources
+from cahp.run.settings import Salience
+from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.space import Projection, space
+from cahp.store import key
+from cahp.values import Clustering, Floats, GateGradients, ModelCard, Progress, Signatures, Space, Texts
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+
+class HeadEvidence:
+    """Signatures, gradients, salience, space and clusters of one model's heads on one sample of texts.
+
+    It is a ``cahp.registry.Evidence``.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        texts: Texts,
+        *,
+        pool_size: int = 32,
+        projection: Projection = "tsne",
+        salience: Salience = "batch",
+        degree: int = 6,
+        seed: int = 42,
+    ) -> None:
+        self._resources, self.texts, self.seed = resources, texts, seed
+        self._pool_size, self._projection, self._degree, self._salience = pool_size, projection, degree, salience
+        self._signatures: Signatures | None = None
+        self._gradients: GateGradients | None = None
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's shape and name; known without reading its weights."""
+        return self._resources.card
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, read when first asked for. It is shared: nobody changes it."""
+        return self._resources.model
+
+    @property
+    def progress(self) -> Progress:
+        """To be called between batches; may raise ``Cancelled``."""
+        return self._resources.progress
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+        """What ``make`` gives, or gave before for this model, these texts and this seed.
+
+        ``name`` must hold all else that the result depends on.
+        """
+        entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self.seed)
+        found = self._resources.found("scores", entry)
+        if found is not None:
+            return found.arrays["values"].astype(np.float64, copy=False)
+        with self._resources.timed("scores"):
+            values = np.asarray(make(), dtype=np.float64)
+        self._resources.keep(entry, {"values": values})
+        return values
+
+    @property
+    def signatures(self) -> Signatures:
+        """How each head attends, per class."""
+        if self._signatures is None:
+            found = self._resources.found("signatures", self._signatures_key)
+            if found is None:
+                # One forward pass serves both: whoever asks first pays for the other.
+                self._signatures, self._gradients = self._observe()
+            else:
+                arrays = found.arrays
+                card = self.card
+                self._signatures = Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
+        return self._signatures
+
+    @property
+    def gradients(self) -> GateGradients:
+        """Signed per-example gradients of the loss at open gates."""
+        if self._gradients is None:
+            self._gradients = self._stored_gradients()
+        if self._gradients is None:
+            from cahp.stages.salience import gate_gradients
+
+            model = self.model
+            with self._resources.timed("salience"):
+                self._gradients = gate_gradients(model, self.texts, progress=self.progress)
+            self._resources.keep(self._gradients_key, {"values": self._gradients.values})
+        return self._gradients
+
+    def _stored_gradients(self) -> GateGradients | None:
+        found = self._resources.found("salience", self._gradients_key)
+        return None if found is None else GateGradients(found.arrays["values"], len(self.texts))
+
+    def _observe(self) -> tuple[Signatures, GateGradients]:
+        """Signatures and, unless they are cached, gate gradients, from one forward pass of each text."""
+        from cahp.stages.salience import examples_used, gate_gradients
+        from cahp.stages.signatures import Collector, collect
+
+        model = self.model
+        collector = Collector(model, classes=len(self.texts.classes), pool_size=self._pool_size)
+        gradients, seen = self._gradients or self._stored_gradients(), 0
+        if gradients is None:
+            with self._resources.timed("salience"):
+                gradients = gate_gradients(model, self.texts, watch=collector.watch, progress=self.progress)
+            self._resources.keep(self._gradients_key, {"values": gradients.values})
+            seen = examples_used(len(self.texts))
+        with self._resources.timed("signatures"):
+            rest = np.arange(seen, len(self.texts))
+            made = collect(model, self.texts, rows=rest, into=collector, progress=self.progress)
+        self._resources.keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
+        return made, gradients
+
+    @cached_property
+    def salience(self) -> NDArray[np.float64]:
+        """Salience ``(L, H)`` in 0..1."""
+        from cahp.stages.salience import salience
+
+        return salience(self.gradients, how=self._salience)
+
+    @cached_property
+    def space(self) -> Space:
+        """Where each head lies."""
+        found = self._resources.found("space", self._space_key)
+        if found is not None:
+            return Space(**found.arrays, projection=self._projection)
+        signatures = self.signatures
+        start = turn = self._resources.clock()
+
+        def watch(stage: str, done: int, total: int) -> None:
+            nonlocal turn
+            if stage == "projection" and done == 0:
+                turn = self._resources.clock()
+            self.progress(stage, done, total)
+
+        # Processes that work together must agree on every digit, and have other things to do than the same.
+        made = parallel.from_first(
+            lambda: space(signatures, projection=self._projection, seed=self.seed, progress=watch)
+        )
+        timings = self._resources.timings
+        timings["features"], timings["projection"] = turn - start, self._resources.clock() - turn
+        arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
+        self._resources.keep(self._space_key, arrays)
+        return made
+
+    @cached_property
+    def clustering(self) -> Clustering:
+        """Clusters for every k."""
+        name = key("clustering", 1, self._space_key, self.seed)
+        found = self._resources.found("clustering", name)
+        if found is not None:
+            arrays = found.arrays
+            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
+            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **found.meta)
+            return with_degree(known, degree=self._degree)
+        space = self.space
+        with self._resources.timed("clustering"):
+            made = parallel.from_first(
+                lambda: cluster(space, seed=self.seed, degree=self._degree, progress=self.progress)
+            )
+        arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
+        self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
+        return made
+
+    @cached_property
+    def _signatures_key(self) -> str:
+        return key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
+
+    @cached_property
+    def _gradients_key(self) -> str:
+        return key("gradients", 1, self.card.sha256, self.texts.sha256)
+
+    @cached_property
+    def _space_key(self) -> str:
+        return key("space", 1, self._signatures_key, self._projection, self.seed)

@@ -1,0 +1,61 @@
+"""A whole ``run.json``, small and made up."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+
+def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:
+    """Metrics of 1,200 texts."""
+    return {
+        "accuracy": accuracy,
+        "macro_f1": 0.8766,
+        "loss": 0.5,
+        "n": 1200,
+        "ci95": [low, high],
+        "agreement": agreement,
+    }
+
+
+def run_json() -> dict[str, Any]:
+    """Everything that the schema ``cahp.run/1`` asks for; two layers of three heads, of which three are kept."""
+    split = {"split": "train", "examples": 10, "class_counts": {"bad": 4, "good": 6}, "sha256": "0" * 64}
+    cost = {
+        "parameters": 22_700_000,
+        "flops": 1_040_000_000,
+        "latency_ms": {"median": 12.34, "p95": 14.0, "batch": 8, "length": 36, "repeats": 30},
+    }
+    seconds = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery", "total")
+    # Through text, so that no part is another's too.
+    text = json.dumps(
+        {
+            "schema": "cahp.run/1",
+            "model": {"id": "tiny", "revision": None, "family": "bert", "layers": 2, "heads": 3, "sha256": "f" * 64},
+            "data": {"id": "films", "select": split, "eval": {**split, "split": "validation"}},
+            "settings": {"seed": 42, "method": "complementary"},
+            "knee": 3,
+            "knee_rule": "polynomial-6",
+            "budget": {"requested": None, "attained": 3},
+            "kept": {"0": [0, 2], "1": [1]},
+            "rescued": [[1, 1]],
+            "metrics": {
+                "full": scores(0.953, 0.94, 0.964, None),
+                "pruned": scores(0.912, 0.895, 0.927, 0.93),
+                "recovered": None,
+            },
+            "delta": {"pruned": {"pp": -4.1, "ci95": [-5.6, -2.7]}, "recovered": None},
+            "refit": {"accepted": True, "reason": "held-out fifth agrees", "examples": 500},
+            "cost": {"full": cost, "pruned": cost},
+            "latency_ratio": {"median": 0.82, "ci95": [0.8, 0.85]},
+            "attention_share": 0.34,
+            "timings": {f"{name}_s": None if name == "recovery" else 1.5 for name in seconds},
+            "cached": ["signatures"],
+            "verified": {"mask_bites": True, "mask_equals_surgery": True},
+            "test_opened": 0,
+            "versions": {"torch": "2.9"},
+            "command": "cahp prune --model tiny --data films",
+        }
+    )
+    whole: dict[str, Any] = json.loads(text)
+    return whole

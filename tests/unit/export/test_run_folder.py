@@ -1,0 +1,96 @@
+"""A run as a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import documents
+import numpy as np
+import pytest
+
+from cahp.export.masks import read_mask
+from cahp.export.run_folder import check_folder, write_run
+from cahp.run.document import RunDocument
+from cahp.run.prune import Run
+from cahp.values import CahpError
+
+DOCUMENT = RunDocument.from_json(documents.run_json())
+RUN = Run(DOCUMENT, DOCUMENT.mask, {"salience": np.arange(6.0), "labels": np.array([0, 0, 1, 1, 2, 2])})
+
+
+def test_a_run_is_three_files_that_say_the_same(tmp_path: Path) -> None:
+    write_run(tmp_path / "out", RUN)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "arrays.npz",
+        "head_mask.json",
+        "run.json",
+    ]
+    assert RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text())) == DOCUMENT
+    mask, said = read_mask(tmp_path / "out" / "head_mask.json")
+    np.testing.assert_array_equal(mask.keep, RUN.mask.keep)
+    assert (said["model"], said["method"], said["budget"]) == (
+        "tiny",
+        "complementary",
+        {"requested": None, "attained": 3},
+    )
+    assert said["metrics"] == documents.run_json()["metrics"]
+    with np.load(tmp_path / "out" / "arrays.npz", allow_pickle=False) as found:
+        assert list(found) == ["salience", "labels"]
+        np.testing.assert_array_equal(found["salience"], np.arange(6.0))
+
+
+def test_a_second_run_replaces_the_first_and_leaves_other_files_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    write_run(tmp_path, RUN)
+    write_run(tmp_path, replace(RUN, document=replace(DOCUMENT, knee=4)))
+    assert json.loads((tmp_path / "run.json").read_text())["knee"] == 4
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replace(RUN, arrays={"objects": np.array([object()])}),
+        replace(RUN, document=replace(DOCUMENT, kept={"0": (0, 1), "1": (1,)})),
+    ],
+    ids=["objects", "other heads"],
+)
+def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_path: Path, broken: Run) -> None:
+    write_run(tmp_path, RUN)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"were kept|Python objects"):
+        write_run(tmp_path, broken)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def write(folder: Path) -> None:
+    write_run(folder, RUN)
+
+
+def test_a_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("x" * 300)):
+        for attempt in (write, check_folder):
+            with pytest.raises(CahpError, match="--out"):
+                attempt(folder)
+
+
+def test_a_folder_that_passes_the_check_exists_and_is_empty(tmp_path: Path) -> None:
+    check_folder(tmp_path / "new" / "out")
+    assert list((tmp_path / "new" / "out").iterdir()) == []
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        if os.access(tmp_path, os.W_OK):
+            pytest.skip("this user may write anywhere")
+        for attempt in (write, check_folder):
+            with pytest.raises(CahpError, match="Permission denied"):
+                attempt(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)

@@ -1,0 +1,87 @@
+"""What a run says of itself, and its file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import documents
+import pytest
+
+from cahp.files import json_text
+from cahp.models import assets
+from cahp.run.document import SCHEMA, RunDocument
+from cahp.values import CahpError, OptionError
+
+
+def required_paths(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every key of the complete run but those inside free-form objects."""
+    paths = []
+    for name, value in section.items():
+        paths.append((*path, name))
+        if isinstance(value, dict) and name not in {"settings", "kept", "versions", "class_counts"}:
+            paths += required_paths(value, (*path, name))
+    return paths
+
+
+@pytest.mark.parametrize("path", required_paths(documents.run_json()), ids=".".join)
+def test_a_run_without_a_key_of_its_schema_is_refused_by_name(path: tuple[str, ...]) -> None:
+    section = run = documents.run_json()
+    for name in path[:-1]:
+        section = section[name]
+    del section[path[-1]]
+    with pytest.raises(CahpError, match=r"cahp\.run/1" if path == ("schema",) else r"lacks " + r"\.".join(path)):
+        RunDocument.from_json(run)
+
+
+@pytest.mark.parametrize("run", [None, [], "run", {}, {"schema": "cahp.run/2"}, {"schema": ["cahp.run/1"]}])
+def test_what_is_no_run_is_refused(run: object) -> None:
+    with pytest.raises(CahpError, match=r"cahp\.run/1"):
+        RunDocument.from_json(run)
+
+
+def test_what_was_not_measured_may_be_null_but_not_a_number() -> None:
+    nothing = {"parameters": None, "flops": None, "latency_ms": None}
+    run = {**documents.run_json(), "cost": {"full": nothing, "pruned": nothing}, "latency_ratio": None, "refit": None}
+    assert RunDocument.from_json(run).refit is None
+    with pytest.raises(CahpError, match="cost"):
+        RunDocument.from_json({**documents.run_json(), "cost": 0})
+
+
+@pytest.mark.parametrize("kept", [{}, {"0": [0]}, {"0": [0, 3], "1": [1]}, {"0": [0], "1": [-1]}, {"0": [0], "2": [1]}])
+def test_heads_that_the_model_does_not_have_are_refused(kept: dict[str, list[int]]) -> None:
+    with pytest.raises(CahpError, match="kept"):
+        RunDocument.from_json({**documents.run_json(), "kept": kept})
+
+
+def test_settings_that_have_no_sense_are_refused() -> None:
+    with pytest.raises(OptionError, match="--projection"):
+        RunDocument.from_json({**documents.run_json(), "settings": {"projection": "mds"}})
+
+
+def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> None:
+    run = documents.run_json()
+    document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
+    said = json.loads(json_text(document.to_json()))
+    assert list(said) == [*run, "clusters", "report", "notices"]
+    assert list(said["model"]) == list(run["model"])
+    assert RunDocument.from_json(said) == document
+    assert {name: said[name] for name in run if name not in ("settings", "data", "verified")} == {
+        name: run[name] for name in run if name not in ("settings", "data", "verified")
+    }
+    assert said["settings"]["seed"] == 42
+
+
+def test_the_mask_is_that_of_the_kept_heads() -> None:
+    document = RunDocument.from_json(documents.run_json())
+    assert document.mask.by_layer == document.by_layer == [[0, 2], [1]]
+    assert document.is_of(document.mask)
+
+
+def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
+    said = json.loads((Path(assets()) / "runs" / "minilm-bbc" / "run.json").read_text(encoding="utf-8"))
+    document = RunDocument.from_json(said)
+    assert said["schema"] == SCHEMA
+    assert document.metrics.full.accuracy == said["metrics"]["full"]["accuracy"]
+    assert json.loads(json_text(document.to_json())) == said
