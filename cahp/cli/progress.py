@@ -9,29 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
 from cahp.cli.printing import epoch_line
+from cahp.run.timeline import in_terminal
 from cahp.values import Cancelled
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from cahp.models.training import Training
-
-_NAMES = {
-    "load": "reading the model",
-    "signatures": "watching the heads",
-    "salience": "weighing the heads",
-    "scores": "scoring the heads",
-    "training gates": "training gates",
-    "features": "comparing heads",
-    "projection": "placing heads",
-    "clustering": "clustering for every k",
-    "evaluation": "answering texts",
-    "refit": "refitting",
-    "finetune": "fine-tuning",
-    "latency": "timing",
-    "fit": "training",
-    "compare": "comparing",
-}
 
 
 class Reporter:
@@ -52,7 +36,7 @@ class Reporter:
         """Report the loss beside the bar, and every epoch that is over in a line of its own."""
         self.trained = True
         if self._bars is not None:
-            name = f"{_NAMES['finetune']}, loss {training.loss:.3f}"
+            name = f"{in_terminal('finetune')}, loss {training.loss:.3f}"
             self._bars.update(self._task("finetune", training.total), description=name)
         for epoch in training.epochs[self._said :]:
             self.say(epoch_line(vars(epoch)))
@@ -61,7 +45,7 @@ class Reporter:
     def _task(self, stage: str, total: int) -> Any:
         if stage not in self._tasks:
             assert self._bars is not None
-            self._tasks[stage] = self._bars.add_task(_NAMES.get(stage, stage), total=total)
+            self._tasks[stage] = self._bars.add_task(in_terminal(stage), total=total)
         return self._tasks[stage]
 
 

@@ -275,7 +275,10 @@ def _intervals(found: Mapping[str, Metrics]) -> str:
 
 def _why(run: RunDocument, curve: Curve) -> Iterator[str]:
     asked = run.budget.requested
-    said = f"The curve says how well the heads fall into k groups. Its knee is at {curve.knee}: more groups say little new."
+    said = (
+        f"The curve says how well the heads fall into k groups. Its knee is at {curve.knee}: more groups say little "
+        "new."
+    )
     if asked is not None:
         said += f" Here {asked} heads were asked for."
     yield f"<p>{_safe(said)}</p>"

@@ -46,9 +46,6 @@ STAGES = (
 
 _BY_NAME = {stage.name: stage for stage in STAGES}
 
-#: Keys of ``timings`` in a run's file, in its order.
-SECONDS = tuple(stage.seconds for stage in STAGES if stage.seconds is not None)
-
 
 def on_screen(name: str) -> str:
     """What a stage is called on a page; a stage of somebody else's goes by its own name."""

@@ -70,8 +70,8 @@ class Subject:
     """What the steps are shown on: a finished selection of heads, and evaluation texts.
 
     ``measurements(progress)`` opens measurements on the calibration texts, ``costs(mask, progress)`` takes the time of
-    the model cut to a mask. ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` how much
-    each head matters.
+    the model cut to a mask. ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` how
+    much each head matters.
     """
 
     measurements: Callable[[Progress], Measurements]

@@ -37,7 +37,7 @@ from cahp.values import (
 
 Axis = Literal["seed", "sample", "degree"]
 
-STAGE = "another look"
+STAGE = "resamples"
 #: The polynomial's degrees that are compared.
 DEGREES = range(2, 9)
 #: Equal parts of the selection texts, from which other samples are put together.

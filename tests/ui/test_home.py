@@ -57,9 +57,9 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert explorer_of(app).bundled
     # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
     said = " ".join(str(element.proto) for element in app.get("html"))
-    metrics = bundle.read().document.metrics  # type: ignore[union-attr]
+    metrics = bundle.read().document.metrics.measured  # type: ignore[union-attr]
     for part, words in (("pruned", "of answers right"), ("recovered", "after a refit"), ("full", "with all heads")):
-        assert f"{metrics[part]['accuracy'] * 100:.1f} % {words}" in said
+        assert f"{metrics[part].accuracy * 100:.1f} % {words}" in said
 
 
 def test_the_first_picture_waits_for_no_heavy_library() -> None:
@@ -117,8 +117,8 @@ def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
 def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
     shipped = bundle.read()
     assert shipped is not None
-    model = {**shipped.document.model, "sha256": "0" * 64}
-    monkeypatch.setattr(bundle, "read", lambda: replace(shipped, document={**shipped.document, "model": model}))
+    document = replace(shipped.document, model=replace(shipped.document.model, sha256="0" * 64))
+    monkeypatch.setattr(bundle, "read", lambda: replace(shipped, document=document))
     app = opened()
     assert explorer_of(app).run is None
     assert any("another version" in info.value for info in app.info)

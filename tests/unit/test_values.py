@@ -99,8 +99,8 @@ def test_a_clustering_that_was_not_made_is_named() -> None:
 
 
 def test_a_ratio_is_measurable_only_if_its_interval_excludes_one() -> None:
-    assert Ratio(0.8, 0.7, 0.9).measurable
-    assert not Ratio(0.98, 0.9, 1.01).measurable
+    assert Ratio(0.8, (0.7, 0.9)).measurable
+    assert not Ratio(0.98, (0.9, 1.01)).measurable
 
 
 def test_an_evaluation_knows_what_was_right() -> None:

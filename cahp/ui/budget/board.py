@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import notes
 from cahp.ui.frame import page as shell
-from cahp.ui.frame.progress import STAGES
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.session import jobs
@@ -79,7 +79,8 @@ def _status(job: jobs.Job[Any] | None) -> str:
     """What keeps a figure waiting."""
     if job is None or job.ended:
         return ""
-    doing = STAGES.get(job.stage, "Starting" if job.state == "running" else "Waiting for others")
+    waiting = "Starting" if job.state == "running" else "Waiting for others"
+    doing = on_screen(job.stage) if job.stage else waiting
     return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
 
 

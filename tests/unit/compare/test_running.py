@@ -16,6 +16,7 @@ import pytest
 from cahp import registry
 from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
 from cahp.compare.plan import PLAIN, PRESETS, everyone
+from cahp.files import plain_json
 from cahp.registry import Evidence
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
@@ -249,11 +250,12 @@ def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measu
     ]
     run = prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
     cell = found.document["cells"][0]
-    assert cell["kept"] == run.document.kept
+    assert cell["kept"] == run.mask.kept
     for recovery, state in (("none", "pruned"), ("refit", "recovered")):
         measured = cell["recoveries"][recovery]["eval"]
-        assert {name: measured[name] for name in run.document.metrics[state]} == run.document.metrics[state]
-        assert measured["delta"] == run.document.delta[state]
+        metrics = plain_json(run.document.metrics.measured[state])
+        assert {name: measured[name] for name in metrics} == metrics
+        assert measured["delta"] == plain_json(run.document.delta.of(state))
 
 
 def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
@@ -328,8 +330,8 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
             continue
         right = []
         for setting in Tuned.tries[:2]:
-            mask = Tuned(**setting).choose(bench.workbench, budget=cell["budget"]["requested"]).mask
-            right.append(int(bench.workbench.evaluate(tuning, mask=mask).correct.sum()))
+            mask = Tuned(**setting).choose(bench.evidence, budget=cell["budget"]["requested"]).mask
+            right.append(int(bench.measurements.evaluate(tuning, mask=mask).correct.sum()))
         assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
         # Two settings were tried, and paid for.
         assert cell["price"]["forwards"] == 2 * 60
@@ -393,7 +395,7 @@ def test_who_was_right_is_kept_for_every_cell(settings: Settings, store: Store) 
 def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing_twice(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.run import measurements as workbench
+    from cahp.run import measurements
     from cahp.stages import recovery
 
     done: Counter[str] = Counter()
@@ -409,7 +411,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
         monkeypatch.setattr(home, name, counting)
 
     count(recovery, "refit", lambda model, mask, texts, **_: (mask.sha256, texts.sha256))
-    count(workbench.Workbench, "answers", lambda bench, model, texts, mask=None: (id(model), texts.sha256))
+    count(measurements.Measurements, "answers", lambda bench, model, texts, mask=None: (id(model), texts.sha256))
     asked = plan(settings, "complementary", "counted", "tossed", recoveries=("refit",))
 
     def stop_after(cells: int) -> Any:

@@ -17,16 +17,17 @@ import cahp
 from cahp import cli
 from cahp.export import masks as export
 from cahp.export import recipe as takeaway
-from cahp.export.masks import read_mask, validate_run
-from cahp.export.report import BY_HAND
+from cahp.export.masks import read_mask
+from cahp.export.run_folder import run_archive
+from cahp.files import plain_json
 from cahp.models.training import Schedule
 from cahp.run.bench import Bench, open_bench
-from cahp.run.measurements import Costs
-from cahp.run.prune import choose, measure
+from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.prune import Run, choose, measure, measure_mask
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.evaluate import evaluate
-from cahp.values import HeadMask, MaskError
+from cahp.values import Costs, HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -61,16 +62,19 @@ def test_a_mask_goes_through_every_file_unchanged() -> None:
 def costs_of(bench: Bench, seen: list[HeadMask]) -> Any:
     def costs(mask: HeadMask) -> Costs:
         seen.append(mask)
-        return bench.workbench.costs(mask, batch=2, length=8, repeats=5)
+        return bench.measurements.costs(mask, batch=2, length=8, repeats=5)
 
     return costs
 
 
+def measured(bench: Bench, mask: HeadMask, **options: Any) -> RunDocument:
+    return measure_mask(bench, mask, command=lambda settings: takeaway.recipe(settings).shell, **options)
+
+
 def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Bench, tmp_path: Path) -> None:
     seen: list[HeadMask] = []
-    run = takeaway.measured(bench, MASK, costs=costs_of(bench, seen))
-    validate_run(run)
-    archive = zipfile.ZipFile(io.BytesIO(takeaway.run_archive(run, MASK, {"labels": np.zeros(12)})))
+    run = measured(bench, MASK, costs=costs_of(bench, seen))
+    archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, MASK, {"labels": np.zeros(12)}))))
     assert archive.testzip() is None
     assert set(archive.namelist()) == {f"cahp-run/{name}" for name in ("run.json", "head_mask.json", "arrays.npz")}
     archive.extractall(tmp_path)
@@ -78,40 +82,39 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
     said = json.loads(path.read_text())
     assert said["method"] == BY_HAND
     found = evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
-    assert found["metrics"]["pruned"] == run["metrics"]["pruned"] == said["metrics"]["pruned"]
+    assert found["metrics"].pruned == run.metrics.pruned
+    assert said["metrics"]["pruned"] == plain_json(run.metrics.pruned)
     assert seen == [MASK]
-    assert run["verified"]["mask_equals_surgery"]
+    assert run.verified.mask_equals_surgery
 
 
 def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
     asked = replace(bench.settings, budget="5", recover="refit", latency=False)
-    other = open_bench(asked, store=bench.workbench.store)
+    other = open_bench(asked, store=bench.resources.store)
     pruned = measure(other)
-    mine = takeaway.measured(
+    mine = measured(
         bench,
         pruned.mask,
         costs=costs_of(bench, []),
         recover=True,
         selection=choose(other),
-        clustering=bench.workbench.clustering,
+        clustering=bench.evidence.clustering,
     )
-    validate_run(mine)
     for name in ("model", "data", "knee", "knee_rule", "budget", "kept", "rescued", "clusters", "metrics", "delta"):
-        assert mine[name] == pruned.document[name], name
-    assert mine["refit"] == pruned.document["refit"]
-    assert mine["verified"] == pruned.document["verified"]
+        assert getattr(mine, name) == getattr(pruned.document, name), name
+    assert mine.refit == pruned.document.refit
+    assert mine.verified == pruned.document.verified
 
 
 def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench: Bench) -> None:
     keep = MASK.keep.copy()
     keep[1] = False
     seen: list[HeadMask] = []
-    run = takeaway.measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover=True)
-    validate_run(run)
+    run = measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover=True)
     assert seen == []
-    assert run["latency_ratio"] is None
-    assert run["metrics"]["recovered"] is None
-    assert run["verified"]["mask_equals_surgery"] is None
+    assert run.latency_ratio is None
+    assert run.metrics.recovered is None
+    assert run.verified.mask_equals_surgery is None
     with pytest.raises(MaskError, match="layer 1"):
         takeaway.checkpoint(bench, HeadMask(keep))
 
@@ -144,30 +147,30 @@ def test_recipes_do_as_they_say_when_they_are_followed(
     bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = replace(bench.settings, budget="5", latency=False)
-    run = measure(open_bench(asked, store=bench.workbench.store))
+    run = measure(open_bench(asked, store=bench.resources.store))
     made = takeaway.recipe(asked)
     assert cli.run([*made.command[1:], "--quiet"]) == 0
     written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
-    assert written["kept"] == run.document["kept"]
-    assert written["metrics"] == run.document["metrics"]
+    assert written["kept"] == run.mask.kept
+    assert written["metrics"] == plain_json(run.document.metrics)
     capsys.readouterr()
     exec(made.python, {})
-    accuracy = run.document["metrics"]["pruned"]["accuracy"]
+    accuracy = run.document.metrics.pruned.accuracy
     assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(accuracy)]
 
 
 def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
     bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = takeaway.measured(bench, MASK, costs=costs_of(bench, []))
-    recipe = takeaway.recipe(Settings(**run["settings"]))
+    run = measured(bench, MASK, costs=costs_of(bench, []))
+    recipe = takeaway.recipe(run.settings)
     assert recipe.command[:4] == ("cahp", "evaluate", "--mask", "head_mask.json")
-    archive = zipfile.ZipFile(io.BytesIO(takeaway.run_archive(run, MASK, {})))
+    archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, MASK, {}))))
     (elsewhere / "head_mask.json").write_bytes(archive.read("cahp-run/head_mask.json"))
     assert cli.run([*recipe.command[1:], "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == run["metrics"]["pruned"]
+    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(run.metrics.pruned)
     exec(recipe.python, {})
-    assert capsys.readouterr().out.strip() == str(run["metrics"]["pruned"]["accuracy"])
+    assert capsys.readouterr().out.strip() == str(run.metrics.pruned.accuracy)
 
 
 def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: Bench, tmp_path: Path) -> None:
@@ -179,13 +182,13 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: B
     (folder,) = tmp_path.iterdir()
     assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pruned = bench.workbench.pruned(MASK, bench.workbench.refit(MASK))
+    pruned = bench.measurements.pruned(MASK, bench.measurements.refit(MASK))
     (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         logits = network(**batch.tensors).logits
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
     assert made.written.difference < 1e-5
-    assert made.outcome["metrics"]["recovered"]["n"] == 30
+    assert made.outcome["metrics"].recovered.n == 30
 
 
 def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
@@ -198,7 +201,7 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(benc
     zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     network = cahp.load_pruned(folder)
-    tuned = bench.workbench.pruned(MASK, bench.workbench.tuned(MASK, schedule=Schedule(epochs=1)))
+    tuned = bench.measurements.pruned(MASK, bench.measurements.finetune(MASK, schedule=Schedule(epochs=1)))
     (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)

@@ -39,7 +39,7 @@ def test_both_models_are_timed_in_turn_on_a_clock_of_ours(model: HeadModel) -> N
     found = measure(model, pruned, batch=2, length=8, repeats=6, clock=lambda: float(next(ticks)))
     # Each run lies between two ticks, so every time is one second and every ratio one.
     assert found.full.median == found.pruned.median == found.full.p95 == 1000.0
-    assert (found.ratio.median, found.ratio.low, found.ratio.high) == (1.0, 1.0, 1.0)
+    assert (found.ratio.median, found.ratio.ci95) == (1.0, (1.0, 1.0))
     assert not found.ratio.measurable
     measured = order[6:18]
     assert measured.count("full") == measured.count("pruned") == 6

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled as bundle
+from cahp.run.document import Outcome, StateDeltas, StateMetrics
 from cahp.run.settings import Settings
 from cahp.studies import budget_sweep as live
 from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Speed
-from cahp.values import BudgetError, Clustering, HeadMask, Selection
+from cahp.values import BudgetError, Clustering, Delta, HeadMask, Metrics, Selection
 
 
 def quality(accuracy: float, n: int = 100) -> Quality:
@@ -211,14 +212,15 @@ def test_measurements_survive_a_file() -> None:
 
 
 def test_quality_is_read_from_a_run_s_document() -> None:
-    scores: dict[str, Any] = {"accuracy": 0.8, "macro_f1": 0.7, "loss": 1.0, "n": 10, "ci95": [0.5, 0.9]}
-    document = {
-        "metrics": {"full": {**scores, "agreement": None}, "pruned": {**scores, "agreement": 0.6}},
-        "delta": {"pruned": {"pp": -3.0, "ci95": [-5.0, -1.0]}},
-    }
-    pruned, full = Quality.of(document, "pruned"), Quality.of(document, "full")
+    scores = Metrics(accuracy=0.8, macro_f1=0.7, loss=1.0, n=10, ci95=(0.5, 0.9), agreement=None)
+    found = Outcome(
+        StateMetrics(scores, replace(scores, agreement=0.6), None), StateDeltas(Delta(-3.0, (-5.0, -1.0)), None)
+    )
+    pruned, full = Quality.of(found, "pruned"), Quality.of(found, "full")
     assert (pruned.accuracy, pruned.pp, pruned.pp_ci95, pruned.agreement) == (0.8, -3.0, (-5.0, -1.0), 0.6)
     assert (full.pp, full.agreement) == (0.0, None)
+    with pytest.raises(ValueError, match="recovered"):
+        Quality.of(found, "recovered")
 
 
 # --- the bundled run
@@ -249,7 +251,7 @@ def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipp
 def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundle.Bundle) -> None:
     suggested = shipped.evidence().suggested(bundle.SETTINGS)
     assert suggested is not None
-    assert {str(layer): heads for layer, heads in enumerate(suggested.mask.by_layer)} == shipped.document.kept
+    assert shipped.document.is_of(suggested.mask)
 
 
 def test_the_bundled_run_holds_no_texts(shipped: bundle.Bundle) -> None:

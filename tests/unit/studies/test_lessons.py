@@ -6,9 +6,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cahp.run.measurements import Cost, Costs, Refitted, Workbench
+from cahp.run.measurements import Measurements, Refitted
 from cahp.studies.lessons import DRAWS, EXAMPLES, Answer, Subject, measure, steps
-from cahp.values import Cancelled, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
+from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -43,16 +43,18 @@ class Bench:
 
 
 def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None) -> Subject:
-    def workbench(progress: Progress) -> Workbench:
+    def measurements(progress: Progress) -> Measurements:
         bench.progress = progress
-        return cast(Workbench, bench)
+        return cast(Measurements, bench)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         bench.asked.append(mask)
         timing = Timing(10.0, 11.0, 8, 64, 30)
-        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, 0.8, 0.9), share)
+        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, (0.8, 0.9)), share)
 
-    return Subject.judged_by(texts(100), workbench=workbench, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
+    return Subject.judged_by(
+        texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE
+    )
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -77,7 +79,7 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
     judged = Subject.judged_by(
-        texts(1000), workbench=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
+        texts(1000), measurements=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
     ).texts
     assert len(judged) == EXAMPLES
     assert judged.first[0] == "text 0"

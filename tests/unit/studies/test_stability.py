@@ -44,12 +44,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         settings=settings,
         card=ModelCard("m", None, "bert", 2, 6, 2, 12, ("a", "b", "c"), "0" * 64, "."),
         calibration=texts,
-        workbench=SimpleNamespace(
+        resources=SimpleNamespace(store=Store(tmp_path)),
+        evidence=SimpleNamespace(
             signatures=signatures,
             salience=rng.random((2, 6)),
             gradients=GateGradients(rng.normal(size=(32, 2, 6)), 60),
             clustering=cluster(space(signatures, projection="pca", seed=5), seed=5, degree=6),
-            store=Store(tmp_path),
         ),
     )
 
@@ -96,7 +96,7 @@ def test_parts_deal_every_class_out_evenly() -> None:
 def test_the_first_look_over_seeds_is_the_runs_own(bench: Any) -> None:
     result = stability(bench, axis="seed", looks=3)
     assert result.values.tolist() == [5, 6, 7]
-    assert result.knees[0] == bench.workbench.clustering.knee
+    assert result.knees[0] == bench.evidence.clustering.knee
     # A principal plane does not depend on the seed.
     assert result.overlap == 1
 
@@ -119,13 +119,13 @@ def test_degrees_move_the_knee_of_one_curve_whatever_the_budget(bench: Any) -> N
     result = stability(bench, axis="degree", budget=5)
     assert result.values.tolist() == [2, 3, 4, 5, 6, 7, 8]
     at_six = result.values.tolist().index(6)
-    assert result.knees[at_six] == bench.workbench.clustering.knee
+    assert result.knees[at_six] == bench.evidence.clustering.knee
     assert set(result.keep.sum(axis=(1, 2)).tolist()) != {5}
 
 
 def test_what_is_known_is_found_again(bench: Any) -> None:
     first = stability(bench, axis="seed", looks=2)
-    bench.workbench.signatures = None
+    bench.evidence.signatures = None
     again = stability(bench, axis="seed", looks=2)
     assert np.array_equal(first.keep, again.keep)
     assert again.keep.dtype == np.bool_

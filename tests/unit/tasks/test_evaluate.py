@@ -38,8 +38,8 @@ def test_without_a_mask_the_full_model_alone_is_measured(
 ) -> None:
     found = evaluate(settings, store=store)
     assert found["kept"] is None
-    assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
-    assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
+    assert found["metrics"].pruned is found["metrics"].recovered is None
+    assert found["metrics"].full.accuracy == plain_accuracy(model, data)
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
 
 
@@ -47,8 +47,8 @@ def test_a_mask_is_measured_as_the_run_that_chose_it_did(settings: Settings, sto
     run = prune(replace(settings, pool_size=8, projection="pca", latency=False, budget="5"), store=store)
     found = evaluate(settings, mask=write_mask(tmp_path / "mask.json", run.mask), store=Store(tmp_path))
     assert found["kept"] == {"heads": 5, "of": 12}
-    assert found["metrics"] == run.document["metrics"]
-    assert found["delta"] == run.document["delta"]
+    assert found["metrics"] == run.document.metrics
+    assert found["delta"] == run.document.delta
 
 
 def test_other_mask_formats_say_the_same(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_an_encoder_has_no_answers_to_evaluate(settings: Settings, encoder: Path
 
 def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store) -> None:
     found = latency(str(model), mask, batch=2, length=8, repeats=5, device="cpu", store=store)
-    full, pruned = found["cost"]["full"], found["cost"]["pruned"]
+    full, pruned = found["cost"].full, found["cost"].pruned
     # Half of the heads: half of every query, key and value row and bias, and half of the output projection's columns.
     assert full["parameters"] - pruned["parameters"] == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
     assert pruned["flops"] < full["flops"]

@@ -31,7 +31,7 @@ def test_a_whole_classifier_answers_anywhere_as_reported(
     settings: Settings, encoder: Path, data: Path, tmp_path: Path, plain_accuracy: Callable[[Path, Path], float]
 ) -> None:
     found = fit(settings, encoder, tmp_path / "mine")
-    assert found["metrics"]["validation"]["accuracy"] == plain_accuracy(tmp_path / "mine", data)
+    assert found["metrics"]["validation"].accuracy == plain_accuracy(tmp_path / "mine", data)
     assert set(found["metrics"]) == {"validation", "test"}
     assert len(found["epochs"]) == 2
     card = models.identify(str(tmp_path / "mine"))
@@ -40,7 +40,7 @@ def test_a_whole_classifier_answers_anywhere_as_reported(
         replace(settings, model=card.folder, pool_size=8, projection="pca", latency=False, budget="4"),
         store=Store(tmp_path / "store"),
     )
-    assert run.document["metrics"]["full"]["accuracy"] == found["metrics"]["validation"]["accuracy"]
+    assert run.document.metrics.full.accuracy == found["metrics"]["validation"].accuracy
 
 
 def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, encoder: Path, tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, 
     )
     # In half precision, so equal but for rounding.
     for split in ("validation", "test"):
-        assert part["metrics"][split]["loss"] == pytest.approx(whole["metrics"][split]["loss"], abs=2e-3)
+        assert part["metrics"][split].loss == pytest.approx(whole["metrics"][split].loss, abs=2e-3)
     names = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     assert names == ["adapter_config.json", "adapter_model.safetensors", "config.json"]
     with pytest.raises(ModelError, match="--save model"):

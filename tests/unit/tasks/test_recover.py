@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -33,16 +34,18 @@ def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
     plain_accuracy: Callable[[Path, Path], float],
 ) -> None:
     found = recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=1, store=store)
-    assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "recovered", data)
+    assert found["metrics"].recovered.accuracy == plain_accuracy(tmp_path / "recovered", data)
     assert found["kept"] == {"heads": 6, "of": 12}
     if how == "refit":
-        assert found["refit"]["accepted"] in (True, False)
+        after, total, before = map(int, re.findall(r"\d+", found["refit"].reason))
+        assert total == 24
+        assert after == before or found["refit"].accepted is (after > before)
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
         beside = recover(settings, mask=mask, out=tmp_path / "refitted", store=store)
         for table in ("metrics", "delta"):
-            assert found[table]["refitted"] == beside[table]["recovered"]
-            assert found[table]["pruned"] == beside[table]["pruned"]
+            assert found[table].refitted == beside[table].recovered
+            assert found[table].pruned == beside[table].pruned
         assert found["refit"] == beside["refit"]
 
 

@@ -195,7 +195,7 @@ def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None
     assert (ours.result, theirs.result) == ("ours", "theirs")
 
 
-def test_a_workbench_that_outlives_its_jobs_reports_to_whichever_is_at_work() -> None:
+def test_resources_that_outlive_their_jobs_report_to_whichever_is_at_work() -> None:
     job = jobs.submit(SESSION, "evaluate", lambda _: jobs.relay("evaluation", 3, 4))
     assert job.wait(PATIENCE)
     assert (job.stage, job.done, job.total) == ("evaluation", 3, 4)

@@ -1,0 +1,36 @@
+"""The table of stages."""
+
+from __future__ import annotations
+
+import pytest
+
+from cahp.export import checkpoints
+from cahp.methods.shared import gates, texts
+from cahp.run.document import Timings
+from cahp.run.timeline import STAGES, in_terminal, on_screen
+from cahp.stages import latency, recovery, salience, signatures, similarity
+from cahp.studies import stability
+
+
+@pytest.mark.parametrize(
+    "module", [checkpoints, gates, texts, latency, recovery, salience, signatures, similarity, stability]
+)
+def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
+    assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009
+
+
+def test_names_are_there_once() -> None:
+    names = [stage.name for stage in STAGES]
+    assert len(set(names)) == len(names)
+
+
+def test_seconds_go_where_the_run_s_file_has_them() -> None:
+    timings = Timings.of({"signatures": 3.0, "projection": 0.5, "load": 9.0}, 4.0)
+    assert (timings.signatures_s, timings.projection_s, timings.total_s) == (3.0, 0.5, 4.0)
+    assert timings.salience_s is None
+    assert {stage.seconds for stage in STAGES if stage.seconds} | {"total_s"} == set(vars(timings))
+
+
+def test_a_stage_that_nobody_knows_goes_by_its_own_name() -> None:
+    assert (on_screen("counting sheep"), in_terminal("counting sheep")) == ("Counting sheep", "counting sheep")
+    assert on_screen("latency") == "Timing"
