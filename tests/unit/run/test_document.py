@@ -12,7 +12,7 @@ import pytest
 from cahp.files import json_text
 from cahp.models import assets
 from cahp.run.document import SCHEMA, RunDocument
-from cahp.values import CahpError, OptionError
+from cahp.values import CahpError
 
 
 def required_paths(section: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -55,9 +55,10 @@ def test_heads_that_the_model_does_not_have_are_refused(kept: dict[str, list[int
         RunDocument.from_json({**documents.run_json(), "kept": kept})
 
 
-def test_settings_that_have_no_sense_are_refused() -> None:
-    with pytest.raises(OptionError, match="--projection"):
-        RunDocument.from_json({**documents.run_json(), "settings": {"projection": "mds"}})
+@pytest.mark.parametrize("settings", [{"projection": "mds"}, {"limit": 0}, {"seed": "42"}])
+def test_settings_that_have_no_sense_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(CahpError, match="|".join(settings)):
+        RunDocument.from_json({**documents.run_json(), "settings": settings})
 
 
 def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> None:

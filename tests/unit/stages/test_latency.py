@@ -50,9 +50,9 @@ def test_both_models_are_timed_in_turn_on_a_clock_of_ours(model: HeadModel) -> N
 
 def test_a_steady_ratio_has_a_narrow_interval_and_a_noisy_one_holds_one() -> None:
     steady = ratio(np.full(30, 0.8))
-    assert (steady.median, steady.low, steady.high) == (0.8, 0.8, 0.8)
+    assert (steady.median, steady.ci95) == (0.8, (0.8, 0.8))
     noisy = ratio(np.random.default_rng(0).normal(1.0, 0.2, 30))
-    assert noisy.low < 1 < noisy.high
+    assert noisy.ci95[0] < 1 < noisy.ci95[1]
 
 
 def test_inputs_have_no_padding(model: HeadModel) -> None:

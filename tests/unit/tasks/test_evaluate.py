@@ -98,9 +98,10 @@ def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store)
     found = latency(str(model), mask, batch=2, length=8, repeats=5, device="cpu", store=store)
     full, pruned = found["cost"].full, found["cost"].pruned
     # Half of the heads: half of every query, key and value row and bias, and half of the output projection's columns.
-    assert full["parameters"] - pruned["parameters"] == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
-    assert pruned["flops"] < full["flops"]
-    assert pruned["latency_ms"] | {"batch": 2, "length": 8, "repeats": 5} == pruned["latency_ms"]
+    assert full.parameters - pruned.parameters == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
+    assert pruned.flops < full.flops
+    timing = pruned.latency_ms
+    assert (timing.batch, timing.length, timing.repeats) == (2, 8, 5)
     assert found["kept"] == {"heads": 6, "of": 12}
 
 
