@@ -85,7 +85,7 @@ def checkpoint(
     command: str = "",
     progress: Progress = silent,
 ) -> Checkpoint:
-    """Cut the model to ``mask``, repair it, and write it in a form that others load.
+    """Cut the model to ``mask``, recover it, and write it in a form that others load.
 
     See ``cahp.export.checkpoints.write``.
 

@@ -106,7 +106,7 @@ def open_bench(
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
     calibration, drawn = _sampled(dataset, "select-split", settings.limit, settings)
-    evaluation, judged = _sampled(dataset, "eval-split", settings.eval_limit, settings)
+    evaluation, sampled = _sampled(dataset, "eval-split", settings.eval_limit, settings)
     drawn += _scarce(dataset.split(settings.select_split), calibration, settings)
     resources = Resources(
         card,
@@ -128,7 +128,7 @@ def open_bench(
         seed=settings.seed,
     )
     measurements = Measurements(resources, calibration, seed=settings.seed)
-    notices = (*card.notes, *dataset.notices, *drawn, *judged)
+    notices = (*card.notes, *dataset.notices, *drawn, *sampled)
     return Bench(
         settings,
         card,

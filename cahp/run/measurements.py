@@ -220,7 +220,7 @@ class Measurements:
     ) -> FineTuned:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
-        A training that was stopped is taken up where it stopped, and one that is known is not done again. ``keep`` says
+        A training that was stopped goes on where it stopped, and one that is cached is not done again. ``keep`` says
         whether its weights may take room in the store.
 
         Raises:

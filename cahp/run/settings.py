@@ -80,10 +80,10 @@ def check_splits(settings: Settings) -> None:
     """
     if settings.select_split == settings.eval_split:
         raise OptionError(
-            f"heads would be chosen and judged on the same split ({settings.eval_split}); give --select-split and "
+            f"heads would be chosen and evaluated on the same split ({settings.eval_split}); give --select-split and "
             "--eval-split different names"
         )
     if "test" in (settings.select_split, settings.eval_split):
         raise OptionError(
-            "the test split is opened only to report (--report test); choose on train and steer on validation"
+            "the test split is opened only to report (--report test); choose on train and tune on validation"
         )

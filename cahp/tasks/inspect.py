@@ -9,7 +9,7 @@ from cahp import models
 from cahp.values import CahpError, ModelCard
 from cahp.words import duration
 
-#: The default sample: texts that choose, and texts that judge the full and the pruned model.
+#: The default sample: calibration texts, and evaluation texts for the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
 _TOKENS = 32
 #: A forward pass costs two operations a weight and token; a gradient through a quarter of the texts adds a half.

@@ -72,7 +72,7 @@ def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None
         (["--report", "train"], "--report train is unknown"),
         (["--cluster", "slurm"], "--cluster slurm is unknown"),
         (["--eval-split", "test"], "the test split is opened only to report"),
-        (["--eval-split", "train"], "chosen and judged on the same split"),
+        (["--eval-split", "train"], "chosen and evaluated on the same split"),
         (["--min-per-layer", "9"], "must be 0 to 4"),
         (["--jobs", "0"], "--jobs"),
         (["--tries", "0"], "--tries"),
