@@ -73,6 +73,8 @@ class Stopwatch:
                 line = self._answers.get(timeout=_PATIENCE)
                 break
         if not line:
+            # The next question must not wait for an answer either.
+            self._answers.put("")
             raise CahpError("the process that measures latency has ended; start the measurement again")
         answer = json.loads(line)
         if "error" in answer:

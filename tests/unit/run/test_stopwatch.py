@@ -1,0 +1,92 @@
+"""Latency from a process of its own: real answers, found again, and sentences where there are none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakes
+import pytest
+
+from cahp import models
+from cahp.run.measurements import Workbench
+from cahp.run.stopwatch import Stopwatch
+from cahp.store import Store
+from cahp.values import CahpError, Cancelled, HeadMask
+
+MASK = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
+LENGTH = 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("stopwatch"))
+
+
+@pytest.fixture(scope="module")
+def watch(model: str, store: Store) -> Iterator[Stopwatch]:
+    """One process for all tests: it takes seconds to start."""
+    with Stopwatch(model, device="cpu", store=store) as started:
+        yield started
+
+
+def test_a_mask_is_timed_in_another_process_and_found_again_by_a_workbench_here(
+    watch: Stopwatch, model: str, store: Store
+) -> None:
+    costs = watch.costs(MASK, length=LENGTH)
+    assert watch._process is not None
+    assert watch._process.pid != os.getpid()
+    assert costs.full.parameters > costs.pruned.parameters > 0
+    assert (costs.full.latency.length, costs.full.latency.batch) == (LENGTH, costs.pruned.latency.batch)
+    assert costs.full.latency.median > 0
+    assert costs.ratio.low <= costs.ratio.median <= costs.ratio.high
+    # The same figures to the last digit: nothing was timed a second time, here or there.
+    here = Workbench(models.identify(model), None, store=store, device="cpu")
+    assert here.costs(MASK, length=LENGTH) == costs
+    assert watch.costs(MASK, length=LENGTH) == costs
+
+
+def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: Stopwatch) -> None:
+    watch.costs(MASK, length=LENGTH)
+    process = watch._process
+    with pytest.raises(CahpError, match="2 x 2 heads"):
+        watch.costs(HeadMask.full(2, 2), length=LENGTH)
+    assert watch.costs(MASK, length=LENGTH).full.latency.length == LENGTH
+    assert watch._process is process
+
+
+def test_waiting_for_an_answer_can_be_stopped_and_ends_the_process(store: Store) -> None:
+    def stop(name: str, done: int, total: int) -> None:
+        assert (name, done, total) == ("latency", 0, 1)
+        raise Cancelled
+
+    with Stopwatch("anything", device="cpu", store=store) as watch:
+        # In place of a process that takes its time: one that never answers.
+        watch._command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+        with pytest.raises(Cancelled):
+            watch.costs(MASK, length=LENGTH, progress=stop)
+        process = watch._process
+        assert process is not None
+        assert process.poll() is None
+    assert process.returncode is not None
+
+
+def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(store: Store) -> None:
+    with Stopwatch("anything", device="cpu", store=store) as watch:
+        # In place of a process that crashes: one that ends without a word.
+        watch._command = [sys.executable, "-c", ""]
+        for _ in range(2):
+            with pytest.raises(CahpError, match="has ended"):
+                watch.costs(MASK, length=LENGTH)
+        process = watch._process
+    assert process is not None
+    assert process.returncode is not None
+    assert process.stdin is not None
+    assert process.stdin.closed
