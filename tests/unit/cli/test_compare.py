@@ -92,7 +92,7 @@ def test_what_makes_no_sense_is_one_sentence_and_exit_2(
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
-    words: list[object], tmp_path: Path, jobs: int
+    words: list[object], tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, cache = tmp_path / "out", tmp_path / "cache"
     command = [sys.executable, "-m", "cahp.cli", *map(str, words), "--jobs", str(jobs), "--out", str(out)]
@@ -119,11 +119,11 @@ def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     assert not out.exists()
     measured = len(list(Store(cache).folder.iterdir()))
     assert measured
-    again = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "CAHP_CACHE": str(cache)}, capture_output=True, text=True, check=False
-    )
-    assert again.returncode == 0, again.stderr
-    assert "were measured before" in again.stderr
+    # In this process, where the libraries are read already.
+    monkeypatch.setenv("CAHP_CACHE", str(cache))
+    again = call(*words, "--out", out)
+    assert again.code == 0, again.err
+    assert "were measured before" in again.err
 
 
 def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
