@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_one_process_does_all_of_it_and_loads_nothing() -> None:
     code = (
-        "import sys\nfrom cahp.models import parallel as p\n"
+        "import sys\nfrom cahp import processes as p\n"
         "assert (p.rank(), p.world(), p.first()) == (0, 1, True)\n"
         "assert p.share([1, 2, 3]) == [1, 2, 3]\nassert p.gather('a') == ['a']\nassert p.from_first(lambda: 7) == 7\n"
         "p.wait()\nassert not {'torch', 'accelerate'} & set(sys.modules)\n"
@@ -63,7 +63,7 @@ PROGRAM = """
 import contextlib, io, json, sys
 from pathlib import Path
 from cahp.cli import run
-from cahp.models import parallel
+from cahp import processes as parallel
 
 here = Path(sys.argv[1])
 found = {"gathered": parallel.gather(parallel.rank()), "first": parallel.from_first(parallel.rank)}
