@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from cahp import cli
+from cahp.export import formats
 from cahp.models.families import FAMILIES
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -42,6 +43,14 @@ def test_the_table_of_architectures_is_the_family_table() -> None:
     assert table == [
         f"| {name} | `{family.layers}` / `{family.attention}` | {family.note} |"
         for name, family in sorted(FAMILIES.items())
+    ]
+
+
+def test_the_table_of_exports_is_the_table_of_forms() -> None:
+    table = README.split("<!-- forms -->")[1].split("<!-- /forms -->")[0].strip().splitlines()[2:]
+    extras = {form.key: f" (extra `{form.extra}`)" for form in formats.model_forms() if form.extra}
+    assert table == [
+        f"| `{form.key}` | {form.words}{extras.get(form.key, '')} | {form.loads} |" for form in formats.FORMS
     ]
 
 

@@ -6,15 +6,10 @@ from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
 from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
+from cahp.export.formats import option_help
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
-_FORM = Option(
-    "form",
-    "compact (smaller, loads with one file), drop-in (the usual shapes), onnx; or the mask alone: mask, npy, pt, csv, "
-    "heads-to-prune.",
-    default="compact",
-    spelled=("--format",),
-)
+_FORM = Option("form", option_help(), default="compact", spelled=("--format",))
 _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool, True)
 
 

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
     from cahp.values import HeadMask, Ratio, RefitReport
 
+from cahp.export.formats import model_form
 from cahp.run.settings import Settings
 from cahp.words import interval, percent, points
 
@@ -132,13 +133,6 @@ def quality(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
-_LOADS = {
-    "compact": "load it with cahp.load_pruned, or with the load_pruned.py that lies in it",
-    "drop-in": "load it with AutoModelForSequenceClassification.from_pretrained",
-    "onnx": "run model.onnx with onnxruntime",
-}
-
-
 def exported(found: Document, out: str) -> Iterator[str]:
     """What ``cahp export`` wrote."""
     kept = found["kept"]
@@ -150,19 +144,20 @@ def exported(found: Document, out: str) -> Iterator[str]:
         yield from quality(found)
     else:
         yield f"{found['model']}: {kept['heads']} of {kept['of']} heads, nothing measured (no data were given)"
+    form = model_form(found["form"])
     full, pruned = found["parameters"]["full"], found["parameters"]["pruned"]
     yield f"  size      {full:,} weights -> {pruned:,}; {found['bytes'] / 1e6:.1f} MB on disk"
     yield f"  verified  read back in a fresh process, its logits differ by at most {found['difference']:.0e}"
     timed = found["onnx_latency_ms"]
-    if timed is not None:
-        ratio, after = timed["ratio"], timed["pruned"]
+    if timed is not None and form.runtime is not None:
+        ratio, before, after = timed["ratio"], timed["full"], timed["pruned"]
         low, high = ratio["ci95"]
         yield (
-            f"  latency   with onnxruntime {timed['full']['median']:.1f} ms -> {after['median']:.1f} ms a batch of "
+            f"  latency   with {form.runtime.name} {before['median']:.1f} ms -> {after['median']:.1f} ms a batch of "
             f"{after['batch']} texts of {after['length']} tokens: pruned / full {ratio['median']:.2f} "
             f"{interval(low, high, 2)}"
         )
-    yield f"  wrote     {out} ({found['form']}): {_LOADS[found['form']]}"
+    yield f"  wrote     {out} ({found['form']}): {form.loads}"
 
 
 def contents(found: Document) -> Iterator[str]:

@@ -24,6 +24,7 @@ _TEXTS = ("limit", "eval_limit")
 def recover(call: Call, mask: Path, out: Path, how: str, epochs: int, learning_rate: float, batch: int) -> None:
     """Recover a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
     from cahp.cli.printing import quality
+    from cahp.export.formats import model_form
     from cahp.tasks import recover as task
 
     with folder(out), call.bars() as progress:
@@ -39,5 +40,5 @@ def recover(call: Call, mask: Path, out: Path, how: str, epochs: int, learning_r
             progress=progress,
             watch=progress.watch,
         )
-    wrote = f"  wrote     {out}: load it with AutoModelForSequenceClassification.from_pretrained"
+    wrote = f"  wrote     {out}: {model_form('drop-in').loads}"
     call.answer(found, [*quality(found), wrote])

@@ -8,12 +8,14 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.files import json_text
 from cahp.values import HeadMask, Ints, MaskError, ModelCard
 
 MASK_SCHEMA = "cahp.mask/1"
@@ -39,6 +41,26 @@ def mask_to_json(mask: HeadMask, *, model: str, method: str, budget: object, met
         "metrics": metrics,
         "sha256": mask.sha256,
     }
+
+
+@dataclass(frozen=True, eq=False)
+class MaskOrigin:
+    """What a file can say of a mask besides its heads: whose they are, who chose them, and what was measured.
+
+    ``labels (N,)`` are the clusters of the heads.
+    """
+
+    model: str
+    method: str
+    budget: object
+    metrics: object = field(default_factory=dict)
+    labels: Ints | None = None
+
+
+def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
+    """``head_mask.json``."""
+    said = mask_to_json(mask, model=origin.model, method=origin.method, budget=origin.budget, metrics=origin.metrics)
+    return json_text(said).encode()
 
 
 def read_mask(
@@ -91,10 +113,10 @@ def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
     return None if mask is None else {"heads": mask.count, "of": mask.keep.size}
 
 
-def heads_to_prune(mask: HeadMask) -> dict[int, list[int]]:
+def heads_to_prune_json(mask: HeadMask) -> bytes:
     """The *removed* heads of each layer that loses some, as older releases of transformers took them."""
-    removed = {layer: [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
-    return {layer: heads for layer, heads in removed.items() if heads}
+    removed = {str(layer): [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
+    return json_text({layer: heads for layer, heads in removed.items() if heads}).encode()
 
 
 def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.export.masks import mask_to_json
+from cahp.export.masks import MaskOrigin, mask_json
 from cahp.files import Content, json_text, write_whole
 from cahp.run.prune import Run
 from cahp.values import CahpError
@@ -37,16 +37,10 @@ def write_run(folder: Path, run: Run) -> None:
     for name, array in named.items():
         if array.dtype.hasobject:
             raise ValueError(f"the array {name!r} holds Python objects")
-    of_mask = mask_to_json(
-        run.mask,
-        model=document.model.id,
-        method=document.settings.method,
-        budget=document.budget,
-        metrics=document.metrics,
-    )
+    origin = MaskOrigin(document.model.id, document.settings.method, document.budget, document.metrics)
     contents: dict[str, Content] = {
         "run.json": json_text(document.to_json()).encode(),
-        "head_mask.json": json_text(of_mask).encode(),
+        "head_mask.json": mask_json(run.mask, origin),
         "arrays.npz": lambda file: np.savez(file, **named),
     }
     with _writing_to(folder):

@@ -1,39 +1,29 @@
-"""Take a pruned model home: from a model and a mask's file to a folder that others load, or to another kind of file."""
+"""Take a pruned model home: recovered as asked, in one of the forms, into a folder or as one file to download."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cahp import models
-from cahp.export import checkpoints
-from cahp.export.masks import (
-    heads_to_prune,
-    kept_heads,
-    mask_array,
-    mask_csv,
-    mask_tensor,
-    mask_to_json,
-    read_for,
-)
-from cahp.files import json_text, write_whole
-from cahp.run.bench import check_classifier, open_bench
-from cahp.run.document import SplitRecord
+from cahp.export import checkpoints, formats
+from cahp.export.formats import MaskForm, ModelForm
+from cahp.export.masks import MaskOrigin, kept_heads, read_for
+from cahp.export.run_folder import zipped
+from cahp.files import write_whole
+from cahp.run.bench import Bench, check_classifier, open_bench
+from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
 from cahp.run.settings import Recovery, Settings
 from cahp.store import Store
 from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
 
-#: What a mask can be written as, and the file's name.
-MASK_FILES = {
-    "mask": "head_mask.json",
-    "npy": "head_mask.npy",
-    "pt": "head_mask.pt",
-    "csv": "head_mask.csv",
-    "heads-to-prune": "heads_to_prune.json",
-}
+if TYPE_CHECKING:
+    from cahp.models.training import Watch
 
 
 def export(
@@ -57,11 +47,11 @@ def export(
     """
     card = models.identify(settings.model)
     keep, said = read_for(card, mask)
-    if form in MASK_FILES:
-        with checkpoints.writing_to(out):
-            write_whole(out, {MASK_FILES[form]: _as_file(form, keep, card)})
-        return {"model": card.id, "kept": kept_heads(keep), "form": form, "file": MASK_FILES[form]}
-    form = checkpoints.check_form(form, besides=MASK_FILES)
+    asked = formats.find(form)
+    if isinstance(asked, MaskForm):
+        return _mask_alone(asked, keep, card, out)
+    assert isinstance(asked, ModelForm)
+    asked.check_installed()
     checkpoints.check_replaceable(out, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
@@ -81,14 +71,14 @@ def export(
         inputs, data, notices = checkpoints.SENTENCES, None, []
     with checkpoints.writing_to(out):
         written = checkpoints.write(
-            form,
+            asked,
             out.resolve(),
             model=measurements.model,
             pruned=pruned,
             mask=keep,
             inputs=inputs,
             outcome=outcome or None,
-            method=str(said.get("method", "by hand")),
+            method=str(said.get("method", BY_HAND)),
             data=data,
             recovery=how,
             command=command,
@@ -106,11 +96,56 @@ def export(
     }
 
 
-def _as_file(form: str, mask: HeadMask, card: ModelCard) -> bytes:
-    if form == "mask":
-        said = mask_to_json(mask, model=card.id, method="by hand", budget={"attained": mask.count}, metrics={})
-        return json_text(said).encode()
-    if form == "heads-to-prune":
-        return json_text({str(layer): heads for layer, heads in heads_to_prune(mask).items()}).encode()
-    makers = {"npy": mask_array, "pt": mask_tensor, "csv": mask_csv}
-    return makers[form](mask)
+def _mask_alone(form: MaskForm, mask: HeadMask, card: ModelCard, out: Path) -> dict[str, Any]:
+    origin = MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
+    with checkpoints.writing_to(out):
+        write_whole(out, {form.file: form.write(mask, origin)})
+    return {"model": card.id, "kept": kept_heads(mask), "form": form.key, "file": form.file}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pruned model as a ZIP file, the metrics and differences of a run, and what was found when it was read back."""
+
+    content: bytes
+    outcome: Mapping[str, Any]
+    written: checkpoints.Written
+
+
+def checkpoint(
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    form: ModelForm,
+    recover: Recovery = "refit",
+    epochs: int = 3,
+    watch: Watch | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Cut the model to ``mask``, recover it, and write it in a form that others load.
+
+    See ``cahp.export.checkpoints.write``.
+
+    Raises:
+        MaskError: If a layer keeps no head.
+        CahpError: If what is read back answers otherwise than what was written.
+    """
+    outcome, pruned = checkpoints.recovered(bench, mask, recover=recover, epochs=epochs, watch=watch)
+    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
+        folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
+        written = checkpoints.write(
+            form,
+            folder,
+            model=bench.model,
+            pruned=pruned,
+            mask=mask,
+            inputs=bench.evaluation.inputs,
+            outcome=outcome,
+            method=bench.settings.method,
+            data={"id": bench.dataset.id, **vars(SplitRecord.of(bench.settings.eval_split, bench.evaluation))},
+            recovery=recover,
+            command=command,
+            progress=progress,
+        )
+        return Checkpoint(zipped(folder), outcome, written)

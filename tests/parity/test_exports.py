@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -16,8 +17,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
-from cahp.export import take_home
+from cahp.export import formats
 from cahp.export.checkpoints import write
+from cahp.export.take_home import export
 from cahp.models import saving
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel, Verified
@@ -86,10 +88,10 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
         for family in sorted(FAMILIES):
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
             mask = uneven(model)
-            for form in saving.FORMS:
+            for form in formats.model_forms():
                 write(
                     form,
-                    root / family / form,
+                    root / family / form.key,
                     model=model,
                     pruned=cut(model, mask),
                     mask=mask,
@@ -109,8 +111,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
 def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, _, _, expected = exported[family]
     with np.load(folder / "logits.npz") as found:
-        for form, tolerance in saving.TOLERANCE.items():
-            assert np.abs(found[form] - expected).max() <= tolerance * max(1.0, np.abs(expected).max()), form
+        for form in formats.model_forms():
+            worst = np.abs(found[form.key] - expected).max()
+            assert worst <= form.tolerance * max(1.0, np.abs(expected).max()), form.key
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
@@ -151,7 +154,7 @@ def test_plain_transformers_refuses_a_compact_model_instead_of_making_weights_up
 
 def test_the_folder_says_what_it_is(exported) -> None:  # type: ignore[no-untyped-def]
     folder, model, mask, _ = exported["gpt2"]
-    for form in saving.FORMS:
+    for form in (form.key for form in formats.model_forms()):
         card = (folder / form / "README.md").read_text()
         assert f"{mask.count} of {mask.keep.size} attention heads" in card
         assert model.card.sha256 in card
@@ -190,15 +193,13 @@ def cahp_cli(arguments: list[str]) -> int:
     return cli.run(arguments)
 
 
-@pytest.mark.parametrize("form", list(take_home.MASK_FILES))
+@pytest.mark.parametrize("form", [form.key for form in formats.mask_forms()])
 def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model")
     mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
     (tmp_path / "mask.npy").write_bytes(cahp.export.masks.mask_array(mask))  # type: ignore[attr-defined]
     settings = Settings(model=str(model))
-    found = take_home.export(
-        settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path)
-    )
+    found = export(settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path))
     written = tmp_path / "out" / found["file"]
     if form == "csv":
         assert written.read_text().splitlines()[1:3] == ["0,0,1", "0,1,0"]
@@ -212,9 +213,9 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
     other = cut(model, HeadMask.full(model.layers, model.heads))
     monkeypatch.setattr(saving, "_in_new_process", here)
     # The mask says otherwise than the weights: what the folder would say of itself is wrong.
-    monkeypatch.setattr(saving, "TOLERANCE", {"compact": -1.0})
+    strict = replace(formats.model_form("compact"), tolerance=-1.0)
     with pytest.raises(CahpError, match="answers otherwise"):
-        write("compact", tmp_path / "out", model=model, pruned=other, mask=mask, inputs=TEXTS)
+        write(strict, tmp_path / "out", model=model, pruned=other, mask=mask, inputs=TEXTS)
     assert not (tmp_path / "out").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".out")]
 
@@ -231,6 +232,4 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
     options = {"form": "compact", "out": "out", **changes}
     out = tmp_path / str(options.pop("out"))
     with pytest.raises(CahpError, match=said):
-        take_home.export(
-            Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options
-        )
+        export(Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options)

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.export.masks import check_fits, mask_to_json, read_mask
+from cahp.export.masks import check_fits, mask_array, mask_csv, mask_tensor, mask_to_json, read_mask
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
@@ -234,3 +235,15 @@ def test_a_mask_must_have_the_shape_of_the_model_it_is_used_for() -> None:
     check_fits(MASK, 2, 3, "minilm-bbc")
     with pytest.raises(MaskError, match=r"2 x 3 .* gpt2 has 12 x 12"):
         check_fits(MASK, 12, 12, "gpt2")
+
+
+def test_a_mask_goes_through_every_file_unchanged() -> None:
+    rows = mask_csv(MASK, np.arange(6)).decode().splitlines()
+    assert rows[:3] == ["layer,head,kept,cluster", "0,0,1,0", "0,1,0,1"]
+    assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
+    assert mask_csv(MASK).decode().splitlines()[0] == "layer,head,kept"
+    tensor = torch.load(io.BytesIO(mask_tensor(MASK)), weights_only=True)
+    assert tensor.dtype == torch.bool
+    np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
+    np.testing.assert_array_equal(np.load(io.BytesIO(mask_array(MASK)), allow_pickle=False), MASK.keep)
+    assert read_mask(mask_array(MASK))[0].sha256 == MASK.sha256

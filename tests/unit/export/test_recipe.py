@@ -8,19 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
-import torch
 
-import cahp
 from cahp import cli
-from cahp.export import masks as export
 from cahp.export import recipe as takeaway
-from cahp.export.masks import read_mask
+from cahp.export.formats import model_form
 from cahp.export.run_folder import run_archive
+from cahp.export.take_home import checkpoint
 from cahp.files import plain_json
-from cahp.models.training import Schedule
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.prune import Run, choose, measure, measure_mask
@@ -30,33 +26,6 @@ from cahp.tasks.evaluate import evaluate
 from cahp.values import Costs, HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    place = tmp_path_factory.mktemp("tiny")
-    fakes.save_model(place / "model")
-    fakes.write_data(place / "data", train=60, validation=30)
-    return Settings(
-        model=str(place / "model"), data=str(place / "data"), limit=60, eval_limit=30, pool_size=8, projection="pca"
-    )
-
-
-@pytest.fixture(scope="module")
-def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
-
-
-def test_a_mask_goes_through_every_file_unchanged() -> None:
-    rows = export.mask_csv(MASK, np.arange(12)).decode().splitlines()
-    assert rows[:3] == ["layer,head,kept,cluster", "0,0,1,0", "0,1,0,1"]
-    assert [int(row.split(",")[2]) for row in rows[1:]] == MASK.keep.ravel().astype(int).tolist()
-    assert export.mask_csv(MASK).decode().splitlines()[0] == "layer,head,kept"
-    tensor = torch.load(io.BytesIO(export.mask_tensor(MASK)), weights_only=True)
-    assert tensor.dtype == torch.bool
-    np.testing.assert_array_equal(tensor.numpy(), MASK.keep)
-    np.testing.assert_array_equal(np.load(io.BytesIO(export.mask_array(MASK)), allow_pickle=False), MASK.keep)
-    assert read_mask(export.mask_array(MASK))[0].sha256 == MASK.sha256
 
 
 def costs_of(bench: Bench, seen: list[HeadMask]) -> Any:
@@ -116,7 +85,7 @@ def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench:
     assert run.metrics.recovered is None
     assert run.verified.mask_equals_surgery is None
     with pytest.raises(MaskError, match="layer 1"):
-        takeaway.checkpoint(bench, HeadMask(keep))
+        checkpoint(bench, HeadMask(keep), form=model_form("drop-in"))
 
 
 def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None:
@@ -171,37 +140,3 @@ def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
     assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(run.metrics.pruned)
     exec(recipe.python, {})
     assert capsys.readouterr().out.strip() == str(run.metrics.pruned.accuracy)
-
-
-def test_a_written_model_loads_anywhere_and_answers_as_the_repaired_one(bench: Bench, tmp_path: Path) -> None:
-    from transformers import AutoModelForSequenceClassification
-
-    made = takeaway.checkpoint(bench, MASK)
-    archive = zipfile.ZipFile(io.BytesIO(made.content))
-    archive.extractall(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
-    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pruned = bench.measurements.pruned(MASK, bench.measurements.refit(MASK))
-    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        logits = network(**batch.tensors).logits
-    torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
-    assert made.written.difference < 1e-5
-    assert made.outcome["metrics"].recovered.n == 30
-
-
-def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
-    seen: list[float] = []
-    made = takeaway.checkpoint(
-        bench, MASK, form="compact", recover="finetune", epochs=1, watch=lambda training: seen.append(training.loss)
-    )
-    assert len(made.outcome["epochs"]) == 1
-    assert seen[-1] == pytest.approx(made.outcome["epochs"][0]["loss"])
-    zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
-    (folder,) = tmp_path.iterdir()
-    network = cahp.load_pruned(folder)
-    tuned = bench.measurements.pruned(MASK, bench.measurements.finetune(MASK, schedule=Schedule(epochs=1)))
-    (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,350 @@
+"""What a mask and a pruned model can be exported as: one table.
+
+The command line, the Export page, the README, the model card in an exported folder, and the check that what was
+written answers as it should all go through ``FORMS``. A new form is one entry here and its row in the README, which a
+test holds to this table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cahp.export.masks import MaskOrigin, heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
+from cahp.values import HeadMask, Input, OptionError
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+    from cahp.stages.latency import Times
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
+
+    ``inputs`` are texts that the written model will be tried on.
+    """
+
+    whole: HeadModel
+    cut: HeadModel
+    mask: HeadMask
+    inputs: Sequence[Input]
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What runs a form in place of transformers, and the time it takes for a full and a pruned file of a model."""
+
+    name: str
+    times: Callable[[HeadModel, Path, Path], Times]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What every form has.
+
+    ``key`` is the word of ``--format``, ``title`` its name on screen, ``file`` the file that holds the mask or the
+    weights, ``words`` say in a line what it is, ``loads`` how to load it, and ``media`` is the type of a download.
+    """
+
+    key: str
+    title: str
+    file: str
+    words: str
+    loads: str
+    media: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskForm(Form):
+    """A file that holds a mask alone; the Export page has a ``button`` for it or leaves it to the command line."""
+
+    write: Callable[[HeadMask, MaskOrigin], bytes]
+    button: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelForm(Form):
+    """A folder that holds a pruned model.
+
+    ``write`` fills a folder that has the tokenizer already. ``reads`` is Python, run in a process where this package
+    does not exist: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its
+    logits. They may differ by ``tolerance`` from those in memory, relative to logits beyond 1. ``card`` says in
+    Markdown how the folder loads. ``besides`` are files beside ``file``, the configuration and the tokenizer;
+    ``needs`` are packages that writing needs, installed by the ``extra`` of this package.
+    """
+
+    write: Callable[[Path, Pruned], None]
+    reads: str
+    tolerance: float
+    card: str
+    gist: str = ""
+    besides: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    extra: str = ""
+    runtime: Runtime | None = None
+    media: str = "application/zip"
+
+    def check_installed(self) -> None:
+        """Check that the packages which writing needs are there.
+
+        Raises:
+            OptionError: If not.
+        """
+        missing = [name for name in self.needs if find_spec(name) is None]
+        if missing:
+            raise OptionError(
+                f"writing {self.title} needs {' and '.join(missing)}; install it with "
+                f"`pip install 'cahp-explorer[{self.extra}]'`"
+            )
+
+
+# How models are written and read back ---------------------------------------------------------------------------
+
+
+def _compact(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.saving import save_compact
+
+    save_compact(folder, pruned.cut, pruned.mask)
+
+
+def _drop_in(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.saving import save_drop_in
+
+    save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask)
+
+
+def _onnx(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.saving import save_onnx
+
+    save_onnx(folder / "model.onnx", pruned.cut, pruned.mask, pruned.inputs)
+
+
+def _onnx_times(model: HeadModel, full: Path, pruned: Path) -> Times:
+    from cahp.stages.latency import measure_onnx
+
+    return measure_onnx(model, full, pruned, length=min(128, model.max_length))
+
+
+_TORCH = """
+import torch
+def answer(batch):
+    with torch.inference_mode():
+        return model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
+"""
+
+_MODEL_FORMS = (
+    ModelForm(
+        key="compact",
+        title="Compact",
+        gist="smaller, loads with one file",
+        words="smaller and faster; loads with the one Python file in it",
+        loads="load it with cahp.load_pruned, or with the load_pruned.py that lies in it",
+        file="model.safetensors",
+        besides=("load_pruned.py",),
+        write=_compact,
+        reads=f"""
+import sys
+sys.path.insert(0, str(folder))
+from load_pruned import load_pruned
+model = load_pruned(folder)
+{_TORCH}""",
+        tolerance=1e-5,
+        card="""\
+The layers have different numbers of heads, which no class of transformers builds. The file `load_pruned.py` does; it
+needs torch, transformers and safetensors, and nothing of the folder is run but that one file, which you import:
+
+```python
+import sys
+sys.path.insert(0, "FOLDER")            # or copy load_pruned.py beside your own code
+from load_pruned import load_pruned
+from transformers import AutoTokenizer
+
+model = load_pruned("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+logits = model(**tokenizer("a text", return_tensors="pt")).logits
+```
+
+Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate --model FOLDER`
+measures it.
+""",
+    ),
+    ModelForm(
+        key="drop-in",
+        title="Drop-in",
+        gist="the usual shapes",
+        words="the original's shapes with zeros; loads with transformers alone, no smaller and no faster",
+        loads="load it with AutoModelForSequenceClassification.from_pretrained",
+        file="model.safetensors",
+        write=_drop_in,
+        reads=f"""
+from transformers import AutoModelForSequenceClassification
+model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+{_TORCH}""",
+        tolerance=1e-5,
+        card="""\
+The shapes are those of the original: the pruned heads are there, with zero output weights. So it loads everywhere, and
+answers as the pruned model does, but it is neither smaller nor faster.
+
+```python
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+```
+""",
+    ),
+    ModelForm(
+        key="onnx",
+        title="ONNX",
+        words="the compact model for onnxruntime, its time measured beside the full model's",
+        loads="run model.onnx with onnxruntime",
+        file="model.onnx",
+        needs=("onnx", "onnxruntime"),
+        extra="onnx",
+        write=_onnx,
+        reads="""
+import onnxruntime
+session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+wanted = [entry.name for entry in session.get_inputs()]
+def answer(batch):
+    return session.run(["logits"], {name: batch[name] for name in wanted})[0]
+""",
+        tolerance=1e-4,
+        runtime=Runtime("onnxruntime", _onnx_times),
+        card="""\
+`model.onnx` holds the smaller model; batch and length are free.
+
+```python
+import onnxruntime
+from transformers import AutoTokenizer
+
+session = onnxruntime.InferenceSession("FOLDER/model.onnx")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+inputs = tokenizer(["a text", "another"], padding=True, return_tensors="np")
+wanted = {entry.name for entry in session.get_inputs()}
+(logits,) = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})
+```
+""",
+    ),
+)
+
+_MASK_FORMS = (
+    MaskForm(
+        key="mask",
+        title="JSON",
+        words="the mask alone: which heads stay, for which model, who chose them and what was measured",
+        loads="cahp.read_mask, and --mask of every command",
+        file="head_mask.json",
+        media="application/json",
+        write=mask_json,
+    ),
+    MaskForm(
+        key="npy",
+        title="NumPy",
+        words="the mask alone: layers by heads, True stays",
+        loads="numpy.load, cahp.read_mask and --mask",
+        file="head_mask.npy",
+        media="application/octet-stream",
+        write=lambda mask, _: mask_array(mask),
+    ),
+    MaskForm(
+        key="pt",
+        title="PyTorch",
+        words="the mask alone: layers by heads, True stays",
+        loads="torch.load, cahp.read_mask and --mask",
+        file="head_mask.pt",
+        media="application/octet-stream",
+        write=lambda mask, _: mask_tensor(mask),
+    ),
+    MaskForm(
+        key="csv",
+        title="CSV",
+        words="the mask alone: a row a head",
+        loads="any spreadsheet",
+        file="head_mask.csv",
+        media="text/csv",
+        write=lambda mask, origin: mask_csv(mask, origin.labels),
+    ),
+    MaskForm(
+        key="heads-to-prune",
+        title="heads_to_prune",
+        words="the heads of each layer that go, as older releases of transformers took them",
+        loads="cahp.read_mask and --mask",
+        file="heads_to_prune.json",
+        media="application/json",
+        write=lambda mask, _: heads_to_prune_json(mask),
+        # On screen 1 stays in every file; here the heads that go are listed.
+        button=False,
+    ),
+)
+
+#: Every form, in the order in which they are offered.
+FORMS: tuple[Form, ...] = (*_MODEL_FORMS, *_MASK_FORMS)
+
+
+# Asking the table -----------------------------------------------------------------------------------------------
+
+
+def model_forms() -> list[ModelForm]:
+    """The forms of a model."""
+    return [form for form in FORMS if isinstance(form, ModelForm)]
+
+
+def mask_forms() -> list[MaskForm]:
+    """The forms of a mask."""
+    return [form for form in FORMS if isinstance(form, MaskForm)]
+
+
+def find(key: str) -> Form:
+    """The form of that word.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    for form in FORMS:
+        if form.key == key:
+            return form
+    raise OptionError(f"--format {key} is unknown; choose one of {', '.join(form.key for form in FORMS)}")
+
+
+def model_form(key: str) -> ModelForm:
+    """The form of a model of that word.
+
+    Raises:
+        OptionError: If there is none.
+    """
+    form = find(key)
+    if not isinstance(form, ModelForm):
+        raise OptionError(f"{key} is a form of a mask, not of a model")
+    return form
+
+
+def option_help() -> str:
+    """What ``--format`` says of itself."""
+    models = ", ".join(f"{form.key} ({form.gist})" if form.gist else form.key for form in model_forms())
+    return f"{models}; or the mask alone: {', '.join(form.key for form in mask_forms())}."
+
+
+#: What a folder that ``fit`` or ``recover`` wrote, or ``save_pretrained``, may hold.
+_TRANSFORMERS = re.compile(
+    r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
+    r"|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model"
+)
+#: What an exported folder says of itself.
+CARD_FILE, FIGURES_FILE, MASK_FILE = "README.md", "metrics.json", "head_mask.json"
+
+
+def of_a_model(name: str) -> bool:
+    """Whether a file of that name is part of a model's folder, as transformers or an export writes it."""
+    ours = {
+        CARD_FILE,
+        FIGURES_FILE,
+        MASK_FILE,
+        *(file for form in model_forms() for file in (form.file, *form.besides)),
+    }
+    return name in ours or _TRANSFORMERS.fullmatch(name) is not None

@@ -1,0 +1,91 @@
+"""Pictures of the whole view: the heads that stay, accuracy by budget, and the silhouette curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from numpy.typing import NDArray
+
+from cahp.ui.export.view import View
+from cahp.ui.parts import chart as charts
+from cahp.ui.parts import palette
+from cahp.ui.parts.head_grid import grid_figure
+from cahp.ui.session.explorer import Explorer
+
+
+def grid(view: View) -> None:
+    """Draw which heads stay."""
+    labels = view.labels
+    columns: dict[str, Any] = {
+        "layer": np.arange(view.mask.keep.size) // view.mask.heads,
+        "head": np.arange(view.mask.keep.size) % view.mask.heads,
+        "kept": view.mask.keep.ravel().astype(int),
+    }
+    if labels is not None:
+        columns["cluster"] = [palette.letters(int(label)) for label in labels]
+    charts.show(
+        grid_figure(view.mask, labels, dark=palette.dark(), width=430),
+        title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
+        help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
+        name="heads",
+        data=columns,
+        alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(view.mask.by_layer)),
+    )
+
+
+def silhouette_curve(explorer: Explorer) -> None:
+    """Draw how well the heads fall into clusters."""
+    evidence = explorer.evidence
+    if evidence is None:
+        return
+    clustering = evidence.clustering
+    charts.show(
+        _line(clustering.ks, clustering.mss, "clusters k", "mean simplified silhouette", clustering.knee),
+        title=f"The curve's knee is at {clustering.knee} clusters",
+        help="How well the heads fall into k clusters. After the knee, more clusters say little new.",
+        name="silhouette",
+        data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
+    )
+
+
+def accuracy_curve(explorer: Explorer) -> None:
+    """Draw accuracy by budget, where the Budget page has measured it."""
+    table = explorer.table()
+    rows = [] if table is None else [row for row in table.rows() if row.quality is not None]
+    measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
+    if len(measured) < 2:
+        st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
+        return
+    budgets = np.array([budget for budget, _ in measured])
+    charts.show(
+        _line(budgets, np.array([one.accuracy * 100 for _, one in measured]), "heads kept", "right answers in %", None),
+        title=f"Right answers at {len(measured)} budgets, all measured",
+        help="Accuracy of the pruned model without recovery. Budgets that were not measured are left out.",
+        name="accuracy",
+        data={
+            "heads": budgets.tolist(),
+            "accuracy": [one.accuracy for _, one in measured],
+            "low": [one.ci95[0] for _, one in measured],
+            "high": [one.ci95[1] for _, one in measured],
+            "n": [one.n for _, one in measured],
+        },
+    )
+
+
+def _line(xs: NDArray[Any], ys: NDArray[Any], x_title: str, y_title: str, mark: int | None) -> Any:
+    import plotly.graph_objects as go
+
+    colours = palette.ink(dark=palette.dark())
+    figure = go.Figure(go.Scatter(x=xs, y=ys, mode="lines+markers", line={"color": colours.accent}, marker={"size": 4}))
+    if mark is not None:
+        figure.add_vline(x=mark, line={"dash": "dash", "color": colours.text, "width": 1})
+    figure.update_layout(
+        xaxis={"title": {"text": x_title}},
+        yaxis={"title": {"text": y_title}},
+        height=260,
+        margin={"l": 60, "r": 10, "t": 10, "b": 50},
+        showlegend=False,
+    )
+    return figure

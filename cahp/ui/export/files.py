@@ -1,0 +1,121 @@
+"""The mask, its report, its run and its recipe, to download or to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from functools import partial
+
+import streamlit as st
+
+from cahp import bundled as bundle
+from cahp.export import formats, report
+from cahp.export import recipe as takeaway
+from cahp.export.masks import MaskOrigin
+from cahp.export.run_folder import run_archive
+from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.prune import Run
+from cahp.run.settings import Settings
+from cahp.ui.export.view import View
+from cahp.ui.parts import palette
+from cahp.ui.session.explorer import Explorer
+
+
+def mask_files(explorer: Explorer, view: View) -> None:
+    """Draw the card of the mask alone."""
+    st.subheader("The mask")
+    st.markdown("Which heads stay, for any other tool.")
+    mask, run = view.mask, view.document
+    by_hand = explorer.by_hand
+    if run is None:
+        method = BY_HAND if by_hand else explorer.settings.method
+        budget = {"requested": None if by_hand else mask.count, "attained": mask.count}
+        origin = MaskOrigin(explorer.card.id, method, budget, labels=view.labels)
+    else:
+        origin = MaskOrigin(explorer.card.id, view.method, run.budget, run.metrics, view.labels)
+    with st.container(horizontal=True):
+        for form in formats.mask_forms():
+            if form.button:
+                download(form.title, partial(form.write, mask, origin), form.file, form.media)
+    st.caption("Layers by heads; 1 or True stays. The JSON file can be dropped onto the Budget page again.")
+
+
+def report_files(explorer: Explorer, view: View) -> None:
+    """Draw the card of the report and the run's folder."""
+    st.subheader("Report and run")
+    st.markdown("One page for people who were not here, and everything behind it.")
+    run = view.document
+    if run is None:
+        st.caption("Measure the mask first (above).")
+        return
+    with st.container(horizontal=True):
+        download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
+        download(
+            "Run folder (ZIP)",
+            lambda: run_archive(Run(run, view.mask, view.arrays)),
+            "cahp-run.zip",
+            "application/zip",
+        )
+    st.caption("The report opens offline and prints. The ZIP file holds run.json, head_mask.json and arrays.npz.")
+
+
+def _report(explorer: Explorer, view: View, run: RunDocument) -> str:
+    recipe = _recipe(explorer, run)
+    made = explorer.bundle.made if view.bundled and explorer.bundle is not None else None
+    evidence, labels = explorer.evidence, view.labels
+    clusters = curve = None
+    if labels is not None:
+        names = [palette.letters(label) for label in range(int(labels.max()) + 1)]
+        clusters = report.Clusters(labels, palette.hues(labels), names)
+    if evidence is not None:
+        curve = report.Curve(evidence.clustering.ks, evidence.clustering.mss, evidence.clustering.knee)
+    return report.page(
+        run,
+        view.mask,
+        origin=report.Origin(
+            machine=bundle.machine() if made is None else made["machine"],
+            date=date.today().isoformat() if made is None else made["date"],
+            command=recipe.shell,
+            python=recipe.python,
+            bundled=made is not None,
+        ),
+        clusters=clusters,
+        curve=curve,
+    )
+
+
+def again(explorer: Explorer, view: View) -> None:
+    """Draw the card that says how to make the view again."""
+    st.subheader("Make it again")
+    run = view.document
+    recipe = takeaway.recipe(_asked(explorer)) if run is None else _recipe(explorer, run)
+    if formats.MASK_FILE in recipe.command:
+        st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:")
+    else:
+        st.markdown("In a terminal, or in Python:")
+    if explorer.source.uploaded:
+        st.caption("Your file has to lie in the folder where you run this.")
+    st.code(recipe.shell, language="bash", wrap_lines=True)
+    st.code(recipe.python, language="python", wrap_lines=True)
+
+
+def _asked(explorer: Explorer) -> Settings:
+    """The settings that make the mask on the board, before it is measured."""
+    method = BY_HAND if explorer.by_hand else explorer.settings.method
+    settings = replace(explorer.settings, budget=str(explorer.budget), method=method, recover=explorer.recover)
+    return _with_file(explorer, settings)
+
+
+def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:
+    return takeaway.recipe(_with_file(explorer, run.settings))
+
+
+def _with_file(explorer: Explorer, settings: Settings) -> Settings:
+    """A file that only this session has goes by the name it came with."""
+    return replace(settings, data=explorer.bench.dataset.id) if explorer.source.uploaded else settings
+
+
+def download(label: str, data: bytes | Callable[[], bytes], name: str, media: str) -> None:
+    """Draw a button that hands out a file; a function makes it when it is asked for."""
+    st.download_button(label, data, name, media, key=f"get-{name.replace('.', '-')}", on_click="ignore")

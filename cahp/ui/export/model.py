@@ -1,0 +1,132 @@
+"""The pruned model in one of its forms: asked for, made in the background, downloaded."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp.export import formats
+from cahp.export.checkpoints import Written
+from cahp.export.formats import ModelForm
+from cahp.export.take_home import Checkpoint, checkpoint
+from cahp.run.document import StateMetrics
+from cahp.run.settings import Recovery
+from cahp.ui.export.files import download
+from cahp.ui.export.view import View, jobs_of, name_of
+from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import follow
+from cahp.ui.parts.text import plain
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.words import percent
+
+#: Session key: the jobs that wrote models.
+_WRITTEN = "cahp_export_written"
+
+
+def model_files(explorer: Explorer, view: View) -> None:
+    """Draw the card of the pruned model."""
+    st.subheader("The pruned model")
+    st.markdown(
+        "Written, read back in a fresh process that does not know this tool, and compared before you get it. "
+        "The README in it says how to load it."
+    )
+    if view.mask.empty_layers:
+        st.caption("A layer keeps no head, so there is no model to cut.")
+        return
+    form, recover, epochs = _asked_of_the_model(explorer.card.no_refit)
+    name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}"
+    job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
+    if job is not None and not job.ended:
+        if recover == "finetune":
+            st.fragment(_loss, run_every=1.0)(name)
+        follow(job, place="export-model", title="" if recover == "finetune" else "Writing the model")
+        return
+    if job is not None and job.error:
+        shell.problem(job.error)
+    if job is None or job.result is None:
+        if st.button("Make the model", key="export-model"):
+            # A model is large: only the newest is kept.
+            jobs_of(_WRITTEN).clear()
+            bench, mask, losses = explorer.bench, view.mask, _losses(name)
+            jobs_of(_WRITTEN)[name] = jobs.submit(
+                explorer.id,
+                f"model-{name}",
+                lambda progress: checkpoint(
+                    bench,
+                    mask,
+                    form=form,
+                    recover=recover,
+                    epochs=epochs,
+                    watch=lambda training: losses.append((training.step, training.loss)),
+                    progress=progress,
+                ),
+                # Minutes of training step aside for whatever somebody waits for.
+                rank=jobs.Rank.BACKGROUND,
+            )
+            st.rerun()
+        return
+    made = job.result
+    metrics: StateMetrics = made.outcome["metrics"]
+    for epoch in made.outcome.get("epochs", []):
+        st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
+    said = metrics.recovered or metrics.pruned or metrics.full
+    size = len(made.content) / 1e6
+    download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
+    st.caption(
+        f"{percent(said.accuracy)} right on {said.n:,} texts. Read back in a fresh process, its logits differ by "
+        f"at most {made.written.difference:.0e}. {_timed(made.written)}"
+    )
+
+
+_RECOVERIES: dict[Recovery, str] = {
+    "refit": "Refit: seconds, without training",
+    "none": "As pruned: nothing recovered",
+    "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is resumed where it stopped",
+}
+#: Session key: steps and losses of trainings, by the name of their job.
+_LOSSES = "cahp_export_losses"
+
+
+def _losses(name: str) -> list[tuple[int, float]]:
+    # Only the newest, as of the models.
+    found: list[tuple[int, float]] = []
+    st.session_state[_LOSSES] = {name: found}
+    return found
+
+
+def _loss(name: str) -> None:
+    steps = list(st.session_state.get(_LOSSES, {}).get(name, []))
+    if not steps:
+        return
+    st.caption(f"Batch {steps[-1][0]:,}: mean loss of this epoch {steps[-1][1]:.3f} nats")
+    st.line_chart(
+        {"batch": [step for step, _ in steps], "loss (nats)": [loss for _, loss in steps]},
+        x="batch",
+        y="loss (nats)",
+        height=180,
+    )
+
+
+def _asked_of_the_model(no_refit: str | None) -> tuple[ModelForm, Recovery, int]:
+    words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
+    key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
+    there: list[Recovery] = ["none", "finetune"] if no_refit else ["refit", "none", "finetune"]
+    recover = st.radio("Recovery", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    if no_refit:
+        st.caption(f"No refit: {plain(no_refit)}.")
+    epochs = 0
+    if recover == "finetune":
+        epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
+    return formats.model_form(key), recover, epochs
+
+
+def _timed(written: Written) -> str:
+    if written.latency is None or written.form.runtime is None:
+        return ""
+    ratio, runtime = written.latency.ratio, written.form.runtime.name
+    if not ratio.measurable:
+        return f"With {runtime}, no measurable change of time."
+    return (
+        f"With {runtime} it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.ci95[0]:.2f} to "
+        f"{ratio.ci95[1]:.2f}, batch of {written.latency.full.batch}, {written.latency.full.length} tokens)."
+    )

@@ -1,0 +1,150 @@
+"""A form is one entry: whatever offers, refuses, writes, reads back or explains exports takes it from the table."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import typer
+from safetensors.torch import save_file
+
+import cahp
+from cahp import cli
+from cahp.cli.printing import exported
+from cahp.export import formats
+from cahp.export.formats import Form, MaskForm, ModelForm, Pruned
+from cahp.export.take_home import export
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import CahpError, OptionError
+
+
+def write_toy(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.surgery import restore_shapes
+
+    network = restore_shapes(pruned.whole, pruned.cut, pruned.mask)
+    network.config.save_pretrained(folder)
+    save_file({name: tensor.clone() for name, tensor in network.state_dict().items()}, folder / "toy.safetensors")
+
+
+TOY = ModelForm(
+    key="toy",
+    title="Toy",
+    gist="to play with",
+    words="weights without a loader",
+    loads="play with it",
+    file="toy.safetensors",
+    write=write_toy,
+    reads="""
+import torch
+from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForSequenceClassification
+network = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder))
+network.load_state_dict(load_file(folder / "toy.safetensors"))
+network.eval()
+def answer(batch):
+    with torch.inference_mode():
+        return network(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
+""",
+    tolerance=1e-5,
+    card="Play with it.",
+)
+BITS = MaskForm(
+    key="bits",
+    title="Bits",
+    file="head_mask.txt",
+    words="a line of 0 and 1",
+    loads="any editor",
+    media="text/plain",
+    write=lambda mask, _: "".join(map(str, mask.keep.ravel().astype(int))).encode(),
+)
+
+
+@pytest.fixture
+def toys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "FORMS", (*formats.FORMS, TOY, BITS))
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> Path:
+    path = tmp_path / "mask.json"
+    path.write_text(json.dumps({"0": [1], "2": [0, 3]}))
+    return path
+
+
+@pytest.mark.usefixtures("toys", "one_thread")
+def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
+    settings: Settings, mask: Path, tmp_path: Path
+) -> None:
+    asked, out = Settings(model=settings.model, device="cpu"), tmp_path / "out"
+    for _ in range(2):
+        found = export(asked, mask=mask, form="toy", out=out, store=Store(tmp_path / "store"))
+    assert found["difference"] <= 1e-5
+    assert found["bytes"] == (out / "toy.safetensors").stat().st_size
+    assert "Play with it." in (out / "README.md").read_text()
+    assert cahp.read_mask(out / "head_mask.json")[0].count == found["kept"]["heads"] == 9
+    assert list(exported(found, "out"))[-1].endswith("out (toy): play with it")
+
+
+@pytest.mark.usefixtures("toys", "one_thread")
+def test_a_new_form_that_answers_otherwise_is_not_written(
+    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    astray = replace(TOY, reads=TOY.reads.replace(".logits.numpy()", ".logits.numpy() + 0.001"))
+    monkeypatch.setattr(formats, "FORMS", (astray,))
+    with pytest.raises(CahpError, match="toy model, read again, answers otherwise"):
+        export(Settings(model=settings.model, device="cpu"), mask=mask, form="toy", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_new_form_of_a_mask_is_written(settings: Settings, mask: Path, tmp_path: Path) -> None:
+    found = export(Settings(model=settings.model), mask=mask, form="bits", out=tmp_path / "out")
+    assert (tmp_path / "out" / found["file"]).read_text() == "101111110110"
+
+
+@pytest.mark.usefixtures("toys")
+def test_a_new_form_is_offered_and_listed_where_an_unknown_one_is_refused() -> None:
+    said = formats.option_help()
+    assert "toy (to play with)" in said
+    assert said.endswith("heads-to-prune, bits.")
+    with pytest.raises(OptionError, match=r"compact, drop-in, onnx, .*, toy, bits$"):
+        formats.find("zip")
+    with pytest.raises(OptionError, match="of a mask"):
+        formats.model_form("bits")
+
+
+def test_the_command_line_offers_what_the_table_holds() -> None:
+    command = typer.main.get_command(cli.app).commands["export"]  # type: ignore[attr-defined]
+    (option,) = [parameter for parameter in command.params if "--format" in parameter.opts]
+    assert option.help == formats.option_help()
+
+
+def test_a_form_whose_packages_are_missing_says_what_to_install() -> None:
+    with pytest.raises(OptionError, match=r"writing Toy needs no_such_package; .*cahp-explorer\[toys\]"):
+        replace(TOY, needs=("json", "no_such_package"), extra="toys").check_installed()
+    TOY.check_installed()
+
+
+@pytest.mark.parametrize("form", formats.FORMS, ids=lambda form: form.key)
+def test_every_form_says_what_it_is_and_is_known_by_its_word_and_file(form: Form) -> None:
+    assert formats.find(form.key) is form
+    assert form.title
+    assert form.words
+    assert form.loads
+    assert "/" in form.media
+    if isinstance(form, ModelForm):
+        assert all(map(formats.of_a_model, (form.file, *form.besides)))
+        names = {node.name for node in ast.walk(ast.parse(form.reads)) if isinstance(node, ast.FunctionDef)}
+        assert "answer" in names
+        assert "cahp" not in form.reads
+        assert 0 < form.tolerance <= 1e-4
+        assert "```python" in form.card
+
+
+def test_words_and_files_are_not_used_twice() -> None:
+    assert len({form.key for form in formats.FORMS}) == len(formats.FORMS)
+    assert len({form.file for form in formats.mask_forms()}) == len(formats.mask_forms())

@@ -1,0 +1,59 @@
+"""A downloaded model loads anywhere and answers as reported."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cahp
+from cahp.export.formats import model_form
+from cahp.export.take_home import checkpoint
+from cahp.models.training import Schedule
+from cahp.run.bench import Bench
+from cahp.values import HeadMask
+
+MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
+
+
+def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: Bench, tmp_path: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    made = checkpoint(bench, MASK, form=model_form("drop-in"))
+    archive = zipfile.ZipFile(io.BytesIO(made.content))
+    archive.extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
+    network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    pruned = bench.measurements.pruned(MASK, bench.measurements.refit(MASK))
+    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
+    with torch.no_grad():
+        logits = network(**batch.tensors).logits
+    torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+    assert made.written.difference < 1e-5
+    assert made.outcome["metrics"].recovered.n == 30
+
+
+def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
+    seen: list[float] = []
+    made = checkpoint(
+        bench,
+        MASK,
+        form=model_form("compact"),
+        recover="finetune",
+        epochs=1,
+        watch=lambda training: seen.append(training.loss),
+    )
+    assert len(made.outcome["epochs"]) == 1
+    assert seen[-1] == pytest.approx(made.outcome["epochs"][0]["loss"])
+    zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    network = cahp.load_pruned(folder)
+    tuned = bench.measurements.pruned(MASK, bench.measurements.finetune(MASK, schedule=Schedule(epochs=1)))
+    (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)
