@@ -152,7 +152,7 @@ def test_every_method_can_choose_and_is_named_by_all_that_is_written(
     answer = call(*words, "--method", method, "--budget", 6, "--out", tmp_path)
     assert (answer.code, answer.err) == (0, "")
     run = json.loads((tmp_path / "run.json").read_text())
-    RunDocument.from_json(run)
+    assert RunDocument.from_json(run).to_json() == run
     assert run["settings"]["method"] == method
     assert run["budget"] == {"requested": 6, "attained": 6}
     assert read_mask(tmp_path / "head_mask.json")[1]["method"] == method
@@ -262,7 +262,7 @@ def test_the_command_is_kept_as_it_was_typed(words: list[object], run: dict[str,
 
 
 def test_the_run_file_follows_the_contract(run: dict[str, Any], model: Path) -> None:
-    RunDocument.from_json(run)
+    assert RunDocument.from_json(run).to_json() == run
     assert run["schema"] == "cahp.run/1"
     assert (run["model"]["id"], run["model"]["layers"], run["model"]["heads"]) == (model.name, LAYERS, HEADS)
     assert run["data"]["select"]["class_counts"] == {"bad": 60, "good": 60}

@@ -209,5 +209,5 @@ def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_
     first, second = (json.loads(out) for out, _ in answers)
     assert first["kept"] == second["kept"]
     assert first["metrics"] == second["metrics"]
-    RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text()))
+    assert RunDocument.from_json(json.loads((tmp_path / "out" / "run.json").read_text())).budget.attained == 6
     assert list(tmp_path.rglob(".*")) == []
