@@ -31,7 +31,7 @@ def builtins() -> list[dict[str, Any]]:
 
 
 def look(name: str) -> dict[str, Any]:
-    """What is known of a model without reading its weights, and how long the default run would take here.
+    """What can be said of a model without reading its weights, and how long the default run would take here.
 
     Raises:
         ModelError: If the model is not supported, with the reason.

@@ -12,6 +12,7 @@ import streamlit as st
 from cahp import bundled as bundle
 from cahp.export import formats, report
 from cahp.export import recipe as takeaway
+from cahp.export.drawings import Clusters, Curve
 from cahp.export.masks import MaskOrigin
 from cahp.export.run_folder import run_archive
 from cahp.run.document import BY_HAND, RunDocument
@@ -67,9 +68,9 @@ def _report(explorer: Explorer, view: View, run: RunDocument) -> str:
     clusters = curve = None
     if labels is not None:
         names = [palette.letters(label) for label in range(int(labels.max()) + 1)]
-        clusters = report.Clusters(labels, palette.hues(labels), names)
+        clusters = Clusters(labels, palette.hues(labels), names)
     if evidence is not None:
-        curve = report.Curve(evidence.clustering.ks, evidence.clustering.mss, evidence.clustering.knee)
+        curve = Curve(evidence.clustering.ks, evidence.clustering.mss, evidence.clustering.knee)
     return report.page(
         run,
         view.mask,

@@ -130,7 +130,7 @@ def test_a_form_whose_packages_are_missing_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("form", formats.FORMS, ids=lambda form: form.key)
-def test_every_form_says_what_it_is_and_is_known_by_its_word_and_file(form: Form) -> None:
+def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form) -> None:
     assert formats.find(form.key) is form
     assert form.title
     assert form.words

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.export.report import Clusters, Curve, Origin, page, verdict
+from cahp.export.drawings import Clusters, Curve
+from cahp.export.report import Origin, page, verdict
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("how", ["refit", "finetune"])
-def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
+def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
     settings: Settings,
     mask: Path,
     data: Path,
@@ -49,7 +49,7 @@ def test_a_repaired_model_loads_anywhere_and_answers_as_reported(
         assert found["refit"] == beside["refit"]
 
 
-def test_the_pruned_heads_of_a_repaired_model_are_there_with_zero_output(
+def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
     settings: Settings, mask: Path, store: Store, tmp_path: Path
 ) -> None:
     recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
@@ -59,7 +59,7 @@ def test_the_pruned_heads_of_a_repaired_model_are_there_with_zero_output(
         assert [bool(by_head[:, head].any()) for head in range(4)] == [True, False, False, True]
 
 
-def test_a_repaired_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
     recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
     again = replace(
         settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
@@ -67,12 +67,12 @@ def test_a_repaired_model_can_be_pruned_further(settings: Settings, mask: Path, 
     assert prune(again, store=Store(tmp_path / "store")).mask.count == 4
 
 
-def test_an_unknown_repair_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
+def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="refit or finetune"):
         recover(settings, mask=mask, out=tmp_path / "out", how="pray")
 
 
-def test_too_few_texts_cannot_judge_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+def test_too_few_texts_cannot_check_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--limit"):
         recover(replace(settings, limit=4), mask=mask, out=tmp_path / "out", store=store)
     assert not (tmp_path / "out").exists()
