@@ -8,7 +8,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -34,6 +35,28 @@ _QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once() -> Iterator[None]:
+    """What every new session reads of this machine stays as it is: components in all packages, digests of weights."""
+    manifests = pytest.importorskip("streamlit.components.v2.manifest_scanner")
+    from cahp.models import description, identity, weights
+
+    @cache
+    def digest(path: Path, size: int, changed: int) -> str:
+        return weights.sha256(path)
+
+    def sha256(path: Path) -> str:
+        stat = path.stat() if path.is_file() else None
+        return weights.sha256(path) if stat is None else digest(path, stat.st_size, stat.st_mtime_ns)
+
+    found = manifests.scan_component_manifests()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifests, "scan_component_manifests", lambda: list(found))
+        for module in (identity, description):
+            patch.setattr(module, "sha256", sha256)
+        yield
 
 
 @contextmanager
@@ -84,10 +107,10 @@ def explorer_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def fresh_explorer(tmp_path: Path) -> Callable[[], Any]:
-    """A context manager that starts another explorer, which has nothing in its cache."""
-    return lambda: explorer(tmp_path / "fresh")
+@pytest.fixture(scope="session")
+def start_explorer() -> Callable[[Path], AbstractContextManager[str]]:
+    """``start_explorer(cache)`` is a context manager around another explorer."""
+    return explorer
 
 
 @pytest.fixture(scope="session")

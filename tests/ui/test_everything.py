@@ -8,7 +8,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -45,19 +45,52 @@ def test_a_request_that_leaves_this_machine_is_stopped_and_noticed(page: Page, b
 # Every page -------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def fresh_url(
+    start_explorer: Callable[[Path], AbstractContextManager[str]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """An explorer that has nothing in its cache and that nobody has opened yet."""
+    with start_explorer(tmp_path_factory.mktemp("fresh")) as url:
+        yield url
+
+
 @pytest.mark.parametrize("name", PAGES, ids=lambda name: name or "Home")
-def test_a_page_opens_by_deep_link_in_a_fresh_process(
-    name: str,
-    fresh_explorer: Callable[[], AbstractContextManager[str]],
-    page: Page,
-    settled: Callable[[Page], Page],
-) -> None:
-    with fresh_explorer() as url:
-        page.goto(f"{url}/{name}", wait_until="domcontentloaded")
-        settled(page)
-        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
-        assert trouble(page) == []
-        page.goto("about:blank")
+def test_a_page_opens_by_deep_link(name: str, fresh_url: str, page: Page, settled: Callable[[Page], Page]) -> None:
+    page.goto(f"{fresh_url}/{name}", wait_until="domcontentloaded")
+    settled(page)
+    page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+    assert trouble(page) == []
+    page.goto("about:blank")
+
+
+#: Reads what each script reads as the first of a process: a copy of this one, which has read none of our modules yet.
+FIRST = """
+import ast, os, sys, streamlit
+assert not any(name.startswith("cahp") for name in sys.modules)
+for script in sys.argv[1:]:
+    child = os.fork()
+    if not child:
+        tree = ast.parse(open(script).read())
+        tree.body = [line for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)]
+        status = 1
+        try:
+            exec(compile(tree, script, "exec"), found := {})
+            status = not callable(found["draw"])
+        finally:
+            os._exit(status)
+    _, status = os.waitpid(child, 0)
+    print(script, status)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be copied here")
+def test_every_page_can_be_the_first_of_a_process() -> None:
+    scripts = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
+    assert len(scripts) == len(PAGES)
+    command = [sys.executable, "-c", FIRST, *map(str, scripts)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [f"{script} 0" for script in scripts], done.stderr
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
