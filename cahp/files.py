@@ -62,10 +62,10 @@ def is_there(path: Path, check: Callable[[Path], bool]) -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """``path`` with the home folder for ``~``; as it is for a user without one: nothing is there, then."""
+    """``path`` with the home folder for ``~``; as it is where there is none: nothing is there, then."""
     try:
         return path.expanduser()
-    except RuntimeError:
+    except (RuntimeError, ValueError):
         return path
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cahp.data.rawsplit import UNLABELLED, RawSplit
-from cahp.data.tables import listed
+from cahp.data.table import listed
 from cahp.values import DataError, Texts, digest
 
 #: Other names of the three splits.
@@ -21,6 +21,9 @@ ALIASES = {
     "dev_matched": "validation",
 }
 SPLITS = ("train", "validation", "test")
+
+#: More labels than this are texts or numbers of another column.
+_MOST_CLASSES = 10_000
 
 #: Upper ends of each split's share of the hundred buckets: 70/15/15.
 _ENDS = {"train": 70, "validation": 85, "test": 100}
@@ -96,8 +99,13 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         raise DataError(f"Some splits of {name} hold pairs and others single texts; give all the same columns.")
     classes = _sorted_classes({label for raw in labelled.values() for label in raw.labels})
     if len(classes) < 2:
-        found = f"every text has the label {classes[0]!r}" if classes else "no text has a label"
+        found = f"every text has the label {listed(classes)}" if classes else "no text has a label"
         raise DataError(f"In {name} {found}; at least two classes are needed.")
+    if len(classes) > _MOST_CLASSES:
+        raise DataError(
+            f"{name} has {len(classes):,} different labels, too many for classes; name another column with "
+            "--label-column."
+        )
     parts, completed = _complete(labelled)
     order = [
         *(split for split in SPLITS if split in parts),

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from cahp.data.dataset import Dataset
-from cahp.data.tables import listed
+from cahp.data.table import listed
 from cahp.values import DataError, OptionError, Texts
 
-_NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]*)", re.ASCII)
+# Longer numbers count no classes, and Python refuses to read the longest.
+_NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None) -> Dataset:
@@ -110,7 +111,7 @@ def _goals(ours: Sequence[str], theirs: Sequence[str], label_map: Mapping[str, s
 def _explained(ours: Sequence[str], theirs: Sequence[str], mapped: bool) -> str:
     by_value = all(_NUMBERED.fullmatch(_key(name)) for name in ours)
     how = "as --label-map says" if mapped else "by value" if by_value else "by name"
-    pairs = [a if a == b else f"{a}={b}" for a, b in zip(ours, theirs, strict=True)]
+    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in zip(ours, theirs, strict=True)]
     more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
     return f"labels matched {how}: {', '.join(pairs[:20])}{more}."
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cahp.data.tables import Table, listed
+from cahp.data.table import Table, listed
 from cahp.values import DataError, OptionError
 
 #: Text columns recognised without an option, tried in this order: a text and its pair, or a text alone.
@@ -91,10 +91,11 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False) -> Raw
     if split is not None:
         wanted.append(split)
     names = table.class_names.get(label)
-    kept: list[list[str]] = []
+    kept: list[list[str]] = [[] for _ in wanted]
+    shared: dict[str, str] = {}
     left_out: list[int] = []
     number = 0
-    for number, row in table.rows(wanted):
+    for number, row in table.read(wanted):
         missing = [name for name in wanted if _is_missing(row.get(name))]
         unlabelled = names is not None and row.get(label) == int(UNLABELLED)
         if unlabelled or (missing and table.published):
@@ -103,21 +104,24 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False) -> Raw
         if missing:
             raise table.broken(number, f"no {listed(missing)}")
         try:
-            kept.append([_label(row[name], names) if name == label else _text(row[name], name) for name in wanted])
+            cells = [_label(row[name], names) if name == label else _text(row[name], name) for name in wanted]
         except _Unusable as error:
             raise table.broken(number, str(error)) from error
+        for column, cell in zip(kept, cells, strict=True):
+            # A text or label that occurs again is kept once.
+            column.append(shared.setdefault(cell, cell))
     if not number:
         raise DataError(f"{table.place} has columns but no {table.unit}s of data; add labelled texts.")
-    cells = dict(zip(wanted, zip(*kept, strict=True), strict=True)) if kept else dict.fromkeys(wanted, ())
+    found = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
     notices = table.notices
-    if left_out and kept:
+    if left_out and found[text]:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices += (f"{table.place}: {lost}.",)
     return RawSplit(
-        cells[text],
-        None if pair is None else cells[pair],
-        cells[label],
-        None if split is None else cells[split],
+        found[text],
+        None if pair is None else found[pair],
+        found[label],
+        None if split is None else found[split],
         notices,
     )
 
@@ -154,9 +158,9 @@ def _is_missing(cell: object) -> bool:
 
 def _text(cell: object, column: str) -> str:
     if not isinstance(cell, str):
-        raise _Unusable(f"{column!r} is not a text but {type(cell).__name__}")
+        raise _Unusable(f"{column[:60]!r} is not a text but {type(cell).__name__}")
     if _UNENCODABLE.search(cell):
-        raise _Unusable(f"{column!r} holds a NUL or half of a surrogate pair")
+        raise _Unusable(f"{column[:60]!r} holds a NUL or half of a surrogate pair")
     return cell
 
 
@@ -174,5 +178,5 @@ def _label(cell: object, names: Sequence[str] | None) -> str:
     if not isinstance(cell, float) and not _FLOAT.fullmatch(name):
         return name
     if not float(name).is_integer():
-        raise _Unusable(f"label {name} is a score and not a class (regression data cannot be used)")
+        raise _Unusable(f"label {name[:60]} is a score and not a class (regression data cannot be used)")
     return str(int(float(name)))

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.data.tables import listed
+from cahp.data.table import listed
 from cahp.values import Ints, OptionError, Texts
 
 

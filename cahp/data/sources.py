@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cahp.data.arrow import saved_table
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
 from cahp.data.rawsplit import Columns, RawSplit, read_split
-from cahp.data.tables import PICKLES, READERS, arrow_table, first_line, read_table
+from cahp.data.table import first_line
+from cahp.data.tables import PICKLES, READERS, read_table
 from cahp.files import expanded, is_there
 from cahp.values import DataError, OptionError, digest
 
@@ -73,7 +75,13 @@ def load(
         DataError: If nothing has that name, it cannot be read, or a row is broken (the first one is named).
         OptionError: If the column options have no sense.
     """
-    columns = Columns(text_column, pair_column, label_column)
+    try:
+        return _load(name, Columns(text_column, pair_column, label_column))
+    except MemoryError:
+        raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+
+
+def _load(name: str, columns: Columns) -> Dataset:
     if name == BBC_NEWS:
         if columns != Columns():
             raise OptionError(f"The columns of {BBC_NEWS} are fixed; leave the column options out.")
@@ -204,12 +212,12 @@ def _from_loaded(
 ) -> Dataset:
     """A ``datasets.DatasetDict``, or a single ``datasets.Dataset``, which is divided like a file."""
     if not isinstance(loaded, dict):
-        raw = read_split(arrow_table(loaded, place, published=published), columns, assigned=True)
+        raw = read_split(saved_table(loaded, place, published=published), columns, assigned=True)
         return assemble(name, divide(raw, place), notices)
     raws: dict[str, RawSplit] = {}
     for split, data in loaded.items():
         usual = split if canonical(split) in loaded or canonical(split) in raws else canonical(split)
         if usual != split:
             notices = [*notices, f"{split} serves as the {usual} split."]
-        raws[usual] = read_split(arrow_table(data, f"{place} ({split})", published=published), columns)
+        raws[usual] = read_split(saved_table(data, f"{place} ({split})", published=published), columns)
     return assemble(name, raws, notices)

@@ -55,4 +55,5 @@ def test_the_home_folder_stands_for_its_sign(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("HOME", str(tmp_path))
     assert expanded(Path("~/models")) == tmp_path / "models"
     assert expanded(Path("a/~b")) == Path("a/~b")
+    assert expanded(Path("~a\0b")) == Path("~a\0b")
     assert expanded(Path("~nobody-of-this-name/models")) == Path("~nobody-of-this-name/models")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ import streamlit as st
 from cahp import bundled as bundle
 from cahp import data, models
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
-from cahp.data.tables import Table, read_table
+from cahp.data.tables import read_table
+from cahp.files import expanded, is_there
 from cahp.run.settings import Settings
 from cahp.tasks import inspect as preflight
 from cahp.ui.parts.text import plain
@@ -34,6 +34,8 @@ _OTHER_DATA = "A folder, a preset or hub data…"
 _SUFFIXES = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"]
 _PREVIEW = 5
 _CELL = 300
+#: Columns that the first rows are shown of.
+_MOST_SHOWN = 50
 
 
 def door(explorer: Explorer) -> None:
@@ -96,7 +98,7 @@ def _model() -> ModelCard | None:
         ).strip()
         if not name:
             return None
-        if "/" in name and not Path(name).expanduser().is_dir() and not _agreed(name):
+        if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
             return None
     card = models.identify(name)
     seconds = preflight.expected_seconds(card)
@@ -137,7 +139,7 @@ def _data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None]
         ).strip()
         if not where:
             return None
-        online = where.startswith("hub:") or (where in ("sst5", "mnli") and not Path(where).is_dir())
+        online = where.startswith("hub:") or (where in ("sst5", "mnli") and not is_there(Path(where), Path.is_dir))
         if online and not _agreed(where):
             return None
         found = data.load(where)
@@ -162,12 +164,13 @@ def _columns(upload: Upload) -> dict[str, Any]:
         path = upload.path_in(Path(folder))
         try:
             table = read_table(path)
-            names, rows = list(table.columns), _first(table)
+            names, rows = list(table.columns), table.preview(_PREVIEW)
         except CahpError as error:
             raise CahpError(str(error).replace(str(path), upload.name)) from None
     if any(name != _encodable(name) for name in names):
         raise CahpError(f"A column's name in {upload.name} is not valid Unicode; rename that column.")
-    st.dataframe({name: [row[index] for row in rows] for index, name in enumerate(names)}, hide_index=True)
+    shown = {name: [_encodable(row[name][:_CELL]) for row in rows] for name in names[:_MOST_SHOWN]}
+    st.dataframe(shown, hide_index=True)
     guess_text, guess_pair, guess_label = _guess(names)
     nothing = "(none)"
     others = [nothing, *names]
@@ -177,11 +180,6 @@ def _columns(upload: Upload) -> dict[str, Any]:
     pair = middle.selectbox("Second text", others, key="column-pair")
     label = right.selectbox("Label", names, key="column-label")
     return {"text_column": text, "pair_column": None if pair == nothing else pair, "label_column": label}
-
-
-def _first(table: Table) -> list[list[str]]:
-    rows = islice(table.rows(table.columns), _PREVIEW)
-    return [[_encodable(str(row.get(name, ""))[:_CELL]) for name in table.columns] for _, row in rows]
 
 
 def _encodable(text: str) -> str:

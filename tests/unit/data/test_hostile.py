@@ -1,0 +1,241 @@
+"""Data that stops or fills the machine: each file is refused in one sentence, soon, or read for what it is worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import datasets
+import opening
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from cahp.data import load
+from cahp.data.tables import read_table
+from cahp.values import DataError
+
+
+@pytest.fixture(scope="module")
+def opener() -> Iterator[opening.Opener]:
+    opener = opening.Opener()
+    yield opener
+    opener.close()
+
+
+def said(opener: opening.Opener, path: Path, kind: str = "data") -> str:
+    return opener.open(kind, path).check(path.stat().st_size)
+
+
+def written(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def parquet(path: Path, *, compression: str = "zstd", **columns: Any) -> Path:
+    pq.write_table(pa.table(columns), path, compression=compression, use_dictionary=True)
+    return path
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [16_000, 1_000_000])
+def test_doubled_quotes_in_tsv_are_counted_in_one_pass(opener: opening.Opener, tmp_path: Path, size: int) -> None:
+    never_closed = '"' * (size // 2) + " x"
+    rows = f'text\tlabel\n{never_closed[:100_000]}\ta\n"he said ""no"""\tb\n' + f"{never_closed[:50_000]}\ta\n" * 20
+    assert said(opener, written(tmp_path / "d.tsv", rows)) == ""
+
+
+@pytest.mark.parametrize(
+    ("cell", "quoted"),
+    [
+        ('"a ""b"" c"', True),
+        ('""""', True),
+        ('"a"""', True),
+        ('"""a"', True),
+        ('""', False),
+        ('"""', False),
+        ('"a"', False),
+        ('a ""b"" c', False),
+        ('"a ""b"" c', False),
+        ('"a" "b"', False),
+    ],
+)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_field_looks_quoted_by_its_ends_and_by_doubled_quotes_inside(
+    tmp_path: Path, cell: str, quoted: bool, end: str
+) -> None:
+    lines = ("text\tlabel", f"{cell}\ta", f"b\t{cell}", "c\tc")
+    table = read_table(written(tmp_path / "d.tsv", end.join(lines) + end))
+    assert any("2 fields look quoted" in notice for notice in table.notices) is quoted
+
+
+def test_many_columns_are_looked_at_once(opener: opening.Opener, tmp_path: Path) -> None:
+    header = ",".join(f"c{index}" for index in range(200_000))
+    assert "200000 columns" in said(opener, written(tmp_path / "d.csv", f"{header}\n{header}\n"))
+
+
+def test_a_file_of_short_lines_takes_no_room_for_each(opener: opening.Opener, tmp_path: Path) -> None:
+    rows = '{"text": "a", "label": 0}\n' + "{}\n" * 4_000_000
+    assert "line 2: no" in said(opener, written(tmp_path / "d.jsonl", rows))
+    assert said(opener, written(tmp_path / "d.tsv", 'text\tlabel\n""""\ta\n\tb\n' + "a\n" * 3_000_000)) != ""
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+@pytest.mark.parametrize("kind", ["data", "preview"])
+def test_json_nested_deep_is_refused(opener: opening.Opener, tmp_path: Path, depth: int, kind: str) -> None:
+    row = '{"text": "a", "label": ' + "[" * depth + "]" * depth + "}"
+    path = written(tmp_path / "d.jsonl", f"{row}\n{row}\n")
+    assert "not JSON" in said(opener, path, kind)
+
+
+def test_a_line_of_json_has_a_largest_length(opener: opening.Opener, tmp_path: Path) -> None:
+    row = '{"text": "a", "more": [' + "{}," * 3_000_000 + "1]}"
+    assert "longer than" in said(opener, written(tmp_path / "d.jsonl", row))
+
+
+def test_labels_that_are_long_numbers_are_compared_as_words(tmp_path: Path) -> None:
+    from cahp.data import match
+
+    path = written(tmp_path / "d.csv", f"text,label\na,{'1' * 5000}\nb,2\n")
+    with pytest.raises(DataError, match="do not match") as refused:
+        match(load(str(path)), ("good", "bad"))
+    assert len(str(refused.value)) < 1000
+
+
+def test_a_column_of_texts_is_no_column_of_labels(opener: opening.Opener, tmp_path: Path) -> None:
+    rows = "".join(f"a,text {index}\n" for index in range(20_000))
+    assert "20,000 different labels" in said(opener, written(tmp_path / "d.csv", f"text,label\n{rows}"))
+
+
+# --- Parquet ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["data", "preview"])
+@pytest.mark.parametrize("length", [80_000, 4_000_000])
+def test_a_long_value_that_every_row_repeats_is_not_unpacked(
+    opener: opening.Opener, tmp_path: Path, length: int, kind: str
+) -> None:
+    rows = 65_536 if length < 1 << 20 else 2_000
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), ["x" * length])
+    path = parquet(tmp_path / "d.parquet", text=column, label=pa.array([0, 1] * (rows // 2)))
+    assert path.stat().st_size < 20_000
+    sentence = said(opener, path, kind)
+    assert ("would become" in sentence) if kind == "data" or rows > 10_000 else sentence == ""
+
+
+@pytest.mark.parametrize("kind", ["data", "preview"])
+def test_a_compressed_page_is_not_unpacked_beyond_reason(opener: opening.Opener, tmp_path: Path, kind: str) -> None:
+    path = parquet(tmp_path / "d.parquet", text=["x" * (100 << 20), "b"], label=[0, 1])
+    assert path.stat().st_size < 100_000
+    assert "would become" in said(opener, path, kind)
+
+
+def test_the_size_that_a_footer_says_is_not_believed(opener: opening.Opener, tmp_path: Path) -> None:
+    path = parquet(tmp_path / "d.parquet", compression="gzip", text=["x" * (100 << 20), "b"], label=[0, 1])
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
+
+    def varint(value: int) -> bytes:
+        value *= 2
+        out = b""
+        while value > 127:
+            out, value = out + bytes([value & 127 | 128]), value >> 7
+        return out + bytes([value])
+
+    data, true = path.read_bytes(), varint(chunk.total_uncompressed_size)
+    small = bytes([0x80 | (true[0] & 127)]) + b"\x80" * (len(true) - 2) + b"\x00"
+    at = data.rindex(true)
+    path.write_bytes(data[:at] + small + data[at + len(true) :])
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).total_uncompressed_size < 1000
+    assert "would become" in said(opener, path)
+
+
+@pytest.mark.parametrize("kind", ["data", "preview"])
+def test_rows_without_content_are_not_counted_through(opener: opening.Opener, tmp_path: Path, kind: str) -> None:
+    count = 20_000_000
+    path = parquet(tmp_path / "d.parquet", text=pa.nulls(count, pa.string()), label=pa.nulls(count, pa.int8()))
+    assert f"{count:,} rows" in said(opener, path, kind)
+
+
+def test_a_value_beyond_every_text_is_refused_with_its_row(opener: opening.Opener, tmp_path: Path) -> None:
+    path = parquet(tmp_path / "d.parquet", text=["fine", "x" * (5 << 20)], label=[0, 1])
+    assert "row 2: 'text' is longer" in said(opener, path)
+
+
+@pytest.mark.parametrize("kind", ["data", "preview"])
+def test_nested_columns_and_bytes_are_named_and_not_read(opener: opening.Opener, tmp_path: Path, kind: str) -> None:
+    wide = pa.array([[0] * 1_000] * 500, pa.list_(pa.int8()))
+    path = parquet(tmp_path / "d.parquet", text=wide, label=[0, 1] * 250)
+    assert ("'text'" in said(opener, path, kind)) is (kind == "data")
+    assert read_table(path).preview(1) == [{"text": "(list<element: int8>)", "label": "0"}]
+    raw = parquet(tmp_path / "raw.parquet", text=[b"\xff", b"a"], label=[0, 1])
+    with pytest.raises(DataError, match=r"'text' of .* holds binary"):
+        load(str(raw))
+
+
+def test_categories_and_repeated_texts_are_read_as_ever(tmp_path: Path) -> None:
+    texts = pa.array([f"text {index % 100} {'word ' * 40}" for index in range(30_000)])
+    labels = pa.array(["a", "b"] * 15_000).dictionary_encode()
+    path = parquet(tmp_path / "d.parquet", text=texts, label=labels)
+    assert sum(map(len, load(str(path)).splits.values())) == 30_000
+    none = parquet(tmp_path / "none.parquet", compression="none", text=texts, label=labels)
+    assert sum(map(len, load(str(none)).splits.values())) == 30_000
+
+
+# --- what save_to_disk wrote -----------------------------------------------------------------------------------------
+
+
+def by_hand(folder: Path, features: datasets.Features, columns: dict[str, list[Any]]) -> None:
+    """What ``save_to_disk`` would write, without looking at the cells as it does."""
+    folder.mkdir()
+    table = pa.table(columns, schema=features.arrow_schema)
+    with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as stream:
+        stream.write_table(table)
+    (folder / "dataset_info.json").write_text(json.dumps({"features": features.to_dict()}))
+    state = {
+        "_data_files": [{"filename": "data-00000-of-00001.arrow"}],
+        "_fingerprint": "0",
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    (folder / "state.json").write_text(json.dumps(state))
+
+
+@pytest.mark.parametrize("feature", ["Image", "Audio"])
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_no_picture_or_sound_is_decoded(
+    tmp_path: Path, feature: str, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = getattr(datasets, feature)
+
+    def decoded(*_: object, **__: object) -> None:
+        raise AssertionError("something was decoded")
+
+    monkeypatch.setattr(kind, "decode_example", decoded)
+    secret = written(tmp_path / "secret", "not a picture")
+    cells = [{"bytes": None, "path": str(secret)}, {"bytes": None, "path": "http://127.0.0.1:9/x"}]
+    features = {"text": datasets.Value("string"), "label": datasets.Value("string"), column: kind()}
+    by_hand(tmp_path / "d", datasets.Features(features), {"text": ["a", "b"], "label": ["a", "b"], column: cells})
+    with pytest.raises(DataError, match=f"{column}.*holds {feature}"):
+        load(str(tmp_path / "d"))
+
+
+def test_lists_are_no_labels(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [[0], [1]]}).save_to_disk(tmp_path / "d")
+    with pytest.raises(DataError, match=r"'label' of .* holds List"):
+        load(str(tmp_path / "d"))
+
+
+# --- paths -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/x", "~", "a\0b", "x" * 5000, "~/" + "x" * 5000, "~\0"])
+def test_what_is_no_path_is_no_data(name: str) -> None:
+    with pytest.raises(DataError):
+        load(name)
