@@ -76,7 +76,7 @@ class Benches:
         if texts.sha256 not in self._walks:
             room = _WALKS - sum(walk.nbytes for walk in self._walks.values())
             model = self.bench(self.plan.seeds[0]).model
-            made = recovery.Walk(model, recovery.calibration_inputs(texts), room=room)
+            made = recovery.Walk(model, recovery.calibration_inputs(texts.inputs), room=room)
             if not made.kept:
                 return None
             self._walks[texts.sha256] = made

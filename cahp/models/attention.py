@@ -33,6 +33,9 @@ Site = Literal["output", "feed_in", "feed_out"]
 #: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
 Tap = Callable[[Site, int, Tensor], None]
 
+#: Called with what leaves each layer, ``(batch, tokens, hidden)``, in the order in which the layers are passed.
+Leaving = Callable[[Tensor], None]
+
 #: The name under which transformers finds our attention and mask functions.
 IMPLEMENTATION = "cahp"
 
@@ -49,6 +52,7 @@ class Call:
     probe: Probe | None = None
     edit: Edit | None = None
     tap: Tap | None = None
+    leaving: Leaving | None = None
     #: Leave with the first layer's arguments instead of running it.
     stop: bool = False
     #: The hidden states that enter a network whose first layers were left out.
@@ -176,6 +180,12 @@ def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return None
 
 
+def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    leaving = _current.get().leaving
+    if leaving is not None:
+        leaving(output if isinstance(output, Tensor) else output[0])
+
+
 def _before_biased(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """Cut the planes of pruned heads out of the bias that all layers share, the third argument."""
     kept: Tensor | None = getattr(module, "cahp_kept", None)
@@ -192,6 +202,7 @@ def attach(layers: Sequence[nn.Module], family: Family, *, group: int = 1) -> No
     """
     for index, layer in enumerate(layers):
         layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
+        layer.register_forward_hook(_after_layer)
         attention = layer.get_submodule(family.attention)
         weighing = attention if family.weights is None else attention.get_submodule(family.weights)
         # Some families' attention modules carry no index of their own.

@@ -17,7 +17,7 @@ from cahp import processes as parallel
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's mean training loss and accuracy on the validation texts (None without any)."""
+    """One epoch's mean training loss, and the share of held-out texts answered as they should be (None without any)."""
 
     epoch: int
     loss: float
@@ -34,7 +34,7 @@ class Course:
         #: The current epoch, its batches that are done, and the sum of their losses.
         self.epoch, self.batches, self.losses = 0, 0, 0.0
         self.history: list[Epoch] = []
-        self._best = -math.inf
+        self._best: tuple[float, ...] = (-math.inf,)
         self._kept: list[Tensor] | None = None
         #: What draws the order of the current epoch's texts, before it did.
         self._drawing = order.get_state()
@@ -53,12 +53,12 @@ class Course:
             self._random = None
         yield from batches
 
-    def end_epoch(self, accuracy: float | None) -> None:
+    def end_epoch(self, score: tuple[float, ...] | None) -> None:
         """Note how the epoch went, and its weights if they are the best so far."""
         loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
-        self.history.append(Epoch(self.epoch + 1, loss, accuracy))
-        if accuracy is not None and accuracy > self._best:
-            self._best, self._kept = accuracy, [parameter.detach().clone() for parameter in self._trained]
+        self.history.append(Epoch(self.epoch + 1, loss, None if score is None else score[0]))
+        if score is not None and score > self._best:
+            self._best, self._kept = score, [parameter.detach().clone() for parameter in self._trained]
         self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0
         self._drawing = self._order.get_state()
 
@@ -85,7 +85,7 @@ class Course:
             "batches": self.batches,
             "losses": self.losses,
             "history": [asdict(epoch) for epoch in self.history],
-            "best": None if self._kept is None else self._best,
+            "best": None if self._kept is None else list(self._best),
             "steps": steps,
             "rate": self._rate.last_epoch,
         }
@@ -101,7 +101,7 @@ class Course:
         self.history = [Epoch(**epoch) for epoch in meta["history"]]
         self._set_weights(stored("weight"))
         if meta["best"] is not None:
-            self._best, self._kept = meta["best"], stored("best")
+            self._best, self._kept = tuple(np.atleast_1d(meta["best"]).tolist()), stored("best")
         for index, (parameter, step) in enumerate(zip(self._trained, meta["steps"], strict=True)):
             if step is not None:
                 self._optimizer.state[parameter] = {

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Arguments, Call, Edit, FirstLayerReached, Probe, Site, Tap, attach, calling
+from cahp.models.attention import Arguments, Call, Edit, FirstLayerReached, Leaving, Probe, Site, Tap, attach, calling
 from cahp.models.families import FAMILIES, Family, Residual
 from cahp.models.projection import Projection
 from cahp.values import DataError, Input, Ints, ModelCard
@@ -207,16 +207,18 @@ class HeadModel:
         probe: Probe | None = None,
         edit: Edit | None = None,
         tap: Tap | None = None,
+        leaving: Leaving | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
-        ``tap`` sees what enters its projections. ``start`` are the hidden states that enter a ``tail``.
+        ``tap`` sees what enters its projections, ``leaving`` what leaves it. ``start`` are the hidden states that enter
+        a ``tail``.
         """
         passes = _Passes() if probe is not None and self.family.shared else None
-        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap, start=start)):
+        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap, leaving=leaving, start=start)):
             logits: Tensor = self.network(**batch.tensors).logits
         if passes is not None and probe is not None:
             passes.report(probe)

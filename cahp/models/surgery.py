@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.attention import Site
@@ -99,6 +100,20 @@ def _copy(model: HeadModel) -> HeadModel:
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
     shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
     return HeadModel(copy.deepcopy(model.network, shared), model.tokenizer, model.card, attached=True)
+
+
+def separate(pruned: HeadModel) -> HeadModel:
+    """A copy that shares no weights: what ``cut`` shares must not be trained."""
+    return HeadModel(copy.deepcopy(pruned.network), pruned.tokenizer, pruned.card, attached=True)
+
+
+def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
+    """A pruned model with these weights, by name: what a training made of it."""
+    made = separate(pruned)
+    with torch.no_grad():
+        for name, parameter in made.network.named_parameters():
+            parameter.copy_(torch.tensor(weights[name]))
+    return made
 
 
 def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:

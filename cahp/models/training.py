@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,19 +18,22 @@ import torch
 from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
-from transformers import get_linear_schedule_with_warmup
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
 from cahp.models.course import Course, Epoch
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.values import Cancelled, Progress, Texts, silent
+from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with a linear schedule; the defaults are the paper's recovery."""
+    """AdamW with a linear schedule; the defaults are the paper's recovery.
+
+    The rate rises for the share ``warmup`` of all batches, then falls to the share ``floor`` of ``learning_rate``.
+    """
 
     epochs: int = 3
     learning_rate: float = 2e-5
@@ -38,6 +41,7 @@ class Schedule:
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
+    floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -52,10 +56,18 @@ class Training:
     total: int
     loss: float
     epochs: tuple[Epoch, ...]
+    stage: str = "training"
 
 
 #: Called after every batch and every epoch.
 Watch = Callable[[Training], None]
+#: What a batch is to lessen: called with the network, what it takes, and which of the texts they are ``(b,)``.
+Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
+#: How good the network is on held-out texts, more being better and the next number deciding ties; the first is the
+#: share of texts that are answered as they should be. Between batches it calls what it is given, if it is given any.
+Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
+#: The share of the time allowed that is spent. With 1 a training ends; until then the rate falls in step with it.
+Pace = Callable[[], float]
 
 
 class TrainingCheckpoint(Protocol):
@@ -84,6 +96,46 @@ def train(
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
 ) -> list[Epoch]:
+    """``optimise`` on the labels of ``texts``; the epoch that answers most of ``validation`` rightly is kept."""
+    return optimise(
+        network,
+        model,
+        texts.inputs,
+        loss=cross_entropy(torch.as_tensor(texts.labels, device=model.device)),
+        score=None if validation is None else _accuracy(network, model, validation),
+        schedule=schedule,
+        seed=seed,
+        stage=stage,
+        progress=progress,
+        watch=watch,
+        checkpoint=checkpoint,
+    )
+
+
+def cross_entropy(labels: Tensor) -> Loss:
+    """The mean cross-entropy with ``labels``, one for each text that is trained on."""
+
+    def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(**inputs).logits, labels[rows])
+
+    return loss
+
+
+def optimise(
+    network: nn.Module,
+    model: HeadModel,
+    inputs: Sequence[Input],
+    *,
+    loss: Loss,
+    schedule: Schedule,
+    score: Score | None = None,
+    seed: int = 42,
+    stage: str = "training",
+    progress: Progress = silent,
+    watch: Watch | None = None,
+    checkpoint: TrainingCheckpoint | None = None,
+    pace: Pace | None = None,
+) -> list[Epoch]:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
     ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. Under
@@ -91,23 +143,26 @@ def train(
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
     the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
-    for bit, as if nothing had come between (on the same machine, with as many threads).
+    for bit, as if nothing had come between (on the same machine, with as many threads). With a ``pace`` time decides
+    too: where it is up, the epoch ends with the batch and is the last.
     """
+    if pace is not None:
+        # Processes take their steps together: the same rate for all, and one end.
+        own, pace = pace, lambda: max(parallel.gather(own()))
     torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")
-    tokens, labels = model.tokenize(texts.inputs), torch.as_tensor(texts.labels)
-    held_out = None if validation is None else (model.tokenize(validation.inputs), validation.labels)
-    loader = length_grouped(model, tokens, labels, batch=schedule.batch, seed=seed)
+    loader = length_grouped(model, model.tokenize(inputs), torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
     order: torch.Generator = loader.sampler.generator  # type: ignore[attr-defined]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     plain = network
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     total = schedule.epochs * len(loader)
-    rate = get_linear_schedule_with_warmup(optimizer, math.ceil(total * schedule.warmup), total)
+    rate = LambdaLR(optimizer, _rate(schedule, total, pace))
     course = Course(trained, optimizer, rate, order, accelerator.device)
     if checkpoint is not None and (found := checkpoint.load()) is not None:
         course.load_state_dict(*found)
+    step = course.epoch * len(loader) + course.batches
 
     with _interruptions() as interrupted:
 
@@ -115,7 +170,7 @@ def train(
             """Between two batches: report, and stop if that is wished."""
             wish: BaseException | None
             try:
-                progress(stage, course.epoch * len(loader) + course.batches, total)
+                progress(stage, step, total)
             except (Cancelled, KeyboardInterrupt) as error:
                 wish = error
             else:
@@ -127,39 +182,58 @@ def train(
 
         def report() -> None:
             if watch is not None:
-                step = course.epoch * len(loader) + course.batches
                 # Between two epochs it is that of the one that is over.
-                loss = course.losses / course.batches if course.batches else course.history[-1].loss
-                watch(Training(step, total, loss, tuple(course.history)))
+                mean = course.losses / course.batches if course.batches else course.history[-1].loss
+                watch(Training(step, total, mean, tuple(course.history), stage))
+
+        def time_is_up() -> bool:
+            return pace is not None and pace() >= 1
 
         pause()
-        while course.epoch < schedule.epochs:
+        over = time_is_up()
+        while course.epoch < schedule.epochs and not over:
             network.train()
-            for inputs, answers in course.rest(loader):
-                loss = nn.functional.cross_entropy(network(**inputs).logits, answers)
-                accelerator.backward(loss)
+            for tensors, rows in course.rest(loader):
+                batch_loss = loss(network, tensors, rows)
+                accelerator.backward(batch_loss)
                 accelerator.clip_grad_norm_(trained, schedule.clip)
                 optimizer.step()
                 rate.step()
                 optimizer.zero_grad()
                 course.batches += 1
-                course.losses += float(loss.detach())
+                step += 1
+                course.losses += float(batch_loss.detach())
                 report()
                 pause()
+                over = time_is_up()
+                if over:
+                    break
             plain.eval()
-            accuracy = None
-            if held_out is not None:
-                # Processes have different numbers of batches here, so they cannot agree to stop at one.
-                accuracy = _accuracy(plain, model, *held_out, pause=pause if parallel.world() == 1 else None)
-            course.end_epoch(accuracy)
+            # Processes have different numbers of batches here, so they cannot agree to stop at one.
+            course.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
             report()
-            if checkpoint is not None and course.epoch < schedule.epochs:
+            if checkpoint is not None and course.epoch < schedule.epochs and not over:
                 checkpoint.save(*course.state_dict())
     course.finish()
     if checkpoint is not None:
         checkpoint.remove()
     progress(stage, total, total)
     return course.history
+
+
+def _rate(schedule: Schedule, total: int, pace: Pace | None) -> Callable[[int], float]:
+    """The share of the highest rate by the number of batches that are done, of ``total``."""
+    rising = math.ceil(total * schedule.warmup)
+
+    def share(done: float) -> float:
+        if pace is not None:
+            done = max(done, total * min(1.0, pace()))
+        if done < rising:
+            return done / max(1, rising)
+        falling = max(0.0, (total - done) / max(1, total - rising))
+        return schedule.floor + (1 - schedule.floor) * falling
+
+    return share
 
 
 @contextmanager
@@ -203,19 +277,24 @@ def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: i
     return DataLoader(rows, batch_size=batch, sampler=sampler, collate_fn=collate)
 
 
-@torch.no_grad()
-def _accuracy(
-    network: nn.Module,
-    model: HeadModel,
-    tokens: Tokens,
-    labels: np.ndarray[Any, Any],
-    *,
-    pause: Callable[[], None] | None = None,
-) -> float:
-    right = 0
-    for batch in parallel.share(model.batches(tokens)):
-        if pause is not None:
-            pause()
-        answers = network(**batch.tensors).logits.argmax(-1).cpu().numpy()
-        right += int((answers == labels[batch.rows]).sum())
-    return sum(parallel.gather(right)) / len(labels)
+def _accuracy(network: nn.Module, model: HeadModel, texts: Texts) -> Score:
+    """The share of ``texts`` that ``network`` answers as they are labelled."""
+    tokens = model.tokenize(texts.inputs)
+
+    @torch.no_grad()
+    def score(pause: Callable[[], None] | None) -> tuple[float]:
+        right = 0
+        for batch in parallel.share(model.batches(tokens)):
+            if pause is not None:
+                pause()
+            answers = network(**batch.tensors).logits.argmax(-1).cpu().numpy()
+            right += int((answers == texts.labels[batch.rows]).sum())
+        return (sum(parallel.gather(right)) / len(texts),)
+
+    return score
+
+
+def held_out_rows(count: int) -> tuple[Ints, Ints]:
+    """The rows that a recovery learns from, and those that evaluate it: of every five the first four, and the fifth."""
+    rows = np.arange(count)
+    return rows[rows % 5 != 4], rows[rows % 5 == 4]

@@ -142,7 +142,7 @@ class Measurements:
         from cahp.models.surgery import cut
 
         if isinstance(recovered, FineTuned):
-            from cahp.stages.recovery import with_weights
+            from cahp.models.surgery import with_weights
 
             return with_weights(cut(self.model, mask), recovered.weights)
         projections = None

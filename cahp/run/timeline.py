@@ -34,6 +34,8 @@ STAGES = (
     Stage("latency", "Timing", "timing", None, "latency"),
     Stage("refit", "Refitting", "refitting"),
     Stage("finetune", "Fine-tuning", "fine-tuning"),
+    Stage("teacher", "Asking the full model", "asking the full model"),
+    Stage("distill", "Distilling", "distilling"),
     Stage("scores", "Scoring the heads", "scoring the heads"),
     Stage("training gates", "Training gates on the heads", "training gates"),
     Stage("fit", "Training", "training"),

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.attention import Site
 from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel, LayerState
-from cahp.models.surgery import cut
-from cahp.models.training import Schedule, TrainingCheckpoint, Watch, train
+from cahp.models.surgery import cut, separate
+from cahp.models.teacher import Agreement, logits_of
+from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
@@ -43,8 +41,8 @@ class Refit:
 
 def split_held_out(texts: Texts) -> tuple[Texts, Texts]:
     """Calibration and held-out texts: of every five examples the first four, and the fifth."""
-    rows = np.arange(len(texts))
-    return texts.take(rows[rows % 5 != 4]), texts.take(rows[rows % 5 == 4])
+    learned, held_out = held_out_rows(len(texts))
+    return texts.take(learned), texts.take(held_out)
 
 
 class Walk:
@@ -213,11 +211,11 @@ def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tens
     return seen
 
 
-def calibration_inputs(texts: Texts, calibration: int = CALIBRATION) -> list[Input]:
-    """The inputs that a refit on ``texts`` calibrates on."""
-    train, _ = split_held_out(texts)
-    spread = np.linspace(0, len(train) - 1, min(calibration, len(train))).astype(np.int64)
-    return train.take(np.unique(spread)).inputs
+def calibration_inputs(inputs: Sequence[Input], calibration: int = CALIBRATION) -> list[Input]:
+    """Those of ``inputs`` that a refit calibrates on: at most so many, spread over all that are not held out."""
+    learned, _ = held_out_rows(len(inputs))
+    spread = np.linspace(0, len(learned) - 1, min(calibration, len(learned))).astype(np.int64)
+    return [inputs[row] for row in learned[np.unique(spread)]]
 
 
 def refit(
@@ -236,7 +234,7 @@ def refit(
     the pruned model (on a tie: with no higher loss). ``walk`` is a kept walk through ``calibration_inputs``.
     """
     _, held_out = split_held_out(texts)
-    inputs = calibration_inputs(texts, calibration)
+    inputs = calibration_inputs(texts.inputs, calibration)
     solved = solve(model, mask, inputs, ridge=ridge, walk=walk, progress=progress)
     plain = cut(model, mask)
     before, after = (_answers(candidate, held_out) for candidate in (plain, solved))
@@ -246,6 +244,29 @@ def refit(
         f"{'' if accepted else ': the old weights stay'}"
     )
     return Refit(solved if accepted else plain, accepted, reason, len(inputs))
+
+
+def refit_unlabelled(
+    model: HeadModel,
+    mask: HeadMask,
+    inputs: Sequence[Input],
+    *,
+    calibration: int = CALIBRATION,
+    progress: Progress = silent,
+) -> Refit:
+    """``refit`` where there are no labels, or none that may be read: the full model's answers decide in their place."""
+    calibrated = calibration_inputs(inputs, calibration)
+    solved = solve(model, mask, calibrated, progress=progress)
+    plain = cut(model, mask)
+    tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs))[1]])
+    wanted = logits_of(model, tokens)
+    before, after = (Agreement.of(logits_of(one, tokens), wanted) for one in (plain, solved))
+    accepted = after >= before
+    reason = (
+        f"{after.same} of {len(tokens)} held-out texts answered as by the full model after refit, {before.same} before"
+        f"{'' if accepted else ': the old weights stay'}"
+    )
+    return Refit(solved if accepted else plain, accepted, reason, len(calibrated))
 
 
 def _answers(model: HeadModel, texts: Texts) -> tuple[int, float]:
@@ -279,7 +300,7 @@ def finetune(
     """
     calibration, held_out = split_held_out(texts)
     pruned = cut(model, mask)
-    network = _own(pruned).requires_grad_(True)
+    network = separate(pruned).network.requires_grad_(True)
     history = train(
         network,
         pruned,
@@ -298,18 +319,3 @@ def finetune(
             "--recover refit"
         )
     return HeadModel(network, model.tokenizer, model.card, attached=True), history
-
-
-def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
-    """A pruned model with these weights, by name: what fine-tuning made of it."""
-    network = _own(pruned)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            parameter.copy_(torch.tensor(weights[name]))
-    return HeadModel(network, pruned.tokenizer, pruned.card, attached=True)
-
-
-def _own(pruned: HeadModel) -> nn.Module:
-    """A copy of its network: what ``cut`` shares must not be trained."""
-    network: nn.Module = copy.deepcopy(pruned.network)
-    return network

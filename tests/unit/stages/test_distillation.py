@@ -1,0 +1,228 @@
+"""A pruned model that learns from the full one: what it lessens, what decides, and what it never reads."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from cahp import models
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.models.teacher import Agreement, Teacher, logits_of
+from cahp.models.training import Training
+from cahp.stages import distillation
+from cahp.stages.distillation import SCHEDULE, Distilled, Goal, distill
+from cahp.stages.recovery import refit_unlabelled, solve
+from cahp.values import Cancelled, HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+QUICK = replace(SCHEDULE, epochs=2, learning_rate=1e-3, batch=16)
+TEXTS = fakes.sentences(100)
+FRESH = fakes.sentences(60, seed=9)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"))), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def start(model: HeadModel) -> HeadModel:
+    return solve(model, MASK, TEXTS.inputs[:40])
+
+
+@pytest.fixture(scope="module")
+def found(model: HeadModel, start: HeadModel) -> Distilled:
+    return distill(model, start, TEXTS.inputs, schedule=QUICK)
+
+
+def weights(model: HeadModel) -> list[torch.Tensor]:
+    return [parameter.detach().clone() for parameter in model.network.parameters()]
+
+
+def same(first: HeadModel, second: HeadModel) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(weights(first), weights(second), strict=True))
+
+
+def divergence(model: HeadModel, full: HeadModel) -> float:
+    tokens = model.tokenize(FRESH.inputs)
+    return -Agreement.of(logits_of(model, tokens), logits_of(full, tokens)).nearness
+
+
+def test_a_student_says_more_nearly_what_its_teacher_says(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+    assert found.accepted
+    assert found.model.head_counts == (2, 2, 1)
+    assert divergence(found.model, model) < 0.8 * divergence(start, model) < divergence(cut(model, MASK), model)
+    assert (found.examples, found.held_out) == (80, 20)
+    assert found.reason == f"{found.after} of 20 held-out texts answered as by the full model after it, " + (
+        f"{found.before} before"
+    )
+    # The best epoch stays, and it is what was counted.
+    assert max(epoch.accuracy or 0 for epoch in found.epochs) == found.after / 20
+
+
+def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
+    model: HeadModel, start: HeadModel, found: Distilled
+) -> None:
+    before, began = weights(model), weights(start)
+    again = distill(model, start, TEXTS.inputs, schedule=QUICK)
+    assert all(map(torch.equal, weights(model), before))
+    assert all(map(torch.equal, weights(start), began))
+    assert same(again.model, found.model)
+    words, old = (one.network.get_input_embeddings().weight for one in (found.model, model))
+    assert torch.equal(words, old)
+
+
+def test_labels_are_read_only_where_the_goal_weighs_them(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+    poisoned = 1 - TEXTS.labels
+    assert same(distill(model, start, TEXTS.inputs, labels=poisoned, schedule=QUICK).model, found.model)
+    heeded = [
+        distill(model, start, TEXTS.inputs, labels=labels, goal=Goal(labels=1.0), schedule=QUICK).epochs[0].loss
+        for labels in (TEXTS.labels, poisoned)
+    ]
+    assert heeded[0] != heeded[1]
+    assert min(heeded) > found.epochs[0].loss
+
+
+def batch_of(model: HeadModel) -> tuple[Mapping[str, torch.Tensor], torch.Tensor]:
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs[:6]))
+    return batch.tensors, torch.as_tensor(batch.rows)
+
+
+def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel) -> None:
+    tokens = model.tokenize(TEXTS.inputs[:6])
+    wanted, labels = logits_of(model, tokens), torch.as_tensor(TEXTS.labels[:6])
+    inputs, rows = batch_of(model)
+    goal = Goal(temperature=2.0, hidden=0.5, labels=0.25)
+    loss = distillation._loss(goal, wanted, labels, Teacher(model, tokens))(start.network, inputs, rows)
+    with torch.no_grad():
+        mine, full = (one.network(**inputs, output_hidden_states=True) for one in (start, model))
+    soft, hard = (mine.logits / 2).log_softmax(-1), (full.logits / 2).softmax(-1)
+    expected = 4 * (hard * (hard.log() - soft)).sum(-1).mean()
+    real = inputs["attention_mask"].bool()
+    for ours, theirs in zip(mine.hidden_states[1:], full.hidden_states[1:], strict=True):
+        expected += 0.5 * (ours[real] - theirs[real]).square().mean()
+    expected += 0.25 * nn.functional.cross_entropy(mine.logits, labels[rows])
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_hidden_states_that_do_not_fit_are_computed_again_and_are_the_same(model: HeadModel) -> None:
+    tokens = model.tokenize(TEXTS.inputs[:6])
+    inputs, rows = batch_of(model)
+    kept = Teacher(model, tokens)
+    assert kept.kept
+    assert kept.nbytes == 4 * 3 * 32 * sum(len(entry["input_ids"]) for entry in tokens)
+    again = Teacher(model, tokens, room=kept.nbytes - 1)
+    assert not again.kept
+    for one, other in zip(kept.states(inputs, rows.tolist()), again.states(inputs, rows.tolist()), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_agreement_counts_equal_answers_first(model: HeadModel) -> None:
+    teacher = torch.tensor([[2.0, 0.0], [0.0, 2.0]])
+    near, far = torch.tensor([[1.9, 0.0], [0.1, 0.0]]), torch.tensor([[0.1, 0.0], [0.0, 0.1]])
+    assert Agreement.of(teacher, teacher) == Agreement(2, 0.0)
+    assert Agreement.of(far, teacher) > Agreement.of(near, teacher)
+    assert Agreement(2, -0.5) > Agreement(2, -0.6)
+
+
+def test_a_student_that_agrees_less_is_rejected(model: HeadModel, start: HeadModel) -> None:
+    wild = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=1, learning_rate=3.0))
+    assert not wild.accepted
+    assert wild.reason.endswith(": the refit stays")
+    assert wild.model is start
+    broken = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=1, learning_rate=1e30), called="it")
+    assert (broken.accepted, broken.model is start) == (False, True)
+    assert "finite" in broken.reason
+
+
+class Memory:
+    """A checkpoint in memory."""
+
+    def __init__(self) -> None:
+        self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        return self.kept
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        self.kept = {name: array.copy() for name, array in arrays.items()}, copy.deepcopy(dict(meta))
+
+    def remove(self) -> None:
+        self.kept = None
+
+
+@pytest.mark.parametrize("step", [1, 5, 7])
+def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
+    model: HeadModel, start: HeadModel, found: Distilled, step: int
+) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("distill", step):
+            raise Cancelled
+
+    memory = Memory()
+    with pytest.raises(Cancelled):
+        distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory)
+    assert memory.kept is not None
+    torch.manual_seed(step)
+    again = distill(model, start, TEXTS.inputs, schedule=QUICK, checkpoint=memory)
+    assert same(again.model, found.model)
+    assert again.epochs == found.epochs
+    assert memory.kept is None
+
+
+def test_time_that_is_up_ends_the_epoch_and_the_best_so_far_stays(model: HeadModel, start: HeadModel) -> None:
+    seen: list[Training] = []
+    # Five batches an epoch; the seventh is the last.
+    found = distill(
+        model,
+        start,
+        TEXTS.inputs,
+        schedule=replace(QUICK, epochs=3),
+        watch=seen.append,
+        pace=lambda: (seen[-1].step if seen else 0) / 7,
+    )
+    assert (seen[-1].step, seen[-1].total, len(found.epochs)) == (7, 15, 2)
+    assert "its time was up in epoch 2 of 3" in found.reason
+    none = distill(model, start, TEXTS.inputs, schedule=QUICK, pace=lambda: 1.0)
+    assert (none.accepted, none.epochs, none.model is start) == (False, (), True)
+    assert none.reason == "no time was left for it: the refit stays"
+
+
+def test_a_refit_can_be_decided_without_labels(model: HeadModel) -> None:
+    found = refit_unlabelled(model, MASK, TEXTS.inputs, calibration=50)
+    assert (found.accepted, found.examples) == (True, 50)
+    assert "of 20 held-out texts answered as by the full model after refit" in found.reason
+
+
+@pytest.mark.parametrize("family", ["albert", "bart", "gpt_neox", "gpt2", "modernbert"])
+def test_pre_norm_parallel_and_shared_layers_learn_too(family: str, tmp_path: Path) -> None:
+    full = models.load(str(fakes.save_model(tmp_path, family)), device="cpu")
+    keep = np.zeros((full.layers, full.heads), np.bool_)
+    keep[:, :2] = True
+    start = cut(full, HeadMask(keep))
+    quick = replace(SCHEDULE, epochs=1, learning_rate=1e-3, batch=8)
+    for goal in (Goal(), Goal(hidden=1.0)):
+        found = distill(full, start, TEXTS.inputs[:40], goal=goal, schedule=quick, called="the cut model")
+        assert found.held_out == 8
+        assert np.isfinite(found.epochs[0].loss)
+    passes = len(Teacher(full, full.tokenize(TEXTS.inputs[:3])).states(*states_of(full)))
+    # Layers that are used in many passes speak after each.
+    assert passes == full.network.config.num_hidden_layers
+
+
+def states_of(model: HeadModel) -> tuple[Mapping[str, torch.Tensor], list[int]]:
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs[:3]))
+    return batch.tensors, batch.rows.tolist()
