@@ -1,7 +1,9 @@
-"""A finished run that ships with the package, so that the first picture needs no measurement.
+"""The finished results that ship with the package, so that the first picture needs no measurement: a run, comparisons.
 
-It holds what the explorer draws, and no texts: the run's document, small arrays, and the measured rows of its table.
-``python -m cahp.bundled`` makes it anew.
+They hold what the explorer draws, and no texts. Of the run: its document, small arrays, and the measured rows of its
+table. Of a comparison: its file, and ``made.json``, which says where and when it was measured.
+
+``python -m cahp.bundled`` measures the run anew; ``python -m cahp.bundled DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
+from cahp.compare import Comparison, opening
+from cahp.compare.result import FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
@@ -29,11 +33,16 @@ from cahp.run.prune import measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
 from cahp.studies.budget_sweep import BudgetTable, HeadClusters, fill
-from cahp.values import Clustering, Progress, silent
+from cahp.values import CahpError, Clustering, Progress, silent
 
 #: The settings of the bundled run: the embedded default, recovered, so that before and after can be shown.
 SETTINGS = Settings(recover="refit")
 NAME = "minilm-bbc"
+#: Where and when a comparison was measured.
+_MADE = "made.json"
+
+
+# The run -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,12 +139,77 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
+# Comparisons -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class BundledComparison:
+    """A comparison that ships; ``made`` names its ``machine`` and ``date``, if that is known."""
+
+    name: str
+    comparison: Comparison
+    made: Mapping[str, str]
+
+
+def comparisons_folder() -> Path:
+    """Where the bundled comparisons lie."""
+    return models.assets() / "compare"
+
+
+def comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
+    """The comparisons in the folder ``place``, by name, and a sentence for each that cannot be read."""
+    found, broken = [], []
+    for file in sorted(place.glob(f"*/{FILE}")):
+        try:
+            found.append(_comparison(file, file.stat().st_mtime_ns))
+        except (CahpError, OSError) as error:
+            broken.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
+    return found, broken
+
+
+@lru_cache(maxsize=8)
+def _comparison(file: Path, changed: int) -> BundledComparison:
+    # The time of its last change is part of the question: a file that was replaced is read again.
+    try:
+        made = json.loads(file.with_name(_MADE).read_text(encoding="utf-8"))
+        made = {name: str(made[name]) for name in ("machine", "date")}
+    except (OSError, ValueError, KeyError, TypeError):
+        made = {}
+    return BundledComparison(file.parent.name, opening.read(file.parent), made)
+
+
+def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
+    """Bundle the comparison in the folder ``source`` as ``place``, with its machine and day of measuring.
+
+    Who answered which text stays behind: its summary is in the document.
+
+    Raises:
+        CahpError: If there is none in the folder.
+    """
+    found = Comparison.read(source)
+    _ = found.reading
+    day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(
+        place,
+        {
+            FILE: json_text(found.as_json()).encode(),
+            _MADE: json_text({"machine": machine, "date": day}).encode(),
+        },
+    )
+    return place
+
+
 if __name__ == "__main__":
 
     def said(stage: str, done: int, total: int) -> None:
         """One line that is written over."""
         print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
 
-    # A store of its own: what an earlier run left would hide how long the stages take.
-    with TemporaryDirectory() as scratch:
-        write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+    if sys.argv[1:]:
+        given = Path(sys.argv[1])
+        print(bundle_comparison(given, comparisons_folder() / given.resolve().name, machine=machine()))
+    else:
+        # A store of its own: what an earlier run left would hide how long the stages take.
+        with TemporaryDirectory() as scratch:
+            write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)

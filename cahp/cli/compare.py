@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cahp.cli.command import Call, command, folder
 from cahp.cli.options import COLUMNS, OPTIONS, Option
@@ -17,10 +17,9 @@ from cahp.values import OptionError, Progress, silent
 from cahp.words import interval, percent, points
 
 if TYPE_CHECKING:
-    from cahp.compare import Comparison, Estimate, Plan
+    from cahp.compare import Comparison, Estimate, Plan, Reading
+    from cahp.compare.summary import Area, Mean, Summary, Verdict
     from cahp.run.settings import Settings
-
-Document = Mapping[str, Any]
 
 _WHICH = (
     Option("methods", "Names with commas; without, the preset's."),
@@ -180,25 +179,19 @@ class _Lines:
 
 def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) -> Iterator[str]:
     """A comparison as a person reads it."""
-    document, found = comparison.document, comparison.summary
-    settings, data = document["settings"], document["data"]
-    cells = document["cells"]
-    yield (
-        f"{document['model']['id']} on {data['id']}: {len(document['methods'])} methods, {len(cells)} masks, "
-        f"{len(settings['seeds'])} seed(s)"
-    )
-    for key in ("report", "eval"):
-        if data[key]:
-            for recovery in settings["recoveries"]:
-                yield ""
-                yield from _accuracies(document, found, key, recovery)
+    found, said = comparison.reading, comparison.summary
+    yield (f"{found.model} on {found.data}: {len(found.methods)} methods, {found.masks} masks, {found.seeds} seed(s)")
+    for part in reversed(comparison.parts):
+        for recovery in found.recoveries:
+            yield ""
+            yield from _accuracies(comparison.on(part), recovery)
     yield ""
-    yield from _verdicts(document, found)
-    yield from _heads(found)
-    yield from _costs(found)
-    if document["test_opened"]:
-        yield f"  the test split was opened {document['test_opened']} time(s) for this model"
-    for notice in document["notices"]:
+    yield from _verdicts(said)
+    yield from _heads(said)
+    yield from _costs(said)
+    if found.test_opened:
+        yield f"  the test split was opened {found.test_opened} time(s) for this model"
+    for notice in found.notices:
         yield f"  note: {notice}"
     if wrote is None:
         yield "  nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
@@ -206,70 +199,65 @@ def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) ->
         yield f"  wrote     {wrote}/{', '.join(names)}"
 
 
-def _accuracies(document: Document, found: Document, key: str, recovery: str) -> Iterator[str]:
-    split = document["data"][key]
-    means = [one for one in found["means"] if one["split"] == split["split"] and one["recovery"] == recovery]
-    budgets = sorted({one["budget"] for one in means})
-    full = document["full"][0]["recoveries"]["none"][key]["accuracy"]
-    after = "before recovery" if recovery == "none" else f"after {recovery}"
-    yield f"  right answers on {split['split']} {after}, n = {split['examples']:,}, all heads {percent(full)}"
-    tuned = [one["recoveries"][recovery][key]["accuracy"] for one in document["full"] if recovery in one["recoveries"]]
-    if recovery != "none" and tuned:
-        yield f"  (all heads {after}: {percent(sum(tuned) / len(tuned))})"
-    wide = max(len(name) for name in document["methods"])
-    areas = {
-        one["method"]: one for one in found["areas"] if one["split"] == split["split"] and one["recovery"] == recovery
-    }
+def _accuracies(found: Reading, recovery: str) -> Iterator[str]:
+    from cahp.compare.sentences import after
+
+    when = after(recovery)
+    yield f"  right answers on {found.split} {when}, n = {found.n:,}, all heads {percent(found.full['none'])}"
+    if recovery != "none" and recovery in found.full:
+        yield f"  (all heads {when}: {percent(found.full[recovery])})"
+    budgets = [at for at in found.budgets if any((recovery, name, at) in found.means for name in found.methods)]
+    areas = any((recovery, name) in found.areas for name in found.methods)
     titles = [f"{budget} heads" for budget in budgets] + (["area"] if areas else [])
+    wide = max(len(name) for name in found.methods)
     yield f"    {'':<{wide}}" + "".join(f"{title:>22}" for title in titles)
-    for name in document["methods"]:
-        own = {one["budget"]: one for one in means if one["method"] == name}
-        row = [_share(own.get(budget), "accuracy") for budget in budgets]
-        row += [_share(areas.get(name), "area")] if areas else []
+    for name in found.methods:
+        means = [found.means.get((recovery, name, budget)) for budget in budgets]
+        row = [_share(mean.accuracy, mean) if mean else "–" for mean in means]
+        if areas:
+            area = found.areas.get((recovery, name))
+            row.append(_share(area.area, area) if area else "–")
         yield f"    {name:<{wide}}" + "".join(f"{one:>22}" for one in row)
 
 
-def _share(one: Document | None, name: str) -> str:
-    if one is None:
-        return "–"
-    return f"{percent(one[name])} {interval(*(end * 100 for end in one['ci95']))}"
+def _share(share: float, of: Mean | Area) -> str:
+    return f"{percent(share)} {interval(100 * of.low, 100 * of.high)}"
 
 
-def _verdicts(document: Document, found: Document) -> Iterator[str]:
-    yield f"  {found['rule']}"
-    # A comparison that was written before areas were tested has no tests of them.
-    tests = [*found.get("area_verdicts", ()), *found["verdicts"]]
+def _verdicts(found: Summary) -> Iterator[str]:
+    from cahp.compare.sentences import where
+
+    yield f"  {found.rule}"
+    tests = (*found.area_verdicts, *found.verdicts)
     for one in tests:
-        if not one["tie"]:
-            yield f"    on {one['split']}, {one['words']}"
-    ties = [one for one in tests if one["tie"]]
+        if not one.tie:
+            yield f"    on {one.split}, {one.words}"
+    ties = [one for one in tests if one.tie]
     if ties:
         yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
-        groups: dict[tuple[str, str, int | None], list[Document]] = {}
+        groups: dict[tuple[str, str, int | None], list[Verdict]] = {}
         for one in ties:
-            groups.setdefault((one["split"], one["recovery"], one["budget"]), []).append(one)
+            groups.setdefault((one.split, one.recovery, one.budget), []).append(one)
         for (split, recovery, budget), members in groups.items():
-            after = "" if recovery == "none" else f" after {recovery}"
-            said = ", ".join(f"{one['method']} ({points(one['pp'])})" for one in members)
-            where = "over all budgets" if budget is None else f"{budget} heads"
-            yield f"      on {split}, {where}{after}: {found['against']} and {said}"
+            said = ", ".join(f"{one.method} ({points(one.pp)})" for one in members)
+            yield f"      on {split}, {where(budget, recovery)}: {found.against} and {said}"
 
 
-def _heads(found: Document) -> Iterator[str]:
-    for one in found["consensus"]:
+def _heads(found: Summary) -> Iterator[str]:
+    for one in found.consensus:
         yield (
-            f"  heads     at {one['budget']}: {len(one['everybody'])} kept by all {one['methods']} methods, with every "
-            f"seed, {len(one['nobody'])} by none (chance aside)"
+            f"  heads     at {one.budget}: {len(one.everybody)} kept by all {one.methods} methods, with every seed, "
+            f"{len(one.nobody)} by none (chance aside)"
         )
-    for one in found["overlap"]["seeds"]:
-        if one["method"] == found["against"]:
+    for own in found.overlap.seeds:
+        if own.method == found.against:
             yield (
-                f"            {one['method']} at {one['budget']} keeps the same heads with another seed by a Jaccard "
-                f"index of {one['jaccard']:.2f} (chance {one['chance']:.2f})"
+                f"            {own.method} at {own.budget} keeps the same heads with another seed by a Jaccard index "
+                f"of {own.jaccard:.2f} (chance {own.chance:.2f})"
             )
 
 
-def _costs(found: Document) -> Iterator[str]:
-    said = [f"{one['method']} {one['forwards']:,.0f}" for one in found["cost"] if one["forwards"] is not None]
+def _costs(found: Summary) -> Iterator[str]:
+    said = [f"{one.method} {one.forwards:,.0f}" for one in found.cost if one.forwards is not None]
     if said:
         yield f"  choosing  in forward passes: {', '.join(said)}"

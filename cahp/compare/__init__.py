@@ -8,12 +8,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cahp.compare.plan import PRESETS, Plan, parse_seeds
+from cahp.compare.reading import Reading
 from cahp.compare.result import SCHEMA, Comparison
-from cahp.compare.summary import holm, summarise
+from cahp.compare.summarising import summarise
 
 if TYPE_CHECKING:
     from cahp.compare.estimate import Estimate
-    from cahp.compare.plan import PRESETS, Plan, parse_seeds
     from cahp.compare.running import compare
 
 __all__ = [
@@ -22,13 +23,13 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Plan",
+    "Reading",
     "compare",
-    "holm",
     "parse_seeds",
     "summarise",
 ]
 
-_HOMES = {"PRESETS": "plan", "Plan": "plan", "parse_seeds": "plan", "Estimate": "estimate", "compare": "running"}
+_HOMES = {"Estimate": "estimate", "compare": "running"}
 
 
 def __getattr__(name: str) -> Any:

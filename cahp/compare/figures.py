@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-Document = Mapping[str, Any]
+from cahp.compare.reading import Reading
+from cahp.compare.sentences import after
+from cahp.compare.summary import Mean
 
 #: Colours that people with any colour vision can tell apart (Okabe and Ito 2008); more methods take dashes.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
@@ -15,21 +17,16 @@ _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _LEFT, _TOP, _WIDTH, _HEIGHT, _ROW = 64, 44, 520, 320, 19
 
 
-def figures(document: Document, summary: Document) -> dict[str, str]:
+def figures(found: Reading) -> dict[str, str]:
     """Accuracy against the number of heads after each recovery, and overlap at each budget, by file name."""
-    found = {}
-    split = next((one["split"] for one in summary["means"]), None)
-    # The figures are of what was reported on, where that was asked for.
-    report = document["data"]["report"]
-    split = report["split"] if report else split
-    for recovery in document["settings"]["recoveries"]:
-        means = [one for one in summary["means"] if one["split"] == split and one["recovery"] == recovery]
+    drawn = {}
+    for recovery in found.recoveries:
+        means = [one for (where, _, _), one in found.means.items() if where == recovery]
         if means:
-            full = document["full"][0]["recoveries"]["none"]["report" if report else "eval"]["accuracy"]
-            found[f"accuracy-{recovery}.svg"] = _accuracy(means, list(document["methods"]), split, recovery, full)
-    for budget in sorted({one["budget"] for one in summary["overlap"]["methods"]}):
-        found[f"overlap-{budget}.svg"] = _overlap(summary["overlap"], list(document["methods"]), budget)
-    return found
+            drawn[f"accuracy-{recovery}.svg"] = _accuracy(means, found, recovery)
+    for budget in sorted({budget for first, second, budget in found.overlap if first != second}):
+        drawn[f"overlap-{budget}.svg"] = _overlap(found, budget)
+    return drawn
 
 
 def style(place: int) -> tuple[str, str]:
@@ -37,10 +34,11 @@ def style(place: int) -> tuple[str, str]:
     return _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
 
 
-def _accuracy(means: Sequence[Document], methods: list[str], split: object, recovery: str, full: float) -> str:
-    budgets = sorted({one["budget"] for one in means})
-    drawn = [name for name in methods if any(one["method"] == name for one in means)]
-    ends = [end for one in means for end in one["ci95"]]
+def _accuracy(means: Sequence[Mean], found: Reading, recovery: str) -> str:
+    full = found.full["none"]
+    budgets = sorted({one.budget for one in means})
+    drawn = [name for name in found.methods if any(one.method == name for one in means)]
+    ends = [end for one in means for end in one.ci95]
     low, high = max(0.0, min(*ends, full) - 0.02), min(1.0, max(*ends, full) + 0.02)
     span = max(1, budgets[-1] - budgets[0])
 
@@ -50,8 +48,7 @@ def _accuracy(means: Sequence[Document], methods: list[str], split: object, reco
     def down(share: float) -> float:
         return float(_TOP + _HEIGHT * (high - share) / (high - low))
 
-    after = "before recovery" if recovery == "none" else f"after {recovery}"
-    title = f"Right answers on {split} {after}"
+    title = f"Right answers on {found.split} {after(recovery)}"
     parts = [f'<text class="title" x="{_LEFT}" y="22">{_safe(title)}</text>']
     # Round shares, about five of them.
     step = next((size for size in (0.01, 0.02, 0.05, 0.1) if (high - low) / size <= 6), 0.2)
@@ -65,7 +62,7 @@ def _accuracy(means: Sequence[Document], methods: list[str], split: object, reco
     parts.append(f'<text class="mid" x="{_LEFT + _WIDTH / 2}" y="{_TOP + _HEIGHT + 42}">heads kept</text>')
     parts.append(f'<line class="full" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{down(full):.1f}" y2="{down(full):.1f}"/>')
     for place, method in enumerate(drawn):
-        points = sorted((one for one in means if one["method"] == method), key=lambda one: int(one["budget"]))
+        points = sorted((one for one in means if one.method == method), key=lambda one: one.budget)
         # Intervals side by side, or they would hide each other.
         shift = (place - (len(drawn) - 1) / 2) * (2.5 if len(budgets) > 1 else 24.0)
         parts += _line(place, points, lambda budget, shift=shift: across(budget) + shift, down)
@@ -75,18 +72,17 @@ def _accuracy(means: Sequence[Document], methods: list[str], split: object, reco
     return _svg(_LEFT + _WIDTH + 210, height, title, parts)
 
 
-def _line(place: int, points: Sequence[Document], across: Any, down: Any) -> Iterator[str]:
+def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterator[str]:
     colour, dashes = style(place)
     fill = colour if place < len(_COLOURS) else "var(--ground)"
-    there = [(across(one["budget"]), down(one["accuracy"])) for one in points]
+    there = [(across(one.budget), down(one.accuracy)) for one in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in there)
     yield f'<polyline points="{line}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
     for one, (x, y) in zip(points, there, strict=True):
-        low, high = one["ci95"]
-        tip = f"{one['method']}, {one['budget']} heads: {one['accuracy']:.1%} [{low:.1%}, {high:.1%}]"
+        tip = f"{one.method}, {one.budget} heads: {one.accuracy:.1%} [{one.low:.1%}, {one.high:.1%}]"
         yield (
             f'<g stroke="{colour}"><title>{_safe(tip)}</title>'
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}" y2="{down(high):.1f}" opacity="0.5"/>'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(one.low):.1f}" y2="{down(one.high):.1f}" opacity="0.5"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{fill}"/></g>'
         )
 
@@ -99,12 +95,11 @@ def _key(place: int, name: str, *, full: bool = False) -> Iterator[str]:
     yield f'<text x="{x + 34}" y="{y + 4}">{_safe(name)}</text>'
 
 
-def _overlap(overlap: Document, methods: list[str], budget: int) -> str:
+def _overlap(found: Reading, budget: int) -> str:
     """Jaccard index of every pair of methods, on the diagonal of each method's own masks."""
-    found = {tuple(sorted(one["methods"])): one["jaccard"] for one in overlap["methods"] if one["budget"] == budget}
-    own = {one["method"]: one["jaccard"] for one in overlap["seeds"] if one["budget"] == budget}
-    there = [name for name in methods if any(name in pair for pair in found)]
-    chance = next(one["chance"] for one in overlap["methods"] if one["budget"] == budget)
+    pairs = [pair for *pair, at in found.overlap if at == budget and pair[0] != pair[1]]
+    there = [name for name in found.methods if any(name in pair for pair in pairs)]
+    chance = found.chance[budget]
     side, left, top = 36, 190, 150
     title = f"Heads in common at {budget} heads (Jaccard index; by chance {chance:.2f})"
     parts = [f'<text class="title" x="12" y="22">{_safe(title)}</text>']
@@ -114,7 +109,7 @@ def _overlap(overlap: Document, methods: list[str], budget: int) -> str:
         x = left + side * row + side / 2
         parts.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-50)">{_safe(first)}</text>')
         for column, second in enumerate(there):
-            value = own.get(first) if first == second else found.get((min(first, second), max(first, second)))
+            value = found.overlap.get((min(first, second), max(first, second), budget))
             parts += _square(left + side * column, y, side, value, chance, f"{first} and {second}")
     parts.append(
         f'<text x="12" y="{top + side * len(there) + 24}">'

@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.compare.figures import figures
-from cahp.compare.summary import summarise
-from cahp.files import Content, json_text, write_whole
+from cahp.compare.reading import Reading
+from cahp.compare.summarising import summarise
+from cahp.compare.summary import Summary
+from cahp.files import Content, json_text, plain_json, write_whole
 from cahp.values import CahpError
 
 SCHEMA = "cahp.compare/1"
-_FILE, _ARRAYS = "compare.json", "compare.npz"
+FILE, _ARRAYS = "compare.json", "compare.npz"
 _KEYS = (
     *("schema", "model", "data", "settings", "methods", "full", "cells"),
     *("versions", "command", "test_opened", "notices", "timings", "estimate"),
@@ -47,13 +49,30 @@ class Comparison:
             raise ValueError(f"a comparison without {', '.join(missing)}")
 
     @cached_property
-    def summary(self) -> Mapping[str, Any]:
-        """Means, areas, overlaps, cost and verdicts; see ``cahp.compare.summary``."""
+    def summary(self) -> Summary:
+        """Means, areas, overlaps, cost and verdicts, of both splits if it reports on one."""
         if self.right:
             return summarise(self.document, self.right)
+        return Summary.from_json(self._written())
+
+    def _written(self) -> Mapping[str, Any]:
         if self.written is None:
             raise CahpError(f"this comparison came without {_ARRAYS} and without a summary; run `cahp compare` again")
         return self.written
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What it can be read on: ``eval``, and ``report`` if it reports on a split."""
+        return ("eval", "report") if self.document["data"]["report"] else ("eval",)
+
+    def on(self, part: str) -> Reading:
+        """What it says on the split of one of its ``parts``."""
+        return Reading.of(self.document, self.summary, part)
+
+    @cached_property
+    def reading(self) -> Reading:
+        """What it says on the split that it reports on, or else on its evaluation texts."""
+        return self.on(self.parts[-1])
 
     @classmethod
     def read(cls, path: Path) -> Comparison:
@@ -62,7 +81,7 @@ class Comparison:
         Raises:
             CahpError: If there is none, or it is of another schema.
         """
-        file = path / _FILE if path.is_dir() else path
+        file = path / FILE if path.is_dir() else path
         try:
             said = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -78,13 +97,7 @@ class Comparison:
         Raises:
             CahpError: If the folder cannot be written to.
         """
-        contents: dict[str, Content] = {
-            _FILE: json_text(self.as_json()).encode(),
-            "comparison.csv": _table(self.document).encode(),
-            **{name: drawn.encode() for name, drawn in figures(self.document, self.summary).items()},
-        }
-        if self.right:
-            contents[_ARRAYS] = self._write_arrays
+        contents = self._contents()
         try:
             write_whole(folder, contents)
         except OSError as error:
@@ -93,12 +106,44 @@ class Comparison:
             ) from error
         return list(contents)
 
+    @cached_property
+    def files(self) -> dict[str, bytes]:
+        """The files that ``write`` would write."""
+        found = {}
+        for name, content in self._contents().items():
+            out = io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()
+            if callable(content):
+                content(out)
+            found[name] = out.getvalue()
+        return found
+
+    @property
+    def archive(self) -> bytes:
+        """All files in a ZIP archive."""
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in self.files.items():
+                # A fixed date: the same comparison gives the same archive.
+                archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+        return out.getvalue()
+
+    def _contents(self) -> dict[str, Content]:
+        contents: dict[str, Content] = {
+            FILE: json_text(self.as_json()).encode(),
+            "comparison.csv": _table(self.document).encode(),
+            **{name: drawn.encode() for name, drawn in figures(self.reading).items()},
+        }
+        if self.right:
+            contents[_ARRAYS] = self._write_arrays
+        return contents
+
     def as_json(self) -> dict[str, Any]:
         """``compare.json``."""
         cells = self.document["cells"]
         # The long list last: people look at the file, too.
         rest = {name: value for name, value in self.document.items() if name != "cells"}
-        return {**rest, "summary": self.summary, "cells": cells}
+        summary = plain_json(self.summary) if self.right else self._written()
+        return {**rest, "summary": summary, "cells": cells}
 
     def _write_arrays(self, file: IO[bytes]) -> None:
         arrays: dict[str, Any] = {split: np.asarray(right, np.uint8) for split, right in self.right.items()}

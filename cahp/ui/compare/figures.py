@@ -1,4 +1,4 @@
-"""Figures of a comparison for the page."""
+"""Figures of a comparison for the page: accuracies, and their differences."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from cahp.ui.compare.reading import AFTER, Consensus, Reading, Verdict, towards_output
-from cahp.ui.parts import chart as charts
+from cahp.compare import Reading
+from cahp.compare.sentences import AFTER, called
+from cahp.compare.summary import Mean, Verdict
 from cahp.ui.parts import palette
-from cahp.ui.parts.head_grid import share_figure
 from cahp.ui.parts.text import label
 
 #: Chance is dotted, its markers hollow.
@@ -49,9 +47,9 @@ def styles(found: Reading) -> dict[str, Style]:
     return made
 
 
-def name_of(found: Reading, method: str) -> str:
+def name_of(method: str) -> str:
     """A method's name as a label."""
-    return label(found.named(method), limit=28)
+    return label(called(method), limit=28)
 
 
 def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, dark: bool) -> Any:
@@ -74,13 +72,13 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
                 x=own if len(budgets) > 1 else [place],
                 y=[100 * mean.accuracy for mean in means],
                 mode="lines+markers" if len(budgets) > 1 else "markers",
-                name=name_of(found, name),
+                name=name_of(name),
                 line={"color": style.colour, "dash": style.dash, "width": 3 if name == found.against else 1.8},
                 marker={"symbol": style.symbol, "size": 9, "color": style.colour},
                 error_y=None if len(budgets) > 1 else _bars(means),
                 showlegend=len(budgets) > 1,
                 hovertext=[
-                    f"<b>{name_of(found, name)}</b>, {budget} heads {AFTER[recovery]}<br>{_said(mean)}"
+                    f"<b>{name_of(name)}</b>, {budget} heads {AFTER[recovery]}<br>{_said(mean)}"
                     for budget, mean in zip(own, means, strict=True)
                 ],
                 hoverinfo="text",
@@ -103,7 +101,7 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
         axis = {
             "title": {"text": f"method, {budgets[0]} of {found.total} heads kept"},
             "tickvals": list(range(len(shown))),
-            "ticktext": [name_of(found, name) for name in shown],
+            "ticktext": [name_of(name) for name in shown],
         }
     figure.update_layout(
         xaxis={**axis, "showgrid": False, "zeroline": False},
@@ -136,11 +134,11 @@ def _band(found: Reading, recovery: str, name: str, colour: str) -> Any:
         mode="lines",
         hoverinfo="skip",
         showlegend=False,
-        name=f"{name_of(found, name)}, 95 % interval",
+        name=f"{name_of(name)}, 95 % interval",
     )
 
 
-def _bars(means: Sequence[Any]) -> dict[str, Any]:
+def _bars(means: Sequence[Mean]) -> dict[str, Any]:
     return {
         "array": [100 * (mean.high - mean.accuracy) for mean in means],
         "arrayminus": [100 * (mean.accuracy - mean.low) for mean in means],
@@ -149,7 +147,7 @@ def _bars(means: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def _said(mean: Any) -> str:
+def _said(mean: Mean) -> str:
     lines = [
         f"{mean.accuracy:.1%} right, 95 % interval {mean.low:.1%} to {mean.high:.1%}",
         f"n = {mean.n:,}, {mean.seeds} seed{'' if mean.seeds == 1 else 's'}, {mean.masks} "
@@ -170,8 +168,8 @@ def _references(found: Reading, recovery: str) -> list[tuple[float, str, str]]:
     return levels
 
 
-def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -> Any:
-    """By how many points the reference is better than each other method: solid where it passed the test."""
+def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
+    """By how many points ``against`` is better than each other method: solid where it passed the test."""
     import plotly.graph_objects as go
 
     ink, figure = palette.ink(dark=dark), go.Figure()
@@ -198,7 +196,7 @@ def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -
                     "width": 4,
                 },
                 hovertext=[
-                    f"<b>{name_of(found, one.method)}</b><br>{one.pp:+.1f} pp, 95 % interval {one.low:+.1f} to "
+                    f"<b>{name_of(one.method)}</b><br>{one.pp:+.1f} pp, 95 % interval {one.low:+.1f} to "
                     f"{one.high:+.1f}<br>p = {one.p_holm:.2g} after Holm ({one.p:.2g} alone)"
                     for _, one in these
                 ],
@@ -206,7 +204,7 @@ def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -
             )
         )
     figure.add_vline(x=0, line={"color": ink.text, "width": 1.2})
-    ours = name_of(found, found.against)
+    ours = name_of(against)
     figure.update_layout(
         xaxis={
             "title": {"text": f"{ours} minus the other (points of accuracy; right of 0: {ours} is better)"},
@@ -214,7 +212,7 @@ def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -
         },
         yaxis={
             "tickvals": list(range(len(order))),
-            "ticktext": [name_of(found, one.method) for one in order],
+            "ticktext": [name_of(one.method) for one in order],
             "range": [-0.6, len(order) - 0.4],
             "showgrid": False,
             "automargin": True,
@@ -225,155 +223,3 @@ def difference_figure(found: Reading, tests: Sequence[Verdict], *, dark: bool) -
         showlegend=True,
     )
     return figure
-
-
-def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """Heads that each method keeps in each layer, and the mean layer of what it keeps."""
-    import plotly.graph_objects as go
-
-    ink = palette.ink(dark=dark)
-    shown = by_depth(found, budget, methods)
-    values = [found.layers[name, budget] for name in shown]
-    layers = found.layers_of_model
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            zmin=0,
-            zmax=max((max(value) for value in values), default=1.0),
-            colorscale=[list(stop) for stop in ink.scale],
-            colorbar={"title": {"text": "heads kept (mean)", "side": "right"}, "thickness": 10},
-            xgap=2,
-            ygap=2,
-            customdata=[[name_of(found, name)] * layers for name in shown],
-            hovertemplate="%{customdata}<br>layer %{x}: %{z:.2f} heads kept on average<extra></extra>",
-            name="heads kept",
-        )
-    )
-    if layers <= 24:
-        top = max((max(value) for value in values), default=1.0) or 1.0
-        shares = [[mean / top for mean in value] for value in values]
-        figure.add_trace(charts.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
-    depths = [towards_output(value) for value in values]
-    figure.add_trace(
-        go.Scatter(
-            # Between the rows, so that no number is hidden.
-            x=depths,
-            y=[place + 0.38 for place in range(len(shown))],
-            mode="markers",
-            name="mean layer of the kept heads",
-            marker={
-                "symbol": "triangle-up",
-                "size": 11,
-                "color": palette.CLUSTER_COLOURS[1],
-                "line": {"width": 1, "color": ink.text},
-            },
-            hovertext=[
-                f"{name_of(found, name)}<br>mean layer {depth:.2f}" for name, depth in zip(shown, depths, strict=True)
-            ],
-            hoverinfo="text",
-            showlegend=True,
-        )
-    )
-    even = (layers - 1) / 2
-    figure.add_vline(x=even, line={"color": ink.text, "width": 1.2, "dash": "dash"})
-    step = 1 if layers <= 16 else 4
-    figure.update_layout(
-        xaxis={
-            "title": {"text": "layer (first on the left, output on the right)"},
-            "tickvals": list(range(0, layers, step)),
-            "showgrid": False,
-            "zeroline": False,
-        },
-        yaxis={
-            "tickvals": list(range(len(shown))),
-            "ticktext": [name_of(found, name) for name in shown],
-            "range": [len(shown) - 0.5, -0.5],
-            "showgrid": False,
-            "zeroline": False,
-            "automargin": True,
-        },
-        height=110 + 34 * max(2, len(shown)),
-        margin={"l": 10, "r": 10, "t": 30, "b": 50},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
-    )
-    return figure
-
-
-def by_depth(found: Reading, budget: int, methods: Sequence[str]) -> list[str]:
-    """Methods that were measured at a budget, those that keep heads nearest the output first."""
-    there = [name for name in methods if (name, budget) in found.layers]
-    return sorted(there, key=lambda name: -towards_output(found.layers[name, budget]))
-
-
-def overlap_table(found: Reading, budget: int, methods: Sequence[str]) -> tuple[list[str], list[list[float | None]]]:
-    """Methods that were measured at a budget, and the Jaccard index of every two of them (None: not known)."""
-    there = [name for name in methods if (name, budget) in found.layers]
-    return there, [[found.overlap.get((min(one, other), max(one, other), budget)) for other in there] for one in there]
-
-
-def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """The Jaccard index of every two methods, coloured from what chance gives upwards."""
-    import plotly.graph_objects as go
-
-    ink = palette.ink(dark=dark)
-    there, values = overlap_table(found, budget, methods)
-    chance = found.chance.get(budget, 0.0)
-    names = [name_of(found, name) for name in there]
-    # Names may be alike once they are cut short; places never are.
-    places = list(range(len(there)))
-    figure = go.Figure(
-        go.Heatmap(
-            z=values,
-            x=places,
-            y=places,
-            zmin=chance,
-            zmax=1,
-            colorscale=[list(stop) for stop in ink.scale],
-            colorbar={"title": {"text": "Jaccard index (chance to 1)", "side": "right"}, "thickness": 10},
-            xgap=2,
-            ygap=2,
-            customdata=[[f"{one} and {other}" for other in names] for one in names],
-            hovertemplate="%{customdata}<br>share %{z:.0%} of their heads<extra></extra>",
-            hoverongaps=False,
-        )
-    )
-    texts = [["" if value is None else _written(value, chance) for value in row] for row in values]
-    beyond = [[0.0 if value is None else (value - chance) / (1 - chance or 1) for value in row] for row in values]
-    figure.add_trace(charts.written(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
-    ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
-    figure.update_layout(
-        xaxis={**ticks, "tickangle": -40, "title": {"text": "method"}},
-        yaxis={**ticks, "autorange": "reversed", "title": {"text": "method"}},
-        height=190 + 32 * max(3, len(there)),
-        margin={"l": 10, "r": 10, "t": 16, "b": 50},
-    )
-    return figure
-
-
-def _written(value: float, chance: float) -> str:
-    # Less than by chance has the colour of chance: the arrow says which it is.
-    return f"{value:.2f}" + ("↓" if value < chance - 0.005 else "")
-
-
-def consensus_figure(found: Reading, consensus: Consensus, *, dark: bool) -> Any:
-    """How many methods keep each head: kept by all framed, kept by none crossed."""
-    return share_figure(
-        consensus.share,
-        framed=consensus.everybody,
-        crossed=consensus.nobody,
-        scale="methods that keep it (%)",
-        said="kept by %{z:.0f} % of the methods",
-        width=440,
-        dark=dark,
-    )
-
-
-def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:
-    """Mean overlap of two different methods."""
-    known = [
-        value
-        for row, line in enumerate(values)
-        for column, value in enumerate(line)
-        if row < column and value is not None
-    ]
-    return float(np.mean(known)) if known else None

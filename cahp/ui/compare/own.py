@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import streamlit as st
 
 from cahp import registry
-from cahp.compare import compare
+from cahp.compare import Comparison, compare
 from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
+from cahp.compare.sentences import AFTER, called
 from cahp.models import BUILTINS
 from cahp.run import spelling
 from cahp.run.settings import Recovery
-from cahp.ui.compare import reading as compare_reading
-from cahp.ui.compare.reading import AFTER, Reading
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
@@ -38,14 +37,14 @@ _QUICK = PRESETS["quick"]
 
 @dataclass(frozen=True, eq=False)
 class _Asked:
-    """A plan, and the job that finds out what it will take (or, where all is known, what it says)."""
+    """A plan, and the job that finds out what it will take (or, where all is cached, what it says)."""
 
     plan: Plan
     of: str
     job: jobs.Job[Any]
 
 
-def draw(explorer: Explorer, done: Callable[[Reading], None]) -> None:
+def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
     """Draw the form, the cost and the progress; ``done`` gets the comparison once it is measured."""
     with st.container(border=True, key="compare-own"):
         st.markdown(
@@ -76,7 +75,7 @@ def _form(explorer: Explorer) -> None:
             "Methods",
             names,
             [name for name in _FIRST if name in names],
-            format_func=lambda name: _called(name),
+            format_func=_option,
             key="compare-own-methods",
             persist_state="session",
             help="Methods that train gates take much longer than the others.",
@@ -96,12 +95,12 @@ def _form(explorer: Explorer) -> None:
             2,
             key="compare-own-seeds",
             persist_state="session",
-            help="A seed draws the texts that choose, and all chance.",
+            help="A seed draws the calibration texts, and all chance.",
         )
         small, large = (_QUICK.limit, _QUICK.eval_limit), (explorer.settings.limit, explorer.settings.eval_limit)
         sizes = {"few": small, "as in the sidebar": large}
         size = texts.selectbox(
-            "Texts that choose / judge",
+            "Calibration / evaluation texts",
             list(sizes),
             format_func=lambda name: f"{name}: {_count(sizes[name][0])} / {_count(sizes[name][1])}",
             key="compare-own-texts",
@@ -127,9 +126,8 @@ def _form(explorer: Explorer) -> None:
                 _ask(explorer, plan)
 
 
-def _called(name: str) -> str:
-    said = "CAHP" if name == OURS else name
-    return f"{said} (trains gates)" if learned(name) else said
+def _option(name: str) -> str:
+    return f"{called(name)} (trains gates)" if learned(name) else called(name)
 
 
 def _count(limit: int | None) -> str:
@@ -189,10 +187,16 @@ def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
     return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=said, **options)
 
 
+def _read(found: Comparison) -> Comparison:
+    # Summarised and drawn in the job, where nobody waits for a page.
+    _ = found.reading, found.files
+    return found
+
+
 def _ask(explorer: Explorer, plan: Plan) -> None:
     work = _work(explorer, plan)
 
-    def estimate(progress: Progress) -> Estimate | Reading:
+    def estimate(progress: Progress) -> Estimate | Comparison:
         announced: list[Estimate] = []
 
         def announce(found: Estimate) -> None:
@@ -200,7 +204,7 @@ def _ask(explorer: Explorer, plan: Plan) -> None:
             raise Cancelled
 
         try:
-            return compare_reading.of(work(announce=announce, progress=progress))
+            return _read(work(announce=announce, progress=progress))
         except Cancelled:
             if not announced:
                 raise
@@ -212,7 +216,7 @@ def _ask(explorer: Explorer, plan: Plan) -> None:
     st.rerun()
 
 
-def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) -> None:
+def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Comparison], None]) -> None:
     job = asked.job
     if not job.ended:
         follow(job, place="compare-cost", title="Timing a forward pass of the full model")
@@ -220,7 +224,7 @@ def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) ->
     if job.error:
         shell.problem(job.error)
         return
-    if isinstance(job.result, Reading):
+    if isinstance(job.result, Comparison):
         del st.session_state[_ASKED]
         done(job.result)
         st.rerun()
@@ -232,11 +236,8 @@ def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Reading], None]) ->
     if st.button("Measure it", type="primary", key="compare-own-start"):
         work = _work(explorer, asked.plan)
 
-        def measure(progress: Progress) -> Reading:
-            found = compare_reading.of(work(progress=progress))
-            # Drawn here, where nobody waits for a page.
-            _ = found.files
-            return found
+        def measure(progress: Progress) -> Comparison:
+            return _read(work(progress=progress))
 
         st.session_state[_RUNNING] = jobs.submit(
             explorer.id, f"compare-{hash(repr(asked.plan))}", measure, expected=60 * job.result.minutes
@@ -258,7 +259,7 @@ def announcement(plan: Plan, estimate: Estimate) -> str:
     )
 
 
-def _run(job: jobs.Job[Reading], done: Callable[[Reading], None]) -> None:
+def _run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
     if not job.ended:
         follow(job, place="compare", title="Comparing")
         st.caption("You can look around meanwhile: it goes on as long as this tab is open.")

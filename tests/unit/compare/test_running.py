@@ -343,7 +343,7 @@ def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, s
     found = compare(asked, store=store)
     assert found.document["test_opened"] == 1
     assert found.document["cells"][0]["recoveries"]["none"]["report"]["n"] == 40
-    assert {one["split"] for one in found.summary["verdicts"] or found.summary["means"]} >= {"validation", "test"}
+    assert {one.split for one in found.summary.verdicts or found.summary.means} >= {"validation", "test"}
     # Found again, it is not opened again; other masks are another opening.
     assert compare(asked, store=store).document["test_opened"] == 1
     assert compare(replace(asked, budgets=("5",)), store=store).document["test_opened"] == 2
@@ -371,7 +371,7 @@ def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Setti
     assert errors["failing", 4] == "ZeroDivisionError: no such budget"
     assert errors["stingy", 6] == "BudgetError: stingy kept 5 heads and not the 6 asked for"
     assert any("6 cells failed (failing, stingy)" in notice for notice in found.document["notices"])
-    assert {one["method"] for one in found.summary["means"]} == {"counted", "failing"}
+    assert {one.method for one in found.summary.means} == {"counted", "failing"}
 
 
 def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: Store) -> None:
@@ -436,7 +436,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
     again = compare(asked, store=store, load=lambda *_, **__: pytest.fail("the model was read"))
     assert (len(Counted.asked), dict(done)) == before
     assert accuracies(again) == accuracies(found)
-    assert again.summary["verdicts"] == found.summary["verdicts"]
+    assert again.summary.verdicts == found.summary.verdicts
 
 
 def test_progress_may_cancel_between_two_batches(settings: Settings, store: Store) -> None:

@@ -1,0 +1,181 @@
+"""What a ``compare.json`` says on one split, checked and ready to be looked up: for the page, the terminal, figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from cahp.compare.sentences import AFTER
+from cahp.compare.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
+
+Document = Mapping[str, Any]
+
+#: More heads than any model has; a file that claims more is not one of ours.
+_MOST_HEADS = 65_536
+
+
+@dataclass(frozen=True)
+class Participant:
+    """A method that took part: its name, what it says of itself, and whether it is pure chance or trains gates."""
+
+    name: str
+    about: str
+    chance: bool
+    learned: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What a comparison says on one split.
+
+    ``split`` has ``n`` texts; ``calibration`` is how many texts choose. ``recoveries`` are in the order they were asked
+    for. ``means`` by recovery, method and budget; ``areas`` by recovery and method; ``overall`` the tests of areas;
+    ``layers`` (heads kept in each layer) by method and budget; ``overlap`` by two methods in the order of their names,
+    or one method twice (its own masks), and budget; ``chance`` by budget; ``full`` accuracy of all heads by recovery.
+    """
+
+    model: str
+    model_sha256: str
+    layers_of_model: int
+    heads: int
+    data: str
+    split: str
+    n: int
+    calibration: int
+    seeds: int
+    masks: int
+    methods: Mapping[str, Participant]
+    recoveries: tuple[str, ...]
+    against: str
+    rule: str
+    means: Mapping[tuple[str, str, int], Mean]
+    areas: Mapping[tuple[str, str], Area]
+    verdicts: tuple[Verdict, ...]
+    overall: tuple[AreaVerdict, ...]
+    layers: Mapping[tuple[str, int], tuple[float, ...]]
+    overlap: Mapping[tuple[str, str, int], float]
+    chance: Mapping[int, float]
+    consensus: Mapping[int, Consensus]
+    cost: Mapping[str, MethodCost]
+    full: Mapping[str, float]
+    notices: tuple[str, ...]
+    command: str
+    test_opened: int
+
+    @classmethod
+    def of(cls, document: Document, summary: Summary, part: str) -> Reading:
+        """A comparison, read on the split of ``part``, which is ``eval`` or ``report``.
+
+        Raises:
+            KeyError, TypeError, ValueError, ...: If parts are missing or broken.
+        """
+        model, data = document["model"], document["data"]
+        split = str(data[part]["split"])
+        found = cls(
+            model=str(model["id"]),
+            model_sha256=str(model["sha256"]),
+            layers_of_model=int(model["layers"]),
+            heads=int(model["heads"]),
+            data=str(data["id"]),
+            split=split,
+            n=int(data[part]["examples"]),
+            calibration=max(int(one["examples"]) for one in data["select"]),
+            seeds=len(document["settings"]["seeds"]),
+            masks=len(document["cells"]),
+            methods={str(name): _participant(str(name), one) for name, one in document["methods"].items()},
+            recoveries=tuple(name for name in document["settings"]["recoveries"] if name in AFTER),
+            against=summary.against,
+            rule=summary.rule,
+            means={(one.recovery, one.method, one.budget): one for one in summary.means if one.split == split},
+            areas={(one.recovery, one.method): one for one in summary.areas if one.split == split},
+            verdicts=tuple(one for one in summary.verdicts if one.split == split),
+            overall=tuple(one for one in summary.area_verdicts if one.split == split),
+            layers={(one.method, one.budget): one.mean for one in summary.layers},
+            overlap={
+                **{(*_sorted(one.methods), one.budget): one.jaccard for one in summary.overlap.methods},
+                **{(one.method, one.method, one.budget): one.jaccard for one in summary.overlap.seeds},
+            },
+            chance={
+                **{one.budget: one.chance for one in summary.overlap.methods},
+                **{one.budget: one.chance for one in summary.overlap.seeds},
+            },
+            consensus={one.budget: one for one in summary.consensus},
+            cost={one.method: one for one in summary.cost},
+            full=_full(document["full"], part),
+            notices=tuple(str(notice) for notice in document["notices"]),
+            command=str(document["command"] or ""),
+            test_opened=int(document["test_opened"]),
+        )
+        _check(found)
+        return found
+
+    @cached_property
+    def budgets(self) -> tuple[int, ...]:
+        """All numbers of heads that something was measured at, ascending."""
+        return tuple(sorted({budget for _, _, budget in self.means}))
+
+    @property
+    def by_cost(self) -> tuple[str, ...]:
+        """The recoveries, the cheapest first."""
+        return tuple(name for name in AFTER if name in self.recoveries)
+
+    @property
+    def total(self) -> int:
+        """Heads of the unpruned model."""
+        return self.layers_of_model * self.heads
+
+    @property
+    def title(self) -> str:
+        """Model, data and size, as a choice among comparisons says it."""
+        count = len(self.methods)
+        return f"{self.model} on {self.data}, {count} method{'' if count == 1 else 's'}"
+
+
+def towards_output(mean: Sequence[float]) -> float:
+    """The mean layer of the heads that are kept, from 0 (first) to L - 1 (last)."""
+    kept = np.asarray(mean, dtype=np.float64)
+    return float((np.arange(len(kept)) * kept).sum() / max(kept.sum(), 1e-12))
+
+
+def _check(found: Reading) -> None:
+    if not 0 < found.total <= _MOST_HEADS:
+        raise ValueError("an impossible number of heads")
+    named = {
+        found.against,
+        *(method for _, method, _ in found.means),
+        *(method for method, _ in found.layers),
+        *(verdict.method for verdict in (*found.verdicts, *found.overall)),
+        *found.cost,
+    }
+    if not named <= set(found.methods) or not found.means or "none" not in found.full:
+        raise ValueError("methods that did not take part, or no means")
+    if any(not 0 < budget <= found.total for budget in found.budgets):
+        raise ValueError("an impossible budget")
+    shapes = {len(mean) for mean in found.layers.values()} | {np.shape(one.share) for one in found.consensus.values()}
+    if not shapes <= {found.layers_of_model, (found.layers_of_model, found.heads)}:
+        raise ValueError("layers or heads that the model does not have")
+
+
+def _participant(name: str, said: Document) -> Participant:
+    return Participant(
+        name, str(said.get("about", "")), int(said.get("draws", 1)) > 1, bool(said.get("learned", False))
+    )
+
+
+def _sorted(names: tuple[str, str]) -> tuple[str, str]:
+    first, second = sorted(names)
+    return first, second
+
+
+def _full(cells: Sequence[Document], part: str) -> dict[str, float]:
+    """Accuracy of all heads after each recovery that changes them, the mean over seeds."""
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        for recovery, measured in cell["recoveries"].items():
+            if measured[part] is not None:
+                found.setdefault(str(recovery), []).append(float(measured[part]["accuracy"]))
+    return {recovery: float(np.mean(values)) for recovery, values in found.items()}

@@ -1,0 +1,131 @@
+"""The verdicts of a comparison in sentences: for its file and the terminal, for the screen, and one that sums up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from cahp.compare.plan import OURS
+from cahp.words import points, signed
+
+if TYPE_CHECKING:
+    from cahp.compare.reading import Reading
+    from cahp.compare.summary import Verdict
+
+#: What recoveries are called within a sentence, the cheapest first.
+AFTER = {"none": "before recovery", "refit": "after refit", "finetune": "after fine-tuning"}
+#: Names that a sentence lists; more are counted.
+_LISTED = 4
+
+
+def called(method: str) -> str:
+    """What people call a method."""
+    return "CAHP" if method == OURS else method
+
+
+def after(recovery: str) -> str:
+    """What a recovery is called where options are named as one types them: in files and on the terminal."""
+    return "before recovery" if recovery == "none" else f"after {recovery}"
+
+
+def where(budget: int | None, recovery: str) -> str:
+    """Where a test was made, with the names that options take."""
+    heads = "over all budgets" if budget is None else f"{budget} heads"
+    return heads if recovery == "none" else f"{heads} {after(recovery)}"
+
+
+def sentence(one: Verdict) -> str:
+    """A test with its statistics, as the file and the terminal say it: with the names that options take."""
+    ends = f"[{signed(one.low)}, {signed(one.high)}]"
+    if one.tie:
+        said, of = f"{one.against} and {one.method}: no difference at this n", ""
+    else:
+        said, of = _better(one, one.against, one.method), f" for {one.against}"
+    return f"{where(one.budget, one.recovery)}: {said} {_statistics(one, of, ends)}"
+
+
+def told(one: Verdict) -> str:
+    """A test with its statistics, as the screen says it: with the names that people use."""
+    ours, other = called(one.against), called(one.method)
+    ends = f"{signed(one.low)} to {signed(one.high)}"
+    heads = "Over all budgets" if one.budget is None else f"{one.budget} heads"
+    said = f"no difference between {ours} and {other} at this n" if one.tie else _better(one, ours, other)
+    return f"{heads}, {AFTER[one.recovery]}: {said} {_statistics(one, f' for {ours}', ends)}"
+
+
+def _better(one: Verdict, ours: str, other: str) -> str:
+    better, worse = (ours, other) if one.better == one.against else (other, ours)
+    return f"{better} is better than {worse}"
+
+
+def _statistics(one: Verdict, of: str, ends: str) -> str:
+    return (
+        f"({points(one.pp)}{of}, 95 % interval {ends}, p = {one.p_holm:.2g} after Holm, n = {one.n:,}, "
+        f"{one.seeds} seed{'' if one.seeds == 1 else 's'})"
+    )
+
+
+def headline(found: Reading) -> str:
+    """Who is ahead after which recovery, over all budgets where that was tested, in one sentence."""
+    ours = called(found.against)
+    tested = [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
+    if not tested:
+        return f"Only {ours} was measured, so there is nothing to hold it against."
+    if all(one.tie for one in (*found.verdicts, *found.overall)):
+        when = _listed([AFTER[recovery] for recovery in tested], "or")
+        return f"No method differs from {ours} at this n, {when}."
+    whole = [recovery for recovery in tested if any(one.recovery == recovery for one in found.overall)]
+    # Those that were measured at one budget alone come last, with their budget.
+    parts = [
+        f"{AFTER[recovery]}, {phrase(found.against, [one for one in found.overall if one.recovery == recovery])}"
+        for recovery in whole
+    ]
+    for recovery in [recovery for recovery in tested if recovery not in whole]:
+        tests = [one for one in found.verdicts if one.recovery == recovery]
+        heads = f"at {_listed(list(dict.fromkeys(str(one.budget) for one in tests)))} heads " if whole else ""
+        parts.append(f"{heads}{AFTER[recovery]}, {phrase(found.against, tests)}")
+    said = "; ".join(parts)
+    return f"Over all budgets, {said}." if whole else f"{said[:1].upper()}{said[1:]}."
+
+
+def phrase(against: str, verdicts: Iterable[Verdict]) -> str:
+    """Whom ``against`` is ahead of and behind by these tests, all after the same recovery, within a sentence."""
+    ours = called(against)
+    tests: dict[str, list[Verdict]] = {}
+    for one in verdicts:
+        tests.setdefault(one.method, []).append(one)
+    if not tests:
+        return f"{ours} was held against no other method"
+    ahead = {name: [one for one in of if one.better == against] for name, of in tests.items()}
+    behind = {name: [one for one in of if one.better == name] for name, of in tests.items()}
+    parts = [f"{how} {_whom(at, tests)}" for how, at in (("ahead of", ahead), ("behind", behind)) if any(at.values())]
+    if not parts:
+        others = "the other method" if len(tests) == 1 else f"any of the {len(tests)} others"
+        return f"{ours} does not differ from {others} at this n"
+    ties = sum(not ahead[name] and not behind[name] for name in tests)
+    rest = f", with no difference from {ties} other{'' if ties == 1 else 's'} at this n" if ties else ""
+    return f"{ours} is {' and '.join(parts)}{rest}"
+
+
+def _whom(at: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
+    """Methods by name, with the budgets where it holds at some of them only; many are counted."""
+    names = [name for name, passed in at.items() if passed]
+    if len(names) > _LISTED:
+        everywhere = sum(len(at[name]) == len(tests[name]) for name in names)
+        several = max(map(len, tests.values())) > 1
+        return f"{len(names)} of {len(tests)} methods" + (f" ({everywhere} of them at every budget)" if several else "")
+    return _listed(
+        [
+            called(name)
+            + (
+                ""
+                if len(at[name]) == len(tests[name])
+                else f" (at {_listed([str(one.budget) for one in at[name]])} heads)"
+            )
+            for name in names
+        ]
+    )
+
+
+def _listed(names: Sequence[str], word: str = "and") -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

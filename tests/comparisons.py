@@ -1,0 +1,126 @@
+"""Comparisons made by hand: a model of six heads, so that every number can be worked out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.compare import SCHEMA, Comparison
+from cahp.compare.summary import AreaVerdict, Verdict
+
+LAYERS, HEADS = 2, 3
+
+KEPT = {
+    "complementary": {"0": [0], "1": [1, 2]},
+    "gradient": {"0": [0, 1], "1": [1]},
+    "random": {"0": [2], "1": [0, 1]},
+}
+_DRAWN = {"random"}
+
+
+def cell(
+    method: str, row: int, kept: dict[str, list[int]], right: NDArray[np.bool_], *, seed: int = 1, **more: Any
+) -> dict[str, Any]:
+    """A cell as the file holds it: ``row`` is the place of its answers, and ``right`` they are."""
+    budget = sum(map(len, kept.values()))
+    quality = {
+        **{"accuracy": float(right.mean()), "macro_f1": 0.5, "loss": 1.0, "n": len(right), "ci95": [0.0, 1.0]},
+        **{"agreement": 0.5, "delta": {"pp": -10.0, "ci95": [-20.0, 0.0]}, "delta_alike": None},
+    }
+    return {
+        **{"method": method, "setting": {}, "seed": seed, "draw": 0, "noise": seed, "error": None, "kept": kept},
+        "budget": {"requested": budget, "attained": budget},
+        "recoveries": {"none": {"row": row, "eval": quality, "report": None}},
+        "seconds": {"score": 2.0, "recovery": {}, "evaluation": {"none": 1.0}},
+        "price": {"forwards": 30.0, "labels": 10},
+        **more,
+    }
+
+
+def failed(method: str, *, seed: int = 1, budget: int = 3) -> dict[str, Any]:
+    """A cell whose method failed."""
+    made = cell(method, 0, KEPT[method], np.zeros(1, dtype=np.bool_), seed=seed, error="ValueError: no")
+    made |= {"kept": None, "budget": {"requested": budget, "attained": None}, "price": None, "recoveries": {}}
+    return {**made, "seconds": {"score": None, "recovery": {}, "evaluation": {}}}
+
+
+def document(cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), n: int = 8) -> dict[str, Any]:
+    """A comparison file without its summary; the answers of the full model come after those of the cells."""
+    full = cell("full", len(cells), {"0": [0, 1, 2], "1": [0, 1, 2]}, np.ones(n, dtype=np.bool_))
+    sample = {"examples": n, "class_counts": {"bad": n // 2, "good": n - n // 2}, "sha256": "0" * 64}
+    model = {"id": "tiny", "revision": None, "family": "bert", "layers": LAYERS, "heads": HEADS, "sha256": "1" * 64}
+    names = dict.fromkeys(one["method"] for one in cells)
+    return {
+        "schema": SCHEMA,
+        "model": model,
+        "data": {
+            "id": "reviews",
+            "classes": ["bad", "good"],
+            "select": [{"seed": seed, "split": "train", **sample} for seed in seeds],
+            "eval": {"split": "validation", **sample},
+            "steer": None,
+            "report": None,
+        },
+        "settings": {"seeds": list(seeds), "recoveries": ["none"]},
+        "methods": {
+            name: {"about": f"Is {name}.", "draws": 20 if name in _DRAWN else 1, "learned": False} for name in names
+        },
+        "full": [full],
+        "estimate": {"cells": 1, "known": 0, "forwards": 1.0, "choosing": 0.0, "forward_ms": 1.0, "minutes": 1.0},
+        "timings": {"total_s": 1.0},
+        "test_opened": 0,
+        "notices": [],
+        "versions": {},
+        "command": "cahp compare",
+        "cells": cells,
+    }
+
+
+def made(answers: dict[str, list[NDArray[np.bool_]]]) -> Comparison:
+    """A comparison of methods, with the answers of each seed, which keep what ``KEPT`` says."""
+    cells, rows = [], []
+    for method, of in answers.items():
+        for seed, right in enumerate(of, start=1):
+            cells.append(cell(method, len(rows), KEPT[method], right, seed=seed))
+            rows.append(right)
+    n, seeds = len(rows[0]), tuple(range(1, len(next(iter(answers.values()))) + 1))
+    right = np.array([*rows, np.ones(n, dtype=np.bool_)])
+    return Comparison(document(cells, seeds=seeds, n=n), {"eval": right})
+
+
+def verdict(method: str, budget: int | None, better: str | None, recovery: str = "none") -> Verdict:
+    """A test against CAHP, by one point."""
+    statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}
+    given: dict[str, Any] = {"method": method, "budget": budget, "recovery": recovery, **statistics}
+    kind = AreaVerdict if budget is None else Verdict
+    return kind(split="validation", against="complementary", tie=better is None, better=better, **given)
+
+
+#: What methods keep of five heads.
+MORE = {
+    "complementary": {"0": [0, 1], "1": [0, 1, 2]},
+    "gradient": {"0": [0, 1, 2], "1": [0, 1]},
+    "random": {"0": [0, 2], "1": [0, 1, 2]},
+}
+
+
+def varied(*, n: int = 60) -> Comparison:
+    """A comparison at two budgets, with two seeds, before recovery and after refit, with answers by chance."""
+    random = np.random.default_rng(0)
+    cells: list[dict[str, Any]] = []
+    rows: list[NDArray[np.bool_]] = []
+    for name in KEPT:
+        for kept in (KEPT[name], MORE[name]):
+            for seed in (1, 2):
+                measured = {}
+                for recovery, share in (("none", 0.5), ("refit", 0.7)):
+                    rows.append(random.random(n) < share)
+                    measured[recovery] = cell(name, len(rows) - 1, kept, rows[-1], seed=seed)["recoveries"]["none"]
+                seconds = {"score": 2.0, "recovery": {"refit": 1.5}, "evaluation": {"none": 1.0, "refit": 1.0}}
+                cells.append(cell(name, 0, kept, rows[-1], seed=seed, recoveries=measured, seconds=seconds))
+    made = document(cells, seeds=(1, 2), n=n)
+    made["settings"]["recoveries"] = ["none", "refit"]
+    made["full"][0]["recoveries"]["none"]["row"] = len(rows)
+    return Comparison(made, {"eval": np.array([*rows, np.ones(n, dtype=np.bool_)])})

@@ -1,0 +1,106 @@
+"""Verdicts in sentences, as people read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from comparisons import KEPT, made, verdict
+
+from cahp.compare import Reading
+from cahp.compare.sentences import called, headline, phrase, sentence, told, where
+from cahp.compare.summary import AreaVerdict, Verdict
+
+
+@pytest.fixture
+def reading() -> Reading:
+    """A comparison before recovery and after refit."""
+    right = np.arange(8) % 2 == 0
+    found = made({name: [right] for name in KEPT}).reading
+    return replace(found, recoveries=("none", "refit"))
+
+
+def given(reading: Reading, *verdicts: Verdict) -> Reading:
+    overall = tuple(one for one in verdicts if isinstance(one, AreaVerdict))
+    return replace(reading, verdicts=tuple(one for one in verdicts if one.budget is not None), overall=overall)
+
+
+def test_no_difference_at_this_n_is_a_verdict(reading: Reading) -> None:
+    ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
+    assert headline(given(reading, *ties)) == "No method differs from CAHP at this n, before recovery or after refit."
+
+
+def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Reading) -> None:
+    found = given(
+        reading,
+        *(verdict("random", budget, "complementary") for budget in (4, 6)),
+        *(verdict("magnitude", budget, {4: None, 6: "magnitude"}[budget]) for budget in (4, 6)),
+        *(verdict(name, 4, None, "refit") for name in ("magnitude", "random")),
+    )
+    assert headline(found) == (
+        "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, CAHP does not differ "
+        "from any of the 2 others at this n."
+    )
+
+
+def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading) -> None:
+    found = given(
+        reading,
+        verdict("random", None, "complementary"),
+        verdict("magnitude", None, None),
+        *(verdict(name, budget, None) for name in ("random", "magnitude") for budget in (4, 6)),
+        verdict("random", 4, None, "refit"),
+    )
+    assert headline(found) == (
+        "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
+        "heads after refit, CAHP does not differ from the other method at this n."
+    )
+    assert told(found.overall[0]).startswith("Over all budgets, before recovery: CAHP is better than random")
+
+
+def test_recoveries_are_told_from_the_cheapest_on(reading: Reading) -> None:
+    found = replace(reading, recoveries=("none", "finetune", "refit"))
+    ties = [verdict("random", 4, None, recovery) for recovery in found.recoveries]
+    assert headline(given(found, *ties)) == (
+        "No method differs from CAHP at this n, before recovery, after refit or after fine-tuning."
+    )
+
+
+def test_a_method_alone_is_held_against_nothing(reading: Reading) -> None:
+    assert "nothing to hold it against" in headline(given(reading))
+    assert phrase("complementary", []) == "CAHP was held against no other method"
+
+
+def test_many_methods_are_counted() -> None:
+    tests = [verdict(f"m{place}", budget, "complementary") for place in range(5) for budget in (4, 6)]
+    tests[-1] = verdict("m4", 6, None)
+    assert phrase("complementary", tests) == "CAHP is ahead of 5 of 5 methods (4 of them at every budget)"
+    assert phrase("complementary", tests[::2]) == "CAHP is ahead of 5 of 5 methods"
+
+
+def test_a_test_is_told_with_its_statistics() -> None:
+    assert told(verdict("random", 4, "complementary")) == (
+        "4 heads, before recovery: CAHP is better than random (+1.0 pp for CAHP, 95 % interval +0.5 to +1.5, p = 0.02 "
+        "after Holm, n = 100, 2 seeds)"
+    )
+    assert told(verdict("magnitude-raw", 4, None, "finetune")).startswith(
+        "4 heads, after fine-tuning: no difference between CAHP and magnitude-raw at this n (+1.0 pp for CAHP"
+    )
+
+
+def test_files_name_methods_and_recoveries_as_one_types_them() -> None:
+    behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5), seeds=1)
+    assert sentence(behind) == (
+        "4 heads after finetune: random is better than complementary (−1.0 pp for complementary, 95 % interval [−1.5, "
+        "−0.5], p = 0.02 after Holm, n = 100, 1 seed)"
+    )
+    assert sentence(verdict("random", None, None)) == (
+        "over all budgets: complementary and random: no difference at this n (+1.0 pp, 95 % interval [+0.5, +1.5], "
+        "p = 0.02 after Holm, n = 100, 2 seeds)"
+    )
+    assert [where(None, "refit"), where(12, "none")] == ["over all budgets after refit", "12 heads"]
+
+
+def test_the_published_method_is_called_by_its_name() -> None:
+    assert [called(name) for name in ("complementary", "random")] == ["CAHP", "random"]

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from comparisons import varied, verdict
+
+from cahp.compare import Reading
+from cahp.ui.compare import head_figures, heads
+from cahp.ui.compare.figures import accuracy_figure, difference_figure, styles
+from cahp.ui.parts import palette
+from cahp.ui.parts.chart import written
+
+METHODS = ("complementary", "gradient", "random")
+
+
+@pytest.fixture(scope="module")
+def reading() -> Reading:
+    return varied().reading
+
+
+def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> None:
+    figure = accuracy_figure(reading, "refit", METHODS, dark=False)
+    lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
+    assert set(lines) == {"CAHP", "gradient", "random"}
+    mean = reading.means["refit", "gradient", 5]
+    assert lines["gradient"].y[1] == pytest.approx(100 * mean.accuracy)
+    band = next(trace for trace in figure.data if trace.name == "gradient, 95 % interval")
+    assert sorted(band.y)[0] == pytest.approx(100 * min(reading.means["refit", "gradient", k].low for k in (3, 5)))
+
+
+def test_twenty_methods_are_told_apart_without_twenty_hues(reading: Reading) -> None:
+    many = {f"method-{place}": reading.methods["gradient"] for place in range(20)}
+    drawn = styles(replace(reading, methods={**reading.methods, **many}))
+    assert len({style.colour for style in drawn.values()}) == len(palette.CLUSTER_COLOURS) + 1
+    assert len({(style.dash, style.symbol) for style in drawn.values()}) == len(drawn)
+
+
+def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
+    tests = [verdict("random", 4, "complementary"), verdict("gradient", 4, None)]
+    figure = difference_figure("complementary", tests, dark=True)
+    assert {trace.name: trace.marker.symbol for trace in figure.data} == {
+        "passed the test": "circle",
+        "no difference at this n": "circle-open",
+    }
+
+
+def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: Reading) -> None:
+    _, values = head_figures.overlap_table(reading, 3, METHODS)
+    assert values[0][1] == values[1][0] is not None
+    assert head_figures._written(0.1, 0.2) == "0.10↓"
+    assert head_figures._written(0.3, 0.2) == "0.30"
+
+
+def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
+    assert head_figures.mean_overlap([[1.0, 0.2, None], [0.2, 1.0, 0.4], [None, 0.4, 1.0]]) == pytest.approx(0.3)
+    assert head_figures.mean_overlap([[1.0]]) is None
+
+
+def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end(reading: Reading) -> None:
+    assert heads._depths(reading, {"complementary": 1.0, "random": 1.0}) == (
+        "All keep heads of mean layer 1.0; an even spread has 0.5"
+    )
+    assert "gradient nearest the input (0.5)" in heads._depths(reading, {"complementary": 1.0, "gradient": 0.5})
+
+
+def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
+    colours = written([["a", "b"]], [[0.0, 1.0]], palette.ink(dark=False)).textfont.color
+    assert list(colours) == ["#000000", "#ffffff"]
