@@ -48,6 +48,8 @@ def test_the_table_of_architectures_is_the_family_table() -> None:
 
 def test_the_table_of_exports_is_the_table_of_forms() -> None:
     table = README.split("<!-- forms -->")[1].split("<!-- /forms -->")[0].strip().splitlines()[2:]
+    said = README.split("<!-- /forms -->")[1].split("###")[0]
+    assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in formats.model_forms())
     extras = {form.key: f" (extra `{form.extra}`)" for form in formats.model_forms() if form.extra}
     assert table == [
         f"| `{form.key}` | {form.words}{extras.get(form.key, '')} | {form.loads} |" for form in formats.FORMS

@@ -73,12 +73,17 @@ def check_replaceable(out: Path, card: ModelCard) -> None:
         return
     if out.resolve() == Path(card.folder).resolve():
         raise OptionError(f"{out} holds {card.id} itself, which would be overwritten; name another folder with --out")
-    others = [item.name for item in sorted(out.iterdir()) if item.is_dir() or not formats.of_a_model(item.name)]
+    others = [item.name for item in sorted(out.iterdir()) if not _replaceable(item)]
     if others:
         raise OptionError(
             f"{out} holds {others[0]}, which is no part of a model and would be lost; name a new or empty folder with "
             "--out"
         )
+
+
+def _replaceable(item: Path) -> bool:
+    # Python leaves its cache where the folder's own file was imported, as its README says to do.
+    return item.name == "__pycache__" if item.is_dir() else formats.of_a_model(item.name)
 
 
 @contextmanager

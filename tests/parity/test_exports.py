@@ -18,7 +18,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import cahp
 from cahp import models
 from cahp.export import formats
-from cahp.export.checkpoints import write
+from cahp.export.checkpoints import check_replaceable, write
 from cahp.export.take_home import export
 from cahp.models import saving
 from cahp.models.families import FAMILIES
@@ -114,6 +114,14 @@ def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported
         for form in formats.model_forms():
             worst = np.abs(found[form.key] - expected).max()
             assert worst <= form.tolerance * max(1.0, np.abs(expected).max()), form.key
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: str) -> None:  # type: ignore[no-untyped-def]
+    folder, model, *_ = exported[family]
+    for form in formats.model_forms():
+        check_replaceable(folder / form.key, model.card)
+        assert (folder / form.key / form.file).is_file()
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
