@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import logging
+import math
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,10 @@ _NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
 #: How a file of ``torch.save`` begins (it is a ZIP file).
 _TORCH_PREFIX = b"PK\x03\x04"
 
-#: A mask of 1,000 layers of 128 heads has half of this; what is larger is some other file.
+#: 1,000 layers of 128 heads: no model has more.
+_MOST_HEADS = 128_000
+
+#: A mask of so many heads has half of this; what is larger is some other file.
 _LARGEST_MASK_FILE = 1 << 20
 
 
@@ -178,27 +183,67 @@ def _content(source: Path | str | bytes) -> bytes:
 
 def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
     try:
+        shape, dtype = _header(io.BytesIO(data))
+        if not dtype.hasobject:
+            # Before room is made for what the header says.
+            _check_shape(shape, "array")
         array = np.load(io.BytesIO(data), allow_pickle=False)
+    except MaskError:
+        raise
     except Exception as error:
         # NumPy promises no type here: a broken header raises a dozen different ones.
         raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
     return _checked(array, "array")
 
 
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    # A third version exists for names of fields, which no mask has.
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, dtype = read[np.lib.format.read_magic(file)](file)
+    return shape, dtype
+
+
 def _array_of_tensor(data: bytes) -> NDArray[Any]:
     import torch
 
     try:
-        # Tensors only: nothing in the file can run code.
+        stored = _stored(data)
+        # Tensors only: nothing in the file can run code. First without its content, since a single number may be
+        # expanded to any shape, and PyTorch believes what the file says of the length of its content.
+        sketch = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
+        _check_shape(tuple(sketch.shape), "tensor")
+        if sketch.layout != torch.strided or sketch.untyped_storage().nbytes() > stored:
+            raise ValueError("not as much content as it says")  # noqa: TRY301
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return np.asarray(tensor.numpy())
+    except MaskError:
+        raise
     except Exception as error:
         raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
 
 
+def _stored(data: bytes) -> int:
+    """Bytes of the one tensor's content in a PyTorch file, which is a ZIP archive."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = archive.infolist()
+    if len({entry.filename.lower() for entry in entries}) < len(entries):
+        raise ValueError("an archive with two entries of one name")
+    # PyTorch writes its entries as they are; compressed ones may become anything.
+    if sum(entry.file_size for entry in entries) > _LARGEST_MASK_FILE:
+        raise ValueError("an archive that is larger than its file")
+    (content,) = (entry.file_size for entry in entries if "/data/" in entry.filename.lower())
+    return content
+
+
+def _check_shape(shape: tuple[int, ...], what: str) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise MaskError(f"The {what} must be (layers, heads) but has the shape {str(shape)[:60]}; {_NEXT_STEP}.")
+    if math.prod(shape) > _MOST_HEADS:
+        raise MaskError(f"The {what} has {shape[0]} x {shape[1]} values, more than any model has heads; {_NEXT_STEP}.")
+
+
 def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
-    if array.ndim != 2 or 0 in array.shape:
-        raise MaskError(f"The {what} must be (layers, heads) but has the shape {array.shape}; {_NEXT_STEP}.")
+    _check_shape(array.shape, what)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise MaskError(f"The {what} must hold nothing but 0 and 1; {_NEXT_STEP}.")
     return np.asarray(array == 1)
