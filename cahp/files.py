@@ -1,14 +1,16 @@
-"""Names that people type as paths, files written whole or not at all, and JSON as we write it."""
+"""Names that people type as paths, files written whole or not at all, and JSON and CSV as we write them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -122,6 +124,29 @@ def plain_json(value: object) -> Any:
     if value is None or isinstance(value, (bool, int, str)):
         return value
     raise TypeError(f"JSON cannot say {type(value).__name__}")
+
+
+def csv_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
+    """CSV text with a line for each row; None is an empty cell.
+
+    A word that a spreadsheet would take for a formula gets an apostrophe before it: it may be a person's text, a
+    class or a method's name out of somebody's file.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(map(_cell, header))
+    writer.writerows(map(_cell, row) for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, str):
+        return value
+    # A lone carriage return would not be quoted, and what follows it would begin a row.
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\n")) else value
 
 
 def _render(value: Any, newline: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -19,7 +17,7 @@ from cahp.compare.figures import figures
 from cahp.compare.reading import Reading
 from cahp.compare.summarising import summarise
 from cahp.compare.summary import Summary
-from cahp.files import Content, json_text, plain_json, write_whole
+from cahp.files import Content, csv_text, json_text, plain_json, write_whole
 from cahp.values import CahpError
 
 SCHEMA = "cahp.compare/1"
@@ -168,11 +166,7 @@ _COLUMNS = (
 
 
 def _table(document: Mapping[str, Any]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_rows(document))
-    return out.getvalue()
+    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in _rows(document)))
 
 
 def _rows(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

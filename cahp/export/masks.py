@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import logging
@@ -17,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.files import json_text
+from cahp.files import csv_text, json_text
 from cahp.values import HeadMask, Ints, MaskError, ModelCard
 
 MASK_SCHEMA = "cahp.mask/1"
@@ -126,13 +125,12 @@ def heads_to_prune_json(mask: HeadMask) -> bytes:
 
 def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
     """One row a head: layer, head, kept (0 or 1) and, if ``labels (N,)`` are given, its cluster."""
-    text = io.StringIO()
-    rows = csv.writer(text, lineterminator="\n")
-    rows.writerow(["layer", "head", "kept", *(["cluster"] if labels is not None else [])])
-    for index, kept in enumerate(mask.keep.ravel()):
-        cluster = [] if labels is None else [int(labels[index])]
-        rows.writerow([index // mask.heads, index % mask.heads, int(kept), *cluster])
-    return text.getvalue().encode()
+    header = ["layer", "head", "kept", *(["cluster"] if labels is not None else [])]
+    rows = (
+        [*divmod(index, mask.heads), int(kept), *([] if labels is None else [int(labels[index])])]
+        for index, kept in enumerate(mask.keep.ravel())
+    )
+    return csv_text(header, rows).encode()
 
 
 def mask_tensor(mask: HeadMask) -> bytes:

@@ -7,16 +7,14 @@ Plotly, which reads tags in labels.
 
 from __future__ import annotations
 
-import csv
 import html
-import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
+from cahp.files import csv_text
 from cahp.ui.parts.palette import Ink, contrast, on_scale
 
 #: A table to download: columns by name, all of one length; or what makes it when it is asked for.
@@ -150,19 +148,8 @@ def _pictures(name: str) -> None:
 def as_csv(data: Table) -> bytes:
     """A table as a CSV file in UTF-8 that spreadsheets open; no cell is taken for a formula."""
     columns = data() if callable(data) else data
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(tuple(map(_cell, row)) for row in zip(*columns.values(), strict=True))
     # The mark tells spreadsheets that this is UTF-8.
-    return ("\ufeff" + out.getvalue()).encode()
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    # A word of a person's text must not run in somebody's spreadsheet.
-    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
+    return ("\ufeff" + csv_text(columns, zip(*columns.values(), strict=True))).encode()
 
 
 def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:
