@@ -1,4 +1,4 @@
-"""Would it survive another sample."""
+"""Would it survive resampling."""
 
 from cahp.ui.frame.page import page
 from cahp.ui.stability.page import draw

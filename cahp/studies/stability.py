@@ -1,7 +1,7 @@
-"""Would the same heads be kept on another look: with another seed, other texts, another bend of the curve?
+"""Would the same heads be kept again: with another seed, other texts, another knee of the curve?
 
 The published method draws twice by chance (the projection and the sample of texts) and has one dial (the degree of
-the polynomial). Each look repeats the selection with one of them changed and all else as it was.
+the polynomial). Each resample repeats the selection with one of them changed and all else as it was.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Axis = Literal["seed", "sample", "degree"]
 STAGE = "resamples"
 #: The polynomial's degrees that are compared.
 DEGREES = range(2, 9)
-#: Equal parts of the selection texts, from which other samples are put together.
+#: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 
 _REVISION = 1
@@ -51,10 +51,10 @@ _LARGEST_ENTRY = 64 << 20
 
 @dataclass(frozen=True, eq=False)
 class Stability:
-    """The same selection, looked at ``R`` times.
+    """The same selection, resampled ``R`` times.
 
     ``values (R,)`` are the seeds, sample numbers or degrees; ``knees (R,)`` the suggested number of clusters, 0 where
-    the curve had no bend; ``keep (R, L, H)`` the heads kept, none where a budget was left to a curve without a bend.
+    the curve had none; ``keep (R, L, H)`` the heads kept, none where the budget was left to a knee that was not found.
     """
 
     axis: Axis
@@ -64,27 +64,27 @@ class Stability:
 
     @cached_property
     def found(self) -> Bools:
-        """The masks of the looks that led to one, ``(R', L, H)``."""
+        """The masks of the resamples that led to one, ``(R', L, H)``."""
         return np.asarray(self.keep[self.keep.any(axis=(1, 2))])
 
     @property
     def frequency(self) -> NDArray[np.float64]:
-        """Share of the looks that keep each head, ``(L, H)``."""
+        """Share of the resamples that keep each head, ``(L, H)``."""
         return np.asarray(self.found.mean(axis=0)) if len(self.found) else np.zeros(self.keep.shape[1:])
 
     @cached_property
     def overlaps(self) -> NDArray[np.float64]:
-        """Jaccard index of every pair of looks: heads that both keep, of those that at least one keeps."""
+        """Jaccard index of every pair of resamples: heads that both keep, of those that at least one keeps."""
         return overlaps(self.found)
 
     @property
     def overlap(self) -> float:
-        """Mean of ``overlaps``; not a number with fewer than two looks."""
+        """Mean of ``overlaps``; not a number with fewer than two resamples."""
         return float(self.overlaps.mean()) if len(self.overlaps) else float("nan")
 
     @cached_property
     def chance(self) -> float:
-        """What ``overlap`` would be if every look drew as many heads at random."""
+        """What ``overlap`` would be if every resample drew as many heads at random."""
         return expected_overlap(self.found.sum(axis=(1, 2)).tolist(), self.keep[0].size)
 
     @property
@@ -93,9 +93,9 @@ class Stability:
         return (self.overlap - self.chance) / (1 - self.chance) if self.chance < 1 else 1.0
 
 
-def known(bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None) -> Stability | None:
+def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
     """What ``stability`` found out before with the same arguments, if it is still on disk."""
-    found = bench.resources.store.load(_key(bench, axis, _values(bench, axis, looks), budget))
+    found = bench.resources.store.load(_key(bench, axis, _values(bench, axis, resamples), budget))
     if found is None:
         return None
     arrays = found.arrays
@@ -109,30 +109,30 @@ def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings
 
 
 def stability(
-    bench: Bench, *, axis: Axis, looks: int = 12, budget: int | None = None, progress: Progress = silent
+    bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None, progress: Progress = silent
 ) -> Stability:
-    """Repeat CAHP's selection ``looks`` times, changing ``axis`` alone; found again on disk if it is known.
+    """Repeat CAHP's selection ``resamples`` times, changing ``axis`` alone; found on disk if it was done before.
 
     ``"seed"``: other seeds of the projection and the clustering, the run's own first. ``"sample"``: random halves of
-    the selection texts, put together from stratified parts whose statistics merge exactly; the seed stays. Half a
+    the calibration texts, put together from stratified parts whose statistics merge exactly; the seed stays. Half a
     sample varies about as much as samples of the full size drawn anew would (the delete-half jackknife, Shao and
-    Wu 1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``looks`` says. ``budget`` None leaves the number of
-    heads to the knee; degrees do nothing else, so there it is not used.
+    Wu 1989). ``"degree"``: the polynomial's ``DEGREES``, whatever ``resamples`` says. ``budget`` None leaves the number
+    of heads to the knee; degrees do nothing else, so there it is not used.
 
     Raises:
-        OptionError: If the axis is unknown, or there are fewer than two looks.
+        OptionError: If the axis is unknown, or there are fewer than two resamples.
         BudgetError: If the budget is impossible.
         SpaceError: If the texts do not make enough parts.
     """
     if axis not in get_args(Axis):
         raise OptionError(f"stability over {axis!r} is unknown; choose one of {', '.join(get_args(Axis))}")
-    if looks < 2:
-        raise OptionError(f"{looks} looks cannot differ; ask for at least 2")
-    found = known(bench, axis=axis, looks=looks, budget=budget)
+    if resamples < 2:
+        raise OptionError(f"{resamples} resamples cannot differ; ask for at least 2")
+    found = cached(bench, axis=axis, resamples=resamples, budget=budget)
     if found is not None:
         return found
     settings = bench.settings
-    values = _values(bench, axis, looks)
+    values = _values(bench, axis, resamples)
     if axis == "degree":
         result = over_degrees(bench.evidence.clustering, bench.evidence.salience, settings)
     else:
@@ -146,10 +146,10 @@ def stability(
     return result
 
 
-def _values(bench: Bench, axis: Axis, looks: int) -> list[int]:
+def _values(bench: Bench, axis: Axis, resamples: int) -> list[int]:
     if axis == "degree":
         return list(DEGREES)
-    return [(bench.settings.seed + look) % 2**32 for look in range(looks)]
+    return [(bench.settings.seed + place) % 2**32 for place in range(resamples)]
 
 
 def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str:
@@ -177,7 +177,7 @@ def _gathered(axis: Axis, values: list[int], made: Sequence[tuple[int, Bools]]) 
 def _selected(
     clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings
 ) -> tuple[int, Bools]:
-    """The knee of one look (0: none) and the heads it keeps (none where it cannot say)."""
+    """The knee of one resample (0: none) and the heads it keeps (none where it cannot say)."""
     try:
         chosen = select(
             clustering,
@@ -192,11 +192,11 @@ def _selected(
 
 
 def _seeds(bench: Bench, seeds: Sequence[int], progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
-    for look, seed in enumerate(seeds):
+    for place, seed in enumerate(seeds):
         if seed == bench.settings.seed:
             yield bench.evidence.clustering, bench.evidence.salience
         else:
-            report = _within(progress, look, len(seeds))
+            report = _within(progress, place, len(seeds))
             yield _clustered(bench, bench.evidence.signatures, seed, report), bench.evidence.salience
 
 
@@ -205,21 +205,21 @@ def _clustered(bench: Bench, signatures: Signatures, seed: int, progress: Progre
     return cluster(placed, seed=seed, degree=bench.settings.poly_degree, progress=progress)
 
 
-#: Where, in per cent of a look, a stage begins and ends; about as long as they take.
+#: Where, in per cent of a resample, a stage begins and ends; about as long as they take.
 _SHARES = {"features": (0, 20), "projection": (20, 50), "clustering": (50, 100)}
 
 
-def _within(progress: Progress, look: int, looks: int) -> Progress:
-    """Progress of one look as a part of all."""
+def _within(progress: Progress, place: int, resamples: int) -> Progress:
+    """Progress of one resample as a part of all."""
 
     def report(stage: str, done: int, total: int) -> None:
         start, end = _SHARES[stage]
-        progress(STAGE, 100 * look + start + (end - start) * done // max(total, 1), 100 * looks)
+        progress(STAGE, 100 * place + start + (end - start) * done // max(total, 1), 100 * resamples)
 
     return report
 
 
-def _samples(bench: Bench, looks: int, progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
+def _samples(bench: Bench, resamples: int, progress: Progress) -> Iterator[tuple[Clustering, NDArray[np.float64]]]:
     from cahp.stages.salience import salience
 
     settings, gradients = bench.settings, bench.evidence.gradients
@@ -227,14 +227,14 @@ def _samples(bench: Bench, looks: int, progress: Progress) -> Iterator[tuple[Clu
     shard_of = shards(bench.calibration.labels, count, seed=settings.seed)
     parts = [_shard(bench, shard_of, shard, count, progress) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))
-    drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:looks]
-    for look, half in enumerate(drawn):
+    drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:resamples]
+    for place, half in enumerate(drawn):
         members = halves[half]
         merged = reduce(Signatures.merge, (parts[shard] for shard in members))
         # The gradients are those of the first quarter of the texts, in which every part has its share.
         rows = np.isin(shard_of[: len(gradients.values)], members)
         seen = GateGradients(gradients.values[rows], int(np.isin(shard_of, members).sum())) if rows.any() else gradients
-        report = _within(progress, look, len(drawn))
+        report = _within(progress, place, len(drawn))
         yield _clustered(bench, merged, settings.seed, report), salience(seen, how=settings.salience)
 
 
@@ -265,14 +265,14 @@ def _shard_count(bench: Bench) -> int:
 
 
 def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, progress: Progress) -> Signatures:
-    """The statistics of one part, from disk if they are known."""
+    """The statistics of one part, from disk if they were gathered before."""
     card, store, texts = bench.card, bench.resources.store, bench.calibration
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )
-    known = store.load(name)
-    if known is not None:
-        arrays = known.arrays
+    entry = store.load(name)
+    if entry is not None:
+        arrays = entry.arrays
         return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
     from cahp.stages.signatures import collect
 

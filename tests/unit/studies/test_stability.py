@@ -16,8 +16,8 @@ from cahp.studies.stability import Stability, shards, stability
 from cahp.values import GateGradients, ModelCard, OptionError, Signatures, SpaceError, Texts
 
 
-def looks(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
-    """Looks at one layer of heads that keep the given ones."""
+def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
+    """Resamples of one layer of heads that keep the given ones."""
     keep = np.zeros((len(kept), 1, heads), dtype=np.bool_)
     for row, members in zip(keep, kept, strict=True):
         row[0, members] = True
@@ -54,31 +54,31 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-def test_frequency_counts_the_looks_that_keep_a_head() -> None:
-    assert looks([0, 1], [0, 2], [0, 1]).frequency.tolist() == [[1.0, 2 / 3, 1 / 3, 0.0]]
+def test_frequency_counts_the_resamples_that_keep_a_head() -> None:
+    assert resampled([0, 1], [0, 2], [0, 1]).frequency.tolist() == [[1.0, 2 / 3, 1 / 3, 0.0]]
 
 
-def test_overlap_is_the_mean_jaccard_index_of_all_pairs_of_looks() -> None:
+def test_overlap_is_the_mean_jaccard_index_of_all_pairs_of_resamples() -> None:
     # {0,1} and {0,2} share 1 of 3; {0,1} twice share all; {0,2} and {0,1} share 1 of 3.
-    assert looks([0, 1], [0, 2], [0, 1]).overlap == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+    assert resampled([0, 1], [0, 2], [0, 1]).overlap == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
 
 
 def test_chance_is_that_of_sets_of_the_same_sizes() -> None:
     # Two of four heads: all shared 1/6, one shared 4/6 (Jaccard 1/3), none 1/6.
-    same = looks([0, 1], [0, 1])
+    same = resampled([0, 1], [0, 1])
     assert same.chance == pytest.approx(1 / 6 + 4 / 6 / 3)
     assert same.beyond_chance == pytest.approx(1)
 
 
-def test_a_look_without_a_bend_counts_neither_for_nor_against_a_head() -> None:
-    result = looks([0, 1], [], [0, 1], knees=[2, 0, 2])
+def test_a_resample_without_a_knee_counts_neither_for_nor_against_a_head() -> None:
+    result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert result.overlap == 1
     assert len(result.found) == 2
 
 
-def test_one_look_overlaps_with_nothing() -> None:
-    assert np.isnan(looks([0, 1]).overlap)
+def test_one_resample_overlaps_with_nothing() -> None:
+    assert np.isnan(resampled([0, 1]).overlap)
 
 
 def test_parts_deal_every_class_out_evenly() -> None:
@@ -93,22 +93,22 @@ def test_parts_deal_every_class_out_evenly() -> None:
     assert not np.array_equal(part, shards(labels, 4, seed=1))
 
 
-def test_the_first_look_over_seeds_is_the_runs_own(bench: Any) -> None:
-    result = stability(bench, axis="seed", looks=3)
+def test_the_first_resample_over_seeds_is_the_runs_own(bench: Any) -> None:
+    result = stability(bench, axis="seed", resamples=3)
     assert result.values.tolist() == [5, 6, 7]
     assert result.knees[0] == bench.evidence.clustering.knee
     # A principal plane does not depend on the seed.
     assert result.overlap == 1
 
 
-def test_a_budget_is_met_in_every_look(bench: Any) -> None:
+def test_a_budget_is_met_in_every_resample(bench: Any) -> None:
     for axis in ("seed", "sample"):
-        assert stability(bench, axis=axis, looks=3, budget=5).keep.sum(axis=(1, 2)).tolist() == [5, 5, 5]
+        assert stability(bench, axis=axis, resamples=3, budget=5).keep.sum(axis=(1, 2)).tolist() == [5, 5, 5]
 
 
 def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
     said: list[tuple[str, int, int]] = []
-    result = stability(bench, axis="sample", looks=4, progress=lambda *state: said.append(state))
+    result = stability(bench, axis="sample", resamples=4, progress=lambda *state: said.append(state))
     assert result.values.tolist() == [1, 2, 3, 4]
     assert result.overlap < 1
     assert said[-1] == (module.STAGE, 400, 400)
@@ -123,21 +123,21 @@ def test_degrees_move_the_knee_of_one_curve_whatever_the_budget(bench: Any) -> N
     assert set(result.keep.sum(axis=(1, 2)).tolist()) != {5}
 
 
-def test_what_is_known_is_found_again(bench: Any) -> None:
-    first = stability(bench, axis="seed", looks=2)
+def test_what_was_measured_is_found_again(bench: Any) -> None:
+    first = stability(bench, axis="seed", resamples=2)
     bench.evidence.signatures = None
-    again = stability(bench, axis="seed", looks=2)
+    again = stability(bench, axis="seed", resamples=2)
     assert np.array_equal(first.keep, again.keep)
     assert again.keep.dtype == np.bool_
     with pytest.raises(AttributeError):
-        stability(bench, axis="seed", looks=3)
+        stability(bench, axis="seed", resamples=3)
 
 
 def test_nonsense_is_refused_in_words(bench: Any) -> None:
     with pytest.raises(OptionError, match="choose one of seed, sample, degree"):
         stability(bench, axis="weather")  # type: ignore[arg-type]
     with pytest.raises(OptionError, match="at least 2"):
-        stability(bench, axis="seed", looks=1)
+        stability(bench, axis="seed", resamples=1)
     bench.calibration = bench.calibration.take(range(12))
     with pytest.raises(SpaceError, match="choose at least 20"):
         stability(bench, axis="sample")
