@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
 
+from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import ModelCard, Texts
+from cahp.values import Costs, HeadMask, ModelCard, Progress, Texts, silent
 
 WORDS = [
     "good",
@@ -231,3 +232,25 @@ def opened(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **opt
 def measurements(card: ModelCard, texts: Texts | None, store: Store, *, seed: int = 42, **options: Any) -> Measurements:
     """Measurements whose recoveries work on ``texts``."""
     return Measurements(resources(card, store, **options), texts, seed=seed)
+
+
+class StopwatchHere:
+    """Times in the test's own process, quickly, what ``cahp.run.stopwatch`` times in another one."""
+
+    QUICK: ClassVar[dict[str, int]] = {"batch": 2, "repeats": 5}
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self.asked: list[HeadMask] = []
+        self.entered = self.left = 0
+
+    def __enter__(self) -> StopwatchHere:
+        self.entered += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.left += 1
+
+    def costs(self, mask: HeadMask, *, length: int, progress: Progress = silent) -> Costs:
+        self.asked.append(mask)
+        return self._bench.measurements.costs(mask, length=length, **self.QUICK)

@@ -1,15 +1,27 @@
-"""Comparisons that ship with the package; the bundled run is held against its table in ``studies``."""
+"""What ships with the package: comparisons, and a run with its table of all budgets, written as they are read."""
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import fakes
+import numpy as np
 import pytest
 from comparisons import varied
 
 from cahp import bundled
+from cahp.bundled import Bundle
 from cahp.compare.opening import read
+from cahp.run.bench import open_bench
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.studies import budget_sweep
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import CahpError
 
 
@@ -52,3 +64,93 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
     assert all(one.made["machine"] and one.made["date"] for one in found)
     assert all("CAHP" not in one.comparison.reading.methods for one in found)
+
+
+# --- the bundled run
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("tiny")
+    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data")
+    return Settings(model=str(model), data=str(data), pool_size=8, device="cpu", recover="refit")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny model, as it would ship."""
+    folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundled, "SETTINGS", settings)
+        patch.setattr(
+            budget_sweep, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(open_bench(settings, store=store))
+        )
+        bundled.write(folder, store=store, day=date(2026, 1, 31))
+    return folder
+
+
+@pytest.fixture
+def written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
+    monkeypatch.setattr(bundled, "folder", lambda: place)
+    # Not what an earlier reader remembers.
+    found = bundled.read.__wrapped__()
+    assert found is not None
+    return found
+
+
+def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
+    run = prune(settings, store=store)
+    assert written.document.command == "cahp prune --recover refit"
+    again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
+    assert replace(written.document, command=None) == again
+    for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
+        assert np.array_equal(written.arrays[name], run.arrays[name]), name
+
+
+def test_it_says_which_machine_measured_it_on_which_day(written: Bundle) -> None:
+    assert written.made == {"machine": bundled.machine(), "date": "2026-01-31"}
+    assert written.made["machine"].endswith(" cores")
+
+
+def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
+    suggested = written.evidence().suggested(settings)
+    assert suggested is not None
+    assert suggested.mask.by_layer == [list(heads) for heads in written.document.kept.values()]
+    # The other kind of salience is there as well.
+    other = prune(replace(settings, salience="example", latency=False), store=store)
+    chosen = written.evidence("example").suggested(settings)
+    assert chosen is not None
+    assert chosen.mask.sha256 == other.mask.sha256
+    assert not np.array_equal(written.arrays["salience"], written.arrays["salience_example"])
+
+
+def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:
+    table = BudgetTable.plan(written.evidence(), settings)
+    table.fill_from(written.rows)
+    assert table.missing() is None
+    assert table.measured() == (10, 10)
+    row = table.row(written.document.budget.attained)
+    assert written.document.metrics.pruned is not None
+    assert row.accuracy == written.document.metrics.pruned.accuracy
+    assert len(written.rows["speed"]) == budget_sweep.TIMED
+
+
+def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, settings: Settings) -> None:
+    assert sorted(path.name for path in place.iterdir()) == ["arrays.npz", "run.json", "table.json"]
+    said = "".join((place / name).read_text() for name in ("run.json", "table.json"))
+    assert settings.data is not None
+    rows = (Path(settings.data) / "validation.jsonl").read_text().splitlines()
+    assert rows
+    assert not any(json.loads(row)["text"] in said for row in rows)
+    with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
+        assert {arrays[name].dtype.kind for name in arrays.files} <= set("fiu")
+
+
+def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundled, "folder", lambda: tmp_path / "none")
+    assert bundled.read.__wrapped__() is None

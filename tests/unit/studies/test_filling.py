@@ -1,0 +1,159 @@
+"""A table of all budgets is filled with what the other commands would say, one measurement a step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import fakes
+import pytest
+
+from cahp.run.bench import Bench, open_bench
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.studies import budget_sweep
+from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Speed, fill
+from cahp.values import Cancelled
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("tiny")
+    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data")
+    return Settings(model=str(model), data=str(data), pool_size=8, projection="pca", device="cpu", latency=False)
+
+
+@pytest.fixture(scope="module")
+def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
+
+
+@pytest.fixture(autouse=True)
+def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[fakes.StopwatchHere]:
+    """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
+    started: list[fakes.StopwatchHere] = []
+
+    def start(model: str, *, device: str, store: Store) -> fakes.StopwatchHere:
+        assert (model, device, store) == (bench.settings.model, "cpu", bench.resources.store)
+        started.append(fakes.StopwatchHere(bench))
+        return started[-1]
+
+    monkeypatch.setattr(budget_sweep, "Stopwatch", start)
+    return started
+
+
+def planned(bench: Bench, **options: str) -> BudgetTable:
+    return BudgetTable.plan(HeadClusters.of(bench.evidence), bench.settings, **options)  # type: ignore[arg-type]
+
+
+def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.StopwatchHere]) -> None:
+    table = planned(bench)
+    steps = 0
+    for steps, _ in enumerate(fill(table, bench), start=1):
+        assert table.version == steps
+    assert steps == 10 + budget_sweep.TIMED
+    assert (table.measured(), table.missing()) == ((10, 10), None)
+    timed = [row for row in table.rows() if row.speed is not None]
+    (watch,) = watches
+    assert [row.budget for row in timed] == sorted(mask.count for mask in watch.asked)
+    assert (watch.entered, watch.left) == (1, 1)
+    # With all heads kept both models are the same: nothing to time.
+    assert 12 not in {row.budget for row in timed}
+
+
+def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
+    table = planned(bench)
+    for _ in fill(table, bench):
+        pass
+    run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
+    row = table.row(5)
+    assert row.quality is not None
+    assert run.metrics.pruned is not None
+    assert run.delta.pruned is not None
+    assert row.accuracy == row.quality.accuracy == run.metrics.pruned.accuracy
+    assert (row.quality.n, row.quality.agreement) == (run.metrics.pruned.n, run.metrics.pruned.agreement)
+    assert (row.quality.pp, row.quality.pp_ci95) == (run.delta.pruned.pp, run.delta.pruned.ci95)
+    costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.StopwatchHere.QUICK)
+    assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
+    assert table.full is not None
+    assert table.full.accuracy == run.metrics.full.accuracy
+    assert table.full.pp == 0
+
+
+def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None:
+    table = planned(bench, recover="refit")
+    table.current_budget = 5
+    filling = fill(table, bench)
+    next(filling)
+    next(filling)
+    filling.close()
+    run = prune(replace(bench.settings, budget="5", recover="refit"), store=bench.resources.store).document
+    assert run.metrics.recovered is not None
+    assert table.row(5).accuracy == run.metrics.recovered.accuracy
+    # All heads kept leave nothing to recover.
+    assert table.full is not None
+    assert table.full.accuracy == run.metrics.full.accuracy
+
+
+def test_a_budget_that_somebody_turns_to_meanwhile_is_next(bench: Bench) -> None:
+    table = planned(bench)
+    filling = fill(table, bench)
+    next(filling)
+    for budget in (7, 4):
+        table.current_budget = budget
+        assert table.row(budget).quality is None
+        next(filling)
+        assert table.row(budget).quality is not None
+    filling.close()
+
+
+def test_a_mask_with_an_empty_layer_is_answered_and_never_timed(
+    bench: Bench, watches: list[fakes.StopwatchHere]
+) -> None:
+    bare = replace(bench, settings=replace(bench.settings, min_per_layer=0))
+    table = planned(bare)
+    for _ in fill(table, bare):
+        pass
+    assert table.measured() == (12, 12)
+    assert watches[0].asked
+    assert not any(mask.empty_layers for mask in watches[0].asked)
+    assert table.row(1).speed is None
+
+
+def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
+    bench: Bench, watches: list[fakes.StopwatchHere]
+) -> None:
+    seen: list[tuple[str, int, int]] = []
+
+    def progress(name: str, done: int, total: int) -> None:
+        seen.append((name, done, total))
+        if done == 3:
+            raise Cancelled
+
+    table = planned(bench)
+    with pytest.raises(Cancelled):
+        list(fill(table, bench, progress))
+    assert seen == [("table", done, 10) for done in range(4)]
+    assert table.measured() == (3, 10)
+    assert watches[0].left == 1
+    # Filling it again goes on from there.
+    for _ in fill(table, bench):
+        pass
+    assert table.missing() is None
+
+
+def test_what_was_measured_once_is_found_again_without_the_model(
+    bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = planned(bench)
+    for _ in fill(first, bench):
+        pass
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("the model is read again")
+
+    other = open_bench(settings, store=bench.resources.store, load=refuse)  # type: ignore[arg-type]
+    again = planned(other)
+    for _ in fill(again, other):
+        pass
+    assert again.as_json() == first.as_json()
