@@ -32,7 +32,8 @@ from cahp.run.document import RunDocument
 from cahp.run.prune import measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
-from cahp.studies.budget_sweep import BudgetTable, HeadClusters, fill
+from cahp.studies.budget_sweep import BudgetTable, fill
+from cahp.studies.head_clusters import HeadClusters
 from cahp.values import CahpError, Clustering, Progress, silent
 
 #: The settings of the bundled run: the embedded default, recovered, so that before and after can be shown.

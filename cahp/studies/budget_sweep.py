@@ -1,77 +1,30 @@
-"""What is known of every budget, while it is being found out.
+"""The table of all budgets: measured row by row, and estimated where it is not measured yet.
 
-A table has one row a budget. Some rows are measured, the others are estimated from their neighbours and say so. It is
-filled coarse to fine, the budget that somebody looks at first; whatever was measured once is found again on disk.
+An estimate lies between measured neighbours and says so. The table is filled coarse to fine, the current budget first;
+whatever was measured once is found again on disk.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
 from cahp.run.document import Outcome, RunDocument, State
-from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
-from cahp.stages.selection import select, table
-from cahp.values import BudgetError, Clustering, Cost, Delta, Floats, HeadMask, Progress, Ratio, Selection, silent
+from cahp.stages.selection import table
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import BudgetError, Cost, Delta, HeadMask, Progress, Ratio, Selection, silent
 
 Recover = Literal["none", "refit"]
 
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8
-
-
-@dataclass(frozen=True, eq=False)
-class HeadClusters:
-    """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
-
-    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered.
-    """
-
-    clustering: Clustering
-    salience: NDArray[np.float64]
-    embedding: NDArray[np.float32]
-    distances: NDArray[np.float32]
-
-    @classmethod
-    def of(cls, evidence: HeadEvidence) -> HeadClusters:
-        """What the evidence holds, or finds out now."""
-        return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return int(self.salience.shape[0])
-
-    @property
-    def heads(self) -> int:
-        """Heads a layer."""
-        return int(self.salience.shape[1])
-
-    def suggested(self, settings: Settings) -> Selection | None:
-        """What the curve's bend suggests (None: it has none)."""
-        if self.clustering.knee not in self.clustering.ks:
-            return None
-        return select(
-            self.clustering,
-            self.salience,
-            budget=None,
-            min_per_layer=settings.min_per_layer,
-            representative=settings.representative,
-        )
-
-    def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""
-        ks = self.clustering.ks
-        wanted = int(ks[-1]) if k is None else int(np.clip(k, ks[0], ks[-1]))
-        return self.clustering.at(wanted)
 
 
 @dataclass(frozen=True)
@@ -142,14 +95,24 @@ class Row:
     speed: Speed | None
 
 
-class BudgetTable:
-    """The rows of all budgets from the fewest heads to all; many may read while one fills it."""
+#: Told of a measurement: the mask, and what was found of it.
+Listener = Callable[[HeadMask, "Quality | Speed"], None]
 
-    def __init__(self, selections: Sequence[Selection], *, recover: Recover = "none") -> None:
+
+class BudgetTable:
+    """The rows of all budgets from the fewest heads to all; many may read while one fills it.
+
+    ``listener`` is told of every measurement that is entered.
+    """
+
+    def __init__(
+        self, selections: Sequence[Selection], *, recover: Recover = "none", listener: Listener | None = None
+    ) -> None:
         self.selections = tuple(selections)
+        self._listener = listener
         self.recover: Recover = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
-        #: The budget that somebody looks at now.
+        #: The budget on the board now, which is measured first.
         self.current_budget: int | None = None
         self._quality: dict[int, Quality] = {}
         self._speed: dict[int, Speed] = {}
@@ -157,19 +120,22 @@ class BudgetTable:
         self._version = 0
 
     @classmethod
-    def plan(cls, evidence: HeadClusters, settings: Settings, *, recover: Recover = "none") -> BudgetTable:
+    def plan(
+        cls, clusters: HeadClusters, settings: Settings, *, recover: Recover = "none", listener: Listener | None = None
+    ) -> BudgetTable:
         """An empty table of all budgets that ``settings`` allow."""
-        total = evidence.salience.size
-        fewest = max(1, settings.min_per_layer * evidence.layers)
+        total = clusters.salience.size
+        fewest = max(1, settings.min_per_layer * clusters.layers)
         return cls(
             table(
-                evidence.clustering,
-                evidence.salience,
+                clusters.clustering,
+                clusters.salience,
                 budgets=range(fewest, total + 1),
                 min_per_layer=settings.min_per_layer,
                 representative=settings.representative,
             ),
             recover=recover,
+            listener=listener,
         )
 
     def selection(self, budget: int) -> Selection:
@@ -183,6 +149,10 @@ class BudgetTable:
                 f"budget {budget} is outside {self.budgets[0]} to {self.budgets[-1]}; choose one in between"
             )
         return self.selections[budget - self.budgets[0]]
+
+    def has(self, mask: HeadMask) -> bool:
+        """Whether the mask is the one that the table has for its budget."""
+        return mask.count >= self.budgets[0] and self.selection(mask.count).mask.sha256 == mask.sha256
 
     @property
     def version(self) -> int:
@@ -202,6 +172,9 @@ class BudgetTable:
             if speed is not None:
                 self._speed[budget] = speed
             self._version += 1
+        for found in (quality, speed):
+            if found is not None and self._listener is not None:
+                self._listener(self.selection(budget).mask, found)
 
     def row(self, budget: int) -> Row:
         """One row."""
@@ -211,9 +184,9 @@ class BudgetTable:
         """All rows, estimates in between the measurements by straight lines."""
         with self._lock:
             quality, speed = dict(self._quality), dict(self._speed)
-        accuracy = _between(self.budgets, {budget: known.accuracy for budget, known in quality.items()})
+        accuracy = _between(self.budgets, {budget: found.accuracy for budget, found in quality.items()})
         # With all heads kept both models are the same.
-        ratios = {**{budget: known.ratio for budget, known in speed.items()}, self.budgets[-1]: 1.0}
+        ratios = {**{budget: found.ratio for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
         return [
             Row(budget, accuracy[index], quality.get(budget), ratio[index], speed.get(budget))
@@ -225,7 +198,7 @@ class BudgetTable:
         return len(self._quality), len(self.budgets)
 
     def missing(self) -> tuple[Literal["quality", "speed"], int] | None:
-        """What to measure next: under the finger, then coarse to fine, with the timings after the coarse part."""
+        """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part."""
         cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
         timed = _spread(cuttable[:-1], TIMED)
         if self.budgets[-1] not in self._quality:
@@ -245,8 +218,8 @@ class BudgetTable:
         with self._lock:
             return {
                 "recover": self.recover,
-                "quality": {str(budget): asdict(known) for budget, known in sorted(self._quality.items())},
-                "speed": {str(budget): asdict(known) for budget, known in sorted(self._speed.items())},
+                "quality": {str(budget): asdict(found) for budget, found in sorted(self._quality.items())},
+                "speed": {str(budget): asdict(found) for budget, found in sorted(self._speed.items())},
             }
 
     def fill_from(self, said: Mapping[str, Any]) -> None:
@@ -283,12 +256,12 @@ def _spread(values: Sequence[int], count: int) -> list[int]:
     return [values[place] for place in dict.fromkeys(places.tolist())]
 
 
-def _between(budgets: Sequence[int], known: Mapping[int, float]) -> list[float | None]:
-    """Straight lines between what is known; None outside of it, where nothing supports an estimate."""
-    if not known:
+def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:
+    """Straight lines between what is measured; None outside of it, where nothing supports an estimate."""
+    if not measured:
         return [None] * len(budgets)
-    xs = sorted(known)
-    values = np.interp(budgets, xs, [known[x] for x in xs])
+    xs = sorted(measured)
+    values = np.interp(budgets, xs, [measured[x] for x in xs])
     return [float(value) if xs[0] <= budget <= xs[-1] else None for budget, value in zip(budgets, values, strict=True)]
 
 
@@ -296,7 +269,7 @@ def _between(budgets: Sequence[int], known: Mapping[int, float]) -> list[float |
 
 
 def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quality:
-    """How the model answers the texts to judge by under ``mask``, as ``cahp evaluate --mask`` says.
+    """How the model answers the evaluation texts under ``mask``, as ``cahp evaluate --mask`` says.
 
     With ``recover="refit"`` the output projections of the cut model are solved anew first.
     """
@@ -338,9 +311,9 @@ def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = s
 
 
 def within_loss(table: BudgetTable, pp: float) -> Row | None:
-    """The fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: not yet known).
+    """The fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: not measured).
 
-    Chosen on the texts it is judged by, so the figure is optimistic.
+    Chosen on the texts that evaluate it, so the figure is optimistic.
     """
     full = table.full
     if full is None:
@@ -357,25 +330,3 @@ def faster_by(table: BudgetTable, share: float) -> Row | None:
     """
     fast = [row for row in table.rows() if row.ratio is not None and row.ratio <= 1 - share + 1e-9]
     return fast[-1] if fast else None
-
-
-def with_degree(evidence: HeadClusters, degree: int) -> HeadClusters:
-    """The same evidence with the knee that another polynomial degree finds."""
-    from cahp.stages.clustering import with_degree
-
-    return replace(evidence, clustering=with_degree(evidence.clustering, degree=degree))
-
-
-def nearest_kept(
-    evidence: HeadClusters, mask: HeadMask, head: int, labels: NDArray[np.int64]
-) -> tuple[int, float, bool]:
-    """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster.
-
-    The kept member of the head's cluster that is nearest, or the nearest kept head of all where its cluster keeps none.
-    """
-    kept = np.array([other for other in mask.flat if other != head], dtype=np.int64)
-    mates = kept[labels[kept] == labels[head]]
-    candidates = mates if len(mates) else kept
-    distances: Floats = evidence.distances[head, candidates]
-    best = int(np.argmin(distances))
-    return int(candidates[best]), float(distances[best]), bool(len(mates))

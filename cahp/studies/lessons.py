@@ -82,10 +82,10 @@ class Subject:
     salience: Floats
 
     @classmethod
-    def judged_by(cls, judge: Texts, **known: Any) -> Subject:
-        """The subject on at most ``EXAMPLES`` texts, spread evenly over ``judge``."""
-        rows = np.unique(np.linspace(0, len(judge) - 1, min(EXAMPLES, len(judge))).astype(np.int64))
-        return cls(texts=judge.take(rows), **known)
+    def of(cls, evaluation: Texts, **selection: Any) -> Subject:
+        """The subject on at most ``EXAMPLES`` texts, spread evenly over the evaluation texts."""
+        rows = np.unique(np.linspace(0, len(evaluation) - 1, min(EXAMPLES, len(evaluation))).astype(np.int64))
+        return cls(texts=evaluation.take(rows), **selection)
 
     @cached_property
     def strongest(self) -> tuple[int, int]:
@@ -293,7 +293,7 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     elif won.measurable:
         meaning = "Here the refit did harm on these texts, although held-out texts had spoken for it."
     else:
-        meaning = "No measurable change: there was little to repair, or these texts are too few to see it."
+        meaning = "No measurable change: there was little to recover, or these texts are too few to see it."
     bars = _bars({"all heads": full, "after refit": after, "before refit": before})
     return Answer(won.pp, won.ci95, found, meaning, len(full), bars)
 

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import provenance
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.run_button import need_run, run_button
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.head_grid import places
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import RUN
 from cahp.words import percent, span
 
 
@@ -31,24 +31,23 @@ def draw(explorer: Explorer) -> None:
     _picture(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
         _onward()
-        if explorer.bundled:
-            job = explorer.run_job
+        if explorer.results.bundled:
+            job = explorer.work.job(RUN)
             if job is None or job.ended:
                 run_button(explorer, place="home", primary=False)
         link("export", "Take it home")
     st.caption(
-        f"{shell.provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the "
-        "heads."
+        f"{provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
     )
 
 
 def _picture(explorer: Explorer) -> None:
-    table, evidence = explorer.table(), explorer.evidence
+    table, clusters = explorer.table(), explorer.clusters
     assert table is not None
-    assert evidence is not None
-    selection = explorer.selection
+    assert clusters is not None
+    selection = explorer.board.selection
     with st.container(key="first-picture"):
-        charts.heading(
+        chart.heading(
             _finding(explorer),
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
             "and letter name its cluster, heads that tell the classes apart in the same way. Solid squares stay, "
@@ -59,16 +58,16 @@ def _picture(explorer: Explorer) -> None:
         )
         budget_board(
             table,
-            evidence,
+            clusters,
             Shown(
                 explorer.mask,
-                "hand" if explorer.by_hand else "auto" if explorer.auto else "budget",
+                "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
                 explorer.quality(),
                 explorer.speed(),
                 note=_refitted(explorer),
                 rescued=() if selection is None else selection.rescued,
             ),
-            labels=explorer.labels,
+            labels=explorer.board.labels,
             key="home-board",
         )
 
@@ -76,7 +75,7 @@ def _picture(explorer: Explorer) -> None:
 def _finding(explorer: Explorer) -> str:
     total = explorer.card.layers * explorer.card.heads
     quality, recovered, table = explorer.quality(), explorer.quality("refit"), explorer.table()
-    kept = f"{explorer.budget} of {total} heads stay"
+    kept = f"{explorer.board.budget} of {total} heads stay"
     if quality is None:
         return kept
     full = None if table is None else table.full
@@ -101,7 +100,7 @@ def _heads(explorer: Explorer) -> dict[str, Sequence[object]]:
     return {
         **places(mask.layers, mask.heads),
         "kept": [int(kept) for kept in mask.keep.ravel()],
-        "cluster": [palette.letters(int(label)) for label in explorer.labels],
+        "cluster": [palette.letters(int(label)) for label in explorer.board.labels],
     }
 
 

@@ -12,12 +12,11 @@ from cahp.run.resources import Resources
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies import lessons
 from cahp.studies.lessons import Answer, Step, Subject
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
@@ -49,11 +48,11 @@ def draw(explorer: Explorer) -> None:
 
 
 def _subject(explorer: Explorer) -> Subject | None:
-    evidence, table = explorer.evidence, explorer.table()
-    if evidence is None or table is None:
-        return None
+    clusters = explorer.clusters
     # Always CAHP's own suggestion, whatever is on the board: the steps are about the method.
-    selection = explorer.suggested or table.selection(table.budgets[len(table.budgets) // 2])
+    selection = explorer.choices().of_budget(None)
+    if clusters is None or selection is None:
+        return None
     bench = explorer.bench
 
     def measurements(progress: Progress) -> Measurements:
@@ -70,13 +69,13 @@ def _subject(explorer: Explorer) -> Subject | None:
         with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
             return watch.costs(mask, length=bench.length, progress=progress)
 
-    return Subject.judged_by(
+    return Subject.of(
         bench.evaluation,
         measurements=measurements,
         costs=costs,
         mask=selection.mask,
-        labels=evidence.groups(selection.k)[0],
-        salience=evidence.salience,
+        labels=clusters.groups(selection.k)[0],
+        salience=clusters.salience,
     )
 
 
@@ -128,7 +127,7 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
         follow(job, place="learn", title="Asking the model")
     else:
         if job is not None and job.error:
-            shell.problem(job.error)
+            problem(job.error)
         if st.button("See", key=f"learn-see-{step.name}", type="primary"):
             _guesses()[_name(step, subject)] = guess
             _jobs()[_name(step, subject)] = jobs.submit(
@@ -174,7 +173,7 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
 
 def _picture(step: Step, answer: Answer) -> None:
     full, changed = answer.bars[:2]
-    charts.show(
+    chart.show(
         _comparison(answer),
         title=f"{percent(changed.accuracy)} right {changed.name}, {percent(full.accuracy)} with all heads",
         help=(

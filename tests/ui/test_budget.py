@@ -17,7 +17,7 @@ from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled as bundle
+from cahp import bundled
 from cahp.export.masks import mask_to_json
 from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
@@ -29,7 +29,7 @@ from cahp.values import HeadMask, MaskError
 
 @pytest.fixture
 def explorer() -> Iterator[Explorer]:
-    made = Explorer("somebody", Source.open(bundle.SETTINGS))
+    made = Explorer("somebody", Source.open(bundled.SETTINGS))
     yield made
     made.close()
 
@@ -53,12 +53,12 @@ def press(app: AppTest, key: str) -> AppTest:
 
 
 def test_the_board_begins_at_the_knee(explorer: Explorer) -> None:
-    assert explorer.auto
-    assert explorer.budget == bundle.read().document.budget.attained  # type: ignore[union-attr]
+    assert explorer.board.auto
+    assert explorer.board.budget == bundled.read().document.budget.attained  # type: ignore[union-attr]
 
 
 def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer) -> None:
-    explorer.set_budget(30)
+    explorer.board.set_budget(30)
     found = explorer.quality()
     assert found is not None
     assert found.ci95[0] < found.accuracy < found.ci95[1]
@@ -66,26 +66,26 @@ def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer)
 
 
 def test_a_head_toggled_by_hand_is_undone_and_reset(explorer: Explorer) -> None:
-    explorer.set_budget(30)
+    explorer.board.set_budget(30)
     budget = explorer.mask
-    explorer.toggle(budget.flat[3])
-    explorer.toggle(budget.flat[4])
-    assert explorer.by_hand
+    explorer.board.toggle(budget.flat[3])
+    explorer.board.toggle(budget.flat[4])
+    assert explorer.board.by_hand
     assert explorer.mask.count == 28
-    explorer.undo()
+    explorer.board.undo()
     assert explorer.mask.count == 29
-    explorer.reset()
-    assert not explorer.by_hand
+    explorer.board.reset()
+    assert not explorer.board.by_hand
     assert explorer.mask.sha256 == budget.sha256
-    explorer.undo()
+    explorer.board.undo()
     assert explorer.mask.count == 29
 
 
 def test_figures_of_a_mask_made_by_hand_are_not_those_of_its_budget(explorer: Explorer) -> None:
-    explorer.set_budget(30)
+    explorer.board.set_budget(30)
     pruned = next(head for head in range(72) if not explorer.mask.keep.flat[head])
-    explorer.toggle(pruned)
-    explorer.toggle(explorer.mask.flat[0] if explorer.mask.flat[0] != pruned else explorer.mask.flat[1])
+    explorer.board.toggle(pruned)
+    explorer.board.toggle(explorer.mask.flat[0] if explorer.mask.flat[0] != pruned else explorer.mask.flat[1])
     assert explorer.mask.count == 30
     assert explorer.quality() is None
 
@@ -94,46 +94,46 @@ def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_
     keep = explorer.mask.keep.copy()
     keep[2] = False
     with pytest.raises(MaskError, match="Layer 2 would keep no head"):
-        explorer.set_mask(HeadMask(keep.copy()))
+        explorer.board.set_mask(HeadMask(keep.copy()))
     explorer.change(min_per_layer=0)
-    explorer.set_mask(HeadMask(keep))
+    explorer.board.set_mask(HeadMask(keep))
     assert explorer.mask.empty_layers == [2]
     assert explorer.speed() is None
 
 
 def test_a_mask_of_another_model_is_refused(explorer: Explorer) -> None:
     with pytest.raises(MaskError, match="2 x 3 heads"):
-        explorer.set_mask(HeadMask.full(2, 3))
+        explorer.board.set_mask(HeadMask.full(2, 3))
 
 
 def test_at_least_one_head_stays(explorer: Explorer) -> None:
     explorer.change(min_per_layer=0)
     with pytest.raises(MaskError, match="At least one"):
-        explorer.set_mask(HeadMask(np.zeros((6, 12), dtype=np.bool_)))
+        explorer.board.set_mask(HeadMask(np.zeros((6, 12), dtype=np.bool_)))
 
 
 def test_another_degree_moves_the_knee_and_keeps_what_is_measured(explorer: Explorer) -> None:
-    before = explorer.budget
+    before = explorer.board.budget
     explorer.change(poly_degree=2)
-    assert explorer.bundled
-    assert explorer.budget > before
-    explorer.set_budget(30)
+    assert explorer.results.bundled
+    assert explorer.board.budget > before
+    explorer.board.set_budget(30)
     assert explorer.quality() is not None
 
 
 def test_another_sample_needs_another_run(explorer: Explorer) -> None:
     explorer.change(limit=200)
-    assert explorer.run is None
+    assert explorer.results.run is None
     assert explorer.table() is None
-    explorer.change(limit=bundle.SETTINGS.limit)
-    assert explorer.bundled
+    explorer.change(limit=bundled.SETTINGS.limit)
+    assert explorer.results.bundled
 
 
 def test_two_people_never_see_each_other_s_mask() -> None:
-    one, other = (Explorer(name, Source.open(bundle.SETTINGS)) for name in ("one", "other"))
-    one.toggle(one.mask.flat[0])
-    assert one.by_hand
-    assert not other.by_hand
+    one, other = (Explorer(name, Source.open(bundled.SETTINGS)) for name in ("one", "other"))
+    one.board.toggle(one.mask.flat[0])
+    assert one.board.by_hand
+    assert not other.board.by_hand
     assert other.mask.count == one.mask.count + 1
 
 
@@ -151,7 +151,7 @@ def test_a_share_of_the_heads_rounds_half_up(app: AppTest) -> None:
     app.number_input(key="goal-share").set_value(44).run()
     press(app, "goal-apply")
     # 44 % of 72 is 31.68.
-    assert explorer_of(app).budget == 32
+    assert explorer_of(app).board.budget == 32
 
 
 def test_a_loss_in_points_finds_the_fewest_heads_and_says_that_this_is_optimistic(app: AppTest) -> None:
@@ -192,10 +192,10 @@ def test_a_share_too_small_for_every_layer_is_a_sentence(app: AppTest) -> None:
 
 def test_the_way_back_to_the_knee_is_one_button(app: AppTest) -> None:
     app.run()
-    explorer_of(app).set_budget(40)
+    explorer_of(app).board.set_budget(40)
     app.run()
     press(app, "board-auto")
-    assert explorer_of(app).auto
+    assert explorer_of(app).board.auto
 
 
 def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
@@ -203,7 +203,7 @@ def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
     explorer = explorer_of(app)
     known = explorer.quality()
     assert known is not None
-    explorer._quality[explorer.mask.sha256, "none"] = replace(known, n=18, pp=-11.0, pp_ci95=(-33.0, 11.0))
+    explorer.results.add(explorer.mask, "none", replace(known, n=18, pp=-11.0, pp_ci95=(-33.0, 11.0)))
     app.run()
     said = " ".join(str(element.proto) for element in app.get("html"))
     assert "no measurable change of accuracy (18 texts can only tell that it lies within −33 to 11 points)" in said

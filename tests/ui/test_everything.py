@@ -317,8 +317,8 @@ def test_odd_masks_are_refused_in_a_sentence() -> None:
         assert "<" not in sentence, name
         assert sentence.endswith("."), name
         explorer = app.session_state["cahp_explorer"]
-        assert explorer.budget == 20, name
-        assert not explorer.by_hand, name
+        assert explorer.board.budget == 20, name
+        assert not explorer.board.by_hand, name
 
 
 def test_markup_in_a_mask_is_not_run(open_page: Callable[[str], Page]) -> None:

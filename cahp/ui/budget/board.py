@@ -7,11 +7,12 @@ from typing import Any
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import notes
-from cahp.ui.frame import page as shell
-from cahp.ui.parts import chart as charts
+from cahp.ui.frame.page import problem
+from cahp.ui.parts import chart
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import FIGURE, TABLE
 from cahp.values import CahpError
 from cahp.words import span
 
@@ -24,23 +25,24 @@ def measure(explorer: Explorer) -> None:
     recover = explorer.recover
     table = explorer.table(recover)
     assert table is not None
-    table.current_budget = None if explorer.by_hand else explorer.budget
-    if explorer.quality(recover) is None and not _gave_up(explorer.figure_job):
+    table.current_budget = None if explorer.board.by_hand else explorer.board.budget
+    if explorer.quality(recover) is None and not _gave_up(explorer.job(FIGURE)):
         if explorer.mask.empty_layers and recover == "refit":
             explorer.recover = "none"
-        explorer.measure(explorer.recover).wait(0.05)
-    if not explorer.bundled and recover == "none" and explorer.table_job is None:
-        explorer.fill(recover)
+        explorer.start(FIGURE).wait(0.05)
+    untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
+    if untouched and recover == "none" and table.missing() is not None:
+        explorer.start(TABLE)
 
 
 def draw(explorer: Explorer) -> None:
     """The board, and above it what it shows, in words."""
-    table, evidence = explorer.table(explorer.recover), explorer.evidence
+    table, clusters = explorer.table(explorer.recover), explorer.clusters
     assert table is not None
-    assert evidence is not None
-    selection = explorer.selection
-    job = explorer.figure_job
-    charts.heading(
+    assert clusters is not None
+    selection = explorer.board.selection
+    job = explorer.job(FIGURE)
+    chart.heading(
         _finding(explorer),
         help="One table of all budgets draws everything here. A square is a head: solid stays, hollow goes, colour "
         "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
@@ -53,22 +55,22 @@ def draw(explorer: Explorer) -> None:
     )
     budget_board(
         table,
-        evidence,
+        clusters,
         Shown(
             explorer.mask,
-            "hand" if explorer.by_hand else "auto" if explorer.auto else "budget",
+            "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
             explorer.quality(explorer.recover),
             explorer.speed(),
             rescued=() if selection is None else selection.rescued,
         ),
-        labels=explorer.labels,
+        labels=explorer.board.labels,
         key="board",
         on_event=lambda event: _happened(explorer, event),
         selected=explorer.selected,
         status=_status(job),
     )
     if _gave_up(job):
-        shell.problem(job.error if job is not None else "")
+        problem(job.error if job is not None else "")
 
 
 def _gave_up(job: jobs.Job[Any] | None) -> bool:
@@ -85,7 +87,7 @@ def _status(job: jobs.Job[Any] | None) -> str:
 
 
 def _finding(explorer: Explorer) -> str:
-    total, kept = explorer.card.layers * explorer.card.heads, explorer.budget
+    total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
     quality, speed = explorer.quality(explorer.recover), explorer.speed()
     if quality is None:
         return f"{kept} of {total} heads: how they answer is being measured"
@@ -122,13 +124,13 @@ def _happened(explorer: Explorer, event: Event) -> None:
     notes.forget()
     try:
         if event.kind == "budget":
-            explorer.set_budget(event.budget)
+            explorer.board.set_budget(event.budget)
         else:
             explorer.selected = event.head
             pruned = not bool(explorer.mask.keep.flat[event.head])
             if event.kind == "ask" or pruned:
                 explorer.detail = "Who covers"
             if event.kind == "toggle":
-                explorer.toggle(event.head)
+                explorer.board.toggle(event.head)
     except CahpError as error:
         notes.refuse(error)

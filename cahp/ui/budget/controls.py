@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.export.masks import read_mask
-from cahp.studies import budget_sweep as live
+from cahp.studies.budget_sweep import faster_by, within_loss
 from cahp.ui.budget import notes
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
@@ -19,21 +19,23 @@ def draw(explorer: Explorer) -> None:
     """One row of them, and above it why the last one was refused."""
     notes.show_refusal()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
-        suggested = explorer.suggested
+        suggested = explorer.choices().suggested
         label = "No knee to follow" if suggested is None else f"Auto: {suggested.mask.count}"
         if st.button(
             label,
             key="board-auto",
-            disabled=explorer.auto or suggested is None,
+            disabled=explorer.board.auto or suggested is None,
             help="CAHP's own choice: as many heads as there are clusters at the knee of the silhouette's curve",
         ):
-            explorer.set_budget(None)
+            explorer.board.set_budget(None)
             st.rerun()
-        if st.button("Undo", key="board-undo", disabled=not explorer.can_undo):
-            explorer.undo()
+        if st.button("Undo", key="board-undo", disabled=not explorer.board.can_undo):
+            explorer.board.undo()
             st.rerun()
-        if st.button("Reset", key="board-reset", disabled=not explorer.by_hand, help="Back to the budget's own heads"):
-            explorer.reset()
+        if st.button(
+            "Reset", key="board-reset", disabled=not explorer.board.by_hand, help="Back to the budget's own heads"
+        ):
+            explorer.board.reset()
             st.rerun()
         with st.popover("By a goal", key="goals"):
             _goals(explorer)
@@ -70,7 +72,7 @@ def _load(explorer: Explorer) -> None:
             return
         try:
             mask, _ = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
-            explorer.set_mask(mask)
+            explorer.board.set_mask(mask)
         except CahpError as error:
             notes.refuse(error)
 
@@ -100,12 +102,12 @@ def _reach(explorer: Explorer, goal: str, value: float) -> str:
     if goal == "a share of the heads":
         budget = int(np.floor(value / 100 * table.budgets[-1] + 0.5))
         table.selection(budget)
-        explorer.set_budget(budget)
+        explorer.board.set_budget(budget)
         return ""
-    found = live.within_loss(table, value) if goal == "the accuracy" else live.faster_by(table, value / 100)
+    found = within_loss(table, value) if goal == "the accuracy" else faster_by(table, value / 100)
     if found is None:
         raise BudgetError("No budget that was measured so far reaches this goal; let more budgets be measured first.")
-    explorer.set_budget(found.budget)
+    explorer.board.set_budget(found.budget)
     if goal == "the accuracy":
         return (
             f"{found.budget} heads lose at most {value:.1f} points on these texts. They chose the budget, so the "

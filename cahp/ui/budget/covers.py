@@ -6,11 +6,9 @@ import numpy as np
 import streamlit as st
 
 from cahp.stages.similarity import Attention, attend
-from cahp.studies.budget_sweep import nearest_kept
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import follow
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.attention_map import attention_figure
 from cahp.ui.parts.examples import examples
 from cahp.ui.parts.head_grid import head_name
@@ -22,15 +20,15 @@ from cahp.values import digest
 
 def draw(explorer: Explorer) -> None:
     """The head that was clicked last, its cover, and both attention maps on a sentence."""
-    head, evidence = explorer.selected, explorer.evidence
-    assert evidence is not None
-    heads = evidence.heads
-    if head is None or head >= evidence.salience.size:
+    head, clusters = explorer.selected, explorer.clusters
+    assert clusters is not None
+    heads = clusters.heads
+    if head is None or head >= clusters.salience.size:
         st.markdown("Click a head on the board, or press **i** on it, to see who covers for it.")
         return
-    labels, mask = explorer.labels, explorer.mask
-    cover, distance, same = nearest_kept(evidence, mask, head, labels)
-    apart = evidence.distances[np.triu_indices(len(labels), 1)]
+    labels, mask = explorer.board.labels, explorer.mask
+    cover, distance, same = clusters.nearest_kept(mask, head, labels)
+    apart = clusters.distances[np.triu_indices(len(labels), 1)]
     kept = bool(mask.keep.flat[head])
     name, stand_in = head_name(head, heads), head_name(cover, heads)
     cluster = palette.letters(int(labels[head]))
@@ -61,7 +59,7 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
     dark = palette.dark()
     for column, which, role in zip(st.columns(2), (head, cover), ("asked about", "covers"), strict=True):
         with column:
-            charts.show(
+            chart.show(
                 attention_figure(found.tokens, maps[which], dark=dark, top=top),
                 title=f"{head_name(which, explorer.card.heads).capitalize()} ({role})",
                 help="Each row is a token that looks, each column one that is looked at; a row sums to 1. Two heads "
@@ -87,6 +85,6 @@ def _attention(explorer: Explorer, text: str) -> Attention | None:
         follow(job, place="attention", title="Reading the sentence")
         return None
     if job.error:
-        shell.problem(job.error)
+        problem(job.error)
     found: Attention | None = job.result
     return found

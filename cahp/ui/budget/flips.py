@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import FLIPS
 
 
 def draw(explorer: Explorer) -> None:
     """The texts, on request."""
-    job = explorer.flip_job
-    key = f"flips-{explorer.mask.sha256}-{explorer.recover}"
-    if job is None or job.key != key:
+    job = explorer.job(FLIPS)
+    if job is None:
         st.markdown("Which texts get another answer than from all heads?")
         if st.button("Show them", key="show-flips"):
-            explorer.flips(explorer.recover)
+            explorer.start(FLIPS)
             st.rerun()
     elif not job.ended:
         st.caption("Comparing answers…")
     elif job.error:
-        shell.problem(job.error)
+        problem(job.error)
     else:
         flips = job.result or []
         lost = sum(flip.full == flip.label for flip in flips)

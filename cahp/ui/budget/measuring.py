@@ -6,8 +6,9 @@ import streamlit as st
 
 from cahp.studies.budget_sweep import Quality
 from cahp.ui.budget import notes
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem, provenance
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import CONFIRM, SPEED, TABLE
 from cahp.words import duration, percent, points, span
 
 
@@ -18,23 +19,23 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _confirm(explorer)
         timeable = not explorer.mask.empty_layers and explorer.speed() is None
-        job = explorer.speed_job
+        job = explorer.job(SPEED)
         if job is not None and not job.ended:
             st.caption("Timing this mask…")
         elif timeable and st.button("Time this mask", key="time-mask", type="tertiary"):
-            explorer.time()
+            explorer.start(SPEED)
             st.rerun()
-        st.caption(shell.provenance(explorer))
+        st.caption(provenance(explorer))
 
 
 def _growing(explorer: Explorer) -> None:
     """How far the table of all budgets is."""
-    table, job = explorer.table(explorer.recover), explorer.table_job
+    table, job = explorer.table(explorer.recover), explorer.work.job(TABLE)
     assert table is not None
     done, total = table.measured()
-    for failed in (job, explorer.speed_job):
+    for failed in (job, explorer.job(SPEED)):
         if failed is not None and failed.error:
-            shell.problem(failed.error)
+            problem(failed.error)
     if job is not None and not job.ended:
         left = job.seconds_left
         rest = "" if left is None or left < 1 else f" · about {duration(left)} left"
@@ -46,7 +47,7 @@ def _growing(explorer: Explorer) -> None:
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Measure every budget", key="fill-table", type="tertiary"):
-                explorer.fill(explorer.recover)
+                explorer.start(TABLE)
                 st.rerun()
             st.caption(f"{done} of {total} budgets are measured; the others are estimated or empty.")
 
@@ -54,22 +55,21 @@ def _growing(explorer: Explorer) -> None:
 def _confirm(explorer: Explorer) -> None:
     if "test" not in explorer.bench.dataset.splits:
         return
-    job = explorer.confirm_job
-    current = job is not None and job.key == f"confirm-{explorer.mask.sha256}-{explorer.recover}"
-    if job is None or not current:
+    job = explorer.job(CONFIRM)
+    if job is None:
         if st.button(
             "Confirm on the test split, once",
             key="confirm",
             help="Opens the test split and counts how often that was done.",
         ):
-            explorer.confirm(explorer.recover)
+            explorer.start(CONFIRM)
             st.rerun()
     elif not job.ended:
         st.caption("Answering the test split…")
     elif job.result is not None:
         st.markdown(f"**Test split: {_sentence(job.result.quality)}** · opened {job.result.opened} time(s) so far")
     elif job.error:
-        shell.problem(job.error)
+        problem(job.error)
 
 
 def _sentence(quality: Quality) -> str:

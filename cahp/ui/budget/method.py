@@ -50,13 +50,13 @@ def draw(explorer: Explorer) -> None:
         list(_REPRESENTATIVES),
         format_func=_REPRESENTATIVES.__getitem__,
     )
-    evidence = explorer.evidence
-    if evidence is not None:
-        rule = evidence.clustering.knee_rule
+    clusters = explorer.clusters
+    if clusters is not None:
+        rule = clusters.clustering.knee_rule
         st.caption(
             "The curve has no knee."
             if rule == "none"
-            else f"The knee is at {evidence.clustering.knee} ({plain(rule)})."
+            else f"The knee is at {clusters.clustering.knee} ({plain(rule)})."
         )
-    if explorer.run is None:
+    if explorer.results.run is None:
         st.caption("This needs a run on this machine; what was measured before is not measured again.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem
 
 _ANSWER, _REFUSAL = "budget-answer", "budget-refusal"
 
@@ -30,7 +30,7 @@ def show_refusal() -> None:
     # Always there, so that a sentence does not move the controls, which would close their panels.
     with st.container(key="board-trouble", gap=None):
         if refusal:
-            shell.problem(refusal)
+            problem(refusal)
 
 
 def show_answer() -> None:

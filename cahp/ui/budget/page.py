@@ -8,6 +8,7 @@ from cahp.ui.budget import board, controls, covers, flips, measuring, method, sp
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
 _DETAILS = {"Where the heads lie": space.draw, "Who covers": covers.draw, "Changed answers": flips.draw}
@@ -25,8 +26,9 @@ def draw(explorer: Explorer) -> None:
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
         "to drop it or bring it back; Shift and click asks who covers for it."
     )
-    explorer.warm()
-    polling = explorer.pending()
+    if explorer.work.job(WARM) is None:
+        explorer.work.start(WARM, explorer.bench)
+    polling = explorer.work.pending()
     st.fragment(_live, run_every=0.6 if polling else None)(explorer, polling)
 
 
@@ -37,7 +39,7 @@ def _live(explorer: Explorer, polling: bool) -> None:
     board.draw(explorer)
     measuring.draw(explorer)
     _details(explorer)
-    if explorer.pending() != polling:
+    if explorer.work.pending() != polling:
         # Only a run of the whole page starts or stops the polling.
         st.rerun()
 

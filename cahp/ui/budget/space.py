@@ -7,41 +7,39 @@ from typing import Any
 
 import numpy as np
 
-from cahp.studies.budget_sweep import HeadClusters
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.studies.head_clusters import HeadClusters
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.head_grid import head_name, places
 from cahp.ui.session.explorer import Explorer
 
 
 def draw(explorer: Explorer) -> None:
     """All heads in the plane, coloured by cluster."""
-    evidence = explorer.evidence
-    assert evidence is not None
-    labels, mask = explorer.labels, explorer.mask
-    clusters = len(np.unique(labels))
-    charts.show(
-        _figure(explorer, evidence),
-        title=f"{mask.count} survivors among {clusters} clusters of heads",
+    clusters = explorer.clusters
+    assert clusters is not None
+    labels, mask = explorer.board.labels, explorer.mask
+    chart.show(
+        _figure(explorer, clusters),
+        title=f"{mask.count} survivors among {len(np.unique(labels))} clusters of heads",
         help="Each point is a head, placed so that heads which separate the classes in the same way lie close "
         "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the most "
         "salient of its cluster. Distances in this plane are what is clustered"
         + (", except that here clustering uses all features." if explorer.settings.projection == "none" else "."),
         formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
         name="space",
-        data=_table(explorer, evidence),
+        data=_table(explorer, clusters),
         on_pick=lambda head: setattr(explorer, "selected", head),
     )
 
 
-def _figure(explorer: Explorer, evidence: HeadClusters) -> Any:
+def _figure(explorer: Explorer, clusters: HeadClusters) -> Any:
     """The heads in the plane of the projection."""
     import plotly.graph_objects as go
 
-    labels, mask = explorer.labels, explorer.mask
+    labels, mask = explorer.board.labels, explorer.mask
     colours, ink = palette.hues(labels), palette.ink(dark=palette.dark())
-    x, y = evidence.embedding.T
-    salience = evidence.salience.ravel()
+    x, y = clusters.embedding.T
+    salience = clusters.salience.ravel()
     kept = mask.keep.ravel()
     size = 9 + 15 * np.sqrt(salience)
     figure = go.Figure()
@@ -64,7 +62,7 @@ def _figure(explorer: Explorer, evidence: HeadClusters) -> Any:
                 },
                 customdata=shown,
                 hovertext=[
-                    f"{head_name(int(head), evidence.heads)}<br>{name}, cluster "
+                    f"{head_name(int(head), clusters.heads)}<br>{name}, cluster "
                     f"{palette.letters(int(labels[head]))}<br>salience {salience[head]:.2f}"
                     for head in shown
                 ],
@@ -103,13 +101,13 @@ def _most_salient(labels: np.ndarray[Any, Any], salience: np.ndarray[Any, Any]) 
     return np.asarray(order[first])
 
 
-def _table(explorer: Explorer, evidence: HeadClusters) -> dict[str, Sequence[Any]]:
+def _table(explorer: Explorer, clusters: HeadClusters) -> dict[str, Sequence[Any]]:
     """The numbers of the figure."""
     return {
-        **places(evidence.layers, evidence.heads),
-        "x": evidence.embedding[:, 0].tolist(),
-        "y": evidence.embedding[:, 1].tolist(),
-        "cluster": [palette.letters(int(label)) for label in explorer.labels],
-        "salience": evidence.salience.ravel().tolist(),
+        **places(clusters.layers, clusters.heads),
+        "x": clusters.embedding[:, 0].tolist(),
+        "y": clusters.embedding[:, 1].tolist(),
+        "cluster": [palette.letters(int(label)) for label in explorer.board.labels],
+        "salience": clusters.salience.ravel().tolist(),
         "kept": [int(kept) for kept in explorer.mask.keep.ravel()],
     }

@@ -37,7 +37,7 @@ def grid(view: View) -> None:
 
 def silhouette_curve(explorer: Explorer) -> None:
     """Draw how well the heads fall into clusters."""
-    evidence = explorer.evidence
+    evidence = explorer.clusters
     if evidence is None:
         return
     clustering = evidence.clustering

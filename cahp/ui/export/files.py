@@ -28,7 +28,7 @@ def mask_files(explorer: Explorer, view: View) -> None:
     st.subheader("The mask")
     st.markdown("Which heads stay, for any other tool.")
     mask, run = view.mask, view.document
-    by_hand = explorer.by_hand
+    by_hand = explorer.board.by_hand
     if run is None:
         method = BY_HAND if by_hand else explorer.settings.method
         budget = {"requested": None if by_hand else mask.count, "attained": mask.count}
@@ -63,8 +63,8 @@ def report_files(explorer: Explorer, view: View) -> None:
 
 def _report(explorer: Explorer, view: View, run: RunDocument) -> str:
     recipe = _recipe(explorer, run)
-    made = explorer.bundle.made if view.bundled and explorer.bundle is not None else None
-    evidence, labels = explorer.evidence, view.labels
+    made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
+    evidence, labels = explorer.clusters, view.labels
     clusters = curve = None
     if labels is not None:
         names = [palette.letters(label) for label in range(int(labels.max()) + 1)]
@@ -103,8 +103,8 @@ def again(explorer: Explorer, view: View) -> None:
 
 def _asked(explorer: Explorer) -> Settings:
     """The settings that make the mask on the board, before it is measured."""
-    method = BY_HAND if explorer.by_hand else explorer.settings.method
-    settings = replace(explorer.settings, budget=str(explorer.budget), method=method, recover=explorer.recover)
+    method = BY_HAND if explorer.board.by_hand else explorer.settings.method
+    settings = replace(explorer.settings, budget=str(explorer.board.budget), method=method, recover=explorer.recover)
     return _with_file(explorer, settings)
 
 

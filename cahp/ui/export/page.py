@@ -17,7 +17,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     st.title("Take it home")
-    who = "made by hand" if explorer.by_hand else "chosen by CAHP"
+    who = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
         f"What is on the board, as files: **{view.mask.count} of {view.mask.keep.size} heads**, {who}. "
         "Change it on the Budget page; everything here follows."

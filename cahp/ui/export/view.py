@@ -45,12 +45,12 @@ class View:
 
 def on_board(explorer: Explorer) -> View:
     """The mask on the board, with the run on screen where that is about it, or what was measured here."""
-    mask, evidence = explorer.mask, explorer.evidence
-    labels = None if evidence is None else explorer.labels
+    mask, evidence = explorer.mask, explorer.clusters
+    labels = None if evidence is None else explorer.board.labels
     run = _run_on_screen(explorer)
     if run is not None:
-        return View(mask, labels, run, explorer.arrays, explorer.bundled)
-    arrays = dict(explorer.arrays)
+        return View(mask, labels, run, explorer.results.arrays, explorer.results.bundled)
+    arrays = dict(explorer.results.arrays)
     if evidence is not None and labels is not None:
         _, medoids = evidence.groups(int(labels.max()) + 1)
         arrays |= {"labels": labels, "medoids": medoids}
@@ -60,10 +60,10 @@ def on_board(explorer: Explorer) -> View:
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     """The run on screen, if it is about this mask and has what the board asks for."""
-    run, mask = explorer.run, explorer.mask
+    run, mask = explorer.results.run, explorer.mask
     if run is None or not run.is_of(mask):
         return None
-    if explorer.by_hand or (explorer.recover == "refit" and run.metrics.recovered is None):
+    if explorer.board.by_hand or (explorer.recover == "refit" and run.metrics.recovered is None):
         return None
     return run
 
@@ -77,7 +77,7 @@ def name_of(explorer: Explorer) -> str:
     """What a job is about: the model, the texts, the mask and its recovery."""
     bench = explorer.bench
     asked = (explorer.card.sha256, bench.calibration.sha256, bench.evaluation.sha256, explorer.mask.sha256)
-    return "-".join((*asked, explorer.recover, "hand" if explorer.by_hand else "budget"))
+    return "-".join((*asked, explorer.recover, "hand" if explorer.board.by_hand else "budget"))
 
 
 def found(explorer: Explorer, view: View) -> None:
@@ -133,9 +133,9 @@ def _measure_button(explorer: Explorer) -> None:
 
 
 def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
-    bench, mask, selection = explorer.bench, explorer.mask, explorer.selection
+    bench, mask, selection = explorer.bench, explorer.mask, explorer.board.selection
     recover = explorer.recover == "refit"
-    clustering = None if explorer.evidence is None else explorer.evidence.clustering
+    clustering = None if explorer.clusters is None else explorer.clusters.clustering
 
     def work(progress: Progress) -> RunDocument:
         def costs(mask: HeadMask) -> Costs:

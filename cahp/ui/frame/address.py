@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import streamlit as st
 
-from cahp import bundled as bundle
-from cahp import models
+from cahp import bundled, models
 from cahp.run.settings import Settings
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError, HeadMask, MaskError
@@ -25,7 +24,7 @@ class Wish:
 
 def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     """The settings that a link may open at once, and what it wishes beyond them."""
-    default = bundle.SETTINGS
+    default = bundled.SETTINGS
     model, named = params.get("model", default.model), params.get("data")
     builtin = models.BUILTINS.get(model)
     if builtin is not None and builtin.data is not None and named in (None, builtin.data):
@@ -43,12 +42,12 @@ def restore(explorer: Explorer) -> None:
     """
     budget, mask = st.query_params.get("budget"), st.query_params.get("mask")
     if mask is not None:
-        explorer.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
+        explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
         table = explorer.table()
         if table is not None:
             table.selection(_number(budget))
-            explorer.set_budget(_number(budget))
+            explorer.board.set_budget(_number(budget))
 
 
 def _number(text: str) -> int:
@@ -62,10 +61,10 @@ def write(explorer: Explorer) -> None:
     wanted = {"model": explorer.settings.model}
     if not explorer.source.uploaded:
         wanted["data"] = explorer.bench.dataset.id
-    if explorer.by_hand:
+    if explorer.board.by_hand:
         wanted["mask"] = mask_to_hex(explorer.mask)
-    elif explorer.run is not None:
-        wanted["budget"] = "auto" if explorer.auto else str(explorer.budget)
+    elif explorer.results.run is not None:
+        wanted["budget"] = "auto" if explorer.board.auto else str(explorer.board.budget)
     if any(st.query_params.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
     for name in {"data", "mask", "budget"} - set(wanted):

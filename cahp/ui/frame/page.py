@@ -5,11 +5,9 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import bundled as bundle
-from cahp import models
+from cahp import bundled, models
 from cahp.run.settings import Settings
-from cahp.ui.frame import address, pages, sidebar
-from cahp.ui.frame import source_dialog as sources
+from cahp.ui.frame import address, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -47,13 +45,15 @@ def problem(error: object) -> None:
 
 def provenance(explorer: Explorer) -> str:
     """Where the figures on screen come from, in Markdown."""
-    if explorer.bundle is not None:
-        made = explorer.bundle.made
+    if explorer.results.bundle is not None:
+        made = explorer.results.bundle.made
         where = f"measured on {plain(made['machine'])}, {made['date']}"
         return (
-            f"This mask: measured here. Curves: bundled, {where}." if explorer.by_hand else f"Bundled result, {where}."
+            f"This mask: measured here. Curves: bundled, {where}."
+            if explorer.board.by_hand
+            else f"Bundled result, {where}."
         )
-    return f"Measured on this machine ({plain(bundle.machine())})."
+    return f"Measured on this machine ({plain(bundled.machine())})."
 
 
 # The session's explorer --------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ def _explorer() -> Explorer:
     st.session_state[_EXPLORER] = explorer
     if wish is not None:
         # Reading from the network or a folder waits for a person's yes; a link alone does not do it.
-        st.session_state[sources.WISH] = wish
+        st.session_state[source_dialog.WISH] = wish
     else:
         try:
             address.restore(explorer)
@@ -83,9 +83,9 @@ def _explorer() -> Explorer:
 
 def _fallback(settings: Settings, error: CahpError) -> Explorer:
     """The embedded default where a link asked for something that cannot be used; the end where that is missing too."""
-    if settings != bundle.SETTINGS:
+    if settings != bundled.SETTINGS:
         try:
-            explorer = Explorer(_session_id(), Source.open(bundle.SETTINGS))
+            explorer = Explorer(_session_id(), Source.open(bundled.SETTINGS))
         except CahpError as missing:
             error = missing
         else:
@@ -100,10 +100,10 @@ def _fallback(settings: Settings, error: CahpError) -> Explorer:
 
 def _opened(explorer: Explorer) -> None:
     """Take over a model and data that the worker has opened meanwhile."""
-    job = st.session_state.get(sources.OPENING)
+    job = st.session_state.get(source_dialog.OPENING)
     if job is None or not job.ended:
         return
-    del st.session_state[sources.OPENING]
+    del st.session_state[source_dialog.OPENING]
     if job.result is not None:
         explorer.close()
         st.session_state[_EXPLORER] = Explorer(explorer.id, job.result)
@@ -124,7 +124,7 @@ def _notes(explorer: Explorer) -> None:
         if note:
             problem(note)
     explorer.trouble = None
-    if explorer.outdated and explorer.run is None:
+    if explorer.results.outdated and explorer.results.run is None:
         st.info(
             "A finished run ships with this package, but it was made with another version of this model or data, so it "
             "is not shown. Measure on this machine to see the current one."

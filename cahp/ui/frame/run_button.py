@@ -6,12 +6,13 @@ import streamlit as st
 
 from cahp.ui.frame.progress import follow
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import RUN, run_seconds
 from cahp.words import duration
 
 
 def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine", primary: bool = True) -> None:
     """The button that starts a run, with the time it may take."""
-    expected = explorer.expected_seconds
+    expected = run_seconds(explorer.bench)
     hint = None if expected is None else f"about {duration(expected)} on this machine"
     if st.button(
         label,
@@ -20,7 +21,7 @@ def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this 
         help=hint,
         width="stretch" if place == "sidebar" else "content",
     ):
-        explorer.start_run()
+        explorer.work.start(RUN, explorer.bench)
         st.rerun()
     if hint and place == "main":
         st.caption(f"Takes {hint}.")
@@ -28,7 +29,7 @@ def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this 
 
 def need_run(explorer: Explorer) -> None:
     """Stop the page with an invitation to measure, unless there is a run to show."""
-    if explorer.run is not None:
+    if explorer.results.run is not None:
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
@@ -37,7 +38,7 @@ def need_run(explorer: Explorer) -> None:
             f"A run looks at how each of the {card.layers * card.heads} heads attends on {len(bench.calibration):,} "
             f"texts, groups heads that do the same, and measures what is left on {len(bench.evaluation):,} other texts."
         )
-        job = explorer.run_job
+        job = explorer.work.job(RUN)
         if job is not None and not job.ended:
             follow(job)
         else:

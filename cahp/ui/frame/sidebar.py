@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.frame import source_dialog as sources
+from cahp.ui.frame import source_dialog
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import run_button
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import RUN
 from cahp.values import CahpError
 
 _VERIFIED = (
@@ -25,16 +26,16 @@ def draw(explorer: Explorer) -> None:
         st.caption(
             f"{card.layers} layers × {card.heads} heads = {card.layers * card.heads} · {len(card.labels)} classes"
         )
-        sources.door(explorer)
-    opening = st.session_state.get(sources.OPENING)
+        source_dialog.door(explorer)
+    opening = st.session_state.get(source_dialog.OPENING)
     if opening is not None:
         follow(opening, place="opening", title="Opening model and data")
     _sample(explorer)
     _badge(explorer)
-    job = explorer.run_job
+    job = explorer.work.job(RUN)
     if job is not None and not job.ended:
         follow(job, place="sidebar")
-    elif explorer.run is None or explorer.bundled:
+    elif explorer.results.run is None or explorer.results.bundled:
         run_button(explorer, place="sidebar", primary=False)
     elif explorer.settings_changed:
         run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
@@ -79,15 +80,15 @@ def _sample(explorer: Explorer) -> None:
 
 
 def _badge(explorer: Explorer) -> None:
-    run = explorer.run
+    run = explorer.results.run
     with st.container(key="badge"):
         if explorer.verified:
             st.badge(
                 "mask verified", color="green", help=_VERIFIED + " Checked on this machine when the model was read."
             )
         elif run is not None and run.verified.mask_bites:
-            where = "bundled" if explorer.bundled else "earlier"
-            how = "Recorded with the bundled run." if explorer.bundled else "Recorded with the run on screen."
+            where = "bundled" if explorer.results.bundled else "earlier"
+            how = "Recorded with the bundled run." if explorer.results.bundled else "Recorded with the run on screen."
             st.badge(f"mask verified ({where})", color="green", help=f"{_VERIFIED} {how}")
         else:
             st.badge("mask not yet verified", color="gray", help="The model proves itself when it is first read.")

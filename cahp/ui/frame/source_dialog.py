@@ -10,8 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp import bundled as bundle
-from cahp import data, models
+from cahp import bundled, data, models
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.tables import read_table
 from cahp.files import expanded, is_there
@@ -46,7 +45,7 @@ def door(explorer: Explorer) -> None:
         st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
         if st.button("Open it", key="open-wish"):
             del st.session_state[WISH]
-            _open(explorer, replace(bundle.SETTINGS, model=wish.model, data=wish.data), None)
+            _open(explorer, replace(bundled.SETTINGS, model=wish.model, data=wish.data), None)
     if st.button("Change model or data", key="change-source", type="tertiary"):
         _dialog(explorer)
 
@@ -65,7 +64,7 @@ def _dialog(explorer: Explorer) -> None:
 
 def choose(explorer: Explorer) -> None:
     """Choose a model and data, see what they are and what a run would take, and open them."""
-    settings = replace(bundle.SETTINGS, limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
+    settings = replace(bundled.SETTINGS, limit=explorer.settings.limit, eval_limit=explorer.settings.eval_limit)
     try:
         card = _model()
         if card is None:

@@ -185,9 +185,9 @@ class _Worker:
 
     def submit(self, job: Job[Any]) -> Job[Any]:
         with self._change:
-            for known in (*self._working, *(queued for queue in self._queues.values() for queued in queue)):
-                if (known.session_id, known.key) == (job.session_id, job.key) and not known.ended:
-                    return known
+            for other in (*self._working, *(queued for queue in self._queues.values() for queued in queue)):
+                if (other.session_id, other.key) == (job.session_id, job.key) and not other.ended:
+                    return other
             self._queues[job.rank].append(job)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="cahp-worker", daemon=True)

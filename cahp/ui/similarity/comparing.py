@@ -14,7 +14,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, usual_threshold
-from cahp.ui.frame import page as shell
+from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import follow
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -115,7 +115,7 @@ def _compare(explorer: Explorer, texts: list[Input], progress: Progress) -> list
 
 def _not_compared(memory: _Memory, job: jobs.Job[Any]) -> None:
     if job.error is not None:
-        shell.problem(job.error)
+        problem(job.error)
     else:
         st.info("Stopped. Nothing was compared.")
     if st.button("Compare again", key="similarity-again"):

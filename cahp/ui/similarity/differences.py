@@ -9,8 +9,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.stages.similarity import agreement, changes, uncovered
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.head_grid import head_name
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import figures
@@ -43,7 +42,7 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
         help="Adjusted Rand index, each text at its usual threshold: 1 the same groups, 0 as by chance.",
     )
     change.metric("Mean change of a distance", f"{moved.mean() if len(moved) else 0:.2f}", help="Over all pairs, 0..1.")
-    if explorer.run is not None:
+    if explorer.results.run is not None:
         missing.metric(
             "Communities without a kept head",
             " and ".join(str(len(uncovered(group, explorer.mask))) for group in groups),
@@ -51,7 +50,7 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
         )
     found = changes(one.distances, other.distances, count=12)
     picture, finding = figures.dumbbells(found, names, heads=heads, dark=palette.dark())
-    charts.show(
+    chart.show(
         picture,
         title=finding,
         help="The pairs of heads whose distance differs most between the two texts: the circle is the first text, the "

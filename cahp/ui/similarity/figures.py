@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.stages.similarity import Attention, Change
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.attention_map import attention_figure
 from cahp.ui.parts.head_grid import head_name, places
 from cahp.values import Floats, HeadMask, Ints
@@ -75,7 +74,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
                 customdata=shown,
                 hovertext=[f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in shown.tolist()],
                 hoverinfo="text",
-                **charts.UNDIMMED,
+                **chart.UNDIMMED,
             )
         )
     figure.add_trace(
@@ -88,7 +87,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
             customdata=[chosen],
             hovertext=[head_name(chosen, heads)],
             hoverinfo="text",
-            **charts.UNDIMMED,
+            **chart.UNDIMMED,
         )
     )
     figure.update_layout(
@@ -140,7 +139,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
             customdata=order[kept],
             hovertext=[f"{names[place]}<br>kept" for place in kept],
             hoverinfo="text",
-            **charts.UNDIMMED,
+            **chart.UNDIMMED,
         )
     )
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.stages.similarity import nearest
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.attention_map import attention_figure
 from cahp.ui.parts.head_grid import head_name
 from cahp.ui.similarity import chosen, figures
@@ -20,7 +19,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        charts.show(
+        chart.show(
             attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
             help=(
@@ -33,7 +32,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
         )
     with right:
         picture, finding = figures.among_layers(apart, mask, head, dark=dark)
-        charts.show(
+        chart.show(
             picture,
             title=finding,
             help=(
@@ -47,7 +46,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     near = nearest(apart, head, count=3)
     if near:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"
-        charts.show(
+        chart.show(
             figures.beside(attention, apart, [head, *near], heads=heads, dark=dark),
             title=f"{head_name(near[0], heads).capitalize()} ({state}) is most like it: "
             f"{apart[head, near[0]]:.2f} apart on a scale to 1",

@@ -6,8 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.stages.similarity import HeadGraph, uncovered
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import chart, palette
 from cahp.ui.parts.head_grid import grid_figure, head_name
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen, figures
@@ -27,7 +26,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     with panel:
         _graph_panel(graph, mask, head, covered, dark)
     with right:
-        charts.show(
+        chart.show(
             grid_figure(mask, graph.communities, group="community", selected=head, dark=dark, width=370),
             title="Where the communities sit among the layers",
             help=(
@@ -53,7 +52,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
 def draw_matrix(seen: Seen, graph: HeadGraph, mask: HeadMask) -> None:
     """All distances, ordered by community."""
     picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=palette.dark())
-    charts.show(
+    chart.show(
         picture,
         title=finding,
         help="Every cell is a pair of heads; the strong blocks along the diagonal are the communities, framed. Orange "
@@ -86,7 +85,7 @@ def _threshold(seen: Seen) -> float:
 def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
     """Whether the survivors stand for every community of this text, in words."""
     groups = int(graph.communities.max()) + 1
-    if explorer.run is None:
+    if explorer.results.run is None:
         return f"{groups} communities of heads attend alike on this text"
     kept, missed = explorer.mask.count, uncovered(graph.communities, explorer.mask)
     if not missed:
@@ -101,7 +100,7 @@ def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
 
 
 def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark: bool) -> None:
-    charts.heading(
+    chart.heading(
         covered,
         name="head-graph",
         help=(

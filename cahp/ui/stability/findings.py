@@ -56,7 +56,7 @@ def draw(explorer: Explorer, result: Stability) -> None:
     with left:
         charts.show(
             frequency_figure(result, mask, dark=dark),
-            title=_trusted(result, mask, explorer.run is not None),
+            title=_trusted(result, mask, explorer.results.run is not None),
             help=(
                 f"Each cell is a head, the number the share of {found} resamples that kept it, in per cent. Framed "
                 f"cells are the heads on the board now. {variation.means}"

@@ -59,21 +59,21 @@ def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
     with how_many:
         fixed = st.segmented_control(
             "Heads kept each time",
-            ["by the knee", f"{explorer.budget}, as now"],
+            ["by the knee", f"{explorer.board.budget}, as now"],
             default="by the knee",
             required=True,
-            key=f"stability-budget-{explorer.budget}",
+            key=f"stability-budget-{explorer.board.budget}",
             disabled=axis == "degree",
             help="A fixed number separates which heads are chosen from how many.",
         )
-    return axis, int(resamples), explorer.budget if axis != "degree" and fixed != "by the knee" else None
+    return axis, int(resamples), explorer.board.budget if axis != "degree" and fixed != "by the knee" else None
 
 
 def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
     """The resamples, or None while they are taken, or where nobody has asked for them yet."""
     bench, settings = explorer.bench, explorer.settings
-    if axis == "degree" and explorer.evidence is not None:
-        return over_degrees(explorer.evidence.clustering, explorer.evidence.salience, settings)
+    if axis == "degree" and explorer.clusters is not None:
+        return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
     name = (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget)
     memory: dict[tuple[Any, ...], jobs.Job[Stability]] = st.session_state.setdefault("stability-memory", {})
     job = memory.get(name)

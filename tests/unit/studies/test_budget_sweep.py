@@ -3,48 +3,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
+from clusters import on_a_line, quality, speed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cahp import bundled as bundle
+from cahp import bundled
 from cahp.run.document import Outcome, StateDeltas, StateMetrics
 from cahp.run.settings import Settings
-from cahp.studies import budget_sweep as live
-from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Speed
-from cahp.values import BudgetError, Clustering, Delta, HeadMask, Metrics, Selection
-
-
-def quality(accuracy: float, n: int = 100) -> Quality:
-    return Quality(accuracy, (accuracy - 0.05, accuracy + 0.05), accuracy, n, 0.9, 0.0, (-1.0, 1.0))
-
-
-def speed(ratio: float) -> Speed:
-    return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
+from cahp.studies.budget_sweep import TIMED, BudgetTable, Quality, Speed, coarse_to_fine, faster_by, within_loss
+from cahp.values import BudgetError, Delta, HeadMask, Metrics, Selection
 
 
 def table(fewest: int = 2, most: int = 8) -> BudgetTable:
     """Budgets of a model of 2 x 4 heads; every mask keeps the first heads, and the last one so that layer 1 has one."""
     masks = [HeadMask.of([7, *range(budget - 1)], 2, 4) for budget in range(fewest, most + 1)]
     return BudgetTable([Selection(mask, mask.count) for mask in masks])
-
-
-@pytest.fixture
-def evidence() -> HeadClusters:
-    """Two layers of three heads on a line: 0 1 . 10 11 . 20 21, two clusters by hand."""
-    places = np.array([0.0, 1.0, 10.0, 11.0, 20.0, 21.0], dtype=np.float32)
-    distances = np.abs(places[:, None] - places[None])
-    clustering = Clustering(
-        np.array([2, 3]),
-        np.array([0.5, 0.9]),
-        np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]]),
-        (np.array([1, 4]), np.array([0, 2, 4])),
-        knee=3,
-        knee_rule="polynomial-6",
-    )
-    salience = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]])
-    return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
 
 
 # --- estimates and measurements
@@ -82,10 +56,25 @@ def test_every_measurement_is_told_by_the_version() -> None:
     assert filled.version > before
 
 
+def test_whoever_listens_is_told_the_mask_and_what_was_found_of_it() -> None:
+    told: list[tuple[HeadMask, Quality | Speed]] = []
+    filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
+    filled.add(3, quality=quality(0.5), speed=speed(0.7))
+    mask = filled.selection(3).mask
+    assert told == [(mask, quality(0.5)), (mask, speed(0.7))]
+
+
+def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
+    has = table().has
+    assert has(HeadMask.of([7, 0, 1], 2, 4))
+    assert not has(HeadMask.of([7, 0, 2], 2, 4))
+    assert not has(HeadMask.of([7], 2, 4))
+
+
 # --- the order of measuring
 
 
-def test_the_full_model_is_measured_first_and_then_what_is_under_the_finger() -> None:
+def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     filled = table()
     filled.current_budget = 5
     assert filled.missing() == ("quality", 8)
@@ -96,12 +85,12 @@ def test_the_full_model_is_measured_first_and_then_what_is_under_the_finger() ->
 
 
 def test_the_order_goes_from_coarse_to_fine() -> None:
-    assert list(live.coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
+    assert list(coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
 
 
 @given(st.integers(1, 200))
 def test_every_budget_comes_exactly_once(count: int) -> None:
-    assert sorted(live.coarse_to_fine(range(count))) == list(range(count))
+    assert sorted(coarse_to_fine(range(count))) == list(range(count))
 
 
 def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
@@ -114,8 +103,8 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
         filled.add(budget, **({"quality": quality(0.5)} if what == "quality" else {"speed": speed(0.5)}))
     kinds = [what for what, _ in asked]
     assert kinds.count("quality") == 63
-    assert kinds.count("speed") == live.TIMED
-    assert kinds.index("speed") == 2 * live.TIMED
+    assert kinds.count("speed") == TIMED
+    assert kinds.index("speed") == 2 * TIMED
     assert len(set(asked)) == len(asked)
 
 
@@ -126,18 +115,18 @@ def test_a_loss_is_answered_by_the_fewest_heads_that_keep_to_it() -> None:
     filled = table()
     for budget, accuracy in ((2, 0.70), (4, 0.88), (5, 0.87), (8, 0.90)):
         filled.add(budget, quality=quality(accuracy))
-    found = live.within_loss(filled, 2.0)
+    found = within_loss(filled, 2.0)
     assert found is not None
     assert found.budget == 4
     # 0.90 - 0.88 is a little more than 0.02 in floating point; it is still "at most 2 points".
-    assert live.within_loss(filled, 1.0) == filled.row(8)
+    assert within_loss(filled, 1.0) == filled.row(8)
 
 
 def test_an_estimate_never_answers_for_an_accuracy() -> None:
     filled = table()
     filled.add(2, quality=quality(0.80))
     filled.add(8, quality=quality(0.90))
-    found = live.within_loss(filled, 5.0)
+    found = within_loss(filled, 5.0)
     assert found is not None
     assert found.budget == 8
 
@@ -145,61 +134,39 @@ def test_an_estimate_never_answers_for_an_accuracy() -> None:
 def test_without_the_full_model_no_loss_is_known() -> None:
     filled = table()
     filled.add(2, quality=quality(0.8))
-    assert live.within_loss(filled, 50.0) is None
+    assert within_loss(filled, 50.0) is None
 
 
 def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
     filled = table()
     filled.add(2, speed=speed(0.4))
     filled.add(6, speed=speed(0.8))
-    found = live.faster_by(filled, 0.2)
+    found = faster_by(filled, 0.2)
     assert found is not None
     assert (found.budget, found.speed is not None) == (6, True)
-    between = live.faster_by(filled, 0.3)
+    between = faster_by(filled, 0.3)
     assert between is not None
     assert (between.budget, between.speed) == (5, None)
-    assert live.faster_by(filled, 0.7) is None
+    assert faster_by(filled, 0.7) is None
 
 
-# --- the table and its evidence
+# --- the table and its clusters
 
 
-def test_the_plan_holds_every_budget_from_the_floor_to_all_heads(evidence: HeadClusters) -> None:
-    planned = BudgetTable.plan(evidence, Settings(min_per_layer=1))
+def test_the_plan_holds_every_budget_from_the_floor_to_all_heads() -> None:
+    planned = BudgetTable.plan(on_a_line(), Settings(min_per_layer=1))
     assert planned.budgets == (2, 3, 4, 5, 6)
     assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
     assert planned.selection(6).mask.keep.all()
 
 
-def test_a_budget_outside_the_plan_is_refused_with_the_bounds(evidence: HeadClusters) -> None:
+def test_a_budget_outside_the_plan_is_refused_with_the_bounds() -> None:
     with pytest.raises(BudgetError, match="2 to 6"):
-        BudgetTable.plan(evidence, Settings()).selection(7)
+        BudgetTable.plan(on_a_line(), Settings()).selection(7)
 
 
-def test_a_floor_of_0_still_keeps_one_head(evidence: HeadClusters) -> None:
-    assert BudgetTable.plan(evidence, Settings(min_per_layer=0)).budgets[0] == 1
-
-
-def test_the_suggestion_is_the_knee_and_what_the_floor_adds(evidence: HeadClusters) -> None:
-    found = evidence.suggested(Settings())
-    assert found is not None
-    # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
-    assert found.mask.flat == [1, 3, 5]
-
-
-def test_the_nearest_kept_head_of_the_same_cluster_covers(evidence: HeadClusters) -> None:
-    labels = evidence.groups(3)[0]
-    assert live.nearest_kept(evidence, HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
-
-
-def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told(evidence: HeadClusters) -> None:
-    labels = evidence.groups(3)[0]
-    assert live.nearest_kept(evidence, HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
-
-
-def test_a_kept_head_does_not_cover_for_itself(evidence: HeadClusters) -> None:
-    labels = evidence.groups(2)[0]
-    assert live.nearest_kept(evidence, HeadMask.of([1, 2, 5], 2, 3), 1, labels) == (2, 9.0, True)
+def test_a_floor_of_0_still_keeps_one_head() -> None:
+    assert BudgetTable.plan(on_a_line(), Settings(min_per_layer=0)).budgets[0] == 1
 
 
 def test_measurements_survive_a_file() -> None:
@@ -227,20 +194,20 @@ def test_quality_is_read_from_a_run_s_document() -> None:
 
 
 @pytest.fixture(scope="module")
-def shipped() -> bundle.Bundle:
-    found = bundle.read()
+def shipped() -> bundled.Bundle:
+    found = bundled.read()
     assert found is not None, "no bundled run; make it with `python -m cahp.bundled`"
     return found
 
 
-def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundle.Bundle) -> None:
+def test_the_bundled_run_says_where_and_when_it_was_measured(shipped: bundled.Bundle) -> None:
     assert shipped.made["machine"]
     assert shipped.made["date"] >= "2026-11-24"
     assert shipped.document.verified.mask_equals_surgery is True
 
 
-def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundle.Bundle) -> None:
-    filled = BudgetTable.plan(shipped.evidence(), bundle.SETTINGS)
+def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipped: bundled.Bundle) -> None:
+    filled = BudgetTable.plan(shipped.evidence(), bundled.SETTINGS)
     filled.fill_from(shipped.rows)
     assert filled.missing() is None
     assert filled.measured() == (67, 67)
@@ -248,13 +215,13 @@ def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipp
     assert filled.full.accuracy == shipped.document.metrics.full.accuracy
 
 
-def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundle.Bundle) -> None:
-    suggested = shipped.evidence().suggested(bundle.SETTINGS)
+def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundled.Bundle) -> None:
+    suggested = shipped.evidence().suggested(bundled.SETTINGS)
     assert suggested is not None
     assert shipped.document.is_of(suggested.mask)
 
 
-def test_the_bundled_run_holds_no_texts(shipped: bundle.Bundle) -> None:
+def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
     from cahp import data
     from cahp.values import DataError
 
@@ -262,6 +229,6 @@ def test_the_bundled_run_holds_no_texts(shipped: bundle.Bundle) -> None:
         texts = data.load("bbc-news").split("validation").first
     except DataError:
         pytest.skip("the package with the BBC News texts is not installed")
-    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundle.folder().glob("*.json")))
+    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.folder().glob("*.json")))
     assert not any(text[:40] in content for text in texts)
     assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())

@@ -12,7 +12,8 @@ from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Speed, fill
+from cahp.studies.budget_sweep import BudgetTable, Speed, fill
+from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Cancelled
 
 

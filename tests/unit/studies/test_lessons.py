@@ -31,12 +31,14 @@ class Bench:
     recovered: int = 0
     accepted: bool = True
 
-    def evaluate(self, judged: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None) -> Evaluation:
+    def evaluate(
+        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
+    ) -> Evaluation:
         self.asked.append(mask)
-        self.progress("evaluation", 0, len(judged))
+        self.progress("evaluation", 0, len(evaluated))
         wrong = self.recovered if recovered is not None and recovered.accepted else self.wrong(mask)
-        predictions = (np.arange(len(judged)) < wrong).astype(np.int64)
-        return Evaluation(predictions, judged.labels, np.zeros(len(judged)), judged.classes)
+        predictions = (np.arange(len(evaluated)) < wrong).astype(np.int64)
+        return Evaluation(predictions, evaluated.labels, np.zeros(len(evaluated)), evaluated.classes)
 
     def refit(self, mask: HeadMask) -> Refitted:
         return Refitted({}, self.accepted, "held-out texts say so", 80)
@@ -52,9 +54,7 @@ def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None) -> 
         timing = Timing(10.0, 11.0, 8, 64, 30)
         return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, (0.8, 0.9)), share)
 
-    return Subject.judged_by(
-        texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE
-    )
+    return Subject.of(texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -78,12 +78,12 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
 
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
-    judged = Subject.judged_by(
+    evaluated = Subject.of(
         texts(1000), measurements=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
     ).texts
-    assert len(judged) == EXAMPLES
-    assert judged.first[0] == "text 0"
-    assert judged.first[-1] == "text 999"
+    assert len(evaluated) == EXAMPLES
+    assert evaluated.first[0] == "text 0"
+    assert evaluated.first[-1] == "text 999"
 
 
 def test_the_first_step_switches_off_the_most_salient_head_alone() -> None:

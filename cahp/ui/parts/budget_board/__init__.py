@@ -13,7 +13,8 @@ import numpy as np
 import streamlit as st
 
 from cahp.stages.clustering import smoothed
-from cahp.studies.budget_sweep import BudgetTable, HeadClusters, Quality, Row, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
+from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.parts import palette
 from cahp.values import Clustering, HeadMask, Ints
 
@@ -43,7 +44,7 @@ class Shown:
 
 def budget_board(
     table: BudgetTable,
-    evidence: HeadClusters,
+    clusters: HeadClusters,
     shown: Shown,
     *,
     labels: Ints,
@@ -63,7 +64,7 @@ def budget_board(
         if said is not None and on_event is not None:
             on_event(Event(said["kind"], budget=int(said.get("budget", 0)), head=int(said.get("head", 0))))
 
-    data = _data(table, evidence, shown, labels, selected, status, on_event is None)
+    data = _data(table, clusters, shown, labels, selected, status, on_event is None)
     _component()(key=key, data=data, on_event_change=told)
 
 
@@ -79,7 +80,7 @@ def _sources() -> tuple[str, str]:
 
 def _data(
     table: BudgetTable,
-    evidence: HeadClusters,
+    clusters: HeadClusters,
     shown: Shown,
     labels: Ints,
     selected: int | None,
@@ -94,15 +95,15 @@ def _data(
     # Time hardly depends on which heads go, so the budget's estimate serves a mask of one's own, as an estimate.
     ratio = rows[at].ratio if 0 <= at < len(rows) else None
     return {
-        "layers": evidence.layers,
-        "heads": evidence.heads,
+        "layers": clusters.layers,
+        "heads": clusters.heads,
         "budgets": list(table.budgets),
         "kept": [_packed(selection.mask) for selection in table.selections],
         "rows": [_row(row) | {"rescued": list(table.selection(row.budget).rescued)} for row in rows],
-        "ks": evidence.clustering.ks.tolist(),
-        "mss": [round(float(value), 4) for value in evidence.clustering.mss],
-        "smooth": _smooth(evidence.clustering),
-        "knee": evidence.clustering.knee,
+        "ks": clusters.clustering.ks.tolist(),
+        "mss": [round(float(value), 4) for value in clusters.clustering.mss],
+        "smooth": _smooth(clusters.clustering),
+        "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
         "colours": colours,
         "inks": [palette.contrast(colour) for colour in colours],

@@ -1,0 +1,77 @@
+"""Which heads are alike: the clusters for every k, what their curve suggests, and who covers for whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.evidence import HeadEvidence
+from cahp.run.settings import Settings
+from cahp.stages.clustering import with_degree
+from cahp.stages.selection import select
+from cahp.values import Clustering, Floats, HeadMask, Ints, Selection
+
+
+@dataclass(frozen=True, eq=False)
+class HeadClusters:
+    """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
+
+    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered.
+    """
+
+    clustering: Clustering
+    salience: NDArray[np.float64]
+    embedding: NDArray[np.float32]
+    distances: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, evidence: HeadEvidence) -> HeadClusters:
+        """What the evidence holds, or finds out now."""
+        return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return int(self.salience.shape[0])
+
+    @property
+    def heads(self) -> int:
+        """Heads a layer."""
+        return int(self.salience.shape[1])
+
+    def suggested(self, settings: Settings) -> Selection | None:
+        """What the curve's knee suggests (None: it has none)."""
+        if self.clustering.knee not in self.clustering.ks:
+            return None
+        return select(
+            self.clustering,
+            self.salience,
+            budget=None,
+            min_per_layer=settings.min_per_layer,
+            representative=settings.representative,
+        )
+
+    def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""
+        ks = self.clustering.ks
+        wanted = int(ks[-1]) if k is None else int(np.clip(k, ks[0], ks[-1]))
+        return self.clustering.at(wanted)
+
+    def with_degree(self, degree: int) -> HeadClusters:
+        """The same clusters with the knee that another polynomial degree finds."""
+        return replace(self, clustering=with_degree(self.clustering, degree=degree))
+
+    def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
+        """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster.
+
+        The kept member of the head's cluster that is nearest, or the nearest kept head of all where its cluster keeps
+        none.
+        """
+        kept = np.array([other for other in mask.flat if other != head], dtype=np.int64)
+        members = kept[labels[kept] == labels[head]]
+        candidates = members if len(members) else kept
+        distances: Floats = self.distances[head, candidates]
+        best = int(np.argmin(distances))
+        return int(candidates[best]), float(distances[best]), bool(len(members))

@@ -1,0 +1,159 @@
+"""What is cached or measured of masks: the run on screen, its clusters and tables, and one look-up of figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cahp import bundled, models
+from cahp.bundled import Bundle
+from cahp.run.bench import Bench
+from cahp.run.document import RunDocument
+from cahp.run.prune import Run, known
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import HeadMask
+
+#: What may change without making a run another run: it only reads the same evidence differently.
+READINGS = frozenset(
+    {"budget", "poly_degree", "min_per_layer", "salience", "representative", "recover", "latency", "device"}
+)
+
+
+class Results:
+    """The results of one run, and of masks of the same model on the same texts.
+
+    Another run has results of its own: what is still being measured for this one then ends up here, where nobody looks.
+    """
+
+    def __init__(
+        self,
+        run: RunDocument | None = None,
+        arrays: Mapping[str, NDArray[Any]] | None = None,
+        *,
+        bundle: Bundle | None = None,
+        outdated: bool = False,
+    ) -> None:
+        #: The document of the run on screen (``cahp.run/1``), or None before the first. Its own settings are in it.
+        self.run = run
+        #: Its arrays; a bundled run ships the small ones only.
+        self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
+        #: The bundled run, if that is what is shown: it was measured elsewhere.
+        self.bundle = bundle
+        #: The bundled run was made with another model or data than are installed here, so it is not shown.
+        self.outdated = outdated
+        self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
+        self._tables: dict[tuple[Any, ...], BudgetTable] = {}
+        self._quality: dict[tuple[str, Recover], Quality] = {}
+        self._speed: dict[tuple[int, ...], Speed] = {}
+        if run is not None:
+            self._enter(run)
+
+    @classmethod
+    def found(cls, bench: Bench) -> Results:
+        """What was measured before of this question: on this machine, or else what ships with the package."""
+        cached = known(bench)
+        if cached is not None:
+            return cls.of(cached)
+        shipped = bundled.read()
+        if shipped is None or not _same_question(bench.settings, shipped.document.settings):
+            return cls()
+        said = shipped.document
+        theirs = (said.model.sha256, said.data.select.sha256, said.data.eval.sha256)
+        if theirs != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
+            return cls(outdated=True)
+        return cls(said, shipped.arrays, bundle=shipped)
+
+    @classmethod
+    def of(cls, run: Run) -> Results:
+        """Those of a run that was made here."""
+        return cls(run.document, run.arrays)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether the run on screen ships with the package and was measured elsewhere."""
+        return self.bundle is not None
+
+    # What the choice follows from ----------------------------------------------------------------------------
+
+    def clusters(self, settings: Settings) -> HeadClusters | None:
+        """What the choice of heads follows from, or None where only the worker can tell."""
+        name = _read_as(settings)
+        if name not in self._clusters and self.bundle is not None:
+            self._clusters[name] = self.bundle.evidence(settings.salience).with_degree(settings.poly_degree)
+        return self._clusters.get(name)
+
+    def add_clusters(self, settings: Settings, clusters: HeadClusters) -> None:
+        """Enter what the worker found."""
+        self._clusters[_read_as(settings)] = clusters
+
+    def table(self, settings: Settings, recover: Recover = "none") -> BudgetTable | None:
+        """All budgets and what is measured of them, or None as long as there are no clusters."""
+        clusters = self.clusters(settings)
+        if clusters is None:
+            return None
+        name = (settings.salience, settings.min_per_layer, settings.representative, recover)
+        if name not in self._tables:
+            table = BudgetTable.plan(
+                clusters, settings, recover=recover, listener=lambda mask, found: self.add(mask, recover, found)
+            )
+            self._begin(table, settings)
+            self._tables[name] = table
+        return self._tables[name]
+
+    def _begin(self, table: BudgetTable, settings: Settings) -> None:
+        """Enter what is measured already into a new table."""
+        if self.bundle is not None:
+            read_alike = ("salience", "min_per_layer", "representative")
+            same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in read_alike)
+            if same and table.recover == self.bundle.rows["recover"]:
+                table.fill_from(self.bundle.rows)
+        if self.run is not None:
+            full = Quality.of(self.run, "full")
+            table.add(table.budgets[-1], quality=replace(full, agreement=1.0))
+
+    # Figures -------------------------------------------------------------------------------------------------
+
+    def quality(self, mask: HeadMask, recover: Recover = "none") -> Quality | None:
+        """How the model answers under ``mask``, if that is measured."""
+        return self._quality.get((mask.sha256, recover))
+
+    def speed(self, mask: HeadMask) -> Speed | None:
+        """Latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
+        return self._speed.get(heads_of_layers(mask))
+
+    def add(self, mask: HeadMask, recover: Recover, found: Quality | Speed) -> None:
+        """Enter a measurement."""
+        if isinstance(found, Quality):
+            self._quality[mask.sha256, recover] = found
+        else:
+            self._speed[heads_of_layers(mask)] = found
+
+    def _enter(self, run: RunDocument) -> None:
+        """Enter what the run says of its own mask."""
+        if run.metrics.pruned is not None:
+            self.add(run.mask, "none", Quality.of(run, "pruned"))
+        if run.metrics.recovered is not None and run.settings.recover == "refit":
+            self.add(run.mask, "refit", Quality.of(run, "recovered"))
+        if run.latency_ratio is not None:
+            self.add(run.mask, "none", Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
+
+
+def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
+    """How many heads each layer keeps: what latency depends on."""
+    return tuple(len(heads) for heads in mask.by_layer)
+
+
+def _read_as(settings: Settings) -> tuple[Any, ...]:
+    return settings.salience, settings.poly_degree
+
+
+def _same_question(ours: Settings, theirs: Settings) -> bool:
+    ignored = (*READINGS, "data", "label_map")
+    same = all(said == vars(theirs)[name] for name, said in vars(ours).items() if name not in ignored)
+    builtin = models.BUILTINS.get(ours.model)
+    return same and builtin is not None and ours.data in (None, builtin.data)

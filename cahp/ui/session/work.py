@@ -1,0 +1,233 @@
+"""The work of one session: a table of the kinds of jobs, and which job of each kind was asked for last.
+
+A kind says what identifies a job, who goes first, and what is done; the queue is ``jobs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from cahp.run.bench import Bench
+from cahp.run.prune import Run, choose, measure
+from cahp.run.seal import TestSeal
+from cahp.run.stopwatch import Stopwatch
+from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed, fill, quality, timed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.tasks.inspect import expected_seconds
+from cahp.ui.session import jobs
+from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.results import Results, heads_of_layers
+from cahp.values import HeadMask, Progress
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+#: What a run takes beside its texts: reading and proving the model, placing the heads, timing.
+_OVERHEAD_S = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class OnBoard:
+    """What is on a board: the mask, as pruned or refitted, the table of its budgets, and where figures go."""
+
+    bench: Bench
+    results: Results
+    mask: HeadMask
+    recover: Recover = "none"
+    table: BudgetTable | None = None
+
+    def __str__(self) -> str:
+        return f"{self.mask.sha256}-{self.recover}"
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A text that is answered differently under the mask; it stays in the session that it belongs to."""
+
+    text: str
+    label: str
+    full: str
+    pruned: str
+
+
+@dataclass(frozen=True)
+class Confirmation:
+    """How a mask does on the test split, and how often that split has been opened for this model."""
+
+    quality: Quality
+    opened: int
+
+
+# What is done ------------------------------------------------------------------------------------------------
+
+
+def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
+    """The whole run, then the clusters that the board needs."""
+    selection = choose(bench)
+    if bench.settings.latency and not selection.mask.empty_layers:
+        # In a process of its own; the run then finds it in the store.
+        with _stopwatch(bench) as watch:
+            watch.costs(selection.mask, length=bench.length, progress=progress)
+    return measure(bench), HeadClusters.of(bench.evidence)
+
+
+def _warm(bench: Bench, progress: Progress) -> None:
+    progress("load", int(bench.model.layers > 0), 1)
+    progress("evaluation", len(bench.full), len(bench.evaluation))
+
+
+def _figure(asked: OnBoard, _: Progress) -> Quality:
+    found = quality(asked.bench, asked.mask, recover=asked.recover)
+    if asked.table is not None and asked.table.has(asked.mask):
+        asked.table.add(asked.mask.count, quality=found)
+    else:
+        asked.results.add(asked.mask, asked.recover, found)
+    return found
+
+
+def _speed(asked: OnBoard, progress: Progress) -> Speed:
+    with _stopwatch(asked.bench) as watch:
+        found = timed(watch, asked.bench, asked.mask, progress)
+    asked.results.add(asked.mask, asked.recover, found)
+    return found
+
+
+def _table(asked: OnBoard, progress: Progress) -> Generator[None, None, BudgetTable]:
+    assert asked.table is not None
+    return fill(asked.table, asked.bench, progress)
+
+
+def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
+    from cahp.stages.evaluation import flipped
+
+    bench, measurements = asked.bench, asked.bench.measurements
+    recovered = measurements.refit(asked.mask) if asked.recover == "refit" else None
+    full = measurements.evaluate(bench.evaluation)
+    pruned = measurements.evaluate(bench.evaluation, mask=asked.mask, recovered=recovered)
+    classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
+    return [
+        Flip(
+            inputs[row] if isinstance(inputs[row], str) else " ⸱ ".join(inputs[row]),
+            *(classes[side[row]] for side in (bench.evaluation.labels, full.predictions, pruned.predictions)),
+        )
+        for row in flipped(pruned, full)
+    ]
+
+
+def _confirm(asked: OnBoard, _: Progress) -> Confirmation:
+    """Evaluate on the test split, which counts as opening it once."""
+    bench = asked.bench
+    test = replace(bench, evaluation=bench.dataset.split("test"))
+    found = quality(test, asked.mask, recover=asked.recover)
+    return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
+
+
+def _stopwatch(bench: Bench) -> Stopwatch:
+    return Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store)
+
+
+def run_seconds(bench: Bench) -> float | None:
+    """About how long a run takes here (None: there is nothing to go by)."""
+    # About 1.3 tokens a word, what the calibration texts cost once, and the evaluation texts twice.
+    texts, evaluated = bench.calibration, bench.evaluation
+    words = sum(len(text.split()) for text in texts.first) + 2 * sum(len(text.split()) for text in evaluated.first)
+    tokens = int(1.3 * words) + 4 * (len(texts) + 2 * len(evaluated))
+    seconds = expected_seconds(bench.card, tokens=tokens)
+    return None if seconds is None else seconds + _OVERHEAD_S
+
+
+# The kinds ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Kind(Generic[S, T]):
+    """A kind of job on a subject ``S`` that brings a ``T``.
+
+    ``key`` tells its jobs apart. ``awaited``: a page shows what comes of it. ``newest``: nobody waits for an older one.
+    With a ``headline`` only the progress of that stage is shown.
+    """
+
+    work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
+    key: Callable[[S], str]
+    rank: Rank = Rank.QUICK
+    awaited: bool = True
+    newest: bool = False
+    headline: str | None = None
+    expected: Callable[[S], float | None] = lambda _: None
+
+
+#: Measure on this machine.
+RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, expected=run_seconds)
+#: What the choice of heads follows from, where a run was made before.
+CLUSTERS: Kind[Bench, HeadClusters] = Kind(
+    lambda bench, _: HeadClusters.of(bench.evidence),
+    lambda bench: f"clusters-{bench.settings.salience}-{bench.settings.poly_degree}",
+    awaited=False,
+)
+#: Have the model read and the full model's answers at hand, before anybody asks for a mask of their own.
+WARM: Kind[Bench, None] = Kind(_warm, lambda _: "warm", Rank.BACKGROUND, awaited=False)
+#: How the mask on the board answers. Nobody waits for one that is not on the board any more.
+FIGURE: Kind[OnBoard, Quality] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
+#: How long the mask on the board takes, timed in a process of its own.
+SPEED: Kind[OnBoard, Speed] = Kind(_speed, lambda asked: f"speed-{heads_of_layers(asked.mask)}", Rank.RUN)
+#: The table of all budgets, behind the scenes.
+TABLE: Kind[OnBoard, BudgetTable] = Kind(
+    _table, lambda asked: f"table-{id(asked.table)}", Rank.BACKGROUND, headline="table"
+)
+#: The texts whose answer the mask on the board changes.
+FLIPS: Kind[OnBoard, list[Flip]] = Kind(_flips, lambda asked: f"flips-{asked}")
+#: How the mask on the board does on the test split.
+CONFIRM: Kind[OnBoard, Confirmation] = Kind(_confirm, lambda asked: f"confirm-{asked}")
+
+
+class Work:
+    """The jobs of one session, by kind."""
+
+    def __init__(self, session_id: str) -> None:
+        self._session_id = session_id
+        self._jobs: dict[Kind[Any, Any], Job[Any]] = {}
+
+    def start(self, kind: Kind[S, T], subject: S) -> Job[T]:
+        """Let the worker do it; what is under way already is the same job."""
+        key, earlier = kind.key(subject), self._jobs.get(kind)
+        if kind.newest and earlier is not None and earlier.key != key:
+            earlier.cancel()
+        job: Job[T] = jobs.submit(
+            self._session_id,
+            key,
+            partial(kind.work, subject),
+            rank=kind.rank,
+            expected=kind.expected(subject),
+            headline=kind.headline,
+        )
+        self._jobs[kind] = job
+        return job
+
+    def job(self, kind: Kind[S, T], subject: S | None = None) -> Job[T] | None:
+        """The job of this kind that was asked for last (None: none was, or it is about another subject)."""
+        job = self._jobs.get(kind)
+        return None if job is None or (subject is not None and job.key != kind.key(subject)) else job
+
+    def take(self, kind: Kind[S, T]) -> Job[T] | None:
+        """The job of this kind once it has ended, and only once."""
+        job = self._jobs.get(kind)
+        return self._jobs.pop(kind) if job is not None and job.ended else None
+
+    def drop(self, *kinds: Kind[Any, Any]) -> None:
+        """Stop the jobs of these kinds and forget them."""
+        for kind in kinds:
+            job = self._jobs.pop(kind, None)
+            if job is not None:
+                job.cancel()
+
+    def pending(self) -> bool:
+        """Whether anything is under way that will change what a page shows."""
+        return any(kind.awaited and not job.ended for kind, job in self._jobs.items())
+
+    def close(self) -> None:
+        """Stop all work of this session."""
+        for job in jobs.unfinished(self._session_id):
+            job.cancel()

@@ -1,0 +1,38 @@
+"""Clusters of two layers of three heads that can be worked out by hand, and figures as they might be found."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cahp.studies.budget_sweep import Quality, Speed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import Clustering, ModelCard
+
+#: What is known of the model.
+CARD = ModelCard("by-hand", None, "bert", 2, 3, 4, 12, ("no", "yes"), "ab" * 32, "")
+
+
+def on_a_line() -> HeadClusters:
+    """Two layers of three heads on a line: 0 1 . 10 11 . 20 21, two or three clusters by hand."""
+    places = np.array([0.0, 1.0, 10.0, 11.0, 20.0, 21.0], dtype=np.float32)
+    distances = np.abs(places[:, None] - places[None])
+    clustering = Clustering(
+        np.array([2, 3]),
+        np.array([0.5, 0.9]),
+        np.array([[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]]),
+        (np.array([1, 4]), np.array([0, 2, 4])),
+        knee=3,
+        knee_rule="polynomial-6",
+    )
+    salience = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]])
+    return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
+
+
+def quality(accuracy: float, n: int = 100) -> Quality:
+    """A measured accuracy."""
+    return Quality(accuracy, (accuracy - 0.05, accuracy + 0.05), accuracy, n, 0.9, 0.0, (-1.0, 1.0))
+
+
+def speed(ratio: float) -> Speed:
+    """A measured latency."""
+    return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)

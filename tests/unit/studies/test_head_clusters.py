@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+from clusters import on_a_line
+
+from cahp.run.settings import Settings
+from cahp.values import HeadMask
+
+
+def test_the_suggestion_is_the_knee_and_what_the_floor_adds() -> None:
+    found = on_a_line().suggested(Settings())
+    assert found is not None
+    # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
+    assert found.mask.flat == [1, 3, 5]
+
+
+def test_the_nearest_kept_head_of_the_same_cluster_covers() -> None:
+    labels = on_a_line().groups(3)[0]
+    assert on_a_line().nearest_kept(HeadMask.of([1, 3, 5], 2, 3), 2, labels) == (3, 1.0, True)
+
+
+def test_where_a_cluster_keeps_none_the_nearest_of_all_covers_and_it_is_told() -> None:
+    labels = on_a_line().groups(3)[0]
+    assert on_a_line().nearest_kept(HeadMask.of([1, 5], 2, 3), 2, labels) == (1, 9.0, False)
+
+
+def test_a_kept_head_does_not_cover_for_itself() -> None:
+    labels = on_a_line().groups(2)[0]
+    assert on_a_line().nearest_kept(HeadMask.of([1, 2, 5], 2, 3), 1, labels) == (2, 9.0, True)
+
+
+def test_another_degree_moves_the_knee_and_nothing_else() -> None:
+    before = on_a_line()
+    moved = before.with_degree(2)
+    # Two numbers of clusters have no knee that a polynomial could find.
+    assert moved.clustering.knee_rule != before.clustering.knee_rule
+    assert np.array_equal(moved.clustering.labels, before.clustering.labels)
+    assert moved.salience is before.salience

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from clusters import CARD, on_a_line
+
+pytest.importorskip("streamlit")
+
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.ui.session.board import Board, Choices
+from cahp.values import HeadMask, MaskError
+
+
+def choices(**settings: int) -> Choices:
+    asked = Settings(**settings)  # type: ignore[arg-type]
+    return Choices(CARD, asked, on_a_line(), BudgetTable.plan(on_a_line(), asked))
+
+
+@pytest.fixture
+def board() -> Board:
+    return Board(choices)
+
+
+def without_a_knee() -> Choices:
+    found = choices()
+    assert found.clusters is not None
+    return replace(found, clusters=replace(found.clusters, clustering=replace(found.clusters.clustering, knee=0)))
+
+
+def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
+    assert board.auto
+    assert not board.by_hand
+    # Most salient of each of three clusters: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
+    assert board.mask.flat == [1, 3, 5]
+    assert board.budget == 3
+    assert board.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_before_the_first_run_all_heads_are_on_it() -> None:
+    board = Board(lambda: Choices(CARD, Settings()))
+    assert board.budget == 6
+    assert board.selection is None
+    with pytest.raises(ValueError, match="before the first run"):
+        _ = board.labels
+
+
+def test_without_a_knee_it_begins_in_the_middle() -> None:
+    # Budgets run from 2 to 6.
+    assert Board(without_a_knee).budget == 4
+
+
+def test_a_budget_keeps_as_many_heads_in_as_many_clusters(board: Board) -> None:
+    board.set_budget(2)
+    # Most salient of {0, 1, 2} and of {3, 4, 5}.
+    assert board.mask.flat == [1, 3]
+    assert board.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert not board.auto
+    board.set_budget(None)
+    assert board.auto
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(1, 2), (99, 6)])
+def test_a_budget_outside_of_the_bounds_is_the_nearest(board: Board, asked: int, kept: int) -> None:
+    board.set_budget(asked)
+    assert board.budget == kept
+
+
+def test_a_head_is_dropped_and_brought_back(board: Board) -> None:
+    board.toggle(0)
+    assert board.by_hand
+    assert board.selection is None
+    assert board.mask.flat == [0, 1, 3, 5]
+    board.toggle(0)
+    assert board.mask.flat == [1, 3, 5]
+    assert board.by_hand
+
+
+def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Board) -> None:
+    board.set_budget(2)
+    board.toggle(5)
+    assert board.budget == 3
+    assert len(np.unique(board.labels)) == 2
+
+
+def test_undo_takes_one_change_back_and_reset_all_that_was_made_by_hand(board: Board) -> None:
+    assert not board.can_undo
+    board.set_budget(6)
+    board.toggle(0)
+    board.toggle(1)
+    assert board.mask.flat == [2, 3, 4, 5]
+    board.undo()
+    assert board.mask.flat == [1, 2, 3, 4, 5]
+    board.reset()
+    assert board.mask.flat == [0, 1, 2, 3, 4, 5]
+    board.undo()
+    assert board.mask.flat == [1, 2, 3, 4, 5]
+    board.undo()
+    board.undo()
+    assert board.auto
+    assert not board.can_undo
+    board.undo()
+    assert board.auto
+
+
+def test_what_changes_nothing_is_not_undone(board: Board) -> None:
+    board.set_budget(4)
+    board.set_budget(4)
+    board.reset()
+    board.undo()
+    assert board.auto
+
+
+def test_a_hundred_changes_can_be_undone(board: Board) -> None:
+    for change in range(150):
+        board.set_budget(2 + change % 2)
+    undone = 0
+    while board.can_undo:
+        board.undo()
+        undone += 1
+    assert undone == 100
+
+
+def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Board) -> None:
+    with pytest.raises(MaskError, match="Layer 0 would keep no head"):
+        board.toggle(1)
+    assert board.auto
+    free = Board(lambda: choices(min_per_layer=0))
+    free.set_mask(HeadMask.of([5], 2, 3))
+    assert free.mask.empty_layers == [0]
+    with pytest.raises(MaskError, match="At least one head"):
+        free.toggle(5)
+
+
+def test_a_mask_of_another_model_is_refused_with_both_shapes(board: Board) -> None:
+    with pytest.raises(MaskError, match="is for 6 x 12 heads, but by-hand has 2 x 3"):
+        board.set_mask(HeadMask.full(6, 12))
+
+
+def test_what_was_put_on_it_stays_when_the_settings_change() -> None:
+    now = [choices()]
+    board = Board(lambda: now[0])
+    board.set_budget(2)
+    board.toggle(4)
+    now[0] = choices(min_per_layer=2)
+    assert board.mask.flat == [1, 3, 4]
+    board.reset()
+    # Two heads are below the new floor, whose fewest are 4.
+    assert board.budget == 4

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from clusters import on_a_line, quality, speed
+from documents import run_json, scores
+
+pytest.importorskip("streamlit")
+
+from cahp.run.document import RunDocument
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.ui.session.results import READINGS, Results
+from cahp.values import HeadMask
+
+#: The mask of the run below, and one with as many heads in each layer.
+OF_THE_RUN, ALIKE = HeadMask.of([0, 2, 4], 2, 3), HeadMask.of([1, 2, 5], 2, 3)
+
+
+def run(**changes: Any) -> RunDocument:
+    """A run whose mask keeps 0 and 2 of the first layer and 1 of the second."""
+    return RunDocument.from_json(run_json() | changes)
+
+
+def recovered(how: str) -> RunDocument:
+    said = run_json()
+    return run(
+        settings=said["settings"] | {"recover": how},
+        metrics=said["metrics"] | {"recovered": scores(0.94, 0.92, 0.95, 0.96)},
+        delta=said["delta"] | {"recovered": {"pp": -1.3, "ci95": [-2.0, -0.6]}},
+    )
+
+
+def planned(results: Results, *, recover: Any = "none", **settings: Any) -> BudgetTable:
+    asked = Settings(**settings)
+    if results.clusters(asked) is None:
+        results.add_clusters(asked, on_a_line())
+    found = results.table(asked, recover)
+    assert found is not None
+    return found
+
+
+def test_before_the_first_run_nothing_is_measured() -> None:
+    results = Results()
+    assert results.quality(HeadMask.full(2, 3)) is None
+    assert results.speed(HeadMask.full(2, 3)) is None
+    assert results.table(Settings()) is None
+    assert not results.bundled
+
+
+def test_a_run_says_how_its_own_mask_does_and_of_no_other() -> None:
+    results = Results(run())
+    found = results.quality(OF_THE_RUN)
+    assert found is not None
+    assert (found.accuracy, found.pp) == (0.912, -4.1)
+    assert results.quality(ALIKE) is None
+    assert results.quality(OF_THE_RUN, "refit") is None
+
+
+@pytest.mark.parametrize(("how", "there"), [("refit", True), ("finetune", False)])
+def test_only_a_refit_answers_for_the_refitted_mask(how: str, there: bool) -> None:
+    found = Results(recovered(how)).quality(OF_THE_RUN, "refit")
+    assert (found is not None) == there
+    assert found is None or found.accuracy == 0.94
+
+
+def test_speed_depends_on_how_many_heads_a_layer_keeps_and_not_on_which() -> None:
+    results = Results(run())
+    found = results.speed(ALIKE)
+    assert found is not None
+    assert found.ratio == 0.82
+    assert results.speed(HeadMask.of([0, 3, 4], 2, 3)) is None
+    assert Results(run(latency_ratio=None)).speed(OF_THE_RUN) is None
+
+
+def test_a_figure_is_found_by_its_mask_and_recovery() -> None:
+    results = Results()
+    results.add(ALIKE, "refit", quality(0.5))
+    results.add(ALIKE, "none", speed(0.7))
+    assert results.quality(ALIKE, "refit") == quality(0.5)
+    assert results.quality(ALIKE) is None
+    assert results.speed(OF_THE_RUN) == speed(0.7)
+
+
+def test_what_a_table_measures_is_found_by_the_mask_of_its_budget() -> None:
+    results = Results(run())
+    plain, refitted = planned(results), planned(results, recover="refit")
+    plain.add(2, quality=quality(0.5), speed=speed(0.6))
+    refitted.add(2, quality=quality(0.8))
+    mask = plain.selection(2).mask
+    assert results.quality(mask) == quality(0.5)
+    assert results.quality(mask, "refit") == quality(0.8)
+    assert results.speed(mask) == speed(0.6)
+
+
+def test_a_new_table_begins_with_the_full_model_of_the_run() -> None:
+    results = Results(run())
+    table = planned(results)
+    assert table.measured() == (1, 5)
+    assert table.full is not None
+    assert (table.full.accuracy, table.full.agreement, table.full.pp) == (0.953, 1.0, 0.0)
+    assert results.quality(HeadMask.full(2, 3)) == table.full
+
+
+def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:
+    results = Results(run())
+    table = planned(results)
+    assert planned(results) is table
+    # The degree moves the knee, not what a budget keeps.
+    assert planned(results, poly_degree=2) is table
+    assert planned(results, min_per_layer=0) is not table
+    assert planned(results, representative="medoid") is not table
+    assert planned(results, recover="refit") is not table
+
+
+def test_another_degree_or_salience_asks_for_other_clusters() -> None:
+    results = Results(run())
+    results.add_clusters(Settings(), on_a_line())
+    assert results.clusters(Settings()) is not None
+    assert results.clusters(Settings(min_per_layer=0)) is not None
+    assert results.clusters(Settings(poly_degree=2)) is None
+    assert results.clusters(Settings(salience="example")) is None
+
+
+def test_one_run_s_figures_never_end_up_in_another_s() -> None:
+    before, after = Results(run()), Results(run())
+    planned(before).add(2, quality=quality(0.5))
+    assert after.quality(planned(after).selection(2).mask) is None
+
+
+def test_what_only_reads_the_evidence_differently_is_a_setting_each() -> None:
+    assert vars(Settings()).keys() >= READINGS
+    assert not {"model", "data", "limit", "eval_limit", "seed", "projection", "method"} & READINGS

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from clusters import on_a_line, quality
+
+pytest.importorskip("streamlit")
+
+from cahp.run.bench import Bench
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.ui.session import work
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.results import Results
+from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, SPEED, TABLE, WARM, Kind, OnBoard, Work, run_seconds
+from cahp.values import HeadMask, Progress, Texts
+
+PATIENCE = 10.0
+MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Work that waits for it holds the worker; it is opened at the end whatever happens."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def mine() -> Iterator[Work]:
+    made = Work("one person")
+    yield made
+    made.close()
+
+
+def waiting(gate: threading.Event, **options: Any) -> Kind[str, str]:
+    """A kind of job that repeats its subject when the gate opens."""
+
+    def wait(subject: str, progress: Progress) -> str:
+        while not gate.wait(0.01):
+            progress("evaluation", 0, 1)
+        return subject
+
+    return Kind(wait, lambda subject: f"wait-{subject}", **options)
+
+
+def on_board(mask: HeadMask = MASK, **more: Any) -> OnBoard:
+    return OnBoard(cast(Bench, None), Results(), mask, **more)
+
+
+# --- which job is whose
+
+
+def test_the_job_of_a_kind_is_the_one_that_was_asked_for_last(mine: Work, gate: threading.Event) -> None:
+    kind = waiting(gate)
+    assert mine.job(kind) is None
+    first = mine.start(kind, "a")
+    assert mine.start(kind, "a") is first
+    second = mine.start(kind, "b")
+    assert mine.job(kind) is second
+    assert mine.job(kind, "b") is second
+    assert mine.job(kind, "a") is None
+    gate.set()
+    assert first.wait(PATIENCE)
+    assert second.wait(PATIENCE)
+    assert (first.result, second.result) == ("a", "b")
+
+
+def test_nobody_waits_for_an_older_job_of_a_kind_whose_newest_counts(mine: Work, gate: threading.Event) -> None:
+    kind = waiting(gate, newest=True)
+    first = mine.start(kind, "a")
+    assert mine.start(kind, "a") is first
+    assert first.state != "cancelled"
+    mine.start(kind, "b")
+    assert first.state == "cancelled"
+
+
+def test_pages_wait_for_awaited_kinds_only(mine: Work, gate: threading.Event) -> None:
+    mine.start(waiting(gate, awaited=False), "behind the scenes")
+    assert not mine.pending()
+    job = mine.start(waiting(gate), "on the page")
+    assert mine.pending()
+    gate.set()
+    assert job.wait(PATIENCE)
+    assert not mine.pending()
+
+
+def test_an_ended_job_is_taken_once_and_one_under_way_is_not(mine: Work, gate: threading.Event) -> None:
+    kind = waiting(gate)
+    assert mine.take(kind) is None
+    job = mine.start(kind, "a")
+    assert mine.take(kind) is None
+    gate.set()
+    assert job.wait(PATIENCE)
+    assert mine.take(kind) is job
+    assert mine.take(kind) is None
+    assert mine.job(kind) is None
+
+
+def test_dropped_work_is_stopped_and_forgotten(mine: Work, gate: threading.Event) -> None:
+    kind, other = waiting(gate), waiting(gate)
+    dropped, kept = mine.start(kind, "a"), mine.start(other, "b")
+    mine.drop(kind, waiting(gate))
+    assert dropped.state == "cancelled"
+    assert mine.job(kind) is None
+    assert mine.job(other) is kept
+    assert not kept.ended
+
+
+def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -> None:
+    theirs, kind = Work("another person"), waiting(gate)
+    job, other = mine.start(kind, "a"), theirs.start(kind, "a")
+    assert other is not job
+    mine.close()
+    assert job.state == "cancelled"
+    assert not other.ended
+    theirs.close()
+
+
+# --- the kinds
+
+
+def test_what_somebody_waits_for_goes_before_a_run_and_a_run_before_the_table() -> None:
+    assert {kind.rank for kind in (FIGURE, FLIPS, CONFIRM)} == {Rank.QUICK}
+    assert {kind.rank for kind in (RUN, SPEED)} == {Rank.RUN}
+    assert {kind.rank for kind in (TABLE, WARM)} == {Rank.BACKGROUND}
+
+
+@pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
+def test_a_figure_is_that_of_a_mask_and_a_recovery(kind: Kind[OnBoard, Any]) -> None:
+    keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
+    assert len(set(keys)) == 4
+    assert kind.key(on_board()) == keys[0]
+
+
+def test_a_timing_is_that_of_the_heads_of_each_layer() -> None:
+    assert SPEED.key(on_board(MASK)) == SPEED.key(on_board(OTHER, recover="refit"))
+    assert SPEED.key(on_board(MASK)) != SPEED.key(on_board(HeadMask.of([3, 5], 2, 3)))
+
+
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every mask is right half of the time; remembers which were asked for."""
+    asked: list[str] = []
+
+    def fake(bench: Bench, mask: HeadMask, *, recover: str) -> Any:
+        asked.append(f"{mask.sha256}-{recover}")
+        return quality(0.5)
+
+    monkeypatch.setattr(work, "quality", fake)
+    return asked
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_a_figure_ends_up_in_the_results_under_its_mask(
+    mine: Work, monkeypatch: pytest.MonkeyPatch, recover: Any
+) -> None:
+    asked, subject = measured(monkeypatch), on_board(recover=recover)
+    job = mine.start(FIGURE, subject)
+    assert job.wait(PATIENCE)
+    assert job.result == quality(0.5)
+    assert asked == [f"{MASK.sha256}-{recover}"]
+    assert subject.results.quality(MASK, recover) == quality(0.5)
+
+
+def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(monkeypatch)
+    results, told = Results(), list[tuple[HeadMask, Any]]()
+    table = BudgetTable.plan(on_a_line(), Settings(), listener=lambda mask, found: told.append((mask, found)))
+    own = table.selection(3).mask
+    by_hand = HeadMask.of([0, 2, 4], 2, 3)
+    for mask in (own, by_hand):
+        assert mine.start(FIGURE, OnBoard(cast(Bench, None), results, mask, table=table)).wait(PATIENCE)
+    assert table.row(3).quality == quality(0.5)
+    assert told == [(own, quality(0.5))]
+    assert results.quality(by_hand) == quality(0.5)
+
+
+def bench(texts: int) -> Bench:
+    words = Texts(("one two three",) * texts, None, np.zeros(texts, dtype=np.int64), ("a", "b"))
+    return cast(Bench, SimpleNamespace(calibration=words, evaluation=words, card="a model"))
+
+
+def test_a_run_reads_the_calibration_texts_once_and_the_evaluation_texts_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def estimate(card: object, *, tokens: int) -> float:
+        asked.append(tokens)
+        return 60.0
+
+    monkeypatch.setattr(work, "expected_seconds", estimate)
+    # 10 texts of 3 words, three times over: 1.3 tokens a word, and 4 more a text.
+    assert run_seconds(bench(10)) == 60.0 + 15.0
+    assert asked == [int(1.3 * 90) + 4 * 30]
+    monkeypatch.setattr(work, "expected_seconds", lambda card, *, tokens: None)
+    assert run_seconds(bench(10)) is None
