@@ -6,6 +6,7 @@ that a busy machine fails nothing; memory is the most that was resident above wh
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
@@ -17,6 +18,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,14 @@ class Opener:
         self._child = None
 
 
+@cache
+def shared() -> Opener:
+    """The one opener of a test process: starting a child takes seconds."""
+    opener = Opener()
+    atexit.register(opener.close)
+    return opener
+
+
 # The child -----------------------------------------------------------------------------------------------------------
 
 
@@ -126,7 +136,7 @@ def _mask(path: Path) -> None:
 
 
 def _comparison(path: Path) -> None:
-    from cahp.ui.compare.reading import opened
+    from cahp.compare.opening import opened
 
     opened(path.name, path.read_bytes())
 
@@ -186,8 +196,8 @@ def _serve() -> None:
     import torch
     import transformers
 
-    from cahp.models import loading  # noqa: F401
-    from cahp.ui.compare import reading  # noqa: F401
+    import cahp.compare.opening
+    import cahp.models.loading  # noqa: F401
 
     datasets.disable_progress_bars()
     transformers.logging.set_verbosity_error()

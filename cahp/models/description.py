@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp.models.families import FAMILIES, REFUSED, Family
-from cahp.models.weights import parameters, read_json, sha256, weight_files
+from cahp.models.weights import ADAPTER_CONFIG, parameters, read_json, sha256, weight_files
 from cahp.values import ModelCard, ModelError, digest
 
 _TOKENIZER_FILES = (
@@ -17,22 +17,48 @@ _TOKENIZER_FILES = (
     "spiece.model",
     "tokenizer.model",
 )
+#: What changes answers besides: settings of the tokenizer, and an adapter, which transformers loads by itself.
+_BESIDE = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    ADAPTER_CONFIG,
+    "adapter_model.safetensors",
+)
+
+#: No text model has more layers, or more heads in one.
+_MOST = 1000
+#: Channels, likewise.
+_LARGEST_SIZE = 1_000_000
+#: Classes, as of data.
+_MOST_CLASSES = 10_000
+#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named.
+_SLACK = 1_000_000
+#: The rank of an adapter is in the tens.
+_HIGHEST_RANK = 4096
 
 
 def describe(
-    name: str, revision: str | None, folder: Path, *, labels: tuple[str, ...] | None = None, extra: str = ""
+    name: str,
+    revision: str | None,
+    folder: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    extra: str = "",
+    beside: bool = True,
 ) -> ModelCard:
     """The card of the model in ``folder``, which people call ``name``; ``revision`` says that it is from the hub.
 
-    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest.
+    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest. ``beside=False`` leaves
+    the tokenizer's settings out of the digest, for a package whose files are known one by one.
 
     Raises:
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
     """
     config = read_json(folder / "config.json")
-    kind = str(config.get("model_type", ""))
+    kind = str(config.get("model_type", ""))[:60]
     family = FAMILIES.get(kind)
-    if family is None and (folder / "adapter_config.json").is_file():
+    if family is None and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
             "`cahp fit --save model`"
@@ -51,7 +77,10 @@ def describe(
             f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
     weights = weight_files(name, folder, from_hub=revision is not None)
+    _check_adapter(name, folder)
     shape = _shape(folder, config, family)
+    count = parameters(weights)
+    _check_claims(folder, config, shape, count)
     if labels is None:
         labels = _classifier_labels(name, config)
     tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
@@ -60,6 +89,9 @@ def describe(
             f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
         )
     parts = [sha256(path) for path in (folder / "config.json", *tokenizer, *weights)]
+    if beside:
+        # With their names: the same bytes mean something else in another of these files.
+        parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
     return ModelCard(
         id=name,
         revision=revision,
@@ -69,7 +101,7 @@ def describe(
         folder=str(folder),
         details={
             "bytes": sum(path.stat().st_size for path in weights),
-            "parameters": parameters(weights),
+            "parameters": count,
             "passes": config.get("num_hidden_layers") if family.shared else shape["layers"],
         },
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
@@ -123,6 +155,44 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
     }
 
 
+def _check_claims(folder: Path, config: dict[str, Any], shape: dict[str, Any], count: int) -> None:
+    """Refuse a configuration that asks for far more than there are weights, before any room is made for it."""
+    where = folder / "config.json"
+    for entry, value in config.items():
+        # Other counts of layers, such as a decoder's, or how often layers that are shared are passed.
+        if type(value) is int and "layer" in entry and value > _MOST:
+            raise ModelError(f"{where} says more than {_MOST:,} as {entry[:60]}, as no model has; save the model again")
+    if max(shape["layers"], shape["heads"] * shape["group"]) > _MOST:
+        raise ModelError(f"{where} says more than {_MOST:,} layers or heads, as no model has; save the model again")
+    # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer of them.
+    channels, group = shape["heads"] * shape["head_size"], shape["group"]
+    attention = 2 * shape["layers"] * shape["hidden"] * channels * (group + 1) // group
+    if config.get("cahp") is None and attention > 4 * count + _SLACK:
+        raise ModelError(
+            f"{where} says {shape['layers']} layers of {shape['hidden']} channels, and the weights hold only {count:,} "
+            "numbers: they do not belong together; save the whole model again"
+        )
+
+
+def _check_adapter(name: str, folder: Path) -> None:
+    """Refuse an adapter beside the weights, which transformers would load by itself, where it may become anything."""
+    if not (folder / ADAPTER_CONFIG).is_file():
+        return
+    said = read_json(folder / ADAPTER_CONFIG)
+    ranks = said.get("rank_pattern")
+    highest = [said.get("r"), *(ranks.values() if isinstance(ranks, dict) else [])]
+    if (
+        said.get("peft_type") != "LORA"
+        or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in highest)
+        or not (folder / "adapter_model.safetensors").is_file()
+    ):
+        raise ModelError(
+            f"{name} has an adapter beside its weights that is no LoRA adapter saved as safetensors; merge it into the "
+            f"model and save that, or remove {ADAPTER_CONFIG}"
+        )
+    parameters([folder / "adapter_model.safetensors"])
+
+
 def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
     if family.shared:
         return f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
@@ -151,8 +221,12 @@ def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
     size = config.get(entry)
     if type(size) is not int or size < 1:
         raise ModelError(
-            f"{folder / 'config.json'} needs a whole number as {entry} and has {size!r}; "
+            f"{folder / 'config.json'} needs a whole number as {entry} and has {str(size)[:60]!r}; "
             "save the model again with its full config"
+        )
+    if size > _LARGEST_SIZE:
+        raise ModelError(
+            f"{folder / 'config.json'} says more than {_LARGEST_SIZE:,} as {entry}, as no model has; correct it"
         )
     return size
 
@@ -166,13 +240,20 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
     if names is None:
         count = config.get("num_labels", 2)
-        return tuple(f"LABEL_{index}" for index in range(count if type(count) is int else 0))
+        if type(count) is not int or count > _MOST_CLASSES:
+            raise ModelError(
+                f"the model's num_labels must be a number up to {_MOST_CLASSES:,}; correct its config.json"
+            )
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if isinstance(names, dict) and len(names) > _MOST_CLASSES:
+        raise ModelError(f"the model's id2label names {len(names):,} classes; use one with {_MOST_CLASSES:,} at most")
     if not isinstance(names, dict) or {str(key) for key in names} != {str(index) for index in range(len(names))}:
         raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
     labels = tuple(str(names[str(index)]) for index in range(len(names)))
     if len(set(labels)) < len(labels):
         raise ModelError(
-            f"the model's id2label gives one name to several classes ({', '.join(labels)}); correct its config.json"
+            f"the model's id2label gives one name to several classes ({', '.join(labels)[:200]}); "
+            "correct its config.json"
         )
     return labels
 

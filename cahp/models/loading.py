@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from cahp.models.attention import IMPLEMENTATION
@@ -18,6 +18,10 @@ from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import mark
 from cahp.values import ModelCard, ModelError, OptionError
+
+#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
+#: the tables (of positions, masks) that are no weights.
+_SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
 
 
 def device(name: str) -> torch.device:
@@ -95,7 +99,9 @@ def _tokenizer(card: ModelCard) -> Any:
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(card.folder, use_fast=True, trust_remote_code=False)
-    except Exception as error:  # damaged files provoke anything
+    except BaseException as error:  # damaged files provoke anything, a panic in Rust among it, which is no Exception
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise ModelError(
             f"the tokenizer of {card.id} cannot be read ({_first_line(error)}); save it again beside the weights"
         ) from None
@@ -106,7 +112,7 @@ def _tokenizer(card: ModelCard) -> Any:
     return tokenizer
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
 
@@ -115,6 +121,7 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
     """The network, the names of weights that its files lack, and of those that have other shapes there."""
     try:
         with quiet():
+            _check_room(card, names)
             network, report = AutoModelForSequenceClassification.from_pretrained(
                 card.folder,
                 use_safetensors=True,
@@ -132,9 +139,38 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
+    except ModelError:
+        raise
     except Exception as error:  # a damaged configuration provokes anything
         raise ModelError(f"{card.id} cannot be read ({_first_line(error)}); save or download the model again") from None
     return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
+
+
+def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
+    """Refuse a configuration that asks for far more room than the weights take, before any of it is made.
+
+    What the files lack is made up by chance before it can be refused, and a width or a vocabulary may be any number.
+    """
+    config = AutoConfig.from_pretrained(card.folder, trust_remote_code=False)
+    if names is not None:
+        config.num_labels = len(names)
+    stored = (card.details or {}).get("parameters")
+    if stored is None:
+        return
+    # Sizes only, and without touching the chance that a new head is drawn with.
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        sketch = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    prefix = f"{sketch.base_model_prefix}."
+    claimed = sum(weight.numel() for name, weight in sketch.named_parameters() if name.startswith(prefix))
+    head = sum(weight.numel() for name, weight in sketch.named_parameters() if not name.startswith(prefix))
+    buffers = sum(buffer.nbytes for buffer in sketch.buffers())
+    # A model that was pruned lacks most of its heads; its other parts are there.
+    times = 1 if card.kept is None else 4
+    if claimed > times * stored + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * stored) + _SLACK_BYTES:
+        raise ModelError(
+            f"the config.json of {card.id} asks for {claimed + head:,} weights and its files hold {stored:,}: they do "
+            "not belong together; save the whole model again"
+        )
 
 
 def _implementation(card: ModelCard) -> str:
@@ -145,7 +181,10 @@ def _pruned(card: ModelCard, where: torch.device) -> HeadModel:
     """A model that was pruned before, its heads reachable at the places they had."""
     try:
         with quiet():
+            _check_room(card, None)
             network = load_pruned(card.folder, attn_implementation=_implementation(card))
+    except ModelError:
+        raise
     except Exception as error:  # damaged files provoke anything
         raise ModelError(f"the pruned model {card.id} cannot be read ({_first_line(error)}); export it again") from None
     model = HeadModel(network.to(where), _tokenizer(card), card)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,8 @@ from cahp.values import DataError
 
 
 @pytest.fixture(scope="module")
-def opener() -> Iterator[opening.Opener]:
-    opener = opening.Opener()
-    yield opener
-    opener.close()
+def opener() -> opening.Opener:
+    return opening.shared()
 
 
 def said(opener: opening.Opener, path: Path, kind: str = "data") -> str:
