@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.compare import SCHEMA, Comparison
+from cahp.compare.document import ComparisonDocument
 from cahp.compare.summary import AreaVerdict, Verdict
 
 LAYERS, HEADS = 2, 3
@@ -46,9 +47,19 @@ def failed(method: str, *, seed: int = 1, budget: int = 3) -> dict[str, Any]:
     return {**made, "seconds": {"score": None, "recovery": {}, "evaluation": {}}}
 
 
-def document(cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), n: int = 8) -> dict[str, Any]:
-    """A comparison file without its summary; the answers of the full model come after those of the cells."""
-    full = cell("full", len(cells), {"0": [0, 1, 2], "1": [0, 1, 2]}, np.ones(n, dtype=np.bool_))
+def document(
+    cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), recoveries: tuple[str, ...] = ("none",), n: int = 8
+) -> ComparisonDocument:
+    """A comparison; the answers of the full model come after those of the cells."""
+    return ComparisonDocument.from_json(file(cells, seeds=seeds, recoveries=recoveries, n=n))
+
+
+def file(
+    cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), recoveries: tuple[str, ...] = ("none",), n: int = 8
+) -> dict[str, Any]:
+    """What ``compare.json`` says, its summary aside."""
+    rows = max((of["row"] + 1 for one in cells for of in one["recoveries"].values()), default=0)
+    full = cell("full", rows, {"0": [0, 1, 2], "1": [0, 1, 2]}, np.ones(n, dtype=np.bool_))
     sample = {"examples": n, "class_counts": {"bad": n // 2, "good": n - n // 2}, "sha256": "0" * 64}
     model = {"id": "tiny", "revision": None, "family": "bert", "layers": LAYERS, "heads": HEADS, "sha256": "1" * 64}
     names = dict.fromkeys(one["method"] for one in cells)
@@ -63,7 +74,7 @@ def document(cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), n: i
             "steer": None,
             "report": None,
         },
-        "settings": {"seeds": list(seeds), "recoveries": ["none"]},
+        "settings": {"seeds": list(seeds), "recoveries": list(recoveries)},
         "methods": {
             name: {"about": f"Is {name}.", "draws": 20 if name in _DRAWN else 1, "learned": False} for name in names
         },
@@ -120,7 +131,5 @@ def varied(*, n: int = 60) -> Comparison:
                     measured[recovery] = cell(name, len(rows) - 1, kept, rows[-1], seed=seed)["recoveries"]["none"]
                 seconds = {"score": 2.0, "recovery": {"refit": 1.5}, "evaluation": {"none": 1.0, "refit": 1.0}}
                 cells.append(cell(name, 0, kept, rows[-1], seed=seed, recoveries=measured, seconds=seconds))
-    made = document(cells, seeds=(1, 2), n=n)
-    made["settings"]["recoveries"] = ["none", "refit"]
-    made["full"][0]["recoveries"]["none"]["row"] = len(rows)
-    return Comparison(made, {"eval": np.array([*rows, np.ones(n, dtype=np.bool_)])})
+    right = np.array([*rows, np.ones(n, dtype=np.bool_)])
+    return Comparison(document(cells, seeds=(1, 2), recoveries=("none", "refit"), n=n), {"eval": right})

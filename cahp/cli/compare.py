@@ -181,7 +181,7 @@ def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) ->
     """A comparison as a person reads it."""
     found, said = comparison.reading, comparison.summary
     yield (f"{found.model} on {found.data}: {len(found.methods)} methods, {found.masks} masks, {found.seeds} seed(s)")
-    for part in reversed(comparison.parts):
+    for part in reversed(comparison.document.parts):
         for recovery in found.recoveries:
             yield ""
             yield from _accuracies(comparison.on(part), recovery)

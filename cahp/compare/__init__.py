@@ -8,9 +8,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cahp.compare.document import SCHEMA
 from cahp.compare.plan import PRESETS, Plan, parse_seeds
 from cahp.compare.reading import Reading
-from cahp.compare.result import SCHEMA, Comparison
+from cahp.compare.result import Comparison
 from cahp.compare.summarising import summarise
 
 if TYPE_CHECKING:

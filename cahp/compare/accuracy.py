@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.compare.bootstrap import Bootstrap, interval
+from cahp.compare.document import CellRecord, ComparisonDocument
 from cahp.compare.summary import Area, Mean
 
-Document = Mapping[str, Any]
 #: Accuracies in each of the draws, by method and budget.
 Draws = Mapping[tuple[str, int], NDArray[np.float64]]
 
@@ -34,7 +33,7 @@ class Series(Answered):
 
     method: str
     budget: int
-    cells: Sequence[Document]
+    cells: Sequence[CellRecord]
 
     @property
     def where(self) -> tuple[int, ...]:
@@ -42,25 +41,20 @@ class Series(Answered):
         return tuple(self.places.tolist())
 
 
-def finished(document: Document) -> list[Document]:
-    """The cells without an error."""
-    return [cell for cell in document["cells"] if cell["error"] is None]
-
-
-def series(document: Document, right: NDArray[np.bool_], recovery: str) -> list[Series]:
+def series(document: ComparisonDocument, right: NDArray[np.bool_], recovery: str) -> list[Series]:
     """All methods and budgets that were measured after ``recovery``, in the document's order.
 
     ``right (R, n)`` are the answers on one split.
     """
-    groups: dict[tuple[str, int], list[Document]] = {}
-    for cell in finished(document):
-        if recovery in cell["recoveries"]:
-            groups.setdefault((cell["method"], cell["budget"]["attained"]), []).append(cell)
+    groups: dict[tuple[str, int], list[CellRecord]] = {}
+    for cell in document.finished:
+        if recovery in cell.recoveries and cell.budget.attained is not None:
+            groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
     found = []
     for (method, budget), cells in groups.items():
         places, values = [], []
-        for place, seed in enumerate(document["settings"]["seeds"]):
-            rows = [cell["recoveries"][recovery]["row"] for cell in cells if cell["seed"] == seed]
+        for place, seed in enumerate(document.seeds):
+            rows = [cell.recoveries[recovery].row for cell in cells if cell.seed == seed]
             if rows:
                 places.append(place)
                 values.append(right[rows].mean(axis=0))
@@ -83,8 +77,8 @@ def draw(measured: Sequence[Series], bootstrap: Bootstrap) -> dict[tuple[str, in
 def means(measured: Sequence[Series], draws: Draws, *, part: str, split: str, recovery: str) -> Iterator[Mean]:
     """Means with intervals. ``part`` is ``eval`` or ``report``, ``split`` the name of its split."""
     for one in measured:
-        qualities = [cell["recoveries"][recovery][part] for cell in one.cells]
-        qualities = [each for each in qualities if each is not None]
+        measured_on = [cell.recoveries[recovery].on(part) for cell in one.cells]
+        qualities = [each for each in measured_on if each is not None]
         by_seed = one.values.mean(axis=1)
         yield Mean(
             split=split,
@@ -93,13 +87,13 @@ def means(measured: Sequence[Series], draws: Draws, *, part: str, split: str, re
             budget=one.budget,
             accuracy=float(one.values.mean()),
             ci95=interval(draws[one.method, one.budget]),
-            lowest=min(each["accuracy"] for each in qualities),
-            highest=max(each["accuracy"] for each in qualities),
+            lowest=min(each.accuracy for each in qualities),
+            highest=max(each.accuracy for each in qualities),
             sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-            macro_f1=mean_of(each["macro_f1"] for each in qualities),
-            loss=mean_of(each["loss"] for each in qualities),
-            agreement=mean_of(each["agreement"] for each in qualities),
-            delta_pp=mean_of(each["delta"]["pp"] for each in qualities if each["delta"]),
+            macro_f1=mean_of(each.macro_f1 for each in qualities),
+            loss=mean_of(each.loss for each in qualities),
+            agreement=mean_of(each.agreement for each in qualities),
+            delta_pp=mean_of(each.delta.pp for each in qualities if each.delta),
             n=int(one.values.shape[1]),
             seeds=len(by_seed),
             masks=len(one.cells),

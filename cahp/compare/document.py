@@ -1,153 +1,208 @@
-"""A comparison as its file holds it: what was asked, every cell, and who answered which text rightly."""
+"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as one typed value, its summary aside.
+
+The fields are those of the file, in its order; what was not measured is None, never 0.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cahp.compare.benches import Benches
-from cahp.compare.cells import Answers, Measured
-from cahp.compare.estimate import Estimate
-from cahp.compare.plan import FULL, Cell, about
-from cahp.compare.result import SCHEMA, Comparison
-from cahp.files import plain_json
-from cahp.run.bench import label_reading, labelling
-from cahp.run.document import SplitRecord, versions
-from cahp.values import Evaluation
+from cahp.run.document import ModelRecord, SplitRecord
+from cahp.values import Bools, Delta, Metrics, Price
+
+SCHEMA = "cahp.compare/1"
 
 
-def comparison(
-    benches: Benches,
-    found: Mapping[Cell, Measured],
-    cells: Sequence[Cell],
-    references: Sequence[Cell],
-    *,
-    cost: Estimate,
-    opened: int,
-    command: str,
-    seconds: float,
-) -> Comparison:
-    """What was measured, as a comparison: ``cells`` of methods, and the full model's ``references``, one a seed."""
-    plan, card, settings = benches.plan, benches.card, benches.plan.settings
-    rows = _Rows(tuple(benches.splits), found[references[0]])
-    document = {
-        "schema": SCHEMA,
-        "model": {name: getattr(card, name) for name in ("id", "revision", "family", "layers", "heads", "sha256")},
-        "data": {
-            "id": benches.dataset.id,
-            "classes": list(benches.dataset.classes),
-            "select": [
-                {"seed": seed, **vars(SplitRecord.of(settings.select_split, benches.bench(seed).calibration))}
-                for seed in plan.seeds
-            ],
-            "eval": vars(SplitRecord.of(settings.eval_split, benches.splits["eval"])),
-            "steer": benches.tuning_texts and vars(SplitRecord.of(settings.eval_split, benches.tuning_texts)),
-            "report": vars(SplitRecord.of("test", benches.splits["report"])) if "report" in benches.splits else None,
-        },
-        "settings": plan.as_json(),
-        "methods": about(plan.methods),
-        "full": [rows.cell(found[cell]) for cell in references],
-        "cells": [rows.cell(found[cell]) for cell in cells],
-        "estimate": cost.as_json(),
-        "timings": {"total_s": seconds},
-        "test_opened": opened,
-        "notices": _notices(benches, found),
-        "versions": versions(),
-        "command": command,
-    }
-    return Comparison(document, rows.right)
+@dataclass(frozen=True)
+class SeedSample:
+    """The calibration texts that a seed draws."""
+
+    seed: int
+    split: str
+    examples: int
+    class_counts: Mapping[str, int]
+    sha256: str
 
 
-def _notices(benches: Benches, found: Mapping[Cell, Measured]) -> list[str]:
-    plan = benches.plan
-    notices = list(dict.fromkeys(benches.notices))
-    full = next(one for one in found.values() if one.cell.method == FULL)
-    notices += labelling(full.answers["none", "eval"].evaluation, label_reading(benches.raw, benches.dataset))
-    if len(plan.seeds) > 1 and benches.alike(plan.seeds):
-        notices.append(
-            f"{plan.settings.select_split} has no more texts than --limit, so every seed chooses on the same ones; a "
-            "lower --limit shows how much the sample matters."
-        )
-    if plan.tries_used < plan.tries:
-        notices.append(
-            f"settings were chosen among {plan.tries_used}, not {plan.tries}: no method gets more tries than another."
-        )
-    if plan.recovered_draws is not None or plan.draws is not None:
-        notices.append(
-            f"of a method of chance at most {plan.draws or 'all its'} masks were drawn and "
-            f"{plan.recovered_draws or 'all'} of them recovered, over all seeds."
-        )
-    few = [name for name in plan.methods if name in plan.few_seeds]
-    if few and len(plan.seeds) > 1:
-        notices.append(f"{', '.join(few)} take so long that they were measured with one seed alone.")
-    failed = [one for one in found.values() if one.error]
-    if failed:
-        names = ", ".join(dict.fromkeys(one.cell.method for one in failed))
-        notices.append(f"{len(failed)} cells failed ({names}): {failed[0].error}")
-    return notices
+@dataclass(frozen=True)
+class DataRecords:
+    """The texts: calibration texts of each seed (``select``), evaluation texts (``eval``), tuning texts (``steer``).
 
+    And those of the split that is reported on. The last two are None where there are none.
+    """
 
-class _Rows:
-    """Cells as the document holds them, and the rows of who was right."""
+    id: str
+    classes: tuple[str, ...]
+    select: tuple[SeedSample, ...]
+    eval: SplitRecord
+    steer: SplitRecord | None
+    report: SplitRecord | None
 
-    def __init__(self, splits: Sequence[str], reference: Measured) -> None:
-        self._reference = reference
-        self._right: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
-        #: The unpruned model's answers after each recovery, by seed.
-        self._full: dict[tuple[str, int, str], Evaluation] = {}
-
-    @property
-    def right(self) -> dict[str, NDArray[np.bool_]]:
-        return {split: np.array(rows) for split, rows in self._right.items()}
-
-    def cell(self, one: Measured) -> dict[str, Any]:
-        cell, choice = one.cell, one.choice
-        recovered: dict[str, dict[str, Answers]] = {}
-        for (recovery, split), answers in one.answers.items():
-            recovered.setdefault(recovery, {})[split] = answers
-            if cell.method == FULL:
-                self._full[recovery, cell.seed, split] = answers.evaluation
-        return {
-            "method": cell.method,
-            "setting": {} if choice is None else dict(choice.setting),
-            "seed": cell.seed,
-            "draw": cell.draw,
-            "noise": cell.noise,
-            "budget": {"requested": cell.budget, "attained": None if choice is None else choice.mask.count},
-            "kept": None if choice is None else {str(at): heads for at, heads in enumerate(choice.mask.by_layer)},
-            "recoveries": {name: self._recovery(cell, name, answers) for name, answers in recovered.items()},
-            "seconds": {
-                "score": None if choice is None else choice.seconds,
-                "recovery": {name: of["eval"].recovery for name, of in recovered.items() if name != "none"},
-                "evaluation": {name: sum(one.seconds for one in of.values()) for name, of in recovered.items()},
-            },
-            "price": choice and choice.price and {"forwards": choice.price.forwards, "labels": choice.price.labels},
-            "error": one.error,
-        }
-
-    def _recovery(self, cell: Cell, recovery: str, answers: dict[str, Answers]) -> dict[str, Any]:
-        found: dict[str, Any] = {"row": len(self._right["eval"])}
-        for split in ("eval", "report"):
-            if split not in answers:
-                found[split] = None
-                continue
-            evaluation = answers[split].evaluation
-            self._right[split].append(evaluation.correct)
-            found[split] = self._quality(cell, recovery, split, evaluation)
+    def of(self, part: str) -> SplitRecord:
+        """The texts of ``eval`` or ``report``."""
+        found: SplitRecord | None = getattr(self, part)
+        if found is None:
+            raise ValueError(f"nothing was measured on {part}")
         return found
 
-    def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> dict[str, Any]:
-        from cahp.stages.evaluation import delta, metrics
 
-        full = self._reference.answers["none", split].evaluation
-        unpruned = cell.method == FULL and recovery == "none"
-        # The unpruned model after the same recovery, where that changes it.
-        alike = self._full.get((recovery, cell.seed, split)) if recovery == "finetune" and cell.method != FULL else None
-        return {
-            **plain_json(metrics(evaluation, full=None if unpruned else full)),
-            "delta": None if unpruned else plain_json(delta(evaluation, full)),
-            "delta_alike": None if alike is None else plain_json(delta(evaluation, alike)),
-        }
+@dataclass(frozen=True)
+class Participant:
+    """A method that took part: what it says of itself, how many masks it draws, and whether it trains gates."""
+
+    about: str = ""
+    draws: int = 1
+    learned: bool = False
+
+    @property
+    def chance(self) -> bool:
+        """Whether it is pure chance."""
+        return self.draws > 1
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How well a mask answers the texts of a split; see ``cahp.values.Metrics``.
+
+    ``delta`` is the change against the unpruned model, ``delta_alike`` that against the unpruned model after the same
+    recovery, where that changes it.
+    """
+
+    accuracy: float
+    macro_f1: float | None
+    loss: float | None
+    n: int
+    ci95: tuple[float, float]
+    agreement: float | None
+    delta: Delta | None
+    delta_alike: Delta | None = None
+
+    @classmethod
+    def of(cls, metrics: Metrics, delta: Delta | None, delta_alike: Delta | None) -> Quality:
+        """From what was measured."""
+        loss = metrics.loss if math.isfinite(metrics.loss) else None
+        return cls(**{**vars(metrics), "loss": loss}, delta=delta, delta_alike=delta_alike)
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a mask answers after a recovery; ``row`` is where the file of answers says who was right."""
+
+    row: int
+    eval: Quality | None
+    report: Quality | None
+
+    @property
+    def measured(self) -> Iterator[tuple[str, Quality]]:
+        """The parts that were evaluated."""
+        return ((part, one) for part, one in (("eval", self.eval), ("report", self.report)) if one is not None)
+
+    def on(self, part: str) -> Quality | None:
+        """The quality on ``eval`` or ``report``."""
+        return dict(self.measured).get(part)
+
+
+@dataclass(frozen=True)
+class CellBudget:
+    """How many heads were asked for, and how many are kept (None of a cell that failed)."""
+
+    requested: int
+    attained: int | None
+
+
+@dataclass(frozen=True)
+class CellSeconds:
+    """Seconds to choose (None of a cell that failed), and by recovery to recover and to evaluate."""
+
+    score: float | None
+    recovery: Mapping[str, float]
+    evaluation: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class CellRecord:
+    """A mask that was chosen and measured, or the error that ended it; ``kept`` lists heads by layer."""
+
+    method: str
+    setting: Mapping[str, Any]
+    seed: int
+    draw: int
+    noise: int
+    budget: CellBudget
+    kept: Mapping[str, tuple[int, ...]] | None
+    recoveries: Mapping[str, Recovered]
+    seconds: CellSeconds
+    price: Price | None
+    error: str | None
+
+
+@dataclass(frozen=True)
+class ComparisonDocument:
+    """What was asked and measured: ``full`` are cells of the unpruned model, one a seed, ``cells`` those of methods."""
+
+    schema: str
+    model: ModelRecord
+    data: DataRecords
+    settings: Mapping[str, Any]
+    methods: Mapping[str, Participant]
+    full: tuple[CellRecord, ...]
+    estimate: Mapping[str, Any]
+    timings: Mapping[str, float | None]
+    test_opened: int
+    notices: tuple[str, ...]
+    versions: Mapping[str, str]
+    command: str | None
+    cells: tuple[CellRecord, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds, in the order they were asked for."""
+        return tuple(self.settings["seeds"])
+
+    @property
+    def recoveries(self) -> tuple[str, ...]:
+        """The recoveries, in the order they were asked for."""
+        return tuple(self.settings["recoveries"])
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What was measured on: ``eval``, and ``report`` if it reports on a split."""
+        return ("eval", "report") if self.data.report else ("eval",)
+
+    @property
+    def finished(self) -> tuple[CellRecord, ...]:
+        """The cells without an error."""
+        return tuple(cell for cell in self.cells if cell.error is None)
+
+    def mask(self, cell: CellRecord) -> Bools:
+        """The heads that a cell keeps, ``(L, H)``."""
+        keep = np.zeros((self.model.layers, self.model.heads), dtype=np.bool_)
+        for layer, heads in (cell.kept or {}).items():
+            keep[int(layer), list(heads)] = True
+        return keep
+
+    @classmethod
+    def from_json(cls, said: object) -> ComparisonDocument:
+        """What a comparison file says.
+
+        Raises:
+            ValueError: If it is none: parts are missing, or do not fit each other.
+        """
+        import msgspec
+
+        try:
+            document = msgspec.convert(said, cls)
+        except msgspec.ValidationError as error:
+            raise ValueError(str(error)) from None
+        if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
+            raise ValueError("settings without seeds or recoveries")
+        heads, layers = range(document.model.heads), range(document.model.layers)
+        for cell in (*document.full, *document.cells):
+            if not all(int(layer) in layers and set(kept) <= set(heads) for layer, kept in (cell.kept or {}).items()):
+                raise ValueError("heads that the model does not have")
+        return document

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from cahp.compare.accuracy import finished
+from cahp.compare.document import ComparisonDocument
 from cahp.compare.summary import Between, Consensus, LayerMeans, Within
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
 from cahp.values import Bools
-
-Document = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +25,13 @@ class Kept:
 Masks = Mapping[tuple[str, int], Sequence[Kept]]
 
 
-def masks(document: Document) -> Masks:
+def masks(document: ComparisonDocument) -> Masks:
     """The masks of all cells without an error."""
-    model = document["model"]
     found: dict[tuple[str, int], list[Kept]] = {}
-    for cell in finished(document):
-        keep = np.zeros((model["layers"], model["heads"]), dtype=np.bool_)
-        for layer, heads in cell["kept"].items():
-            keep[int(layer), heads] = True
-        found.setdefault((cell["method"], cell["budget"]["attained"]), []).append(Kept(cell["seed"], keep))
+    for cell in document.finished:
+        if cell.budget.attained is not None:
+            kept = Kept(cell.seed, document.mask(cell))
+            found.setdefault((cell.method, cell.budget.attained), []).append(kept)
     return found
 
 

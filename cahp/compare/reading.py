@@ -5,27 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
+from cahp.compare.document import CellRecord, ComparisonDocument, Participant
 from cahp.compare.sentences import AFTER
 from cahp.compare.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
 
-Document = Mapping[str, Any]
-
 #: More heads than any model has; a file that claims more is not one of ours.
 _MOST_HEADS = 65_536
-
-
-@dataclass(frozen=True)
-class Participant:
-    """A method that took part: its name, what it says of itself, and whether it is pure chance or trains gates."""
-
-    name: str
-    about: str
-    chance: bool
-    learned: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,27 +55,27 @@ class Reading:
     test_opened: int
 
     @classmethod
-    def of(cls, document: Document, summary: Summary, part: str) -> Reading:
+    def of(cls, document: ComparisonDocument, summary: Summary, part: str) -> Reading:
         """A comparison, read on the split of ``part``, which is ``eval`` or ``report``.
 
         Raises:
-            KeyError, TypeError, ValueError, ...: If parts are missing or broken.
+            ValueError: If parts do not fit each other.
         """
-        model, data = document["model"], document["data"]
-        split = str(data[part]["split"])
+        model, texts = document.model, document.data.of(part)
+        split = texts.split
         found = cls(
-            model=str(model["id"]),
-            model_sha256=str(model["sha256"]),
-            layers_of_model=int(model["layers"]),
-            heads=int(model["heads"]),
-            data=str(data["id"]),
+            model=model.id,
+            model_sha256=model.sha256,
+            layers_of_model=model.layers,
+            heads=model.heads,
+            data=document.data.id,
             split=split,
-            n=int(data[part]["examples"]),
-            calibration=max(int(one["examples"]) for one in data["select"]),
-            seeds=len(document["settings"]["seeds"]),
-            masks=len(document["cells"]),
-            methods={str(name): _participant(str(name), one) for name, one in document["methods"].items()},
-            recoveries=tuple(name for name in document["settings"]["recoveries"] if name in AFTER),
+            n=texts.examples,
+            calibration=max(one.examples for one in document.data.select),
+            seeds=len(document.seeds),
+            masks=len(document.cells),
+            methods=document.methods,
+            recoveries=tuple(name for name in document.recoveries if name in AFTER),
             against=summary.against,
             rule=summary.rule,
             means={(one.recovery, one.method, one.budget): one for one in summary.means if one.split == split},
@@ -105,10 +93,10 @@ class Reading:
             },
             consensus={one.budget: one for one in summary.consensus},
             cost={one.method: one for one in summary.cost},
-            full=_full(document["full"], part),
-            notices=tuple(str(notice) for notice in document["notices"]),
-            command=str(document["command"] or ""),
-            test_opened=int(document["test_opened"]),
+            full=_full(document.full, part),
+            notices=document.notices,
+            command=document.command or "",
+            test_opened=document.test_opened,
         )
         _check(found)
         return found
@@ -160,22 +148,17 @@ def _check(found: Reading) -> None:
         raise ValueError("layers or heads that the model does not have")
 
 
-def _participant(name: str, said: Document) -> Participant:
-    return Participant(
-        name, str(said.get("about", "")), int(said.get("draws", 1)) > 1, bool(said.get("learned", False))
-    )
-
-
 def _sorted(names: tuple[str, str]) -> tuple[str, str]:
     first, second = sorted(names)
     return first, second
 
 
-def _full(cells: Sequence[Document], part: str) -> dict[str, float]:
+def _full(cells: Sequence[CellRecord], part: str) -> dict[str, float]:
     """Accuracy of all heads after each recovery that changes them, the mean over seeds."""
     found: dict[str, list[float]] = {}
     for cell in cells:
-        for recovery, measured in cell["recoveries"].items():
-            if measured[part] is not None:
-                found.setdefault(str(recovery), []).append(float(measured[part]["accuracy"]))
+        for recovery, measured in cell.recoveries.items():
+            quality = measured.on(part)
+            if quality is not None:
+                found.setdefault(recovery, []).append(quality.accuracy)
     return {recovery: float(np.mean(values)) for recovery, values in found.items()}

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.compare.document import SCHEMA, ComparisonDocument
 from cahp.compare.figures import figures
 from cahp.compare.reading import Reading
 from cahp.compare.summarising import summarise
@@ -21,12 +22,7 @@ from cahp.compare.summary import Summary
 from cahp.files import Content, csv_text, json_text, plain_json, write_whole
 from cahp.values import CahpError
 
-SCHEMA = "cahp.compare/1"
 FILE, _ARRAYS = "compare.json", "compare.npz"
-_KEYS = (
-    *("schema", "model", "data", "settings", "methods", "full", "cells"),
-    *("versions", "command", "test_opened", "notices", "timings", "estimate"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +34,9 @@ class Comparison:
     moved alone) the summary is the one that was written.
     """
 
-    document: Mapping[str, Any]
+    document: ComparisonDocument
     right: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     written: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        missing = [name for name in _KEYS if name not in self.document]
-        if missing:
-            raise ValueError(f"a comparison without {', '.join(missing)}")
 
     @cached_property
     def summary(self) -> Summary:
@@ -59,19 +50,14 @@ class Comparison:
             raise CahpError(f"this comparison came without {_ARRAYS} and without a summary; run `cahp compare` again")
         return self.written
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """What it can be read on: ``eval``, and ``report`` if it reports on a split."""
-        return ("eval", "report") if self.document["data"]["report"] else ("eval",)
-
     def on(self, part: str) -> Reading:
-        """What it says on the split of one of its ``parts``."""
+        """What it says on the split of one of the document's ``parts``."""
         return Reading.of(self.document, self.summary, part)
 
     @cached_property
     def reading(self) -> Reading:
         """What it says on the split that it reports on, or else on its evaluation texts."""
-        return self.on(self.parts[-1])
+        return self.on(self.document.parts[-1])
 
     @classmethod
     def read(cls, path: Path) -> Comparison:
@@ -85,10 +71,13 @@ class Comparison:
             said = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CahpError(f"{file} cannot be read ({error}); write one with `cahp compare --out DIR`") from error
-        if not isinstance(said, dict) or said.get("schema") != SCHEMA or not set(_KEYS) <= set(said):
+        if not isinstance(said, dict) or said.get("schema") != SCHEMA:
             raise CahpError(f"{file} is not of the schema {SCHEMA}; write one with `cahp compare --out DIR`")
-        written = said.pop("summary", None)
-        return cls(said, _read_arrays(file.with_name(_ARRAYS)), written)
+        try:
+            document = ComparisonDocument.from_json(said)
+        except ValueError as error:
+            raise CahpError(f"{file} is broken ({error}); write one with `cahp compare --out DIR`") from None
+        return cls(document, _read_arrays(file.with_name(_ARRAYS)), said.get("summary"))
 
     def write(self, folder: Path) -> list[str]:
         """Write all files of the comparison, whole or not at all, and give their names.
@@ -138,11 +127,11 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """``compare.json``."""
-        cells = self.document["cells"]
+        document = plain_json(self.document)
         # The long list last: people look at the file, too.
-        rest = {name: value for name, value in self.document.items() if name != "cells"}
+        cells = document.pop("cells")
         summary = plain_json(self.summary) if self.right else self._written()
-        return {**rest, "summary": summary, "cells": cells}
+        return {**document, "summary": summary, "cells": cells}
 
     def _write_arrays(self, file: IO[bytes]) -> None:
         arrays: dict[str, Any] = {split: np.asarray(right, np.uint8) for split, right in self.right.items()}
@@ -166,43 +155,38 @@ _COLUMNS = (
 )
 
 
-def _table(document: Mapping[str, Any]) -> str:
+def _table(document: ComparisonDocument) -> str:
     return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in _rows(document)))
 
 
-def _rows(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for cell in (*document["full"], *document["cells"]):
-        seconds, price, kept = cell["seconds"], cell["price"] or {}, cell["kept"]
+def _rows(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
+    for cell in (*document.full, *document.cells):
+        kept = cell.kept or {}
         shared = {
-            **{name: cell[name] for name in ("method", "seed", "draw", "error")},
-            "setting": json.dumps(cell["setting"], sort_keys=True) if cell["setting"] else "",
-            "requested": cell["budget"]["requested"],
-            "attained": cell["budget"]["attained"],
-            "score_s": seconds["score"],
-            "forwards": price.get("forwards"),
-            "labels": price.get("labels"),
-            "kept": "" if kept is None else " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
+            **{name: getattr(cell, name) for name in ("method", "seed", "draw", "error")},
+            "setting": json.dumps(cell.setting, sort_keys=True) if cell.setting else "",
+            "requested": cell.budget.requested,
+            "attained": cell.budget.attained,
+            "score_s": cell.seconds.score,
+            "forwards": cell.price and cell.price.forwards,
+            "labels": cell.price and cell.price.labels,
+            "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
         }
-        measured = [
-            (recovery, split, of[split])
-            for recovery, of in cell["recoveries"].items()
-            for split in ("eval", "report")
-            if of[split] is not None
-        ]
-        for recovery, split, one in measured:
-            change = one["delta"]
+        measured = [(recovery, *one) for recovery, of in cell.recoveries.items() for one in of.measured]
+        for recovery, part, one in measured:
+            change = one.delta
             yield {
                 **shared,
-                **{name: one[name] for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
+                **{name: getattr(one, name) for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
                 "recovery": recovery,
-                "split": document["data"][split]["split"],
-                "ci_low": one["ci95"][0],
-                "ci_high": one["ci95"][1],
-                "delta_pp": change and change["pp"],
-                "delta_low": change and change["ci95"][0],
-                "delta_high": change and change["ci95"][1],
-                "recovery_s": seconds["recovery"].get(recovery),
-                "evaluation_s": seconds["evaluation"].get(recovery),
+                "split": document.data.of(part).split,
+                "ci_low": one.ci95[0],
+                "ci_high": one.ci95[1],
+                "delta_pp": change and change.pp,
+                "delta_low": change and change.ci95[0],
+                "delta_high": change and change.ci95[1],
+                "recovery_s": cell.seconds.recovery.get(recovery),
+                "evaluation_s": cell.seconds.evaluation.get(recovery),
             }
         if not measured:
             yield shared

@@ -9,10 +9,10 @@ from time import perf_counter
 from cahp import models
 from cahp.compare.benches import Benches
 from cahp.compare.cells import Measured, cached
-from cahp.compare.document import comparison
 from cahp.compare.engines import Here, engine, workers_of
 from cahp.compare.estimate import Estimate, estimate, forwards
 from cahp.compare.plan import FULL, Cell, Plan
+from cahp.compare.recording import comparison
 from cahp.compare.result import Comparison
 from cahp.compare.workers import run
 from cahp.data import Dataset

@@ -88,8 +88,11 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
 
 def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shipped: Path, folder: Path) -> None:
     small = Comparison.read(folder)
-    document = {**small.document, "cells": [cell for cell in small.document["cells"] if cell["method"] != "random"]}
-    document["methods"] = {name: one for name, one in small.document["methods"].items() if name != "random"}
+    document = replace(
+        small.document,
+        cells=tuple(cell for cell in small.document.cells if cell.method != "random"),
+        methods={name: one for name, one in small.document.methods.items() if name != "random"},
+    )
     replace(small, document=document).write(shipped / "a smaller one")
     app = page()
     assert not app.exception
@@ -197,7 +200,7 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
     )
     plan = Plan(settings, ("magnitude",), ("4",), (42,))
     found = compare(plan, store=Store(tmp_path), dataset=brought)
-    assert found.document["data"]["id"] == "mine.csv"
+    assert found.document.data.id == "mine.csv"
     theirs = read(folder).reading.means["none", "magnitude", 4]
     # One of the two seeds of the other comparison; weights do not depend on the seed.
     assert found.reading.means["none", "magnitude", 4].accuracy == pytest.approx(theirs.accuracy)

@@ -44,8 +44,8 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files >= {"compare.json", "comparison.csv", "compare.npz", "accuracy-none.svg", "accuracy-refit.svg"}
     # Two seeds and budgets of the one, and twenty draws at each budget of the other.
-    assert len(found.document["cells"]) == 4 + 40
-    assert found.document["command"].startswith("cahp compare --model")
+    assert len(found.document.cells) == 4 + 40
+    assert str(found.document.command).startswith("cahp compare --model")
     assert "cells to measure" in answer.err
     assert "100 % done" in answer.err
 

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, made
+from comparisons import KEPT, cell, document, failed, file, made
 
 from cahp.compare import SCHEMA, Comparison
+from cahp.compare.document import Quality
 from cahp.compare.summary import Summary
 from cahp.files import plain_json
-from cahp.values import CahpError
+from cahp.values import CahpError, Metrics
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -50,6 +51,22 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
     assert list(said["consensus"][0]) == ["budget", "methods", "everybody", "nobody", "share"]
     assert list(said["cost"][0]) == ["method", "forwards", "labels", "score_s", "recovery_s"]
+
+
+def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path) -> None:
+    right = np.ones(4, dtype=np.bool_)
+    cells = [cell("complementary", 0, KEPT["complementary"], right), failed("gradient")]
+    Comparison(document(cells, n=4), {"eval": np.array([right, right])}).write(tmp_path)
+    written = json.loads((tmp_path / "compare.json").read_text())
+    assert list(written)[-2:] == ["summary", "cells"]
+    # Everything that was put in comes out, whatever the order of keys.
+    assert {name: one for name, one in written.items() if name != "summary"} == file(cells, n=4)
+    assert Comparison.read(tmp_path).document == document(cells, n=4)
+
+
+def test_what_is_not_finite_was_not_measured() -> None:
+    metrics = Metrics(0.5, 0.5, float("inf"), 4, (0.0, 1.0), None)
+    assert Quality.of(metrics, None, None).loss is None
 
 
 def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:

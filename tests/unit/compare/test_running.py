@@ -4,252 +4,49 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import fakes
 import numpy as np
 import pytest
+from fake_methods import Counted, Tuned, plan
 
-from cahp import registry
-from cahp.compare import Comparison, Estimate, Plan, compare, parse_seeds
-from cahp.compare.plan import PLAIN, PRESETS, everyone
+from cahp.compare import Comparison, Estimate, compare
+from cahp.compare.plan import everyone
 from cahp.files import plain_json
-from cahp.registry import Evidence
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
-from cahp.stages.selection import top
 from cahp.store import Store
-from cahp.values import BudgetError, CahpError, Cancelled, OptionError, Price, Selection
+from cahp.values import CahpError, Cancelled, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LAYERS, HEADS = 3, 4
 
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
-def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
-
-
-@pytest.fixture(scope="module")
-def settings(model: Path, texts: Path) -> Settings:
-    return Settings(str(model), str(texts), limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "cache")
-
-
-class Counted:
-    """Keeps the heads of lowest index, and counts how often it is asked."""
-
-    name = "counted"
-    needs_budget = True
-    asked: ClassVar[list[tuple[int, int]]] = []
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
-        self.asked.append((evidence.seed, budget))
-        return top(-np.arange(12.0).reshape(LAYERS, HEADS), budget=budget, min_per_layer=min_per_layer)
-
-
-class Tossed(Counted):
-    """Pure chance."""
-
-    name = "tossed"
-    draws = 5
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
-        self.asked.append((evidence.seed, budget))
-        scores = np.random.default_rng(evidence.seed).random((LAYERS, HEADS))
-        return top(scores, budget=budget, min_per_layer=min_per_layer)
-
-
-class Tuned(Counted):
-    """Has settings: which end of the heads to keep."""
-
-    name = "tuned"
-    tries: Sequence[Mapping[str, Any]] = ({}, {"end": "last"}, {"end": "middle"})
-
-    def __init__(self, *, end: str = "first") -> None:
-        self._end = end
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
-        places = np.arange(12.0).reshape(LAYERS, HEADS)
-        scores = {"first": -places, "last": places, "middle": -np.abs(places - 5.5)}[self._end]
-        return top(scores, budget=budget, min_per_layer=min_per_layer)
-
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
-        return Price(len(evidence.texts), 7)
-
-
-class Failing(Counted):
-    """Fails at one budget."""
-
-    name = "failing"
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        if budget == 4:
-            raise ZeroDivisionError("no such budget")
-        return super().choose(evidence, budget=budget, min_per_layer=min_per_layer)
-
-
-class Stingy(Counted):
-    """Keeps one head fewer than asked."""
-
-    name = "stingy"
-
-    def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
-        return super().choose(evidence, budget=budget - 1, min_per_layer=min_per_layer)
-
-
-@pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    for made in (Counted, Tossed, Tuned, Failing, Stingy):
-        monkeypatch.setitem(registry._methods, made.name, made)
-    Counted.asked.clear()
-
-
-def plan(settings: Settings, *names: str, **options: Any) -> Plan:
-    given = {"methods": names, "budgets": ("4", "6"), "seeds": (42, 43), **options}
-    return Plan(settings, **given)
+def written(found: Comparison) -> dict[str, Any]:
+    """What ``compare.json`` says of it."""
+    return dict(plain_json(found.document))
 
 
 def kept(found: Comparison, method: str | None = None) -> list[Any]:
-    return [cell["kept"] for cell in found.document["cells"] if method in (None, cell["method"])]
+    return [cell["kept"] for cell in written(found)["cells"] if method in (None, cell["method"])]
 
 
 def accuracies(found: Comparison) -> list[dict[str, float]]:
-    cells = found.document["cells"]
+    cells = written(found)["cells"]
     return [{name: of["eval"]["accuracy"] for name, of in cell["recoveries"].items()} for cell in cells]
-
-
-# --- the plan
-
-
-def test_cells_are_every_method_budget_and_seed_and_chance_is_drawn_in_all_as_often_as_it_says(
-    settings: Settings,
-) -> None:
-    cells = plan(settings, "counted", "tossed").cells(layers=LAYERS, heads=HEADS)
-    assert Counter((cell.method, cell.budget) for cell in cells) == {
-        ("counted", 4): 2,
-        ("counted", 6): 2,
-        # Five draws over two seeds: three and two.
-        ("tossed", 4): 5,
-        ("tossed", 6): 5,
-    }
-    drawn = [cell for cell in cells if cell.method == "tossed" and cell.budget == 4]
-    assert Counter(cell.seed for cell in drawn) == {42: 3, 43: 2}
-    assert len({cell.noise for cell in drawn}) == 5
-    assert {cell.noise for cell in cells if cell.method == "counted"} == {42, 43}
-
-
-def test_two_methods_of_chance_draw_other_numbers(settings: Settings) -> None:
-    cells = plan(settings, "random", "tossed").cells(layers=LAYERS, heads=HEADS)
-    first, second = ({cell.noise for cell in cells if cell.method == name} for name in ("random", "tossed"))
-    assert (len(first), len(second), first & second) == (20, 5, set())
-
-
-def test_only_so_many_masks_of_chance_are_recovered(settings: Settings) -> None:
-    cells = plan(settings, "counted", "tossed", recovered_draws=2).cells(layers=LAYERS, heads=HEADS)
-    assert all(cell.recovered for cell in cells if cell.method == "counted")
-    assert Counter(cell.draw for cell in cells if cell.recovered and cell.method == "tossed") == {0: 4}
-
-
-def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Counted, "learned", True, raising=False)
-    monkeypatch.setattr(Tuned, "learned", False)
-    cells = plan(settings, "counted", "tuned", learned_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
-    assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
-
-
-def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
-    asked = plan(settings, "counted", recoveries=("refit", "finetune"), finetuned_budgets=("6",))
-    cells = asked.cells(layers=LAYERS, heads=HEADS)
-    assert {cell.budget for cell in cells if "finetune" in asked.recoveries_of(cell)} == {6}
-    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
-
-
-def test_an_expensive_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
-    asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
-    measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
-    # Of chance, those draws that would have been the seed's anyway.
-    assert measured == {("counted", 42): 1, ("tossed", 42): 3}
-
-
-@pytest.mark.parametrize(("text", "seeds"), [("3", (42, 43, 44)), ("7,11", (7, 11)), ("7,", (7,)), (" 5 , 6 ", (5, 6))])
-def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "0", "2000", "1,x", "²"])
-def test_seeds_that_are_neither_are_refused(text: str) -> None:
-    with pytest.raises(OptionError):
-        parse_seeds(text)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"methods": ()}, "names none"),
-        ({"methods": ("counted", "counted")}, "twice"),
-        ({"methods": ("nobody",)}, "no method named 'nobody'"),
-        ({"recoveries": ("pray",)}, "--recover pray is unknown"),
-        ({"tries": 0}, "--tries 0"),
-        ({"seeds": (-1,)}, "--seed -1"),
-    ],
-)
-def test_a_plan_that_makes_no_sense_is_refused(settings: Settings, options: dict[str, Any], said: str) -> None:
-    with pytest.raises(OptionError, match=said):
-        plan(settings, "counted", **options)
-
-
-@pytest.mark.parametrize("budgets", [("2",), ("13",), ("auto",), ("6", "50%")])
-def test_budgets_that_cannot_be_compared_are_refused_before_anything_is_measured(
-    settings: Settings, store: Store, budgets: tuple[str, ...]
-) -> None:
-    with pytest.raises(BudgetError):
-        compare(plan(settings, "counted", budgets=budgets), store=store)
-    assert Counted.asked == []
-
-
-def test_presets_follow_what_is_registered() -> None:
-    learned = {name for name in registry.names() if registry.facts(name).learned}
-    assert set(PRESETS["posthoc"].methods) == set(registry.names()) - learned
-    assert set(PRESETS["full"].methods) == set(registry.names())
-    assert {"counted", "tuned"} <= set(PRESETS["quick"].methods) < set(PRESETS["posthoc"].methods)
-    # Those that take as long as all the others.
-    assert set(PRESETS["posthoc"].methods) - set(PRESETS["quick"].methods) == {"ablation-greedy", "attattr"}
-    assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
-    assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
-    assert everyone()[0] == "complementary"
-
-
-# --- the protocol
 
 
 def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measures(
     settings: Settings, store: Store
 ) -> None:
     found = compare(plan(settings, "complementary", "counted", recoveries=("refit",)), store=store)
-    assert [cell["budget"] for cell in found.document["cells"]] == [
+    assert [cell["budget"] for cell in written(found)["cells"]] == [
         {"requested": k, "attained": k} for _ in range(2) for k in (4, 4, 6, 6)
     ]
     run = prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
-    cell = found.document["cells"][0]
+    cell = written(found)["cells"][0]
     assert cell["kept"] == run.mask.kept
     for recovery, state in (("none", "pruned"), ("refit", "recovered")):
         measured = cell["recoveries"][recovery]["eval"]
@@ -282,7 +79,7 @@ def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept
     dirty = compare(plan(bad, *names, "tuned", **given), store=Store(tmp_path / "two"))
     assert kept(clean) == kept(dirty)
     # Yet the poison bites: every answer that was right is wrong.
-    for before, after in zip(clean.document["cells"], dirty.document["cells"], strict=True):
+    for before, after in zip(written(clean)["cells"], written(dirty)["cells"], strict=True):
         for recovery in ("none", "refit"):
             shares = [cell["recoveries"][recovery]["report"]["accuracy"] for cell in (before, after)]
             assert sum(shares) == pytest.approx(1)
@@ -291,7 +88,7 @@ def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept
 def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_same(
     settings: Settings, store: Store
 ) -> None:
-    found = compare(plan(settings, "counted"), store=store).document["data"]
+    found = written(compare(plan(settings, "counted"), store=store))["data"]
     assert len({one["sha256"] for one in found["select"]}) == 2
     evaluation = open_bench(replace(settings, seed=42), store=store).evaluation
     assert found["eval"]["sha256"] == evaluation.sha256
@@ -299,20 +96,20 @@ def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_s
 
 def test_seeds_that_draw_the_same_texts_are_told(settings: Settings, store: Store) -> None:
     found = compare(plan(replace(settings, limit=500), "counted"), store=store)
-    assert any("every seed chooses on the same ones" in notice for notice in found.document["notices"])
+    assert any("every seed chooses on the same ones" in notice for notice in written(found)["notices"])
 
 
 def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "tossed", budgets=("6",)), store=store)
     assert len({json.dumps(mask) for mask in kept(found)}) == 5
-    assert [seed for seed, _ in Counted.asked] == [cell["noise"] for cell in found.document["cells"]]
+    assert [seed for seed, _ in Counted.asked] == [cell["noise"] for cell in written(found)["cells"]]
 
 
 def test_by_default_nothing_looks_at_validation_to_choose_a_setting(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "tuned"), store=store)
-    assert found.document["data"]["steer"] is None
-    assert {json.dumps(cell["setting"]) for cell in found.document["cells"]} == {"{}"}
-    assert found.document["cells"][0]["price"] == {"forwards": 60.0, "labels": 7}
+    assert written(found)["data"]["steer"] is None
+    assert {json.dumps(cell["setting"]) for cell in written(found)["cells"]} == {"{}"}
+    assert written(found)["cells"][0]["price"] == {"forwards": 60.0, "labels": 7}
 
 
 def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
@@ -320,12 +117,12 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
 ) -> None:
     # Complementary has two settings, so nobody gets more than two tries.
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
-    assert found.document["settings"]["tries"] == {"asked": 3, "used": 2}
+    assert written(found)["settings"]["tries"] == {"asked": 3, "used": 2}
     bench = open_bench(settings, store=store)
     tuning, evaluation = bench.evaluation.take(range(0, 30, 2)), bench.evaluation.take(range(1, 30, 2))
-    sizes = (found.document["data"]["steer"]["sha256"], found.document["data"]["eval"]["sha256"])
+    sizes = (written(found)["data"]["steer"]["sha256"], written(found)["data"]["eval"]["sha256"])
     assert sizes == (tuning.sha256, evaluation.sha256)
-    for cell in found.document["cells"]:
+    for cell in written(found)["cells"]:
         if cell["method"] != "tuned":
             continue
         right = []
@@ -338,25 +135,25 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
 
 
 def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, store: Store) -> None:
-    assert compare(plan(settings, "counted"), store=store).document["test_opened"] == 0
+    assert compare(plan(settings, "counted"), store=store).document.test_opened == 0
     asked = plan(replace(settings, report="test"), "counted")
     found = compare(asked, store=store)
-    assert found.document["test_opened"] == 1
-    assert found.document["cells"][0]["recoveries"]["none"]["report"]["n"] == 40
+    assert written(found)["test_opened"] == 1
+    assert written(found)["cells"][0]["recoveries"]["none"]["report"]["n"] == 40
     assert {one.split for one in found.summary.verdicts or found.summary.means} >= {"validation", "test"}
     # Found again, it is not opened again; other masks are another opening.
-    assert compare(asked, store=store).document["test_opened"] == 1
-    assert compare(replace(asked, budgets=("5",)), store=store).document["test_opened"] == 2
+    assert compare(asked, store=store).document.test_opened == 1
+    assert compare(replace(asked, budgets=("5",)), store=store).document.test_opened == 2
 
 
 def test_fine_tuning_is_given_to_the_unpruned_model_as_well(settings: Settings, store: Store) -> None:
     asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("finetune", "refit"))
     found = compare(asked, store=store)
-    (full,) = found.document["full"]
+    (full,) = written(found)["full"]
     # A refit of all heads gives the old weights back, so it is not measured.
     assert set(full["recoveries"]) == {"none", "finetune"}
     assert full["recoveries"]["none"]["eval"]["delta"] is None
-    measured = found.document["cells"][0]["recoveries"]
+    measured = written(found)["cells"][0]["recoveries"]
     assert set(measured) == {"none", "finetune", "refit"}
     change = (measured["finetune"]["eval"]["accuracy"] - full["recoveries"]["finetune"]["eval"]["accuracy"]) * 100
     assert measured["finetune"]["eval"]["delta_alike"]["pp"] == pytest.approx(change)
@@ -365,12 +162,12 @@ def test_fine_tuning_is_given_to_the_unpruned_model_as_well(settings: Settings, 
 
 def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", "failing", "stingy"), store=store)
-    errors = {(cell["method"], cell["budget"]["requested"]): cell["error"] for cell in found.document["cells"]}
+    errors = {(cell["method"], cell["budget"]["requested"]): cell["error"] for cell in written(found)["cells"]}
     assert errors["counted", 4] is None
     assert errors["failing", 6] is None
     assert errors["failing", 4] == "ZeroDivisionError: no such budget"
     assert errors["stingy", 6] == "BudgetError: stingy kept 5 heads and not the 6 asked for"
-    assert any("6 cells failed (failing, stingy)" in notice for notice in found.document["notices"])
+    assert any("6 cells failed (failing, stingy)" in notice for notice in written(found)["notices"])
     assert {one.method for one in found.summary.means} == {"counted", "failing"}
 
 
@@ -382,7 +179,7 @@ def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: St
 def test_who_was_right_is_kept_for_every_cell(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", recoveries=("refit",)), store=store)
     rows = []
-    for cell in (*found.document["full"], *found.document["cells"]):
+    for cell in (*written(found)["full"], *written(found)["cells"]):
         for of in cell["recoveries"].values():
             rows.append(of["row"])
             assert found.right["eval"][of["row"]].mean() == pytest.approx(of["eval"]["accuracy"])
@@ -429,7 +226,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
     # Every cell asked its method once, and those whose measurement was cut short once more.
     assert len(Counted.asked) <= 14 + 2
     refits = {name: times for name, times in done.items() if name.startswith("refit")}
-    masks = {(json.dumps(cell["kept"]), cell["seed"]) for cell in found.document["cells"]}
+    masks = {(json.dumps(cell["kept"]), cell["seed"]) for cell in written(found)["cells"]}
     assert len(refits) == len(masks)
     assert set(refits.values()) == {1}
     before = (len(Counted.asked), dict(done))

@@ -1,0 +1,40 @@
+"""A tiny model, its texts, and methods that only comparisons of tests know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+from fake_methods import METHODS, Counted
+
+from cahp import registry
+from cahp.run.settings import Settings
+from cahp.store import Store
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")
+
+
+@pytest.fixture(scope="session")
+def settings(model: Path, texts: Path) -> Settings:
+    return Settings(str(model), str(texts), limit=60, eval_limit=30, pool_size=8, projection="pca", device="cpu")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "cache")
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for made in METHODS:
+        monkeypatch.setitem(registry._methods, made.name, made)
+    Counted.asked.clear()
