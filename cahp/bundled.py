@@ -145,7 +145,7 @@ def machine() -> str:
 
 @dataclass(frozen=True, eq=False)
 class BundledComparison:
-    """A comparison that ships; ``made`` names its ``machine`` and ``date``, if that is known."""
+    """A comparison that ships; ``made`` names its ``machine`` and ``date``, if that was recorded."""
 
     name: str
     comparison: Comparison

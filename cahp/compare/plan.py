@@ -212,7 +212,7 @@ def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Preset:
-    """A comparison of a known length; every part of it can be given otherwise.
+    """A comparison whose length was measured; every part of it can be given otherwise.
 
     ``expensive`` says what becomes of methods that take as long as all the others together.
     """

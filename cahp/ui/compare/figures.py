@@ -31,7 +31,7 @@ class Style:
 def styles(found: Reading) -> dict[str, Style]:
     """The style of every method: the reference first, eight hues for methods that choose, grey for chance and the rest.
 
-    Filters do not change it: a method keeps its look.
+    Filters do not change it: a method keeps its style.
     """
     order = sorted(found.methods, key=lambda name: name != found.against)
     chance = [name for name in order if found.methods[name].chance]
@@ -56,17 +56,17 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
     """Right answers against the number of heads, a line a method with its interval as a band."""
     import plotly.graph_objects as go
 
-    figure, look = go.Figure(), styles(found)
+    figure, drawn = go.Figure(), styles(found)
     shown = [name for name in methods if any((recovery, name, budget) in found.means for budget in found.budgets)]
     budgets = [budget for budget in found.budgets if any((recovery, name, budget) in found.means for name in shown)]
     banded = set(shown) if len(shown) <= _BANDS else {found.against, next(iter(_chance(found, shown)), "")}
     for name in shown:
         if len(budgets) > 1 and name in banded:
-            figure.add_trace(_band(found, recovery, name, look[name].colour))
+            figure.add_trace(_band(found, recovery, name, drawn[name].colour))
     for place, name in enumerate(shown):
         own = [budget for budget in budgets if (recovery, name, budget) in found.means]
         means = [found.means[recovery, name, budget] for budget in own]
-        style = look[name]
+        style = drawn[name]
         figure.add_trace(
             go.Scatter(
                 x=own if len(budgets) > 1 else [place],

@@ -93,7 +93,7 @@ def by_depth(found: Reading, budget: int, methods: Sequence[str]) -> list[str]:
 
 
 def overlap_table(found: Reading, budget: int, methods: Sequence[str]) -> tuple[list[str], list[list[float | None]]]:
-    """Methods that were measured at a budget, and the Jaccard index of every two of them (None: not known)."""
+    """Methods that were measured at a budget, and the Jaccard index of every two of them (None: not measured)."""
     there = [name for name in methods if (name, budget) in found.layers]
     return there, [[found.overlap.get((min(one, other), max(one, other), budget)) for other in there] for one in there]
 
