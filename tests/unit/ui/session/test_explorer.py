@@ -1,0 +1,148 @@
+"""A run and a budget change of a tiny model, without a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp.run.settings import Settings
+from cahp.tasks.evaluate import evaluate
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, TABLE
+from cahp.values import HeadMask
+
+PATIENCE = 120.0
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("tiny")
+    model, data = fakes.save_model(folder / "model"), fakes.write_data(folder / "data")
+    return Settings(model=str(model), data=str(data), projection="pca", latency=False)
+
+
+@pytest.fixture(scope="module")
+def explorer(settings: Settings) -> Iterator[Explorer]:
+    """An explorer that has made a run; tests leave its settings as they were."""
+    made = Explorer("somebody", Source.open(settings))
+    assert made.results.run is None
+    assert made.table() is None
+    assert made.board.mask.keep.all()
+    job = made.work.start(RUN, made.bench)
+    assert job.wait(PATIENCE)
+    assert job.error is None
+    made.collect()
+    yield made
+    made.close()
+
+
+def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> None:
+    run, found = explorer.results.run, explorer.quality()
+    assert run is not None
+    assert found is not None
+    assert explorer.board.auto
+    assert run.is_of(explorer.mask)
+    assert run.metrics.pruned is not None
+    assert found.accuracy == run.metrics.pruned.accuracy
+    assert explorer.trouble is None
+    assert explorer.verified
+    assert not explorer.settings_changed
+
+
+def test_another_session_finds_the_run_again_without_measuring(explorer: Explorer, settings: Settings) -> None:
+    again = Explorer("somebody else", Source.open(settings))
+    assert again.results.run is not None
+    assert again.mask.sha256 == explorer.mask.sha256
+    assert again.results is not explorer.results
+    again.close()
+
+
+def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
+    explorer: Explorer, settings: Settings, tmp_path: Path
+) -> None:
+    layer = next(layer for layer, heads in enumerate(explorer.mask.by_layer) if len(heads) < explorer.card.heads)
+    pruned = next(head for head in range(explorer.card.heads) if head not in explorer.mask.by_layer[layer])
+    explorer.board.toggle(layer * explorer.card.heads + pruned)
+    try:
+        assert explorer.quality() is None
+        assert explorer.job(FIGURE) is None
+        assert explorer.start(FIGURE).wait(PATIENCE)
+        found = explorer.quality()
+        assert found is not None
+        file = tmp_path / "mask.npy"
+        np.save(file, explorer.mask.keep)
+        said = evaluate(settings, mask=file)["metrics"].pruned
+        assert (found.accuracy, found.n) == (said.accuracy, said.n)
+        flips = explorer.start(FLIPS)
+        assert flips.wait(PATIENCE)
+        assert flips.result is not None
+        assert len(flips.result) == round((1 - said.agreement) * said.n)
+    finally:
+        explorer.board.reset()
+    # What was asked of another mask is not about this one.
+    assert explorer.job(FLIPS) is None
+
+
+def test_the_test_split_is_counted_each_time_it_is_opened(explorer: Explorer) -> None:
+    opened = []
+    for _ in range(2):
+        job = explorer.start(CONFIRM)
+        assert job.wait(PATIENCE)
+        assert job.result is not None
+        assert job.result.quality.n == 40
+        opened.append(job.result.opened)
+    assert opened == [1, 2]
+
+
+def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Explorer, settings: Settings) -> None:
+    results = explorer.results
+    explorer.change(poly_degree=2)
+    assert explorer.results is results
+    assert explorer.settings_changed
+    # A run has left its stages in the store, so the worker finds the knee of another degree.
+    assert explorer.clusters is not None
+    explorer.change(poly_degree=settings.poly_degree)
+    explorer.change(limit=60)
+    assert explorer.results.run is None
+    assert explorer.quality() is None
+    explorer.change(limit=settings.limit)
+    assert explorer.results.run is not None
+
+
+def test_a_new_sample_stops_the_filling_of_the_old_table(explorer: Explorer, settings: Settings) -> None:
+    job = explorer.start(TABLE)
+    explorer.change(limit=60)
+    assert job.ended
+    assert explorer.work.job(TABLE) is None
+    explorer.change(limit=settings.limit)
+
+
+def test_without_a_floor_nothing_is_recovered(explorer: Explorer) -> None:
+    explorer.change(min_per_layer=0)
+    assert explorer.settings.recover == "none"
+    explorer.change(min_per_layer=1, recover="none")
+    assert explorer.settings.recover == "refit"
+    explorer.change(recover="none")
+
+
+def test_nothing_of_one_session_is_in_another(settings: Settings, explorer: Explorer) -> None:
+    other = Explorer("a stranger", Source.open(settings))
+    head = explorer.mask.flat[0]
+    keep = HeadMask.full(explorer.card.layers, explorer.card.heads).keep.copy()
+    keep.flat[head] = False
+    explorer.board.set_mask(HeadMask(keep))
+    assert explorer.board.by_hand
+    assert not other.board.by_hand
+    assert not other.board.can_undo
+    assert other.work.job(FLIPS) is None
+    explorer.board.reset()
+    other.close()
