@@ -8,6 +8,6 @@ from cahp.data.dataset import Dataset
 from cahp.data.labels import match, parse_label_map
 from cahp.data.rawsplit import RawSplit
 from cahp.data.sampling import sample
-from cahp.data.sources import CatalogueEntry, catalogue, load
+from cahp.data.sources import CatalogueEntry, catalogue, known, load
 
-__all__ = ["CatalogueEntry", "Dataset", "RawSplit", "catalogue", "load", "match", "parse_label_map", "sample"]
+__all__ = ["CatalogueEntry", "Dataset", "RawSplit", "catalogue", "known", "load", "match", "parse_label_map", "sample"]

@@ -104,6 +104,11 @@ def _load(name: str, columns: Columns) -> Dataset:
     )
 
 
+def known() -> frozenset[str]:
+    """The names of the data in the catalogue; of the presets also their ids on the hub."""
+    return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{preset.hub}" for preset in PRESETS.values())})
+
+
 def catalogue() -> list[CatalogueEntry]:
     """The names that ``cahp data`` lists, without reading any text."""
     built_in = CatalogueEntry(

@@ -11,15 +11,18 @@ from typing import Any
 import streamlit as st
 
 from cahp import bundled, data, models
+from cahp.access import current
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
+from cahp.data.sources import PRESETS
 from cahp.data.tables import read_table
 from cahp.files import expanded, is_there
 from cahp.run.settings import Settings
 from cahp.tasks import inspect as preflight
+from cahp.ui.frame.address import Wish
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source, Upload
+from cahp.ui.session.opening import Source, Upload, permitted
 from cahp.values import CahpError, ModelCard
 from cahp.words import duration
 
@@ -41,13 +44,24 @@ def door(explorer: Explorer) -> None:
     """The way to other models and data, and what a link wished for."""
     wish = st.session_state.get(WISH)
     if wish is not None:
-        asked = f"{wish.model} on {wish.data}" if wish.data else wish.model
-        st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
-        if st.button("Open it", key="open-wish"):
-            del st.session_state[WISH]
-            _open(explorer, replace(bundled.SETTINGS, model=wish.model, data=wish.data), None)
+        _offer(explorer, wish)
     if st.button("Change model or data", key="change-source", type="tertiary"):
         _dialog(explorer)
+
+
+def _offer(explorer: Explorer, wish: Wish) -> None:
+    """Offer what a link wished for, or say why it cannot be had."""
+    asked = f"{wish.model} on {wish.data}" if wish.data else wish.model
+    settings = replace(bundled.SETTINGS, model=wish.model, data=wish.data)
+    try:
+        permitted(settings)
+    except CahpError as error:
+        st.info(f"This link asks for {plain(asked)}, but {plain(str(error))}.")
+        return
+    st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
+    if st.button("Open it", key="open-wish"):
+        del st.session_state[WISH]
+        _open(explorer, settings, None)
 
 
 def _open(explorer: Explorer, settings: Settings, upload: Upload | None) -> None:
@@ -84,21 +98,18 @@ def _model() -> ModelCard | None:
     ready = [name for name, builtin in models.BUILTINS.items() if builtin.adapter is not None]
     words = {name: models.BUILTINS[name].description for name in ready}
     picked = st.selectbox(
-        "Model", [*ready, _OTHER_MODEL], format_func=lambda name: words.get(name, name), key="source-model"
+        "Model",
+        [*ready, *([_OTHER_MODEL] if current().opens_folders else [])],
+        format_func=lambda name: words.get(name, name),
+        key="source-model",
     )
-    name = picked
-    if picked == _OTHER_MODEL:
-        name = st.text_input(
-            "Folder or id",
-            key="source-model-name",
-            placeholder="textattack/bert-base-uncased-SST-2, or /path/to/model",
-            help="A folder with config.json, safetensors weights and a tokenizer, or org/name[@revision] on the hub. "
-            "Pickled weights and remote code are refused.",
-        ).strip()
-        if not name:
-            return None
-        if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
-            return None
+    name = _named_model() if picked == _OTHER_MODEL else picked
+    if not name:
+        return None
+    # Before anything is looked up: what exists here is not to be learned by those who may not open it.
+    name = permitted(replace(bundled.SETTINGS, model=name)).model
+    if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
+        return None
     card = models.identify(name)
     seconds = preflight.expected_seconds(card)
     if not card.labels:
@@ -115,6 +126,20 @@ def _model() -> ModelCard | None:
     return card
 
 
+def _named_model() -> str:
+    needed = "A folder with config.json, safetensors weights and a tokenizer"
+    if current().opens_hub:
+        return str(
+            st.text_input(
+                "Folder or id",
+                key="source-model-name",
+                placeholder="textattack/bert-base-uncased-SST-2, or /path/to/model",
+                help=f"{needed}, or org/name[@revision] on the hub. Pickled weights and remote code are refused.",
+            )
+        ).strip()
+    return str(st.text_input("Folder", key="source-model-name", help=f"{needed}.")).strip()
+
+
 def _agreed(name: str) -> bool:
     """Whether the person allows the one thing here that may use the network."""
     return bool(
@@ -126,24 +151,30 @@ def _data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None]
     name = st.session_state["source-model-resolved"]
     builtin = models.BUILTINS.get(name)
     own = [_WITH_MODEL] if builtin is not None and builtin.data == "bbc-news" else []
-    picked = st.selectbox("Data", [*own, _FILE, _OTHER_DATA], key=f"source-data-{bool(own)}")
+    # Where the hub is closed but for the presets, nobody types an id: they are listed.
+    presets = [] if current().opens_hub else list(PRESETS)
+    others = [*presets, *([_OTHER_DATA] if current().opens_folders else [])]
+    picked = st.selectbox("Data", [*own, _FILE, *others], key=f"source-data-{bool(own)}")
     settings = replace(settings, model=name)
     if picked == _WITH_MODEL:
         return settings, None
+    if picked == _FILE:
+        return _file(card, settings)
+    where = picked
     if picked == _OTHER_DATA:
         where = st.text_input(
-            "Folder, file, preset or hub data",
+            "Folder, file, preset or hub data" if current().opens_hub else "Folder or file",
             key="source-data-name",
-            placeholder="/path/to/folder, sst5, mnli, or hub:org/name",
+            placeholder="/path/to/folder, sst5, mnli, or hub:org/name" if current().opens_hub else "texts.csv",
         ).strip()
         if not where:
             return None
-        online = where.startswith("hub:") or (where in ("sst5", "mnli") and not is_there(Path(where), Path.is_dir))
-        if online and not _agreed(where):
-            return None
-        found = data.load(where)
-        return _matched(found, card, replace(settings, data=where)), None
-    return _file(card, settings)
+    settings = permitted(replace(settings, data=where))
+    where = str(settings.data)
+    online = where.startswith("hub:") or (where in PRESETS and not is_there(Path(where), Path.is_dir))
+    if online and not _agreed(where):
+        return None
+    return _matched(data.load(where), card, settings), None
 
 
 def _file(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | None:

