@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -165,3 +166,65 @@ def test_nothing_is_unpickled(tracked: list[str]) -> None:
     assert sources
     guilty = [name for name in sources if imported((ROOT / name).read_text(encoding="utf-8")) & unpicklers]
     assert guilty == []
+
+
+# --- the words
+
+#: What the field calls otherwise, and what it says instead.
+BANNED = {
+    r"judg(e|es|ed|ing|ments?)": "evaluation texts, evaluate",
+    r"select texts|texts to (select|choose) (by|with)": "calibration texts",
+    r"another look(?! at)|(other|one|two|every|each|more|of|many|several|\d+) looks(?! (at|alike))": "resamples",
+    r"mates?": "cluster members",
+    r"repair(s|ed|ing)?|mend(s|ed|ing)?|ma(k|d)e(s|d)? good": "recover",
+    r"fingers?": "the current budget",
+    r"dear(er|est)?": "expensive, costliest",
+    r"shel(f|ves|ved)": "checkpoint, bundled",
+    r"la(y|ys|id|ying) down|t(ake|akes|aken|aking|ook) up": "state_dict, resumed",
+    r"ask(s|ed|ing)? anew": "settings changed",
+    r"steer(s|ed|ing)?": "tuning texts",
+    r"the bend|bend of the curve": "the knee",
+}
+
+#: Names in files that people have.
+KEPT = {("steer", "cahp/compare/document.py"), ("steer", "cahp/compare/recording.py")}
+
+
+def banned(line: str) -> Iterator[tuple[str, str]]:
+    """Banned words of a line, also as parts of names, and what to say instead."""
+    for word, instead in BANNED.items():
+        for found in re.finditer(rf"\b(?:{word})\b", line.replace("_", " "), re.IGNORECASE):
+            yield found[0].lower(), instead
+
+
+def test_one_thing_has_one_name(tracked: list[str]) -> None:
+    ours = ("cahp/", "pages/", "app.py", "README.md", "assets/")
+    texts = [
+        name for name in tracked if name.startswith(ours) and name.endswith((".py", ".md", ".css", ".js", ".html"))
+    ]
+    assert len(texts) > 100
+    found = [
+        f"{name}:{number}: {word!r} is {instead}"
+        for name in texts
+        for number, line in enumerate((ROOT / name).read_text(encoding="utf-8").splitlines(), start=1)
+        for word, instead in banned(line)
+        if (word, name) not in KEPT
+    ]
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("line", "word"),
+    [
+        ("Texts that judge.", "judge"),
+        ("def asks_anew() -> bool:", "asks anew"),
+        ("the Dearest of all", "dearest"),
+        ("Another look moves it", "another look"),
+        ("after 20 looks", "20 looks"),
+        ("what makes it known", None),
+        ("recommended", None),
+        ("each looks at the first token", None),
+    ],
+)
+def test_banned_words_are_found_and_others_are_not(line: str, word: str | None) -> None:
+    assert [found for found, _ in banned(line)] == ([] if word is None else [word])

@@ -229,7 +229,7 @@ def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
 
 
 def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
-    """A notice if the full model's answers suggest that the labels are permuted, with the option that mends it.
+    """A notice if the full model's answers suggest that the labels are permuted, with the option that corrects it.
 
     ``reading`` is the model's class for each label as the data spells it.
     """

@@ -152,7 +152,7 @@ def steps(subject: Subject) -> list[Step]:
         ),
         Step(
             "refit",
-            "Repair without training",
+            "Recover without training",
             f"With {kept} heads the rest of the model gets other inputs than it was trained on. Refit solves for new "
             "output weights in one pass, without labels and without training.",
             "How many points of accuracy does that win?",

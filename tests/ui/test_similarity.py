@@ -155,13 +155,13 @@ def test_a_link_opens_the_head_it_names() -> None:
     assert other.selectbox(key="similarity-head").value == 17
 
 
-def test_no_text_reaches_the_store_the_address_or_the_log(
-    app: AppTest, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
+def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
     secret = "xyzzyplugh"
     app.text_area(key="similarity-text-0").set_value(f"The password is {secret} and nothing else.")
     settled(app)
     assert not app.exception
+    # It was compared.
+    assert len(app.get("plotly_chart")) == 5
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]

@@ -183,6 +183,9 @@ def test_a_store_that_cannot_be_used_costs_a_warning(
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
     answer = call(*words, "--budget", 5, "--json")
     assert answer.code == 0
+    (warning,) = answer.err.splitlines()
+    assert warning.startswith(f"Results are not kept: {tmp_path / 'taken'}")
+    assert "CAHP_CACHE" in warning
     assert answer.document["kept"] == run["kept"]
 
 

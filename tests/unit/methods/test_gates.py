@@ -323,7 +323,7 @@ def test_the_heads_kept_are_those_of_the_highest_parameters(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_spent_is_refused_before_any_training(name: str, texts: Texts, model: HeadModel) -> None:
+def test_what_cannot_be_spent_is_refused_before_any_training(name: str, model: HeadModel) -> None:
     class Nothing:
         card = model.card
 

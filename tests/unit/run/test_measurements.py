@@ -389,6 +389,6 @@ def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, tex
     assert all(done == total for done, total in last.values())
 
 
-def test_an_entry_of_another_shape_of_key_is_never_taken(store: Store) -> None:
+def test_an_entry_of_another_shape_of_key_is_never_taken() -> None:
     names = {key("signatures", 1, "card", "texts", size) for size in (8, "8", [8], 8.0, True)}
     assert len(names) == 5

@@ -171,7 +171,7 @@ def test_two_heads_are_too_few_to_compare(settings: Settings, tmp_path: Path, mo
         prune(replace(settings, model=folder, budget="2"), store=Store(tmp_path / "store"))
 
 
-def test_heads_that_all_attend_alike_are_refused(settings: Settings, model: Path, tmp_path: Path) -> None:
+def test_heads_that_all_attend_alike_are_refused(settings: Settings, tmp_path: Path) -> None:
     folder = fakes.save_model(tmp_path / "model")
     weights = load_file(folder / "model.safetensors")
     # Without queries and keys every token attends to all alike; one length of text makes the maps equal too.

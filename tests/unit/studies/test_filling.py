@@ -143,9 +143,7 @@ def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
     assert table.missing() is None
 
 
-def test_what_was_measured_once_is_found_again_without_the_model(
-    bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_measured_once_is_found_again_without_the_model(bench: Bench, settings: Settings) -> None:
     first = planned(bench)
     for _ in fill(first, bench):
         pass
