@@ -15,22 +15,25 @@ import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.files import write_whole
+from cahp.files import expanded, write_whole
 from cahp.values import digest
+
+T = TypeVar("T")
 
 #: Part of the checksum: an entry that another version laid out differently counts as absent.
 _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
 _HOUR_NS = 3600 * 10**9
+_PRIVATE = 0o700
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
 
 
@@ -76,8 +79,9 @@ class Entry:
 class Store:
     """Results by key, in a folder that many processes may share.
 
-    A broken entry counts as absent. A folder that cannot be used costs time, never an exception: the first
-    problem is logged, and ``trouble`` keeps the sentence. Save no texts here: they would outlive their session.
+    A broken entry counts as absent. The folder is its owner's only, as far as it is ours to say. A folder that cannot
+    be used costs time, never an exception: the first problem is logged, and ``trouble`` keeps the sentence. Save no
+    texts here: they would outlive their session.
 
     Args:
         folder: Where to keep results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
@@ -86,8 +90,11 @@ class Store:
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
+        named = folder or _named_folder()
         # A folder of its own: removing old entries must never meet files that are not ours.
-        self.folder = (folder or _default_folder()) / "results"
+        self.folder = (named or _default_folder()) / "results"
+        # Whoever named a folder may have opened it to others, so that they share results.
+        self._always_private = named is None
         self.trouble: str | None = None
         self._limit_bytes = limit_bytes
         self._fresh = fresh
@@ -100,6 +107,21 @@ class Store:
         # Processes that work together must find the same, or they would part ways and wait for each other.
         entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
         return entry
+
+    def read(self, key: str, of: Callable[[Entry], T]) -> T | None:
+        """What ``of`` makes of the entry saved under ``key``, or None; an entry that it can make nothing of is removed.
+
+        A checksum says that an entry is whole. Whether it holds what its key stands for only its reader can tell, by
+        failing on what is missing or of another form.
+        """
+        entry = self.load(key)
+        if entry is None:
+            return None
+        try:
+            return of(entry)
+        except Exception:  # what is missing or of another form fails in any way
+            self.remove(key)
+            return None
 
     def _read(self, key: str, path: Path) -> Entry | None:
         try:
@@ -137,6 +159,7 @@ class Store:
             head = _head(key, arrays or {}, meta or {})
             if len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values()) <= self._limit_bytes:
                 try:
+                    self._make_folder()
                     write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays or {})})
                     self._evict()
                 except OSError as error:
@@ -156,6 +179,17 @@ class Store:
         if not re.fullmatch("[0-9a-f]{64}", key):
             raise ValueError(f"{key!r} is not a key; make one with cahp.store.key")
         return self.folder / f"{key}{_SUFFIX}"
+
+    def _make_folder(self) -> None:
+        """Make the folder, for its owner only: what a text was answered, and how many texts there are, is theirs."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(mode=_PRIVATE)
+        except FileExistsError:
+            if self._always_private and self.folder.stat().st_mode & 0o077:
+                # Made by an earlier version; another person's folder cannot be changed, and is theirs to change.
+                with contextlib.suppress(OSError):
+                    self.folder.chmod(_PRIVATE)
 
     def _evict(self) -> None:
         """Remove the entries unused for longest until the rest fits the limit."""
@@ -187,10 +221,12 @@ class Store:
             logging.getLogger(__name__).warning(self.trouble)
 
 
-def _default_folder() -> Path:
+def _named_folder() -> Path | None:
     named = os.environ.get("CAHP_CACHE")
-    if named:
-        return Path(named).expanduser()
+    return expanded(Path(named)) if named else None
+
+
+def _default_folder() -> Path:
     import platformdirs
 
     return platformdirs.user_cache_path("cahp", appauthor=False)
@@ -226,14 +262,31 @@ class _Summing:
 def _unpack(key: str, data: bytes) -> Entry | None:
     if _checksum(memoryview(data)[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
         return None
-    # From here on the bytes are those that _pack made, so nothing below can fail on them.
+    # The sum says that the bytes are whole, not that _pack made them: whoever can write here can make a sum.
     body = io.BytesIO(data)
     body.seek(_CHECKSUM_BYTES)
-    head = json.loads(body.readline())
-    if head["key"] != key:
+    try:
+        head = json.loads(body.readline())
+        if head["key"] != key or not isinstance(head["meta"], dict) or not isinstance(head["arrays"], list):
+            return None
+        arrays = {str(name): _array(body, len(data)) for name in head["arrays"]}
+    except (ValueError, KeyError, TypeError, RecursionError, MemoryError):
         return None
-    arrays = {name: np.lib.format.read_array(body, allow_pickle=False) for name in head["arrays"]}
-    return Entry(arrays=arrays, meta=head["meta"])
+    return Entry(arrays=arrays, meta=head["meta"]) if body.tell() == len(data) else None
+
+
+def _array(body: io.BytesIO, end: int) -> NDArray[Any]:
+    """The next array; what it says of its size is held against what is left before room is made for it."""
+    start = body.tell()
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(body)
+    if version in read:
+        shape, _, dtype = read[version](body)
+        if math.prod(shape) * dtype.itemsize > end - body.tell():
+            raise ValueError("an array that is larger than its entry")
+    body.seek(start)
+    array: NDArray[Any] = np.lib.format.read_array(body, allow_pickle=False)
+    return array
 
 
 def _checksum(content: memoryview) -> bytes:

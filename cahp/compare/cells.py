@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -113,16 +114,15 @@ def cached_choice(benches: Benches, cell: Cell) -> Choice | None:
     """The mask of a cell, if it is in the store; that of the full model needs no choice."""
     if cell.method == FULL:
         return Choice(HeadMask.full(benches.card.layers, benches.card.heads), {}, None, 0.0)
-    entry = benches.store.load(choice_key(benches, cell))
-    return None if entry is None else Choice.of(entry)
+    return benches.store.read(choice_key(benches, cell), Choice.of)
 
 
 def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> dict[str, Answers | None]:
     """By split, what was answered after a recovery, if it is in the store."""
     found: dict[str, Answers | None] = {}
     for split, texts in benches.splits.items():
-        entry = benches.store.load(answers_key(benches, cell, mask, recovery, texts))
-        found[split] = None if entry is None else Answers.of(entry, texts)
+        name = answers_key(benches, cell, mask, recovery, texts)
+        found[split] = benches.store.read(name, partial(Answers.of, texts=texts))
     return found
 
 

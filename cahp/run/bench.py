@@ -65,9 +65,9 @@ class Bench:
     def length(self) -> int:
         """The length in tokens at which latency is measured: that of long texts (95th percentile) of this data."""
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
-        found = self.resources.store.load(name)
+        found = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
         if found is not None:
-            return int(found.meta["tokens"])
+            return found
         model = self.model
         lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
         tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))

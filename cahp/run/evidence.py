@@ -18,7 +18,7 @@ from cahp.run.resources import Resources
 from cahp.run.settings import Salience
 from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.space import Projection, space
-from cahp.store import key
+from cahp.store import Entry, key
 from cahp.values import Clustering, Floats, GateGradients, ModelCard, Progress, Signatures, Space, Texts
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class HeadEvidence:
         ``name`` must hold all else that the result depends on.
         """
         entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self.seed)
-        found = self._resources.found("scores", entry)
+        found = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
         if found is not None:
-            return found.arrays["values"].astype(np.float64, copy=False)
+            return found
         with self._resources.timed("scores"):
             values = np.asarray(make(), dtype=np.float64)
         self._resources.keep(entry, {"values": values})
@@ -80,15 +80,15 @@ class HeadEvidence:
     def signatures(self) -> Signatures:
         """How each head attends, per class."""
         if self._signatures is None:
-            found = self._resources.found("signatures", self._signatures_key)
-            if found is None:
-                # One forward pass serves both: whoever asks first pays for the other.
-                self._signatures, self._gradients = self._observe()
-            else:
-                arrays = found.arrays
-                card = self.card
-                self._signatures = Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
+            self._signatures = self._resources.found("signatures", self._signatures_key, self._signatures_of)
+        if self._signatures is None:
+            # One forward pass serves both: whoever asks first pays for the other.
+            self._signatures, self._gradients = self._observe()
         return self._signatures
+
+    def _signatures_of(self, entry: Entry) -> Signatures:
+        arrays, card = entry.arrays, self.card
+        return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
 
     @property
     def gradients(self) -> GateGradients:
@@ -105,8 +105,9 @@ class HeadEvidence:
         return self._gradients
 
     def _stored_gradients(self) -> GateGradients | None:
-        found = self._resources.found("salience", self._gradients_key)
-        return None if found is None else GateGradients(found.arrays["values"], len(self.texts))
+        return self._resources.found(
+            "salience", self._gradients_key, lambda entry: GateGradients(entry.arrays["values"], len(self.texts))
+        )
 
     def _observe(self) -> tuple[Signatures, GateGradients]:
         """Signatures and, unless they are cached, gate gradients, from one forward pass of each text."""
@@ -137,9 +138,11 @@ class HeadEvidence:
     @cached_property
     def space(self) -> Space:
         """Where each head lies."""
-        found = self._resources.found("space", self._space_key)
+        found = self._resources.found(
+            "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._projection)
+        )
         if found is not None:
-            return Space(**found.arrays, projection=self._projection)
+            return found
         signatures = self.signatures
         start = turn = self._resources.clock()
 
@@ -159,16 +162,19 @@ class HeadEvidence:
         self._resources.keep(self._space_key, arrays)
         return made
 
+    def _clustering_of(self, entry: Entry) -> Clustering:
+        arrays = entry.arrays
+        medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
+        known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **entry.meta)
+        return with_degree(known, degree=self._degree)
+
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every k."""
         name = key("clustering", 1, self._space_key, self.seed)
-        found = self._resources.found("clustering", name)
+        found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:
-            arrays = found.arrays
-            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
-            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **found.meta)
-            return with_degree(known, degree=self._degree)
+            return found
         space = self.space
         with self._resources.timed("clustering"):
             made = parallel.from_first(

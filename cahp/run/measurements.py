@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.run.resources import Resources
-from cahp.store import Store, key
+from cahp.store import Entry, Store, key
 from cahp.values import (
     Cost,
     Costs,
@@ -117,10 +117,12 @@ class Measurements:
         # The full model's are asked for again and again, also where the store gives nothing back.
         if mask is None and name in self._full:
             return self._full[name]
-        found = self._resources.found("evaluation", name)
-        if found is not None:
-            made = Evaluation(found.arrays["predictions"], texts.labels, found.arrays["losses"], texts.classes)
-        else:
+        made = self._resources.found(
+            "evaluation",
+            name,
+            lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
+        )
+        if made is None:
             model = self.model if mask is None or mask.empty_layers else self.pruned(mask, recovered)
             made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
             self._resources.keep(name, {"predictions": made.predictions, "losses": made.losses})
@@ -179,14 +181,18 @@ class Measurements:
         self._check_held_out("a refit")
         name = key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256)
         places = [(layer, site) for layer in range(self.card.layers) for site in _REFITTED]
-        found = self._resources.found("recovery", name)
-        if found is not None:
-            arrays = found.arrays
+
+        def refitted(entry: Entry) -> Refitted:
+            arrays = entry.arrays
             projections = {
                 (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
                 for layer, site in places
             }
-            return Refitted(projections, **found.meta)
+            return Refitted(projections, **entry.meta)
+
+        found = self._resources.found("recovery", name, refitted)
+        if found is not None:
+            return found
         from cahp.stages.recovery import refit
 
         model = self.model
@@ -234,9 +240,9 @@ class Measurements:
         # Several processes take a batch each at a time, which makes it another training.
         parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
         name = key("tuned", 1, *parts)
-        found = self._resources.found("recovery", name)
+        found = self._resources.found("recovery", name, lambda of: FineTuned(of.arrays, tuple(of.meta["epochs"])))
         if found is not None:
-            return FineTuned(found.arrays, tuple(found.meta["epochs"]))
+            return found
         model = self.model
         checkpoint = _StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type))
         with self._resources.timed("recovery"):
@@ -286,9 +292,9 @@ class Measurements:
             platform.node(),
             version("torch"),
         )
-        found = self._resources.found("latency", name)
+        found = self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
         if found is not None:
-            return costs_from_json(found.meta)
+            return found
         from cahp.stages.latency import flops, measure
 
         full = self.model

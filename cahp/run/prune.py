@@ -34,7 +34,7 @@ from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.stages.selection import parse_budget
-from cahp.store import Store, key
+from cahp.store import Entry, Store, key
 from cahp.values import (
     BudgetError,
     Clustering,
@@ -103,16 +103,20 @@ def measure(bench: Bench, command: str = "", start: float | None = None) -> Run:
 
 def known(bench: Bench) -> Run | None:
     """The run of an earlier time, if it is in the store; nothing is measured."""
-    found = bench.resources.store.load(_run_key(bench))
+    found = bench.resources.store.read(_run_key(bench), _stored)
     if found is None:
         return None
-    document = RunDocument.from_json(found.meta)
-    arrays = dict(found.arrays)
-    keep = arrays.pop("keep")
+    document, arrays, mask = found
     # Another run may have opened the test split since.
     opened = TestSeal(bench.card, bench.dataset, bench.resources.store).opened
     document = replace(document, cached=_answered(document), test_opened=opened)
-    return Run(document, HeadMask(keep.astype(np.bool_)), arrays)
+    return Run(document, mask, arrays)
+
+
+def _stored(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
+    arrays = dict(entry.arrays)
+    keep = arrays.pop("keep")
+    return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
 
 
 def _answered(document: RunDocument) -> tuple[str, ...]:

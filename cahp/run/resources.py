@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -27,6 +27,9 @@ class Loader(Protocol):
 
     def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
         """The model of this card."""
+
+
+T = TypeVar("T")
 
 
 class Resources:
@@ -72,12 +75,12 @@ class Resources:
         """What the self-test found on the model (None: it was not read, since everything was cached)."""
         return None if self._model is None else self._model.verified
 
-    def found(self, stage: str, name: str) -> Entry | None:
-        """The result of ``stage`` under a key of its content, if it is in the store."""
-        entry = self.store.load(name)
-        if entry is not None and stage not in self.cached and name not in self._kept:
+    def found(self, stage: str, name: str, of: Callable[[Entry], T]) -> T | None:
+        """What ``of`` makes of the result of ``stage`` under a key of its content, if it is in the store."""
+        result = self.store.read(name, of)
+        if result is not None and stage not in self.cached and name not in self._kept:
             self.cached.append(stage)
-        return entry
+        return result
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> None:
         """Put a result into the store, unless it is too large."""

@@ -21,8 +21,7 @@ class TestSeal:
         if self._store.trouble:
             return 0
         # Counted even where results are measured anew.
-        found = Store(self._store.folder.parent).load(self._name)
-        return int(found.meta["count"]) if found else 0
+        return Store(self._store.folder.parent).read(self._name, lambda entry: int(entry.meta["count"])) or 0
 
     def open(self) -> int:
         """Count one more look; how many there were."""

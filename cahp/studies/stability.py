@@ -21,7 +21,7 @@ from cahp.stages.clustering import cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
-from cahp.store import key
+from cahp.store import Entry, key
 from cahp.values import (
     Bools,
     Clustering,
@@ -95,11 +95,12 @@ class Stability:
 
 def cached(bench: Bench, *, axis: Axis, resamples: int = 12, budget: int | None = None) -> Stability | None:
     """What ``stability`` found out before with the same arguments, if it is still on disk."""
-    found = bench.resources.store.load(_key(bench, axis, _values(bench, axis, resamples), budget))
-    if found is None:
-        return None
-    arrays = found.arrays
-    return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
+
+    def made(entry: Entry) -> Stability:
+        arrays = entry.arrays
+        return Stability(axis, arrays["values"], arrays["knees"], arrays["keep"].astype(np.bool_))
+
+    return bench.resources.store.read(_key(bench, axis, _values(bench, axis, resamples), budget), made)
 
 
 def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
@@ -270,10 +271,14 @@ def _shard(bench: Bench, shard_of: NDArray[np.int64], shard: int, count: int, pr
     name = key(
         "shard", _REVISION, card.sha256, texts.sha256, bench.settings.pool_size, bench.settings.seed, count, shard
     )
-    entry = store.load(name)
-    if entry is not None:
+
+    def collected(entry: Entry) -> Signatures:
         arrays = entry.arrays
         return Signatures(arrays["counts"], arrays["mean"], arrays["m2"], card.layers, card.heads)
+
+    found = store.read(name, collected)
+    if found is not None:
+        return found
     from cahp.stages.signatures import collect
 
     rows = np.flatnonzero(shard_of == shard)

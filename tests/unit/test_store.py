@@ -182,6 +182,89 @@ def test_an_entry_under_the_name_of_another_counts_as_absent(tmp_path: Path) -> 
     assert not entry_path(store, other).exists()
 
 
+def forged(store: Store, body: bytes) -> None:
+    """An entry with a right sum over whatever content."""
+    store.save(KEY, meta={})
+    entry_path(store).write_bytes(hashlib.sha256(b"cahp.store/1" + body).digest() + body)
+
+
+def array_of(shape: str) -> bytes:
+    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+HEAD = {"key": KEY, "arrays": [], "meta": {}}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\n",
+        b"{}\n",
+        b"[]\n",
+        b"7\n",
+        b"\xff\n",
+        b"[" * 100_000 + b"\n",
+        json.dumps({**HEAD, "meta": []}).encode() + b"\n",
+        json.dumps({**HEAD, "arrays": None}).encode() + b"\n",
+        json.dumps({**HEAD, "arrays": "ab"}).encode() + b"\n",
+        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n",
+        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(1000000000000,)"),
+        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(2,)") + bytes(8),
+        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(-2,)") + bytes(16),
+        json.dumps(HEAD).encode() + b"\n" + b"more",
+    ],
+)
+def test_an_entry_with_the_right_sum_and_wrong_content_counts_as_absent(tmp_path: Path, body: bytes) -> None:
+    store = Store(tmp_path)
+    forged(store, body)
+    assert store.load(KEY) is None
+    assert not entry_path(store).exists()
+
+
+def test_an_entry_that_its_reader_can_make_nothing_of_counts_as_absent(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
+    assert store.read(KEY, lambda entry: int(entry.meta["b"])) == 1
+    assert store.read(KEY, lambda entry: entry.arrays["no such"]) is None
+    assert store.load(KEY) is None
+    assert store.read(KEY, lambda entry: entry) is None
+
+
+# --- who may read
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_the_folder_is_its_owner_s_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CAHP_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    store = Store()
+    store.save(KEY, meta={})
+    assert store.folder.is_relative_to(tmp_path)
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    # One that an earlier version made.
+    store.folder.chmod(0o755)
+    store.save(KEY, meta={})
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_folder_that_somebody_named_stays_open_to_those_they_opened_it_to(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, meta={})
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+    store.folder.chmod(0o770)
+    store.save(KEY, meta={})
+    assert store.folder.stat().st_mode & 0o777 == 0o770
+
+
+def test_a_home_of_nobody_is_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CAHP_CACHE", "~nobody-of-this-name/x")
+    assert Store().load(KEY) is None
+
+
 # --- the limit
 
 
