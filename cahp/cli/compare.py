@@ -30,7 +30,7 @@ _WHICH = (
 )
 #: Without a number, the preset's.
 _TEXTS = (OPTIONS["limit"].but(default=None, fills=False), OPTIONS["eval_limit"].but(default=None, fills=False))
-_TRIES = Option("tries", "Settings that validation chooses among; 1: the defaults.", int, 1, low=1)
+_TRIES = Option("tries", "Settings that tuning texts choose among; 1: the defaults.", int, 1, low=1)
 _WORKERS = (
     Option("jobs", "Processes of this machine.", int, 1, low=1, high=1024),
     Option("cluster", "dask, or dask:ADDRESS of a scheduler."),

@@ -5,15 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import get_args
 
 import numpy as np
 
 from cahp.compare.document import CellRecord, ComparisonDocument, Participant
-from cahp.compare.sentences import AFTER
 from cahp.compare.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
+from cahp.run.settings import Recovery
 
 #: More heads than any model has; a file that claims more is not one of ours.
 _MOST_HEADS = 65_536
+
+#: What may have been done after pruning, in the order in which it is shown.
+_RECOVERIES: tuple[str, ...] = get_args(Recovery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +79,7 @@ class Reading:
             seeds=len(document.seeds),
             masks=len(document.cells),
             methods=document.methods,
-            recoveries=tuple(name for name in document.recoveries if name in AFTER),
+            recoveries=tuple(name for name in document.recoveries if name in _RECOVERIES),
             against=summary.against,
             rule=summary.rule,
             means={(one.recovery, one.method, one.budget): one for one in summary.means if one.split == split},
@@ -109,7 +113,7 @@ class Reading:
     @property
     def by_cost(self) -> tuple[str, ...]:
         """The recoveries, the cheapest first."""
-        return tuple(name for name in AFTER if name in self.recoveries)
+        return tuple(name for name in _RECOVERIES if name in self.recoveries)
 
     @property
     def total(self) -> int:

@@ -48,7 +48,7 @@ def draw(explorer: Explorer) -> None:
         "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
         "dashed line are estimates between them. Accuracy carries Wilson's 95 % interval; time is the median ratio of "
         "the really smaller model to the full one, timed in turns. The silhouette tells how well the clusters are "
-        "separated; past the knee, where its curve bends, more clusters hardly pay.",
+        "separated; past the curve's knee, more clusters hardly pay.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table),
