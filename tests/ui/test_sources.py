@@ -30,10 +30,10 @@ TOPICS = {
 
 def chooser() -> None:
     """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
-    from cahp.ui.frame import page as shell
-    from cahp.ui.frame import source_dialog as sources
+    from cahp.ui.frame.page import page
+    from cahp.ui.frame.source_dialog import choose
 
-    sources.choose(shell.page("Test"))
+    choose(page("Test"))
 
 
 def table(*, names: str = "text,label", rename: dict[str, str] | None = None, rounds: int = 12) -> bytes:
