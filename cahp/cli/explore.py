@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import typer
@@ -37,6 +38,9 @@ _ROOT = Option("data_root", "The one folder below which models and data may be o
 _BROWSER = Option("browser", "Open a browser window.", bool, True)
 #: What anybody may send, in megabytes: a file, and a message of a page.
 _PUBLIC_LIMITS = ("--server.maxUploadSize=5", "--server.maxMessageSize=32")
+
+#: Seconds that the server may take to end.
+_ENDING = 10.0
 
 
 @command(_HOST, _PORT, _TOKEN, _PUBLIC, _ROOT, _BROWSER)
@@ -80,7 +84,16 @@ def start(access: Access, *, port: int, browser: bool) -> int:
         command.append("--server.headless=true")
     # Started in its own folder: that is where Streamlit looks for its configuration. The environment, unlike the
     # command, is nobody else's to see.
-    return subprocess.run(command, cwd=home(), env={**os.environ, **access.environment()}, check=False).returncode
+    with subprocess.Popen(command, cwd=home(), env={**os.environ, **access.environment()}) as server:
+        try:
+            return server.wait()
+        except KeyboardInterrupt:
+            # Ctrl-C has reached the server as well; it takes away what opened the browser, and ends.
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(timeout=_ENDING)
+            raise
+        finally:
+            server.kill()
 
 
 def _names(hosts: Sequence[str]) -> tuple[str, ...]:

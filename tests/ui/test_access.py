@@ -107,7 +107,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         try:
             yield Server(said_address(process), folder)
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGINT)
+            try:
+                process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+    assert not Path((folder / "given").read_text().strip().removeprefix("file://")).parent.exists()
 
 
 def said_address(process: subprocess.Popen[str]) -> str:

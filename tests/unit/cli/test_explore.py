@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,17 +13,41 @@ from cahp.access import Access
 from cahp.cli import explore
 
 
+class Process:
+    """A server that ends with code 3; if ``interrupted``, only after Ctrl-C."""
+
+    def __init__(self, *, interrupted: bool = False) -> None:
+        self.interrupted = interrupted
+        self.waits: list[float | None] = []
+        self.killed = False
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.waits.append(timeout)
+        if self.interrupted and len(self.waits) == 1:
+            raise KeyboardInterrupt
+        return 3
+
+    def kill(self) -> None:
+        self.killed = True
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, Any]]]:
-    """The processes that were started, each by its command and options; they end at once, with code 3."""
+    """The processes that were started, each by its command and options."""
     started: list[tuple[list[str], dict[str, Any]]] = []
 
-    def run(command: list[str], **options: Any) -> Any:
+    def start(command: list[str], **options: Any) -> Process:
         started.append((command, options))
-        return SimpleNamespace(returncode=3)
+        return Process()
 
     monkeypatch.setattr(explore.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return started
 
 
@@ -37,6 +60,16 @@ def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(
     ((command, options),) = started
     assert command[1:] == ["-m", "streamlit", "run", "app.py", "--server.port=8765", *expected]
     assert (options["cwd"] / "app.py").is_file()
+
+
+def test_at_ctrl_c_the_server_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = Process(interrupted=True)
+    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda _: True)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    assert call("explore").code == 130
+    assert process.waits[0] is None
+    assert process.waits[1:] == [10.0]
+    assert process.killed
 
 
 def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
