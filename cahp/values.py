@@ -400,6 +400,33 @@ class RefitReport:
 
 
 @dataclass(frozen=True)
+class DistillEpoch:
+    """One epoch's mean loss (nats), and the share of held-out texts that are then answered as by the full model."""
+
+    epoch: int
+    loss: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class DistillReport:
+    """Whether a distillation was taken, why, on how many texts it learned (with ``labels`` or not), and its epochs.
+
+    ``held_out`` texts evaluated it: ``held_out_agreement`` is the share of them that the distilled model answers as the
+    full one does, ``agreement_before`` that of the model it started from.
+    """
+
+    accepted: bool
+    reason: str
+    examples: int
+    labels: bool
+    held_out: int
+    agreement_before: float
+    held_out_agreement: float
+    epochs: tuple[DistillEpoch, ...]
+
+
+@dataclass(frozen=True)
 class Ratio:
     """A ratio with its 95 % interval."""
 

@@ -14,7 +14,8 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
 
 
 @command(
-    *("mask", _OUT, "model", "data", _FORM, "recover", "limit", "eval_limit"),
+    *("mask", _OUT, "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
+    *("limit", "eval_limit"),
     *("sample", "seed", "device", *COLUMNS, "label_map", _LATENCY, "as_json", "quiet", "no_cache"),
 )
 def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
@@ -33,5 +34,6 @@ def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
             command=call.line,
             store=call.store,
             progress=progress,
+            watch=progress.watch,
         )
     call.answer(found, exported(found, str(out)))

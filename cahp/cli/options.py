@@ -62,7 +62,7 @@ def _setting(field: str, help: str, *short: str, low: int | None = None) -> Opti
     default = _USUAL[field]
     if isinstance(default, Mapping):
         default = spelling.written(default)
-    kind = int if isinstance(default, int) else str
+    kind = bool if isinstance(default, bool) else int if isinstance(default, int) else str
     return Option(field, help, kind, default, (spelling.option(field), *short), low=low, fills=True)
 
 
@@ -85,7 +85,10 @@ OPTIONS: Mapping[str, Option] = {
         _setting("projection", "tsne, umap, pca or none."),
         _setting("salience", "batch (the paper's) or example."),
         _setting("representative", "salience (the paper's) or medoid."),
-        _setting("recover", "none, refit (seconds) or finetune (minutes to hours)."),
+        _setting("recover", "none, refit (seconds), distill (minutes), auto (in --recover-time) or finetune."),
+        _setting("recover_data", "Texts to recover on, without labels: a file with a text column."),
+        _setting("recover_time", "What --recover auto may take: 90s, 2m (as usual), 1h."),
+        _setting("labels", "Distillation heeds the labels of the calibration texts, too."),
         _setting("report", "test: open the test split, and report on it too."),
         _setting("seed", "Seeds sampling, projection, clustering and training."),
         _setting("device", "auto, cpu, cuda or mps."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
-    from cahp.values import HeadMask, Ratio, RefitReport
+    from cahp.values import DistillReport, HeadMask, Ratio, RefitReport
 
 from cahp.export.formats import model_form
 from cahp.run.settings import Settings
@@ -33,6 +33,8 @@ def summary(run: RunDocument) -> Iterator[str]:
         yield from _metrics(run.report.split, run.report.metrics, run.report.delta)
     if run.refit is not None:
         yield _refit(run.refit)
+    if run.distill is not None:
+        yield from _distill(run.distill)
     yield ""
     yield from cost(run.cost, run.latency_ratio, run.attention_share)
     yield from _trust(run)
@@ -125,8 +127,10 @@ def quality(found: Document) -> Iterator[str]:
     yield from _metrics(found["data"]["split"], found["metrics"], found["delta"])
     if found.get("refit"):
         yield _refit(found["refit"])
+    if found.get("distill"):
+        yield from _distill(found["distill"])
     for epoch in found.get("epochs", []):
-        yield epoch_line(epoch)
+        yield epoch_line(**epoch)
     if found.get("test_opened"):
         yield f"  the test split was opened {found['test_opened']} time(s) for this model"
     for notice in found["notices"]:
@@ -175,7 +179,7 @@ def fitted(found: Document) -> Iterator[str]:
     """What ``cahp fit`` found."""
     yield f"{found['model']} trained on {found['data']['train'].examples:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
-        yield epoch_line(epoch)
+        yield epoch_line(**epoch)
     for split, one in found["metrics"].items():
         low, high = (end * 100 for end in one.ci95)
         yield f"  {split:<12}{percent(one.accuracy)} right {interval(low, high)}, n = {one.n:,}"
@@ -183,15 +187,24 @@ def fitted(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
-def epoch_line(epoch: Document) -> str:
-    """What came of an epoch of training."""
-    held_out = "" if epoch["accuracy"] is None else f", {percent(epoch['accuracy'])} of the held-out texts right"
-    return f"  epoch {epoch['epoch']:>2}  loss {epoch['loss']:.3f}{held_out}"
+def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool = False) -> str:
+    """What came of an epoch of training, on labels or ``taught`` by the full model."""
+    how = "answered as by the full model" if taught else "right"
+    held_out = "" if accuracy is None else f", {percent(accuracy)} of the held-out texts {how}"
+    return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}"
 
 
 def _refit(said: RefitReport) -> str:
     verb = "kept" if said.accepted else "rejected"
     return f"  refit {verb} (projections solved anew on {said.examples} texts, no training): {said.reason}"
+
+
+def _distill(said: DistillReport) -> Iterator[str]:
+    for epoch in said.epochs:
+        yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
+    verb = "kept" if said.accepted else "rejected"
+    labels = "and their labels" if said.labels else "without labels"
+    yield f"  distillation {verb} (taught by the full model on {said.examples} texts {labels}): {said.reason}"
 
 
 def _trust(run: RunDocument) -> Iterator[str]:

@@ -36,10 +36,10 @@ class Reporter:
         """Report the loss beside the bar, and every epoch that is over in a line of its own."""
         self.trained = True
         if self._bars is not None:
-            name = f"{in_terminal('finetune')}, loss {training.loss:.3f}"
-            self._bars.update(self._task("finetune", training.total), description=name)
+            name = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
+            self._bars.update(self._task(training.stage, training.total), description=name)
         for epoch in training.epochs[self._said :]:
-            self.say(epoch_line(vars(epoch)))
+            self.say(epoch_line(epoch.epoch, epoch.loss, epoch.accuracy, taught=training.stage == "distill"))
         self._said = len(training.epochs)
 
     def _task(self, stage: str, total: int) -> Any:

@@ -1,4 +1,4 @@
-"""``cahp recover``: a model under a mask, refitted or fine-tuned, as a plain checkpoint."""
+"""``cahp recover``: a model under a mask, refitted, distilled or fine-tuned, as a plain checkpoint."""
 
 from __future__ import annotations
 
@@ -8,20 +8,24 @@ from cahp.cli.command import Call, command, folder
 from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the recovered model.")
-_HOW = Option("how", "refit (seconds) or finetune (minutes to hours).", default="refit", spelled=("--recover",))
+_HOW = Option(
+    "how", "refit (seconds), distill (minutes), auto (in --recover-time) or finetune.", str, "refit", ("--recover",)
+)
 _SCHEDULE = (
-    OPTIONS["epochs"].but(default=3, high=100, help="Epochs of fine-tuning."),
-    OPTIONS["learning_rate"].but(default=2e-5, help="Highest rate of fine-tuning."),
-    "batch",
+    OPTIONS["epochs"].but(default=None, help="Epochs of training (3)."),
+    OPTIONS["learning_rate"].but(default=None, help="Highest rate of training (distill 1e-4, finetune 2e-5)."),
+    OPTIONS["batch"].but(default=None, help="Texts a batch (distill 64, finetune 32)."),
 )
 _TEXTS = ("limit", "eval_limit")
 
 
 @command(
-    *("mask", _OUT, "model", "data", _HOW, *_TEXTS, *_SCHEDULE),
+    *("mask", _OUT, "model", "data", _HOW, "recover_data", "recover_time", "labels", *_TEXTS, *_SCHEDULE),
     *("sample", "seed", "device", *COLUMNS, "label_map", "as_json", "quiet", "no_cache"),
 )
-def recover(call: Call, mask: Path, out: Path, how: str, epochs: int, learning_rate: float, batch: int) -> None:
+def recover(
+    call: Call, mask: Path, out: Path, how: str, epochs: int | None, learning_rate: float | None, batch: int | None
+) -> None:
     """Recover a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
     from cahp.cli.printing import quality
     from cahp.export.formats import model_form

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
-from cahp.run.settings import Recovery, Settings
+from cahp.run.settings import Recovery, Settings, identity
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
@@ -138,8 +138,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """What ``compare.json`` says was asked."""
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
-        settings = {name: value for name, value in asdict(self.settings).items() if name not in unused}
-        settings["label_map"] = dict(self.settings.label_map)
+        settings = {name: value for name, value in identity(self.settings).items() if name not in unused}
         own = {
             name: getattr(self, name)
             for name in (

@@ -72,8 +72,10 @@ class _Unusable(Exception):
     """What is wrong with a cell; the caller knows where it is."""
 
 
-def read_split(table: Table, columns: Columns, *, assigned: bool = False) -> RawSplit:
+def read_split(table: Table, columns: Columns, *, assigned: bool = False, labelled: bool = True) -> RawSplit:
     """All rows of a table; with ``assigned`` the split column, if there is one, is read too.
+
+    Unless they are ``labelled``, no label is looked for or read, and all are ``UNLABELLED``.
 
     Rows of published data that lack a text or label are left out with a notice, since their reader cannot
     correct them; anywhere else they are refused.
@@ -82,22 +84,22 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False) -> Raw
         DataError: For unknown columns, and for the first row that cannot be used.
         OptionError: If one column would serve twice.
     """
-    text, pair, label = _resolve(table, columns)
-    wanted = [text, label] if pair is None else [text, pair, label]
+    text, pair, label = _resolve(table, columns, labelled)
+    wanted = [name for name in (text, pair, label) if name is not None]
     if len(set(wanted)) < len(wanted):
         raise OptionError(f"One column of {table.place} cannot serve twice ({listed(wanted)}); name different ones.")
     splits = (name for name in table.columns if assigned and name.lower() == SPLIT_COLUMN and name not in wanted)
     split = next(splits, None)
     if split is not None:
         wanted.append(split)
-    names = table.class_names.get(label)
+    names = None if label is None else table.class_names.get(label)
     kept: list[list[str]] = [[] for _ in wanted]
     shared: dict[str, str] = {}
     left_out: list[int] = []
     number = 0
     for number, row in table.read(wanted):
         missing = [name for name in wanted if _is_missing(row.get(name))]
-        unlabelled = names is not None and row.get(label) == int(UNLABELLED)
+        unlabelled = label is not None and names is not None and row.get(label) == int(UNLABELLED)
         if unlabelled or (missing and table.published):
             left_out.append(number)
             continue
@@ -120,21 +122,23 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False) -> Raw
     return RawSplit(
         found[text],
         None if pair is None else found[pair],
-        found[label],
+        (UNLABELLED,) * len(found[text]) if label is None else found[label],
         None if split is None else found[split],
         notices,
     )
 
 
-def _resolve(table: Table, columns: Columns) -> tuple[str, str | None, str]:
-    """Names of the text, pair and label column as the table writes them."""
+def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str | None, str | None]:
+    """Names of the text, pair and label column (None: no labels are asked for) as the table writes them."""
     have = f"its columns are {listed(table.columns)}"
-    for name, option in ((columns.text, "text"), (columns.pair, "pair"), (columns.label, "label")):
+    label = columns.label if labelled else None
+    for name, option in ((columns.text, "text"), (columns.pair, "pair"), (label, "label")):
         if name is not None and name not in table.columns:
             raise DataError(f"{table.place} has no column {name!r} (--{option}-column); {have}.")
     present = {name.lower(): name for name in reversed(table.columns)}
-    label = columns.label or present.get(LABEL_COLUMN)
-    if label is None:
+    if labelled:
+        label = label or present.get(LABEL_COLUMN)
+    if labelled and label is None:
         raise DataError(f"{table.place} has no column 'label'; {have}: name the right one with --label-column.")
     if columns.text is not None:
         return columns.text, columns.pair, label

@@ -15,7 +15,7 @@ from cahp.data.rawsplit import Columns, RawSplit, read_split
 from cahp.data.table import first_line
 from cahp.data.tables import PICKLES, READERS, read_table
 from cahp.files import expanded, is_there
-from cahp.values import DataError, OptionError, digest
+from cahp.values import DataError, Input, OptionError, digest
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,23 @@ def load(
         return _load(name, Columns(text_column, pair_column, label_column))
     except MemoryError:
         raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+
+
+def read_inputs(name: str, *, text_column: str | None = None, pair_column: str | None = None) -> list[Input]:
+    """The texts, or pairs of texts, of a file in its own order; labels are neither needed nor read.
+
+    Raises:
+        DataError: If there is no such file, it cannot be read, or a row is broken (the first one is named).
+        OptionError: If the column options have no sense.
+    """
+    path = expanded(Path(name)) if name.startswith("~") else Path(name)
+    if not is_there(path, Path.is_file):
+        raise DataError(f"There is no file named {name!r}; give a CSV, TSV, JSONL or Parquet file with a text column.")
+    try:
+        raw = read_split(read_table(path), Columns(text_column, pair_column), labelled=False)
+    except MemoryError:
+        raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+    return list(raw.first) if raw.second is None else list(zip(raw.first, raw.second, strict=True))
 
 
 def _load(name: str, columns: Columns) -> Dataset:

@@ -17,7 +17,8 @@ from cahp.files import json_text, whole_folder
 from cahp.run.bench import Bench
 from cahp.run.document import versions
 from cahp.run.prune import outcomes
-from cahp.run.settings import Recovery
+from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
+from cahp.run.settings import RECOVER_TIME, Recovery, seconds
 from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
 
 if TYPE_CHECKING:
@@ -102,21 +103,28 @@ def recovered(
 ) -> tuple[dict[str, Any], HeadModel]:
     """The model cut to ``mask`` and recovered as asked, and the ``metrics`` and ``delta`` of a run with it.
 
-    With a refit also why it was taken or not (``refit``), with fine-tuning its ``epochs``, and ``watch`` sees the loss.
+    With a refit also why it was taken or not (``refit``), with a distillation what came of it (``distill``), with
+    fine-tuning its ``epochs``; ``watch`` sees the loss of a training.
     """
-    seed = bench.settings.seed
+    settings, measurements = bench.settings, bench.measurements
+    made: Recovered | None
     if recover == "finetune":
         from cahp.models.training import Schedule
 
-        tuned = bench.measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
-        outcome = dict(vars(outcomes(bench.measurements, bench.evaluation, mask, recovered=tuned, seed=seed)))
-        outcome["epochs"] = list(tuned.epochs)
-        return outcome, bench.measurements.pruned(mask, tuned)
-    refit = bench.measurements.refit(mask) if recover == "refit" else None
-    outcome = dict(vars(outcomes(bench.measurements, bench.evaluation, mask, recovered=refit, seed=seed)))
-    if refit is not None:
-        outcome["refit"] = refit.report
-    return outcome, bench.measurements.pruned(mask, refit)
+        made = measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
+    elif recover in ("distill", "auto"):
+        allowed = seconds(settings.recover_time or RECOVER_TIME) if recover == "auto" else None
+        made = measurements.distill(mask, labels=settings.labels, seconds=allowed, watch=watch)
+    else:
+        made = measurements.recover(mask, recover)
+    outcome = dict(vars(outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)))
+    if (refit := refit_report(made)) is not None:
+        outcome["refit"] = refit
+    if isinstance(made, Distilled):
+        outcome["distill"] = made.report
+    if isinstance(made, FineTuned):
+        outcome["epochs"] = list(made.epochs)
+    return outcome, measurements.pruned(mask, made)
 
 
 def write(

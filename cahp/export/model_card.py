@@ -57,6 +57,8 @@ def model_card(
 _RECOVERED = {
     "none": "; nothing was recovered",
     "refit": "; its output projections were solved anew in closed form (refit)",
+    "distill": "; it then learned from the full model on unlabelled texts (refit and distillation)",
+    "auto": "; it then learned from the full model as long as time allowed (refit and distillation)",
     "finetune": "; it was fine-tuned afterwards",
 }
 

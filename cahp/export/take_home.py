@@ -37,10 +37,12 @@ def export(
     command: str = "",
     store: Store | None = None,
     progress: Progress = silent,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Write the model cut to a mask as a folder that others load, or the mask itself as another kind of file.
 
-    A model is recovered first (``how``) and measured where there are data; see ``cahp.export.checkpoints.write``.
+    A model is recovered first (``how``; ``watch`` sees a training) and measured where there are data; see
+    ``cahp.export.checkpoints.write``.
 
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
@@ -58,7 +60,7 @@ def export(
     if settings.data is not None or (builtin and builtin.data):
         bench = open_bench(settings, store=store, card=card, progress=progress)
         measurements = bench.measurements
-        outcome, pruned = checkpoints.recovered(bench, keep, recover=how)
+        outcome, pruned = checkpoints.recovered(bench, keep, recover=how, watch=watch)
         inputs: Sequence[Input] = bench.evaluation.inputs
         data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
         notices = list(bench.notices)

@@ -16,12 +16,13 @@ from cahp import data, models
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
-from cahp.run.settings import Settings, check_splits
+from cahp.run.settings import Settings, check_recovery, check_splits
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
 from cahp.values import (
     DataError,
     Evaluation,
+    Input,
     ModelCard,
     ModelError,
     OptionError,
@@ -96,6 +97,7 @@ def open_bench(
         ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
     """
     check_splits(settings)
+    check_recovery(settings)
     if card is None:
         card = models.identify(settings.model) if model is None else model.card
     check_classifier(settings, card)
@@ -127,8 +129,9 @@ def open_bench(
         degree=settings.poly_degree,
         seed=settings.seed,
     )
-    measurements = Measurements(resources, calibration, seed=settings.seed)
-    notices = (*card.notes, *dataset.notices, *drawn, *sampled)
+    unlabelled, left_out = _unlabelled(settings, dataset)
+    measurements = Measurements(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
+    notices = (*card.notes, *dataset.notices, *drawn, *sampled, *left_out)
     return Bench(
         settings,
         card,
@@ -205,6 +208,41 @@ def _sampled(
         )
     texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
     return texts, tuple(f"{split}: {notice}" for notice in notices)
+
+
+def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
+    """What a recovery without labels works on, and what a person should know of it (None: the calibration texts).
+
+    At most ``--limit`` texts of the calibration split, or of ``--recover-data``, none of which evaluates. Calibration
+    texts are drawn by their labels, which must not decide here.
+
+    Raises:
+        DataError: If they are no inputs like those of the data.
+    """
+    name, drawn_here = settings.recover_data, settings.recover in ("distill", "auto") and not settings.labels
+    if name is None:
+        there = dataset.split(settings.select_split).inputs if drawn_here else None
+        return None if there is None else _some(there, settings), ()
+    found = data.read_inputs(name, text_column=settings.text_column, pair_column=settings.pair_column)
+    if found and isinstance(found[0], str) is dataset.pairs:
+        kinds = ("pairs", "single texts") if dataset.pairs else ("single texts", "pairs")
+        raise DataError(f"{name} holds {kinds[1]} and {dataset.id} {kinds[0]}; name a file of {kinds[0]}")
+    closed = {one for split, texts in dataset.splits.items() if split != settings.select_split for one in texts.inputs}
+    there = [one for one in found if one not in closed]
+    taken, lost = _some(there, settings), len(found) - len(there)
+    notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
+    if lost:
+        notices.append(f"{lost:,} texts of {name} were left out, since {dataset.id} holds them back to evaluate")
+    return taken, tuple(notices)
+
+
+def _some(inputs: list[Input], settings: Settings) -> list[Input]:
+    if settings.limit is None or settings.limit >= len(inputs):
+        return inputs
+    if settings.sample == "head":
+        return inputs[: settings.limit]
+    rows = np.random.default_rng(settings.seed).permutation(len(inputs))[: settings.limit]
+    return [inputs[row] for row in np.sort(rows)]
 
 
 def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from cahp.values import (
     Cost,
     Costs,
     Delta,
+    DistillReport,
     Evaluation,
     HeadMask,
     Metrics,
@@ -221,6 +222,7 @@ class RunDocument:
     clusters: int | None = None
     report: Report | None = None
     notices: tuple[str, ...] = ()
+    distill: DistillReport | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property

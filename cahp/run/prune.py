@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +29,10 @@ from cahp.run.document import (
     versions,
 )
 from cahp.run.evidence import HeadEvidence
-from cahp.run.measurements import Measurements, Recovered, Refitted
+from cahp.run.measurements import Measurements
+from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.seal import TestSeal
-from cahp.run.settings import Settings
+from cahp.run.settings import RECOVER_TIME, Settings, identity, seconds
 from cahp.run.timeline import STAGES
 from cahp.stages.selection import parse_budget
 from cahp.store import Entry, Store, key
@@ -78,7 +79,7 @@ def prune(
     """Select heads, and measure what the pruned model answers, costs and saves.
 
     An identical run is found again in the store, without reading the model. ``progress`` may raise ``Cancelled``;
-    fine-tuning, which ``watch`` sees, then goes on from there in the next identical run.
+    a training, which ``watch`` sees, then goes on from there in the next identical run.
 
     Raises:
         CahpError: If model, data and options cannot be used together, with the next step.
@@ -135,12 +136,14 @@ def _run_key(bench: Bench) -> str:
     name = key(
         "run",
         _REVISION,
-        asdict(settings) | {"label_map": dict(settings.label_map)},
+        identity(settings),
         bench.card.sha256,
         bench.calibration.sha256,
         bench.evaluation.sha256,
     )
-    if settings.recover == "finetune" and parallel.world() > 1:
+    if settings.recover_data is not None:
+        name = key("recovered on", name, bench.measurements.inputs_sha256)
+    if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
         # Several processes take a batch each at a time, which makes it another training.
         name = key("shared", name, parallel.world())
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
@@ -149,7 +152,7 @@ def _run_key(bench: Bench) -> str:
 def _measure(bench: Bench, command: str, start: float) -> Run:
     settings, card, resources = bench.settings, bench.card, bench.resources
     if settings.recover == "refit" and card.no_refit:
-        raise OptionError(f"{card.no_refit}; use --recover finetune or none")
+        raise OptionError(f"{card.no_refit}; use --recover distill, finetune or none")
     selection = choose(bench)
     mask = selection.mask
     if mask.empty_layers and settings.recover != "none":
@@ -278,7 +281,8 @@ def _document(
         clusters=None if selection is None else selection.k,
         metrics=outcome.metrics,
         delta=outcome.delta,
-        refit=recovered.report if isinstance(recovered, Refitted) else None,
+        refit=refit_report(recovered),
+        distill=distill_report(recovered),
         cost=cost,
         latency_ratio=ratio,
         attention_share=share,
@@ -329,9 +333,10 @@ def _requested(bench: Bench) -> int | None:
 
 
 def _recover(bench: Bench, mask: HeadMask) -> Recovered | None:
-    if bench.settings.recover == "refit":
-        return bench.measurements.refit(mask)
-    return bench.measurements.finetune(mask) if bench.settings.recover == "finetune" else None
+    settings = bench.settings
+    return bench.measurements.recover(
+        mask, settings.recover, labels=settings.labels, seconds=seconds(settings.recover_time or RECOVER_TIME)
+    )
 
 
 def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:

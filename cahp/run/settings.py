@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
@@ -12,7 +13,7 @@ from cahp.stages.space import Projection
 from cahp.values import OptionError
 
 Salience = Literal["batch", "example"]
-Recovery = Literal["none", "refit", "finetune"]
+Recovery = Literal["none", "refit", "distill", "auto", "finetune"]
 #: Texts at most, which is as good as all there are.
 MOST = 10_000_000
 
@@ -45,6 +46,9 @@ class Settings:
     pair_column: str | None = None
     label_column: str | None = None
     label_map: Mapping[str, str] = field(default_factory=dict)
+    recover_data: str | None = None
+    recover_time: str | None = None
+    labels: bool = False
 
     def __post_init__(self) -> None:
         _one_of("sample", self.sample, ("stratified", "head"))
@@ -60,6 +64,8 @@ class Settings:
         _within("pool-size", self.pool_size, 2, 128)
         _within("poly-degree", self.poly_degree, DEGREES.start, DEGREES.stop - 1)
         _within("seed", self.seed, 0, 2**32 - 1)
+        if self.recover_time is not None:
+            seconds(self.recover_time)
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -70,6 +76,57 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 def _within(name: str, value: int | None, low: int, high: int) -> None:
     if value is not None and not low <= value <= high:
         raise OptionError(f"--{name} {value} is impossible; it must lie in {low}..{high}")
+
+
+#: What ``--recover auto`` may take, unless it is told.
+RECOVER_TIME = "2m"
+_TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+#: Fields that came after results had been kept.
+_LATER = ("recover_data", "recover_time", "labels")
+
+
+def seconds(time: str) -> float:
+    """What ``90``, ``90s``, ``2m`` or ``1.5h`` means.
+
+    Raises:
+        OptionError: If it means nothing.
+    """
+    found = _TIME.fullmatch(time)
+    if found is None or not 0 < (said := float(found["count"]) * _SECONDS[found["unit"]]) <= 30 * 24 * 3600:
+        raise OptionError(f"--recover-time {time} is no time; write 90s, 2m or 1h")
+    return said
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What tells settings from others in a key: all of them, but later fields only where they are not as usual.
+
+    So results that were kept before there were such fields are still found.
+    """
+    usual = Settings()
+    said = asdict(settings) | {"label_map": dict(settings.label_map)}
+    return {name: value for name, value in said.items() if name not in _LATER or value != getattr(usual, name)}
+
+
+def check_recovery(settings: Settings) -> None:
+    """Check that what is said of the recovery concerns the one that is asked for.
+
+    Raises:
+        OptionError: If it does not.
+    """
+    how = settings.recover
+    if settings.recover_time is not None and how != "auto":
+        raise OptionError(f"--recover-time bounds --recover auto, and not {how}; leave one of them out")
+    if settings.recover_data is not None and how not in ("refit", "distill", "auto"):
+        what = "fine-tuning needs labels" if how == "finetune" else "nothing is recovered"
+        raise OptionError(f"{what}, so --recover-data is of no use; use --recover distill")
+    if not settings.labels:
+        return
+    if how not in ("distill", "auto"):
+        raise OptionError(f"--labels adds labels to a distillation, and not to --recover {how}; use --recover distill")
+    if settings.recover_data is not None:
+        raise OptionError("--recover-data is read without labels; leave it or --labels out")
 
 
 def check_splits(settings: Settings) -> None:

@@ -26,7 +26,7 @@ PRUNE: Mapping[str, str] = {
     for field in (
         *("model", "data", "method", "limit", "sample", "select_split", "eval_split", "eval_limit", "budget"),
         *("min_per_layer", "pool_size", "poly_degree", "projection", "salience", "representative", "recover"),
-        *("report", "seed", "device", *COLUMNS, "label_map"),
+        *("recover_data", "recover_time", "labels", "report", "seed", "device", *COLUMNS, "label_map"),
     )
 }
 
@@ -42,7 +42,12 @@ EVALUATE: Mapping[str, str] = {
 
 def words(settings: Settings, options: Mapping[str, str]) -> list[str]:
     """The options, and their values, that ask for these settings; what is as it usually is goes without saying."""
-    return [word for field, value in _changed(settings, options) for word in (options[field], written(value))]
+    # A flag that is not as usual is on.
+    return [
+        word
+        for field, value in _changed(settings, options)
+        for word in ((options[field],) if value is True else (options[field], written(value)))
+    ]
 
 
 def call(settings: Settings, fields: Iterable[str]) -> str:

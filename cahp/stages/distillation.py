@@ -53,7 +53,7 @@ class Distilled:
     """A pruned model that learned from the full one, or as it was before where that did not help (not ``accepted``).
 
     ``held_out`` texts evaluated it; of these ``before`` and ``after`` were answered as by the full model. ``examples``
-    were learned from.
+    were learned from, and a training that is ``hurried`` ended before its last batch because time was up.
     """
 
     model: HeadModel
@@ -64,6 +64,7 @@ class Distilled:
     before: int
     after: int
     epochs: tuple[Epoch, ...]
+    hurried: bool
 
 
 def distill(
@@ -128,6 +129,7 @@ def distill(
     student = HeadModel(network, start.tokenizer, start.card, attached=True)
     after = _agreement(student, kept_back, wanted[held_out]) if sound and history else before
     accepted = after > before
+    hurried = not reached or reached[0].step < reached[0].total
     if not history:
         reason = "no time was left for it"
     elif not sound:
@@ -135,7 +137,7 @@ def distill(
     else:
         reason = (
             f"{after.same} of {len(held_out)} held-out texts answered as by the full model after it, {before.same} "
-            f"before{_cut_short(reached, schedule)}"
+            f"before{f' (its time was up in epoch {len(history)} of {schedule.epochs})' if hurried else ''}"
         )
     return Distilled(
         student if accepted else start,
@@ -146,13 +148,8 @@ def distill(
         before.same,
         after.same,
         tuple(history),
+        hurried,
     )
-
-
-def _cut_short(reached: Sequence[Training], schedule: Schedule) -> str:
-    if not reached or reached[0].step >= reached[0].total:
-        return ""
-    return f" (its time was up in epoch {len(reached[0].epochs)} of {schedule.epochs})"
 
 
 def _loss(goal: Goal, wanted: Tensor, labels: Tensor | None, teacher: Teacher | None) -> Loss:

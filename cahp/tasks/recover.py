@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cahp import models
 from cahp.export.checkpoints import check_replaceable, writing_to
 from cahp.export.masks import kept_heads, read_for
-from cahp.run.bench import open_bench
-from cahp.run.document import SplitRecord, StateDeltas, StateMetrics
-from cahp.run.measurements import Recovered
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
 from cahp.run.prune import outcomes
-from cahp.run.settings import Settings
+from cahp.run.recovered import Recovered, refit_report
+from cahp.run.settings import RECOVER_TIME, Recovery, Settings, seconds
 from cahp.store import Store
-from cahp.values import Delta, Metrics, OptionError, Progress, silent
+from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.training import Watch
@@ -23,14 +24,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BesideMetrics(StateMetrics):
-    """Quality of the fine-tuned model (``recovered``) beside that of the refitted one."""
+    """Quality of the trained model (``recovered``) beside that of the refitted one."""
 
     refitted: Metrics | None
 
 
 @dataclass(frozen=True)
 class BesideDeltas(StateDeltas):
-    """Accuracy of the fine-tuned model (``recovered``) and of the refitted one against the full one."""
+    """Accuracy of the trained model (``recovered``) and of the refitted one against the full one."""
 
     refitted: Delta | None
 
@@ -41,44 +42,33 @@ def recover(
     mask: Path,
     out: Path,
     how: str = "refit",
-    epochs: int = 3,
-    learning_rate: float = 2e-5,
-    batch: int = 32,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int | None = None,
     store: Store | None = None,
     progress: Progress = silent,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Recover a model under a mask, write it to ``out`` as a checkpoint of the usual shapes, and measure it.
 
-    The pruned heads' output weights are zero there, so any tool that loads the original loads this. Fine-tuning, which
-    ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one.
+    The pruned heads' output weights are zero there, so any tool that loads the original loads this. A training, which
+    ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one;
+    ``epochs``, ``learning_rate`` and ``batch`` are what its recovery usually has unless they are given.
     """
     from cahp.models.folders import save_network
     from cahp.models.surgery import restore_shapes
-    from cahp.models.training import Schedule
 
-    if how not in ("refit", "finetune"):
-        raise OptionError(f"--recover {how} is unknown; choose refit or finetune")
+    if how not in ("refit", "distill", "auto", "finetune"):
+        raise OptionError(f"--recover {how} is unknown; choose refit, distill, auto or finetune")
     card = models.identify(settings.model)
     check_replaceable(out, card)
     keep = read_for(card, mask)[0]
-    bench = open_bench(settings, store=store, card=card, progress=progress, watch=watch)
+    bench = open_bench(
+        replace(settings, recover=cast(Recovery, how)), store=store, card=card, progress=progress, watch=watch
+    )
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    document, recovered = _recovered(bench, keep, {name: one for name, one in given.items() if one is not None})
     measurements = bench.measurements
-    refitted = None if how == "finetune" and card.no_refit else measurements.refit(keep)
-    outcome = outcomes(measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
-    document: dict[str, Any] = dict(vars(outcome))
-    if refitted is not None:
-        document["refit"] = refitted.report
-    recovered: Recovered | None = refitted
-    if how == "finetune":
-        tuned = measurements.finetune(
-            keep, schedule=replace(Schedule(), epochs=epochs, learning_rate=learning_rate, batch=batch)
-        )
-        beside = outcomes(measurements, bench.evaluation, keep, recovered=tuned, seed=settings.seed)
-        document["metrics"] = BesideMetrics(**vars(beside.metrics), refitted=outcome.metrics.recovered)
-        document["delta"] = BesideDeltas(**vars(beside.delta), refitted=outcome.delta.recovered)
-        document["epochs"] = list(tuned.epochs)
-        recovered = tuned
     pruned = measurements.pruned(keep, recovered)
     with writing_to(out):
         save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, out.resolve())
@@ -89,3 +79,42 @@ def recover(
         **document,
         "notices": list(bench.notices),
     }
+
+
+def _recovered(bench: Bench, keep: HeadMask, given: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:
+    """What the recovery of the bench's settings makes, and what is said of it; ``given`` changes its schedule."""
+    how, measurements, seed = bench.settings.recover, bench.measurements, bench.settings.seed
+
+    def outcome(recovered: Recovered | None) -> Outcome:
+        return outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
+
+    if how == "refit":
+        refitted = measurements.recover(keep, how)
+        assert refitted is not None
+        return {**vars(outcome(refitted)), "refit": refit_report(refitted)}, refitted
+    trained: Recovered
+    beside: Recovered | None
+    said: dict[str, Any]
+    if how == "finetune":
+        from cahp.models.training import Schedule
+
+        beside = None if bench.card.no_refit else measurements.refit(keep)
+        trained = measurements.finetune(keep, schedule=replace(Schedule(), **given))
+        said = {"epochs": list(trained.epochs)}
+    else:
+        from cahp.stages.distillation import SCHEDULE
+
+        allowed = seconds(bench.settings.recover_time or RECOVER_TIME) if how == "auto" else None
+        trained = measurements.distill(
+            keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **given)
+        )
+        beside = None if trained.refit is None else measurements.refit_unlabelled(keep)
+        said = {"distill": trained.report}
+    found = {"refit": refit_report(beside)} if beside is not None else {}
+    first, last = outcome(beside), outcome(trained)
+    return {
+        "metrics": BesideMetrics(**vars(last.metrics), refitted=first.metrics.recovered),
+        "delta": BesideDeltas(**vars(last.delta), refitted=first.delta.recovered),
+        **found,
+        **said,
+    }, trained

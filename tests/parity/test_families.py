@@ -138,9 +138,10 @@ def test_a_whole_run_keeps_what_it_was_asked_to(model: HeadModel, tmp_path: Path
     if model.card.no_refit:
         with pytest.raises(OptionError, match="passes"):
             prune(settings, store=Store(tmp_path / "store"))
-        settings = replace(settings, recover="finetune")
+        settings = replace(settings, recover="distill")
     run = prune(settings, store=Store(tmp_path / "store"))
     assert run.mask.count == 5
     assert not run.mask.empty_layers
     assert run.document.metrics.recovered.n == 20
+    assert (run.document.distill is None) is (run.document.refit is not None)
     assert run.document.verified.mask_equals_surgery is True

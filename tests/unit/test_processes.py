@@ -79,7 +79,7 @@ for words in json.loads((here / "asked.json").read_text()):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
-    found[words[0]] = [code, out.getvalue(), err.getvalue()]
+    found["distill" if "distill" in words else words[0]] = [code, out.getvalue(), err.getvalue()]
 (here / f"found-{parallel.rank()}.json").write_text(json.dumps(found))
 """
 
@@ -104,9 +104,11 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
         ["recover", *words, "--recover", "finetune", "--mask", mask, "--json"],
         ["evaluate", *words, "--mask", str(folder / "nowhere.json")],
         ["doctor"],
+        ["recover", *words, "--recover", "distill", "--mask", mask, "--json"],
     ]
     asked[0] += ["--out", str(folder / "run")]
     asked[1] += ["--out", str(folder / "checkpoint")]
+    asked[4] += ["--out", str(folder / "distilled")]
     (folder / "asked.json").write_text(json.dumps(asked))
     (folder / "program.py").write_text(PROGRAM)
     with socket.socket() as free:
@@ -173,12 +175,22 @@ def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
 
 
 @pytest.mark.slow
+def test_two_processes_distil_one_model(two: Two) -> None:
+    found = json.loads(two.found[0]["distill"][1])
+    assert found["distill"]["examples"] == 96
+    assert len(found["distill"]["epochs"]) == 3
+    written = models.load(str(two.folder / "distilled"), device="cpu")
+    answered = metrics(evaluate(written, open_bench(two.settings, store=Store(two.folder / "cache")).evaluation))
+    assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
+
+
+@pytest.mark.slow
 def test_only_the_first_of_two_processes_speaks(two: Two) -> None:
     first, second = two.found
     assert first["prune"][1].count("5 of 12 heads kept") == 1
     assert "nowhere.json" in first["evaluate"][2]
     assert "works in one process" in first["doctor"][2]
-    codes = {"prune": 0, "recover": 0, "evaluate": 2, "doctor": 2}
+    codes = {"prune": 0, "recover": 0, "evaluate": 2, "doctor": 2, "distill": 0}
     for name, code in codes.items():
         assert (first[name][0], second[name][0]) == (code, code)
         assert second[name][1:] == ["", ""]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import fakes
 import pytest
 from terminal import call
 
@@ -46,3 +47,41 @@ def test_fine_tuning_tells_each_epoch_on_stderr_and_its_figures_beside_the_refit
     again = call(*words, "--out", tmp_path / "b")
     assert (again.code, again.err) == (0, "")
     assert again.out.replace("/b", "/a") == answer.out
+
+
+def test_distillation_stands_beside_the_refit_with_what_each_brought(
+    model: Path, data: Path, folder: Path, tmp_path: Path
+) -> None:
+    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+    words += ["--recover", "distill", "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
+    answer = call(*words, "--out", tmp_path / "a")
+    assert answer.code == 0
+    assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
+    assert "held-out texts answered as by the full model" in answer.err
+    # The same lines stand below the table.
+    assert answer.err in answer.out
+    title = next(line for line in answer.out.splitlines() if "n = 40" in line)
+    assert title.split()[-4:] == ["full", "pruned", "recovered", "refitted"]
+    refit, distilled = (
+        next(line for line in answer.out.splitlines() if line.startswith(f"  {name}"))
+        for name in ("refit ", "distillation ")
+    )
+    assert "held-out texts answered as by the full model after refit" in refit
+    assert "without labels" in distilled
+    again = call(*words, "--out", tmp_path / "b")
+    assert (again.code, again.err) == (0, "")
+    assert again.out.replace("/b", "/a") == answer.out
+
+
+def test_a_time_and_a_file_without_labels_may_be_given(model: Path, data: Path, folder: Path, tmp_path: Path) -> None:
+    words = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+    texts = tmp_path / "more.tsv"
+    texts.write_text("text\n" + "\n".join(fakes.sentences(60, seed=5).first) + "\n")
+    asked = ["--recover", "auto", "--recover-time", "90s", "--recover-data", texts, "--out", tmp_path / "out"]
+    answer = call(*words, *asked, "--json")
+    assert answer.code == 0
+    assert answer.document["distill"]["examples"] + answer.document["distill"]["held_out"] == 60
+    assert answer.document["distill"]["labels"] is False
+    refused = call(*words, *asked, "--labels")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--recover-data is read without labels" in refused.err

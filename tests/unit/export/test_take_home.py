@@ -38,6 +38,21 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: 
     assert made.outcome["metrics"].recovered.n == 30
 
 
+def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_path: Path) -> None:
+    made = checkpoint(bench, MASK, form=model_form("compact"), recover="distill")
+    zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
+    (folder,) = tmp_path.iterdir()
+    network = cahp.load_pruned(folder)
+    distilled = bench.measurements.distill(MASK)
+    assert made.outcome["distill"] == distilled.report
+    assert made.outcome["refit"] == distilled.refit
+    assert "learned from the full model" in (folder / "README.md").read_text()
+    pruned = bench.measurements.pruned(MASK, distilled)
+    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
+
+
 def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(bench: Bench, tmp_path: Path) -> None:
     seen: list[float] = []
     made = checkpoint(

@@ -16,7 +16,8 @@ from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
 from cahp.run import resources
-from cahp.run.measurements import Measurements, Refitted, costs_from_json
+from cahp.run.measurements import Measurements, costs_from_json
+from cahp.run.recovered import Refitted
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients

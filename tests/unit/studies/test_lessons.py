@@ -6,7 +6,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cahp.run.measurements import Measurements, Refitted
+from cahp.run.measurements import Measurements
+from cahp.run.recovered import Refitted
 from cahp.studies.lessons import DRAWS, EXAMPLES, Answer, Subject, measure, steps
 from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 

@@ -68,7 +68,7 @@ def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path,
 
 
 def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="refit or finetune"):
+    with pytest.raises(OptionError, match="refit, distill, auto or finetune"):
         recover(settings, mask=mask, out=tmp_path / "out", how="pray")
 
 

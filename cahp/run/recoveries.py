@@ -1,0 +1,350 @@
+"""What a recovery wins back for a pruned model; every result is found again in the store, and resumed if stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from cahp import processes as parallel
+from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
+from cahp.run.resources import Resources
+from cahp.run.settings import Recovery
+from cahp.store import Entry, Store, key
+from cahp.values import (
+    DataError,
+    DistillEpoch,
+    DistillReport,
+    HeadMask,
+    Input,
+    ModelCard,
+    OptionError,
+    Progress,
+    RefitReport,
+    Texts,
+    digest,
+)
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+    from cahp.models.training import Schedule, Watch
+    from cahp.stages import distillation, recovery
+
+#: With fewer texts a recovery holds none out to be evaluated on.
+_FEWEST_TEXTS = 5
+
+
+class _TimeIsUp(Exception):
+    """What was under way does not fit in the time."""
+
+
+class Recoveries:
+    """Recoveries of one model under any mask, on the ``calibration`` texts; without any, there are none.
+
+    Those that need no labels work on ``unlabelled`` inputs instead, where there are some.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        calibration: Texts | None = None,
+        *,
+        seed: int = 42,
+        unlabelled: Sequence[Input] | None = None,
+    ) -> None:
+        self._resources, self._calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
+        #: The newest refit that was decided without labels, by its mask.
+        self._refit: dict[str, Refitted] = {}
+
+    @property
+    def card(self) -> ModelCard:
+        """The model's shape and name."""
+        return self._resources.card
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, read and proven when first asked for."""
+        return self._resources.model
+
+    @property
+    def calibration(self) -> Texts:
+        """The texts that recoveries work on."""
+        if self._calibration is None:
+            raise ValueError("these measurements were opened without calibration texts")
+        return self._calibration
+
+    @property
+    def inputs(self) -> list[Input]:
+        """The inputs that recoveries without labels work on."""
+        return self.calibration.inputs if self._unlabelled is None else list(self._unlabelled)
+
+    @property
+    def inputs_sha256(self) -> str:
+        """Digest of ``inputs``."""
+        return digest(*(part for one in self.inputs for part in ((one, "") if isinstance(one, str) else one)))
+
+    def pruned(self, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
+        """The model without the heads that ``mask`` drops, recovered so."""
+        import torch
+
+        from cahp.models.surgery import cut, with_weights
+
+        if isinstance(recovered, FineTuned | Distilled):
+            return with_weights(cut(self.model, mask), recovered.weights)
+        projections = None
+        if recovered is not None and recovered.accepted:
+            where = self.model.device
+            projections = {
+                place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
+                for place, (weight, bias) in recovered.projections.items()
+            }
+        return cut(self.model, mask, projections=projections)
+
+    def recover(
+        self, mask: HeadMask, how: Recovery, *, labels: bool = False, seconds: float | None = None
+    ) -> Recovered | None:
+        """The recovery that is asked for (None for ``none``); ``auto`` takes at most ``seconds``.
+
+        Raises:
+            CahpError: If it is not possible with this model and these texts.
+        """
+        if how == "refit":
+            return self.refit(mask) if self._unlabelled is None else self.refit_unlabelled(mask)
+        if how == "finetune":
+            return self.finetune(mask)
+        if how in ("distill", "auto"):
+            return self.distill(mask, labels=labels, seconds=seconds if how == "auto" else None)
+        return None
+
+    def refit(self, mask: HeadMask) -> Refitted:
+        """Refit the pruned model on the calibration texts; see ``cahp.stages.recovery.refit``.
+
+        Raises:
+            DataError: If there are too few texts to hold one out.
+            OptionError: If this model cannot be refitted.
+        """
+        self._check_refit(len(self.calibration))
+        from cahp.stages.recovery import refit
+
+        return self._refitted(
+            key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256),
+            lambda: refit(self.model, mask, self.calibration, progress=self._resources.progress),
+        )
+
+    def refit_unlabelled(self, mask: HeadMask, *, progress: Progress | None = None) -> Refitted:
+        """Refit without reading a label; see ``cahp.stages.recovery.refit_unlabelled``.
+
+        Raises:
+            DataError: If there are too few texts to hold one out.
+            OptionError: If this model cannot be refitted.
+        """
+        self._check_refit(len(self.inputs))
+        if mask.sha256 not in self._refit:
+            from cahp.stages.recovery import refit_unlabelled
+
+            made = self._refitted(
+                key("refit unlabelled", 1, self.card.sha256, self.inputs_sha256, mask.sha256),
+                lambda: refit_unlabelled(self.model, mask, self.inputs, progress=progress or self._resources.progress),
+            )
+            self._refit = {mask.sha256: made}
+        return self._refit[mask.sha256]
+
+    def _check_refit(self, texts: int) -> None:
+        if self.card.no_refit:
+            raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
+        _check_held_out(texts, "a refit")
+
+    def _refitted(self, name: str, solve: Callable[[], recovery.Refit]) -> Refitted:
+        found = self._resources.found(
+            "recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta, layers=self.card.layers)
+        )
+        if found is not None:
+            return found
+        # Read before the clock runs, and by every process.
+        _ = self.model
+
+        def solved() -> Refitted:
+            made = solve()
+            return Refitted.of(made.model, RefitReport(made.accepted, made.reason, made.examples))
+
+        with self._resources.timed("recovery"):
+            refitted = parallel.from_first(solved)
+        self._resources.keep(name, refitted.arrays, asdict(refitted.report))
+        return refitted
+
+    def finetune(
+        self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
+    ) -> FineTuned:
+        """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
+
+        A training that was stopped goes on where it stopped, and one that is cached is not done again. ``keep`` says
+        whether its weights may take room in the store.
+
+        Raises:
+            CahpError: If there are too few texts to hold one out, or training goes astray.
+        """
+        _check_held_out(len(self.calibration), "fine-tuning")
+        from cahp.models.training import Schedule
+        from cahp.stages import recovery
+
+        schedule = schedule or Schedule()
+        # Several processes take a batch each at a time, which makes it another training.
+        parts = (
+            *(self.card.sha256, self.calibration.sha256, mask.sha256),
+            *(_said(schedule), self._seed, parallel.world()),
+        )
+        name = key("tuned", 1, *parts)
+        found = self._resources.found("recovery", name, lambda of: FineTuned(of.arrays, tuple(of.meta["epochs"])))
+        if found is not None:
+            return found
+        model = self.model
+        with self._resources.timed("recovery"):
+            made, history = recovery.finetune(
+                model,
+                mask,
+                self.calibration,
+                schedule=schedule,
+                seed=self._seed,
+                progress=self._resources.progress,
+                watch=watch or self._resources.watch,
+                checkpoint=_StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type)),
+            )
+        tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
+        if keep:
+            self._resources.keep(name, tuned.weights, {"epochs": tuned.epochs})
+        return tuned
+
+    def distill(
+        self,
+        mask: HeadMask,
+        *,
+        labels: bool = False,
+        seconds: float | None = None,
+        schedule: Schedule | None = None,
+        watch: Watch | None = None,
+        keep: bool = True,
+    ) -> Distilled:
+        """Refit the pruned model where that is possible, then distil it; see ``cahp.stages.distillation.distill``.
+
+        No label is read, unless ``labels`` adds the cross-entropy with those of the calibration texts. ``seconds``
+        bound refit and training: what is best when they are over stays. Found again and resumed as ``finetune``.
+
+        Raises:
+            DataError: If there are too few texts to hold one out.
+        """
+        if labels and self._unlabelled is not None:
+            raise OptionError("texts that are read without labels have none; leave --labels out")
+        _check_held_out(len(self.inputs), "a distillation")
+        from cahp.stages.distillation import SCHEDULE, Goal, distill
+
+        goal, schedule = Goal(labels=1.0 if labels else 0.0), schedule or SCHEDULE
+        parts = (
+            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if labels else None, mask.sha256),
+            *(asdict(goal), _said(schedule), self._seed, parallel.world()),
+        )
+        # What was done without haste serves those in haste, too.
+        for name in (key("distilled", 1, *parts), key("distilled", 1, *parts, seconds)):
+            found = self._resources.found("recovery", name, _distilled)
+            if found is not None:
+                return found
+        model, clock = self.model, self._resources.clock
+        began, progress = clock(), self._resources.progress
+
+        def spent() -> float:
+            return 0.0 if seconds is None else (clock() - began) / seconds
+
+        def hurried(stage: str, done: int, total: int) -> None:
+            progress(stage, done, total)
+            if spent() >= 1:
+                raise _TimeIsUp
+
+        refitted = self._first(mask, hurried)
+        start = self.pruned(mask, refitted)
+        called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
+        with self._resources.timed("recovery"):
+            made = distill(
+                model,
+                start,
+                self.inputs,
+                labels=self.calibration.labels if labels else None,
+                goal=goal,
+                schedule=schedule,
+                called=called,
+                seed=self._seed,
+                progress=progress,
+                watch=watch or self._resources.watch,
+                checkpoint=_StoredTraining(self._resources.store, key("distilling", 1, *parts, model.device.type)),
+                pace=None if seconds is None else spent,
+            )
+        distilled = Distilled(
+            weights_of(made.model), _report(made, labels), None if refitted is None else refitted.report
+        )
+        if keep:
+            refit = None if distilled.refit is None else asdict(distilled.refit)
+            # The training of those who had time enough is that of those who have all the time.
+            name = key("distilled", 1, *parts, seconds) if made.hurried else key("distilled", 1, *parts)
+            self._resources.keep(name, distilled.weights, {"distill": asdict(distilled.report), "refit": refit})
+        return distilled
+
+    def _first(self, mask: HeadMask, progress: Progress) -> Refitted | None:
+        """The refit that a distillation starts from, if the model has one and time is enough."""
+        if self.card.no_refit:
+            return None
+        try:
+            return self.refit_unlabelled(mask, progress=progress)
+        except _TimeIsUp:
+            return None
+
+
+def _check_held_out(texts: int, what: str) -> None:
+    if texts < _FEWEST_TEXTS:
+        raise DataError(f"every fifth text evaluates {what}, and there are only {texts}; raise --limit or add texts")
+
+
+def _said(schedule: Schedule) -> dict[str, Any]:
+    """A schedule as keys know it: its floor came later, and counts only where there is one."""
+    return {name: value for name, value in asdict(schedule).items() if name != "floor" or value}
+
+
+def _report(made: distillation.Distilled, labels: bool) -> DistillReport:
+    return DistillReport(
+        made.accepted,
+        made.reason,
+        made.examples,
+        labels,
+        made.held_out,
+        made.before / made.held_out,
+        made.after / made.held_out,
+        tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
+    )
+
+
+def _distilled(found: Entry) -> Distilled:
+    import msgspec
+
+    refit = found.meta["refit"]
+    return Distilled(
+        found.arrays,
+        msgspec.convert(found.meta["distill"], DistillReport),
+        None if refit is None else RefitReport(**refit),
+    )
+
+
+@dataclass(frozen=True)
+class _StoredTraining:
+    """A training that was stopped, in the store."""
+
+    store: Store
+    name: str
+
+    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        found = self.store.load(self.name)
+        return None if found is None else (found.arrays, found.meta)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        self.store.save(self.name, arrays=arrays, meta=meta)
+
+    def remove(self) -> None:
+        self.store.remove(self.name)

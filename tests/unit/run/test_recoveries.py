@@ -1,0 +1,297 @@
+"""What distillation promises of its texts, its labels, its time and its store."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+
+from cahp import models
+from cahp.files import json_text
+from cahp.models.head_model import HeadModel
+from cahp.models.training import Schedule
+from cahp.run.bench import open_bench
+from cahp.run.document import RunDocument
+from cahp.run.measurements import Measurements
+from cahp.run.prune import prune
+from cahp.run.recovered import Distilled
+from cahp.run.settings import Settings, check_recovery, identity, seconds
+from cahp.stages.distillation import SCHEDULE
+from cahp.store import Store, key
+from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+QUICK = replace(SCHEDULE, epochs=2, learning_rate=1e-3, batch=16)
+TEXTS = fakes.sentences(200)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> HeadModel:
+    return models.load(str(folder), device="cpu")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "store")
+
+
+def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any) -> fakes.Opened:
+    return fakes.opened(model.card, texts, store, **{"model": model, **options})
+
+
+def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any) -> Distilled:
+    return opened(model, store, texts).measurements.distill(MASK, schedule=QUICK, **options)
+
+
+# --- the store
+
+
+def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, store: Store) -> None:
+    first = opened(model, store)
+    made = first.measurements.distill(MASK, schedule=QUICK)
+    answers = first.measurements.evaluate(TEXTS, mask=MASK, recovered=made)
+    assert made.report.accepted
+    assert made.refit is not None
+    assert made.report.held_out_agreement > made.report.agreement_before
+    assert first.resources.cached == []
+
+    def unread(*_: Any, **__: Any) -> HeadModel:
+        raise AssertionError("the model was read")
+
+    again = fakes.opened(model.card, TEXTS, store, load=unread)
+    known = again.measurements.distill(MASK, schedule=QUICK)
+    assert (known.sha256, known.report, known.refit) == (made.sha256, made.report, made.refit)
+    assert np.array_equal(again.measurements.evaluate(TEXTS, mask=MASK, recovered=known).losses, answers.losses)
+    assert set(again.resources.cached) == {"recovery", "evaluation"}
+
+
+def test_a_distillation_that_was_stopped_goes_on(model: HeadModel, store: Store, tmp_path: Path) -> None:
+    whole = distilled(model, Store(tmp_path / "other"))
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("distill", 7):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        opened(model, store, progress=stop).measurements.distill(MASK, schedule=QUICK)
+    seen: list[tuple[str, int, int]] = []
+    again = opened(model, store, progress=lambda *at: seen.append(at)).measurements
+    assert again.distill(MASK, schedule=QUICK).sha256 == whole.sha256
+    # 160 texts to learn from: ten batches an epoch. The refit was kept.
+    assert next(at for at in seen if at[0] == "distill") == ("distill", 7, 20)
+    assert "refit" not in {stage for stage, *_ in seen}
+
+
+def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store) -> None:
+    made = opened(model, store).measurements
+    made.refit_unlabelled(MASK)
+    before = len(list(store.folder.iterdir()))
+    made.distill(MASK, schedule=QUICK, keep=False)
+    assert len(list(store.folder.iterdir())) == before
+
+
+def test_results_that_were_kept_before_there_were_later_settings_are_found() -> None:
+    """Keys as they were when the fields did not exist."""
+    for settings, name in (
+        (Settings(), "c1abfc5f903eeb130d454902e7cbb301ef233a59a3f5d8e9ad1611a0250c939e"),
+        (
+            Settings(budget="12", recover="finetune", label_map={"a": "b"}),
+            "31303a422f68519e3c09f17fb975b8610b8a39e18ac40003ff090aaf9e4715f9",
+        ),
+    ):
+        assert key("run", 1, identity(settings)) == name
+    assert key("tuned", 1, {k: v for k, v in asdict(Schedule()).items() if k != "floor"}) == key(
+        "tuned",
+        1,
+        {"epochs": 3, "learning_rate": 2e-5, "batch": 32, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0},
+    )
+    asked = Settings(recover="distill", labels=True)
+    assert identity(asked) != identity(replace(asked, labels=False))
+
+
+# --- labels
+
+
+def flipped(texts: Texts) -> Texts:
+    return Texts(texts.first, texts.second, 1 - texts.labels, texts.classes)
+
+
+def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
+    model: HeadModel, store: Store, tmp_path: Path
+) -> None:
+    honest = distilled(model, store)
+    poisoned = distilled(model, Store(tmp_path / "other"), flipped(TEXTS))
+    assert (poisoned.sha256, poisoned.report, poisoned.refit) == (honest.sha256, honest.report, honest.refit)
+    heeded = [
+        distilled(model, Store(tmp_path / name), texts, labels=True)
+        for name, texts in (("a", TEXTS), ("b", flipped(TEXTS)))
+    ]
+    assert len({one.sha256 for one in (honest, *heeded)}) == 3
+    assert [one.report.labels for one in (honest, *heeded)] == [False, True, True]
+
+
+def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(folder: Path, tmp_path: Path) -> None:
+    data = fakes.write_data(tmp_path / "data")
+    settings = Settings(model=str(folder), data=str(data), limit=50, recover="distill", device="cpu")
+    honest = open_bench(settings, store=Store(tmp_path)).measurements
+    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
+    labels = np.random.default_rng(3).permutation([row["label"] for row in rows])
+    said = "\n".join(json.dumps({**row, "label": label}) for row, label in zip(rows, labels, strict=True))
+    (data / "train.jsonl").write_text(said + "\n")
+    poisoned = open_bench(settings, store=Store(tmp_path)).measurements
+    assert poisoned.calibration.sha256 != honest.calibration.sha256
+    assert (poisoned.inputs, len(honest.inputs)) == (honest.inputs, 50)
+    # With labels, texts and labels belong together.
+    both = open_bench(replace(settings, labels=True), store=Store(tmp_path)).measurements
+    assert both.inputs == both.calibration.inputs
+
+
+def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp_path: Path) -> None:
+    data = fakes.write_data(tmp_path / "data")
+    fresh = fakes.sentences(60, seed=77).first
+    closed = [json.loads(line)["text"] for line in (data / "test.jsonl").read_text().splitlines()][:2]
+    file = tmp_path / "more.csv"
+    file.write_text("text\n" + "\n".join([*fresh, *closed]) + "\n")
+    settings = Settings(
+        model=str(folder), data=str(data), budget="5", pool_size=8, projection="pca", recover="distill", device="cpu"
+    )
+    settings = replace(settings, recover_data=str(file), latency=False)
+    bench = open_bench(settings, store=Store(tmp_path / "store"))
+    assert set(bench.measurements.inputs) <= set(fresh)
+    assert any("were left out" in notice for notice in bench.notices)
+    run = prune(settings, store=Store(tmp_path / "store"))
+    assert run.document.distill is not None
+    assert run.document.distill.examples + run.document.distill.held_out == len(bench.measurements.inputs)
+    # Another content is another run.
+    file.write_text("text\n" + "\n".join(fresh[:40]) + "\n")
+    assert prune(settings, store=Store(tmp_path / "store")).document.distill != run.document.distill
+    refitted = prune(replace(settings, recover="refit"), store=Store(tmp_path / "store")).document
+    assert refitted.refit is not None
+    assert "answered as by the full model" in refitted.refit.reason
+    with pytest.raises(OptionError, match="labels"):
+        open_bench(settings, store=Store(tmp_path)).measurements.distill(MASK, labels=True)
+    file.write_text("premise,hypothesis\na,b\n")
+    with pytest.raises(DataError, match="single texts"):
+        open_bench(settings, store=Store(tmp_path))
+    with pytest.raises(DataError, match="no file named"):
+        open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("asked", "next_step"),
+    [
+        ({"recover": "refit", "labels": True}, "--recover distill"),
+        ({"recover": "finetune", "labels": True}, "--recover distill"),
+        ({"recover": "finetune", "recover_data": "a.csv"}, "needs labels"),
+        ({"recover_data": "a.csv"}, "nothing is recovered"),
+        ({"recover": "distill", "recover_data": "a.csv", "labels": True}, "without labels"),
+        ({"recover": "distill", "recover_time": "2m"}, "--recover auto"),
+    ],
+)
+def test_what_the_recovery_asked_for_has_no_use_for_is_refused(asked: dict[str, Any], next_step: str) -> None:
+    with pytest.raises(OptionError, match=next_step):
+        check_recovery(Settings(**asked))
+
+
+def test_too_few_texts_cannot_evaluate_a_distillation(model: HeadModel, store: Store) -> None:
+    with pytest.raises(DataError, match="only 4"):
+        distilled(model, store, TEXTS.take(range(4)))
+
+
+# --- time
+
+
+def test_a_time_is_read_as_people_write_it() -> None:
+    assert [seconds(time) for time in ("90", "30s", "2m", "1.5h")] == [90, 30, 120, 5400]
+    for time in ("", "soon", "-1", "0", "1e3", "2 m", "999h"):
+        with pytest.raises(OptionError, match="90s, 2m or 1h"):
+            Settings(recover="auto", recover_time=time)
+
+
+class Clock:
+    """Seconds that pass as work is reported, one a report of the given stages."""
+
+    def __init__(self, *stages: str) -> None:
+        self.now, self.stages = 0.0, stages
+
+    def __call__(self) -> float:
+        return self.now
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        self.now += stage in self.stages
+
+
+def hurried(model: HeadModel, store: Store, clock: Clock, allowed: float) -> Distilled:
+    made: Measurements = opened(model, store, clock=clock, progress=clock.progress).measurements
+    return made.distill(MASK, schedule=QUICK, seconds=allowed)
+
+
+def test_time_that_is_left_after_the_refit_goes_to_the_distillation(model: HeadModel, store: Store) -> None:
+    cut_short = hurried(model, store, Clock("distill"), 4)
+    assert cut_short.refit is not None
+    assert "its time was up in epoch 1 of 2" in cut_short.report.reason
+    # What was made in haste does not pass for the whole, and the whole serves those in haste.
+    whole = distilled(model, store)
+    assert len(whole.report.epochs) == 2
+    assert hurried(model, store, Clock("distill"), 5).sha256 == whole.sha256
+
+
+def test_enough_time_gives_what_all_time_gives(model: HeadModel, store: Store, tmp_path: Path) -> None:
+    assert hurried(model, store, Clock(), 4).sha256 == distilled(model, Store(tmp_path / "other")).sha256
+
+
+def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store) -> None:
+    none = hurried(model, store, Clock("refit"), 2)
+    assert none.refit is None
+    assert (none.report.accepted, none.report.epochs) == (False, ())
+    assert none.report.reason == "no time was left for it: the cut model stays"
+    made = opened(model, store).measurements
+    cut, last = made.evaluate(TEXTS, mask=MASK), made.evaluate(TEXTS, mask=MASK, recovered=none)
+    assert np.array_equal(last.predictions, cut.predictions)
+
+
+# --- runs
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path) -> Settings:
+    data = fakes.write_data(tmp_path / "data")
+    return Settings(
+        model=str(folder), data=str(data), budget="5", pool_size=8, projection="pca", latency=False, device="cpu"
+    )
+
+
+@pytest.mark.parametrize("how", ["distill", "auto"])
+def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, store: Store, how: Any) -> None:
+    asked = replace(settings, recover=how)
+    run = prune(asked, store=store)
+    said = run.document
+    assert said.metrics.recovered is not None
+    assert said.distill is not None
+    assert said.refit is not None
+    assert said.distill.held_out == 24
+    assert said.timings.recovery_s is not None
+    assert RunDocument.from_json(json.loads(json_text(said.to_json()))) == said
+    again = prune(asked, store=store).document
+    assert again == replace(said, timings=again.timings, cached=again.cached)
+    assert prune(settings, store=store).document.distill is None
+
+
+def test_a_model_that_cannot_be_refitted_is_distilled_from_its_cut_weights(tmp_path: Path, store: Store) -> None:
+    full = models.load(str(fakes.save_model(tmp_path / "albert", "albert")), device="cpu")
+    mask = HeadMask(np.array([[True, False, True, False]] * full.layers))
+    made = fakes.measurements(full.card, TEXTS, store, model=full).distill(mask, schedule=QUICK)
+    assert made.refit is None
+    assert made.report.held_out == 40
