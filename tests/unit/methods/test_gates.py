@@ -18,7 +18,7 @@ from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Price, Texts, silent
+from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Price, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -338,7 +338,8 @@ def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, te
     steps: list[int] = []
 
     def stop(stage: str, done: int, total: int) -> None:
-        if stage == gates.STAGE:
+        # The third step, once.
+        if stage == gates.STAGE and len(steps) < 3:
             steps.append(done)
             if done == 2:
                 raise Cancelled
@@ -349,7 +350,6 @@ def test_a_training_can_be_cancelled_at_any_step(name: str, model: HeadModel, te
         method.choose(made, budget=6)
     assert steps == [0, 1, 2]
     # Nothing half-trained is remembered.
-    made.progress = silent
     assert np.array_equal(method.train(made, budget=6), method.train(bench(model, texts, tmp_path / "b"), budget=6))
 
 

@@ -10,7 +10,6 @@ import fakes
 import pytest
 
 from cahp import models
-from cahp.run.measurements import Workbench
 from cahp.run.stopwatch import Stopwatch
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, HeadMask
@@ -36,18 +35,16 @@ def watch(model: str, store: Store) -> Iterator[Stopwatch]:
         yield started
 
 
-def test_a_mask_is_timed_in_another_process_and_found_again_by_a_workbench_here(
-    watch: Stopwatch, model: str, store: Store
-) -> None:
+def test_a_mask_is_timed_in_another_process_and_found_again_here(watch: Stopwatch, model: str, store: Store) -> None:
     costs = watch.costs(MASK, length=LENGTH)
     assert watch._process is not None
     assert watch._process.pid != os.getpid()
     assert costs.full.parameters > costs.pruned.parameters > 0
-    assert (costs.full.latency.length, costs.full.latency.batch) == (LENGTH, costs.pruned.latency.batch)
-    assert costs.full.latency.median > 0
-    assert costs.ratio.low <= costs.ratio.median <= costs.ratio.high
+    assert (costs.full.latency_ms.length, costs.full.latency_ms.batch) == (LENGTH, costs.pruned.latency_ms.batch)
+    assert costs.full.latency_ms.median > 0
+    assert costs.ratio.ci95[0] <= costs.ratio.median <= costs.ratio.ci95[1]
     # The same figures to the last digit: nothing was timed a second time, here or there.
-    here = Workbench(models.identify(model), None, store=store, device="cpu")
+    here = fakes.measurements(models.identify(model), None, store)
     assert here.costs(MASK, length=LENGTH) == costs
     assert watch.costs(MASK, length=LENGTH) == costs
 
@@ -57,7 +54,7 @@ def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: Stopw
     process = watch._process
     with pytest.raises(CahpError, match="2 x 2 heads"):
         watch.costs(HeadMask.full(2, 2), length=LENGTH)
-    assert watch.costs(MASK, length=LENGTH).full.latency.length == LENGTH
+    assert watch.costs(MASK, length=LENGTH).full.latency_ms.length == LENGTH
     assert watch._process is process
 
 
