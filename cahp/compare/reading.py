@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +16,8 @@ from cahp.run.settings import Recovery
 
 #: More heads than any model has; a file that claims more is not one of ours.
 _MOST_HEADS = 65_536
+#: What a method may be called: short, and nothing in it means anything to Markdown.
+_NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 #: What may have been done after pruning, in the order in which it is shown.
 _RECOVERIES: tuple[str, ...] = get_args(Recovery)
@@ -143,7 +146,18 @@ def _check(found: Reading) -> None:
         *(verdict.method for verdict in (*found.verdicts, *found.overall)),
         *found.cost,
     }
-    if not named <= set(found.methods) or not found.means or "none" not in found.full:
+    # Names stand in headings and sentences, and in the names of files and columns.
+    if not all(_NAME.fullmatch(method) for method in found.methods):
+        raise ValueError("a method whose name is none")
+    recoveries = {
+        *found.recoveries,
+        *(recovery for recovery, _, _ in found.means),
+        *(recovery for recovery, _ in found.areas),
+        *(verdict.recovery for verdict in (*found.verdicts, *found.overall)),
+    }
+    if not recoveries <= set(AFTER):
+        raise ValueError("a recovery that there is not")
+    if not found.recoveries or not named <= set(found.methods) or not found.means or "none" not in found.full:
         raise ValueError("methods that did not take part, or no means")
     if any(not 0 < budget <= found.total for budget in found.budgets):
         raise ValueError("an impossible budget")

@@ -23,6 +23,8 @@ from cahp.files import Content, csv_text, json_text, plain_json, write_whole
 from cahp.values import CahpError
 
 FILE, _ARRAYS = "compare.json", "compare.npz"
+#: A thousand cells take two megabytes; in memory JSON may become thirty times as large.
+_LARGEST_FILE = 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +70,12 @@ class Comparison:
         """
         file = path / FILE if path.is_dir() else path
         try:
-            said = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            with file.open("rb") as open_file:
+                content = open_file.read(_LARGEST_FILE + 1)
+            if len(content) > _LARGEST_FILE:
+                raise CahpError(f"{file} is too large for a comparison; write one with `cahp compare --out DIR`")
+            said = json.loads(content.decode())
+        except (OSError, ValueError, RecursionError) as error:
             raise CahpError(f"{file} cannot be read ({error}); write one with `cahp compare --out DIR`") from error
         if not isinstance(said, dict) or said.get("schema") != SCHEMA:
             raise CahpError(f"{file} is not of the schema {SCHEMA}; write one with `cahp compare --out DIR`")

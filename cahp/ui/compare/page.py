@@ -24,7 +24,7 @@ def draw(explorer: Explorer) -> None:
         return
     choice = choices.chosen(explorer, available)
     found = choice.comparison.reading
-    st.subheader(headline(found))
+    st.subheader(plain(headline(found)))
     st.caption(f"{choice.origin} {_asked(found)}")
     if found.notices:
         with st.expander(f"Notes ({len(found.notices)})", key="compare-notes"):

@@ -117,3 +117,28 @@ def test_a_file_that_somebody_brought_is_read_without_who_was_right(folder: Path
     assert set(found.files) == {path.name for path in folder.iterdir()} - {"compare.npz"}
     assert found.files["comparison.csv"] == (folder / "comparison.csv").read_bytes()
     assert json.loads(found.files["compare.json"]) == json.loads((folder / "compare.json").read_text())
+
+
+@pytest.mark.parametrize(
+    "name", ["[here](http://x)", "**bold**", "# head", ":material/home:", "$x$", "a b", "_a_", "", "x" * 61, "a\n", "é"]
+)
+def test_a_method_whose_name_means_something_to_markdown_is_refused(folder: Path, name: str) -> None:
+    text = (folder / "compare.json").read_text().replace(json.dumps("gradient"), json.dumps(name))
+    with pytest.raises(CahpError, match="broken"):
+        opened("mine.json", text.encode())
+
+
+def test_a_recovery_that_there_is_not_is_refused(folder: Path) -> None:
+    document = json.loads((folder / "compare.json").read_text())
+    document["summary"]["verdicts"][0]["recovery"] = "prayer"
+    with pytest.raises(CahpError, match="broken"):
+        opened("mine.json", json.dumps(document).encode())
+    document["settings"]["recoveries"] = []
+    with pytest.raises(CahpError, match="broken"):
+        opened("mine.json", json.dumps(document).encode())
+
+
+@pytest.mark.parametrize("depth", [1000, 100_000])
+def test_a_file_nested_deep_is_refused(depth: int) -> None:
+    with pytest.raises(CahpError, match="the file mine"):
+        opened("mine.json", b'{"schema": ' + b"[" * depth + b"]" * depth + b"}")

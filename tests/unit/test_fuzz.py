@@ -1,0 +1,296 @@
+"""Whatever a file holds, opening it ends soon: in what it is, or in one sentence.
+
+Files of every kind that people bring are changed at random and opened by a child process that has two gigabytes (see
+``opening.py``, which says what a file may cost). By default this takes half a minute and tries the same files each
+time. For an hour of new ones:
+
+    CAHP_FUZZ_SECONDS=3600 .venv/bin/pytest -n 0 tests/unit/test_fuzz.py
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import struct
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import comparisons
+import fakes
+import numpy as np
+import opening
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from cahp.export.masks import mask_array, mask_tensor, mask_to_json
+from cahp.files import json_text
+from cahp.values import HeadMask
+
+_SECONDS = float(os.environ.get("CAHP_FUZZ_SECONDS", "0"))
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured as Linux tells it"),
+    pytest.mark.timeout(0 if _SECONDS else 600),
+]
+
+# --- what is changed, and how ----------------------------------------------------------------------------------------
+
+#: Pieces that mean something somewhere.
+_PIECES = [
+    *(b'"', b'""', b",", b"\t", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"}"),
+    *(b'{"a":', b"[[", b"null", b"NaN", b"1e999", b"-1", b"9" * 30, b"9" * 5000, b'"\\ud800"', b"=1", b"~", b"a", b" "),
+    *("ä".encode(), "𝔸".encode(), b"\xff\xff\xff\x7f", b"\xff" * 8, b"\0" * 8, b"PK\3\4", b"PAR1", b"\x93NUMPY"),
+]
+
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.sampled_from([0, -1, 1, 2, 10**3, 10**6, 10**9, 10**18, 10**300, 0.5, 1e308, float("nan"), float("inf")])
+    | st.text(max_size=8)
+    | st.sampled_from(["x" * 100_000, "~nobody/x", "../x", "/dev/zero", "**b**", "0", "none"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@st.composite
+def bytes_like(draw: st.DrawFn, wholes: list[bytes]) -> bytes:
+    """One of the files, with stretches cut out, replaced, or filled with a piece that is repeated."""
+    content = draw(st.sampled_from(wholes))
+    for _ in range(draw(st.integers(1, 4))):
+        at = draw(st.integers(0, len(content)))
+        cut = draw(st.sampled_from([0, 0, 1, 2, 8, 100, len(content)]))
+        new = draw(st.sampled_from(_PIECES) | st.binary(max_size=8))
+        new *= draw(st.sampled_from([0, 1, 1, 1, 2, 3, 1000, 30_000]))
+        content = content[:at] + new + content[at + cut :]
+    return content[: 4 << 20]
+
+
+@st.composite
+def json_like(draw: st.DrawFn, wholes: list[str]) -> bytes:
+    """One of the JSON files, with values anywhere in it replaced, removed or nested."""
+    said: Any = json.loads(draw(st.sampled_from(wholes)))
+    for _ in range(draw(st.integers(1, 3))):
+        place, steps = said, draw(st.integers(0, 6))
+        for _ in range(steps):
+            inside = place[_drawn_key(draw, place)] if place else None
+            if not isinstance(inside, (dict, list)) or not inside:
+                break
+            place = inside
+        if not isinstance(place, (dict, list)) or not place:
+            continue
+        key = _drawn_key(draw, place)
+        what = draw(st.sampled_from(["value", "remove", "again", "new"]))
+        if what == "value":
+            place[key] = draw(json_values)
+        elif what == "remove":
+            del place[key]
+        elif what == "again" and isinstance(place, list):
+            place += [place[key]] * draw(st.sampled_from([1, 10, 3000]))
+        elif isinstance(place, dict):
+            place[draw(st.text(max_size=5))] = draw(json_values)
+        if not isinstance(said, (dict, list)) or not said:
+            break
+    return json.dumps(said).encode()[: 4 << 20]
+
+
+def _drawn_key(draw: st.DrawFn, place: Any) -> Any:
+    keys = sorted(place) if isinstance(place, dict) else range(len(place))
+    return draw(st.sampled_from(keys))
+
+
+@st.composite
+def tables_like(draw: st.DrawFn, delimiter: str) -> bytes:
+    """A table, more or less, out of cells that readers stumble over."""
+    cell = st.sampled_from(
+        [
+            "",
+            "a",
+            "b",
+            '"',
+            '""',
+            '"a"',
+            '"a""b"',
+            "a\rb",
+            "1.0",
+            "1e400",
+            "9" * 5000,
+            "x" * 140_000,
+            '"' * 5001,
+            "\x0b",
+            "ä",
+        ]
+    )
+    rows = [["text", "label", *draw(st.lists(cell, max_size=2))]]
+    rows += draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=6)) * draw(
+        st.sampled_from([1, 1, 50, 20_000])
+    )
+    end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    return end.join(delimiter.join(row) for row in rows)[: 4 << 20].encode()
+
+
+# --- files that are sound --------------------------------------------------------------------------------------------
+
+
+def _parquet_files() -> list[bytes]:
+    texts, labels = [f"text {index}" for index in range(40)], [0, 1] * 20
+    long = pa.DictionaryArray.from_arrays(pa.array([0, 1] * 2000, pa.int32()), ["x" * 100_000, "y"])
+    tables = [
+        (pa.table({"text": texts, "label": labels}), {}),
+        (
+            pa.table({"text": texts, "label": labels}),
+            {"compression": "zstd", "data_page_version": "2.0", "row_group_size": 7},
+        ),
+        (pa.table({"text": long, "label": [0, 1] * 2000}), {"compression": "gzip"}),
+        (
+            pa.table({"text": texts, "label": labels}),
+            {"use_dictionary": False, "column_encoding": {"text": "DELTA_BYTE_ARRAY"}},
+        ),
+        (pa.table({"text": [["a"]] * 4, "label": [None, b"b", b"c", b"d"]}), {}),
+    ]
+    files = []
+    for table, options in tables:
+        out = io.BytesIO()
+        pq.write_table(table, out, **options)
+        files.append(out.getvalue())
+    return files
+
+
+def _mask_files() -> list[bytes]:
+    mask = HeadMask(np.arange(72).reshape(6, 12) % 3 == 0)
+    tensor = io.BytesIO()
+    torch.save(torch.zeros(1, 1, dtype=torch.bool).expand(6, 12), tensor)
+    document = mask_to_json(mask, model="m", method="cahp", budget=24, metrics={})
+    return [
+        json_text(document).encode(),
+        mask_array(mask),
+        mask_tensor(mask),
+        tensor.getvalue(),
+        b'{"0": [1], "1": [2, 0]}',
+    ]
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Sound models by family."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        family: fakes.save_model(folder / family, family) for family in ("bert", "gpt2", "albert", "deberta-v2", "bart")
+    }
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, examples: int, share: float) -> None:
+    """Try files: some, the same each time; or as long as the environment says, of which this is a ``share``."""
+    end = time.monotonic() + _SECONDS * share
+    number = random.SystemRandom().getrandbits(32) if _SECONDS else 0
+    while True:
+
+        def one(example: Any) -> None:
+            check(example)
+
+        asked = settings(
+            max_examples=200 if _SECONDS else examples,
+            derandomize=not _SECONDS,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        tried = given(strategy)(one)
+        asked(seed(number)(tried) if _SECONDS else tried)()
+        number += 1
+        if time.monotonic() >= end:
+            return
+
+
+def opened(path: Path, kinds: tuple[str, ...], content: bytes) -> None:
+    path.write_bytes(content)
+    for kind in kinds:
+        opening.shared().open(kind, path).check(len(content))
+
+
+TABLES: dict[str, Callable[[], st.SearchStrategy[bytes]]] = {
+    "csv": lambda: tables_like(",") | bytes_like([b'text,label\n"a ""b""",x\nc,y\n']),
+    "tsv": lambda: tables_like("\t") | bytes_like([b'text\tlabel\n"a ""b"""\tx\nc\ty\n']),
+    "jsonl": lambda: bytes_like([b'{"text": "a", "label": 0}\n{"text": "b", "label": 1}\n']),
+    "parquet": lambda: bytes_like(_parquet_files()),
+}
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_data(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"d.{suffix}"
+    fuzz(TABLES[suffix](), partial(opened, path, ("data", "preview")), examples=50, share=0.1)
+
+
+def test_masks(tmp_path: Path) -> None:
+    strategy = bytes_like(_mask_files()) | json_like([_mask_files()[0].decode(), _mask_files()[-1].decode()])
+    fuzz(strategy, partial(opened, tmp_path / "mask", ("mask",)), examples=80, share=0.15)
+
+
+def test_comparisons(tmp_path: Path) -> None:
+    whole = json_text(comparisons.varied().as_json())
+    strategy = bytes_like([whole.encode()]) | json_like([whole])
+    fuzz(strategy, partial(opened, tmp_path / "compare.json", ("comparison",)), examples=50, share=0.15)
+
+
+def _in_folder(folder: Path, tmp_path: Path, file: str, content: bytes) -> None:
+    place = tmp_path / folder.name
+    if not place.exists():
+        shutil.copytree(folder, place)
+    (place / file).write_bytes(content)
+    try:
+        found = opening.shared().open("model", place)
+    finally:
+        shutil.copyfile(folder / file, place / file)
+    found.check(sum(one.stat().st_size for one in place.iterdir()))
+
+
+def _checks(
+    sound: dict[str, Path], tmp_path: Path, file: str, change: Callable[[Path], st.SearchStrategy[bytes]]
+) -> Any:
+    """A folder and another content for one of its files."""
+    return st.one_of(*(st.tuples(st.just(folder), st.just(file), change(folder)) for folder in sound.values()))
+
+
+def _header_like(folder: Path) -> st.SearchStrategy[bytes]:
+    """The weights under another header."""
+    whole = (folder / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", whole[:8])
+
+    def under(header: bytes) -> bytes:
+        return struct.pack("<Q", len(header)) + header + whole[8 + length :]
+
+    return json_like([whole[8 : 8 + length].decode()]).map(under) | bytes_like([whole])
+
+
+CHANGES: dict[str, Callable[[Path], st.SearchStrategy[bytes]]] = {
+    "config.json": lambda folder: json_like([(folder / "config.json").read_text()]),
+    "tokenizer.json": lambda folder: (
+        json_like([(folder / "tokenizer.json").read_text()]) | bytes_like([(folder / "tokenizer.json").read_bytes()])
+    ),
+    "tokenizer_config.json": lambda folder: json_like([(folder / "tokenizer_config.json").read_text()]),
+    "model.safetensors": _header_like,
+}
+
+
+@pytest.mark.parametrize("file", CHANGES)
+def test_models(sound: dict[str, Path], tmp_path: Path, file: str) -> None:
+    def check(example: tuple[Path, str, bytes]) -> None:
+        folder, name, content = example
+        _in_folder(folder, tmp_path, name, content)
+
+    fuzz(_checks(sound, tmp_path, file, CHANGES[file]), check, examples=25, share=0.075)
