@@ -24,7 +24,8 @@ def draw(explorer: Explorer) -> None:
         return
     choice = choices.chosen(explorer, available)
     found = choice.comparison.reading
-    st.subheader(plain(headline(found)))
+    # Its only foreign words are names of methods, which a reading has checked.
+    st.subheader(headline(found))
     st.caption(f"{choice.origin} {_asked(found)}")
     if found.notices:
         with st.expander(f"Notes ({len(found.notices)})", key="compare-notes"):
