@@ -155,7 +155,7 @@ def _check(found: Reading) -> None:
         *(recovery for recovery, _ in found.areas),
         *(verdict.recovery for verdict in (*found.verdicts, *found.overall)),
     }
-    if not recoveries <= set(AFTER):
+    if not recoveries <= set(_RECOVERIES):
         raise ValueError("a recovery that there is not")
     if not found.recoveries or not named <= set(found.methods) or not found.means or "none" not in found.full:
         raise ValueError("methods that did not take part, or no means")
