@@ -46,6 +46,9 @@ pytestmark = [
 
 # --- what is changed, and how ----------------------------------------------------------------------------------------
 
+#: What no example is larger than.
+_LARGEST = 4 << 20
+
 #: Pieces that mean something somewhere.
 _PIECES = [
     *(b'"', b'""', b",", b"\t", b"\n", b"\r", b"\r\n", b"\0", b"\xff", b"\xef\xbb\xbf", b"[", b"]", b"{", b"}"),
@@ -74,7 +77,7 @@ def bytes_like(draw: st.DrawFn, wholes: list[bytes]) -> bytes:
         new = draw(st.sampled_from(_PIECES) | st.binary(max_size=8))
         new *= draw(st.sampled_from([0, 1, 1, 1, 2, 3, 1000, 30_000]))
         content = content[:at] + new + content[at + cut :]
-    return content[: 4 << 20]
+    return content[:_LARGEST]
 
 
 @st.composite
@@ -102,7 +105,7 @@ def json_like(draw: st.DrawFn, wholes: list[str]) -> bytes:
             place[draw(st.text(max_size=5))] = draw(json_values)
         if not isinstance(said, (dict, list)) or not said:
             break
-    return json.dumps(said).encode()[: 4 << 20]
+    return json.dumps(said).encode()[:_LARGEST]
 
 
 def _drawn_key(draw: st.DrawFn, place: Any) -> Any:
@@ -132,12 +135,13 @@ def tables_like(draw: st.DrawFn, delimiter: str) -> bytes:
             "ä",
         ]
     )
-    rows = [["text", "label", *draw(st.lists(cell, max_size=2))]]
-    rows += draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=6)) * draw(
-        st.sampled_from([1, 1, 50, 20_000])
-    )
     end = draw(st.sampled_from(["\n", "\r\n", "\r"]))
-    return end.join(delimiter.join(row) for row in rows)[: 4 << 20].encode()
+    header = delimiter.join(["text", "label", *draw(st.lists(cell, max_size=2))])
+    rows = draw(st.lists(st.lists(cell, min_size=1, max_size=4), max_size=6))
+    block = "".join(end + delimiter.join(row) for row in rows)
+    # Before it is made: a block may be a megabyte.
+    times = min(draw(st.sampled_from([1, 1, 50, 20_000])), _LARGEST // max(1, len(block)) + 1)
+    return (header + block * times).encode()[:_LARGEST]
 
 
 # --- files that are sound --------------------------------------------------------------------------------------------
