@@ -12,6 +12,7 @@ from typing import Any, Literal
 from cahp.data.arrow import saved_table
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
 from cahp.data.rawsplit import Columns, RawSplit, read_split
+from cahp.data.saved import LISTING, STATE, check_saved
 from cahp.data.table import first_line
 from cahp.data.tables import PICKLES, READERS, read_table
 from cahp.files import expanded, is_there
@@ -56,7 +57,6 @@ PRESETS: Mapping[str, _Preset] = {
 }
 
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[^\s:]+))?")
-_SAVED = ("dataset_dict.json", "state.json")
 
 
 def load(
@@ -176,7 +176,7 @@ def _bbc_news() -> RawSplit:
 
 
 def _from_folder(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
-    if any((path / marker).is_file() for marker in _SAVED):
+    if any((path / marker).is_file() for marker in (LISTING, STATE)):
         return _from_saved(name, path, columns, notices)
     found: dict[str, Path] = {}
     try:
@@ -200,6 +200,7 @@ def _from_folder(name: str, path: Path, columns: Columns, notices: list[str]) ->
 
 
 def _from_saved(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
+    check_saved(path)
     import datasets
 
     try:

@@ -185,11 +185,14 @@ def test_categories_and_repeated_texts_are_read_as_ever(tmp_path: Path) -> None:
 # --- what save_to_disk wrote -----------------------------------------------------------------------------------------
 
 
-def by_hand(folder: Path, features: datasets.Features, columns: dict[str, list[Any]]) -> None:
+def by_hand(
+    folder: Path, features: datasets.Features, columns: dict[str, list[Any]], *, compression: str | None = None
+) -> None:
     """What ``save_to_disk`` would write, without looking at the cells as it does."""
     folder.mkdir()
     table = pa.table(columns, schema=features.arrow_schema)
-    with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema) as stream:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(str(folder / "data-00000-of-00001.arrow"), table.schema, options=options) as stream:
         stream.write_table(table)
     (folder / "dataset_info.json").write_text(json.dumps({"features": features.to_dict()}))
     state = {
@@ -221,6 +224,31 @@ def test_no_picture_or_sound_is_decoded(
     by_hand(tmp_path / "d", datasets.Features(features), {"text": ["a", "b"], "label": ["a", "b"], column: cells})
     with pytest.raises(DataError, match=f"{column}.*holds {feature}"):
         load(str(tmp_path / "d"))
+
+
+TEXTS = datasets.Features({"text": datasets.Value("string"), "label": datasets.Value("string")})
+
+
+def test_a_saved_data_set_is_not_unpacked(opener: opening.Opener, tmp_path: Path) -> None:
+    columns = {"text": ["x" * (200 << 20), "b"], "label": ["a", "b"]}
+    by_hand(tmp_path / "d", TEXTS, columns, compression="zstd")
+    assert "is compressed" in opener.open("data", tmp_path / "d").check(100_000)
+
+
+def test_a_saved_data_set_does_not_reach_out_of_its_folder(tmp_path: Path) -> None:
+    columns = {"text": ["a", "b"], "label": ["a", "b"]}
+    by_hand(tmp_path / "secret", TEXTS, columns)
+    by_hand(tmp_path / "d", TEXTS, columns)
+    assert len(load(str(tmp_path / "d")).classes) == 2
+    state = json.loads((tmp_path / "d" / "state.json").read_text())
+    for name in ("../secret/data-00000-of-00001.arrow", str(tmp_path / "secret/data-00000-of-00001.arrow"), 5, None):
+        (tmp_path / "d" / "state.json").write_text(json.dumps({**state, "_data_files": [{"filename": name}]}))
+        with pytest.raises(DataError, match="no name of a file"):
+            load(str(tmp_path / "d"))
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["../secret"]}')
+    with pytest.raises(DataError, match="no name of a file"):
+        load(str(tmp_path / "both"))
 
 
 def test_lists_are_no_labels(tmp_path: Path) -> None:
