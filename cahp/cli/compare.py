@@ -25,7 +25,7 @@ _WHICH = (
     Option("methods", "Names with commas; without, the preset's."),
     Option("budgets", "Heads to keep, with commas: 6,12,20 or 10%,20%."),
     Option("seeds", "How many (5), or which (42,43)."),
-    OPTIONS["recover"].but(default=None, fills=False, help="none, refit, finetune, with commas."),
+    OPTIONS["recover"].but(default=None, fills=False, help="none, refit, distill, finetune, with commas."),
     Option("preset", "quick (the default), posthoc or full."),
 )
 #: Without a number, the preset's.

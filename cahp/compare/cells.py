@@ -152,9 +152,9 @@ def choice_key(benches: Benches, cell: Cell) -> str:
 
 def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, texts: Texts) -> str:
     """The key of what a mask answers after a recovery, whichever cell it is of."""
-    # What a refit gives depends on the calibration texts, and fine-tuning on a seed besides; masks have none.
+    # What a refit gives depends on the calibration texts, and a training on a seed besides; masks have none.
     recovered = None if recovery == "none" else benches.bench(cell.seed).calibration.sha256
-    seed = cell.seed if recovery == "finetune" else None
+    seed = cell.seed if recovery in ("finetune", "distill") else None
     return key("compare-answers", _REVISION, benches.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
 
 

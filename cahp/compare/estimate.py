@@ -81,6 +81,8 @@ def forwards(benches: Benches, cells: Sequence[Cell]) -> dict[Cell, tuple[float,
         texts = len(benches.bench(cell.seed).calibration)
         recoveries = {"none": 0.0, "refit": min(512, 0.8 * texts) * _REFIT + 0.2 * texts * _ACCEPTED}
         recoveries["finetune"] = _FINETUNE * texts
+        # The refit, the teacher's answers, and as many epochs as fine-tuning has.
+        recoveries["distill"] = (0.0 if benches.card.no_refit else recoveries["refit"]) + texts + _FINETUNE * texts
         answers = [(recovery, sum(len(benches.splits[split]) for split in splits)) for recovery, splits in to_answer]
         found[cell] = max(0.0, choosing - before), sum(count + recoveries[recovery] for recovery, count in answers)
     return found

@@ -143,6 +143,8 @@ def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery)
             )
         walk = benches.walk(bench.calibration)
         model = refit(bench.model, mask, bench.calibration, walk=walk, progress=bench.resources.progress).model
+    elif recovery == "distill":
+        model = bench.measurements.pruned(mask, bench.measurements.distill(mask, keep=False))
     else:
         model = bench.measurements.pruned(mask, bench.measurements.finetune(mask, keep=False))
     return lambda texts: bench.measurements.answers(model, texts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,6 +19,9 @@ OURS = Complementary.name
 #: What stands for the unpruned model where a method's name would stand.
 FULL = "full"
 FIRST_SEED = 42
+
+#: Recoveries that can be compared; the cheapest first.
+COMPARED: tuple[Recovery, ...] = ("none", "refit", "distill", "finetune")
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,10 @@ class Plan:
         for method in self.methods:
             methods.get(method)
         for recovery in self.recoveries:
-            if recovery not in get_args(Recovery):
-                raise OptionError(f"--recover {recovery} is unknown; choose among {', '.join(get_args(Recovery))}")
+            if recovery == "auto":
+                raise OptionError("--recover auto depends on the time there is and not on the mask alone; use distill")
+            if recovery not in COMPARED:
+                raise OptionError(f"--recover {recovery} is unknown; choose among {', '.join(COMPARED)}")
         object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
         for seed in self.seeds:
             replace(self.settings, seed=seed)
@@ -110,8 +115,8 @@ class Plan:
         """What a cell is measured after."""
         for recovery in self.recoveries:
             measured = cell.recovered and (cell.finetuned or recovery != "finetune")
-            # A refit of the unpruned model returns its own weights.
-            if recovery == "none" or (measured and (cell.method, recovery) != (FULL, "refit")):
+            # A refit of the unpruned model returns its own weights, and it has nothing to learn from itself.
+            if recovery == "none" or (measured and not (cell.method == FULL and recovery in ("refit", "distill"))):
                 yield recovery
 
     def tried(self, name: str) -> Sequence[Mapping[str, Any]]:

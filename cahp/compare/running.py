@@ -60,7 +60,7 @@ def compare(
     benches = Benches(plan, store=store, load=load, dataset=dataset)
     card = benches.card
     if "refit" in plan.recoveries and card.no_refit:
-        raise OptionError(f"{card.no_refit}; use --recover finetune or none")
+        raise OptionError(f"{card.no_refit}; use --recover distill, finetune or none")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     references = [Cell(FULL, card.layers * card.heads, seed, seed) for seed in plan.seeds]
     found: dict[Cell, Measured] = {}

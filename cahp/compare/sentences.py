@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     from cahp.compare.summary import Verdict
 
 #: What recoveries are called within a sentence, the cheapest first.
-AFTER = {"none": "before recovery", "refit": "after refit", "finetune": "after fine-tuning"}
+AFTER = {
+    "none": "before recovery",
+    "refit": "after refit",
+    "distill": "after distillation",
+    "finetune": "after fine-tuning",
+}
 #: Names that a sentence lists; more are counted.
 _LISTED = 4
 

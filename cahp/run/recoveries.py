@@ -133,8 +133,10 @@ class Recoveries:
             lambda: refit(self.model, mask, self.calibration, progress=self._resources.progress),
         )
 
-    def refit_unlabelled(self, mask: HeadMask, *, progress: Progress | None = None) -> Refitted:
+    def refit_unlabelled(self, mask: HeadMask, *, progress: Progress | None = None, keep: bool = True) -> Refitted:
         """Refit without reading a label; see ``cahp.stages.recovery.refit_unlabelled``.
+
+        ``keep`` says whether its weights may take room in the store.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -147,6 +149,7 @@ class Recoveries:
             made = self._refitted(
                 key("refit unlabelled", 1, self.card.sha256, self.inputs_sha256, mask.sha256),
                 lambda: refit_unlabelled(self.model, mask, self.inputs, progress=progress or self._resources.progress),
+                keep,
             )
             self._refit = {mask.sha256: made}
         return self._refit[mask.sha256]
@@ -156,7 +159,7 @@ class Recoveries:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
         _check_held_out(texts, "a refit")
 
-    def _refitted(self, name: str, solve: Callable[[], recovery.Refit]) -> Refitted:
+    def _refitted(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
         found = self._resources.found(
             "recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta, layers=self.card.layers)
         )
@@ -171,7 +174,8 @@ class Recoveries:
 
         with self._resources.timed("recovery"):
             refitted = parallel.from_first(solved)
-        self._resources.keep(name, refitted.arrays, asdict(refitted.report))
+        if keep:
+            self._resources.keep(name, refitted.arrays, asdict(refitted.report))
         return refitted
 
     def finetune(
@@ -260,7 +264,7 @@ class Recoveries:
             if spent() >= 1:
                 raise _TimeIsUp
 
-        refitted = self._first(mask, hurried)
+        refitted = self._first(mask, hurried, keep)
         start = self.pruned(mask, refitted)
         called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
         with self._resources.timed("recovery"):
@@ -288,12 +292,12 @@ class Recoveries:
             self._resources.keep(name, distilled.weights, {"distill": asdict(distilled.report), "refit": refit})
         return distilled
 
-    def _first(self, mask: HeadMask, progress: Progress) -> Refitted | None:
+    def _first(self, mask: HeadMask, progress: Progress, keep: bool) -> Refitted | None:
         """The refit that a distillation starts from, if the model has one and time is enough."""
         if self.card.no_refit:
             return None
         try:
-            return self.refit_unlabelled(mask, progress=progress)
+            return self.refit_unlabelled(mask, progress=progress, keep=keep)
         except _TimeIsUp:
             return None
 

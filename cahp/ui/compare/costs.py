@@ -15,7 +15,7 @@ from cahp.words import span
 
 _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-k_i)}{2}"
 #: What recoveries are called at the head of a column.
-_RECOVERIES = {"refit": "Refit", "finetune": "Fine-tuning"}
+_RECOVERIES = {"refit": "Refit", "distill": "Distillation", "finetune": "Fine-tuning"}
 
 
 def draw(found: Reading, view: View) -> None:

@@ -12,7 +12,7 @@ from cahp.compare import Reading
 from cahp.compare.sentences import called
 
 #: What recoveries are called where one is chosen.
-_RECOVERIES = {"none": "Before", "refit": "Refit", "finetune": "Fine-tuned"}
+_RECOVERIES = {"none": "Before", "refit": "Refit", "distill": "Distilled", "finetune": "Fine-tuned"}
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,20 @@ def test_fine_tuning_is_given_to_the_unpruned_model_as_well(settings: Settings, 
     assert measured["refit"]["eval"]["delta_alike"] is None
 
 
+def test_a_distillation_is_compared_and_not_given_to_the_teacher_itself(settings: Settings, store: Store) -> None:
+    asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("distill",))
+    found = compare(asked, store=store)
+    assert set(written(found)["full"][0]["recoveries"]) == {"none"}
+    measured = written(found)["cells"][0]["recoveries"]
+    assert set(measured) == {"none", "distill"}
+    assert measured["distill"]["eval"]["n"] == measured["none"]["eval"]["n"]
+
+
+def test_what_depends_on_time_is_not_compared(settings: Settings) -> None:
+    with pytest.raises(OptionError, match="use distill"):
+        plan(settings, "counted", recoveries=("auto",))
+
+
 def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", "failing", "stingy"), store=store)
     errors = {(cell["method"], cell["budget"]["requested"]): cell["error"] for cell in written(found)["cells"]}
