@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -20,7 +20,10 @@ from cahp.values import HeadMask
 
 #: What may change without making a run another run: it only reads the same evidence differently.
 READINGS = frozenset(
-    {"budget", "poly_degree", "min_per_layer", "salience", "representative", "recover", "latency", "device"}
+    {
+        *("budget", "poly_degree", "min_per_layer", "salience", "representative", "latency", "device"),
+        *("recover", "recover_data", "recover_time", "labels"),
+    }
 )
 
 
@@ -154,6 +157,7 @@ def _read_as(settings: Settings) -> tuple[Any, ...]:
 
 def _same_question(ours: Settings, theirs: Settings) -> bool:
     ignored = (*READINGS, "data", "label_map")
-    same = all(said == vars(theirs)[name] for name, said in vars(ours).items() if name not in ignored)
+    asked = [field.name for field in fields(Settings) if field.name not in ignored]
+    same = all(getattr(ours, name) == getattr(theirs, name) for name in asked)
     builtin = models.BUILTINS.get(ours.model)
     return same and builtin is not None and ours.data in (None, builtin.data)
