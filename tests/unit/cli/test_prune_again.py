@@ -176,17 +176,16 @@ def test_a_damaged_store_costs_time_and_nothing_else(
     assert again.document["metrics"] == first["metrics"]
 
 
-def test_a_store_that_cannot_be_used_costs_a_warning(
-    words: list[object], run: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_cannot_be_used_costs_a_warning(words: list[object], run: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
-    answer = call(*words, "--budget", 5, "--json")
-    assert answer.code == 0
-    (warning,) = answer.err.splitlines()
+    # A process of its own: what it says on stderr is what a person reads.
+    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "taken")}
+    command = [sys.executable, "-m", "cahp", *map(str, words), "--budget", "5", "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    (warning,) = done.stderr.splitlines()
     assert warning.startswith(f"Results are not kept: {tmp_path / 'taken'}")
     assert "CAHP_CACHE" in warning
-    assert answer.document["kept"] == run["kept"]
+    assert json.loads(done.stdout)["kept"] == run["kept"]
 
 
 def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_path: Path) -> None:
