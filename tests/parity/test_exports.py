@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,18 +34,6 @@ def uneven(model: HeadModel) -> HeadMask:
     keep = np.random.default_rng(3).random((model.layers, model.heads)) < 0.5
     keep[:, 1] = True
     return HeadMask(keep)
-
-
-def here(code: str, folder: Path, *paths: Path) -> None:
-    """What a fresh process would run, without the seconds that it takes to start one."""
-    argv, path = sys.argv[:], sys.path[:]
-    try:
-        sys.argv = ["-c", str(folder), *map(str, paths)]
-        with warnings.catch_warnings():
-            exec(compile(code, "fresh", "exec"), {})
-    finally:
-        sys.argv, sys.path = argv, path
-        sys.modules.pop("load_pruned", None)
 
 
 #: Reads every folder below the first argument as somebody would who has never heard of this package.
@@ -84,7 +71,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     """For every family: its folder of exports, the model, the mask, and the masked model's logits."""
     root, made = tmp_path_factory.mktemp("exports"), {}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving, "_in_new_process", here)
+        patch.setattr(saving, "_in_new_process", fakes.in_this_process)
         for family in sorted(FAMILIES):
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
             mask = uneven(model)
@@ -219,7 +206,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
     model = models.load(str(fakes.save_model(tmp_path / "model")), device="cpu")
     mask = uneven(model)
     other = cut(model, HeadMask.full(model.layers, model.heads))
-    monkeypatch.setattr(saving, "_in_new_process", here)
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     # The mask says otherwise than the weights: what the folder would say of itself is wrong.
     strict = replace(formats.model_form("compact"), tolerance=-1.0)
     with pytest.raises(CahpError, match="answers otherwise"):

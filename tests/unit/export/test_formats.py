@@ -75,7 +75,7 @@ def mask(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.usefixtures("toys", "one_thread")
+@pytest.mark.usefixtures("toys", "read_back_here")
 def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     settings: Settings, mask: Path, tmp_path: Path
 ) -> None:
@@ -89,7 +89,7 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     assert list(exported(found, "out"))[-1].endswith("out (toy): play with it")
 
 
-@pytest.mark.usefixtures("toys", "one_thread")
+@pytest.mark.usefixtures("toys", "read_back_here")
 def test_a_new_form_that_answers_otherwise_is_not_written(
     settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,8 @@ from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
+pytestmark = pytest.mark.usefixtures("read_back_here")
+
 
 def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: Bench, tmp_path: Path) -> None:
     from transformers import AutoModelForSequenceClassification
