@@ -228,3 +228,12 @@ def test_one_thing_has_one_name(tracked: list[str]) -> None:
 )
 def test_banned_words_are_found_and_others_are_not(line: str, word: str | None) -> None:
     assert [found for found, _ in banned(line)] == ([] if word is None else [word])
+
+
+def test_two_classes_never_share_a_name() -> None:
+    homes: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "cahp").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                homes.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
+    assert {name: places for name, places in homes.items() if len(places) > 1} == {}

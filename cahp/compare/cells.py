@@ -31,7 +31,7 @@ Entries = dict[str, Entry]
 
 
 @dataclass(frozen=True, eq=False)
-class Choice:
+class MaskChoice:
     """The mask of a cell, the setting that was chosen, what it cost and the seconds it took."""
 
     mask: HeadMask
@@ -46,7 +46,7 @@ class Choice:
         return Entry({"keep": self.mask.keep.astype(np.uint8)}, meta)
 
     @classmethod
-    def of(cls, entry: Entry) -> Choice:
+    def of(cls, entry: Entry) -> MaskChoice:
         """The choice that the store kept."""
         price = entry.meta["price"]
         mask = HeadMask(entry.arrays["keep"].astype(np.bool_))
@@ -80,7 +80,7 @@ class Measured:
     """A cell's choice (None if it failed), its answers by recovery and split, and the error that ended it."""
 
     cell: Cell
-    choice: Choice | None = None
+    choice: MaskChoice | None = None
     answers: Mapping[tuple[Recovery, str], Answers] = field(default_factory=dict)
     error: str | None = None
 
@@ -110,11 +110,11 @@ def missing(benches: Benches, cell: Cell) -> tuple[bool, list[tuple[Recovery, li
     return False, [(recovery, splits) for recovery, splits in open_.items() if splits]
 
 
-def cached_choice(benches: Benches, cell: Cell) -> Choice | None:
+def cached_choice(benches: Benches, cell: Cell) -> MaskChoice | None:
     """The mask of a cell, if it is in the store; that of the full model needs no choice."""
     if cell.method == FULL:
-        return Choice(HeadMask.full(benches.card.layers, benches.card.heads), {}, None, 0.0)
-    return benches.store.read(choice_key(benches, cell), Choice.of)
+        return MaskChoice(HeadMask.full(benches.card.layers, benches.card.heads), {}, None, 0.0)
+    return benches.store.read(choice_key(benches, cell), MaskChoice.of)
 
 
 def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> dict[str, Answers | None]:

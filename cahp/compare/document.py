@@ -66,7 +66,7 @@ class Participant:
 
 
 @dataclass(frozen=True)
-class Quality:
+class CellQuality:
     """How well a mask answers the texts of a split; see ``cahp.values.Metrics``.
 
     ``delta`` is the change against the unpruned model, ``delta_alike`` that against the unpruned model after the same
@@ -83,7 +83,7 @@ class Quality:
     delta_alike: Delta | None = None
 
     @classmethod
-    def of(cls, metrics: Metrics, delta: Delta | None, delta_alike: Delta | None) -> Quality:
+    def of(cls, metrics: Metrics, delta: Delta | None, delta_alike: Delta | None) -> CellQuality:
         """From what was measured."""
         loss = metrics.loss if math.isfinite(metrics.loss) else None
         return cls(**{**vars(metrics), "loss": loss}, delta=delta, delta_alike=delta_alike)
@@ -94,15 +94,15 @@ class Recovered:
     """What a mask answers after a recovery; ``row`` is where the file of answers says who was right."""
 
     row: int
-    eval: Quality | None
-    report: Quality | None
+    eval: CellQuality | None
+    report: CellQuality | None
 
     @property
-    def measured(self) -> Iterator[tuple[str, Quality]]:
+    def measured(self) -> Iterator[tuple[str, CellQuality]]:
         """The parts that were evaluated."""
         return ((part, one) for part, one in (("eval", self.eval), ("report", self.report)) if one is not None)
 
-    def on(self, part: str) -> Quality | None:
+    def on(self, part: str) -> CellQuality | None:
         """The quality on ``eval`` or ``report``."""
         return dict(self.measured).get(part)
 

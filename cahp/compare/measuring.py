@@ -15,8 +15,8 @@ from cahp import methods
 from cahp.compare.benches import Benches
 from cahp.compare.cells import (
     Answers,
-    Choice,
     Entries,
+    MaskChoice,
     Measured,
     answers_key,
     cached_answers,
@@ -38,7 +38,7 @@ def measure(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
     A method or a recovery that fails costs the cell, not the comparison.
     """
     fresh: Entries = {}
-    choice: Choice | None = None
+    choice: MaskChoice | None = None
     answers: dict[tuple[Recovery, str], Answers] = {}
     try:
         choice = cached_choice(benches, cell)
@@ -59,7 +59,7 @@ def measure(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
 # --- the mask
 
 
-def _choose(benches: Benches, cell: Cell) -> Choice:
+def _choose(benches: Benches, cell: Cell) -> MaskChoice:
     bench = benches.bench(cell.seed)
     redrawn = cell.noise != cell.seed
     evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
@@ -84,7 +84,7 @@ def _choose(benches: Benches, cell: Cell) -> Choice:
     price = priced(method, evidence, cell.budget)
     if price is not None:
         price = Price(float(price.forwards) * len(settings), int(price.labels))
-    return Choice(mask, chosen, price, seconds)
+    return MaskChoice(mask, chosen, price, seconds)
 
 
 def priced(method: Method, evidence: Evidence, budget: int) -> Price | None:

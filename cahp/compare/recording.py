@@ -12,12 +12,12 @@ from cahp.compare.cells import Answers, Measured
 from cahp.compare.document import (
     SCHEMA,
     CellBudget,
+    CellQuality,
     CellRecord,
     CellSeconds,
     ComparisonDocument,
     DataRecords,
     Participant,
-    Quality,
     Recovered,
     SeedSample,
 )
@@ -141,20 +141,20 @@ class _Rows:
 
     def _recovery(self, cell: Cell, recovery: str, answers: dict[str, Answers]) -> Recovered:
         row = len(self._right["eval"])
-        found: dict[str, Quality] = {}
+        found: dict[str, CellQuality] = {}
         for split, one in answers.items():
             self._right[split].append(one.evaluation.correct)
             found[split] = self._quality(cell, recovery, split, one.evaluation)
         return Recovered(row, found.get("eval"), found.get("report"))
 
-    def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> Quality:
+    def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> CellQuality:
         from cahp.stages.evaluation import delta, metrics
 
         full = self._reference.answers["none", split].evaluation
         unpruned = cell.method == FULL and recovery == "none"
         # The unpruned model after the same recovery, where that changes it.
         alike = self._full.get((recovery, cell.seed, split)) if recovery == "finetune" and cell.method != FULL else None
-        return Quality.of(
+        return CellQuality.of(
             metrics(evaluation, full=None if unpruned else full),
             None if unpruned else delta(evaluation, full),
             None if alike is None else delta(evaluation, alike),

@@ -45,7 +45,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Call:
+class ForwardCall:
     """What one forward call asks of the attention layers."""
 
     gates: Tensor | None = None
@@ -61,11 +61,11 @@ class Call:
     record: list[Arguments] | None = None
 
 
-_current: ContextVar[Call] = ContextVar("cahp_call", default=Call())  # noqa: B039 - frozen
+_current: ContextVar[ForwardCall] = ContextVar("cahp_call", default=ForwardCall())  # noqa: B039 - frozen
 
 
 @contextmanager
-def calling(call: Call) -> Iterator[None]:
+def calling(call: ForwardCall) -> Iterator[None]:
     """Let ``call`` govern the forward passes of this thread inside the block."""
     token = _current.set(call)
     try:
@@ -118,7 +118,7 @@ def _attention(
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
-def _seen(module: nn.Module, call: Call, weights: Tensor) -> Tensor:
+def _seen(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
     layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.edit is not None:
         weights = call.edit(layer, weights)

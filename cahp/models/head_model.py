@@ -10,7 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Arguments, Call, Edit, FirstLayerReached, Leaving, Probe, Site, Tap, attach, calling
+from cahp.models.attention import (
+    Arguments,
+    Edit,
+    FirstLayerReached,
+    ForwardCall,
+    Leaving,
+    Probe,
+    Site,
+    Tap,
+    attach,
+    calling,
+)
 from cahp.models.families import FAMILIES, Family, Residual
 from cahp.models.projection import Projection
 from cahp.values import DataError, Input, Ints, ModelCard
@@ -218,7 +229,7 @@ class HeadModel:
         a ``tail``.
         """
         passes = _Passes() if probe is not None and self.family.shared else None
-        with calling(Call(gates=gates, probe=passes or probe, edit=edit, tap=tap, leaving=leaving, start=start)):
+        with calling(ForwardCall(gates=gates, probe=passes or probe, edit=edit, tap=tap, leaving=leaving, start=start)):
             logits: Tensor = self.network(**batch.tensors).logits
         if passes is not None and probe is not None:
             passes.report(probe)
@@ -234,11 +245,11 @@ class HeadModel:
         arguments: list[Arguments] = []
         if self.family.own_arguments:
             # There is no other way to learn what the later layers are called with.
-            with calling(Call(record=arguments)):
+            with calling(ForwardCall(record=arguments)):
                 self.network(**batch.tensors)
         else:
             try:
-                with calling(Call(stop=True)):
+                with calling(ForwardCall(stop=True)):
                     self.network(**batch.tensors)
             except FirstLayerReached as reached:
                 arguments.append(reached.arguments)
@@ -247,7 +258,7 @@ class HeadModel:
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
         """Run one layer."""
-        with calling(Call(gates=gates, tap=tap)):
+        with calling(ForwardCall(gates=gates, tap=tap)):
             args, kwargs = state.arguments[state.layer if len(state.arguments) > 1 else 0]
             out = self.layer_modules[state.layer](state.hidden, *args, **kwargs)
         return replace(state, layer=state.layer + 1, hidden=out if isinstance(out, Tensor) else out[0])

@@ -312,7 +312,7 @@ def _said(schedule: Schedule) -> dict[str, Any]:
     return {name: value for name, value in asdict(schedule).items() if name != "floor" or value}
 
 
-def _report(made: distillation.Distilled, labels: bool) -> DistillReport:
+def _report(made: distillation.Distillation, labels: bool) -> DistillReport:
     return DistillReport(
         made.accepted,
         made.reason,

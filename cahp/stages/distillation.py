@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.attention import Call, calling
+from cahp.models.attention import ForwardCall, calling
 from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel, Tokens
 from cahp.models.surgery import separate
@@ -49,7 +49,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Distilled:
+class Distillation:
     """A pruned model that learned from the full one, or as it was before where that did not help (not ``accepted``).
 
     ``held_out`` texts evaluated it; of these ``before`` and ``after`` were answered as by the full model. ``examples``
@@ -82,7 +82,7 @@ def distill(
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
     pace: Pace | None = None,
-) -> Distilled:
+) -> Distillation:
     """Train all weights of ``start`` (a pruned model, ``called`` so) but the word embeddings to agree with ``model``.
 
     Every fifth text is held out. The epoch that agrees best with the full model there is kept (share of equal answers;
@@ -139,7 +139,7 @@ def distill(
             f"{after.same} of {len(held_out)} held-out texts answered as by the full model after it, {before.same} "
             f"before{f' (its time was up in epoch {len(history)} of {schedule.epochs})' if hurried else ''}"
         )
-    return Distilled(
+    return Distillation(
         student if accepted else start,
         accepted,
         reason if accepted else f"{reason}: {called} stays",
@@ -157,7 +157,7 @@ def _loss(goal: Goal, wanted: Tensor, labels: Tensor | None, teacher: Teacher | 
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         states: list[Tensor] = []
-        with calling(Call(leaving=states.append if teacher is not None else None)):
+        with calling(ForwardCall(leaving=states.append if teacher is not None else None)):
             logits: Tensor = network(**inputs).logits
         mine = (logits / goal.temperature).log_softmax(-1)
         total = goal.temperature**2 * nn.functional.kl_div(mine, softened[rows], reduction="batchmean", log_target=True)

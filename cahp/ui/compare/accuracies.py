@@ -7,7 +7,7 @@ import streamlit as st
 from cahp.compare import Reading
 from cahp.compare.sentences import AFTER, called, phrase, told
 from cahp.ui.compare.figures import accuracy_figure, difference_figure
-from cahp.ui.compare.view import View
+from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import palette
 from cahp.ui.parts.text import plain
@@ -17,13 +17,13 @@ _INTERVAL = r"\left[q_{2.5},\,q_{97.5}\right]\text{ of }\bar a^{*}\text{ over dr
 _TEST = r"p=\min\!\left(1,\;2\,\frac{1+\min(\#\{\Delta^*\le 0\},\#\{\Delta^*\ge 0\})}{1+B}\right),\quad B=10\,000"
 
 
-def draw(found: Reading, view: View) -> None:
+def draw(found: Reading, view: ComparisonView) -> None:
     """Draw right answers by method and budget, and the tests of their differences."""
     _accuracy(found, view)
     _differences(found, view)
 
 
-def _accuracy(found: Reading, view: View) -> None:
+def _accuracy(found: Reading, view: ComparisonView) -> None:
     shown = [
         (name, budget, found.means[view.recovery, name, budget])
         for name in view.methods
@@ -65,7 +65,7 @@ def _accuracy(found: Reading, view: View) -> None:
     )
 
 
-def _accuracies(found: Reading, view: View) -> str:
+def _accuracies(found: Reading, view: ComparisonView) -> str:
     means = [
         found.means[view.recovery, name, view.budget].accuracy
         for name in view.methods
@@ -81,7 +81,7 @@ def _accuracies(found: Reading, view: View) -> str:
     )
 
 
-def _differences(found: Reading, view: View) -> None:
+def _differences(found: Reading, view: ComparisonView) -> None:
     everywhere = [
         one for one in (*found.overall, *found.verdicts) if one.recovery == view.recovery and one.method in view.methods
     ]

@@ -9,7 +9,7 @@ import streamlit as st
 
 from cahp.compare import Comparison, Reading
 from cahp.compare.sentences import AFTER, called
-from cahp.ui.compare.view import View
+from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.words import span
 
@@ -18,7 +18,7 @@ _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-
 _RECOVERIES = {"refit": "Refit", "distill": "Distillation", "finetune": "Fine-tuning"}
 
 
-def draw(found: Reading, view: View) -> None:
+def draw(found: Reading, view: ComparisonView) -> None:
     """Draw what each method costs, beside what it achieves."""
     shown = [name for name in view.methods if name in found.cost]
     if not shown:

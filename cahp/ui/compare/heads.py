@@ -15,7 +15,7 @@ from cahp.ui.compare.head_figures import (
     overlap_figure,
     overlap_table,
 )
-from cahp.ui.compare.view import View
+from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import palette
 from cahp.words import percent
@@ -27,7 +27,7 @@ _JACCARD = (
 )
 
 
-def draw_layers(found: Reading, view: View) -> None:
+def draw_layers(found: Reading, view: ComparisonView) -> None:
     """Draw how many heads each method keeps in each layer."""
     shown = by_depth(found, view.budget, view.methods)
     if not shown:
@@ -70,7 +70,7 @@ def _depths(found: Reading, depths: dict[str, float]) -> str:
     )
 
 
-def draw_consensus(found: Reading, view: View) -> None:
+def draw_consensus(found: Reading, view: ComparisonView) -> None:
     """Draw which heads all methods keep, and which none keeps."""
     consensus = found.consensus.get(view.budget)
     if consensus is None:
@@ -110,7 +110,7 @@ def _places(heads: Sequence[tuple[int, int]]) -> str:
     return ", ".join(f"layer {layer} head {head}" for layer, head in heads[:40])
 
 
-def draw_overlap(found: Reading, view: View) -> None:
+def draw_overlap(found: Reading, view: ComparisonView) -> None:
     """Draw what methods have in common, two by two."""
     there, values = overlap_table(found, view.budget, view.methods)
     mean = mean_overlap(values)

@@ -16,7 +16,7 @@ _RECOVERIES = {"none": "Before", "refit": "Refit", "distill": "Distilled", "fine
 
 
 @dataclass(frozen=True)
-class View:
+class ComparisonView:
     """What is looked at: after which recovery, at how many heads, and which methods."""
 
     recovery: str
@@ -24,7 +24,7 @@ class View:
     methods: tuple[str, ...]
 
 
-def filters(found: Reading) -> View:
+def filters(found: Reading) -> ComparisonView:
     """Draw the filters, and say what they are set to."""
     _wish("recovery", "compare-recovery", found.by_cost, found.by_cost[0])
     by_name = {str(budget): budget for budget in found.budgets}
@@ -65,7 +65,7 @@ def filters(found: Reading) -> View:
     _tell("at", budget, usual)
     _tell("methods", ",".join(methods), "")
     order = sorted(found.methods, key=lambda name: name != found.against)
-    return View(recovery, by_name[budget], tuple(name for name in order if not methods or name in methods))
+    return ComparisonView(recovery, by_name[budget], tuple(name for name in order if not methods or name in methods))
 
 
 def _wish(name: str, key: str, options: Sequence[str], usual: str) -> None:

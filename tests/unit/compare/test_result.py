@@ -15,7 +15,7 @@ import pytest
 from comparisons import KEPT, cell, document, failed, file, made
 
 from cahp.compare import SCHEMA, Comparison
-from cahp.compare.document import Quality
+from cahp.compare.document import CellQuality
 from cahp.compare.summary import Summary
 from cahp.files import plain_json
 from cahp.values import CahpError, Metrics
@@ -66,7 +66,7 @@ def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path
 
 def test_what_is_not_finite_was_not_measured() -> None:
     metrics = Metrics(0.5, 0.5, float("inf"), 4, (0.0, 1.0), None)
-    assert Quality.of(metrics, None, None).loss is None
+    assert CellQuality.of(metrics, None, None).loss is None
 
 
 def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:

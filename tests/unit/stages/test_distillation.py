@@ -21,7 +21,7 @@ from cahp.models.surgery import cut
 from cahp.models.teacher import Agreement, Teacher, logits_of
 from cahp.models.training import Training
 from cahp.stages import distillation
-from cahp.stages.distillation import SCHEDULE, Distilled, Goal, distill
+from cahp.stages.distillation import SCHEDULE, Distillation, Goal, distill
 from cahp.stages.recovery import refit_unlabelled, solve
 from cahp.values import Cancelled, HeadMask
 
@@ -44,7 +44,7 @@ def start(model: HeadModel) -> HeadModel:
 
 
 @pytest.fixture(scope="module")
-def found(model: HeadModel, start: HeadModel) -> Distilled:
+def found(model: HeadModel, start: HeadModel) -> Distillation:
     return distill(model, start, TEXTS.inputs, schedule=QUICK)
 
 
@@ -61,7 +61,9 @@ def divergence(model: HeadModel, full: HeadModel) -> float:
     return -Agreement.of(logits_of(model, tokens), logits_of(full, tokens)).nearness
 
 
-def test_a_student_says_more_nearly_what_its_teacher_says(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+def test_a_student_says_more_nearly_what_its_teacher_says(
+    model: HeadModel, start: HeadModel, found: Distillation
+) -> None:
     assert found.accepted
     assert found.model.head_counts == (2, 2, 1)
     assert divergence(found.model, model) < 0.8 * divergence(start, model) < divergence(cut(model, MASK), model)
@@ -74,7 +76,7 @@ def test_a_student_says_more_nearly_what_its_teacher_says(model: HeadModel, star
 
 
 def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
-    model: HeadModel, start: HeadModel, found: Distilled
+    model: HeadModel, start: HeadModel, found: Distillation
 ) -> None:
     before, began = weights(model), weights(start)
     again = distill(model, start, TEXTS.inputs, schedule=QUICK)
@@ -85,7 +87,9 @@ def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
     assert torch.equal(words, old)
 
 
-def test_labels_are_read_only_where_the_goal_weighs_them(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+def test_labels_are_read_only_where_the_goal_weighs_them(
+    model: HeadModel, start: HeadModel, found: Distillation
+) -> None:
     poisoned = 1 - TEXTS.labels
     assert same(distill(model, start, TEXTS.inputs, labels=poisoned, schedule=QUICK).model, found.model)
     heeded = [
@@ -166,7 +170,7 @@ class Memory:
 
 @pytest.mark.parametrize("step", [1, 5, 7])
 def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
-    model: HeadModel, start: HeadModel, found: Distilled, step: int
+    model: HeadModel, start: HeadModel, found: Distillation, step: int
 ) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("distill", step):
