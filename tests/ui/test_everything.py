@@ -171,6 +171,7 @@ def test_an_unusable_link_is_answered_in_words(open_page: Callable[[str], Page])
         page = open_page(f"Export?{query}")
         assert trouble(page) == []
         page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+        expect(page.get_by_test_id("stAlert").first).to_be_visible()
 
 
 # The board and what it says ---------------------------------------------------------------------------------
