@@ -148,7 +148,7 @@ def optimise(
     """
     if pace is not None:
         # Processes take their steps together: the same rate for all, and one end.
-        own, pace = pace, lambda: max(parallel.gather(own()))
+        pace = _from_here(pace)
     torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     loader = length_grouped(model, model.tokenize(inputs), torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
@@ -219,6 +219,12 @@ def optimise(
         checkpoint.remove()
     progress(stage, total, total)
     return course.history
+
+
+def _from_here(spent: Pace) -> Pace:
+    """The share of the time that is still left now: what came before must not cost the training its warm-up."""
+    before = max(parallel.gather(spent()))
+    return lambda: 1.0 if before >= 1 else (max(parallel.gather(spent())) - before) / (1 - before)
 
 
 def _rate(schedule: Schedule, total: int, pace: Pace | None) -> Callable[[int], float]:

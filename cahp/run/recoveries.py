@@ -249,7 +249,8 @@ class Recoveries:
             *(asdict(goal), _said(schedule), self._seed, parallel.world()),
         )
         # What was done without haste serves those in haste, too.
-        for name in (key("distilled", 1, *parts), key("distilled", 1, *parts, seconds)):
+        timed = () if seconds is None else (seconds,)
+        for name in dict.fromkeys((key("distilled", 1, *parts), key("distilled", 1, *parts, *timed))):
             found = self._resources.found("recovery", name, _distilled)
             if found is not None:
                 return found
@@ -279,7 +280,9 @@ class Recoveries:
                 seed=self._seed,
                 progress=progress,
                 watch=watch or self._resources.watch,
-                checkpoint=_StoredTraining(self._resources.store, key("distilling", 1, *parts, model.device.type)),
+                checkpoint=_StoredTraining(
+                    self._resources.store, key("distilling", 1, *parts, *timed, model.device.type)
+                ),
                 pace=None if seconds is None else spent,
             )
         distilled = Distilled(
@@ -287,9 +290,12 @@ class Recoveries:
         )
         if keep:
             refit = None if distilled.refit is None else asdict(distilled.refit)
-            # The training of those who had time enough is that of those who have all the time.
-            name = key("distilled", 1, *parts, seconds) if made.hurried else key("distilled", 1, *parts)
-            self._resources.keep(name, distilled.weights, {"distill": asdict(distilled.report), "refit": refit})
+            # Time decides on the rate, too: what had enough of it may still be another training.
+            self._resources.keep(
+                key("distilled", 1, *parts, *timed),
+                distilled.weights,
+                {"distill": asdict(distilled.report), "refit": refit},
+            )
         return distilled
 
     def _first(self, mask: HeadMask, progress: Progress, keep: bool) -> Refitted | None:

@@ -249,6 +249,27 @@ def test_enough_time_gives_what_all_time_gives(model: HeadModel, store: Store, t
     assert hurried(model, store, Clock(), 4).sha256 == distilled(model, Store(tmp_path / "other")).sha256
 
 
+def test_what_the_refit_takes_costs_the_training_no_warm_up(model: HeadModel, store: Store, tmp_path: Path) -> None:
+    clock = Clock("refit")
+    made = hurried(model, store, clock, 60)
+    assert 6 < clock.now < 60
+    assert made.sha256 == distilled(model, Store(tmp_path / "other")).sha256
+
+
+def test_nobody_with_time_takes_over_what_was_done_in_haste(model: HeadModel, store: Store, tmp_path: Path) -> None:
+    clock = Clock("distill")
+
+    def stop(stage: str, done: int, total: int) -> None:
+        clock.progress(stage, done, total)
+        if (stage, done) == ("distill", 5):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        opened(model, store, clock=clock, progress=stop).measurements.distill(MASK, schedule=QUICK, seconds=12)
+    whole = distilled(model, Store(tmp_path / "other"))
+    assert distilled(model, store).sha256 == whole.sha256
+
+
 def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store) -> None:
     none = hurried(model, store, Clock("refit"), 2)
     assert none.refit is None
