@@ -46,6 +46,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take minutes to hours run when they are asked for (``pytest -m long``), not by default."""
+    if "long" in config.option.markexpr:
+        return
+    late = [item for item in items if item.get_closest_marker("long")]
+    if late:
+        config.hook.pytest_deselected(items=late)
+        items[:] = [item for item in items if item not in late]
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip browser tests where there is no Chromium; in CI that is a failure."""
     if item.get_closest_marker("browser") is not None and chromium() is None:
