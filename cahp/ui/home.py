@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from cahp.figures import palette
+from cahp.figures.head_grid import places
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.run_button import need_run, run_button
-from cahp.ui.parts import chart, palette
+from cahp.ui.parts import chart
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.head_grid import places
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN

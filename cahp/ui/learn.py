@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from cahp.figures import palette
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
 from cahp.run.stopwatch import Stopwatch
@@ -16,7 +17,7 @@ from cahp.ui.frame.page import problem
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
-from cahp.ui.parts import chart, palette
+from cahp.ui.parts import chart, theme
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
@@ -194,7 +195,7 @@ def _picture(step: Step, answer: Answer) -> None:
 def _comparison(answer: Answer) -> Any:
     import plotly.graph_objects as go
 
-    colours = palette.ink(dark=palette.dark())
+    colours = palette.ink(dark=theme.dark())
     centre = np.array([bar.accuracy for bar in answer.bars]) * 100
     figure = go.Figure(
         go.Scatter(

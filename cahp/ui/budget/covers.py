@@ -5,13 +5,14 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from cahp.figures import palette
+from cahp.figures.attention_map import attention_figure
+from cahp.figures.head_grid import head_name
 from cahp.stages.similarity import Attention, attend
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import follow
-from cahp.ui.parts import chart, palette
-from cahp.ui.parts.attention_map import attention_figure
+from cahp.ui.parts import chart, theme
 from cahp.ui.parts.examples import examples
-from cahp.ui.parts.head_grid import head_name
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -56,7 +57,7 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
         return
     maps = found.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
-    dark = palette.dark()
+    dark = theme.dark()
     for column, which, role in zip(st.columns(2), (head, cover), ("asked about", "covers"), strict=True):
         with column:
             chart.show(

@@ -6,10 +6,10 @@ import streamlit as st
 
 from cahp.compare import Reading
 from cahp.compare.sentences import AFTER, called, phrase, told
-from cahp.ui.compare.figures import accuracy_figure, difference_figure
+from cahp.figures.comparison import accuracy_figure, difference_figure
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import theme
 from cahp.ui.parts.text import plain
 from cahp.words import percent, span
 
@@ -34,7 +34,7 @@ def _accuracy(found: Reading, view: ComparisonView) -> None:
         st.info("None of these methods was measured this way. Choose others above.")
         return
     charts.show(
-        accuracy_figure(found, view.recovery, view.methods, dark=palette.dark()),
+        accuracy_figure(found, view.recovery, view.methods, dark=theme.dark()),
         title=_accuracies(found, view),
         help=(
             f"Right answers on {found.n:,} texts that chose nothing. Each line is a method, the mean over "
@@ -93,7 +93,7 @@ def _differences(found: Reading, view: ComparisonView) -> None:
     at = [one for one in found.verdicts if (one.recovery, one.budget) == (view.recovery, view.budget)]
     said = phrase(found.against, at)
     charts.show(
-        difference_figure(found.against, tests, dark=palette.dark()),
+        difference_figure(found.against, tests, dark=theme.dark()),
         title=f"At {view.budget} heads, {AFTER[view.recovery]}, {said}",
         help=(
             f"Points are {ours}'s accuracy minus the other method's on the same texts, lines 95 % intervals. **Solid** "

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cahp.compare import Reading
 from cahp.compare.reading import towards_output
 from cahp.compare.sentences import called
-from cahp.ui.compare.head_figures import (
+from cahp.figures.comparison_heads import (
     by_depth,
     consensus_figure,
     layer_figure,
@@ -17,7 +17,7 @@ from cahp.ui.compare.head_figures import (
 )
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import theme
 from cahp.words import percent
 
 _DEPTH = r"\bar\ell=\frac{\sum_{\ell}\ell\,k_\ell}{\sum_{\ell}k_\ell},\qquad \text{even spread: }\frac{L-1}{2}"
@@ -34,7 +34,7 @@ def draw_layers(found: Reading, view: ComparisonView) -> None:
         return
     depths = {name: towards_output(found.layers[name, view.budget]) for name in shown}
     charts.show(
-        layer_figure(found, view.budget, view.methods, dark=palette.dark()),
+        layer_figure(found, view.budget, view.methods, dark=theme.dark()),
         title=_depths(found, depths),
         help=(
             "Heads that each method keeps in each layer, the mean over its masks. The triangle is the mean layer of "
@@ -79,7 +79,7 @@ def draw_consensus(found: Reading, view: ComparisonView) -> None:
     everybody, nobody = set(consensus.everybody), set(consensus.nobody)
     places = [(layer, head) for layer in range(layers) for head in range(heads)]
     charts.show(
-        consensus_figure(consensus, dark=palette.dark()),
+        consensus_figure(consensus, dark=theme.dark()),
         title=(
             f"{_heads(len(everybody))} kept by all {consensus.methods} methods that choose, {len(nobody)} of "
             f"{found.total} by none"
@@ -118,7 +118,7 @@ def draw_overlap(found: Reading, view: ComparisonView) -> None:
         return
     chance = found.chance[view.budget]
     charts.show(
-        overlap_figure(found, view.budget, view.methods, dark=palette.dark()),
+        overlap_figure(found, view.budget, view.methods, dark=theme.dark()),
         title=(
             f"Two methods share {percent(mean, 0)} of their heads on average; random choices would share "
             f"{percent(chance, 0)}"

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
+from cahp.figures import palette
+from cahp.figures.curves import accuracy_by_budget, silhouette_figure
+from cahp.figures.head_grid import grid_figure
 from cahp.ui.export.view import View
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
-from cahp.ui.parts.head_grid import grid_figure
+from cahp.ui.parts import theme
 from cahp.ui.session.explorer import Explorer
 
 
@@ -26,7 +27,7 @@ def grid(view: View) -> None:
     if labels is not None:
         columns["cluster"] = [palette.letters(int(label)) for label in labels]
     charts.show(
-        grid_figure(view.mask, labels, dark=palette.dark(), width=430),
+        grid_figure(view.mask, labels, dark=theme.dark(), width=430),
         title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
         help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
         name="heads",
@@ -42,7 +43,7 @@ def silhouette_curve(explorer: Explorer) -> None:
         return
     clustering = evidence.clustering
     charts.show(
-        _line(clustering.ks, clustering.mss, "clusters k", "mean simplified silhouette", clustering.knee),
+        silhouette_figure(clustering, dark=theme.dark()),
         title=f"The curve's knee is at {clustering.knee} clusters",
         help="How well the heads fall into k clusters. After the knee, more clusters say little new.",
         name="silhouette",
@@ -53,39 +54,21 @@ def silhouette_curve(explorer: Explorer) -> None:
 def accuracy_curve(explorer: Explorer) -> None:
     """Draw accuracy by budget, where the Budget page has measured it."""
     table = explorer.table()
-    rows = [] if table is None else [row for row in table.rows() if row.quality is not None]
+    rows = [] if table is None else table.rows()
     measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
-    if len(measured) < 2:
+    if table is None or len(measured) < 2:
         st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
         return
-    budgets = np.array([budget for budget, _ in measured])
     charts.show(
-        _line(budgets, np.array([one.accuracy * 100 for _, one in measured]), "heads kept", "right answers in %", None),
+        accuracy_by_budget(table, dark=theme.dark()),
         title=f"Right answers at {len(measured)} budgets, all measured",
         help="Accuracy of the pruned model without recovery. Budgets that were not measured are left out.",
         name="accuracy",
         data={
-            "heads": budgets.tolist(),
+            "heads": [budget for budget, _ in measured],
             "accuracy": [one.accuracy for _, one in measured],
             "low": [one.ci95[0] for _, one in measured],
             "high": [one.ci95[1] for _, one in measured],
             "n": [one.n for _, one in measured],
         },
     )
-
-
-def _line(xs: NDArray[Any], ys: NDArray[Any], x_title: str, y_title: str, mark: int | None) -> Any:
-    import plotly.graph_objects as go
-
-    colours = palette.ink(dark=palette.dark())
-    figure = go.Figure(go.Scatter(x=xs, y=ys, mode="lines+markers", line={"color": colours.accent}, marker={"size": 4}))
-    if mark is not None:
-        figure.add_vline(x=mark, line={"dash": "dash", "color": colours.text, "width": 1})
-    figure.update_layout(
-        xaxis={"title": {"text": x_title}},
-        yaxis={"title": {"text": y_title}},
-        height=260,
-        margin={"l": 60, "r": 10, "t": 10, "b": 50},
-        showlegend=False,
-    )
-    return figure

@@ -15,11 +15,11 @@ from cahp.export import recipe as takeaway
 from cahp.export.drawings import Clusters, Curve
 from cahp.export.masks import MaskOrigin
 from cahp.export.run_folder import run_archive
+from cahp.figures import palette
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View
-from cahp.ui.parts import palette
 from cahp.ui.session.explorer import Explorer
 
 

@@ -1,8 +1,8 @@
 """Charts as every page shows them.
 
 A title says what the chart found, a paragraph explains how to read it, an alternative text tells it to a screen
-reader, and the numbers can be taken home. Whatever a person typed is made harmless by ``text.label`` before it meets
-Plotly, which reads tags in labels.
+reader, and the numbers can be taken home. Whatever a person typed is made harmless by ``figures.labels.label`` before
+it meets Plotly, which reads tags in labels.
 """
 
 from __future__ import annotations
@@ -15,14 +15,9 @@ from typing import Any
 import streamlit as st
 
 from cahp.files import csv_text
-from cahp.ui.parts.palette import Ink, contrast, on_scale
 
 #: A table to download: columns by name, all of one length; or what makes it when it is asked for.
 Table = Mapping[str, Sequence[Any]] | Callable[[], Mapping[str, Sequence[Any]]]
-
-#: For traces that can be clicked. Plotly fades what was not clicked; here a click asks a question and leaves the rest
-#: as visible as it was.
-UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 
 
 def show(
@@ -150,22 +145,3 @@ def as_csv(data: Table) -> bytes:
     columns = data() if callable(data) else data
     # The mark tells spreadsheets that this is UTF-8.
     return ("\ufeff" + csv_text(columns, zip(*columns.values(), strict=True))).encode()
-
-
-def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:
-    """Texts in the cells of a heat map, each in black or white as its cell's ``share`` of the scale asks for."""
-    import plotly.graph_objects as go
-
-    places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]
-    return go.Scatter(
-        x=[column for _, column in places],
-        y=[row for row, _ in places],
-        text=[texts[row][column] for row, column in places],
-        mode="text",
-        textfont={
-            "size": size,
-            "color": [contrast(on_scale(colours, shares[row][column])) for row, column in places],
-        },
-        hoverinfo="skip",
-        showlegend=False,
-    )

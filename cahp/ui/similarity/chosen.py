@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from cahp.figures.head_grid import head_name
+from cahp.figures.palette import letters
 from cahp.stages.similarity import HeadGraph
-from cahp.ui.parts.head_grid import head_name
-from cahp.ui.parts.palette import letters
 from cahp.ui.similarity.comparing import Seen
 from cahp.values import HeadMask
 

@@ -8,11 +8,11 @@ from itertools import combinations
 import numpy as np
 import streamlit as st
 
+from cahp.figures import similarity as figures
+from cahp.figures.head_grid import head_name
 from cahp.stages.similarity import agreement, changes, uncovered
-from cahp.ui.parts import chart, palette
-from cahp.ui.parts.head_grid import head_name
+from cahp.ui.parts import chart, theme
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.similarity import figures
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 
 
@@ -49,7 +49,7 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
             help=f"On {names[0]} and on {names[1]}.",
         )
     found = changes(one.distances, other.distances, count=12)
-    picture, finding = figures.dumbbells(found, names, heads=heads, dark=palette.dark())
+    picture, finding = figures.dumbbells(found, names, heads=heads, dark=theme.dark())
     chart.show(
         picture,
         title=finding,

@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
+from cahp.figures.head_grid import head_name
+from cahp.figures.palette import contrast, hues, ink, letters
 from cahp.stages.similarity import HeadGraph
-from cahp.ui.parts.head_grid import head_name
-from cahp.ui.parts.palette import contrast, hues, ink, letters
 from cahp.values import HeadMask
 
 #: Where the layout's -1..1 lies on the canvas.

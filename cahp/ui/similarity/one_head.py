@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.figures import similarity as figures
+from cahp.figures.attention_map import attention_figure
+from cahp.figures.head_grid import head_name
 from cahp.stages.similarity import nearest
-from cahp.ui.parts import chart, palette
-from cahp.ui.parts.attention_map import attention_figure
-from cahp.ui.parts.head_grid import head_name
-from cahp.ui.similarity import chosen, figures
+from cahp.ui.parts import chart, theme
+from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 from cahp.values import HeadMask
 
 
 def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     """What the chosen head attends to, which heads do the same, and where they sit."""
-    attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, palette.dark()
+    attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, theme.dark()
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")
     with left:

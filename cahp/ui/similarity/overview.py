@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from cahp.figures import palette
+from cahp.figures import similarity as figures
+from cahp.figures.head_grid import grid_figure, head_name
 from cahp.stages.similarity import HeadGraph, uncovered
-from cahp.ui.parts import chart, palette
-from cahp.ui.parts.head_grid import grid_figure, head_name
+from cahp.ui.parts import chart, theme
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.similarity import chosen, figures
+from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 from cahp.ui.similarity.graph import graph_html, show_graph
 from cahp.values import HeadMask
@@ -17,7 +19,7 @@ from cahp.values import HeadMask
 
 def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     """Graph and grid side by side, with ``head`` marked in both; the graph, whose threshold a person sets."""
-    mask, dark = explorer.mask, palette.dark()
+    mask, dark = explorer.mask, theme.dark()
     left, right = st.columns([3, 2], gap="medium")
     panel = left.container()
     with left:
@@ -51,7 +53,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
 
 def draw_matrix(seen: Seen, graph: HeadGraph, mask: HeadMask) -> None:
     """All distances, ordered by community."""
-    picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=palette.dark())
+    picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=theme.dark())
     chart.show(
         picture,
         title=finding,

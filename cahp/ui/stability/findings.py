@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from cahp.figures.stability import frequency_figure, knee_figure, overlap_figure
 from cahp.studies.stability import Stability
 from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
+from cahp.ui.parts import theme
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.stability.figures import frequency_figure, knee_figure, overlap_figure
 from cahp.ui.stability.variations import VARIATIONS
 from cahp.values import HeadMask
 
@@ -21,7 +21,7 @@ _OVERLAP = (
 
 def draw(explorer: Explorer, result: Stability) -> None:
     """Draw how often each head was kept, where the knees were, and what resamples have in common."""
-    mask, dark, variation = explorer.mask, palette.dark(), VARIATIONS[result.axis]
+    mask, dark, variation = explorer.mask, theme.dark(), VARIATIONS[result.axis]
     found = len(result.found)
     if found < 2:
         st.warning(

@@ -12,10 +12,10 @@ from typing import Any, Literal
 import numpy as np
 import streamlit as st
 
+from cahp.figures import palette
 from cahp.stages.clustering import smoothed
 from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.ui.parts import palette
 from cahp.values import Clustering, HeadMask, Ints
 
 _HERE = Path(__file__).parent

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.ui.parts.head_grid import grid_figure, head_name, places
+from cahp.figures.head_grid import grid_figure, head_name, places
 from cahp.values import HeadMask
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from cahp.figures import palette
+from cahp.figures.head_grid import share_figure
 from cahp.studies.stability import Stability
-from cahp.ui.parts import palette
-from cahp.ui.parts.head_grid import share_figure
 from cahp.values import HeadMask
 
 

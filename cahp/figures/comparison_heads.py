@@ -10,10 +10,9 @@ import numpy as np
 from cahp.compare import Reading
 from cahp.compare.reading import towards_output
 from cahp.compare.summary import Consensus
-from cahp.ui.compare.figures import name_of
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import palette
-from cahp.ui.parts.head_grid import share_figure
+from cahp.figures import marks, palette
+from cahp.figures.comparison import name_of
+from cahp.figures.head_grid import share_figure
 
 
 def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -41,7 +40,7 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
     if layers <= 24:
         top = max((max(value) for value in values), default=1.0) or 1.0
         shares = [[mean / top for mean in value] for value in values]
-        figure.add_trace(charts.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
+        figure.add_trace(marks.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
     depths = [towards_output(value) for value in values]
     figure.add_trace(
         go.Scatter(
@@ -126,7 +125,7 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
     )
     texts = [["" if value is None else _written(value, chance) for value in row] for row in values]
     beyond = [[0.0 if value is None else (value - chance) / (1 - chance or 1) for value in row] for row in values]
-    figure.add_trace(charts.written(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
+    figure.add_trace(marks.written(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
     figure.update_layout(
         xaxis={**ticks, "tickangle": -40, "title": {"text": "method"}},

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cahp.ui.parts.chart import UNDIMMED, written
-from cahp.ui.parts.palette import CLUSTER_COLOURS, contrast, hues, ink, letters
+from cahp.figures.marks import UNDIMMED, written
+from cahp.figures.palette import CLUSTER_COLOURS, contrast, hues, ink, letters
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the room of a grid unless somebody says otherwise, and the tallest that one gets.

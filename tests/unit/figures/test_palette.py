@@ -5,9 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
-
-from cahp.ui.parts.palette import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.figures.palette import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {

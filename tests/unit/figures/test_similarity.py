@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("plotly", reason="what draws figures is not installed")
 
+from cahp.figures.similarity import among_layers, communities_table, dumbbells, habit, matrix
 from cahp.stages.similarity import Change
-from cahp.ui.similarity.figures import among_layers, communities_table, dumbbells, habit, matrix
 from cahp.values import HeadMask
 
 

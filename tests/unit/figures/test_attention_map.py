@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.ui.parts.attention_map import attention_figure
+from cahp.figures.attention_map import attention_figure
 
 
 def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import streamlit as st
 
 from cahp.values import Ints
 
@@ -33,11 +32,6 @@ _LIGHT = Ink(
 _DARK = Ink(
     "#e6eaec", "#343c40", "#101416", "#56b6cc", ((0, "#1a2023"), (0.35, "#14596b"), (0.7, "#3aa3bd"), (1, "#d8f4fa"))
 )
-
-
-def dark() -> bool:
-    """Whether this browser shows the dark theme."""
-    return bool(st.context.theme.type == "dark")
 
 
 def ink(*, dark: bool) -> Ink:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cahp.ui.parts.palette import ink
-from cahp.ui.parts.text import label
+from cahp.figures.labels import label
+from cahp.figures.palette import ink
 from cahp.values import Floats
 
 

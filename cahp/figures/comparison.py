@@ -9,8 +9,8 @@ from typing import Any
 from cahp.compare import Reading
 from cahp.compare.sentences import AFTER, called
 from cahp.compare.summary import Mean, Verdict
-from cahp.ui.parts import palette
-from cahp.ui.parts.text import label
+from cahp.figures import palette
+from cahp.figures.labels import label
 
 #: Chance is dotted, its markers hollow.
 _DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"

@@ -4,15 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from comparisons import varied, verdict
 
 from cahp.compare import Reading
-from cahp.ui.compare import head_figures, heads
-from cahp.ui.compare.figures import accuracy_figure, difference_figure, styles
-from cahp.ui.parts import palette
-from cahp.ui.parts.chart import written
+from cahp.figures import comparison_heads, palette
+from cahp.figures.comparison import accuracy_figure, difference_figure, styles
+from cahp.figures.marks import written
 
 METHODS = ("complementary", "gradient", "random")
 
@@ -49,22 +48,15 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
 
 
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: Reading) -> None:
-    _, values = head_figures.overlap_table(reading, 3, METHODS)
+    _, values = comparison_heads.overlap_table(reading, 3, METHODS)
     assert values[0][1] == values[1][0] is not None
-    assert head_figures._written(0.1, 0.2) == "0.10↓"
-    assert head_figures._written(0.3, 0.2) == "0.30"
+    assert comparison_heads._written(0.1, 0.2) == "0.10↓"
+    assert comparison_heads._written(0.3, 0.2) == "0.30"
 
 
 def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
-    assert head_figures.mean_overlap([[1.0, 0.2, None], [0.2, 1.0, 0.4], [None, 0.4, 1.0]]) == pytest.approx(0.3)
-    assert head_figures.mean_overlap([[1.0]]) is None
-
-
-def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end(reading: Reading) -> None:
-    assert heads._depths(reading, {"complementary": 1.0, "random": 1.0}) == (
-        "All keep heads of mean layer 1.0; an even spread has 0.5"
-    )
-    assert "gradient nearest the input (0.5)" in heads._depths(reading, {"complementary": 1.0, "gradient": 0.5})
+    assert comparison_heads.mean_overlap([[1.0, 0.2, None], [0.2, 1.0, 0.4], [None, 0.4, 1.0]]) == pytest.approx(0.3)
+    assert comparison_heads.mean_overlap([[1.0]]) is None
 
 
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:

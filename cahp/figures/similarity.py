@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.figures import palette
+from cahp.figures.attention_map import attention_figure
+from cahp.figures.head_grid import head_name, places
+from cahp.figures.marks import UNDIMMED
 from cahp.stages.similarity import Attention, Change
-from cahp.ui.parts import chart, palette
-from cahp.ui.parts.attention_map import attention_figure
-from cahp.ui.parts.head_grid import head_name, places
 from cahp.values import Floats, HeadMask, Ints
 
 #: Against every shade of the scale.
@@ -74,7 +75,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
                 customdata=shown,
                 hovertext=[f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in shown.tolist()],
                 hoverinfo="text",
-                **chart.UNDIMMED,
+                **UNDIMMED,
             )
         )
     figure.add_trace(
@@ -87,7 +88,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
             customdata=[chosen],
             hovertext=[head_name(chosen, heads)],
             hoverinfo="text",
-            **chart.UNDIMMED,
+            **UNDIMMED,
         )
     )
     figure.update_layout(
@@ -139,7 +140,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
             customdata=order[kept],
             hovertext=[f"{names[place]}<br>kept" for place in kept],
             hoverinfo="text",
-            **chart.UNDIMMED,
+            **UNDIMMED,
         )
     )
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
