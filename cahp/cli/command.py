@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cahp import processes as parallel
-from cahp.cli import progress
 from cahp.cli.options import OPTIONS, Option
 from cahp.run.settings import Settings
+from cahp.terminal import progress
 
 if TYPE_CHECKING:
     from cahp.store import Store

@@ -14,7 +14,7 @@ _NAME = Option("name", "Data to look at before it is used.", argument=True)
 def data(call: Call, name: str | None) -> None:
     """List the data sets known by name, or say what is in one."""
     from cahp import data
-    from cahp.cli.printing import contents
+    from cahp.terminal.printing import contents
 
     if name is None:
         entries = data.catalogue()

@@ -15,8 +15,8 @@ _MASK = OPTIONS["mask"].but(default=None, help="A head mask; without one: the fu
 @command(_MODEL, _DATA, _MASK, *_TEXTS, "as_json", "quiet", "no_cache")
 def evaluate(call: Call, mask: Path | None) -> None:
     """Measure a model's answers, with all heads and under a mask."""
-    from cahp.cli.printing import quality
     from cahp.tasks import evaluate as task
+    from cahp.terminal.printing import quality
 
     with call.bars() as progress:
         found = task.evaluate(call.settings, mask=mask, store=call.store, progress=progress)

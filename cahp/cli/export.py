@@ -20,8 +20,8 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
 )
 def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
-    from cahp.cli.printing import exported
     from cahp.export import take_home as task
+    from cahp.terminal.printing import exported
 
     with folder(out), call.bars() as progress:
         found = task.export(

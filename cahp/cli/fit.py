@@ -32,8 +32,8 @@ def fit(
     call: Call, out: Path, epochs: int, learning_rate: float, batch: int, rank: int, save: str, limit: int | None
 ) -> None:
     """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
-    from cahp.cli.printing import fitted
     from cahp.tasks import fit as task
+    from cahp.terminal.printing import fitted
 
     with folder(out), call.bars() as progress:
         found = task.fit(

@@ -17,8 +17,8 @@ _OWN = (
 @command("mask", "model", *_OWN, "device", "as_json", "quiet", "no_cache")
 def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> None:
     """Time the model with its heads cut out against the full one, in turn."""
-    from cahp.cli.printing import cost
     from cahp.tasks import evaluate as task
+    from cahp.terminal.printing import cost
 
     with call.bars() as progress:
         found = task.latency(

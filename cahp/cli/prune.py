@@ -15,9 +15,9 @@ _OUT = OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.n
 @command(*filling(PRUNE), _OUT, "as_json", "quiet", "no_cache")
 def prune(call: Call, out: Path | None) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
-    from cahp.cli.printing import summary
     from cahp.export.run_folder import write_run
     from cahp.run.prune import method_of, prune
+    from cahp.terminal.printing import summary
 
     method_of(call.settings)  # An unknown method is refused before any data are fetched.
     with folder(out):

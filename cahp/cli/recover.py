@@ -27,9 +27,9 @@ def recover(
     call: Call, mask: Path, out: Path, how: str, epochs: int | None, learning_rate: float | None, batch: int | None
 ) -> None:
     """Recover a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
-    from cahp.cli.printing import quality
     from cahp.export.formats import model_form
     from cahp.tasks import recover as task
+    from cahp.terminal.printing import quality
 
     with folder(out), call.bars() as progress:
         found = task.recover(

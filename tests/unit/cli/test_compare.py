@@ -8,17 +8,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import fakes
 import pytest
 from terminal import call
 
-from cahp.cli.compare import _Lines, announcement, minutes, plan
-from cahp.compare import Comparison, Estimate
-from cahp.run.settings import Settings
+from cahp.compare import Comparison
 from cahp.store import Store
-from cahp.values import OptionError
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -124,37 +120,3 @@ def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     again = call(*words, "--out", out)
     assert again.code == 0, again.err
     assert "were measured before" in again.err
-
-
-def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
-    nothing: dict[str, Any] = dict.fromkeys(("preset", "methods", "budgets", "seeds", "recover", "limit", "eval_limit"))
-    named = plan(Settings(), **{**nothing, "methods": "random"}, tries=1)
-    assert (named.draws, named.recovered_draws, len(named.seeds), named.settings.limit) == (None, None, 5, 2000)
-    quick = plan(Settings(), **nothing, tries=1)
-    assert (quick.budgets, quick.seeds, quick.settings.limit) == (("12", "36"), (42, 43), 400)
-    assert (quick.settings.eval_limit, quick.recoveries) == (300, ("none", "refit"))
-    assert not {"attattr", "ablation-greedy"} & set(quick.methods)
-    changed = plan(Settings(), **{**nothing, "preset": "full", "budgets": "8", "limit": 10}, tries=2)
-    assert (changed.budgets, changed.learned_budgets, changed.settings.limit, changed.tries) == (("8",), None, 10, 2)
-    with pytest.raises(OptionError):
-        plan(Settings(), **{**nothing, "preset": "slow"}, tries=1)
-
-
-def test_the_cost_is_told_in_words() -> None:
-    said = announcement(Estimate(50, 10, 12345.6, 2345.6, 4.25, 3.2))
-    assert said == (
-        "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to choose heads; "
-        "at 4.2 ms each about 3 minutes"
-    )
-    assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [
-        *("less than a minute", "1 minutes", "89 minutes", "2.5 hours")
-    ]
-
-
-def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _Lines()
-    for done in range(0, 101, 5):
-        lines("compare", done, 100)
-    said = capsys.readouterr().err.splitlines()
-    assert [line.split("%")[0] for line in said] == [f"cahp: {tenth}0 " for tenth in range(1, 11)]
-    assert said[-1] == "cahp: 100 % done"

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from terminal import call, refused
 
-from cahp.cli.progress import Reporter
 from cahp.run.document import RunDocument
+from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
 ROOT = Path(__file__).parents[3]
@@ -70,7 +70,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
     def bars(*, quiet: bool) -> Iterator[Reporter]:
         yield Interrupting(None, print)
 
-    monkeypatch.setattr("cahp.cli.progress.bars", bars)
+    monkeypatch.setattr("cahp.terminal.progress.bars", bars)
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
     answer = call(*words, "--budget", 5, "--recover", "refit", "--out", tmp_path / "out")
     assert (answer.code, answer.out) == (130, "")

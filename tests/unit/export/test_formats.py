@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 
 import cahp
 from cahp import cli
-from cahp.cli.printing import exported
 from cahp.export import formats
 from cahp.export.formats import Form, MaskForm, ModelForm, Pruned
 from cahp.export.take_home import export
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.terminal.printing import exported
 from cahp.values import CahpError, OptionError
 
 

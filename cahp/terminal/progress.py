@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
-from cahp.cli.printing import epoch_line
 from cahp.run.timeline import in_terminal
+from cahp.terminal.printing import epoch_line
 from cahp.values import Cancelled
 
 if TYPE_CHECKING:

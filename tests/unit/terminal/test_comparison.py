@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from cahp.compare import Estimate
+from cahp.terminal.comparison import _Lines, announcement, minutes
+
+
+def test_the_cost_is_told_in_words() -> None:
+    said = announcement(Estimate(50, 10, 12345.6, 2345.6, 4.25, 3.2))
+    assert said == (
+        "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to choose heads; "
+        "at 4.2 ms each about 3 minutes"
+    )
+    assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [
+        *("less than a minute", "1 minutes", "89 minutes", "2.5 hours")
+    ]
+
+
+def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = _Lines()
+    for done in range(0, 101, 5):
+        lines("compare", done, 100)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("%")[0] for line in said] == [f"cahp: {tenth}0 " for tenth in range(1, 11)]
+    assert said[-1] == "cahp: 100 % done"
