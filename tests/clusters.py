@@ -36,3 +36,17 @@ def quality(accuracy: float, n: int = 100) -> Quality:
 def speed(ratio: float) -> Speed:
     """A measured latency."""
     return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
+
+
+def in_a_row(layers: int, heads: int) -> HeadClusters:
+    """A model of any size: its heads in a row in random order, and k clusters of neighbours for every k."""
+    total = layers * heads
+    places = np.random.default_rng(0).permutation(total)
+    ks = np.arange(2, total)
+    labels = places[None] * ks[:, None] // total
+    medoids = tuple(np.unique(row, return_index=True)[1] for row in labels)
+    mss = np.log(ks) / np.log(total)
+    clustering = Clustering(ks, mss, labels, medoids, knee=int(ks[len(ks) // 4]), knee_rule="polynomial-6")
+    salience = np.random.default_rng(1).random((layers, heads))
+    at = places.astype(np.float32)
+    return HeadClusters(clustering, salience, np.stack([at, at], axis=1), np.abs(at[:, None] - at[None]))

@@ -1,4 +1,4 @@
-"""Colours: hues and letters of clusters, the ink of a theme, and what is readable on what."""
+"""Colours: those of the clusters, and the ink of a theme."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.values import Ints
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
 
-#: Hues that stay apart for every common kind of colour blindness (Okabe and Ito 2008, and two more).
-CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")
-#: Everything beyond eight hues: told apart by its letter.
-NEUTRAL = "#8A939B"
+__all__ = ["CLUSTER_COLOURS", "NEUTRAL", "Ink", "contrast", "hues", "ink", "letters", "on_scale"]
 
 
 @dataclass(frozen=True)
@@ -39,27 +36,6 @@ def ink(*, dark: bool) -> Ink:
     return _DARK if dark else _LIGHT
 
 
-def letters(index: int) -> str:
-    """A cluster's name: A .. Z, AA, AB, ... ; letters, because heads and layers are numbers."""
-    name = ""
-    index += 1
-    while index:
-        index, letter = divmod(index - 1, 26)
-        name = chr(65 + letter) + name
-    return name
-
-
-def hues(labels: Ints) -> list[str]:
-    """A colour for every cluster of ``labels (N,)``: the eight largest get hues, the rest and loners are neutral."""
-    sizes = np.bincount(labels)
-    colours = [NEUTRAL] * len(sizes)
-    largest = np.argsort(-sizes, kind="stable")[: len(CLUSTER_COLOURS)]
-    for colour, cluster in zip(CLUSTER_COLOURS, largest, strict=False):
-        if sizes[cluster] > 1:
-            colours[cluster] = colour
-    return colours
-
-
 def on_scale(colours: Ink, share: float) -> str:
     """The colour that a share of the scale has."""
     stops = [stop for stop, _ in colours.scale]
@@ -67,11 +43,3 @@ def on_scale(colours: Ink, share: float) -> str:
         np.interp(share, stops, [int(colour[at : at + 2], 16) for _, colour in colours.scale]) for at in (1, 3, 5)
     ]
     return "#" + "".join(f"{round(float(channel)):02x}" for channel in channels)
-
-
-def contrast(colour: str) -> str:
-    """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG relative luminance)."""
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-    return "#000000" if luminance > 0.179 else "#ffffff"

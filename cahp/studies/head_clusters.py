@@ -11,7 +11,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import select
-from cahp.values import Clustering, Floats, HeadMask, Ints, Selection
+from cahp.values import Clustering, HeadMask, Ints, Selection
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,15 +63,22 @@ class HeadClusters:
         """The same clusters with the knee that another polynomial degree finds."""
         return replace(self, clustering=with_degree(self.clustering, degree=degree))
 
-    def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
-        """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster.
+    def covers(self, mask: HeadMask, labels: Ints) -> NDArray[np.int64]:
+        """Who covers for each head ``(N,)``: the nearest kept member of its cluster by ``labels (N,)``.
 
-        The kept member of the head's cluster that is nearest, or the nearest kept head of all where its cluster keeps
-        none.
+        Where its cluster keeps no other head, it is the nearest kept head of all; a head that alone is kept covers for
+        itself.
         """
-        kept = np.array([other for other in mask.flat if other != head], dtype=np.int64)
-        members = kept[labels[kept] == labels[head]]
-        candidates = members if len(members) else kept
-        distances: Floats = self.distances[head, candidates]
-        best = int(np.argmin(distances))
-        return int(candidates[best]), float(distances[best]), bool(len(members))
+        distances = np.where(mask.keep.ravel(), self.distances, np.inf)
+        np.fill_diagonal(distances, np.inf)
+        shared = np.where(labels[:, None] == labels, distances, np.inf)
+        inside = np.isfinite(shared).any(axis=1, keepdims=True)
+        nearest = np.where(inside, shared, distances).argmin(axis=1)
+        alone = np.isinf(distances).all(axis=1)
+        found: NDArray[np.int64] = np.where(alone, np.arange(len(nearest)), nearest)
+        return found
+
+    def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
+        """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster."""
+        cover = int(self.covers(mask, labels)[head])
+        return cover, float(self.distances[head, cover]), bool(labels[cover] == labels[head])

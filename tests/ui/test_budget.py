@@ -217,13 +217,13 @@ def test_what_is_estimated_is_one_dashed_line(open_page: Callable[[str], Page]) 
     page = open_page("Budget")
     expect(page.get_by_role("gridcell")).to_have_count(72)
     # Time, of which a few budgets of 67 were timed, no two of them neighbours.
-    dashed = page.locator(".board .plots svg").nth(1).locator("path.dashed")
+    dashed = page.locator(".cahp-board .plots svg").nth(1).locator("path.dashed")
     line = dashed.get_attribute("d") or ""
     assert (line.count("M"), line.count("L")) == (1, 66)
 
 
 def figures(page: Page) -> list[str]:
-    return page.locator(".board .figure .value").all_inner_texts()
+    return page.locator(".cahp-board .figure .value").all_inner_texts()
 
 
 def drag(page: Page, share: float) -> None:
@@ -257,7 +257,7 @@ def test_the_slider_works_by_keyboard(open_page: Callable[[str], Page]) -> None:
     slider.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".board .figure .value").first).to_have_text("22 of 72")
+    expect(page.locator(".cahp-board .figure .value").first).to_have_text("22 of 72")
     page.wait_for_url("**budget=22**")
 
 
@@ -277,14 +277,14 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
         page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.wait_for_url("**mask=**")
-    expect(page.locator(".board .figure").first).to_contain_text("made by hand")
-    expect(page.locator(".board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
+    expect(page.locator(".cahp-board .figure").first).to_contain_text("made by hand")
+    expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
     mask = mask_from_hex(parse_qs(urlsplit(page.url).query)["mask"][0], 6, 12)
     assert mask.count == 19
     file = tmp_path / "head_mask.json"
     file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
     said = evaluate(Settings(), mask=file)["metrics"].pruned.accuracy
-    expect(page.locator(".board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
+    expect(page.locator(".cahp-board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
 
 
 @pytest.mark.browser

@@ -179,8 +179,8 @@ def test_an_unusable_link_is_answered_in_words(open_page: Callable[[str], Page])
 
 def board(page: Page) -> dict[str, str]:
     """The board's figures by name."""
-    page.locator(".board .figure .value").first.wait_for()
-    blocks = page.locator(".board .figure").all()
+    page.locator(".cahp-board .figure .value").first.wait_for()
+    blocks = page.locator(".cahp-board .figure").all()
     return {
         block.locator(".name").inner_text(): block.locator(".value").inner_text().removesuffix("estimated").strip()
         for block in blocks
@@ -189,7 +189,7 @@ def board(page: Page) -> dict[str, str]:
 
 def measured_accuracy(page: Page, *, heads: int) -> str:
     """The board's accuracy, once it is measured, for a mask of so many heads."""
-    figures = page.locator(".board .figures")
+    figures = page.locator(".cahp-board .figures")
     expect(figures).to_contain_text(f"{heads} of 72")
     # The first one waits for the model to be read, on a machine that may be busy.
     known = re.compile(r"Accuracy\s*\d+\.\d %\s*95 % interval")
@@ -203,13 +203,13 @@ def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
     page = open_page("Budget?budget=14")
     before = measured_accuracy(page, heads=14)
     # All heads of the last layer but one: a single one may well change nothing.
-    kept = page.locator(".board .cell.kept")
+    kept = page.locator(".cahp-board .cell.kept")
     expect(kept).to_have_count(14)
     dropped = kept.evaluate_all("cells => cells.map(cell => Number(cell.dataset.head)).filter(head => head >= 60)")[1:]
     assert dropped
     for left, head in enumerate(dropped, start=1):
-        page.locator(f'.board .cell[data-head="{head}"]').click()
-        expect(page.locator(".board .figures")).to_contain_text(f"{14 - left} of 72")
+        page.locator(f'.cahp-board .cell[data-head="{head}"]').click()
+        expect(page.locator(".cahp-board .figures")).to_contain_text(f"{14 - left} of 72")
     after = measured_accuracy(page, heads=14 - len(dropped))
     assert after != before
 

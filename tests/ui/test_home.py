@@ -129,8 +129,8 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
 def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[str], Page]) -> None:
     page = open_page("")
     expect(page.get_by_role("gridcell")).to_have_count(72)
-    expect(page.locator(".board .figure")).to_have_count(3)
-    expect(page.locator(".board .figure").first).to_contain_text("of 72")
+    expect(page.locator(".cahp-board .figure")).to_have_count(3)
+    expect(page.locator(".cahp-board .figure").first).to_contain_text("of 72")
     expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read().document.budget.attained))  # type: ignore[union-attr]
 
 

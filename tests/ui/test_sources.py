@@ -231,4 +231,4 @@ def test_a_file_of_one_s_own_runs_through(
     page.wait_for_url(lambda url: "data=" not in url)
     page.locator(".st-key-run-main button").first.click()
     expect(page.get_by_role("gridcell")).to_have_count(72, timeout=400_000)
-    expect(page.locator(".board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)
+    expect(page.locator(".cahp-board .figure").nth(1)).to_contain_text("95 % interval", timeout=120_000)

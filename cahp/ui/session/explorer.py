@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cahp.board.state import Board, Choices
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.ui.session.board import Board, Choices
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.results import READINGS, Results

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from clusters import CARD, on_a_line
 
-pytest.importorskip("streamlit")
-
+from cahp.board.state import Board, Choices
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.session.board import Board, Choices
 from cahp.values import HeadMask, MaskError
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cahp.figures.palette import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {

@@ -1,0 +1,55 @@
+"""Colours and letters of clusters, on a board and in every figure; none depends on a theme."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.values import Ints
+
+#: Hues that stay apart for every common kind of colour blindness (Okabe and Ito 2008, and two more).
+CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")
+#: Everything beyond eight hues: told apart by its letter.
+NEUTRAL = "#8A939B"
+COLOURS = (*CLUSTER_COLOURS, NEUTRAL)
+
+
+def letters(index: int) -> str:
+    """A cluster's name: A .. Z, AA, AB, ... ; letters, because heads and layers are numbers."""
+    name = ""
+    index += 1
+    while index:
+        index, letter = divmod(index - 1, 26)
+        name = chr(65 + letter) + name
+    return name
+
+
+def tints(labels: Ints) -> NDArray[np.int64]:
+    """The place in ``COLOURS`` of each head ``(N,)`` of ``labels (N,)``.
+
+    The eight largest clusters have hues of their own, the rest and loners are neutral.
+    """
+    sizes = np.bincount(labels)
+    of_cluster = np.full(len(sizes), len(CLUSTER_COLOURS))
+    largest = np.argsort(-sizes, kind="stable")[: len(CLUSTER_COLOURS)]
+    for place, cluster in enumerate(largest):
+        if sizes[cluster] > 1:
+            of_cluster[cluster] = place
+    tinted: NDArray[np.int64] = of_cluster[labels]
+    return tinted
+
+
+def hues(labels: Ints) -> list[str]:
+    """A colour for every cluster of ``labels (N,)``, as ``tints`` gives them to its heads."""
+    colours = [NEUTRAL] * (int(labels.max()) + 1)
+    for cluster, tint in zip(labels.tolist(), tints(labels).tolist(), strict=True):
+        colours[cluster] = COLOURS[tint]
+    return colours
+
+
+def contrast(colour: str) -> str:
+    """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG relative luminance)."""
+    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if luminance > 0.179 else "#ffffff"

@@ -1,0 +1,171 @@
+"""What a board is given to draw: plain data out of a table of budgets, and what a person does on it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.board.colours import COLOURS, contrast, letters, tints
+from cahp.stages.clustering import smoothed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import Clustering, HeadMask, Ints
+
+
+@dataclass(frozen=True)
+class Event:
+    """What a person did: released the slider at ``budget``, or toggled or asked about ``head``."""
+
+    kind: Literal["budget", "toggle", "ask"]
+    budget: int = 0
+    head: int = 0
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Event:
+        """As the board's script tells it."""
+        return cls(said["kind"], budget=int(said.get("budget", 0)), head=int(said.get("head", 0)))
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """The mask on the board, and its figures as far as they are measured.
+
+    ``origin`` says where it comes from; other words than these three are shown as they are.
+    """
+
+    mask: HeadMask
+    origin: Literal["auto", "hand", "budget"] | str
+    quality: Quality | None
+    speed: Speed | None
+    note: str = ""
+    rescued: Sequence[int] = ()
+
+
+def contents(
+    table: BudgetTable,
+    clusters: HeadClusters,
+    shown: Shown,
+    *,
+    labels: Ints,
+    selected: int | None = None,
+    status: str = "",
+    still: bool = False,
+    alone: bool = False,
+) -> dict[str, Any]:
+    """What ``mount`` and ``update`` of the board's script take, as JSON can say it.
+
+    ``labels (N,)`` are the clusters that colour the heads; ``selected`` is the head that was asked about; ``status``
+    says what keeps a figure waiting. ``still`` is a board without slider and curves: grid and figures. ``alone`` is one
+    that nobody answers: it takes the clusters of every budget along, and who covers for whom, about ``7 N B`` bytes for
+    ``N`` heads and ``B`` budgets.
+    """
+    rows = table.rows()
+    full = table.full
+    mask = shown.mask
+    at = mask.count - table.budgets[0]
+    # Time hardly depends on which heads go, so the budget's estimate serves a mask of one's own, as an estimate.
+    ratio = rows[at].ratio if 0 <= at < len(rows) else None
+    data: dict[str, Any] = {
+        "layers": clusters.layers,
+        "heads": clusters.heads,
+        "budgets": list(table.budgets),
+        "kept": [_packed(selection.mask) for selection in table.selections],
+        "rows": [_row(row, table) for row in rows],
+        "ks": clusters.clustering.ks.tolist(),
+        "mss": [round(float(value), 4) for value in clusters.clustering.mss],
+        "smooth": _smooth(clusters.clustering),
+        "knee": clusters.clustering.knee,
+        "labels": labels.tolist(),
+        "tints": tints(labels).tolist(),
+        "colours": COLOURS,
+        "inks": [contrast(colour) for colour in COLOURS],
+        "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
+        "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
+        "recovered": table.recover == "refit",
+        "status": status,
+        "still": still,
+        "selected": selected,
+        "current": {
+            **_figures(Row(mask.count, None, shown.quality, ratio, shown.speed)),
+            "budget": mask.count,
+            "kept": _packed(mask),
+            "origin": shown.origin,
+            "note": shown.note,
+            "rescued": list(shown.rescued),
+            "uncuttable": bool(mask.empty_layers),
+        },
+    }
+    if alone:
+        data["readings"] = _readings(table, clusters)
+        data["names"] = [letters(cluster) for cluster in range(labels.size)]
+        data["current"]["covers"] = clusters.covers(mask, labels).tolist()
+    return data
+
+
+def _readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, str]]:
+    """The clusters that colour each budget's heads, and who covers for whom."""
+    found = []
+    for selection in table.selections:
+        labels, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
+        found.append(
+            {
+                "labels": _base64(labels.astype("<u2")),
+                "tints": _base64(tints(labels).astype(np.uint8)),
+                "covers": _base64(clusters.covers(selection.mask, labels).astype("<u2")),
+            }
+        )
+    return found
+
+
+def _packed(mask: HeadMask) -> str:
+    return _base64(np.packbits(mask.keep.ravel()))
+
+
+def _base64(array: NDArray[Any]) -> str:
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
+def _row(row: Row, table: BudgetTable) -> dict[str, Any]:
+    selection = table.selection(row.budget)
+    found = {**_figures(row), "rescued": list(selection.rescued)}
+    return {**found, "uncuttable": True} if selection.mask.empty_layers else found
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    quality, speed = row.quality, row.speed
+    found: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
+    if quality is not None:
+        found |= {
+            "accuracy": quality.accuracy,
+            "low": _short(quality.ci95[0]),
+            "high": _short(quality.ci95[1]),
+            "n": quality.n,
+            "f1": _short(quality.macro_f1),
+            "agreement": _short(quality.agreement),
+            "pp": _short(quality.pp),
+            "ppLow": _short(quality.pp_ci95[0]),
+            "ppHigh": _short(quality.pp_ci95[1]),
+        }
+    if speed is not None:
+        found |= {
+            "ratio": _short(speed.ratio),
+            "ratioLow": _short(speed.ci95[0]),
+            "ratioHigh": _short(speed.ci95[1]),
+            "ms": _short(speed.pruned_ms),
+            "fullMs": _short(speed.full_ms),
+        }
+    return found
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def _smooth(clustering: Clustering) -> dict[str, Any] | None:
+    fitted = smoothed(clustering)
+    return None if fitted is None else {"degree": fitted[0], "values": [round(float(value), 4) for value in fitted[1]]}

@@ -1,0 +1,156 @@
+// The budget board: grid, figures, slider and curves drawn from one table of all budgets. Dragging asks nobody.
+//
+//   const board = mount(element, data, tell);   // draws into element
+//   board.update(data);                         // the same board, other data
+//   board.unmount();
+//
+// `tell` hears what a person did: {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a head that
+// was pressed, {kind: "ask", head} of one that was asked about; whoever hears it measures, and updates. Without `tell`
+// nobody measures: the board goes to the released budget by itself, and a pressed head says who covers for it.
+// Colours are the host's, by the variables at the top of board.css.
+
+import { make } from "./elements.js";
+import { figures, written } from "./figures.js";
+import { Heads } from "./heads.js";
+import { Curves } from "./curves.js";
+
+const NARROW = 720; // px: below, the figures stand under the grid
+let boards = 0;
+
+export function mount(element, data, tell) {
+  const board = new Board(element, tell);
+  board.update(data);
+  return { update: (other) => board.update(other), unmount: () => board.unmount() };
+}
+
+const unpacked = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
+const numbers = (text) => new Uint16Array(unpacked(text).buffer);
+
+class Board {
+  constructor(element, tell) {
+    this.root = make("div", "cahp-board", element);
+    this.tell = tell;
+    this.dragging = false;
+    this.observer = new ResizeObserver(() => this.data && this.fit());
+    this.observer.observe(this.root);
+  }
+
+  unmount() {
+    clearTimeout(this.waiting);
+    this.observer.disconnect();
+    this.root.remove();
+  }
+
+  update(data) {
+    const shape = `${data.layers}x${data.heads}:${data.budgets.length}:${data.still}`;
+    const before = this.data;
+    this.data = this.given = data;
+    this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
+    if (this.shape !== shape) {
+      this.shape = shape;
+      this.build();
+    }
+    this.settle();
+  }
+
+  // What is on the board when nobody drags.
+  settle() {
+    const { current } = this.data;
+    this.heads.paint(this.data, current.covers);
+    this.curves?.draw(this.data);
+    if (this.dragging) return;
+    if (this.slider) this.slider.value = current.budget;
+    if (this.again) this.again.hidden = current === this.given.current;
+    this.show({ ...current, bits: unpacked(current.kept) });
+  }
+
+  build() {
+    const { budgets, still } = this.data;
+    this.root.replaceChildren();
+    this.slider = this.curves = this.again = null;
+    const top = make("div", "top", this.root);
+    const left = make("div", "left", top);
+    const does = this.tell ? "drops or brings back a head" : "says who covers for a head";
+    this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
+    this.figures = make("div", "figures", top);
+    if (!still) {
+      this.dial(budgets);
+      this.curves = new Curves(this.root);
+    }
+    this.fit();
+  }
+
+  dial(budgets) {
+    const dial = make("div", "dial", this.root);
+    const label = make("label", "", dial, "Heads to keep");
+    this.output = make("output", "", dial);
+    this.slider = make("input", "slider", dial);
+    // A page may hold several boards.
+    const id = `budget-slider-${++boards}`;
+    Object.assign(this.slider, { type: "range", min: budgets[0], max: budgets.at(-1), step: 1, id });
+    label.htmlFor = id;
+    this.slider.oninput = () => {
+      this.dragging = true;
+      const began = performance.now();
+      this.show(this.row(this.slider.value - this.data.budgets[0]));
+      this.root.dataset.step = (performance.now() - began).toFixed(2);
+    };
+    this.slider.onchange = () => {
+      clearTimeout(this.waiting);
+      // Arrow keys change it many times: only where they stop is told.
+      this.waiting = setTimeout(() => {
+        this.dragging = false;
+        this.release(Number(this.slider.value));
+      }, 120);
+    };
+    if (this.tell) return;
+    this.again = make("button", "again", dial, `Back to the ${this.data.current.budget} heads of the start`);
+    this.again.onclick = () => this.update(this.given);
+  }
+
+  fit() {
+    const { layers, heads } = this.data;
+    const width = this.root.clientWidth || 800;
+    const room = width < NARROW ? width : width - 320;
+    this.heads.fit(Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(460 / layers))));
+    this.root.classList.toggle("narrow", width < NARROW);
+    this.curves?.draw(this.data);
+  }
+
+  row(index) {
+    const { budgets, rows } = this.data;
+    return { ...rows[index], budget: budgets[index], bits: this.kept[index], origin: "budget" };
+  }
+
+  show(state) {
+    const total = this.data.layers * this.data.heads;
+    const found = figures(state, this.data, !this.tell);
+    this.heads.show(state);
+    this.figures.replaceChildren(...found.map(written));
+    this.curves?.mark(state);
+    if (!this.slider) return;
+    this.output.textContent = `${state.budget} of ${total}`;
+    this.slider.setAttribute("aria-valuetext", `${state.budget} of ${total} heads, ${found[1][1]} accuracy`);
+  }
+
+  // What a person does ----------------------------------------------------------------------------------------
+
+  press(head, ask) {
+    if (this.data.still) return;
+    if (this.tell) return this.tell({ kind: ask ? "ask" : "toggle", head });
+    this.data = { ...this.data, selected: head };
+    this.settle();
+  }
+
+  release(budget) {
+    if (this.tell) return this.tell({ kind: "budget", budget });
+    // With nobody to ask, `readings` hold the clusters of every budget, and who covers for whom in it.
+    const index = budget - this.data.budgets[0];
+    const reading = this.data.readings?.[index];
+    const current = { ...this.data.rows[index], budget, kept: this.data.kept[index], origin: "budget" };
+    if (reading) current.covers = numbers(reading.covers);
+    const clusters = reading && { labels: numbers(reading.labels), tints: unpacked(reading.tints) };
+    this.data = { ...this.data, ...clusters, current };
+    this.settle();
+  }
+}

@@ -1,0 +1,195 @@
+// Accuracy, time and the clusters' silhouette over all budgets: solid lines join what was measured, dashed ones estimate.
+
+import { SVG, draw, make } from "./elements.js";
+
+export class Curves {
+  constructor(parent) {
+    this.panels = [];
+    this.plots = make("div", "plots", parent);
+    const take = make("p", "take", parent, "Curves as ");
+    for (const format of ["svg", "png"]) make("button", "", take, format.toUpperCase()).onclick = () => this.save(format);
+  }
+
+  draw(data) {
+    this.data = data;
+    const { budgets, rows, ks, mss, smooth, knee, full, recovered } = data;
+    const width = Math.max(320, this.plots.clientWidth || 800);
+    const total = budgets.at(-1);
+    // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
+    this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
+    const n = full ? `, n = ${full.n}` : "";
+    const all = [...rows, data.current];
+    const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
+    const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
+    const panels = [
+      {
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? " after refit" : ""} (%)${n}, with 95 % interval`,
+        height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
+        values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
+        sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
+      },
+      {
+        of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's), with 95 % interval",
+        height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(2),
+        values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
+        sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
+      },
+      {
+        title: `Silhouette of the clusters (−1 to 1)${knee ? `, knee at ${knee} clusters` : ", no knee found"}`,
+        height: 110, xs: ks, smooth, span: span([...mss, ...(smooth?.values ?? [])], 0, 1), scale: (value) => value.toFixed(1),
+        values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true, plain: true,
+      },
+    ];
+    this.panels = panels.map((panel) => this.panel(panel, width));
+    this.plots.replaceChildren(...this.panels.map((panel) => panel.svg));
+    if (this.state) this.mark(this.state);
+  }
+
+  mark(state) {
+    this.state = state;
+    for (const { marker, spot, y, panel } of this.panels) {
+      const x = this.x(state.budget);
+      marker.setAttribute("x1", x);
+      marker.setAttribute("x2", x);
+      const place = panel.xs.indexOf(state.budget);
+      const value = panel.plain ? panel.values[place] : state[panel.of];
+      const sure = panel.plain || state[panel.from] != null;
+      spot.setAttribute("visibility", value == null || (panel.plain && state.origin === "hand") ? "hidden" : "visible");
+      spot.classList.toggle("hollow", !sure);
+      if (value == null) continue;
+      spot.setAttribute("cx", x);
+      spot.setAttribute("cy", y(Math.min(Math.max(value, panel.span[0]), panel.span[1])));
+    }
+  }
+
+  panel(panel, width) {
+    const { xs, values, low, high, sure } = panel;
+    const [bottom, ceiling] = panel.span;
+    const foot = panel.bottom ? 38 : 8;
+    const top = 26;
+    const height = panel.height + (panel.bottom ? 30 : 0);
+    const y = (value) => top + (1 - (value - bottom) / (ceiling - bottom)) * (height - top - foot);
+    const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
+    svg.setAttribute("aria-label", `${panel.title}, over the heads kept`);
+    draw("text", { x: 56, y: 14, class: "title" }, svg, panel.title);
+    for (const tick of ticks(bottom, ceiling)) {
+      draw("line", { x1: 56, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
+      draw("text", { x: 48, y: y(tick) + 4, class: "tick", "text-anchor": "end" }, svg, panel.scale(tick));
+    }
+    const inside = xs.map((x) => x >= this.data.budgets[0] && x <= this.data.budgets.at(-1));
+    const at = (index, value) => `${this.x(xs[index]).toFixed(1)},${y(value).toFixed(1)}`;
+    const known = xs.map((_, index) => index).filter((index) => inside[index] && values[index] != null);
+    // A band joins neighbours that were both measured; between others it would claim what nobody knows.
+    const runs = [];
+    for (const index of known.filter((one) => low[one] != null)) {
+      if (runs.length && runs.at(-1).at(-1) === index - 1) runs.at(-1).push(index);
+      else runs.push([index]);
+    }
+    for (const run of runs) {
+      const outline = [...run.map((one) => at(one, high[one])), ...run.map((one) => at(one, low[one])).reverse()];
+      draw("path", { d: `M${outline.join("L")}Z`, class: run.length > 1 ? "band" : "bar" }, svg);
+    }
+    if (panel.line != null) {
+      draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
+      if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick", "text-anchor": "end" }, svg, panel.lineName);
+    }
+    // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
+    // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.
+    let solid = "", dashed = "", before;
+    for (let i = 1; i < known.length; i++) {
+      const both = sure[known[i - 1]] && sure[known[i]];
+      const stretch = `${both === before ? "" : `M${at(known[i - 1], values[known[i - 1]])}`}L${at(known[i], values[known[i]])}`;
+      if (both) solid += stretch;
+      else dashed += stretch;
+      before = both;
+    }
+    if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
+    if (solid) draw("path", { d: solid, class: "curve" }, svg);
+    if (!panel.plain) {
+      // Where points would touch, the estimated ones are left to the dashed line.
+      const dense = (width - 74) / xs.length < 7;
+      const r = dense ? 1.6 : 2.5;
+      const dot = (index) => `M${(this.x(xs[index]) - r).toFixed(1)},${y(values[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
+      const unsure = known.filter((index) => !sure[index]);
+      if (!dense) draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
+      draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
+      if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, dense ? "dashed: estimated" : "hollow, dashed: estimated");
+    }
+    if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick", "text-anchor": "middle" }, svg, "not measured");
+    if (panel.smooth) {
+      const line = panel.smooth.values.map((value, index) => (inside[index] ? at(index, value) : null)).filter(Boolean);
+      draw("path", { d: `M${line.join("L")}`, class: "smooth" }, svg);
+      draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`);
+    }
+    if (panel.knee) {
+      const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
+      draw("line", { x1: x, x2: x, y1: top, y2: height - foot, class: "knee" }, svg);
+    }
+    if (panel.bottom) {
+      for (const tick of ticks(this.data.budgets[0], this.data.budgets.at(-1), 8)) {
+        draw("text", { x: this.x(tick), y: height - 20, class: "tick", "text-anchor": "middle" }, svg, String(tick));
+      }
+      draw("text", { x: (width + 56) / 2, y: height - 3, class: "tick", "text-anchor": "middle" }, svg, "heads kept (clusters, for the silhouette)");
+    }
+    const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
+    const spot = draw("circle", { r: 5, class: "spot" }, svg);
+    return { svg, marker, spot, y, panel };
+  }
+
+  // The three curves as one picture, with the colours that they have on screen.
+  save(format) {
+    const width = Number(this.panels[0].svg.getAttribute("width"));
+    const heights = this.panels.map(({ svg }) => Number(svg.getAttribute("height")));
+    const height = heights.reduce((sum, one) => sum + one, 0);
+    const all = draw("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}` });
+    // The ground as it is where the curves are drawn, whatever names the host's colours go by.
+    const ground = draw("rect", { class: "ground", width, height }, this.panels[0].svg);
+    draw("rect", { width, height, fill: getComputedStyle(ground).fill }, all);
+    ground.remove();
+    let top = 0;
+    this.panels.forEach(({ svg }, index) => {
+      const group = draw("g", { transform: `translate(0 ${top})` }, all);
+      for (const shape of svg.children) {
+        const copy = shape.cloneNode(true);
+        const style = getComputedStyle(shape);
+        for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-weight", "font-family", "visibility"]) {
+          copy.setAttribute(name, style.getPropertyValue(name));
+        }
+        group.append(copy);
+      }
+      top += heights[index];
+    });
+    const source = new Blob([new XMLSerializer().serializeToString(all)], { type: "image/svg+xml" });
+    if (format === "svg") return keep(source, "budgets.svg");
+    const image = new Image();
+    image.onload = () => {
+      const canvas = Object.assign(document.createElement("canvas"), { width: width * 2, height: height * 2 });
+      canvas.getContext("2d").drawImage(image, 0, 0, width * 2, height * 2);
+      canvas.toBlob((blob) => keep(blob, "budgets.png"), "image/png");
+    };
+    image.src = URL.createObjectURL(source);
+  }
+}
+
+function keep(blob, name) {
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+// Room around the values, within what is possible.
+function span(values, least, most) {
+  if (!values.length) return [least, most];
+  const low = Math.min(...values), high = Math.max(...values);
+  const room = Math.max(0.02, (high - low) * 0.06);
+  return [Math.max(Math.min(least, low), low - room), Math.min(Math.max(most, high), high + room)];
+}
+
+function ticks(low, high, count = 4) {
+  const rough = (high - low) / count;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
+  const found = [];
+  for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + 1e-9; tick += step) found.push(Number(tick.toPrecision(12)));
+  return found;
+}

@@ -1,0 +1,63 @@
+// Three figures of a mask: how many heads are kept, how it answers, and what time it takes.
+// Each is [name, value, tag, lines]. What is estimated says so, and what was not measured is a dash.
+
+import { make } from "./elements.js";
+
+export const percent = (share, digits = 1) => `${(share * 100).toFixed(digits)} %`;
+const points = (pp) => `${pp > 0 ? "+" : ""}${pp.toFixed(1)}`.replace("-", "−");
+
+// `alone`: nothing will be measured any more.
+export function figures(state, data, alone) {
+  const total = data.layers * data.heads;
+  const yet = alone ? "" : " yet";
+  return [keptHeads(state, total), accuracy(state, data, total, yet), time(state, total, yet)];
+}
+
+export function written([name, value, tag, lines]) {
+  const block = make("div", "figure");
+  make("div", "name", block, name);
+  const line = make("div", "value", block, value);
+  if (tag) make("span", "tag", line, tag);
+  for (const text of lines) make("div", "line", block, text);
+  return block;
+}
+
+function keptHeads(state, total) {
+  const why = { auto: "CAHP's own choice", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
+  return ["Heads kept", `${state.budget} of ${total}`, "", [`${percent(state.budget / total, 0)}, ${why}`]];
+}
+
+function accuracy(state, data, total, yet) {
+  const name = data.recovered ? "Accuracy after refit" : "Accuracy";
+  if (state.low == null) {
+    if (state.accuracy == null) return [name, "–", "", [data.status || `not measured${yet}`]];
+    return [name, `≈ ${percent(state.accuracy)}`, "estimated", ["between the budgets that were measured"]];
+  }
+  const lines = [`95 % interval ${(state.low * 100).toFixed(1)} to ${percent(state.high)}, n = ${state.n}`];
+  if (data.full && state.budget < total) {
+    const calm = state.ppLow <= 0 && state.ppHigh >= 0;
+    lines.push(
+      calm
+        ? `no measurable change against all heads (${points(state.pp)} pp)`
+        : `${points(state.pp)} pp against all heads (${points(state.ppLow)} to ${points(state.ppHigh)})`,
+    );
+  }
+  const same = state.agreement === null ? "" : `, same answer on ${percent(state.agreement)}`;
+  lines.push(`macro-F1 ${percent(state.f1)}${same}`);
+  if (state.note) lines.push(state.note);
+  return [name, percent(state.accuracy), "", lines];
+}
+
+function time(state, total, yet) {
+  const name = "Time of a batch";
+  if (state.budget === total) return [name, "1.00 ×", "", ["the full model"]];
+  if (state.uncuttable) return [name, "–", "", ["a layer without heads cannot be cut out: a mask only"]];
+  if (state.ratioLow == null) {
+    if (state.ratio == null) return [name, "–", "", [`not timed${yet}`]];
+    return [name, `≈ ${state.ratio.toFixed(2)} ×`, "estimated", ["between the budgets that were timed"]];
+  }
+  const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
+  const change = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}`;
+  const both = `${state.ms.toFixed(1)} instead of ${state.fullMs.toFixed(1)} ms (median)`;
+  return [name, `${state.ratio.toFixed(2)} ×`, "", [both, calm ? "no measurable change" : change]];
+}

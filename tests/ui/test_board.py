@@ -1,0 +1,236 @@
+"""The board by itself, on a page with nothing else: no explorer, no server, no network."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from clusters import in_a_row, quality, speed
+from clusters import on_a_line as two_numbers
+from playwright.sync_api import BrowserContext, Page, expect
+
+from cahp.board import Shown, contents, script, style
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.head_clusters import HeadClusters
+
+pytestmark = pytest.mark.browser
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>board</title>
+<style>:root {{ color-scheme: light dark }} {style}</style><body><div id="here"></div>
+<script type="module">{script}</script></body></html>"""
+
+#: What stands in for a host: it keeps what it is told.
+HOST = """
+window.told = [];
+const data = {data};
+const tell = {answers} ? (what) => window.told.push(what) : undefined;
+window.board = mount(document.getElementById("here"), data, tell);
+window.data = data;
+"""
+
+#: Moves the slider by one budget in each of 90 frames; the milliseconds of the frames, and of as many without a drag.
+FRAMES = """async () => {
+  const slider = document.querySelector("input.slider");
+  const times = async (move) => {
+    const found = [];
+    let before = await new Promise(requestAnimationFrame);
+    for (let frame = 0; frame < 90; frame++) {
+      if (move) {
+        slider.value = 100 + 5 * frame;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+      const now = await new Promise(requestAnimationFrame);
+      found.push(now - before);
+      before = now;
+    }
+    return found;
+  };
+  return [await times(false), await times(true)];
+}"""
+
+
+def on_a_line() -> HeadClusters:
+    """Six heads; through their curve, at two numbers of clusters, no polynomial goes."""
+    found = two_numbers()
+    return replace(found, clustering=replace(found.clustering, knee_rule="by hand"))
+
+
+def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, Any]:
+    """What a board of these clusters is given, all budgets but a few estimated."""
+    table = BudgetTable.plan(clusters, Settings())
+    total = table.budgets[-1]
+    table.add(total, quality=quality(0.9))
+    table.add(table.budgets[0], quality=quality(0.5), speed=speed(0.6))
+    selection = table.selection(budget)
+    labels = clusters.groups(selection.k)[0]
+    shown = Shown(selection.mask, "budget", None, None, rescued=selection.rescued)
+    return contents(table, clusters, shown, labels=labels, **options)
+
+
+@pytest.fixture
+def bare(new_context: Callable[..., BrowserContext], tmp_path: Path) -> Callable[..., Page]:
+    """``bare(data, answers=True)`` is a page with a board of these data; any error on it fails the test."""
+
+    def opened(data: dict[str, Any], *, answers: bool = True, **options: Any) -> Page:
+        host = HOST.format(data=json.dumps(data), answers=json.dumps(answers))
+        file = tmp_path / "board.html"
+        file.write_text(PAGE.format(style=style(), script=script(host)), encoding="utf-8")
+        page = new_context(**options).new_page()
+        page.on("pageerror", lambda error: pytest.fail(f"the page failed: {error}"))
+        page.goto(file.as_uri())
+        return page
+
+    return opened
+
+
+def figures(page: Page) -> list[str]:
+    return page.locator(".figure .value").all_inner_texts()
+
+
+def drag(page: Page, share: float) -> None:
+    box = page.locator("input.slider").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
+
+
+def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 72))
+    drag(page, 1.0)
+    page.mouse.down()
+    drag(page, 0.5)
+    # Half-way between 6 and 72; half-way between 50 % and 90 % right, of which nobody measured it.
+    assert figures(page) == ["39 of 72", "≈ 70.0 %estimated", "≈ 0.80 ×estimated"]
+    assert page.get_by_role("gridcell", selected=True).count() == 39
+    assert page.evaluate("told") == []
+    page.mouse.up()
+    page.wait_for_function("told.length")
+    assert page.evaluate("told") == [{"kind": "budget", "budget": 39}]
+
+
+def test_a_head_is_pressed_and_asked_about_by_mouse_and_by_keyboard(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 72))
+    cells = page.get_by_role("gridcell")
+    cells.nth(3).click()
+    cells.nth(5).click(modifiers=["Shift"])
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    page.keyboard.press("i")
+    assert page.evaluate("told") == [
+        {"kind": "toggle", "head": 3},
+        {"kind": "ask", "head": 5},
+        {"kind": "toggle", "head": 16},
+        {"kind": "ask", "head": 16},
+    ]
+
+
+def test_arrow_keys_move_the_budget_and_only_where_they_stop_is_told(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(on_a_line(), 2))
+    page.locator("input.slider").focus()
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert figures(page)[0] == "5 of 6"
+    page.wait_for_function("told.length")
+    assert page.evaluate("told") == [{"kind": "budget", "budget": 5}]
+
+
+def test_other_data_are_taken_by_the_same_board_which_goes_when_it_is_told_to(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(on_a_line(), 3))
+    kept = page.get_by_role("gridcell", selected=True)
+    before = kept.first.element_handle()
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 5))
+    expect(kept).to_have_count(5)
+    assert before is not None
+    assert before.is_visible()
+    page.evaluate("data => board.update(data)", data_of(in_a_row(2, 6), 4, still=True))
+    expect(page.get_by_role("gridcell")).to_have_count(12)
+    expect(page.get_by_role("slider")).to_have_count(0)
+    page.evaluate("board.unmount()")
+    assert page.locator("#here > *").count() == 0
+
+
+def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(on_a_line(), 3))
+    expect(
+        page.get_by_role("grid", name="2 layers of 3 heads; Enter or Space drops or brings back a head")
+    ).to_be_visible()
+    names = [cell.get_attribute("aria-label") for cell in page.get_by_role("gridcell").all()]
+    assert names[:2] == ["Layer 0, head 0: pruned, cluster A", "Layer 0, head 1: kept, cluster A"]
+    slider = page.get_by_role("slider", name="Heads to keep")
+    assert slider.get_attribute("aria-valuetext") == "3 of 6 heads, – accuracy"
+    pictures = page.get_by_role("img")
+    assert pictures.count() == 3
+    assert "Silhouette of the clusters (−1 to 1), knee at 3 clusters" in str(
+        pictures.nth(2).get_attribute("aria-label")
+    )
+    # One stop for Tab in the grid, whatever its size.
+    assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
+
+
+def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(on_a_line(), 3, alone=True), answers=False)
+    page.get_by_role("gridcell").nth(2).click()
+    # Heads 2 and 3 lie at 10 and 11.
+    expect(page.locator(".say")).to_have_text(
+        "Layer 0, head 2: pruned, cluster B; its nearest survivor is layer 1, head 0"
+    )
+    page.get_by_role("slider").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_text("Back to the 3 heads of the start")).to_be_visible()
+    assert figures(page)[0] == "2 of 6"
+    page.get_by_role("gridcell").nth(2).hover()
+    # In two clusters, head 2 belongs to the one at the left, which keeps head 1.
+    expect(page.locator(".say")).to_have_text(
+        "Layer 0, head 2: pruned, cluster A; its nearest survivor is layer 0, head 1"
+    )
+    page.get_by_text("Back to the 3 heads of the start").click()
+    assert figures(page)[0] == "3 of 6"
+    assert page.get_by_role("gridcell", selected=True).count() == 3
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_it_says_is_readable_in_light_and_dark(bare: Callable[..., Page], scheme: str) -> None:
+    page = bare(data_of(on_a_line(), 2), color_scheme=scheme)
+    # The spot on a measured budget is as dark as text, and outlined with the ground.
+    text, ground = page.evaluate("""() => {
+      const said = getComputedStyle(document.querySelector(".figure .value")).color;
+      const ground = getComputedStyle(document.querySelector(".spot:not(.hollow)")).stroke;
+      return [said, ground].map((colour) => Number(colour.match(/\\d+/)[0]));
+    }""")
+    assert (text < 80 and ground > 200) if scheme == "light" else (text > 200 and ground < 80)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_curves_are_taken_along_as_they_look(bare: Callable[..., Page], scheme: str) -> None:
+    page = bare(data_of(on_a_line(), 3), color_scheme=scheme)
+    with page.expect_download() as started:
+        page.get_by_role("button", name="SVG").click()
+    picture = Path(started.value.path()).read_text(encoding="utf-8")
+    ground = "rgb(255, 255, 255)" if scheme == "light" else "rgb(18, 18, 18)"
+    assert f'fill="{ground}"' in picture.split(">")[1]
+
+
+def test_a_thousand_heads_are_dragged_at_the_screen_s_pace(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(32, 32), 200))
+    expect(page.get_by_role("gridcell")).to_have_count(1024)
+    page.evaluate(FRAMES)
+    # Beside a page that does nothing: 60 frames a second where the screen has as many. The machine may be busy, so one
+    # frame of four will do; a board that is slow itself has none that is fast.
+    for _ in range(3):
+        idle, dragged = page.evaluate(FRAMES)
+        fast, pace = statistics.quantiles(dragged)[0], statistics.median(idle)
+        if fast <= 1.2 * pace:
+            break
+    assert fast <= 1.2 * pace, (idle, dragged)
+    assert figures(page)[0] == "545 of 1024"
+
+
+def test_a_narrow_board_stays_within_its_page(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(24, 16), 100), viewport={"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
