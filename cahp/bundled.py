@@ -55,8 +55,14 @@ class Bundle:
     rows: Mapping[str, Any]
     made: Mapping[str, str]
 
-    def evidence(self, salience: Salience = "batch") -> HeadClusters:
-        """What the choice of heads follows from, for the run's own projection."""
+    @lru_cache(maxsize=32)  # noqa: B019 (there is one bundle a process)
+    def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
+        """What the choice of heads follows from, for the run's own projection; with the knee of another ``degree``.
+
+        Made once for all who ask.
+        """
+        if degree is not None:
+            return self.evidence(salience).with_degree(degree)
         arrays = self.arrays
         ks = arrays["ks"].astype(np.int64)
         clustering = Clustering(

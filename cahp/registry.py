@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -154,7 +155,11 @@ def facts(name: str) -> Facts:
     Raises:
         OptionError: If there is none.
     """
-    made = _made(name)
+    return _facts(_made(name))
+
+
+@cache
+def _facts(made: Callable[..., Method]) -> Facts:
     said = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
     options = tuple(one.name for one in signature(made).parameters.values() if one.kind is not Parameter.VAR_KEYWORD)
     return Facts(options, **said)

@@ -151,14 +151,23 @@ def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
     return match_labels(load_data(settings, card), settings, card)
 
 
-def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
-    """The data of ``settings``, or what comes with the model, with its labels as they are."""
+def data_name(settings: Settings, card: ModelCard) -> str:
+    """The name of the data of ``settings``, or of what comes with the model.
+
+    Raises:
+        OptionError: If there is neither.
+    """
     builtin = models.BUILTINS.get(card.id)
     name = settings.data or (builtin.data if builtin else None)
     if name is None:
         raise OptionError(f"{card.id} comes without data; name some with --data")
+    return name
+
+
+def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
+    """The data of ``settings``, or what comes with the model, with its labels as they are."""
     return data.load(
-        name,
+        data_name(settings, card),
         text_column=settings.text_column,
         pair_column=settings.pair_column,
         label_column=settings.label_column,

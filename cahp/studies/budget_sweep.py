@@ -17,7 +17,6 @@ from cahp.run.bench import Bench
 from cahp.run.document import Outcome, RunDocument, State
 from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
-from cahp.stages.selection import table
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import BudgetError, Cost, Delta, HeadMask, Progress, Ratio, Selection, silent
 
@@ -124,19 +123,7 @@ class BudgetTable:
         cls, clusters: HeadClusters, settings: Settings, *, recover: Recover = "none", listener: Listener | None = None
     ) -> BudgetTable:
         """An empty table of all budgets that ``settings`` allow."""
-        total = clusters.salience.size
-        fewest = max(1, settings.min_per_layer * clusters.layers)
-        return cls(
-            table(
-                clusters.clustering,
-                clusters.salience,
-                budgets=range(fewest, total + 1),
-                min_per_layer=settings.min_per_layer,
-                representative=settings.representative,
-            ),
-            recover=recover,
-            listener=listener,
-        )
+        return cls(clusters.selections(settings), recover=recover, listener=listener)
 
     def selection(self, budget: int) -> Selection:
         """What the budget keeps.

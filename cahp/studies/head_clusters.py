@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +12,19 @@ from numpy.typing import NDArray
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
-from cahp.stages.selection import select
+from cahp.stages.selection import Representative, select, table
 from cahp.values import Clustering, HeadMask, Ints, Selection
+
+#: Ways of reading the same clusters (a floor, a kind of representative) whose selections are kept.
+_READINGS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class HeadClusters:
     """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
 
-    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered.
+    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered. What is selected from them is
+    found out once, however many sessions ask.
     """
 
     clustering: Clustering
@@ -43,15 +49,34 @@ class HeadClusters:
 
     def suggested(self, settings: Settings) -> Selection | None:
         """What the curve's knee suggests (None: it has none)."""
-        if self.clustering.knee not in self.clustering.ks:
-            return None
-        return select(
-            self.clustering,
-            self.salience,
-            budget=None,
-            min_per_layer=settings.min_per_layer,
-            representative=settings.representative,
-        )
+        return self._suggested(settings.min_per_layer, settings.representative)
+
+    def selections(self, settings: Settings) -> tuple[Selection, ...]:
+        """What each budget keeps, from the fewest heads that ``settings`` allow to all."""
+        return self._selections(settings.min_per_layer, settings.representative)
+
+    @cached_property
+    def _suggested(self) -> Callable[[int, Representative], Selection | None]:
+        clustering, salience = self.clustering, self.salience
+
+        @lru_cache(_READINGS)
+        def suggested(floor: int, how: Representative) -> Selection | None:
+            if clustering.knee not in clustering.ks:
+                return None
+            return select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
+
+        return suggested
+
+    @cached_property
+    def _selections(self) -> Callable[[int, Representative], tuple[Selection, ...]]:
+        clustering, salience = self.clustering, self.salience
+
+        @lru_cache(_READINGS)
+        def selections(floor: int, how: Representative) -> tuple[Selection, ...]:
+            budgets = range(max(1, floor * salience.shape[0]), salience.size + 1)
+            return tuple(table(clustering, salience, budgets=budgets, min_per_layer=floor, representative=how))
+
+        return selections
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from time import perf_counter
 from typing import Any
+
+import numpy as np
 
 from cahp import models
 from cahp.values import CahpError, ModelCard
@@ -69,23 +73,23 @@ def expected_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> floa
     return _PASSES * 2 * per_token * tokens / _speed()
 
 
+@cache
 def _speed() -> float:
-    """Floating-point operations a second of a float32 matrix product, measured in some hundredths of a second."""
-    from time import perf_counter
+    """Floating-point operations a second of a float32 matrix product, measured in some hundredths of a second.
 
-    import numpy as np
-
+    Measured once a process: a machine does not become another one, and every page of the explorer asks.
+    """
     matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
     matrix @ matrix
-    best = min(_seconds(lambda: matrix @ matrix, perf_counter) for _ in range(3))
+    best = min(_seconds(lambda: matrix @ matrix) for _ in range(3))
     # Attention, normalisation and activations run below that speed: 0.65 of it was measured.
     return 0.65 * 2 * _SIDE**3 / best
 
 
-def _seconds(work: Any, clock: Any) -> float:
-    start = clock()
+def _seconds(work: Callable[[], object]) -> float:
+    start = perf_counter()
     work()
-    return float(clock() - start)
+    return perf_counter() - start
 
 
 def words(found: Mapping[str, Any]) -> Iterator[str]:

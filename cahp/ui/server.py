@@ -12,6 +12,7 @@ server on this machine, under the same host, shows it to that server.
 
 from __future__ import annotations
 
+import asyncio
 import platform
 import socket
 import threading
@@ -30,6 +31,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from cahp.access import Access, current, is_every_address
+from cahp.ui.frame.preparation import prepare
 
 _TOKEN = "token"
 #: Neither kept by anybody on the way, nor told to where a link leads.
@@ -97,8 +99,16 @@ def middleware() -> list[Middleware]:
 async def lifespan(_: object) -> AsyncIterator[None]:
     """From the server's start, which says where it is and opens the browser there, to its end.
 
-    The port is bound by then, so what is said is no other server's address.
+    The port is bound by then, so what is said is no other server's address; who comes waits until what all sessions
+    share is made.
     """
+    with _announced():
+        await asyncio.to_thread(prepare)
+        yield
+
+
+@contextmanager
+def _announced() -> Iterator[None]:
     access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))
     print(f"The explorer is at {address(access, _reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:

@@ -12,6 +12,7 @@ from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.parts import chart, theme
+from cahp.ui.parts.once import once
 from cahp.ui.session.explorer import Explorer
 
 
@@ -19,9 +20,13 @@ def draw(explorer: Explorer) -> None:
     """All heads in the plane, coloured by cluster."""
     clusters = explorer.clusters
     assert clusters is not None
-    labels, mask = explorer.board.labels, explorer.mask
+    labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, theme.dark()
     chart.show(
-        space_figure(clusters.embedding, clusters.salience, labels, mask, explorer.settings, dark=theme.dark()),
+        once(
+            clusters,
+            ("space", mask.sha256, labels.tobytes(), settings.projection, dark),
+            lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, dark=dark),
+        ),
         title=f"{mask.count} survivors among {len(np.unique(labels))} clusters of heads",
         help="Each point is a head, placed so that heads which separate the classes in the same way lie close "
         "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the most "

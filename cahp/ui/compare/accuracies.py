@@ -10,6 +10,7 @@ from cahp.figures.comparison import accuracy_figure, difference_figure
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import theme
+from cahp.ui.parts.once import once
 from cahp.ui.parts.text import plain
 from cahp.words import percent, span
 
@@ -24,6 +25,7 @@ def draw(found: Reading, view: ComparisonView) -> None:
 
 
 def _accuracy(found: Reading, view: ComparisonView) -> None:
+    dark = theme.dark()
     shown = [
         (name, budget, found.means[view.recovery, name, budget])
         for name in view.methods
@@ -34,7 +36,11 @@ def _accuracy(found: Reading, view: ComparisonView) -> None:
         st.info("None of these methods was measured this way. Choose others above.")
         return
     charts.show(
-        accuracy_figure(found, view.recovery, view.methods, dark=theme.dark()),
+        once(
+            found,
+            ("accuracy", view.recovery, view.methods, dark),
+            lambda: accuracy_figure(found, view.recovery, view.methods, dark=dark),
+        ),
         title=_accuracies(found, view),
         help=(
             f"Right answers on {found.n:,} texts that chose nothing. Each line is a method, the mean over "
@@ -88,12 +94,12 @@ def _differences(found: Reading, view: ComparisonView) -> None:
     tests = [one for one in everywhere if one.budget == view.budget]
     if not tests:
         return
-    ours = called(found.against)
+    ours, dark = called(found.against), theme.dark()
     # Of all methods, as they were tested, whichever are shown.
     at = [one for one in found.verdicts if (one.recovery, one.budget) == (view.recovery, view.budget)]
     said = phrase(found.against, at)
     charts.show(
-        difference_figure(found.against, tests, dark=theme.dark()),
+        once(found, ("differences", view, dark), lambda: difference_figure(found.against, tests, dark=dark)),
         title=f"At {view.budget} heads, {AFTER[view.recovery]}, {said}",
         help=(
             f"Points are {ours}'s accuracy minus the other method's on the same texts, lines 95 % intervals. **Solid** "

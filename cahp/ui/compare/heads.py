@@ -18,6 +18,7 @@ from cahp.figures.comparison_heads import (
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import theme
+from cahp.ui.parts.once import once
 from cahp.words import percent
 
 _DEPTH = r"\bar\ell=\frac{\sum_{\ell}\ell\,k_\ell}{\sum_{\ell}k_\ell},\qquad \text{even spread: }\frac{L-1}{2}"
@@ -29,12 +30,16 @@ _JACCARD = (
 
 def draw_layers(found: Reading, view: ComparisonView) -> None:
     """Draw how many heads each method keeps in each layer."""
-    shown = by_depth(found, view.budget, view.methods)
+    shown, dark = by_depth(found, view.budget, view.methods), theme.dark()
     if not shown:
         return
     depths = {name: towards_output(found.layers[name, view.budget]) for name in shown}
     charts.show(
-        layer_figure(found, view.budget, view.methods, dark=theme.dark()),
+        once(
+            found,
+            ("layers", view.budget, view.methods, dark),
+            lambda: layer_figure(found, view.budget, view.methods, dark=dark),
+        ),
         title=_depths(found, depths),
         help=(
             "Heads that each method keeps in each layer, the mean over its masks. The triangle is the mean layer of "
@@ -75,11 +80,11 @@ def draw_consensus(found: Reading, view: ComparisonView) -> None:
     consensus = found.consensus.get(view.budget)
     if consensus is None:
         return
-    layers, heads = found.layers_of_model, found.heads
+    layers, heads, dark = found.layers_of_model, found.heads, theme.dark()
     everybody, nobody = set(consensus.everybody), set(consensus.nobody)
     places = [(layer, head) for layer in range(layers) for head in range(heads)]
     charts.show(
-        consensus_figure(consensus, dark=theme.dark()),
+        once(found, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
         title=(
             f"{_heads(len(everybody))} kept by all {consensus.methods} methods that choose, {len(nobody)} of "
             f"{found.total} by none"
@@ -112,13 +117,17 @@ def _places(heads: Sequence[tuple[int, int]]) -> str:
 
 def draw_overlap(found: Reading, view: ComparisonView) -> None:
     """Draw what methods have in common, two by two."""
-    there, values = overlap_table(found, view.budget, view.methods)
+    (there, values), dark = overlap_table(found, view.budget, view.methods), theme.dark()
     mean = mean_overlap(values)
     if mean is None:
         return
     chance = found.chance[view.budget]
     charts.show(
-        overlap_figure(found, view.budget, view.methods, dark=theme.dark()),
+        once(
+            found,
+            ("overlaps", view.budget, view.methods, dark),
+            lambda: overlap_figure(found, view.budget, view.methods, dark=dark),
+        ),
         title=(
             f"Two methods share {percent(mean, 0)} of their heads on average; random choices would share "
             f"{percent(chance, 0)}"

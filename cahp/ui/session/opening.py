@@ -7,11 +7,13 @@ import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp import access, data, models
-from cahp.run.bench import Bench, load_data, open_bench
+from cahp.data.sources import BBC_NEWS
+from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
 from cahp.values import CahpError, DataError, ModelCard
@@ -43,6 +45,39 @@ def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
 def is_loaded(card: ModelCard, *, device: str) -> bool:
     """Whether the model of this card was read, and so passed its self-test."""
     return (card.sha256, device) in _models
+
+
+#: What is built in is read once a process and shared by all sessions: nobody changes it, and installed packages stay as
+#: they are while a process runs.
+_builtin_lock = threading.Lock()
+
+
+@cache
+def _builtin_card(name: str) -> ModelCard:
+    return models.identify(name)
+
+
+@cache
+def _builtin_texts() -> data.Dataset:
+    read = data.load(BBC_NEWS)
+    for texts in read.splits.values():
+        texts.labels.setflags(write=False)
+    return read
+
+
+def _card(name: str) -> ModelCard:
+    if name not in models.BUILTINS:
+        return models.identify(name)
+    with _builtin_lock:
+        return _builtin_card(name)
+
+
+def _data(settings: Settings, card: ModelCard) -> data.Dataset:
+    columns = (settings.text_column, settings.pair_column, settings.label_column)
+    if any(columns) or data_name(settings, card) != BBC_NEWS:
+        return load_data(settings, card)
+    with _builtin_lock:
+        return _builtin_texts()
 
 
 @dataclass(frozen=True)
@@ -113,8 +148,8 @@ class Source:
             CahpError: If they cannot be used together, or may not be opened here, with the next step.
         """
         settings = permitted(settings, upload)
-        card = models.identify(settings.model)
-        raw = load_data(settings, card) if upload is None else upload.read(settings)
+        card = _card(settings.model)
+        raw = _data(settings, card) if upload is None else upload.read(settings)
         return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)
 
     def with_settings(self, settings: Settings) -> Source:

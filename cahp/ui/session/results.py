@@ -87,7 +87,7 @@ class Results:
         """What the choice of heads follows from, or None where only the worker can tell."""
         name = _read_as(settings)
         if name not in self._clusters and self.bundle is not None:
-            self._clusters[name] = self.bundle.evidence(settings.salience).with_degree(settings.poly_degree)
+            self._clusters[name] = self.bundle.evidence(settings.salience, settings.poly_degree)
         return self._clusters.get(name)
 
     def add_clusters(self, settings: Settings, clusters: HeadClusters) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose, measure
@@ -20,7 +21,7 @@ from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.results import Results, heads_of_layers
-from cahp.values import HeadMask, Progress
+from cahp.values import HeadMask, Progress, Texts
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -129,12 +130,21 @@ def _stopwatch(bench: Bench) -> Stopwatch:
     return Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store)
 
 
+#: Every page that offers a run asks again.
+_counted: WeakKeyDictionary[Texts, int] = WeakKeyDictionary()
+
+
+def _words(texts: Texts) -> int:
+    if texts not in _counted:
+        _counted[texts] = sum(len(text.split()) for text in texts.first)
+    return _counted[texts]
+
+
 def run_seconds(bench: Bench) -> float | None:
     """About how long a run takes here (None: there is nothing to go by)."""
     # About 1.3 tokens a word, what the calibration texts cost once, and the evaluation texts twice.
     texts, evaluated = bench.calibration, bench.evaluation
-    words = sum(len(text.split()) for text in texts.first) + 2 * sum(len(text.split()) for text in evaluated.first)
-    tokens = int(1.3 * words) + 4 * (len(texts) + 2 * len(evaluated))
+    tokens = int(1.3 * (_words(texts) + 2 * _words(evaluated))) + 4 * (len(texts) + 2 * len(evaluated))
     seconds = expected_seconds(bench.card, tokens=tokens)
     return None if seconds is None else seconds + _OVERHEAD_S
 

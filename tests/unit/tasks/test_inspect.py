@@ -64,6 +64,13 @@ def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
     assert 1e6 < preflight._speed() < 1e17
 
 
+def test_the_speed_of_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    preflight._speed()
+    monkeypatch.setattr(preflight, "_seconds", lambda _: pytest.fail("measured again"))
+    first, second = (preflight.expected_seconds(card(layers=1, hidden=12)) for _ in range(2))
+    assert first == second
+
+
 def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:
     small, large, many = (
         preflight._memory(card(layers=6, hidden=384, labels=labels), size)

@@ -1,0 +1,81 @@
+"""Opening a model and data: what is built in is the same for all sessions, what somebody brings is theirs."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp import bundled, data, models
+from cahp.ui.session import opening
+from cahp.ui.session.opening import Source, Upload
+from cahp.ui.session.results import Results
+from cahp.values import OptionError
+
+
+@pytest.fixture
+def anew(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Nothing was read so far; how often the built-in model and texts are read from now on."""
+    read = {"model": 0, "texts": 0}
+    identify, load = models.identify, data.load
+
+    def identified(name: str) -> models.ModelCard:
+        read["model"] += 1
+        return identify(name)
+
+    def loaded(name: str, **columns: object) -> data.Dataset:
+        read["texts"] += 1
+        return load(name, **columns)  # type: ignore[arg-type]
+
+    opening._builtin_card.cache_clear()
+    opening._builtin_texts.cache_clear()
+    monkeypatch.setattr(models, "identify", identified)
+    monkeypatch.setattr(data, "load", loaded)
+    return read
+
+
+def test_eight_who_come_at_once_read_the_built_in_model_and_texts_once(anew: dict[str, int]) -> None:
+    with ThreadPoolExecutor(8) as people:
+        opened = list(people.map(Source.open, [bundled.SETTINGS] * 8))
+    assert anew == {"model": 1, "texts": 1}
+    assert len({id(source.card) for source in opened}) == len({id(source.raw) for source in opened}) == 1
+    assert len({id(source.bench) for source in opened}) == 8
+
+
+def test_nobody_changes_the_texts_that_all_share() -> None:
+    source = Source.open(bundled.SETTINGS)
+    with pytest.raises(ValueError, match="read-only"):
+        source.raw.splits["train"].labels[0] = 1
+
+
+def test_a_file_of_somebody_s_own_is_read_for_them_alone(anew: dict[str, int]) -> None:
+    classes = Source.open(bundled.SETTINGS).card.labels
+    rows = "\n".join(f"text number {row},{classes[row % len(classes)]}" for row in range(100))
+    mine = Upload("mine.csv", f"text,label\n{rows}\n".encode())
+    settings = replace(bundled.SETTINGS, data="mine.csv")
+    first, second = Source.open(settings, mine), Source.open(settings, mine)
+    assert first.raw is not second.raw
+    assert first.raw.splits["train"].first[0].startswith("text number")
+    assert Source.open(bundled.SETTINGS).raw.id == data.sources.BBC_NEWS
+    assert anew["texts"] == 3
+
+
+def test_columns_that_the_built_in_texts_do_not_have_are_refused_as_ever() -> None:
+    with pytest.raises(OptionError, match="columns"):
+        Source.open(replace(bundled.SETTINGS, text_column="title"))
+
+
+def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they_measure_is_their_own() -> None:
+    one, other = (Results.found(Source.open(bundled.SETTINGS).bench) for _ in range(2))
+    ours, theirs = one.table(bundled.SETTINGS), other.table(bundled.SETTINGS)
+    assert ours is not None
+    assert theirs is not None
+    assert ours is not theirs
+    assert ours.selections is theirs.selections
+    before = theirs.version
+    ours.add(20, quality=ours.row(21).quality)
+    assert theirs.version == before
+    assert theirs.row(20) != ours.row(20)
