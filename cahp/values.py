@@ -284,10 +284,11 @@ class Space:
 
 @dataclass(frozen=True, eq=False)
 class Clustering:
-    """Clusters for every ``k`` and the curve over them.
+    """Clusters for every ``k``, or for some, and the curve over them.
 
-    ``ks (K,)``; ``mss (K,)`` mean simplified silhouette; ``labels (K, N)`` cluster of each head; ``medoids[i]``
-    the heads at the centres for ``ks[i]``; ``knee`` the suggested ``k`` and ``knee_rule`` how it was found.
+    ``ks (K,)`` ascending; ``mss (K,)`` mean simplified silhouette; ``labels (K, N)`` cluster of each head;
+    ``medoids[i]`` the heads at the centres for ``ks[i]``; ``knee`` the suggested ``k`` and ``knee_rule`` how it was
+    found.
     """
 
     ks: NDArray[np.int64]
@@ -301,6 +302,10 @@ class Clustering:
         if not (len(self.ks) == len(self.mss) == len(self.labels) == len(self.medoids)):
             raise ValueError("ks, mss, labels and medoids must have one row for every k")
 
+    def nearest(self, k: int) -> int:
+        """The number of clusters nearest to ``k`` that there is; of two, the smaller."""
+        return int(self.ks[np.argmin(np.abs(self.ks - k))])
+
     def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
 
@@ -309,7 +314,7 @@ class Clustering:
         """
         found = np.flatnonzero(self.ks == k)
         if not len(found):
-            raise KeyError(f"no clustering for k={k}; have {self.ks[0]}..{self.ks[-1]}")
+            raise KeyError(f"no clustering for k={k}; have {len(self.ks)} of {self.ks[0]}..{self.ks[-1]}")
         row = int(found[0])
         return self.labels[row], self.medoids[row]
 

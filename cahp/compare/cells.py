@@ -20,6 +20,7 @@ from cahp.compare.benches import Benches
 from cahp.compare.plan import FULL, Cell
 from cahp.registry import Method
 from cahp.run.settings import Recovery
+from cahp.stages.clustering import revision
 from cahp.store import Entry, Store, key
 from cahp.values import Evaluation, HeadMask, Price, Texts, digest
 
@@ -137,7 +138,7 @@ def choice_key(benches: Benches, cell: Cell) -> str:
     settings, tried = benches.plan.settings, [dict(setting) for setting in benches.plan.tried(cell.method)]
     return key(
         "compare-choice",
-        _REVISION,
+        _REVISION + revision(benches.card.layers * benches.card.heads) - 1,
         *(
             benches.card.sha256,
             benches.bench(cell.seed).calibration.sha256,

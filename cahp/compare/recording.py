@@ -26,6 +26,7 @@ from cahp.compare.plan import FULL, Cell, about
 from cahp.compare.result import Comparison
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
+from cahp.stages.clustering import grid_notice
 from cahp.values import Evaluation
 
 
@@ -80,6 +81,9 @@ def _notices(benches: Benches, found: Mapping[Cell, Measured]) -> list[str]:
             f"{plan.settings.select_split} has no more texts than --limit, so every seed chooses on the same ones; a "
             "lower --limit shows how much the sample matters."
         )
+    swept = grid_notice(benches.card.layers * benches.card.heads)
+    if swept is not None and "complementary" in plan.methods:
+        notices.append(f"complementary: {swept}")
     if plan.tries_used < plan.tries:
         notices.append(
             f"settings were chosen among {plan.tries_used}, not {plan.tries}: no method gets more tries than another."

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
-from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.clustering import cluster, revision, with_degree
 from cahp.stages.space import Projection, space
 from cahp.store import Entry, key
 from cahp.values import Clustering, Floats, GateGradients, ModelCard, Progress, Signatures, Space, Texts
@@ -171,7 +171,7 @@ class HeadEvidence:
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every k."""
-        name = key("clustering", 1, self._space_key, self.seed)
+        name = key("clustering", revision(self.card.layers * self.card.heads), self._space_key, self.seed)
         found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:
             return found

@@ -34,6 +34,7 @@ from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.seal import TestSeal
 from cahp.run.settings import RECOVER_TIME, Settings, identity, seconds
 from cahp.run.timeline import STAGES
+from cahp.stages.clustering import grid_notice, revision
 from cahp.stages.selection import parse_budget
 from cahp.store import Entry, Store, key
 from cahp.values import (
@@ -141,6 +142,9 @@ def _run_key(bench: Bench) -> str:
         bench.calibration.sha256,
         bench.evaluation.sha256,
     )
+    clustered = revision(bench.card.layers * bench.card.heads)
+    if clustered > 1:
+        name = key("clustered", name, clustered)
     if settings.recover_data is not None:
         name = key("recovered on", name, bench.measurements.inputs_sha256)
     if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
@@ -291,10 +295,16 @@ def _document(
         cached=cached,
         verified=verification(bench.resources.proof, difference),
         test_opened=test_opened,
-        notices=notices,
+        notices=(*notices, *_swept(mask.layers * mask.heads, clustering)),
         versions=versions(),
         command=command,
     )
+
+
+def _swept(heads: int, clustering: Clustering | None) -> tuple[str, ...]:
+    """What a person should know of how the number of clusters was looked for."""
+    said = None if clustering is None else grid_notice(heads)
+    return () if said is None else (said,)
 
 
 def method_of(settings: Settings) -> Method:
@@ -369,7 +379,7 @@ def outcomes(
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:
     signatures, space, clustering = evidence.signatures, evidence.space, evidence.clustering
     # Where no clusters chose the heads, those of the suggested number, or of as many as there are heads kept.
-    fallback = clustering.knee or int(np.clip(selection.mask.count, clustering.ks[0], clustering.ks[-1]))
+    fallback = clustering.knee or clustering.nearest(selection.mask.count)
     labels, medoids = clustering.at(fallback if selection.k is None else selection.k)
     return {
         "class_counts": signatures.counts,

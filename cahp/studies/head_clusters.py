@@ -80,9 +80,8 @@ class HeadClusters:
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""
-        ks = self.clustering.ks
-        wanted = int(ks[-1]) if k is None else int(np.clip(k, ks[0], ks[-1]))
-        return self.clustering.at(wanted)
+        wanted = int(self.clustering.ks[-1]) if k is None else k
+        return self.clustering.at(self.clustering.nearest(wanted))
 
     def with_degree(self, degree: int) -> HeadClusters:
         """The same clusters with the knee that another polynomial degree finds."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
-from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.clustering import cluster, revision, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
@@ -157,7 +157,7 @@ def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str
     settings = bench.settings
     return key(
         "stability",
-        _REVISION,
+        _REVISION + revision(bench.card.layers * bench.card.heads) - 1,
         *(
             bench.card.sha256,
             bench.calibration.sha256,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import board, controls, covers, flips, measuring, method, space
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
@@ -26,6 +27,9 @@ def draw(explorer: Explorer) -> None:
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
         "to drop it or bring it back; Shift and click asks who covers for it."
     )
+    swept = grid_notice(explorer.card.layers * explorer.card.heads)
+    if swept is not None:
+        st.caption(f"Of so many heads, {swept}.")
     if explorer.work.job(WARM) is None:
         explorer.work.start(WARM, explorer.bench)
     polling = explorer.work.pending()

@@ -117,6 +117,16 @@ def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settin
     assert document.budget.attained == (document.knee or 0) + len(document.rescued)
 
 
+def test_where_a_grid_of_numbers_of_clusters_was_tried_a_run_says_so_and_is_another(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = prune(settings, store=store)
+    monkeypatch.setattr("cahp.stages.clustering.COMPLETE", 4)
+    some = prune(settings, store=store)
+    assert "clustering" not in some.document.cached
+    assert (len(notices(every, "numbers of clusters")), len(notices(some, "numbers of clusters"))) == (0, 1)
+
+
 @pytest.mark.parametrize("floor", [0, 2, 4])
 def test_the_floor_of_a_layer_holds(settings: Settings, store: Store, floor: int) -> None:
     mask = prune(replace(settings, budget="auto", min_per_layer=floor), store=store).mask

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from cahp.stages.clustering import DEGREES, NO_KNEE, cluster, knee, mean_simplified_silhouette, smoothed, with_degree
+from cahp.stages.clustering import (
+    DEGREES,
+    NO_KNEE,
+    cluster,
+    grid_notice,
+    knee,
+    mean_simplified_silhouette,
+    smoothed,
+    tried,
+    with_degree,
+)
 from cahp.values import Cancelled, Clustering, KneeNotFoundError, OptionError, Space
 
 #: A curve that rises fast and then hardly at all.
@@ -98,6 +108,56 @@ def test_what_comes_after_a_one_does_not_count(monkeypatch: pytest.MonkeyPatch) 
     curve = iter([0.5, 1.0, 0.3, 0.4])
     monkeypatch.setattr("cahp.stages.clustering.mean_simplified_silhouette", lambda *_: next(curve))
     assert cluster(blobs(2, 3)).mss.tolist() == [0.5, 1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("heads", [3, 72, 512])
+def test_every_number_of_clusters_is_tried_up_to_512_heads(heads: int) -> None:
+    assert tried(heads).tolist() == list(range(2, heads))
+    assert grid_notice(heads) is None
+
+
+@pytest.mark.parametrize("heads", [513, 1024, 10_000])
+def test_of_more_heads_a_grid_is_tried_that_is_dense_where_clusters_are_few_and_people_are_told(heads: int) -> None:
+    ks = tried(heads)
+    assert (ks[0], ks[-1]) == (2, heads - 1)
+    assert 100 < len(ks) <= 128
+    # A step is as wide as the square root of k allows: 2 sqrt(k N) / 127, and one more for rounding.
+    assert (np.diff(ks) <= 2 * np.sqrt(ks[1:] * heads) / 127 + 1).all()
+    assert f"{len(ks)} of the {heads - 2:,} possible numbers" in str(grid_notice(heads))
+
+
+def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(3)
+    space = points(np.repeat(40 * rng.random((30, 2)), 10, axis=0) + rng.standard_normal((300, 2)))
+
+    def loss(found: Clustering, k: int) -> float:
+        labels, medoids = found.at(k)
+        return float(space.distances[np.arange(300), medoids[labels]].sum())
+
+    complete = cluster(space)
+    monkeypatch.setattr("cahp.stages.clustering.COMPLETE", 299)
+    grid = cluster(space)
+    assert len(grid.ks) < 128 < len(complete.ks)
+    assert (grid.knee in grid.ks, grid.knee_rule) == (True, complete.knee_rule)
+    assert abs(grid.knee - complete.knee) <= 2
+    assert np.abs(grid.mss - np.interp(grid.ks, complete.ks, complete.mss)).max() < 0.05
+    assert sum(loss(grid, k) for k in grid.ks) <= 1.005 * sum(loss(complete, k) for k in grid.ks)
+    for labels, medoids in zip(grid.labels, grid.medoids, strict=True):
+        assert len(set(medoids.tolist())) == len(medoids)
+        assert labels[medoids].tolist() == list(range(len(medoids)))
+    assert np.array_equal(grid.labels, cluster(space).labels)
+    fitted = smoothed(grid)
+    assert fitted is not None
+    assert np.abs(fitted[1] - grid.mss).max() < 0.3
+
+
+def test_more_heads_than_places_are_split_and_none_is_a_medoid_twice() -> None:
+    found = cluster(points(np.repeat([[0, 0], [10, 0], [0, 30]], 200, axis=0)))
+    assert found.mss[0] < 1
+    assert (found.mss[1:] == 1).all()
+    assert [len(set(medoids.tolist())) for medoids in found.medoids] == found.ks.tolist()
 
 
 def test_the_same_seed_gives_the_same_clusters() -> None:

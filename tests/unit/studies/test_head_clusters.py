@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from clusters import on_a_line
 
@@ -12,6 +14,13 @@ def test_the_suggestion_is_the_knee_and_what_the_floor_adds() -> None:
     assert found is not None
     # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
     assert found.mask.flat == [1, 3, 5]
+
+
+def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() -> None:
+    clusters = on_a_line()
+    sparse = replace(clusters.clustering, ks=np.array([2, 5]))
+    of = replace(clusters, clustering=sparse)
+    assert [of.groups(k)[0].max() for k in (1, 3, 4, 9, None)] == [1, 1, 2, 2, 2]
 
 
 def test_the_nearest_kept_head_of_the_same_cluster_covers() -> None:
