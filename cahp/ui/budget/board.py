@@ -8,6 +8,7 @@ from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import notes
 from cahp.ui.frame.page import problem
+from cahp.ui.frame.progress import in_line
 from cahp.ui.parts import chart
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.session import jobs
@@ -81,8 +82,10 @@ def _status(job: jobs.Job[Any] | None) -> str:
     """What keeps a figure waiting."""
     if job is None or job.ended:
         return ""
-    waiting = "Starting" if job.state == "running" else "Waiting for others"
-    doing = on_screen(job.stage) if job.stage else waiting
+    place = job.place
+    if place is not None:
+        return f"Waiting: {in_line(place)}"
+    doing = on_screen(job.stage) if job.stage else "Starting"
     return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
 
 

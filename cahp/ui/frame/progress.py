@@ -8,8 +8,14 @@ import streamlit as st
 
 from cahp.run.timeline import on_screen
 from cahp.ui.parts.text import plain
-from cahp.ui.session.jobs import Job
-from cahp.words import duration
+from cahp.ui.session.jobs import Job, Place
+from cahp.words import duration, ordinal
+
+
+def in_line(place: Place) -> str:
+    """A place in the queue, and for how long, as far as that can be said."""
+    said = "next in line" if place.number == 1 else f"{ordinal(place.number)} in line"
+    return said if place.seconds is None or place.seconds < 1 else f"{said}, about {duration(place.seconds)}"
 
 
 def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
@@ -18,18 +24,19 @@ def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
         st.fragment(_follow, run_every=0.5)(job, place, title)
 
 
-def _follow(job: Job[Any], place: str, title: str) -> None:
+def _follow(job: Job[Any], where: str, title: str) -> None:
     if job.ended:
         st.rerun()
-    if job.state == "queued":
-        said, share = f"{title or 'Waiting'}: other work is finished first", 0.0
+    place = job.place
+    if place is not None:
+        said, share = f"{title or 'Waiting'}: {in_line(place)}", 0.0
     else:
         said = title or (on_screen(job.stage) if job.stage else "Starting")
         share = min(1.0, job.done / job.total) if job.total else 0.0
-    left = job.seconds_left
-    if left is not None and left >= 1:
-        said += f" · about {duration(left)} left"
+        left = job.seconds_left
+        if left is not None and left >= 1:
+            said += f" · about {duration(left)} left"
     st.progress(share, text=plain(said))
-    if st.button("Cancel", key=f"cancel-{place}-{job.id}"):
+    if st.button("Cancel", key=f"cancel-{where}-{job.id}"):
         job.cancel()
         st.rerun()

@@ -65,8 +65,8 @@ def _offer(explorer: Explorer, wish: Wish) -> None:
 
 
 def _open(explorer: Explorer, settings: Settings, upload: Upload | None) -> None:
-    """Open in the worker (a hub model may have to be downloaded) and show it when it is there."""
-    job = jobs.submit(explorer.id, "open", lambda _: Source.open(settings, upload), rank=jobs.Rank.QUICK)
+    """Open beside the worker (a hub model may have to be downloaded) and show it when it is there."""
+    job = jobs.submit_aside(explorer.id, "open", lambda _: Source.open(settings, upload))
     st.session_state[OPENING] = job
     job.wait(3.0)
     st.rerun()

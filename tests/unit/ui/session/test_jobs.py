@@ -211,3 +211,131 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
     job = jobs.submit(SESSION, "table", work, headline="table")
     assert job.wait(PATIENCE)
     assert (job.stage, job.done, job.total) == ("table", 3, 67)
+
+
+# --- many people
+
+
+@pytest.fixture
+def nobody_waits() -> None:
+    """What earlier tests had is gone, and so is what they took."""
+    until(lambda: not jobs._worker._working and not any(list(turns) for turns in jobs._worker._turns.values()))
+    jobs._worker._usual.clear()
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_three_impatient_sessions_each_get_a_run_before_anybody_gets_a_second(gate: threading.Event) -> None:
+    order: list[str] = []
+    front = jobs.submit("the first", "in front", holding(gate))
+    until(lambda: front.state == "running")
+    runs = [
+        jobs.submit(who, f"run-{number}", lambda _, who=who: order.append(who))  # type: ignore[misc]
+        for who, wishes in (("greedy", 4), ("hasty", 2), ("modest", 1))
+        for number in range(wishes)
+    ]
+    assert [job.place and job.place.number for job in runs] == [1, 4, 6, 7, 2, 5, 3]
+    gate.set()
+    assert all(job.wait(PATIENCE) for job in runs)
+    assert order == ["greedy", "hasty", "modest", "greedy", "hasty", "greedy", "greedy"]
+    assert [job.place for job in runs] == [None] * 7
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
+    first = jobs.submit("the first", "run", holding(gate), expected=100.0)
+    until(lambda: first.state == "running")
+    second = jobs.submit("the second", "run", holding(gate), expected=20.0)
+    unknown = jobs.submit("the third", "compare", lambda _: None)
+    last = jobs.submit("the fourth", "table", lambda _: None, rank=jobs.Rank.BACKGROUND)
+    places = [job.place for job in (second, unknown, last)]
+    assert [place and place.number for place in places] == [1, 2, 3]
+    # The first two are known to take 100 and 20 s; how long the third takes nobody knows yet.
+    assert places[0] is not None
+    assert places[0].seconds == pytest.approx(100.0, abs=PATIENCE)
+    assert places[1] is not None
+    assert places[1].seconds == pytest.approx(120.0, abs=PATIENCE)
+    assert places[2] is not None
+    assert places[2].seconds is None
+    # What was done once tells how long its kind takes.
+    assert jobs.submit("anybody", "compare-cost", lambda _: None, rank=jobs.Rank.QUICK).wait(PATIENCE)
+    until(lambda: jobs._worker.usual("compare") is not None)
+    place = last.place
+    assert place is not None
+    assert place.seconds == pytest.approx(120.0, abs=PATIENCE)
+
+
+def test_what_one_cancels_frees_the_worker_at_its_next_batch_for_others(gate: threading.Event) -> None:
+    batches = [0]
+
+    def endless(progress: Progress) -> None:
+        while True:
+            progress("evaluation", batches[0], 10**9)
+            batches[0] += 1
+            assert not gate.wait(0.02)
+
+    run = jobs.submit(SESSION, "run", endless)
+    until(lambda: batches[0] > 3)
+    theirs = jobs.submit(OTHER, "run", lambda _: batches[0])
+    run.cancel()
+    done = batches[0]
+    assert theirs.wait(PATIENCE)
+    assert theirs.result is not None
+    assert theirs.result <= done + 1
+
+
+def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threading.Event) -> None:
+    run = jobs.submit(SESSION, "run", holding(threading.Event()))
+    until(lambda: run.state == "running")
+
+    def steady(progress: Progress) -> str:
+        gate.wait(PATIENCE)
+        progress("evaluation", 1, 2)
+        return "whole"
+
+    theirs = jobs.submit(OTHER, "figure", steady, rank=jobs.Rank.QUICK)
+    until(lambda: theirs.state == "running")
+    run.cancel()
+    gate.set()
+    assert theirs.wait(PATIENCE)
+    assert (theirs.state, theirs.result, run.state) == ("done", "whole", "cancelled")
+    until(lambda: not jobs._worker._working)
+
+
+def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
+    download = jobs.submit_aside(SESSION, "open", lambda _: gate.wait(PATIENCE))
+    until(lambda: download.state == "running")
+    assert jobs.unfinished(SESSION) == [download]
+    assert jobs.submit_aside(SESSION, "open", lambda _: False) is download
+    assert jobs.submit(OTHER, "figure", lambda _: "here").wait(PATIENCE)
+    assert jobs.submit_aside(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
+    assert not download.ended
+    gate.set()
+    assert download.wait(PATIENCE)
+    assert download.result is True
+
+
+def test_one_who_cancels_downloads_that_hang_keeps_two_threads_at_most(gate: threading.Event) -> None:
+    for number in range(6):
+        hanging = jobs.submit_aside(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE))
+        if number < 2:
+            until(lambda job=hanging: job.state == "running")  # type: ignore[misc]
+        hanging.cancel()
+    assert jobs.submit_aside(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
+    mine = jobs.submit_aside(SESSION, "open", lambda _: "mine")
+    assert not mine.wait(0.1)
+    gate.set()
+    assert mine.wait(PATIENCE)
+
+
+def test_what_waits_for_a_session_that_is_gone_never_begins(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[str] = []
+    jobs.submit(SESSION, "in front", holding(gate))
+    gone = jobs.submit("gone", "run", lambda _: begun.append("gone"))
+    there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
+    monkeypatch.setattr(jobs, "_alive", lambda session_id: session_id != "gone")
+    gate.set()
+    assert there.wait(PATIENCE)
+    assert gone.wait(PATIENCE)
+    assert (begun, gone.state) == (["there"], "cancelled")

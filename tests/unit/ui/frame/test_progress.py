@@ -1,0 +1,23 @@
+"""What is said of a job that waits."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp.ui.frame.progress import in_line
+from cahp.ui.session.jobs import Place
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (Place(1, None), "next in line"),
+        (Place(1, 0.4), "next in line"),
+        (Place(3, 20.2), "3rd in line, about 20 s"),
+        (Place(12, 600.0), "12th in line, about 10 min"),
+    ],
+)
+def test_a_place_in_the_queue_is_said_with_the_time_where_that_is_known(place: Place, said: str) -> None:
+    assert in_line(place) == said
