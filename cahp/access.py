@@ -21,8 +21,8 @@ _PREFIX = "CAHP_EXPLORE_"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: A Host header: a name or an address (that of IPv6 in brackets), and perhaps a port.
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
-#: An id on the hub, of data after "hub:", perhaps with a revision or a configuration.
-_HUB = re.compile(r"(?:hub:)?\w[\w.-]*/\w[\w.-]*(?:[@:][^\s@:]+)?", re.ASCII)
+#: An id on the hub, of data after "hub:", perhaps with a revision and a configuration.
+_HUB = re.compile(r"(?:hub:)?\w[\w.-]*/\w[\w.-]*(?:@[^\s@:]+)?(?::[^\s@:]+)?", re.ASCII)
 
 
 class AccessError(CahpError):

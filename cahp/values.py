@@ -480,7 +480,8 @@ class ModelCard:
 
     ``heads`` are the units that can be removed from a layer: each stands for ``group`` query heads that share keys
     and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the order of
-    the logits; ``sha256`` is the digest of configuration, tokenizer and weights; ``folder`` is where they lie.
+    the logits; ``sha256`` is the digest of configuration, tokenizer and weights, empty where the weights of a model on
+    the hub were not fetched (``cahp.models.preview``); ``folder`` is where they lie.
     ``kept`` lists the heads that each layer has left, if the model was pruned before; ``no_refit`` is the reason why
     its projections cannot be refitted, if there is one.
     """

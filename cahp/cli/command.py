@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import shlex
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from cahp import hub
 from cahp import processes as parallel
 from cahp.cli.options import OPTIONS, Option
 from cahp.run.settings import Settings
 from cahp.terminal import progress
+from cahp.words import size_of
 
 if TYPE_CHECKING:
     from cahp.store import Store
@@ -30,6 +33,7 @@ class Call:
     as_json: bool = False
     quiet: bool = False
     no_cache: bool = False
+    yes: bool = False
 
     @property
     def store(self) -> Store:
@@ -51,7 +55,7 @@ class Call:
 
 
 #: Options that become a part of the ``Call``.
-_ANSWERING = ("as_json", "quiet", "no_cache")
+_ANSWERING = ("as_json", "quiet", "no_cache", "yes")
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class Command:
         def run(context: typer.Context, **given: Any) -> None:
             answering = {name: given[name] for name in _ANSWERING if name in given}
             call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **answering)
-            self.do(call, **{name: given[name] for name in self._own})
+            with questions(yes=call.yes):
+                self.do(call, **{name: given[name] for name in self._own})
 
         # Typer reads a command's options from its signature, which is put together here from the table.
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -114,6 +119,21 @@ def command(*options: Option | str) -> Callable[[Callable[..., None]], Command]:
     """Decorator: a command with these options, in this order; those of the table by name."""
     chosen = tuple(OPTIONS[option] if isinstance(option, str) else option for option in options)
     return lambda do: Command(chosen, do)
+
+
+@contextmanager
+def questions(*, yes: bool) -> Iterator[None]:
+    """Who is asked before much is fetched from the hub: nobody after ``--yes``, else the person at a terminal."""
+    terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and parallel.world() == 1
+    if not yes and not terminal:
+        yield
+        return
+
+    def ask(what: str, size: int) -> bool:
+        return yes or typer.confirm(f"cahp: {what} takes {size_of(size)} to fetch from the hub. Fetch it?", err=True)
+
+    with hub.asking(ask):
+        yield
 
 
 @contextmanager

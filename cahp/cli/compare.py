@@ -26,7 +26,7 @@ _OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
 
 @command(
     *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *_WORKERS),
-    *("device", *COLUMNS, "label_map", _OUT, "as_json", "quiet"),
+    *("device", *COLUMNS, "label_map", _OUT, "as_json", "yes", "quiet"),
 )
 def compare(
     call: Call,

@@ -10,7 +10,7 @@ from cahp.cli.options import COLUMNS, Option
 _NAME = Option("name", "Data to look at before it is used.", argument=True)
 
 
-@command(_NAME, *COLUMNS, "as_json")
+@command(_NAME, *COLUMNS, "as_json", "yes")
 def data(call: Call, name: str | None) -> None:
     """List the data sets known by name, or say what is in one."""
     from cahp import data

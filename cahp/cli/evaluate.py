@@ -12,7 +12,7 @@ _MODEL, _DATA, *_TEXTS = filling(EVALUATE)
 _MASK = OPTIONS["mask"].but(default=None, help="A head mask; without one: the full model.")
 
 
-@command(_MODEL, _DATA, _MASK, *_TEXTS, "as_json", "quiet", "no_cache")
+@command(_MODEL, _DATA, _MASK, *_TEXTS, "as_json", "yes", "quiet", "no_cache")
 def evaluate(call: Call, mask: Path | None) -> None:
     """Measure a model's answers, with all heads and under a mask."""
     from cahp.tasks import evaluate as task

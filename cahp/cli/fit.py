@@ -27,7 +27,7 @@ _OWN = (
 _NEXT = {field: spelling.PRUNE[field] for field in ("model", "data", *COLUMNS)}
 
 
-@command(_DATA, _OUT, _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "quiet")
+@command(_DATA, _OUT, _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "yes", "quiet")
 def fit(
     call: Call, out: Path, epochs: int, learning_rate: float, batch: int, rank: int, save: str, limit: int | None
 ) -> None:

@@ -14,7 +14,7 @@ _OWN = (
 )
 
 
-@command("mask", "model", *_OWN, "device", "as_json", "quiet", "no_cache")
+@command("mask", "model", *_OWN, "device", "as_json", "yes", "quiet", "no_cache")
 def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> None:
     """Time the model with its heads cut out against the full one, in turn."""
     from cahp.tasks import evaluate as task

@@ -102,6 +102,7 @@ OPTIONS: Mapping[str, Option] = {
         Option("epochs", "Epochs of training.", int, 3, low=1, high=100),
         Option("learning_rate", "Highest learning rate.", float, 2e-5, low=1e-7, high=1.0),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
+        Option("yes", "Fetch what is large from the hub without a question.", bool, False, ("--yes", "-y")),
         Option("quiet", "No progress bars.", bool, False, ("--quiet", "-q")),
         Option("no_cache", "Measure anew what an earlier run has measured.", bool, False, ("--no-cache",)),
     )

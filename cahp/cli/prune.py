@@ -12,7 +12,7 @@ from cahp.run.spelling import PRUNE
 _OUT = OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz.")
 
 
-@command(*filling(PRUNE), _OUT, "as_json", "quiet", "no_cache")
+@command(*filling(PRUNE), _OUT, "as_json", "yes", "quiet", "no_cache")
 def prune(call: Call, out: Path | None) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
     from cahp.export.run_folder import write_run

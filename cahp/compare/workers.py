@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 
+from cahp import hub
 from cahp.compare.benches import Benches
 from cahp.compare.cells import Entries, Measured, keep
 from cahp.compare.engines import Here, stopped
@@ -37,7 +38,9 @@ def work(task: Task) -> tuple[Measured, Entries]:
     with _lock:
         if name not in _benches:
             _benches.clear()
-            _benches[name] = Benches(task.plan, store=Store(task.folder), progress=stopped)
+            # Who sent the task was asked; a worker elsewhere may have to fetch the model, too.
+            with hub.asking(lambda *_: True):
+                _benches[name] = Benches(task.plan, store=Store(task.folder), progress=stopped)
         return measure(_benches[name], task.cell)
 
 

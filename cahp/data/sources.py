@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from cahp import hub
 from cahp.data.arrow import saved_table
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
 from cahp.data.rawsplit import Columns, RawSplit, read_split
@@ -16,7 +18,7 @@ from cahp.data.saved import LISTING, STATE, check_saved
 from cahp.data.table import first_line
 from cahp.data.tables import PICKLES, READERS, read_table
 from cahp.files import expanded, is_there
-from cahp.values import DataError, Input, OptionError, digest
+from cahp.values import CahpError, DataError, Input, OptionError, digest
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ PRESETS: Mapping[str, _Preset] = {
     ),
 }
 
-_HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?::(?P<config>[^\s:]+))?")
+_HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
 
 def load(
@@ -66,7 +68,7 @@ def load(
     pair_column: str | None = None,
     label_column: str | None = None,
 ) -> Dataset:
-    """Read a data set: a built-in, a preset, ``hub:org/name[:config]``, a file or a folder.
+    """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     What has no validation split gets one from ``train`` by a stable hash of the text (a single file: 70/15/15),
     unless a file's ``split`` column says otherwise. A folder named like a preset wins over the hub, and says so.
@@ -213,21 +215,77 @@ def _from_saved(name: str, path: Path, columns: Columns, notices: list[str]) -> 
 def _from_hub(name: str, address: str, columns: Columns) -> Dataset:
     parts = _HUB.fullmatch(address)
     if parts is None:
-        raise DataError(f"{address!r} is no hub name; write hub:org/name or hub:org/name:config.")
-    path, config = parts["path"], parts["config"]
+        raise DataError(
+            f"{address!r} is no hub name; write hub:org/name, hub:org/name:config or hub:org/name@revision."
+        )
+    path, config, revision = parts["path"], parts["config"], parts["revision"]
     if is_there(Path(path), Path.exists):
         # The library would read that folder instead, with whatever loader it guesses.
         raise DataError(f"A local {path} hides the hub data set of that name; start from another folder.")
-    import datasets
-
     try:
-        loaded = datasets.load_dataset(path, config)
+        loaded, notices = _fetched(path, config, revision)
+    except CahpError:
+        raise
     except Exception as error:  # network, hub and loader have no common error
+        why = "the connection" if hub.is_unreachable(error) else "its name and config"
         raise DataError(
-            f"{address} could not be read ({first_line(error)}); check its name and config and the network, "
+            f"{address} could not be read ({first_line(error)}); check {why}, "
             "or give a folder with train, validation and test files."
         ) from error
-    return _from_loaded(name, loaded, address, columns, [], published=True)
+    return _from_loaded(name, loaded, address, columns, notices, published=True)
+
+
+def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
+    """What the hub has under this name; without a connection, what was fetched of it before, and a notice of that."""
+    import datasets
+
+    name = path if revision is None else f"{path}@{revision}"
+    repository: hub.Repository | None = None
+    with hub.failures("dataset", name, error=DataError):
+        try:
+            repository = hub.Repository.open("dataset", name, whole=True)
+        except Exception as failure:
+            if not hub.is_unreachable(failure):
+                raise
+    with _silent_library():
+        if repository is None:
+            with hub.not_asked():
+                more = {} if revision is None else {"revision": revision}
+                before = datasets.load_dataset(path, config, **more)
+            return before, [f"the hub was not reached, so {name} is what was fetched of it before."]
+        with hub.failures("dataset", name, error=DataError):
+            # The library hides why it is not let in.
+            repository.check()
+            if sum(repository.sizes.values()) > hub.FREE:
+                hub.agree(f"hub:{name}", _size(repository, config), error=DataError)
+            return datasets.load_dataset(path, config, revision=repository.commit), []
+
+
+def _size(repository: hub.Repository, config: str | None) -> int:
+    """The bytes of the files that a configuration is made of, which may be a small part of a repository."""
+    import datasets
+
+    builder = datasets.load_dataset_builder(repository.id, config, revision=repository.commit)
+    wanted = [str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split]
+    return sum(
+        size for file, size in repository.sizes.items() if any(address.endswith(f"/{file}") for address in wanted)
+    )
+
+
+@contextmanager
+def _silent_library() -> Iterator[None]:
+    """Without the library's own progress bars and remarks."""
+    import datasets
+
+    hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if not hidden:
+            datasets.enable_progress_bars()
 
 
 def _from_loaded(

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.models.identity import BUILTINS, assets, identify
+from cahp.models.identity import BUILTINS, assets, identify, preview
 from cahp.values import ModelCard
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "assets", "identify", "load", "proven"]
+__all__ = ["BUILTINS", "assets", "identify", "load", "preview", "proven"]
 
 
 def load(name: str | ModelCard, *, device: str = "auto") -> HeadModel:

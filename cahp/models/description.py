@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cahp.models.families import FAMILIES, REFUSED, Family
-from cahp.models.weights import ADAPTER_CONFIG, parameters, read_json, sha256, weight_files
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256, weight_files
 from cahp.values import ModelCard, ModelError, digest
 
-_TOKENIZER_FILES = (
+#: What makes tokens of texts, whichever of them a model has.
+TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
     "vocab.json",
     "merges.txt",
     "spiece.model",
     "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "bpe.codes",
 )
 #: What changes answers besides: settings of the tokenizer, and an adapter, which transformers loads by itself.
-_BESIDE = (
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    ADAPTER_CONFIG,
-    "adapter_model.safetensors",
-)
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 
 #: No text model has more layers, or more heads in one.
 _MOST = 1000
@@ -38,24 +39,33 @@ _SLACK = 1_000_000
 _HIGHEST_RANK = 4096
 
 
-def describe(
-    name: str,
-    revision: str | None,
-    folder: Path,
-    *,
-    labels: tuple[str, ...] | None = None,
-    extra: str = "",
-    beside: bool = True,
-) -> ModelCard:
-    """The card of the model in ``folder``, which people call ``name``; ``revision`` says that it is from the hub.
+@dataclass(frozen=True)
+class Claims:
+    """What a configuration says of a model, before anything is known of its weights.
 
-    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest. ``beside=False`` leaves
-    the tokenizer's settings out of the digest, for a package whose files are known one by one.
+    ``labels`` are the classes of its head, empty without one; ``passes`` how often a text goes through a layer;
+    ``shape`` has ``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes``, as a ``ModelCard`` does.
+    """
+
+    name: str
+    family: str
+    labels: tuple[str, ...]
+    shape: Mapping[str, Any]
+    passes: int
+    kept: tuple[tuple[int, ...], ...] | None
+    no_refit: str | None
+    folder: Path
+
+
+def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) -> Claims:
+    """What the ``config.json`` in ``folder`` says of the model that people call ``name``.
+
+    ``labels`` are its classes where an adapter brings them.
 
     Raises:
-        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
+        ModelError: If it cannot be used here, whatever its weights are.
     """
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
     family = FAMILIES.get(kind)
     if family is None and (folder / ADAPTER_CONFIG).is_file():
@@ -76,43 +86,72 @@ def describe(
         raise ModelError(
             f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
-    weights = weight_files(name, folder, from_hub=revision is not None)
-    _check_adapter(name, folder)
     shape = _shape(folder, config, family)
+    _check_counts(folder, config, shape)
+    return Claims(
+        name=name,
+        family=kind,
+        labels=_classifier_labels(name, config) if labels is None else labels,
+        shape=shape,
+        passes=_size(folder, config, "num_hidden_layers") if family.shared else shape["layers"],
+        kept=_kept(folder, config, shape["layers"], shape["heads"]),
+        no_refit=_no_refit(name, config, family),
+        folder=folder,
+    )
+
+
+def describe(
+    name: str,
+    revision: str | None,
+    folder: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    extra: str = "",
+    beside: bool = True,
+) -> ModelCard:
+    """The card of the model in ``folder``, which people call ``name``; ``revision`` says that it is from the hub.
+
+    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest. ``beside=False`` leaves
+    the tokenizer's settings out of the digest, for a package whose files are known one by one.
+
+    Raises:
+        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
+    """
+    said = claims(name, folder, labels=labels)
+    weights = weight_files(name, folder)
+    _check_adapter(name, folder)
     count = parameters(weights)
-    _check_claims(folder, config, shape, count)
-    if labels is None:
-        labels = _classifier_labels(name, config)
-    tokenizer = [folder / file for file in _TOKENIZER_FILES if (folder / file).is_file()]
+    check_attention(said, count)
+    tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
         raise ModelError(
             f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
         )
-    parts = [sha256(path) for path in (folder / "config.json", *tokenizer, *weights)]
+    parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *weights)]
     if beside:
         # With their names: the same bytes mean something else in another of these files.
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
     return ModelCard(
         id=name,
         revision=revision,
-        family=kind,
-        labels=labels,
-        sha256=digest(*parts, extra, *labels),
+        family=said.family,
+        labels=said.labels,
+        sha256=digest(*parts, extra, *said.labels),
         folder=str(folder),
         details={
             "bytes": sum(path.stat().st_size for path in weights),
             "parameters": count,
-            "passes": config.get("num_hidden_layers") if family.shared else shape["layers"],
+            "passes": said.passes,
         },
-        kept=_kept(folder, config, shape["layers"], shape["heads"]),
-        no_refit=_no_refit(name, config, family),
-        **shape,
+        kept=said.kept,
+        no_refit=said.no_refit,
+        **said.shape,
     )
 
 
 def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
     """``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes`` of a card."""
-    where = folder / "config.json"
+    where = folder / CONFIG
     layers = 1
     for entry in family.layers_keys:
         # Older configurations leave out what is one.
@@ -155,21 +194,28 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
     }
 
 
-def _check_claims(folder: Path, config: dict[str, Any], shape: dict[str, Any], count: int) -> None:
-    """Refuse a configuration that asks for far more than there are weights, before any room is made for it."""
-    where = folder / "config.json"
+def _check_counts(folder: Path, config: dict[str, Any], shape: Mapping[str, Any]) -> None:
+    where = folder / CONFIG
     for entry, value in config.items():
         # Other counts of layers, such as a decoder's, or how often layers that are shared are passed.
         if type(value) is int and "layer" in entry and value > _MOST:
             raise ModelError(f"{where} says more than {_MOST:,} as {entry[:60]}, as no model has; save the model again")
     if max(shape["layers"], shape["heads"] * shape["group"]) > _MOST:
         raise ModelError(f"{where} says more than {_MOST:,} layers or heads, as no model has; save the model again")
+
+
+def check_attention(said: Claims, count: int) -> None:
+    """Refuse a configuration that asks for far more than the ``count`` of weights, before any room is made for it.
+
+    Raises:
+        ModelError: If it does.
+    """
     # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer of them.
-    channels, group = shape["heads"] * shape["head_size"], shape["group"]
-    attention = 2 * shape["layers"] * shape["hidden"] * channels * (group + 1) // group
-    if config.get("cahp") is None and attention > 4 * count + _SLACK:
+    layers, hidden, group = said.shape["layers"], said.shape["hidden"], said.shape["group"]
+    attention = 2 * layers * hidden * said.shape["heads"] * said.shape["head_size"] * (group + 1) // group
+    if said.kept is None and attention > 4 * count + _SLACK:
         raise ModelError(
-            f"{where} says {shape['layers']} layers of {shape['hidden']} channels, and the weights hold only {count:,} "
+            f"{said.folder / CONFIG} says {layers} layers of {hidden} channels, and the weights hold only {count:,} "
             "numbers: they do not belong together; save the whole model again"
         )
 
@@ -184,13 +230,13 @@ def _check_adapter(name: str, folder: Path) -> None:
     if (
         said.get("peft_type") != "LORA"
         or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in highest)
-        or not (folder / "adapter_model.safetensors").is_file()
+        or not (folder / ADAPTER).is_file()
     ):
         raise ModelError(
             f"{name} has an adapter beside its weights that is no LoRA adapter saved as safetensors; merge it into the "
             f"model and save that, or remove {ADAPTER_CONFIG}"
         )
-    parameters([folder / "adapter_model.safetensors"])
+    parameters([folder / ADAPTER])
 
 
 def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
@@ -213,7 +259,7 @@ def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tupl
         or not all(isinstance(row, list) and row for row in kept)
         or any(type(head) is not int or not 0 <= head < heads for row in kept for head in row)
     ):
-        raise ModelError(f"{folder / 'config.json'} does not say which heads were kept; export the pruned model again")
+        raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
     return tuple(tuple(row) for row in kept)
 
 
@@ -221,13 +267,11 @@ def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
     size = config.get(entry)
     if type(size) is not int or size < 1:
         raise ModelError(
-            f"{folder / 'config.json'} needs a whole number as {entry} and has {str(size)[:60]!r}; "
+            f"{folder / CONFIG} needs a whole number as {entry} and has {str(size)[:60]!r}; "
             "save the model again with its full config"
         )
     if size > _LARGEST_SIZE:
-        raise ModelError(
-            f"{folder / 'config.json'} says more than {_LARGEST_SIZE:,} as {entry}, as no model has; correct it"
-        )
+        raise ModelError(f"{folder / CONFIG} says more than {_LARGEST_SIZE:,} as {entry}, as no model has; correct it")
     return size
 
 

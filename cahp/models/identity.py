@@ -6,7 +6,9 @@ import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from cahp import hub
 from cahp.files import expanded, is_there
+from cahp.models import remote
 from cahp.models.description import class_names, describe
 from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
 from cahp.values import ModelCard, ModelError
@@ -48,11 +50,29 @@ def assets() -> Path:
 
 
 def identify(name: str) -> ModelCard:
-    """What model ``name`` is: a built-in, a folder, or a hub id ``org/name[@revision]`` (downloaded if new).
+    """What model ``name`` is: a built-in, a folder, or a hub id ``org/name[@revision]`` (fetched if new).
 
     Raises:
         ModelError: If there is no such model, it has no safetensors weights, or its family is not supported.
     """
+    here = _here(name)
+    if here is not None:
+        return here
+    folder, revision = remote.fetch(name)
+    return describe(hub.parts(name)[0], revision, folder)
+
+
+def preview(name: str) -> ModelCard:
+    """``identify`` for a look: of a model on the hub the weights are not fetched, and ``sha256`` stays empty.
+
+    Raises:
+        ModelError: As ``identify``.
+    """
+    return _here(name) or remote.look(name)
+
+
+def _here(name: str) -> ModelCard | None:
+    """A built-in or a folder; None for what can only be an id on the hub."""
     if name in BUILTINS:
         return _builtin(name)
     folder = expanded(Path(name))
@@ -66,8 +86,7 @@ def identify(name: str) -> ModelCard:
     if name.count("/") != 1:
         known = ", ".join(BUILTINS)
         raise ModelError(f"no model named {name!r}; use a built-in ({known}), a folder, or a hub id org/name")
-    folder, revision = _download(name)
-    return describe(name.partition("@")[0], revision, folder)
+    return None
 
 
 def _builtin(name: str) -> ModelCard:
@@ -98,32 +117,3 @@ def _builtin(name: str) -> ModelCard:
     extra = sha256(adapter_folder / "adapter_model.safetensors")
     card = describe(name, None, folder, labels=labels, extra=extra, beside=False)
     return replace(card, adapter=str(adapter_folder))
-
-
-def _download(name: str) -> tuple[Path, str | None]:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
-
-    repository, _, revision = name.partition("@")
-    try:
-        folder = Path(
-            snapshot_download(
-                repository,
-                revision=revision or None,
-                allow_patterns=["*.json", "*.safetensors", "*.txt", "*.model"],
-                ignore_patterns=["onnx/*", "openvino/*"],
-            )
-        )
-    except HFValidationError:
-        raise ModelError(
-            f"{repository!r} is neither a folder nor a valid hub id; write it as org/name or org/name@revision"
-        ) from None
-    except LocalEntryNotFoundError:
-        raise ModelError(
-            f"there is no folder {name}, and the hub cannot be reached to look for a model of that name; check the "
-            "connection, or name a local folder"
-        ) from None
-    except Exception as error:  # network, hub and disk have no common error
-        reason = type(error).__name__
-        raise ModelError(f"the hub does not give {name} ({reason}); check its name, revision and your access") from None
-    return folder, folder.name

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from cahp.models.compact import load_pruned
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import mark
+from cahp.models.weights import Shape, shapes, weight_files
 from cahp.values import ModelCard, ModelError, OptionError
 
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
@@ -66,8 +69,7 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
     for random, problem in ((missing, "are missing"), (reshaped, "have other shapes than its config.json says")):
         lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
         if lost:
-            first = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
-            raise ModelError(f"the weights {first} of {card.id} {problem}; save the whole model again")
+            raise ModelError(_lost(card.id, lost, problem))
     if card.adapter is not None and not fresh:
         network = _merged(network, card)
     broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
@@ -147,30 +149,79 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
 
 
 def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
-    """Refuse a configuration that asks for far more room than the weights take, before any of it is made.
+    stored: dict[str, Shape] = {}
+    for file in weight_files(card.id, Path(card.folder)):
+        stored |= shapes(file)
+    # The head may be another one where one is asked for or comes with the adapter.
+    own_head = names is not None and names == card.labels and card.adapter is None
+    check_fit(card.id, card.folder, stored, names=names, own_head=own_head, pruned=card.kept is not None)
+
+
+def check_fit(
+    name: str,
+    folder: str,
+    stored: Mapping[str, Shape],
+    *,
+    names: tuple[str, ...] | None,
+    own_head: bool,
+    pruned: bool,
+) -> None:
+    """Refuse a configuration that asks for other weights than those that are ``stored``, before any room is made.
 
     What the files lack is made up by chance before it can be refused, and a width or a vocabulary may be any number.
+    ``names`` are the classes of the head, which must be the stored one if it is its ``own_head``; of a model that was
+    ``pruned`` most heads are not there.
+
+    Raises:
+        ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
     """
-    config = AutoConfig.from_pretrained(card.folder, trust_remote_code=False)
-    if names is not None:
-        config.num_labels = len(names)
-    stored = (card.details or {}).get("parameters")
-    if stored is None:
-        return
-    # Sizes only, and without touching the chance that a new head is drawn with.
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):
-        sketch = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    sketch = sketched(name, folder, names)
     prefix = f"{sketch.base_model_prefix}."
-    claimed = sum(weight.numel() for name, weight in sketch.named_parameters() if name.startswith(prefix))
-    head = sum(weight.numel() for name, weight in sketch.named_parameters() if not name.startswith(prefix))
+    wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
+    if not pruned:
+        # A plain encoder's weights are stored without the prefix.
+        found = {one: stored.get(one) or stored.get(one.removeprefix(prefix)) for one in wanted}
+        lost = [
+            one
+            for one, shape in wanted.items()
+            if found[one] not in (None, shape) and (own_head or one.startswith(prefix))
+        ]
+        if lost:
+            raise ModelError(_lost(name, lost, "have other shapes than its config.json says"))
+    claimed = sum(math.prod(shape) for one, shape in wanted.items() if one.startswith(prefix))
+    head = sum(math.prod(shape) for one, shape in wanted.items() if not one.startswith(prefix))
     buffers = sum(buffer.nbytes for buffer in sketch.buffers())
+    count = sum(map(math.prod, stored.values()))
     # A model that was pruned lacks most of its heads; its other parts are there.
-    times = 1 if card.kept is None else 4
-    if claimed > times * stored + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * stored) + _SLACK_BYTES:
+    times = 4 if pruned else 1
+    if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
         raise ModelError(
-            f"the config.json of {card.id} asks for {claimed + head:,} weights and its files hold {stored:,}: they do "
+            f"the config.json of {name} asks for {claimed + head:,} weights and its files hold {count:,}: they do "
             "not belong together; save the whole model again"
         )
+
+
+def sketched(name: str, folder: str, names: tuple[str, ...] | None) -> Any:
+    """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
+
+    Raises:
+        ModelError: If the configuration describes none.
+    """
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if names is not None:
+                config.num_labels = len(names)
+            # Without touching the chance that a new head is drawn with.
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    except Exception as error:  # a damaged configuration provokes anything
+        raise ModelError(f"{name} cannot be read ({_first_line(error)}); save or download the model again") from None
+
+
+def _lost(name: str, weights: list[str], problem: str) -> str:
+    first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
+    return f"the weights {first} of {name} {problem}; save the whole model again"
 
 
 def _implementation(card: ModelCard) -> str:
@@ -209,7 +260,7 @@ def _merged(network: nn.Module, card: ModelCard) -> nn.Module:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the libraries' progress bars, reports and deprecations: what matters of them we say ourselves."""
-    verbosity = transformers_logging.get_verbosity()
+    verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
@@ -218,4 +269,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
+        # One inside another must not draw again.
+        if drawn:
+            transformers_logging.enable_progress_bar()

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cahp.values import ModelError
 
+CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
-ADAPTER_CONFIG = "adapter_config.json"
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
+ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
 #: Configurations take kilobytes, an index or a header some hundred bytes a tensor; in memory JSON may become thirty
 #: times as large.
-_LARGEST_JSON = 4 << 20
+LARGEST_JSON = 4 << 20
 #: Bytes of a number, by what safetensors calls its type.
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
@@ -23,7 +26,9 @@ _BYTES = {
     **dict.fromkeys(("I32", "U32", "F32"), 4),
     **dict.fromkeys(("I64", "U64", "F64", "C64"), 8),
 }
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
+Shape = tuple[int, ...]
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -34,12 +39,12 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(_LARGEST_JSON + 1)
+            content = file.read(LARGEST_JSON + 1)
     except FileNotFoundError:
         raise ModelError(f"{path.parent} has no {path.name}; name a folder saved by `save_pretrained`") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
-    if len(content) > _LARGEST_JSON:
+    if len(content) > LARGEST_JSON:
         raise ModelError(f"{path} is too large for a configuration; save the model again with `save_pretrained`")
     try:
         said = json.loads(content.decode())
@@ -50,36 +55,43 @@ def read_json(path: Path) -> dict[str, Any]:
     return said
 
 
-def weight_files(name: str, folder: Path, *, from_hub: bool) -> list[Path]:
+def weight_files(name: str, folder: Path) -> list[Path]:
     """The safetensors files of the model ``name`` in ``folder``.
 
     Raises:
         ModelError: If there are none, or some that are listed are missing.
     """
-    if (folder / _INDEX).is_file():
-        listed = read_json(folder / _INDEX).get("weight_map")
-        shards = {str(shard) for shard in listed.values()} if isinstance(listed, dict) else set()
-        # Only plain names: an index must not reach outside its folder.
-        if not shards or any(Path(shard).name != shard for shard in shards):
-            raise ModelError(f"{folder / _INDEX} does not list files of its folder; save the model again")
-        weights = [folder / shard for shard in sorted(shards)]
-    else:
-        weights = [folder / WEIGHTS]
+    # As transformers goes about it: one file, and only without it several.
+    several = (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file()
+    weights = [folder / shard for shard in listed(folder / INDEX)] if several else [folder / WEIGHTS]
     missing = [path.name for path in weights if not path.is_file()]
-    if not missing and weights:
+    if not missing:
         return weights
-    if any(path.suffix in _PICKLES for path in folder.iterdir()):
-        raise ModelError(
-            f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
-            "`model.save_pretrained(folder)`, which writes safetensors"
-        )
-    if from_hub:
-        # Pickled weights were not downloaded, so whether there are any is not known.
-        raise ModelError(
-            f"{name} has no weights as safetensors on the hub, and pickled ones are refused since loading them can run "
-            "any code; name a revision or another model that has them"
-        )
+    if any(path.suffix in PICKLES for path in folder.iterdir()):
+        raise only_pickles(name)
     raise ModelError(f"{name} has no {', '.join(missing)}; save it with `model.save_pretrained(folder)`")
+
+
+def only_pickles(name: str) -> ModelError:
+    """Why a model that has pickled weights alone is refused."""
+    return ModelError(
+        f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
+        "`model.save_pretrained(folder)`, which writes safetensors"
+    )
+
+
+def listed(index: Path) -> list[str]:
+    """The files in which an index says that the weights are.
+
+    Raises:
+        ModelError: If it lists none, or something else than files beside it.
+    """
+    said = read_json(index).get("weight_map")
+    shards = {str(shard) for shard in said.values()} if isinstance(said, dict) else set()
+    # Only plain names: an index must not reach outside its folder.
+    if not shards or any(Path(shard).name != shard for shard in shards):
+        raise ModelError(f"{index} does not list files of its folder; save the model again")
+    return sorted(shards)
 
 
 def sha256(path: Path) -> str:
@@ -101,37 +113,57 @@ def parameters(weights: list[Path]) -> int:
     Raises:
         ModelError: If a file is not whole, or its content is not exactly what its header says.
     """
-    return sum(map(_parameters, weights))
+    return sum(math.prod(shape) for path in weights for shape in shapes(path).values())
 
 
-def _parameters(path: Path) -> int:
-    size = path.stat().st_size
+def shapes(path: Path) -> dict[str, Shape]:
+    """The shape of each weight by the header of a safetensors file.
+
+    Raises:
+        ModelError: If the file is not whole, or its content is not exactly what its header says.
+    """
+    with path.open("rb") as file:
+
+        def read(first: int, last: int) -> bytes:
+            file.seek(first)
+            return file.read(last - first + 1)
+
+        return stated(str(path), path.stat().st_size, read)
+
+
+def stated(place: str, size: int, read: Callable[[int, int], bytes]) -> dict[str, Shape]:
+    """The shape of each weight by the header of a file of ``size`` bytes.
+
+    ``read`` gives the bytes from a first to a last one, counted from 0: of the file nothing but its header is asked
+    for.
+
+    Raises:
+        ModelError: If its content cannot be exactly what its header says.
+    """
+    found: dict[str, Shape] = {}
     try:
-        with path.open("rb") as file:
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, _LARGEST_JSON):
-                raise ValueError("header longer than the file")  # noqa: TRY301
-            header = json.loads(file.read(length))
+        (length,) = struct.unpack("<Q", read(0, 7))
+        if length > min(size, LARGEST_JSON):
+            raise ValueError("header longer than the file")  # noqa: TRY301
+        header = json.loads(read(8, 7 + length))
         header.pop("__metadata__", None)
-        end = total = 0
-        for begin, stop, count, each in sorted(map(_claim, header.values())):
+        end = 0
+        for begin, stop, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
+            count = _bytes(begin, stop, header[name])
             # Without gaps or overlaps, and as long as its shape: nothing in memory is larger than in the file.
-            if begin != end or stop - begin != count * each:
+            if begin != end or stop - begin != count:
                 raise ValueError("data of another size than the header says")  # noqa: TRY301
-            end, total = stop, total + count
+            end, found[name] = stop, tuple(header[name]["shape"])
         if 8 + length + end != size:
             raise ValueError("data shorter than the header says")  # noqa: TRY301
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
-        raise ModelError(f"{path} is not a whole safetensors file; download or save the model again") from None
-    return total
+        raise ModelError(f"{place} is not a whole safetensors file; download or save the model again") from None
+    return found
 
 
-def _claim(entry: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Where a tensor begins and ends in the file, how many numbers it has, and the bytes of each."""
-    begin, stop = entry["data_offsets"]
-    count = 1
+def _bytes(begin: Any, stop: Any, entry: dict[str, Any]) -> int:
+    """The bytes of a tensor by its shape and type."""
     if any(type(size) is not int or size < 0 for size in (begin, stop, *entry["shape"])):
         raise ValueError("a size that is none")
-    for side in entry["shape"]:
-        count *= side
-    return begin, stop, count, _BYTES[entry["dtype"]]
+    sides: list[int] = entry["shape"]
+    return math.prod(sides) * _BYTES[entry["dtype"]]

@@ -22,6 +22,7 @@ class Stage:
 
 #: In the order in which a run goes through them, then those that other commands and pages have.
 STAGES = (
+    Stage("download", "Fetching from the hub", "fetching from the hub"),
     Stage("load", "Reading and proving the model", "reading the model"),
     Stage("signatures", "How each head attends", "watching the heads", "signatures_s", "signatures"),
     Stage("features", "How each head separates the classes", "comparing heads", "features_s"),

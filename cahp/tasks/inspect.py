@@ -11,7 +11,7 @@ import numpy as np
 
 from cahp import models
 from cahp.values import CahpError, ModelCard
-from cahp.words import duration
+from cahp.words import duration, size_of
 
 #: The default sample: calibration texts, and evaluation texts for the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
@@ -40,7 +40,11 @@ def look(name: str) -> dict[str, Any]:
     Raises:
         ModelError: If the model is not supported, with the reason.
     """
-    card = models.identify(name)
+    return looked(models.preview(name))
+
+
+def looked(card: ModelCard) -> dict[str, Any]:
+    """``look``, of a card."""
     size = (card.details or {}).get("bytes")
     return {
         "id": card.id,
@@ -55,7 +59,8 @@ def look(name: str) -> dict[str, Any]:
         "expected_s": expected_seconds(card),
         "pruned_before": card.kept is not None,
         "notes": [*card.notes, *([f"no refit: {card.no_refit}"] if card.no_refit else [])],
-        "sha256": card.sha256,
+        "to_fetch_bytes": (card.details or {}).get("missing", 0),
+        "sha256": card.sha256 or None,
     }
 
 
@@ -102,6 +107,8 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         yield "  classes   none: a plain encoder; train a classifier on it with `cahp fit`"
     if found["parameters"]:
         yield f"  weights   {found['parameters'] / 1e6:.1f} M"
+    if found["to_fetch_bytes"]:
+        yield f"  to fetch  {size_of(found['to_fetch_bytes'])} from the hub, at commit {found['revision'][:12]}"
     if found["memory_bytes"]:
         yield f"  memory    about {found['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if found["expected_s"]:

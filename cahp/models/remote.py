@@ -1,0 +1,175 @@
+"""A model on the hub: refused by its configuration before a weight moves, and fetched without what is not needed."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from pathlib import Path
+
+from cahp import hub
+from cahp.models.description import TOKENIZER_FILES, TOKENIZER_SETTINGS, Claims, check_attention, claims, describe
+from cahp.models.weights import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    CONFIG,
+    INDEX,
+    LARGEST_JSON,
+    PICKLES,
+    WEIGHTS,
+    Shape,
+    listed,
+    only_pickles,
+    shapes,
+    stated,
+)
+from cahp.values import ModelCard, ModelError, silent
+
+_KIND: hub.Kind = "model"
+
+
+def look(name: str) -> ModelCard:
+    """The card of ``org/name[@revision]`` without its weights, whose headers alone were read.
+
+    It has no ``sha256``; ``details`` says how many bytes are ``missing`` here.
+
+    Raises:
+        ModelError: If the hub does not give it, or it cannot be used.
+    """
+    with hub.failures(_KIND, name, error=ModelError):
+        try:
+            repository = _open(name)
+        except Exception as failure:
+            folder = _fetched_before(name, failure)
+            return describe(hub.parts(name)[0], folder.name, folder)
+        said, stored = _looked(repository)
+        details = {
+            "bytes": sum(repository.sizes[file] for file in _weight_files(repository)),
+            "parameters": sum(map(math.prod, stored.values())),
+            "passes": said.passes,
+            "missing": repository.missing(_needed(repository)),
+        }
+        return ModelCard(
+            id=repository.id,
+            revision=repository.commit,
+            family=said.family,
+            labels=said.labels,
+            sha256="",
+            folder=str(said.folder),
+            details=details,
+            kept=said.kept,
+            no_refit=said.no_refit,
+            **said.shape,
+        )
+
+
+def fetch(name: str) -> tuple[Path, str]:
+    """The folder with all that is needed of ``org/name[@revision]``, fetched if it is not here, and its commit.
+
+    Raises:
+        ModelError: If the hub does not give it, it cannot be used, or nobody agrees to its size.
+    """
+    with hub.failures(_KIND, name, error=ModelError):
+        try:
+            repository = _open(name)
+        except Exception as failure:
+            folder = _fetched_before(name, failure)
+            return folder, folder.name
+        needed = _needed(repository)
+        missing = repository.missing(needed)
+        if missing:
+            said, stored = _looked(repository)
+            check_attention(said, sum(map(math.prod, stored.values())))
+            _check_fit(said, stored)
+            hub.agree(repository.id, missing, error=ModelError)
+        return repository.fetch(needed), repository.commit
+
+
+def _open(name: str) -> hub.Repository:
+    repository = hub.Repository.open(_KIND, name)
+    if CONFIG not in repository.sizes:
+        raise ModelError(f"{repository.id} has no {CONFIG} on the hub; name a model that transformers can read")
+    claims(repository.id, _small(repository, CONFIG))
+    if not any(file in repository.sizes for file in TOKENIZER_FILES):
+        raise ModelError(f"{repository.id} has no tokenizer on the hub; name a model that comes with one")
+    return repository
+
+
+def _looked(repository: hub.Repository) -> tuple[Claims, dict[str, Shape]]:
+    """What the configuration says, and the shapes of the weights."""
+    said = claims(repository.id, _small(repository, CONFIG))
+    stored: dict[str, Shape] = {}
+    for file in _weight_files(repository):
+        stored |= _header(repository, file)
+    return said, stored
+
+
+def _check_fit(said: Claims, stored: dict[str, Shape]) -> None:
+    """Refuse weights that do not fit their configuration before they are fetched."""
+    # Here, since it imports torch.
+    from cahp.models.loading import check_fit
+
+    check_fit(
+        said.name,
+        str(said.folder),
+        stored,
+        names=said.labels or None,
+        own_head=bool(said.labels),
+        pruned=said.kept is not None,
+    )
+
+
+def _header(repository: hub.Repository, file: str) -> dict[str, Shape]:
+    here = repository.fetched(file)
+    if here is not None:
+        return shapes(here)
+    return stated(f"{repository.id}/{file}", repository.sizes[file], partial(repository.beginning, file))
+
+
+def _weight_files(repository: hub.Repository) -> list[str]:
+    """The safetensors files, one or those of an index."""
+    if WEIGHTS in repository.sizes:
+        return [WEIGHTS]
+    if INDEX in repository.sizes:
+        shards = listed(_small(repository, INDEX) / INDEX)
+        missing = [shard for shard in shards if shard not in repository.sizes]
+        if missing:
+            raise ModelError(f"{repository.id} has no {missing[0]} on the hub, which its index lists; name a revision")
+        return shards
+    if any(Path(file).suffix in PICKLES for file in repository.sizes):
+        raise only_pickles(repository.id)
+    raise ModelError(f"{repository.id} has no weights as safetensors on the hub; name a revision or model that has")
+
+
+def _needed(repository: hub.Repository) -> list[str]:
+    """The files that a model takes; the weights last: where they are, all else is."""
+    there, weights = repository.sizes, _weight_files(repository)
+    # A whole tokenizer needs no words beside it.
+    tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in there else TOKENIZER_FILES
+    adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in there else ()
+    index = () if WEIGHTS in there else (INDEX,)
+    beside = [file for file in (*tokenizer, *TOKENIZER_SETTINGS, *adapter, *index) if file in there]
+    return [CONFIG, *beside, *weights]
+
+
+def _small(repository: hub.Repository, file: str) -> Path:
+    """The folder with a file that is to be read at once."""
+    if repository.sizes[file] > LARGEST_JSON:
+        raise ModelError(f"the {file} of {repository.id} is too large for what it is; name another model")
+    return repository.fetch([file], progress=silent)
+
+
+def _fetched_before(name: str, failure: Exception) -> Path:
+    """The folder of a model that was fetched as a whole, as it was then, where the hub is not reached.
+
+    Raises:
+        ``failure``, if there is none, or the hub was reached.
+    """
+    repository, revision = hub.parts(name)
+    config = hub.cached(_KIND, repository, CONFIG, revision) if hub.is_unreachable(failure) else None
+    if config is None:
+        raise failure
+    there = {file.name for file in config.parent.iterdir()}
+    needed = listed(config.parent / INDEX) if INDEX in there and WEIGHTS not in there else [WEIGHTS]
+    if not there.issuperset(needed):
+        raise failure
+    return config.parent

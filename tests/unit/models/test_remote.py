@@ -1,0 +1,319 @@
+"""Models on the hub: what is fetched of them and what is not, by the real client from a small server."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+import torch
+from hub import Hub, asked_here, environment, files_in, serving
+from safetensors.torch import load_file, save_file
+
+from cahp import hub as hub_client
+from cahp import models
+from cahp.values import ModelError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LISTED = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "sound")
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    with serving() as hub, asked_here(hub, tmp_path / "hf"):
+        yield hub
+
+
+def why_not(name: str) -> str:
+    with pytest.raises(ModelError) as refused:
+        models.identify(name)
+    said = str(refused.value)
+    assert "\n" not in said
+    return said
+
+
+def changed(folder: Path, **entries: Any) -> dict[str, bytes]:
+    """The files of a model whose configuration says something else."""
+    files = files_in(folder)
+    files["config.json"] = json.dumps({**json.loads(files["config.json"]), **entries}).encode()
+    return files
+
+
+# --- what is fetched
+
+
+def test_what_is_not_needed_is_not_fetched(hub: Hub, sound: Path) -> None:
+    beside = dict.fromkeys(
+        ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "openvino/model.json"), b"\0" * 99
+    )
+    more = {"README.md": b"#", "vocab.txt": b"[PAD]", "training_args.bin": b"\0", "model.fp16.safetensors": b"\0"}
+    commit = hub.add("org/name", {**files_in(sound), **beside, **more})
+    card = models.identify("org/name")
+    assert set(hub.fetched()) == LISTED
+    assert (card.id, card.revision) == ("org/name", commit)
+    assert card.sha256 == models.identify(str(sound)).sha256
+    before = len(hub.requests)
+    assert models.load(card, device="cpu").layers == 3
+    assert len(hub.requests) == before
+
+
+def test_a_look_fetches_the_configuration_and_no_weight(hub: Hub, sound: Path) -> None:
+    hub.add("org/name", sound)
+    card = models.preview("org/name")
+    assert (card.layers, card.heads, card.labels, card.sha256) == (3, 4, ("bad", "good"), "")
+    (header,) = (size for file, size in hub.fetched().items() if file == "model.safetensors")
+    assert set(hub.fetched()) == {"config.json", "model.safetensors"}
+    whole = (sound / "model.safetensors").stat().st_size
+    weights = 4 * models.load(str(sound), device="cpu").parameters
+    assert header <= whole - weights
+    assert card.details is not None
+    assert card.details["parameters"] == weights // 4
+    assert card.details["missing"] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
+
+
+def test_what_was_fetched_is_not_fetched_again(hub: Hub, sound: Path) -> None:
+    hub.add("org/name", sound)
+    first = models.identify("org/name")
+    hub.requests.clear()
+    assert models.identify("org/name") == first
+    assert models.preview("org/name").details["missing"] == 0  # type: ignore[index]
+    assert hub.fetched() == {}
+
+
+def test_weights_in_several_files_are_fetched_by_their_index(hub: Hub, sound: Path) -> None:
+    weights, files = load_file(sound / "model.safetensors"), files_in(sound)
+    names = sorted(weights)
+    shards = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
+    index = {"metadata": {}, "weight_map": {name: shard for shard, chosen in shards.items() for name in chosen}}
+    del files["model.safetensors"]
+    for shard, chosen in shards.items():
+        path = sound.parent / shard
+        save_file({name: weights[name] for name in chosen}, path, metadata={"format": "pt"})
+        files[shard] = path.read_bytes()
+        path.unlink()
+    listed = {**files, "model.safetensors.index.json": json.dumps(index).encode()}
+    hub.add("org/name", {**listed, "model-3.safetensors": b"no part of it"})
+    models.preview("org/name")
+    assert hub.fetched()["model-2.safetensors"] < len(files["model-2.safetensors"]) / 2
+    loaded = models.load("org/name", device="cpu")
+    assert torch.equal(loaded.network.classifier.weight.cpu(), weights["classifier.weight"])
+    assert "model-3.safetensors" not in hub.fetched()
+    hub.add("org/part", {name: content for name, content in listed.items() if name != "model-2.safetensors"})
+    assert "model-2.safetensors" in why_not("org/part")
+
+
+def test_a_server_without_ranges_is_read_no_further_than_the_header(hub: Hub, sound: Path) -> None:
+    hub.ranges = False
+    hub.add("org/name", sound)
+    assert models.preview("org/name").details["parameters"] > 0  # type: ignore[index]
+
+
+@pytest.mark.parametrize("revision", ["v1", "commit"])
+def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, revision: str) -> None:
+    old = hub.add("org/name", changed(sound, id2label={"0": "no", "1": "yes"}), tag="v1")
+    new = hub.add("org/name", sound)
+    asked = old if revision == "commit" else revision
+    card = models.identify(f"org/name@{asked}")
+    assert (card.id, card.revision, card.labels) == ("org/name", old, ("no", "yes"))
+    assert models.identify("org/name").revision == new
+
+
+# --- what is refused before a weight moves
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ({"model_type": "vit"}, "images"),
+        ({"model_type": "no-such-type"}, "no-such-type"),
+        ({"quantization_config": {}, "is_decoder": True}, "decoder"),
+        ({"problem_type": "regression", "id2label": {"0": "score"}}, "regression"),
+        ({"hidden_size": 33}, "does not divide"),
+    ],
+)
+def test_a_model_of_no_use_is_refused_by_its_configuration(
+    hub: Hub, sound: Path, entries: dict[str, Any], named: str
+) -> None:
+    hub.add("org/name", changed(sound, **entries))
+    assert named in why_not("org/name")
+    assert set(hub.fetched()) == {"config.json"}
+
+
+@pytest.mark.parametrize(
+    ("entries", "named"),
+    [
+        ({"intermediate_size": 64}, "other shapes"),
+        ({"vocab_size": 1_000_000}, "other shapes"),
+        ({"num_hidden_layers": 900, "hidden_size": 8192, "num_attention_heads": 64}, "do not belong together"),
+        ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "classifier.bias"),
+    ],
+)
+def test_weights_of_other_shapes_than_the_configuration_s_are_not_fetched(
+    hub: Hub, sound: Path, entries: dict[str, Any], named: str
+) -> None:
+    hub.add("org/name", changed(sound, **entries))
+    assert named in why_not("org/name")
+    assert hub.fetched()["model.safetensors"] < (sound / "model.safetensors").stat().st_size / 2
+
+
+@pytest.mark.parametrize(
+    ("without", "extra", "named"),
+    [
+        ("model.safetensors", "pytorch_model.bin", "any code"),
+        ("model.safetensors", "README.md", "no weights as safetensors"),
+        ("config.json", "README.md", "no config.json"),
+        ("tokenizer.json", "README.md", "no tokenizer"),
+    ],
+)
+def test_a_repository_without_what_a_model_needs_is_refused(
+    hub: Hub, sound: Path, without: str, extra: str, named: str
+) -> None:
+    files = {**files_in(sound), extra: b"\x80\x04cposix\nsystem\n"}
+    del files[without]
+    hub.add("org/name", files)
+    assert named in why_not("org/name")
+    assert set(hub.fetched()) <= {"config.json"}
+
+
+def test_a_damaged_header_is_refused_before_the_rest_is_fetched(hub: Hub, sound: Path) -> None:
+    hub.add("org/name", {**files_in(sound), "model.safetensors": b"garbage!" * 5000})
+    assert "not a whole safetensors file" in why_not("org/name")
+    assert hub.fetched()["model.safetensors"] < 100
+
+
+# --- consent
+
+
+def test_what_is_large_is_fetched_with_consent_alone(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/name", sound)
+    monkeypatch.setattr(hub_client, "FREE", 1000)
+    said = why_not("org/name")
+    assert "--yes" in said
+    assert "120 kB" in said
+    asked: list[tuple[str, int]] = []
+
+    def ask(what: str, size: int) -> bool:
+        asked.append((what, size))
+        return len(asked) > 1
+
+    with hub_client.asking(ask):
+        assert "consent" in why_not("org/name")
+        assert hub.fetched()["model.safetensors"] < 20_000
+        models.identify("org/name")
+        models.identify("org/name")
+    assert [what for what, _ in asked] == ["org/name", "org/name"]
+    assert asked[0][1] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
+
+
+def test_what_is_fetched_is_reported_in_bytes_and_drawn_by_nobody_else(
+    hub: Hub, sound: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    hub.add("org/name", sound)
+    seen: list[tuple[str, int, int]] = []
+    with hub_client.reporting(lambda *one: seen.append(one)):
+        models.identify("org/name")
+    size = sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
+    assert seen[-1] == ("download", size, size)
+    assert capfd.readouterr() == ("", "")
+
+
+# --- what the hub does not give
+
+
+def test_a_gated_model_says_where_to_accept_its_terms(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/name", sound, gated=True, token="hf_right")
+    said = why_not("org/name")
+    assert f"accept its terms at {hub.address}/org/name" in said
+    assert "HF_TOKEN" in said
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    assert "account" in why_not("org/name")
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert models.identify("org/name").layers == 3
+
+
+def test_a_private_model_and_none_at_all_are_told_alike(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/name", sound, token="hf_right")
+    for name in ("org/name", "org/none"):
+        said = why_not(name)
+        assert name in said
+        assert "private" in said
+        assert "HF_TOKEN" in said
+    monkeypatch.setenv("HF_TOKEN", "hf_right")
+    assert models.identify("org/name").layers == 3
+
+
+def test_an_unknown_revision_is_named(hub: Hub, sound: Path) -> None:
+    hub.add("org/name", sound)
+    assert "'v9'" in why_not("org/name@v9")
+
+
+@pytest.mark.parametrize("name", ["org/na me", "org/--", "-/x"])
+def test_a_name_that_no_model_can_have_is_not_asked_for(hub: Hub, name: str) -> None:
+    assert "org/name@revision" in why_not(name)
+    assert not any("/api/models" in one.path for one in hub.requests)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 500])
+def test_an_error_of_the_server_is_one_sentence(hub: Hub, sound: Path, status: int) -> None:
+    hub.add("org/name", sound)
+    hub.status = status
+    assert "org/name" in why_not("org/name")
+
+
+def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(sound: Path, tmp_path: Path) -> None:
+    with serving() as hub:
+        commit = hub.add("org/name", sound)
+        with asked_here(hub, tmp_path / "hf"):
+            card = models.identify("org/name")
+            hub.add("org/half", sound)
+            models.preview("org/half")
+    with asked_here(hub, tmp_path / "hf"):
+        assert models.identify("org/name") == card
+        assert models.identify(f"org/name@{commit}") == card
+        for name in ("org/half", "org/none"):
+            assert "connection" in why_not(name)
+
+
+def test_a_disk_without_room_is_one_sentence(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.add("org/name", sound)
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
+    assert "No space left on device" in why_not("org/name")
+
+
+# --- as people call it
+
+
+def test_the_command_line_is_quiet_when_asked_and_fetches_what_is_large_with_yes(sound: Path, tmp_path: Path) -> None:
+    with serving() as hub:
+        hub.add("org/name", sound)
+        data = fakes.write_data(tmp_path / "data", train=8, validation=8, test=8)
+        code = "import sys; from cahp import hub; hub.FREE = 1000; from cahp.cli import main; main()"
+        words = ["evaluate", "--model", "org/name", "--data", str(data), "--device", "cpu", "--json", "--quiet"]
+        call = [sys.executable, "-c", code, *words]
+        env = {**os.environ, **environment(hub, tmp_path / "hf")}
+        refused = subprocess.run(call, env=env, capture_output=True, text=True, cwd=Path.cwd(), check=False)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "--yes" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        done = subprocess.run([*call, "--yes"], env=env, capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["model"] == "org/name"
+        assert set(hub.fetched()) == LISTED
+    shutil.rmtree(tmp_path / "hf")
