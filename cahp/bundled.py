@@ -3,7 +3,8 @@
 They hold what the explorer draws, and no texts. Of the run: its document, small arrays, and the measured rows of its
 table. Of a comparison: its file, and ``made.json``, which says where and when it was measured.
 
-``python -m cahp.bundled`` measures the run anew; ``python -m cahp.bundled DIR`` bundles the comparison in a folder.
+``python -m cahp.bundled`` measures the run anew, ``python -m cahp.bundled lessons`` the answers of Learn's six steps on
+it; ``python -m cahp.bundled compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ import os
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cache, lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,9 +31,10 @@ from cahp.compare.result import FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import measure
+from cahp.run.prune import choose, measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
+from cahp.studies import lessons as six_steps
 from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import CahpError, Clustering, Progress, silent
@@ -41,6 +44,8 @@ SETTINGS = Settings(recover="refit")
 NAME = "minilm-bbc"
 #: Where and when a comparison was measured.
 _MADE = "made.json"
+#: The answers to the six steps of Learn, in the bundled run's folder.
+_LESSONS = "lessons.json"
 
 
 # The run -----------------------------------------------------------------------------------------------------
@@ -98,6 +103,35 @@ def read() -> Bundle | None:
             return Bundle(RunDocument.from_json(said), dict(arrays), table["rows"], table["made"])
     except FileNotFoundError:
         return None
+
+
+@dataclass(frozen=True)
+class BundledLessons:
+    """The answers to the six steps on the bundled run, by name; ``subject`` is the digest of what they are about."""
+
+    subject: str
+    answers: Mapping[str, six_steps.Answer]
+    made: Mapping[str, str]
+
+
+@cache
+def lessons() -> BundledLessons | None:
+    """The bundled answers, or None if this copy of the package has none."""
+    try:
+        return msgspec.json.decode((folder() / _LESSONS).read_bytes(), type=BundledLessons)
+    except FileNotFoundError:
+        return None
+
+
+def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
+    """Measure the answers to the six steps on the bundled run's heads, and write them to ``place``."""
+    bench = open_bench(SETTINGS, store=store, progress=progress)
+    subject = six_steps.subject_of(
+        bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
+    )
+    answers = {step.name: six_steps.measure(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
+    found = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
+    write_whole(place, {_LESSONS: json_text(asdict(found)).encode()})
 
 
 def write(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
@@ -213,10 +247,16 @@ if __name__ == "__main__":
         """One line that is written over."""
         print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
 
-    if sys.argv[1:]:
-        given = Path(sys.argv[1])
-        print(bundle_comparison(given, comparisons_folder() / given.resolve().name, machine=machine()))
-    else:
-        # A store of its own: what an earlier run left would hide how long the stages take.
-        with TemporaryDirectory() as scratch:
-            write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+    match sys.argv[1:]:
+        case ["compare", given]:
+            source = Path(given)
+            print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
+        case ["lessons"]:
+            with TemporaryDirectory() as scratch:
+                write_lessons(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+        case []:
+            # A store of its own: what an earlier run left would hide how long the stages take.
+            with TemporaryDirectory() as scratch:
+                write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+        case _:
+            sys.exit("Usage: python -m cahp.bundled [lessons | compare DIR]")

@@ -13,9 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from cahp.run.bench import Bench
 from cahp.run.measurements import Measurements
+from cahp.run.resources import Loader, Resources
+from cahp.run.stopwatch import Stopwatch
 from cahp.stages.selection import top
-from cahp.values import Costs, Evaluation, Floats, HeadMask, Ints, Progress, Texts, silent
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import Costs, Evaluation, Floats, HeadMask, Ints, Progress, Selection, Texts, digest, silent
 from cahp.words import number, percent, signed
 
 #: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
@@ -24,6 +28,8 @@ EXAMPLES = 300
 DRAWS = 20
 #: Random sets of other heads that stand beside the representatives.
 CONTROLS = 5
+#: Random choices that are refitted as well: each costs a refit.
+REFITTED_DRAWS = 5
 
 
 @dataclass(frozen=True)
@@ -37,11 +43,19 @@ class Bar:
 
 
 @dataclass(frozen=True)
+class Draws:
+    """Shares of right answers of several random choices of heads."""
+
+    name: str
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """What was measured: ``value`` in the unit of the guess, its 95 % interval where it has one, and what it means.
 
-    ``bars`` are the variants that were compared, the full model first and then what the step is about; ``draws`` the
-    accuracies of random choices; ``n`` the texts or, for time, the rounds.
+    ``bars`` are the variants that were compared, the full model first and then what the step is about; ``draws`` stand
+    for chance; ``n`` the texts or, for time, the rounds.
     """
 
     value: float
@@ -50,12 +64,15 @@ class Answer:
     meaning: str
     n: int
     bars: tuple[Bar, ...] = ()
-    draws: tuple[float, ...] = ()
+    draws: tuple[Draws, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step: what is done to the model, the question, and the range and unit of a guess."""
+    """One step: what is done to the model, the question, and the range and unit of a guess.
+
+    ``counted`` says what one of the unit is; ``terms`` explains the field's words that come up here first.
+    """
 
     name: str
     title: str
@@ -63,6 +80,8 @@ class Step:
     question: str
     unit: str
     highest: int
+    counted: str
+    terms: Mapping[str, str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +107,11 @@ class Subject:
         return cls(texts=evaluation.take(rows), **selection)
 
     @cached_property
+    def sha256(self) -> str:
+        """Tells apart what the answers depend on: the texts, the kept heads, and the heads that are switched off."""
+        return digest(self.texts.sha256, self.mask.sha256, str(self.strongest), str(self.largest_cluster))
+
+    @cached_property
     def strongest(self) -> tuple[int, int]:
         """Layer and head of highest salience."""
         layer, head = np.unravel_index(int(np.argmax(self.salience)), self.salience.shape)
@@ -109,11 +133,42 @@ class Subject:
         return HeadMask(keep.reshape(self.mask.keep.shape))
 
 
+def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader) -> Subject:
+    """The subject that a workbench and a selection of its heads make; ``load`` is how its model is read."""
+
+    def measurements(progress: Progress) -> Measurements:
+        resources = Resources(
+            bench.card,
+            store=bench.resources.store,
+            device=bench.settings.device,
+            load=load,
+            progress=progress,
+        )
+        return Measurements(resources, bench.calibration, seed=bench.settings.seed)
+
+    def costs(mask: HeadMask, progress: Progress) -> Costs:
+        with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
+            return watch.costs(mask, length=bench.length, progress=progress)
+
+    return Subject.of(
+        bench.evaluation,
+        measurements=measurements,
+        costs=costs,
+        mask=selection.mask,
+        labels=clusters.groups(selection.k)[0],
+        salience=clusters.salience,
+    )
+
+
 def steps(subject: Subject) -> list[Step]:
     """The six steps, in order, with the subject's own numbers in their words."""
     layer, head = subject.strongest
     members, _ = subject.largest_cluster
     total, kept, n = subject.mask.keep.size, subject.mask.count, len(subject.texts)
+    answer = (
+        "An answer is the class that the model names for a text. It changes when another class is named than with all "
+        "heads, rightly or wrongly."
+    )
     return [
         Step(
             "one-head",
@@ -123,6 +178,11 @@ def steps(subject: Subject) -> list[Step]:
             f"Of {n} answers, how many will change?",
             "answers",
             n,
+            answer,
+            {
+                "attention head": "a part of a layer that decides which words of a text look at which others",
+                "gradient": "how much the model's error would grow or shrink if the head spoke a little softer",
+            },
         ),
         Step(
             "one-cluster",
@@ -132,6 +192,8 @@ def steps(subject: Subject) -> list[Step]:
             f"Of {n} answers, how many will change?",
             "answers",
             n,
+            answer,
+            {"cluster": "a group of heads that differ less from each other than from the heads of other groups"},
         ),
         Step(
             "representatives",
@@ -141,6 +203,8 @@ def steps(subject: Subject) -> list[Step]:
             f"Of {n} answers, how many will change without the representatives?",
             "answers",
             n,
+            answer,
+            {"representative": "the head that stays for all of its cluster: the one that matters most by its gradient"},
         ),
         Step(
             "random",
@@ -149,6 +213,9 @@ def steps(subject: Subject) -> list[Step]:
             f"How many of the {DRAWS} random choices do at least as well as CAHP's?",
             "choices",
             DRAWS,
+            f"A choice is {kept} heads drawn from {total}, some from every layer. It does at least as well if at least "
+            f"as many of its {n} answers are right.",
+            {"CAHP": "complementary attention head pruning: keep the representative of each cluster, prune the others"},
         ),
         Step(
             "refit",
@@ -157,7 +224,12 @@ def steps(subject: Subject) -> list[Step]:
             "output weights in one pass, without labels and without training.",
             "How many points of accuracy does that win?",
             "points",
-            100,
+            50,
+            "A point is one more right answer in a hundred texts.",
+            {
+                "output weights": "how strongly each head's result enters the sum that the layer passes on",
+                "label": "the right answer to a text, as people gave it",
+            },
         ),
         Step(
             "time",
@@ -166,7 +238,9 @@ def steps(subject: Subject) -> list[Step]:
             "both models in turn.",
             "How much of the time is saved?",
             "per cent",
-            100,
+            50,
+            "Per cent of the milliseconds that the full model takes for the same texts.",
+            {"to cut": "to remove a head's weights from the model, where switching off only silences it"},
         ),
     ]
 
@@ -267,8 +341,52 @@ def _random(subject: Subject, progress: Progress) -> Answer:
         meaning = "The choice helps, but chance comes close now and then: many selections do nearly as well."
     else:
         meaning = "Here chance does as well: with this many heads and texts the choice makes no visible difference."
-    name = f"with CAHP's {subject.mask.count} heads"
-    return Answer(float(as_good), None, found, meaning, len(full), _bars({"all heads": full, name: chosen}), draws)
+    bars = _bars({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
+    beside: tuple[Draws, ...] = (Draws(f"{DRAWS} random choices", draws),)
+    refitted = _refitted_choices(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
+    if refitted is not None:
+        best, drawn_after = refitted[0], tuple(float(one.correct.mean()) for one in refitted[1:])
+        bars = (*bars, *_bars({"CAHP's after refit": best}))
+        beside = (*beside, Draws(f"{REFITTED_DRAWS} of them after refit", drawn_after))
+        meaning = f"{meaning} {_after_refit(best, refitted[1:], before=(chosen, drawn[:REFITTED_DRAWS]))}"
+    return Answer(float(as_good), None, found, meaning, len(full), bars, beside)
+
+
+def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation] | None:
+    """What the model answers under each mask after a refit, or None where a layer would be empty."""
+    if any(mask.empty_layers for mask in masks):
+        return None
+    found = []
+    for done, mask in enumerate(masks):
+        progress("refit", done, len(masks))
+        bench = subject.measurements(_between(progress, done, len(masks)))
+        found.append(bench.evaluate(subject.texts, mask=mask, recovered=bench.refit(mask)))
+    return found
+
+
+def _between(progress: Progress, done: int, total: int) -> Progress:
+    """Progress that counts whole models: the batches of one only ask whether to stop."""
+    return lambda stage, _done, _total: progress("refit", done, total)
+
+
+def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[Evaluation, list[Evaluation]]) -> str:
+    """What is left of the choice's advantage when the chosen and the random heads are refitted alike."""
+    shares = [float(one.correct.mean()) for one in drawn]
+    ours, middle = float(chosen.correct.mean()), float(np.median(shares))
+    lead_before = float(before[0].correct.mean()) - float(np.median([one.correct.mean() for one in before[1]]))
+    said = (
+        f"After a refit (see the next step), CAHP's choice is right in {percent(ours)}, the first {len(drawn)} random "
+        f"ones in {percent(min(shares))} to {percent(max(shares))}."
+    )
+    left = ours - middle
+    how = f"{signed(lead_before * 100)} points ahead of the middle one before, {signed(left * 100)} after"
+    if lead_before <= 0:
+        return f"{said} It is {how}."
+    if ours <= max(shares):
+        return (
+            f"{said} CAHP's is {how}: recovered alike, chance does as well, so recovery matters more than the choice."
+        )
+    return f"{said} It is {how}: some of the choice's advantage is left."
 
 
 def _refit(subject: Subject, progress: Progress) -> Answer:

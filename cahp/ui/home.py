@@ -36,6 +36,7 @@ def draw(explorer: Explorer) -> None:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
                 run_button(explorer, place="home", primary=False)
+        link("learn", "Learn it in six guesses")
         link("export", "Take it home")
     st.caption(
         f"{provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from cahp.figures import palette
-from cahp.run.measurements import Measurements
-from cahp.run.resources import Resources
-from cahp.run.stopwatch import Stopwatch
+from cahp import bundled
+from cahp.bundled import BundledLessons
+from cahp.figures import lessons as figures
 from cahp.studies import lessons
 from cahp.studies.lessons import Answer, Step, Subject
 from cahp.ui.frame.page import problem
@@ -18,14 +16,17 @@ from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.parts import chart, theme
+from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.values import Costs, HeadMask, Progress
 from cahp.words import number, percent, span
 
-#: Session keys: which step is open, the guesses, and the jobs that answered.
-_AT, _GUESSES, _ANSWERS = "cahp_learn_at", "cahp_learn_guesses", "cahp_learn_answers"
+#: Session keys: which step is open, where sliders were moved, the guesses that were handed in, the jobs that answered.
+_AT, _MOVED, _GUESSES, _ANSWERS = (f"cahp_learn_{what}" for what in ("at", "moved", "guesses", "answers"))
+
+#: Characters of an example text.
+_EXCERPT = 240
 
 
 def draw(explorer: Explorer) -> None:
@@ -39,8 +40,9 @@ def draw(explorer: Explorer) -> None:
     steps = lessons.steps(subject)
     st.markdown(
         "Do attention heads do the same work twice? Guess first, then see what this model does. Every answer is "
-        f"measured now, on {len(subject.texts)} texts that did not choose the heads."
+        f"measured on {len(subject.texts)} texts that did not choose the heads."
     )
+    _example(subject)
     at = _choose_step(steps, subject)
     with st.container(border=True, key="learn-step"):
         _step(explorer, subject, steps[at], number=at + 1)
@@ -54,29 +56,21 @@ def _subject(explorer: Explorer) -> Subject | None:
     selection = explorer.choices().of_budget(None)
     if clusters is None or selection is None:
         return None
-    bench = explorer.bench
+    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model)
 
-    def measurements(progress: Progress) -> Measurements:
-        resources = Resources(
-            bench.card,
-            store=bench.resources.store,
-            device=bench.settings.device,
-            load=shared_model,
-            progress=progress,
-        )
-        return Measurements(resources, bench.calibration, seed=bench.settings.seed)
 
-    def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
-            return watch.costs(mask, length=bench.length, progress=progress)
-
-    return Subject.of(
-        bench.evaluation,
-        measurements=measurements,
-        costs=costs,
-        mask=selection.mask,
-        labels=clusters.groups(selection.k)[0],
-        salience=clusters.salience,
+def _example(subject: Subject) -> None:
+    """One of the texts, and what the model has to say of it."""
+    texts = subject.texts
+    row = len(texts) // 2
+    text = " ⸱ ".join(side[row] for side in (texts.first, texts.second) if side is not None)
+    if len(text) > _EXCERPT:
+        text = f"{text[:_EXCERPT]}…"
+    classes = ", ".join(plain(name) for name in texts.classes)
+    st.caption(f"One of the texts: “{plain(text)}”")
+    st.caption(
+        f"The model names one of {len(texts.classes)} classes ({classes}); right is here: "
+        f"**{plain(texts.classes[texts.labels[row]])}**."
     )
 
 
@@ -116,32 +110,66 @@ def _onwards(at: int, count: int) -> None:
 
 
 def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> None:
+    name = _name(step, subject)
     st.caption(f"Step {number} of 6")
     st.subheader(step.title)
     st.markdown(step.doing)
-    job = _jobs().get(_name(step, subject))
-    answer = None if job is None else job.result
-    guess = _guess(step, subject, fixed=answer is not None or (job is not None and not job.ended))
+    st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+    job, answer = _jobs().get(name), _answer(step, subject)
+    under_way = job is not None and not job.ended
+    guess = _guess(step, subject, fixed=answer is not None or under_way)
+    if under_way:
+        assert job is not None
+        follow(job, place="learn", title="Asking the model")
+        return
+    if job is not None and job.error:
+        problem(job.error)
     if answer is not None:
         _show(step, guess, answer)
-    elif job is not None and not job.ended:
-        follow(job, place="learn", title="Asking the model")
-    else:
-        if job is not None and job.error:
-            problem(job.error)
-        if st.button("See", key=f"learn-see-{step.name}", type="primary"):
-            _guesses()[_name(step, subject)] = guess
-            _jobs()[_name(step, subject)] = jobs.submit(
-                explorer.id,
-                f"learn-{_name(step, subject)}",
-                lambda progress: lessons.measure(step.name, subject, progress=progress),
-                rank=jobs.Rank.QUICK,
-            )
+        if job is None or job.result is None:
+            _bundled_note(explorer, step, subject)
+    elif st.button(
+        "See",
+        key=f"learn-see-{step.name}",
+        type="primary",
+        disabled=name not in _moved(),
+        help=None if name in _moved() else "Move the slider to your guess first.",
+    ):
+        _guesses()[name] = guess
+        if _shipped(subject) is None:
+            _measure(explorer, step, subject)
+        st.rerun()
+
+
+def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
+    name = _name(step, subject)
+    _jobs()[name] = jobs.submit(
+        explorer.id,
+        f"learn-{name}",
+        lambda progress: lessons.measure(step.name, subject, progress=progress),
+        rank=jobs.Rank.QUICK,
+    )
+
+
+def _bundled_note(explorer: Explorer, step: Step, subject: Subject) -> None:
+    """Where an answer was measured that was not measured here, and a way to do that."""
+    shipped = _shipped(subject)
+    assert shipped is not None
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption(f"Bundled: measured on {plain(shipped.made['machine'])}, {plain(shipped.made['date'])}.")
+        if st.button("Measure it here", key=f"learn-here-{step.name}"):
+            _measure(explorer, step, subject)
             st.rerun()
 
 
 def _guess(step: Step, subject: Subject, *, fixed: bool) -> int:
-    said = _guesses().get(_name(step, subject), step.highest // 2)
+    name = _name(step, subject)
+    key = f"learn-guess-{step.name}-{fixed}"
+
+    def moved() -> None:
+        _moved()[name] = int(st.session_state[key])
+
+    said = _guesses().get(name, _moved().get(name, step.highest // 2))
     return int(
         st.slider(
             step.question,
@@ -149,8 +177,10 @@ def _guess(step: Step, subject: Subject, *, fixed: bool) -> int:
             step.highest,
             said,
             format=f"%d {step.unit}",
-            key=f"learn-guess-{step.name}-{fixed}",
+            key=key,
             disabled=fixed,
+            on_change=moved,
+            help=step.counted,
         )
     )
 
@@ -160,10 +190,14 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
     with words:
         guessed, measured = st.columns(2)
         guessed.metric("Your guess", f"{guess} {step.unit}")
-        digits = 0 if float(answer.value).is_integer() else 1
-        measured.metric("Measured", f"{number(answer.value, digits)} {step.unit}")
+        measured.metric("Measured", f"{_value(answer)} {step.unit}")
         if answer.interval is not None:
-            measured.caption(f"95 % interval {span(*answer.interval)}")
+            measured.caption(
+                f"95 % interval {span(*answer.interval)}",
+                help="Another sample of as many texts (or rounds) would give a somewhat other figure; 95 of 100 such "
+                "intervals hold the true one.",
+            )
+        _distance(step, guess, answer)
         what = "rounds" if step.name == "time" else "texts"
         st.markdown(f"{answer.found} (n = {answer.n} {what})")
         st.markdown(f"**{answer.meaning}**")
@@ -172,10 +206,43 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
             _picture(step, answer)
 
 
+def _value(answer: Answer) -> str:
+    return number(answer.value, 0 if float(answer.value).is_integer() else 1)
+
+
+def _off(step: Step, guess: int, answer: Answer) -> str:
+    """How far the guess was from what was measured."""
+    distance = guess - answer.value
+    if answer.interval is not None and answer.interval[0] <= guess <= answer.interval[1]:
+        return "within the interval"
+    if not distance:
+        return "exactly right"
+    size = number(abs(distance), 0 if float(distance).is_integer() else 1)
+    return f"{size} {step.unit} too {'many' if distance > 0 else 'few'}"
+
+
+def _distance(step: Step, guess: int, answer: Answer) -> None:
+    """The guess and the truth on one axis."""
+    low, high = answer.interval or (answer.value, answer.value)
+    chart.show(
+        figures.distance(guess, answer, unit=step.unit, dark=theme.dark()),
+        title=f"Your guess: {_off(step, guess, answer)}",
+        help="The hollow diamond is the guess, the dot what was measured, its line the 95 % interval.",
+        name=f"learn-distance-{step.name}",
+        data={
+            "what": ["guess", "measured"],
+            step.unit: [guess, answer.value],
+            "low": [None, low],
+            "high": [None, high],
+        },
+    )
+
+
 def _picture(step: Step, answer: Answer) -> None:
     full, changed = answer.bars[:2]
+    drawn = [(draws, one) for draws in answer.draws for one in draws.accuracies]
     chart.show(
-        _comparison(answer),
+        figures.accuracies(answer, dark=theme.dark()),
         title=f"{percent(changed.accuracy)} right {changed.name}, {percent(full.accuracy)} with all heads",
         help=(
             "A dot is the share of right answers of one variant of the model, its line the 95 % interval (Wilson). "
@@ -184,91 +251,73 @@ def _picture(step: Step, answer: Answer) -> None:
         formula=r"\hat p = \frac{\text{right answers}}{n}",
         name=f"learn-{step.name}",
         data={
-            "variant": [*(bar.name for bar in answer.bars), *(f"random {i}" for i in range(len(answer.draws)))],
-            "accuracy": [*(bar.accuracy for bar in answer.bars), *answer.draws],
-            "low": [*(bar.low for bar in answer.bars), *([None] * len(answer.draws))],
-            "high": [*(bar.high for bar in answer.bars), *([None] * len(answer.draws))],
+            "variant": [*(bar.name for bar in answer.bars), *(draws.name for draws, _ in drawn)],
+            "accuracy": [*(bar.accuracy for bar in answer.bars), *(one for _, one in drawn)],
+            "low": [*(bar.low for bar in answer.bars), *([None] * len(drawn))],
+            "high": [*(bar.high for bar in answer.bars), *([None] * len(drawn))],
         },
     )
 
 
-def _comparison(answer: Answer) -> Any:
-    import plotly.graph_objects as go
-
-    colours = palette.ink(dark=theme.dark())
-    centre = np.array([bar.accuracy for bar in answer.bars]) * 100
-    figure = go.Figure(
-        go.Scatter(
-            x=centre,
-            y=[bar.name for bar in answer.bars],
-            mode="markers",
-            marker={"size": 11, "color": colours.accent},
-            error_x={
-                "type": "data",
-                "symmetric": False,
-                "array": np.array([bar.high for bar in answer.bars]) * 100 - centre,
-                "arrayminus": centre - np.array([bar.low for bar in answer.bars]) * 100,
-                "color": colours.accent,
-                "thickness": 2,
-            },
-            hovertemplate="%{y}<br>%{x:.1f} % right<extra></extra>",
-        )
-    )
-    if answer.draws:
-        figure.add_trace(
-            go.Scatter(
-                x=np.array(answer.draws) * 100,
-                y=[f"{len(answer.draws)} random choices"] * len(answer.draws),
-                mode="markers",
-                marker={
-                    "size": 11,
-                    "symbol": "circle-open",
-                    "color": colours.text,
-                    "opacity": 0.7,
-                    "line": {"width": 1.5},
-                },
-                hovertemplate="a random choice<br>%{x:.1f} % right<extra></extra>",
-            )
-        )
-    rows = len(answer.bars) + bool(answer.draws)
-    figure.update_layout(
-        xaxis={"title": {"text": "right answers in %"}},
-        yaxis={"autorange": "reversed", "title": None},
-        height=90 + 34 * rows,
-        margin={"l": 10, "r": 10, "t": 10, "b": 50},
-        showlegend=False,
-    )
-    return figure
-
-
 def _scores(steps: list[Step], subject: Subject) -> None:
-    """All guesses beside what was measured, when the last step is done."""
-    seen = [(step, answer) for step in steps if (answer := _answer(step, subject)) is not None]
+    """All guesses beside what was measured, when the last step is done, and a card to take away."""
+    seen = [(step, _guesses()[_name(step, subject)], answer) for step in steps if (answer := _answer(step, subject))]
     if len(seen) < len(steps):
         return
     st.subheader("What you guessed and what it was")
     st.dataframe(
         {
-            "Step": [step.title for step, _ in seen],
-            "Your guess": [f"{_guesses()[_name(step, subject)]} {step.unit}" for step, _ in seen],
-            "Measured": [f"{number(answer.value, 0)} {step.unit}" for step, answer in seen],
+            "Step": [step.title for step, _, _ in seen],
+            "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
+            "Measured": [f"{_value(answer)} {step.unit}" for step, _, answer in seen],
+            "You were": [_off(step, guess, answer) for step, guess, answer in seen],
         },
         hide_index=True,
         key="learn-scores",
     )
+    card = "\n".join(
+        [
+            f"Six small steps: attention heads of {subject.mask.layers} x {subject.mask.heads}, "
+            f"{len(subject.texts)} texts",
+            *(
+                f"{number}. {step.title}: guessed {guess}, measured {_value(answer)} {step.unit}"
+                + ("" if answer.interval is None else f" (95 % interval {span(*answer.interval)})")
+                for number, (step, guess, answer) in enumerate(seen, start=1)
+            ),
+        ]
+    )
+    st.caption("Your result, to copy or to save:")
+    st.code(card, language=None, wrap_lines=True)
+    st.download_button("Save the result", card, "six-steps.txt", "text/plain", key="learn-save", on_click="ignore")
 
 
 def _name(step: Step, subject: Subject) -> str:
-    return f"{step.name}-{subject.texts.sha256}-{subject.mask.sha256}"
+    return f"{step.name}-{subject.sha256}"
 
 
 def _answer(step: Step, subject: Subject) -> Answer | None:
-    job = _jobs().get(_name(step, subject))
-    return None if job is None else job.result
+    """The answer to a step that was guessed at: measured here, or else bundled."""
+    name = _name(step, subject)
+    if name not in _guesses():
+        return None
+    job, shipped = _jobs().get(name), _shipped(subject)
+    if job is not None and job.result is not None:
+        return job.result
+    return None if shipped is None else shipped.answers.get(step.name)
+
+
+def _shipped(subject: Subject) -> BundledLessons | None:
+    """The bundled answers, if they are about this very subject."""
+    shipped = bundled.lessons()
+    return shipped if shipped is not None and shipped.subject == subject.sha256 else None
 
 
 def _jobs() -> dict[str, jobs.Job[Answer]]:
     return st.session_state.setdefault(_ANSWERS, {})  # type: ignore[no-any-return]
+
+
+def _moved() -> dict[str, int]:
+    return st.session_state.setdefault(_MOVED, {})  # type: ignore[no-any-return]
 
 
 def _guesses() -> dict[str, int]:

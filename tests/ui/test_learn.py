@@ -20,6 +20,8 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
     assert "Measured" not in step.inner_text()
+    # A guess must be made first.
+    expect(step.get_by_role("button", name="See")).to_be_disabled()
     page.get_by_role("slider").press("Home")
     page.get_by_role("slider").press("ArrowRight")
     expect(step).to_contain_text("1 answers")
@@ -32,6 +34,9 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     assert f"{changed[1]} of 300 answers changed" in said
     assert re.search(r"95 % interval \d+\.\d to \d+\.\d", said)
     assert "n = 300 texts" in said
+    # The embedded default's answers ship, and say so.
+    assert re.search(r"Bundled: measured on .+, \d{4}-\d\d-\d\d", said)
+    assert re.search(r"Your guess: (within the interval|exactly right|[\d.]+ answers too (few|many))", said)
     # A guess is a guess: it does not move once the answer is known.
     expect(page.locator("[role=slider][aria-disabled=true], input:disabled").first).to_be_attached()
     # And it is all still there after a look at another step.
@@ -53,10 +58,48 @@ def test_six_steps_can_be_walked_and_each_asks_one_question(
     expect(page.get_by_text("Now choose a budget yourself").first).to_be_visible()
 
 
-def test_a_long_step_can_be_cancelled_and_started_again(open_page: Callable[[str], Page]) -> None:
+def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
+    step = page.locator(".st-key-learn-step")
     page.locator(".st-key-learn-go-4 button").first.click()
+    expect(step).to_contain_text("Step 4 of 6")
+    page.get_by_role("slider").press("Home")
     page.locator(".st-key-learn-see-random button").click()
+    expect(step).to_contain_text("After a refit")
+    bundled = step.get_by_text("random choices were right at least as often").inner_text()
+    page.locator(".st-key-learn-here-random button").click()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.locator(".st-key-learn-see-random button")).to_be_visible()
-    assert "Measured" not in page.locator(".st-key-learn-step").inner_text()
+    # What ships is still there.
+    expect(page.locator(".st-key-learn-here-random button")).to_be_visible()
+    expect(step).to_contain_text(bundled)
+    page.locator(".st-key-learn-go-1 button").first.click()
+    expect(step).to_contain_text("Step 1 of 6")
+    page.get_by_role("slider").press("Home")
+    page.locator(".st-key-learn-see-one-head button").click()
+    page.locator(".st-key-learn-here-one-head button").click()
+    expect(step.get_by_text("Measured", exact=True)).to_be_visible(timeout=120_000)
+    expect(step.get_by_text("Bundled: measured on")).to_have_count(0)
+
+
+def test_six_guesses_end_in_a_card_and_no_answer_is_waited_for(open_page: Callable[[str], Page]) -> None:
+    page = open_page("Learn")
+    step = page.locator(".st-key-learn-step")
+    for number, name in enumerate(STEPS, start=1):
+        expect(step).to_contain_text(f"Step {number} of 6")
+        page.get_by_role("slider").press("Home")
+        page.locator(f".st-key-learn-see-{name} button").click()
+        step.get_by_text("Measured", exact=True).wait_for(timeout=10_000)
+        if number < len(STEPS):
+            page.locator(".st-key-learn-next button").click()
+    expect(page.get_by_text("What you guessed and what it was")).to_be_visible()
+    expect(page.locator("[data-testid=stCode]")).to_contain_text("6. Half of the heads, half of the time?: guessed 0")
+    with page.expect_download() as saved:
+        page.locator(".st-key-learn-save button").click()
+    said = saved.value.path().read_text(encoding="utf-8")
+    assert said.count("guessed 0, measured ") == 6
+
+
+def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
+    page = open_page("")
+    page.get_by_role("link", name="Learn it in six guesses").click()
+    expect(page.get_by_role("heading", name="Six small steps")).to_be_visible()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -8,7 +8,7 @@ import pytest
 
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
-from cahp.studies.lessons import DRAWS, EXAMPLES, Answer, Subject, measure, steps
+from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Answer, Subject, measure, steps
 from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 
 LAYERS, HEADS = 2, 4
@@ -31,6 +31,8 @@ class Bench:
     asked: list[HeadMask | None] = field(default_factory=list)
     recovered: int = 0
     accepted: bool = True
+    keeps_lead: bool = False
+    refitted: list[HeadMask] = field(default_factory=list)
 
     def evaluate(
         self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
@@ -38,10 +40,13 @@ class Bench:
         self.asked.append(mask)
         self.progress("evaluation", 0, len(evaluated))
         wrong = self.recovered if recovered is not None and recovered.accepted else self.wrong(mask)
+        if self.keeps_lead and recovered is not None and mask is not MASK:
+            wrong += 20
         predictions = (np.arange(len(evaluated)) < wrong).astype(np.int64)
         return Evaluation(predictions, evaluated.labels, np.zeros(len(evaluated)), evaluated.classes)
 
     def refit(self, mask: HeadMask) -> Refitted:
+        self.refitted.append(mask)
         return Refitted({}, self.accepted, "held-out texts say so", 80)
 
 
@@ -137,13 +142,41 @@ def test_a_difference_of_a_few_answers_is_not_called_one() -> None:
 def test_chance_gets_as_many_heads_and_no_empty_layer() -> None:
     bench = Bench(lambda mask: 0 if mask is None else 10)
     found = answer("random", bench)
-    drawn = [mask for mask in bench.asked[2:] if mask is not None]
-    assert len(drawn) == len(found.draws) == DRAWS >= 20
+    drawn = [mask for mask in bench.asked[2 : 2 + DRAWS] if mask is not None]
+    assert len(drawn) == len(found.draws[0].accuracies) == DRAWS >= 20
     assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
     assert len({mask.sha256 for mask in drawn}) > 10
     # All are equally right here, so every draw does at least as well.
     assert found.value == DRAWS
     assert "chance does as well" in found.meaning
+
+
+def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 5 if mask is MASK else 40)
+    found = answer("random", bench)
+    # CAHP's own mask and the first five random ones were refitted, and all answer alike then.
+    assert bench.refitted == [MASK, *bench.asked[2 : 2 + REFITTED_DRAWS]]
+    assert "35.0 points ahead of the middle one before, +0.0 after" in found.meaning
+    assert "recovery matters more than the choice" in found.meaning
+    assert [len(draws.accuracies) for draws in found.draws] == [DRAWS, REFITTED_DRAWS]
+    assert [bar.name for bar in found.bars] == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
+
+
+def test_a_choice_that_stays_ahead_after_a_refit_keeps_its_praise() -> None:
+    bench = Bench(lambda mask: 0 if mask is None else 5 if mask is MASK else 40, keeps_lead=True)
+    assert "some of the choice's advantage is left" in answer("random", bench).meaning
+
+
+def test_another_selection_on_the_same_texts_is_another_subject() -> None:
+    bench = Bench(lambda mask: 0)
+    one, same = subject(bench), subject(bench)
+    assert one.sha256 == same.sha256
+    for change in (
+        {"mask": HeadMask.of([1, 4, 5], LAYERS, HEADS)},
+        {"texts": texts(99)},
+        {"salience": SALIENCE.T.reshape(2, 4)},
+    ):
+        assert replace(one, **change).sha256 != one.sha256
 
 
 def test_random_choices_that_never_do_as_well_are_counted_as_none() -> None:
