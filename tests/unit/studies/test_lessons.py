@@ -156,8 +156,8 @@ def test_what_is_left_of_the_choice_after_a_refit_is_said_and_drawn() -> None:
     found = answer("random", bench)
     # CAHP's own mask and the first five random ones were refitted, and all answer alike then.
     assert bench.refitted == [MASK, *bench.asked[2 : 2 + REFITTED_DRAWS]]
-    assert "35.0 points ahead of the middle one before, +0.0 after" in found.meaning
-    assert "recovery matters more than the choice" in found.meaning
+    assert "lead over the middle one was +35.0 points and is now +0.0 (" in found.meaning
+    assert "no measurable advantage of the choice is left" in found.meaning
     assert [len(draws.accuracies) for draws in found.draws] == [DRAWS, REFITTED_DRAWS]
     assert [bar.name for bar in found.bars] == ["all heads", "with CAHP's 3 heads", "CAHP's after refit"]
 
