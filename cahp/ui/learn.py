@@ -126,17 +126,16 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
         _show(step, guess, answer)
         if job is None or job.result is None:
             _bundled_note(explorer, step, subject)
-    elif st.button(
-        "See",
-        key=f"learn-see-{step.name}",
-        type="primary",
-        disabled=name not in _moved(),
-        help=None if name in _moved() else "Move the slider to your guess first.",
-    ):
-        _guesses()[name] = guess
-        if _shipped(subject) is None:
-            _measure(explorer, step, subject)
-        st.rerun()
+    else:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            asked = st.button("See", key=f"learn-see-{step.name}", type="primary", disabled=name not in _moved())
+            if name not in _moved():
+                st.caption("Move the slider to your guess first.")
+        if asked:
+            _guesses()[name] = guess
+            if _shipped(subject) is None:
+                _measure(explorer, step, subject)
+            st.rerun()
 
 
 def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
