@@ -14,7 +14,15 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 
 from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
@@ -163,6 +171,60 @@ def save_model(
                 parameter.normal_(0.0, 0.25)
     network.save_pretrained(folder)
     tokenizer(type_ids=family in _TYPED).save_pretrained(folder)
+    return folder
+
+
+#: What a tiny language model is asked, and its answers in the order of the classes of ``sentences``.
+PROMPTS = {"causal": "{text} it was", "masked": "{text} it was {mask} ."}
+ANSWERS = ("awful", "great")
+_HEADS = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+
+
+def save_language_model(
+    folder: Path, language: str = "causal", family: str | None = None, *, seed: int = 0, **more: Any
+) -> Path:
+    """A random causal or masked language model of ``family`` in ``folder``, with embeddings tied to its head."""
+    torch.manual_seed(seed)
+    family = family or {"causal": "gpt2", "masked": "bert"}[language]
+    words = tokenizer(type_ids=False)
+    if language == "masked":
+        words.add_special_tokens({"mask_token": "[MASK]"})
+    given = {"max_position_embeddings": 80, **_IDS, **SHAPES[family], "tie_word_embeddings": True, **more}
+    config = AutoConfig.for_model(family, vocab_size=len(words), pad_token_id=0, **given)
+    network = _HEADS[language].from_config(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(0.0, 0.25)
+    network.save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
+
+
+def teach(folder: Path, language: str = "causal", *, steps: int = 80, **options: Any) -> Path:
+    """Teach the language model in ``folder`` a rule: what is said of ``sentences`` in ``PROMPTS`` is their class.
+
+    Done with transformers alone, so that what the package finds of it says something about the package.
+    """
+    network = _HEADS[language].from_pretrained(folder)
+    words = AutoTokenizer.from_pretrained(folder)
+    texts = sentences(400, seed=9, **options)
+    said = [PROMPTS[language].replace("{text}", text).replace("{mask}", "[MASK]") for text in texts.first]
+    given = words(said, padding=True, return_tensors="pt", add_special_tokens=language == "masked")
+    wanted = torch.tensor(words.convert_tokens_to_ids(list(ANSWERS)))[torch.tensor(texts.labels)]
+    if language == "masked":
+        at = (given["input_ids"] == words.mask_token_id).int().argmax(1)
+    else:
+        at = given["attention_mask"].sum(1) - 1
+    optimizer = torch.optim.AdamW(network.parameters(), lr=3e-3)
+    torch.manual_seed(0)
+    for _ in range(steps):
+        rows = torch.randint(len(at), (64,))
+        logits = network(**{name: tensor[rows] for name, tensor in given.items()}).logits
+        nn.functional.cross_entropy(logits[torch.arange(64), at[rows]], wanted[rows]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    network.save_pretrained(folder)
     return folder
 
 

@@ -96,6 +96,10 @@ class Command:
             asked["label_map"] = parse_label_map(asked["label_map"])
         else:
             asked.pop("label_map", None)
+        if "answers" in asked:
+            from cahp.data import parse_answers
+
+            asked["answers"] = parse_answers(asked["answers"])
         return Settings(**asked)
 
     def add_to(self, app: typer.Typer) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, Option
+from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, Option
 
 _WHICH = (
     Option("methods", "Names with commas; without, the preset's."),
@@ -26,7 +26,7 @@ _OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
 
 @command(
     *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *_WORKERS),
-    *("device", *COLUMNS, "label_map", _OUT, "as_json", "yes", "quiet"),
+    *("device", *COLUMNS, "label_map", *PROMPT, _OUT, "as_json", "yes", "quiet"),
 )
 def compare(
     call: Call,

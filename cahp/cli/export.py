@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
+from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
 from cahp.export.formats import option_help
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
@@ -16,7 +16,7 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
 @command(
     *("mask", _OUT, "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
     *("limit", "eval_limit"),
-    *("sample", "seed", "device", *COLUMNS, "label_map", _LATENCY, "as_json", "yes", "quiet", "no_cache"),
+    *("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT, _LATENCY, "as_json", "yes", "quiet", "no_cache"),
 )
 def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import OPTIONS, Option
+from cahp.cli.options import OPTIONS, PROMPT, Option
 
 _OWN = (
     OPTIONS["batch"].but(default=8),
@@ -14,9 +14,10 @@ _OWN = (
 )
 
 
-@command("mask", "model", *_OWN, "device", "as_json", "yes", "quiet", "no_cache")
+@command("mask", "model", *_OWN, "device", *PROMPT, "as_json", "yes", "quiet", "no_cache")
 def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> None:
     """Time the model with its heads cut out against the full one, in turn."""
+    from cahp.models import asked
     from cahp.tasks import evaluate as task
     from cahp.terminal.printing import cost
 
@@ -28,6 +29,7 @@ def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> No
             length=length,
             repeats=repeats,
             device=call.settings.device,
+            prompt=asked(call.settings.prompt, call.settings.answers),
             store=call.store,
             progress=progress,
         )

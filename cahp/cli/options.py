@@ -60,7 +60,7 @@ _USUAL = {field.name: getattr(Settings(), field.name) for field in fields(Settin
 
 def _setting(field: str, help: str, *short: str, low: int | None = None) -> Option:
     default = _USUAL[field]
-    if isinstance(default, Mapping):
+    if isinstance(default, Mapping | tuple):
         default = spelling.written(default)
     kind = bool if isinstance(default, bool) else int if isinstance(default, int) else str
     return Option(field, help, kind, default, (spelling.option(field), *short), low=low, fills=True)
@@ -96,6 +96,8 @@ OPTIONS: Mapping[str, Option] = {
         _setting("pair_column", "The column of the second text of each pair."),
         _setting("label_column", "The column of the labels."),
         _setting("label_map", 'Data label to model label: "neg=NEGATIVE,pos=POSITIVE".'),
+        _setting("prompt", 'How a language model is asked: "{text} It was", for a masked one "{text} It was {mask}."'),
+        _setting("answers", 'Its answers, a word for each class in the data\'s order: "terrible,okay,great".'),
         Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
         Option("out", "The folder to write to.", Path),
         Option("batch", "Texts a batch.", int, 32, low=1, high=1024),
@@ -109,6 +111,7 @@ OPTIONS: Mapping[str, Option] = {
 }
 
 COLUMNS = spelling.COLUMNS
+PROMPT = spelling.PROMPT
 
 
 def filling(spelled: Mapping[str, str]) -> list[Option]:

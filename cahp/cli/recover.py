@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
+from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the recovered model.")
 _HOW = Option(
@@ -21,7 +21,7 @@ _TEXTS = ("limit", "eval_limit")
 
 @command(
     *("mask", _OUT, "model", "data", _HOW, "recover_data", "recover_time", "labels", *_TEXTS, *_SCHEDULE),
-    *("sample", "seed", "device", *COLUMNS, "label_map", "as_json", "yes", "quiet", "no_cache"),
+    *("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT, "as_json", "yes", "quiet", "no_cache"),
 )
 def recover(
     call: Call, mask: Path, out: Path, how: str, epochs: int | None, learning_rate: float | None, batch: int | None

@@ -13,7 +13,7 @@ from cahp.compare.plan import Plan
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identified
 from cahp.store import Store
 from cahp.values import CahpError, ModelCard, Progress, Texts, silent
 
@@ -43,7 +43,7 @@ class Benches:
         dataset: Dataset | None = None,
     ) -> None:
         self.plan, self.store, self._progress, self._load_model = plan, store, progress, load
-        self.card = models.identify(plan.settings.model)
+        self.card = identified(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
         self._walks: dict[str, Walk] = {}

@@ -6,7 +6,7 @@ need them.
 """
 
 from cahp.data.dataset import Dataset
-from cahp.data.labels import match, parse_label_map
+from cahp.data.labels import match, parse_answers, parse_label_map
 from cahp.data.rawsplit import RawSplit
 from cahp.data.sampling import sample
 from cahp.data.sources import CatalogueEntry, catalogue, known, load, read_inputs
@@ -19,6 +19,7 @@ __all__ = [
     "known",
     "load",
     "match",
+    "parse_answers",
     "parse_label_map",
     "read_inputs",
     "sample",

@@ -17,13 +17,17 @@ from cahp.values import DataError, OptionError, Texts
 _NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
-def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None) -> Dataset:
+def match(
+    dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None, in_order: bool = False
+) -> Dataset:
     """Re-index a data set to a model's class names, given in the order of its logits.
 
     Names match when they are equal but for case and outer blanks; ``"2"`` and ``"LABEL_2"`` are one label, and
     where no name matches, integers are positions in ``labels``.
-    ``label_map`` (data label to model label) goes before; several labels may map to one class. How labels were
-    matched, and which classes a split lacks, is said in the notices.
+    ``label_map`` (data label to model label) goes before; several labels may map to one class. ``in_order`` is for
+    ``labels`` that a person wrote down for this very data, the answers to a prompt: where no name matches either, the
+    first is that of the data's first class, and so on. How labels were matched, and which classes a split lacks, is
+    said in the notices.
 
     Raises:
         DataError: If a label of the data is none of the model's.
@@ -32,8 +36,11 @@ def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, st
     classes = tuple(labels)
     goals = _goals(dataset.classes, classes, label_map or {})
     found = [_position(goals.get(name, name), classes) for name in dataset.classes]
+    how = "as --label-map says" if label_map else None
     if all(position is None for position in found) and not label_map:
         found = _by_value(dataset.classes, len(classes))
+        if in_order and found.count(None) == len(found) == len(classes):
+            found, how = list(range(len(classes))), "in order"
     lost = [name for name, position in zip(dataset.classes, found, strict=True) if position is None]
     if lost:
         raise DataError(
@@ -48,7 +55,7 @@ def match(dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, st
     splits = {
         split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
     }
-    notices = (*dataset.notices, _explained(dataset.classes, [classes[i] for i in order], bool(label_map)))
+    notices = (*dataset.notices, _explained(dataset.classes, [classes[i] for i in order], how))
     return replace(dataset, splits=splits, classes=classes, notices=(*notices, *_absent(splits, classes)))
 
 
@@ -59,10 +66,7 @@ def parse_label_map(text: str) -> dict[str, str]:
         OptionError: If a part is not of the form ``a=b``, or a label is mapped twice.
     """
     form = 'write DATA=MODEL pairs, as in "neg=NEGATIVE,pos=POSITIVE"'
-    try:
-        parts = [part for row in csv.reader([text], strict=True, skipinitialspace=True) for part in row] or [text]
-    except csv.Error as error:
-        raise OptionError(f"--label-map {text!r} cannot be read ({error}); {form}.") from error
+    parts = parse_list(text, "label-map", form) or [text]
     found: dict[str, str] = {}
     for part in parts:
         ours, _, theirs = (side.strip() for side in part.partition("="))
@@ -72,6 +76,28 @@ def parse_label_map(text: str) -> dict[str, str]:
             raise OptionError(f"--label-map maps {ours!r} twice; keep one of the two.")
         found[ours] = theirs
     return found
+
+
+def parse_list(text: str, option: str, form: str) -> list[str]:
+    """The parts of ``"a,b"``; one with a comma goes into double quotes. ``form`` says how ``option`` is written.
+
+    Raises:
+        OptionError: If a quote is not closed.
+    """
+    try:
+        return [part for row in csv.reader([text], strict=True, skipinitialspace=True) for part in row]
+    except csv.Error as error:
+        raise OptionError(f"--{option} {text!r} cannot be read ({error}); {form}.") from error
+
+
+def parse_answers(text: str) -> tuple[str, ...]:
+    """Read ``"terrible,great"``: an answer for each class.
+
+    Raises:
+        OptionError: If it cannot be read.
+    """
+    form = 'write an answer for each class, as in "terrible,great"'
+    return tuple(part.strip() for part in parse_list(text, "answers", form))
 
 
 def _position(name: str, names: Sequence[str]) -> int | None:
@@ -108,9 +134,9 @@ def _goals(ours: Sequence[str], theirs: Sequence[str], label_map: Mapping[str, s
     return goals
 
 
-def _explained(ours: Sequence[str], theirs: Sequence[str], mapped: bool) -> str:
-    by_value = all(_NUMBERED.fullmatch(_key(name)) for name in ours)
-    how = "as --label-map says" if mapped else "by value" if by_value else "by name"
+def _explained(ours: Sequence[str], theirs: Sequence[str], how: str | None) -> str:
+    if how is None:
+        how = "by value" if all(_NUMBERED.fullmatch(_key(name)) for name in ours) else "by name"
     pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in zip(ours, theirs, strict=True)]
     more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
     return f"labels matched {how}: {', '.join(pairs[:20])}{more}."

@@ -18,7 +18,7 @@ from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
-from cahp.run.settings import Recovery, Settings
+from cahp.run.settings import Recovery, Settings, identified
 from cahp.store import Store
 from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
 
@@ -47,7 +47,7 @@ def export(
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
     """
-    card = models.identify(settings.model)
+    card = identified(settings)
     keep, said = read_for(card, mask)
     asked = formats.find(form)
     if isinstance(asked, MaskForm):

@@ -5,26 +5,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cahp.models.description import TOKENIZER_FILES
 from cahp.models.identity import BUILTINS, assets, identify, preview
-from cahp.values import ModelCard
+from cahp.models.language import EXAMPLE
+from cahp.values import Input, ModelCard, OptionError, Prompt, PromptReading
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "assets", "identify", "load", "preview", "proven"]
+__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "preview", "proven", "reading"]
 
 
-def load(name: str | ModelCard, *, device: str = "auto") -> HeadModel:
+def load(
+    name: str | ModelCard, *, device: str = "auto", prompt: str | None = None, answers: Sequence[str] = ()
+) -> HeadModel:
     """Load a model by name or card, and prove that its heads can be gated and cut.
+
+    A language model without a classification head answers by words: ``prompt`` says how a text is put to it, such as
+    ``"{text} It was"``, and ``answers`` are its classes, in the order of their scores.
 
     Raises:
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
+        OptionError: If prompt and answers have no sense, alone or with this model.
     """
     from cahp.models.loading import read
 
-    return proven(read(identify(name) if isinstance(name, str) else name, device_name=device))
+    if isinstance(name, str):
+        name = identify(name, prompt=asked(prompt, answers))
+    elif prompt is not None or answers:
+        raise OptionError("a card holds its prompt already; give prompt and answers to cahp.models.identify")
+    return proven(read(name, device_name=device))
+
+
+def reading(card: ModelCard, one: Input | None = None) -> PromptReading | None:
+    """How a language model reads ``one`` (or an example) in its prompt, and by which tokens it answers.
+
+    None for a model that has classes of its own. Reads the tokenizer, and no weights; where that was not fetched from
+    the hub yet, the tokens are not known (none).
+
+    Raises:
+        OptionError: If two answers begin with the same token, or one is not known to the tokenizer.
+        ModelError: If the tokenizer cannot be used.
+    """
+    if card.prompt is None:
+        return None
+    if not any(Path(card.folder, file).is_file() for file in TOKENIZER_FILES):
+        # A model on the hub that is only looked at.
+        return PromptReading(card.prompt.rendered(EXAMPLE if one is None else one), ())
+    from cahp.models.loading import prompt_reader
+
+    return prompt_reader(card).reading_of(one)
+
+
+def asked(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
+    """The prompt of a template and its answers (None: neither is given).
+
+    Raises:
+        OptionError: If one lacks the other, or they have no sense.
+    """
+    if prompt is None and not answers:
+        return None
+    if prompt is None:
+        raise OptionError('answers need a prompt that asks for them; add --prompt "{text} It was"')
+    if isinstance(answers, str):
+        raise OptionError(f"answers must be a list of words, not the one text {answers[:40]!r}; split it")
+    if not answers:
+        raise OptionError('a prompt needs an answer for each class; add --answers "terrible,great"')
+    return Prompt(prompt, tuple(answers))
 
 
 def proven(model: HeadModel) -> HeadModel:

@@ -1,4 +1,4 @@
-"""Load a pruned transformer classifier: layers with their own numbers of heads, from a folder beside this file.
+"""Load a pruned transformer: layers with their own numbers of heads, from a folder beside this file.
 
 Needs torch, transformers and safetensors, nothing else, and runs no code from the folder:
 
@@ -18,17 +18,30 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSequenceClassification,
+    GenerationConfig,
+)
 
 SCHEMA = "cahp.compact/1"
+#: What a network ends in, and the class of transformers that builds it so.
+HEADS: dict[str, Any] = {
+    "classification": AutoModelForSequenceClassification,
+    "causal": AutoModelForCausalLM,
+    "masked": AutoModelForMaskedLM,
+}
 
 
 def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementation: str | None = None) -> Any:
     """The pruned network in ``folder``, in eval mode, with float32 weights.
 
-    Its ``config.json`` holds, under ``cahp``: ``kept``, the heads that each layer has left, numbered as in the
-    original; ``attributes``, numbers of heads and channels that some attention modules need to know; and
-    ``position_bias``, which planes of a shared bias on attention scores some of them need.
+    Its ``config.json`` holds, under ``cahp``: ``head``, what it ends in (a classifier's if it does not say); ``kept``,
+    the heads that each layer has left, numbered as in the original; ``attributes``, numbers of heads and channels that
+    some attention modules need to know; and ``position_bias``, which planes of a shared bias on attention scores some
+    of them need.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
@@ -39,7 +52,9 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
         raise ValueError(f"{folder} holds no pruned model of the schema {SCHEMA}")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
-    network = AutoModelForSequenceClassification.from_config(config, **options)
+    network = HEADS[plan.get("head", "classification")].from_config(config, **options)
+    if (folder / "generation_config.json").is_file():
+        network.generation_config = GenerationConfig.from_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
     for name, tensor in weights.items():
         _place(network, name, tensor)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cahp.models.families import FAMILIES, REFUSED, Family
+from cahp.models.language import language_of
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256, weight_files
-from cahp.values import ModelCard, ModelError, digest
+from cahp.values import Language, ModelCard, ModelError, digest
 
 #: What makes tokens of texts, whichever of them a model has.
 TOKENIZER_FILES = (
@@ -55,6 +56,7 @@ class Claims:
     kept: tuple[tuple[int, ...], ...] | None
     no_refit: str | None
     folder: Path
+    language: Language | None
 
 
 def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) -> Claims:
@@ -97,6 +99,7 @@ def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) ->
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
         no_refit=_no_refit(name, config, family),
         folder=folder,
+        language=language_of(config),
     )
 
 
@@ -145,6 +148,7 @@ def describe(
         },
         kept=said.kept,
         no_refit=said.no_refit,
+        language=said.language,
         **said.shape,
     )
 

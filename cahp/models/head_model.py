@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,10 +24,9 @@ from cahp.models.attention import (
 )
 from cahp.models.families import FAMILIES, Family, Residual
 from cahp.models.projection import Projection
+from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
 from cahp.values import DataError, Input, Ints, ModelCard
 
-#: Longest input in tokens, as in the paper.
-MAX_LENGTH = 128
 #: Padded tokens a batch: the size that two CPU cores run best.
 BATCH_TOKENS = 2048
 _MAX_ROWS = 256
@@ -80,7 +79,9 @@ Tokens = list[dict[str, list[int]]]
 
 
 class HeadModel:
-    """A sequence classifier whose attention heads can be gated, watched and cut.
+    """A classifier whose attention heads can be gated, watched and cut.
+
+    It has a head of its own for its classes, or is a language model that answers a ``prompt``.
 
     The network is in eval mode with frozen weights and is never changed after it was made, so one ``HeadModel`` may
     serve many threads. ``head_counts[layer]`` is the number of heads each layer has (uneven after surgery).
@@ -93,8 +94,14 @@ class HeadModel:
         self.verified: Verified | None = None
         self.family: Family = FAMILIES[card.family]
         network.eval().requires_grad_(False)
+        #: How texts become prompts (None: they are read as they are).
+        self.prompt: PromptReader | None = reader_of(tokenizer, card)
         if not attached:
             attach(self.layer_modules, self.family, group=card.group)
+            if self.prompt is not None:
+                attach_head(network)
+        if self.prompt is not None:
+            self.prompt.check_room(self.max_length)
 
     @property
     def device(self) -> torch.device:
@@ -155,14 +162,17 @@ class HeadModel:
 
     @property
     def max_length(self) -> int:
-        """Longest input in tokens that this model takes here."""
+        """Longest input in tokens that this model takes here; a prompt comes on top of its text."""
         positions = getattr(self.network.config, "max_position_embeddings", MAX_LENGTH)
         if self.family.offset_positions:
             positions -= (self.network.config.pad_token_id or 0) + 1
-        return int(min(MAX_LENGTH, self.tokenizer.model_max_length, positions))
+        longest = MAX_LENGTH + (0 if self.prompt is None else self.prompt.length)
+        return int(min(longest, self.tokenizer.model_max_length, positions))
 
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
-        """Token ids of each text or pair, truncated, without padding.
+        """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.
+
+        ``max_length`` bounds a text; a prompt comes on top, and is never truncated.
 
         Raises:
             DataError: If a text has no tokens at all.
@@ -170,12 +180,9 @@ class HeadModel:
         if not inputs:
             return []
         first = [text if isinstance(text, str) else text[0] for text in inputs]
-        pairs = [text[1] for text in inputs if not isinstance(text, str)]
-        encoded = self.tokenizer(
-            first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
-        )
+        made = self._tokens(inputs, max_length)
         rows = self.network.get_input_embeddings().num_embeddings
-        for text, ids in zip(first, encoded["input_ids"], strict=True):
+        for text, ids in zip(first, (entry["input_ids"] for entry in made), strict=True):
             if not ids:
                 raise DataError(f"the text {text[:60]!r} has no tokens for {self.card.id}; remove or replace it")
             if max(ids) >= rows:
@@ -183,7 +190,22 @@ class HeadModel:
                     f"the tokenizer of {self.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
                     f"knows only {rows}; save the model with its own tokenizer, or remove the text"
                 )
+        return made
+
+    def _tokens(self, inputs: Sequence[Input], max_length: int | None) -> Tokens:
+        if self.prompt is not None:
+            limit = self.max_length if max_length is None else min(self.max_length, max_length + self.prompt.length)
+            return self.prompt.tokens(inputs, limit)
+        first = [text if isinstance(text, str) else text[0] for text in inputs]
+        pairs = [text[1] for text in inputs if not isinstance(text, str)]
+        encoded = self.tokenizer(
+            first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
+        )
         return [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
+
+    def examples(self, sentences: Sequence[str]) -> list[Input]:
+        """Sentences as inputs of this model: in pairs where its prompt is for pairs."""
+        return list(sentences) if self.prompt is None else self.prompt.examples(sentences)
 
     def batches(
         self, tokens: Tokens, *, rows: Sequence[int] | Ints | None = None, size: int = BATCH_TOKENS
@@ -230,9 +252,17 @@ class HeadModel:
         """
         passes = _Passes() if probe is not None and self.family.shared else None
         with calling(ForwardCall(gates=gates, probe=passes or probe, edit=edit, tap=tap, leaving=leaving, start=start)):
-            logits: Tensor = self.network(**batch.tensors).logits
+            logits = self.scores(batch.tensors)
         if passes is not None and probe is not None:
             passes.report(probe)
+        return logits
+
+    def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
+        """Class scores ``(b, C)`` of padded inputs; ``network`` answers in the place of the model's own if given."""
+        network = self.network if network is None else network
+        if self.prompt is not None:
+            return self.prompt.scores(network, inputs)
+        logits: Tensor = network(**inputs).logits
         return logits
 
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
@@ -246,11 +276,11 @@ class HeadModel:
         if self.family.own_arguments:
             # There is no other way to learn what the later layers are called with.
             with calling(ForwardCall(record=arguments)):
-                self.network(**batch.tensors)
+                self.scores(batch.tensors)
         else:
             try:
                 with calling(ForwardCall(stop=True)):
-                    self.network(**batch.tensors)
+                    self.scores(batch.tensors)
             except FirstLayerReached as reached:
                 arguments.append(reached.arguments)
         first = arguments[0][0][0]

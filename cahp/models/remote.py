@@ -58,6 +58,7 @@ def look(name: str) -> ModelCard:
             details=details,
             kept=said.kept,
             no_refit=said.no_refit,
+            language=said.language,
             **said.shape,
         )
 

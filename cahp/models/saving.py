@@ -20,6 +20,7 @@ from safetensors.torch import save_model
 
 from cahp.models import compact
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.language import head_of
 from cahp.models.loading import quiet
 from cahp.models.surgery import restore_shapes, sizes
 from cahp.values import CahpError, HeadMask, Input
@@ -36,6 +37,8 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = _plan(pruned, mask)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if pruned.card.language == "causal" and pruned.prompt is not None:
+        pruned.network.generation_config.save_pretrained(folder)
     save_model(pruned.network, str(folder / _WEIGHTS), metadata={"format": "pt"})
     source = Path(compact.__file__).read_text(encoding="utf-8")
     (folder / _LOADER).write_text(source, encoding="utf-8")
@@ -80,6 +83,7 @@ def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:
             position_bias[path] = kept
     return {
         "schema": compact.SCHEMA,
+        "head": head_of(card),
         "heads_per_layer": card.heads,
         "kept": mask.by_layer,
         "attributes": attributes,
@@ -94,7 +98,8 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     """The largest difference between the logits of ``pruned`` and of what lies in ``folder``, read in a fresh process.
 
     Relative to logits beyond 1. ``reads`` is Python that makes a function ``answer`` from the path ``folder``: from a
-    batch (arrays by name) to its logits. This package does not exist there, as it does not where people load models.
+    batch (arrays by name) to its logits, of which a language model's answers are compared. This package does not exist
+    there, as it does not where people load models.
 
     Raises:
         CahpError: If the folder cannot be read.
@@ -102,7 +107,8 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     with tempfile.TemporaryDirectory(prefix="cahp-") as place:
         answered = Path(place) / "logits.npz"
-        _in_new_process(f"{_READ}{reads}{_ANSWER}", folder, _asked(Path(place), batches), answered)
+        scores = _SCORES if pruned.prompt is None else pruned.prompt.reading
+        _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(Path(place), batches), answered)
         with np.load(answered) as found:
             differences = [0.0]
             for index, batch in enumerate(batches):
@@ -123,8 +129,12 @@ with numpy.load(asked) as file:
         index, name = key.split(" ")
         batches.setdefault(index, {})[name] = file[key]
 """
+_SCORES = """
+def scores(batch, logits):
+    return logits
+"""
 _ANSWER = """
-numpy.savez(rest[0], **{index: answer(batch) for index, batch in batches.items()})
+numpy.savez(rest[0], **{index: scores(batch, answer(batch)) for index, batch in batches.items()})
 """
 _TO_ONNX = f"""{_READ}
 import inspect, warnings
@@ -143,13 +153,15 @@ class Logits(torch.nn.Module):
 options = {{"use_cache": False}} if "use_cache" in inspect.signature(model.forward).parameters else {{}}
 warnings.simplefilter("ignore")
 with torch.inference_mode():
+    ranks = {{**dict.fromkeys(example, 2), "logits": Logits().eval()(*example.values()).ndim - 1}}
     torch.onnx.export(
         Logits().eval(),
         tuple(example.values()),
         str(rest[0]),
         input_names=list(example),
         output_names=["logits"],
-        dynamic_axes={{**{{name: {{0: "batch", 1: "length"}} for name in example}}, "logits": {{0: "batch"}}}},
+        # The logits of a language model are those of every token.
+        dynamic_axes={{name: dict(enumerate(("batch", "length")[:rank])) for name, rank in ranks.items()}},
         opset_version=17,
         dynamo=False,
     )

@@ -44,7 +44,7 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
         SelfTestError: If a gate does not change its layer's output, all gates at 0 leave the logits as they were,
             or a masked and a cut model disagree by more than ``TOLERANCE`` (relative to logits beyond 1).
     """
-    tokens = model.tokenize(_SENTENCES, max_length=min(32, model.max_length))
+    tokens = model.tokenize(model.examples(_SENTENCES), max_length=min(32, model.max_length))
     (batch,) = model.batches(tokens)
     full = model.logits(batch)
     if torch.equal(full, model.logits(batch, gates=torch.zeros(model.layers, model.heads, device=model.device))):
@@ -62,7 +62,7 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
 def _idle_where_each_gate_bites(model: HeadModel) -> int:
     """Number of heads through which nothing can change their layer, if the gates of all others do."""
     idle = 0
-    (batch,) = model.batches(model.tokenize(_SENTENCES[:1], max_length=min(12, model.max_length)))
+    (batch,) = model.batches(model.tokenize(model.examples(_SENTENCES)[:1], max_length=min(12, model.max_length)))
     heads = model.heads
     # One row with every gate open, then one row a head with that head's gate shut: a layer at a time costs one pass
     # in all, where gating heads one by one would cost N.

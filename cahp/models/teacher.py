@@ -53,7 +53,7 @@ def logits_of(
     found = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
     for done, batch in enumerate(batches):
         progress(stage, done, len(batches))
-        logits = model.logits(batch) if network is None else network(**batch.tensors).logits
+        logits = model.logits(batch) if network is None else model.scores(batch.tensors, network)
         found[batch.rows] = logits.float().cpu().numpy()
     progress(stage, len(batches), len(batches))
     # Each text was answered by one process, and is 0 in the others.

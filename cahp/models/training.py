@@ -101,7 +101,7 @@ def train(
         network,
         model,
         texts.inputs,
-        loss=cross_entropy(torch.as_tensor(texts.labels, device=model.device)),
+        loss=cross_entropy(model, torch.as_tensor(texts.labels, device=model.device)),
         score=None if validation is None else _accuracy(network, model, validation),
         schedule=schedule,
         seed=seed,
@@ -112,11 +112,11 @@ def train(
     )
 
 
-def cross_entropy(labels: Tensor) -> Loss:
-    """The mean cross-entropy with ``labels``, one for each text that is trained on."""
+def cross_entropy(model: HeadModel, labels: Tensor) -> Loss:
+    """The mean cross-entropy of what ``model`` makes of a network's answers with ``labels``, one for each text."""
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        return nn.functional.cross_entropy(network(**inputs).logits, labels[rows])
+        return nn.functional.cross_entropy(model.scores(inputs, network), labels[rows])
 
     return loss
 
@@ -293,7 +293,7 @@ def _accuracy(network: nn.Module, model: HeadModel, texts: Texts) -> Score:
         for batch in parallel.share(model.batches(tokens)):
             if pause is not None:
                 pause()
-            answers = network(**batch.tensors).logits.argmax(-1).cpu().numpy()
+            answers = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
             right += int((answers == texts.labels[batch.rows]).sum())
         return (sum(parallel.gather(right)) / len(texts),)
 

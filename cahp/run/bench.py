@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cahp import data, models
+from cahp.models.language import without_classes
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
-from cahp.run.settings import Settings, check_recovery, check_splits
+from cahp.run.settings import Settings, check_recovery, check_splits, identified
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
 from cahp.values import (
@@ -27,6 +28,7 @@ from cahp.values import (
     ModelError,
     OptionError,
     Progress,
+    PromptReading,
     Texts,
     silent,
 )
@@ -99,8 +101,10 @@ def open_bench(
     check_splits(settings)
     check_recovery(settings)
     if card is None:
-        card = models.identify(settings.model) if model is None else model.card
+        card = identified(settings) if model is None else model.card
     check_classifier(settings, card)
+    # Answers that cannot be told apart are refused before any data is read.
+    reading = models.reading(card)
     if card.kept is not None:
         raise ModelError(
             f"{card.id} was pruned before, and its heads cannot be chosen again; prune the model that it was made from"
@@ -131,7 +135,7 @@ def open_bench(
     )
     unlabelled, left_out = _unlabelled(settings, dataset)
     measurements = Measurements(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
-    notices = (*card.notes, *dataset.notices, *drawn, *sampled, *left_out)
+    notices = (*card.notes, *_told(reading), *dataset.notices, *drawn, *sampled, *left_out)
     return Bench(
         settings,
         card,
@@ -178,22 +182,26 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     """Data as it was read, with its labels brought into the model's order.
 
     Raises:
-        DataError, OptionError: If labels do not match.
+        DataError, OptionError: If labels do not match, or a prompt is not for such texts.
     """
-    return data.match(raw, card.labels, label_map=settings.label_map or None)
+    if card.prompt is not None and card.prompt.pairs != raw.pairs:
+        holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
+        raise OptionError(f"{raw.id} holds {holds}, which the prompt has no place for; write {places} into it")
+    return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:
     """Check that the model has classes, before any data is read.
 
     Raises:
-        ModelError: If it is a plain encoder.
+        ModelError: If it is a plain encoder, or a language model without a prompt.
     """
     if not card.labels:
-        raise ModelError(
-            f"{card.id} has no trained classification head; train one with "
-            f"`cahp fit --model {settings.model} --data DATA --out DIR`"
-        )
+        raise ModelError(without_classes(card, settings.model))
+
+
+def _told(reading: PromptReading | None) -> tuple[str, ...]:
+    return () if reading is None or reading.notice is None else (reading.notice,)
 
 
 def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:

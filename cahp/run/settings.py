@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
+from cahp import models
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.values import OptionError
+from cahp.values import ModelCard, OptionError
 
 Salience = Literal["batch", "example"]
 Recovery = Literal["none", "refit", "distill", "auto", "finetune"]
@@ -49,8 +50,13 @@ class Settings:
     recover_data: str | None = None
     recover_time: str | None = None
     labels: bool = False
+    prompt: str | None = None
+    answers: Sequence[str] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "answers", self.answers if isinstance(self.answers, str) else tuple(self.answers))
+        # A prompt that has no sense is refused before anything is looked for.
+        models.asked(self.prompt, self.answers)
         _one_of("sample", self.sample, ("stratified", "head"))
         _one_of("projection", self.projection, get_args(Projection))
         _one_of("salience", self.salience, get_args(Salience))
@@ -66,6 +72,11 @@ class Settings:
         _within("seed", self.seed, 0, 2**32 - 1)
         if self.recover_time is not None:
             seconds(self.recover_time)
+
+
+def identified(settings: Settings) -> ModelCard:
+    """The card of the settings' model, asked by their prompt if they have one; see ``cahp.models.identify``."""
+    return models.identify(settings.model, prompt=models.asked(settings.prompt, settings.answers))
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
@@ -84,7 +95,7 @@ _TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 #: Fields that came after results had been kept.
-_LATER = ("recover_data", "recover_time", "labels")
+_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers")
 
 
 def seconds(time: str) -> float:

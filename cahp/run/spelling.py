@@ -19,6 +19,7 @@ def option(field: str) -> str:
 
 
 COLUMNS = ("text_column", "pair_column", "label_column")
+PROMPT = ("prompt", "answers")
 
 #: The fields of ``Settings`` that ``cahp prune`` is asked, in the order of its help, and its options for them.
 PRUNE: Mapping[str, str] = {
@@ -27,6 +28,7 @@ PRUNE: Mapping[str, str] = {
         *("model", "data", "method", "limit", "sample", "select_split", "eval_split", "eval_limit", "budget"),
         *("min_per_layer", "pool_size", "poly_degree", "projection", "salience", "representative", "recover"),
         *("recover_data", "recover_time", "labels", "report", "seed", "device", *COLUMNS, "label_map"),
+        *PROMPT,
     )
 }
 
@@ -36,7 +38,7 @@ EVALUATE: Mapping[str, str] = {
     "data": "--data",
     "eval_split": "--split",
     "eval_limit": "--limit",
-    **{field: option(field) for field in ("sample", "seed", "device", *COLUMNS, "label_map")},
+    **{field: option(field) for field in ("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT)},
 }
 
 
@@ -63,15 +65,22 @@ def written(value: object) -> str:
     """The value of a setting as an option takes it."""
     if isinstance(value, Mapping):
         return label_map(value)
+    if isinstance(value, tuple):
+        return listed(value)
     # All texts: more than there can be.
     return str(MOST if value is None else value)
 
 
 def label_map(pairs: Mapping[str, str]) -> str:
     """Data label to model label as ``--label-map`` takes it; ``cahp.data.parse_label_map`` reads it again."""
+    return listed(f"{ours}={theirs}" for ours, theirs in pairs.items())
+
+
+def listed(parts: Iterable[str]) -> str:
+    """Words with commas between them, as ``cahp.data.parse_list`` reads them again."""
     line = io.StringIO()
     # With an end of line that is cut off again: without one, some versions quote no line break inside a label.
-    csv.writer(line, lineterminator="\r\n").writerow([f"{ours}={theirs}" for ours, theirs in pairs.items()])
+    csv.writer(line, lineterminator="\r\n").writerow(list(parts))
     return line.getvalue().removesuffix("\r\n")
 
 

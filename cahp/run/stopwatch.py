@@ -22,7 +22,7 @@ from cahp import models
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import CahpError, Costs, HeadMask, Progress, silent
+from cahp.values import CahpError, Costs, HeadMask, Progress, Prompt, silent
 
 #: Seconds between two looks at whether to stop.
 _PATIENCE = 0.1
@@ -31,8 +31,9 @@ _PATIENCE = 0.1
 class Stopwatch:
     """A process that times one model cut to masks; it starts with the first question and ends with the block."""
 
-    def __init__(self, model: str, *, device: str, store: Store) -> None:
-        self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent)]
+    def __init__(self, model: str, *, device: str, store: Store, prompt: Prompt | None = None) -> None:
+        said = json.dumps(None if prompt is None else asdict(prompt))
+        self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), said]
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
 
@@ -97,14 +98,16 @@ def _listen(pipe: IO[str], answers: queue.SimpleQueue[str]) -> None:
     answers.put("")
 
 
-def _serve(model: str, device: str, cache: str, questions: IO[str], answers: IO[str]) -> None:
+def _serve(model: str, device: str, cache: str, said: str, questions: IO[str], answers: IO[str]) -> None:
     measurements: Measurements | None = None
+    prompt = None if (found := json.loads(said)) is None else Prompt(**found)
     for line in questions:
         asked = json.loads(line)
         try:
             if measurements is None:
                 store = Store(Path(cache))
-                measurements = Measurements(Resources(models.identify(model), store=store, device=device))
+                card = models.identify(model, prompt=prompt)
+                measurements = Measurements(Resources(card, store=store, device=device))
             mask = HeadMask(np.array(asked["keep"], dtype=np.bool_))
             answer = asdict(measurements.costs(mask, length=asked["length"]))
         except CahpError as error:
@@ -114,4 +117,4 @@ def _serve(model: str, device: str, cache: str, questions: IO[str], answers: IO[
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], sys.argv[3], sys.stdin, sys.stdout)
+    _serve(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4], sys.stdin, sys.stdout)

@@ -111,6 +111,7 @@ def distill(
         start,
         [inputs[row] for row in learned],
         loss=_loss(
+            model,
             goal,
             wanted[learned],
             None if labels is None else torch.as_tensor(labels[learned], device=model.device),
@@ -152,13 +153,13 @@ def distill(
     )
 
 
-def _loss(goal: Goal, wanted: Tensor, labels: Tensor | None, teacher: Teacher | None) -> Loss:
+def _loss(model: HeadModel, goal: Goal, wanted: Tensor, labels: Tensor | None, teacher: Teacher | None) -> Loss:
     softened = (wanted / goal.temperature).log_softmax(-1)
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         states: list[Tensor] = []
         with calling(ForwardCall(leaving=states.append if teacher is not None else None)):
-            logits: Tensor = network(**inputs).logits
+            logits = model.scores(inputs, network)
         mine = (logits / goal.temperature).log_softmax(-1)
         total = goal.temperature**2 * nn.functional.kl_div(mine, softened[rows], reduction="batchmean", log_target=True)
         if teacher is not None:

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from cahp import models
 from cahp.data import sample
-from cahp.models.head_model import MAX_LENGTH, Batch, HeadModel
+from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identified
 from cahp.stages.clustering import cluster
 from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
 from cahp.stages.selection import select
@@ -33,7 +33,7 @@ _POOL = 32
 
 def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
     """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split."""
-    model = models.load(settings.model, device=settings.device)
+    model = models.load(identified(settings), device=settings.device)
     texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
     chosen: dict[str, HeadMask] = {}
 
@@ -101,14 +101,14 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
-    """Batches of 32 in data set order, every text padded to 128 tokens."""
+    """Batches of 32 in data set order, every text padded to the longest that the model takes."""
     tokens = model.tokenize(texts.inputs)
     for start in range(0, len(tokens), BATCH):
         part = tokens[start : start + BATCH]
         padded = model.tokenizer.pad(
             {name: [entry[name] for entry in part] for name in part[0]},
             padding="max_length",
-            max_length=min(MAX_LENGTH, model.max_length),
+            max_length=model.max_length,
             return_tensors="pt",
         )
         lengths = torch.tensor([len(entry["input_ids"]) for entry in part])

@@ -274,7 +274,9 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 
     Latency is measured in a process of its own, so that nothing here disturbs it. ``progress`` may raise ``Cancelled``.
     """
-    with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
+    with Stopwatch(
+        bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
+    ) as watch:
         while (task := table.missing()) is not None:
             what, budget = task
             done, total = table.measured()

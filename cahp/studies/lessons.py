@@ -147,7 +147,9 @@ def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, lo
         return Measurements(resources, bench.calibration, seed=bench.settings.seed)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
+        with Stopwatch(
+            bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
+        ) as watch:
             return watch.costs(mask, length=bench.length, progress=progress)
 
     return Subject.of(

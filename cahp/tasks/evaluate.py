@@ -13,9 +13,9 @@ from cahp.run.measurements import Measurements
 from cahp.run.prune import outcomes
 from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identified
 from cahp.store import Store
-from cahp.values import Progress, silent
+from cahp.values import Progress, Prompt, silent
 
 
 def evaluate(
@@ -26,7 +26,7 @@ def evaluate(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Answers on ``eval_split`` of the full model and under a mask: metrics and differences as in ``run.json``."""
-    card = models.identify(settings.model)
+    card = identified(settings)
     check_classifier(settings, card)
     keep = None if mask is None else read_for(card, mask)[0]
     raw = load_data(settings, card)
@@ -56,11 +56,12 @@ def latency(
     length: int = 64,
     repeats: int = 30,
     device: str = "auto",
+    prompt: Prompt | None = None,
     store: Store | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Cost of the full model and of the model cut to a mask, as in ``run.json``."""
-    card = models.identify(model)
+    card = models.identify(model, prompt=prompt)
     keep = read_for(card, mask)[0]
     measurements = Measurements(Resources(card, store=store or Store(), device=device, progress=progress))
     costs = measurements.costs(keep, batch=batch, length=length, repeats=repeats)

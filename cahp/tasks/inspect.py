@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from functools import cache
 from time import perf_counter
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cahp import models
-from cahp.values import CahpError, ModelCard
+from cahp.values import CahpError, ModelCard, Prompt
 from cahp.words import duration, size_of
 
 #: The default sample: calibration texts, and evaluation texts for the full and the pruned model.
@@ -34,17 +35,21 @@ def builtins() -> list[dict[str, Any]]:
     return found
 
 
-def look(name: str) -> dict[str, Any]:
+def look(name: str, *, prompt: Prompt | None = None) -> dict[str, Any]:
     """What can be said of a model without reading its weights, and how long the default run would take here.
+
+    Of a language model that is asked by a ``prompt`` also how an example reads, and by which tokens it answers.
 
     Raises:
         ModelError: If the model is not supported, with the reason.
+        OptionError: If it is not to be asked by that prompt.
     """
-    return looked(models.preview(name))
+    return looked(models.preview(name, prompt=prompt))
 
 
 def looked(card: ModelCard) -> dict[str, Any]:
     """``look``, of a card."""
+    reading = models.reading(card)
     size = (card.details or {}).get("bytes")
     return {
         "id": card.id,
@@ -54,11 +59,17 @@ def looked(card: ModelCard) -> dict[str, Any]:
         "heads": card.heads,
         "heads_per_group": card.group,
         "labels": list(card.labels),
+        "language": card.language,
+        "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
         "memory_bytes": None if size is None else _memory(card, size),
         "expected_s": expected_seconds(card),
         "pruned_before": card.kept is not None,
-        "notes": [*card.notes, *([f"no refit: {card.no_refit}"] if card.no_refit else [])],
+        "notes": [
+            *card.notes,
+            *([reading.notice] if reading and reading.notice else []),
+            *([f"no refit: {card.no_refit}"] if card.no_refit else []),
+        ],
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
     }
@@ -101,8 +112,14 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
     """A preflight as a person reads it."""
     yield f"{found['id']}: supported ({found['family']})"
     yield f"  heads     {found['layers']} layers x {found['heads']} = {found['layers'] * found['heads']}"
-    if found["labels"]:
+    if found["prompt"]:
+        tokens = [f"{one['word']} (token {one['token']})" for one in found["prompt"]["answers"]]
+        yield f"  answers   {', '.join(tokens or found['labels'])}"
+        yield f"  reads     {found['prompt']['prompted']}"
+    elif found["labels"]:
         yield f"  classes   {', '.join(found['labels'])}"
+    elif found["language"]:
+        yield f"  classes   none: a {found['language']} language model; let it answer by --prompt and --answers"
     else:
         yield "  classes   none: a plain encoder; train a classifier on it with `cahp fit`"
     if found["parameters"]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cahp import models
 from cahp.export.checkpoints import check_replaceable, writing_to
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Recovered, refit_report
-from cahp.run.settings import RECOVER_TIME, Recovery, Settings, seconds
+from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identified, seconds
 from cahp.store import Store
 from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
 
@@ -60,7 +59,7 @@ def recover(
 
     if how not in ("refit", "distill", "auto", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit, distill, auto or finetune")
-    card = models.identify(settings.model)
+    card = identified(settings)
     check_replaceable(out, card)
     keep = read_for(card, mask)[0]
     bench = open_bench(

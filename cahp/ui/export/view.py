@@ -139,7 +139,12 @@ def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
 
     def work(progress: Progress) -> RunDocument:
         def costs(mask: HeadMask) -> Costs:
-            with Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store) as watch:
+            with Stopwatch(
+                bench.settings.model,
+                device=bench.settings.device,
+                store=bench.resources.store,
+                prompt=bench.card.prompt,
+            ) as watch:
                 return watch.costs(mask, length=bench.length, progress=progress)
 
         return measure_mask(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from cahp import access, data, models
 from cahp.data.sources import BBC_NEWS
 from cahp.run.bench import Bench, data_name, load_data, open_bench
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, identified
 from cahp.ui.session import jobs
 from cahp.values import CahpError, DataError, ModelCard
 
@@ -65,11 +65,11 @@ def _builtin_texts() -> data.Dataset:
     return read
 
 
-def _card(name: str) -> ModelCard:
-    if name not in models.BUILTINS:
-        return models.identify(name)
+def _card(settings: Settings) -> ModelCard:
+    if settings.model not in models.BUILTINS or settings.prompt is not None:
+        return identified(settings)
     with _builtin_lock:
-        return _builtin_card(name)
+        return _builtin_card(settings.model)
 
 
 def _data(settings: Settings, card: ModelCard) -> data.Dataset:
@@ -148,7 +148,7 @@ class Source:
             CahpError: If they cannot be used together, or may not be opened here, with the next step.
         """
         settings = permitted(settings, upload)
-        card = _card(settings.model)
+        card = _card(settings)
         raw = _data(settings, card) if upload is None else upload.read(settings)
         return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)
 

@@ -127,7 +127,9 @@ def _confirm(asked: OnBoard, _: Progress) -> Confirmation:
 
 
 def _stopwatch(bench: Bench) -> Stopwatch:
-    return Stopwatch(bench.settings.model, device=bench.settings.device, store=bench.resources.store)
+    return Stopwatch(
+        bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
+    )
 
 
 #: Every page that offers a run asks again.

@@ -110,7 +110,7 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel) -> None:
     wanted, labels = logits_of(model, tokens), torch.as_tensor(TEXTS.labels[:6])
     inputs, rows = batch_of(model)
     goal = Goal(temperature=2.0, hidden=0.5, labels=0.25)
-    loss = distillation._loss(goal, wanted, labels, Teacher(model, tokens))(start.network, inputs, rows)
+    loss = distillation._loss(model, goal, wanted, labels, Teacher(model, tokens))(start.network, inputs, rows)
     with torch.no_grad():
         mine, full = (one.network(**inputs, output_hidden_states=True) for one in (start, model))
     soft, hard = (mine.logits / 2).log_softmax(-1), (full.logits / 2).softmax(-1)

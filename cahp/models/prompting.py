@@ -1,0 +1,271 @@
+"""A language model as a classifier: texts become prompts, and the scores of the answers' first tokens those of classes.
+
+The scores are the language-model head's logits at the last token of a prompt, or at its mask. The head is run on that
+one token of each text, which a hook on its input sees to: scores of a whole vocabulary for every token would take more
+memory than the model.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from functools import lru_cache
+from typing import Any
+from unicodedata import east_asian_width
+
+import torch
+from torch import Tensor, nn
+
+from cahp.models.language import EXAMPLE
+from cahp.values import AnswerToken, Input, Language, ModelCard, ModelError, OptionError, Prompt, PromptReading
+
+#: Where the texts of the current call are answered ``(b,)``, if anywhere.
+_at: ContextVar[Tensor | None] = ContextVar("cahp_at", default=None)
+
+#: After these an answer follows without a blank.
+_OPENING = "\n\t([{<\"'“‘«„"
+#: Longest text in tokens, as in the paper.
+MAX_LENGTH = 128
+#: Tokens that a text must have room for.
+_ROOM = 8
+
+
+class PromptReader:
+    """A prompt as one tokenizer reads it.
+
+    ``answers`` are in the order of the classes; ``length`` is the number of tokens of the prompt without any text.
+
+    Raises:
+        OptionError: If two answers begin with the same token, or one has none that the model knows.
+        ModelError: If the model is a masked one and its tokenizer has no mask token.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: Prompt, language: Language, name: str) -> None:
+        self.prompt, self._tokenizer, self._name = prompt, tokenizer, name
+        self._mask_id: int | None = None
+        self._mask = ""
+        if language == "masked":
+            if tokenizer.mask_token is None:
+                raise ModelError(f"the tokenizer of {name} has no mask token to answer at; save it again with one")
+            self._mask_id, self._mask = tokenizer.mask_token_id, tokenizer.mask_token
+        self.length = len(self._ids(self.shown(("", ""))))
+        self.answers = tuple(map(self._answer, prompt.answers))
+        self._check_answers()
+        self._tokens = torch.tensor([answer.token for answer in self.answers])
+
+    # Reading -------------------------------------------------------------------------------------------------------
+
+    def shown(self, one: Input) -> str:
+        """What the model reads of a text or a pair: the prompt with the text in it.
+
+        A blank at the end of a causal model's prompt belongs to the answers, as their tokens begin with it. A mask
+        token inside a text is spelled without its brackets, since there can be one gap only.
+        """
+        if self._mask:
+            plain = self._mask.strip("<[|]>") or "mask"
+            texts = [part.replace(self._mask, plain) for part in ((one,) if isinstance(one, str) else one)]
+            one = texts[0] if isinstance(one, str) else (texts[0], texts[1])
+        said = self.prompt.rendered(one, self._mask)
+        return said if self._mask else said.rstrip(" ")
+
+    def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
+        """Token ids of each text's or pair's prompt, at most ``limit``: what is too long loses the end of the text."""
+        encoded = self._encoded([self.shown(one) for one in inputs])
+        for row, entry in enumerate(encoded):
+            if len(entry["input_ids"]) > limit:
+                (encoded[row],) = self._encoded([self.shown(self.shortened(inputs[row], limit))])
+        return encoded
+
+    def shortened(self, one: Input, limit: int) -> Input:
+        """A text, or a pair, that loses the end of its longer text until its prompt has at most ``limit`` tokens."""
+        texts = (one,) if isinstance(one, str) else one
+        lengths = [len(self._ids(text, special=False)) for text in texts]
+        # What a text's neighbours in the prompt make of its first and last token is known only when it is tried.
+        for room in range(min(limit - self.length, sum(lengths)), -1, -1):
+            cut = [self._cut(text, tokens) for text, tokens in zip(texts, _shares(lengths, room), strict=True)]
+            made = cut[0] if isinstance(one, str) else (cut[0], cut[1])
+            if len(self._ids(self.shown(made))) <= limit:
+                return made
+        raise OptionError(
+            f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
+        )
+
+    def check_room(self, limit: int) -> None:
+        """Check that a text has room beside the prompt.
+
+        Raises:
+            OptionError: If not.
+        """
+        if self.length + _ROOM > limit:
+            raise OptionError(
+                f"the prompt alone takes {self.length} of the {limit} tokens that {self._name} reads; shorten it"
+            )
+
+    def examples(self, sentences: Sequence[str]) -> list[Input]:
+        """Sentences as this prompt takes them: each alone, or paired with the next."""
+        if not self.prompt.pairs:
+            return list(sentences)
+        return list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
+
+    def reading_of(self, one: Input | None = None) -> PromptReading:
+        """What is read of a text or pair, or of an example, at most as long as inputs are here."""
+        (example,) = self.examples([EXAMPLE]) if one is None else [one]
+        whole = self.shortened(example, MAX_LENGTH + self.length) if self._long(example) else example
+        return PromptReading(self.shown(whole), self.answers)
+
+    def _long(self, one: Input) -> bool:
+        return len(self._ids(self.shown(one))) > MAX_LENGTH + self.length
+
+    # Answering -----------------------------------------------------------------------------------------------------
+
+    def positions(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Where each of a batch's texts, padded on the right, is answered ``(b,)``."""
+        if self._mask_id is not None:
+            return (tensors["input_ids"] == self._mask_id).int().argmax(1)
+        return tensors["attention_mask"].sum(1) - 1
+
+    def scores(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Class scores ``(b, C)``: the logits of the answers' first tokens where each text is answered."""
+        at = self.positions(tensors)
+        token = _at.set(at)
+        try:
+            # What it would keep for a next token is of no use here; the exported model is to keep it.
+            options = {} if self._mask_id is not None else {"use_cache": False}
+            logits: Tensor = network(**tensors, **options).logits
+        finally:
+            _at.reset(token)
+        # A head that the hook does not reach says something of every token.
+        here = logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
+        return here[:, self._tokens.to(here.device)]
+
+    @property
+    def reading(self) -> str:
+        """Python in which ``scores`` makes class scores of the arrays of a batch and of a language model's logits."""
+        at = (
+            'batch["attention_mask"].sum(1) - 1'
+            if self._mask_id is None
+            else f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
+        )
+        return (
+            "def scores(batch, logits):\n"
+            f"    at = {at}\n"
+            f"    return logits[range(len(at)), at][:, {self._tokens.tolist()}]\n"
+        )
+
+    # Tokens --------------------------------------------------------------------------------------------------------
+
+    def _encoded(self, said: Sequence[str]) -> list[dict[str, list[int]]]:
+        encoded = self._tokenizer(
+            list(said), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
+        )
+        found = [{name: list(encoded[name][row]) for name in encoded} for row in range(len(said))]
+        for entry in found:
+            special = entry.pop("special_tokens_mask")
+            # After an end token a causal model would say how another text begins.
+            while self._mask_id is None and special and special[-1]:
+                special.pop()
+                for ids in entry.values():
+                    ids.pop()
+        return found
+
+    def _ids(self, text: str, *, special: bool = True) -> list[int]:
+        if special:
+            return self._encoded([text])[0]["input_ids"]
+        return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+
+    def _cut(self, text: str, tokens: int) -> str:
+        """The beginning of a text that has so many tokens."""
+
+        def count(end: int) -> int:
+            return len(self._ids(text[:end], special=False))
+
+        # A part of a word may have more tokens than the word.
+        return text if count(len(text)) <= tokens else text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
+
+    def _answer(self, word: str) -> AnswerToken:
+        """The token of an answer, where it would stand."""
+        example: Input = ("text", "text") if self.prompt.pairs else "text"
+        asked = self.shown(example)
+        open_ = self._ids(asked)
+        if self._mask_id is not None:
+            if open_.count(self._mask_id) != 1:
+                raise OptionError(
+                    f"the tokenizer of {self._name} does not keep the mask apart; put blanks around {{mask}}"
+                )
+            before, after = asked.split(self._mask)
+            said = f"{before}{word}{after}"
+            # Some tokenizers make a token of the blank before a mask.
+            end = open_.index(self._mask_id)
+            least = end - 1
+        else:
+            last = asked[-1:]
+            blank = "" if last in _OPENING or east_asian_width(last) in ("W", "F") else " "
+            said, end = f"{asked}{blank}{word}", len(open_)
+            least = end
+        closed = self._ids(said)
+        first = next((place for place, (a, b) in enumerate(zip(open_, closed, strict=False)) if a != b), len(open_))
+        first = min(first, end)
+        if first < least or first >= len(closed):
+            raise OptionError(
+                f"the tokenizer of {self._name} joins the answer {word!r} with the prompt; end the prompt before the "
+                "answer with a word or a sign such as a colon"
+            )
+        token, tail = closed[first], 0 if self._mask_id is None else len(open_) - end - 1
+        said = str(self._tokenizer.decode([token])).strip()
+        # A blank alone begins many answers, and says nothing of this one.
+        if token == self._tokenizer.unk_token_id or not said:
+            raise OptionError(f"the tokenizer of {self._name} does not know the answer {word!r}; use a commoner word")
+        return AnswerToken(word, token, said, len(closed) - first - tail == 1)
+
+    def _check_answers(self) -> None:
+        seen: dict[int, AnswerToken] = {}
+        for answer in self.answers:
+            other = seen.setdefault(answer.token, answer)
+            if other is not answer:
+                raise OptionError(
+                    f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
+                    f"cannot be told apart by {self._name}; use words that begin differently"
+                )
+
+
+@lru_cache(maxsize=16)
+def _reader(tokenizer: Any, prompt: Prompt, language: Language, name: str) -> PromptReader:
+    return PromptReader(tokenizer, prompt, language, name)
+
+
+def reader_of(tokenizer: Any, card: ModelCard) -> PromptReader | None:
+    """The reader of a card's prompt (None: the model has classes of its own)."""
+    if card.prompt is None:
+        return None
+    assert card.language is not None
+    return _reader(tokenizer, card.prompt, card.language, card.id)
+
+
+def attach_head(network: nn.Module) -> None:
+    """Let a language model's head see only the tokens at which texts are answered, where a call says which."""
+    head: nn.Module | None = network.get_output_embeddings()  # type: ignore[operator]
+    if head is not None:
+        head.register_forward_pre_hook(_before_head)
+
+
+def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    at = _at.get()
+    if at is None or not args or args[0].ndim != 3:
+        return None
+    hidden: Tensor = args[0]
+    return (hidden[torch.arange(len(at), device=hidden.device), at][:, None], *args[1:])
+
+
+def _shares(lengths: Sequence[int], room: int) -> list[int]:
+    """How many tokens each text may keep of ``room``: the longer one gives first."""
+    if len(lengths) == 1:
+        return [room]
+    half = room // 2
+    if min(lengths) <= half:
+        short = min(lengths)
+        return [
+            length if length == short and index == lengths.index(short) else room - short
+            for index, length in enumerate(lengths)
+        ]
+    return [room - half, half]

@@ -1,0 +1,297 @@
+"""How a prompt is read by a tokenizer: what is truncated, which token an answer is, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+import cahp
+from cahp.models import identify
+from cahp.models.prompting import PromptReader
+from cahp.values import DataError, ModelError, OptionError, Prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+_SAID = [
+    "a very good film it was great",
+    "it was terrible and very bad",
+    "it was okay",
+    'they said: "great"',
+    "unbelievable",
+]
+
+
+def bytewise(**special: str) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer like GPT-2's, whose words begin with their blank; ``special`` tokens, and an end token."""
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator(
+        _SAID * 9, trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=["</s>"])
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", model_max_length=64, **special)
+
+
+def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = "causal") -> PromptReader:
+    return PromptReader(tokenizer or bytewise(), Prompt(template, answers), language, "gpt-tiny")
+
+
+# What is a prompt -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("template", "answers", "why"),
+    [
+        ("It was", ("bad", "good"), "write {text} once"),
+        ("{premise} It was", ("bad", "good"), "{premise} and {hypothesis} for pairs"),
+        ("{text} {premise} {hypothesis}", ("bad", "good"), "write {text} once, or"),
+        ("{text} {text}", ("bad", "good"), "one place twice"),
+        ("{text} {mask} {mask}", ("bad", "good"), "one place twice"),
+        ("{txt} It was", ("bad", "good"), "the place {txt}, which means nothing"),
+        ("{text} It was", ("good",), "two different words or more"),
+        ("{text} It was", ("good", "good "), "two different words or more"),
+        ("{text} It was", ("good", " "), "two different words or more"),
+        ("{text}" + "x" * 20_001, ("bad", "good"), "20,000 characters"),
+    ],
+)
+def test_a_prompt_without_sense_is_refused(template: str, answers: tuple[str, ...], why: str) -> None:
+    with pytest.raises(OptionError, match=why):
+        Prompt(template, answers)
+
+
+def test_what_stands_in_braces_inside_a_text_is_no_place() -> None:
+    asked = Prompt("{premise} / {hypothesis}", ("yes", "no"))
+    assert asked.rendered(("a {hypothesis}", "b {text}")) == "a {hypothesis} / b {text}"
+    assert asked.answers == ("yes", "no")
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"prompt": "{text} It was"}, "needs an answer for each class"),
+        ({"answers": ["bad", "good"]}, "answers need a prompt"),
+        ({"prompt": "{text} It was", "answers": "bad,good"}, "a list of words"),
+        ({"prompt": "It was", "answers": ["bad", "good"]}, "write {text} once"),
+    ],
+)
+def test_settings_refuse_half_a_prompt(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(OptionError, match=why):
+        cahp.Settings(**given)
+
+
+# Answers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("template", ["{text} it was", "{text} it was "])
+def test_an_answer_is_the_token_that_goes_on_from_the_prompt(template: str) -> None:
+    """With its blank, whether or not somebody wrote that blank at the prompt's end."""
+    tokenizer, read = bytewise(), reader(template, "terrible", "great")
+    assert tokenizer.convert_ids_to_tokens([one.token for one in read.answers]) == ["Ġterrible", "Ġgreat"]
+    assert [one.shown for one in read.answers] == ["terrible", "great"]
+    assert read.shown("a film") == "a film it was"
+
+
+def test_after_a_quote_or_a_line_break_an_answer_has_no_blank() -> None:
+    for template in ('{text} they said: "', "{text}\n", "{text} it was（"):
+        for answer in reader(template, "great", "bad").answers:
+            token = bytewise().convert_ids_to_tokens(answer.token)
+            assert not token.startswith("Ġ")
+
+
+def test_answers_that_begin_alike_are_refused() -> None:
+    with pytest.raises(OptionError, match=r"'very good' and 'very bad' begin with the same token \('very'\)"):
+        reader("{text} it was", "very good", "very bad")
+
+
+def test_an_answer_of_several_tokens_is_told_by_its_first_and_said() -> None:
+    read = reader("{text} it was", "great", "goodness").reading_of("a film")
+    assert [one.whole for one in read.answers] == [True, False]
+    assert read.notice is not None
+    assert "'goodness' by 'good'" in read.notice
+    assert reader("{text} it was", "great", "terrible").reading_of().notice is None
+
+
+def test_an_answer_that_the_tokenizer_does_not_know_is_refused() -> None:
+    with pytest.raises(OptionError, match="does not know the answer 'xylophonic'"):
+        reader("{text} it was", "great", "xylophonic")
+    with pytest.raises(OptionError, match="does not know the answer 'zebra'"):
+        reader("{text} it was", "great", "zebra", tokenizer=fakes.tokenizer())
+
+
+def test_an_answer_that_would_melt_into_the_prompt_is_refused() -> None:
+    with pytest.raises(OptionError, match="joins the answer 'great' with the prompt"):
+        reader('{text} "un"', "great", "bad", tokenizer=_without_blanks())
+
+
+def _without_blanks() -> PreTrainedTokenizerFast:
+    """A tokenizer for which a whole prompt is one word."""
+    made = Tokenizer(models.WordLevel({"[UNK]": 0, "</s>": 1}, unk_token="[UNK]"))
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", unk_token="[UNK]")
+
+
+def test_the_end_token_that_a_tokenizer_adds_is_not_asked_after() -> None:
+    """A causal model would say there how another text begins; a special token in the prompt itself stays."""
+    tokenizer = bytewise()
+    end = tokenizer.eos_token_id
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="</s> $A </s>", special_tokens=[("</s>", end)]
+    )
+    (entry,) = reader("{text} it was", "great", "bad", tokenizer=tokenizer).tokens(["okay"], 64)
+    assert tokenizer.decode(entry["input_ids"]) == "</s>okay it was"
+    assert set(map(len, entry.values())) == {len(entry["input_ids"])}
+    (kept,) = reader("{text} it was</s>", "great", "bad", tokenizer=tokenizer).tokens(["okay"], 64)
+    assert kept["input_ids"][-1] == end
+
+
+# Long texts -------------------------------------------------------------------------------------------------------
+
+
+def test_a_long_text_loses_its_end_and_the_prompt_nothing() -> None:
+    read, tokenizer = reader("so: {text} it was", "great", "bad"), bytewise()
+    text = "they said it was unbelievable " * 40
+    for limit in (read.length, read.length + 1, 30, 64):
+        (entry,) = read.tokens([text], limit)
+        said = tokenizer.decode(entry["input_ids"])
+        assert len(entry["input_ids"]) <= limit
+        assert said.startswith("so: ")
+        assert said.endswith(" it was")
+        assert said.removeprefix("so: ").removesuffix(" it was") in text
+    # No token that it could have had is lost.
+    assert len(entry["input_ids"]) >= 63
+    assert read.tokens(["okay"], 64) == read.tokens(["okay"], 12)
+
+
+def test_of_a_pair_the_longer_text_gives_first() -> None:
+    read, tokenizer = reader("{premise} / {hypothesis} / it was", "great", "bad"), bytewise()
+    (entry,) = read.tokens([("good " * 60, "it was okay")], 40)
+    said = tokenizer.decode(entry["input_ids"])
+    assert len(entry["input_ids"]) <= 40
+    assert " / it was okay / it was" in said
+    (both,) = read.tokens([("good " * 60, "bad " * 60)], 40)
+    first, second, _ = tokenizer.decode(both["input_ids"]).split(" / ")
+    assert abs(first.count("good") - second.count("bad")) <= 3
+    assert second.count("bad") > 3
+
+
+def test_a_prompt_that_leaves_no_room_for_a_text_is_refused(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path)
+    with pytest.raises(OptionError, match="the prompt alone takes 61 of the 64 tokens"):
+        cahp.load(str(folder), device="cpu", prompt="{text} " + "it was " * 30, answers=fakes.ANSWERS)
+
+
+# The model --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["causal", "masked"])
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(language: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_language_model(tmp_path_factory.mktemp(language), language)
+
+
+def test_scores_are_the_library_s_logits_of_the_answers(language: str, folder: Path) -> None:
+    """At the last token of the prompt, or at its mask, whatever the padding."""
+    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+    plain = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}[language].from_pretrained(folder).eval()
+    ids = model.tokenizer.convert_tokens_to_ids(list(fakes.ANSWERS))
+    tokens = model.tokenize(fakes.sentences(12).inputs)
+    (batch,) = model.batches(tokens)
+    found = model.logits(batch)
+    for row, mine in zip(batch.rows, found, strict=True):
+        given = tokens[row]["input_ids"]
+        at = given.index(model.tokenizer.mask_token_id) if language == "masked" else -1
+        with torch.no_grad():
+            expected = plain(torch.tensor([given])).logits[0, at, ids]
+        assert torch.allclose(mine, expected, atol=1e-5)
+    assert model.card.labels == fakes.ANSWERS
+    assert not torch.allclose(found, model.logits(batch, gates=torch.zeros(model.layers, model.heads)))
+
+
+def test_the_head_sees_one_token_of_each_text(language: str, folder: Path) -> None:
+    """Scores of a whole vocabulary for every token would take more memory than the model."""
+    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+    seen: list[torch.Size] = []
+    head = model.network.get_output_embeddings()
+    head.register_forward_hook(lambda _module, args, _out: seen.append(args[0].shape))
+    (batch,) = model.batches(model.tokenize(fakes.sentences(12).inputs))
+    model.logits(batch)
+    assert seen == [torch.Size([12, 1, model.card.hidden])]
+
+
+def test_a_mask_token_inside_a_text_is_no_second_gap(tmp_path: Path) -> None:
+    model = cahp.load(
+        str(fakes.save_language_model(tmp_path, "masked")),
+        device="cpu",
+        prompt=fakes.PROMPTS["masked"],
+        answers=fakes.ANSWERS,
+    )
+    (entry,) = model.tokenize(["a [MASK] film"])
+    assert entry["input_ids"].count(model.tokenizer.mask_token_id) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "why"),
+    [
+        ({"prompt": "{text} it was"}, OptionError, "a masked language model and answers in a gap; put {mask}"),
+        ({"answers": ["great", "zebra"]}, OptionError, "does not know the answer 'zebra'"),
+    ],
+)
+def test_a_masked_model_says_what_is_wrong(tmp_path: Path, wrong: dict[str, Any], error: Any, why: str) -> None:
+    folder = fakes.save_language_model(tmp_path, "masked")
+    with pytest.raises(error, match=why):
+        cahp.load(str(folder), **{"prompt": fakes.PROMPTS["masked"], "answers": fakes.ANSWERS, **wrong})
+
+
+def test_what_cannot_be_asked_says_why(tmp_path: Path) -> None:
+    causal = fakes.save_language_model(tmp_path / "causal")
+    with pytest.raises(OptionError, match=r"answers after the prompt; leave {mask} out"):
+        cahp.load(str(causal), prompt=fakes.PROMPTS["masked"], answers=fakes.ANSWERS)
+    with pytest.raises(ModelError, match=r'a causal language model without a classification head; .* --prompt "{text}'):
+        cahp.load(str(causal))
+    classifier, asked = fakes.save_model(tmp_path / "classifier"), Prompt("{text} it was", fakes.ANSWERS)
+    with pytest.raises(OptionError, match=r"is a classifier \(bad, good\) and needs no prompt"):
+        identify(str(classifier), prompt=asked)
+    encoder = fakes.save_encoder(tmp_path / "encoder")
+    with pytest.raises(ModelError, match="has no language-model head to answer a prompt with"):
+        identify(str(encoder), prompt=asked)
+    masked = fakes.save_language_model(tmp_path / "masked", "masked")
+    fakes.tokenizer(type_ids=False).save_pretrained(masked)
+    with pytest.raises(ModelError, match="has no mask token to answer at"):
+        cahp.load(str(masked), prompt=fakes.PROMPTS["masked"], answers=fakes.ANSWERS)
+
+
+def test_prompt_and_answers_are_part_of_what_a_model_is(folder: Path, language: str) -> None:
+    """Else results under one prompt would be found again under another."""
+    template = fakes.PROMPTS[language]
+    cards = [
+        identify(str(folder), prompt=Prompt(*asked))
+        for asked in (
+            (template, fakes.ANSWERS),
+            (template, fakes.ANSWERS[::-1]),
+            (f"the {template}", fakes.ANSWERS),
+        )
+    ]
+    assert len({identify(str(folder)).sha256, *(card.sha256 for card in cards)}) == 4
+
+
+def test_a_text_without_words_is_still_asked_about(folder: Path, language: str) -> None:
+    model = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+    (entry,) = model.tokenize([""])
+    assert len(entry["input_ids"]) == model.prompt.length
+    with pytest.raises(DataError, match="knows only"):
+        _past_the_vocabulary(model)
+
+
+def _past_the_vocabulary(model: Any) -> None:
+    model.tokenizer.add_tokens(["zebra"])
+    model.tokenize(["zebra"])
