@@ -9,13 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cahp.api.compared import CompareResult, compare
+    from cahp.api.pruned import PruneResult
+    from cahp.api.pruning import prune
+    from cahp.api.similar import SimilarityResult, similarity
     from cahp.export.masks import read_mask
     from cahp.export.run_folder import write_run
     from cahp.models import load
     from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
     from cahp.run.bench import open_bench
-    from cahp.run.prune import Run, prune
+    from cahp.run.prune import Run
     from cahp.run.settings import Settings
     from cahp.stages.evaluation import evaluate
     from cahp.stages.recovery import refit
@@ -24,10 +28,14 @@ if TYPE_CHECKING:
 __all__ = [
     "CahpError",
     "Cancelled",
+    "CompareResult",
     "HeadMask",
+    "PruneResult",
     "Run",
     "Settings",
+    "SimilarityResult",
     "Texts",
+    "compare",
     "cut",
     "evaluate",
     "load",
@@ -36,30 +44,37 @@ __all__ = [
     "prune",
     "read_mask",
     "refit",
+    "similarity",
     "write_run",
 ]
 
 _HOMES = {
     "CahpError": "values",
     "Cancelled": "values",
+    "CompareResult": "api.compared",
     "HeadMask": "values",
+    "PruneResult": "api.pruned",
     "Run": "run.prune",
     "Settings": "run.settings",
+    "SimilarityResult": "api.similar",
     "Texts": "values",
     "cut": "models.surgery",
     "evaluate": "stages.evaluation",
     "load": "models",
     "load_pruned": "models.compact",
     "open_bench": "run.bench",
-    "prune": "run.prune",
+    "prune": "api.pruning",
     "read_mask": "export.masks",
     "refit": "stages.recovery",
+    "similarity": "api.similar",
     "write_run": "export.run_folder",
 }
 
 
 def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import, so nothing that needs them is touched before it is asked for.
+    if name == "compare":  # a room that can be called
+        return import_module("cahp.compare")
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp' has no attribute {name!r}")
     return getattr(import_module(f"cahp.{_HOMES[name]}"), name)

@@ -29,6 +29,10 @@ Input = str | tuple[str, str]
 class CahpError(Exception):
     """The input cannot be used. The message is one sentence that names the next step."""
 
+    def _render_traceback_(self) -> list[str]:
+        # Jupyter asks for this: in a notebook as in a terminal, the sentence is all that helps.
+        return [f"{type(self).__name__}: {self}"]
+
 
 class OptionError(CahpError):
     """An option has no sense, alone or with the others."""

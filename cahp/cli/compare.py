@@ -58,7 +58,7 @@ def compare(
         eval_limit=eval_limit,
         tries=tries,
     )
-    names: list[str] = []
+    wrote = "nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
     with folder(out):
         with reporting(quiet=call.quiet) as (progress, announce):
             found = compare(
@@ -71,5 +71,5 @@ def compare(
                 announce=announce,
             )
         if out is not None:
-            names = found.write(out)
-    call.answer(found.as_json(), summary(found, out, names))
+            wrote = f"wrote     {out}/{', '.join(found.write(out))}"
+    call.answer(found.as_json(), [*summary(found), f"  {wrote}"])

@@ -128,16 +128,17 @@ def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Itera
 
 
 def _figures(run: RunDocument) -> Iterator[str]:
-    yield from _quality("Quality", run.metrics, run.delta)
+    yield from quality("Quality", run.metrics, run.delta)
     if run.report is not None:
-        yield from _quality(f"Quality on the {run.report.split} split", run.report.metrics, run.report.delta)
+        yield from quality(f"Quality on the {run.report.split} split", run.report.metrics, run.report.delta)
     if run.refit is not None:
         taken = "was taken" if run.refit.accepted else "was rejected, so nothing changed"
         yield f"<p class=note>Recovery without training (refit) {taken}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 
-def _quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
+def quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
+    """What the full, the pruned and the recovered model answer: a drawing and a table."""
     of = {_NAMES[state]: one for state, one in metrics.measured.items()}
     changes = [delta.of(state) for state in metrics.measured]
     yield intervals(of)

@@ -2,36 +2,98 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from cahp.figures import palette
-from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.budget_sweep import Row
 from cahp.values import Clustering, Floats, Ints
+from cahp.words import interval, number, percent
 
 
 def silhouette_figure(clustering: Clustering, *, dark: bool) -> Any:
     """How well the heads fall into k clusters, the knee marked."""
-    return _line(
-        clustering.ks, clustering.mss, "clusters k", "mean simplified silhouette", mark=clustering.knee, dark=dark
+    return silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=dark)
+
+
+def silhouette(ks: Ints, mss: Floats, knee: int | None, *, dark: bool) -> Any:
+    """The mean simplified silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``."""
+    figure = _curve(ks, mss, "clusters k", "mean simplified silhouette", dark=dark)
+    if knee is not None:
+        figure.add_vline(x=knee, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
+    return figure
+
+
+def accuracy_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
+    """Right answers with their 95 % intervals at every budget that was measured; nothing is made up between them."""
+    measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
+    centre = np.array([100 * one.accuracy for _, one in measured])
+    ends = 100 * np.array([one.ci95 for _, one in measured])
+    return _curve(
+        np.array([budget for budget, _ in measured]),
+        centre,
+        "heads kept",
+        "right answers in %",
+        dark=dark,
+        ends=ends,
+        said=[
+            f"{budget} heads: {percent(one.accuracy)} right {interval(*low_high)}, n = {one.n:,}"
+            for (budget, one), low_high in zip(measured, ends.tolist(), strict=True)
+        ],
     )
 
 
-def accuracy_by_budget(table: BudgetTable, *, dark: bool) -> Any:
-    """Right answers at every budget that was measured, with nothing between them made up."""
-    measured = [(row.budget, row.quality.accuracy) for row in table.rows() if row.quality is not None]
-    budgets, accuracies = np.array(measured).T
-    return _line(budgets, 100 * accuracies, "heads kept", "right answers in %", mark=None, dark=dark)
+def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
+    """Time of the really smaller model against the full one, with 95 % intervals, at every budget that was timed."""
+    timed = [(row.budget, row.speed) for row in rows if row.speed is not None]
+    figure = _curve(
+        np.array([budget for budget, _ in timed]),
+        np.array([one.ratio for _, one in timed]),
+        "heads kept",
+        "time of a batch, pruned / full",
+        dark=dark,
+        ends=np.array([one.ci95 for _, one in timed]),
+        said=[
+            f"{budget} heads: {number(one.ratio, 2)} of the time {interval(*one.ci95, 2)}, "
+            f"{one.full_ms:.1f} ms -> {one.pruned_ms:.1f} ms"
+            for budget, one in timed
+        ],
+    )
+    figure.add_hline(y=1, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
+    return figure
 
 
-def _line(xs: Ints | Floats, ys: Floats, x_title: str, y_title: str, *, mark: int | None, dark: bool) -> Any:
+def _curve(
+    xs: Ints,
+    ys: Floats,
+    x_title: str,
+    y_title: str,
+    *,
+    dark: bool,
+    ends: Floats | None = None,
+    said: Sequence[str] | None = None,
+) -> Any:
+    """A curve; ``ends (n, 2)`` are the intervals of its points, ``said`` what they say when pointed at."""
     import plotly.graph_objects as go
 
-    colours = palette.ink(dark=dark)
-    figure = go.Figure(go.Scatter(x=xs, y=ys, mode="lines+markers", line={"color": colours.accent}, marker={"size": 4}))
-    if mark is not None:
-        figure.add_vline(x=mark, line={"dash": "dash", "color": colours.text, "width": 1})
+    accent = palette.ink(dark=dark).accent
+    bars: dict[str, Any] = {}
+    if ends is not None:
+        bars = {"array": ends[:, 1] - ys, "arrayminus": ys - ends[:, 0], "thickness": 1.2, "width": 3, "color": accent}
+    figure = go.Figure(
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="lines+markers",
+            line={"color": accent},
+            marker={"size": 4},
+            error_y=bars or None,
+            hovertext=said,
+            hoverinfo=None if said is None else "text",
+        )
+    )
     figure.update_layout(
         xaxis={"title": {"text": x_title}},
         yaxis={"title": {"text": y_title}},

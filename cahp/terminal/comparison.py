@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -69,7 +68,7 @@ class _Lines:
             print(f"cahp: {tenths * 10} % done{rest}", file=sys.stderr, flush=True)
 
 
-def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) -> Iterator[str]:
+def summary(comparison: Comparison) -> Iterator[str]:
     """A comparison as a person reads it."""
     found, said = comparison.reading, comparison.summary
     yield (f"{found.model} on {found.data}: {len(found.methods)} methods, {found.masks} masks, {found.seeds} seed(s)")
@@ -85,10 +84,6 @@ def summary(comparison: Comparison, wrote: Path | None, names: Sequence[str]) ->
         yield f"  the test split was opened {found.test_opened} time(s) for this model"
     for notice in found.notices:
         yield f"  note: {notice}"
-    if wrote is None:
-        yield "  nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
-    else:
-        yield f"  wrote     {wrote}/{', '.join(names)}"
 
 
 def _accuracies(found: Reading, recovery: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cahp import hub
 from cahp import processes as parallel
@@ -14,9 +14,25 @@ from cahp.terminal.printing import epoch_line
 from cahp.values import Cancelled
 
 if TYPE_CHECKING:
-    from rich.progress import Progress as Bars
-
     from cahp.models.training import Training
+
+
+class Bars(Protocol):
+    """Where bars are drawn, as Rich draws them: one a task."""
+
+    def add_task(self, description: str, *, total: float) -> Any:
+        """A new bar of ``total`` units; what ``update`` calls it."""
+
+    def update(
+        self,
+        task: Any,
+        /,
+        *,
+        total: float | None = None,
+        completed: float | None = None,
+        description: str | None = None,
+    ) -> None:
+        """Change what a bar says."""
 
 
 class Reporter:

@@ -56,11 +56,11 @@ def accuracy_curve(explorer: Explorer) -> None:
     table = explorer.table()
     rows = [] if table is None else table.rows()
     measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
-    if table is None or len(measured) < 2:
+    if len(measured) < 2:
         st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
         return
     charts.show(
-        accuracy_by_budget(table, dark=theme.dark()),
+        accuracy_by_budget(rows, dark=theme.dark()),
         title=f"Right answers at {len(measured)} budgets, all measured",
         help="Accuracy of the pruned model without recovery. Budgets that were not measured are left out.",
         name="accuracy",

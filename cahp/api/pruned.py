@@ -1,0 +1,198 @@
+"""What ``cahp.prune`` gives: a run that shows itself, is drawn, reported on, and taken home."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from cahp.api import drawing
+from cahp.api.following import Followed, following
+from cahp.run.bench import Bench
+from cahp.run.document import StateDeltas, StateMetrics
+from cahp.run.prune import Run
+from cahp.run.settings import Settings
+from cahp.values import Input, OptionError, Progress, Ratio, silent
+
+if TYPE_CHECKING:
+    from cahp.api.similar import SimilarityResult
+    from cahp.export.drawings import Clusters
+
+#: The figures of a run.
+RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "similarity"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PruneResult(Run):
+    """A finished run, as ``cahp.prune`` gives it.
+
+    It shows itself as the last line of a notebook's cell and as text in a terminal. ``document`` is all that
+    ``run.json`` says; the attributes below are what is asked for most.
+
+    Attributes:
+        document: The run's document (``cahp.run/1``), typed.
+        mask: The heads that stay; ``mask.keep`` is ``(layers, heads)`` bool.
+        arrays: What the choice follows from, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
+            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the silhouette's curve,
+            ``mean`` and ``var (N, C, D)`` the signatures.
+        bench: The model and its data, to go on measuring with.
+    """
+
+    bench: Bench = field(kw_only=True)
+
+    @property
+    def settings(self) -> Settings:
+        """What was asked."""
+        return self.document.settings
+
+    @property
+    def budget(self) -> int:
+        """How many heads stay."""
+        return self.mask.count
+
+    @property
+    def kept(self) -> list[list[int]]:
+        """The kept heads of each layer, ascending; layers and heads count from 0."""
+        return self.mask.by_layer
+
+    @property
+    def knee(self) -> int | None:
+        """How many clusters the silhouette's curve suggests (None: it has no knee)."""
+        return self.document.knee
+
+    @property
+    def metrics(self) -> StateMetrics:
+        """Quality of the ``full``, the ``pruned`` and the ``recovered`` model (None: not asked for).
+
+        Each has ``accuracy`` and ``macro_f1`` in 0..1, ``ci95`` (Wilson's interval of the accuracy), ``loss`` in nats,
+        ``n`` texts, and ``agreement``, the share of texts answered as by the full model.
+        """
+        return self.document.metrics
+
+    @property
+    def delta(self) -> StateDeltas:
+        """Accuracy of ``pruned`` and ``recovered`` against the full model: ``pp`` in points, and its ``ci95``."""
+        return self.document.delta
+
+    @property
+    def latency_ratio(self) -> Ratio | None:
+        """Time of a batch, cut model / full model: below 1 is faster; with its ``ci95`` (None: not measured)."""
+        return self.document.latency_ratio
+
+    # Taking it home ------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``, as ``cahp prune --out`` does.
+
+        Raises:
+            CahpError: If the folder cannot be written to.
+        """
+        from cahp.export.run_folder import write_run
+
+        write_run(Path(folder), self)
+        return Path(folder)
+
+    def report(self, path: str | PathLike[str]) -> Path:
+        """Write the run as one HTML file that opens offline, for people who were not there.
+
+        Raises:
+            CahpError: If the file cannot be written.
+        """
+        from cahp import bundled
+        from cahp.export.drawings import Curve
+        from cahp.export.recipe import recipe
+        from cahp.export.report import Origin, page
+        from cahp.files import write_whole
+
+        again, file = recipe(self.settings), Path(path)
+        made = page(
+            self.document,
+            self.mask,
+            origin=Origin(bundled.machine(), date.today().isoformat(), again.shell, again.python),
+            clusters=self._clusters,
+            curve=Curve(self.arrays["ks"], self.arrays["mss"], self.knee or 0),
+        )
+        try:
+            write_whole(file.parent, {file.name: made.encode()})
+        except OSError as error:
+            raise OptionError(f"cannot write {file} ({error.strerror or error}); name another file") from None
+        return file
+
+    # Looking at it -------------------------------------------------------------------------------------------
+
+    def plot(
+        self,
+        name: RunFigure = "heads",
+        *,
+        budgets: Sequence[int] | None = None,
+        text: Input | None = None,
+        dark: bool = False,
+        progress: Followed = None,
+    ) -> Any:
+        """A figure of the explorer's pages, as a ``plotly.graph_objects.Figure``.
+
+        Args:
+            name: ``heads`` (which stay, by cluster), ``space`` (where they lie), ``silhouette`` (why this many),
+                ``accuracy`` and ``latency`` (by budget, in per cent and as a ratio, with 95 % intervals), or
+                ``similarity`` (which heads attend alike on a ``text``).
+            budgets: Where ``accuracy`` or ``latency`` is measured, in heads; without, at a few from the fewest to all.
+                What was measured before is found again.
+            text: For ``similarity``.
+            dark: Draw for a dark page.
+            progress: See ``cahp.prune``.
+
+        Raises:
+            OptionError: If there is no such figure, or plotly is not installed.
+        """
+        from cahp.api import run_figures
+
+        drawing.check(name, get_args(RunFigure))
+        if name == "similarity":
+            if text is None:
+                raise OptionError('which heads attend alike depends on the text; give one: plot(name, text="...")')
+            return self.similarity(text, progress=progress).plot("graph", dark=dark)
+        if name == "accuracy" or name == "latency":
+            with self._following(progress) as told:
+                return run_figures.by_budget(self, self.bench, name, budgets=budgets, progress=told, dark=dark)
+        drawn = {"heads": run_figures.heads, "space": run_figures.space, "silhouette": run_figures.silhouette}
+        return drawn[name](self, dark=dark)
+
+    def similarity(self, text: Input, *, progress: Followed = None) -> SimilarityResult:
+        """Which heads of the unpruned model attend alike on a text, and which of them stay; see ``cahp.similarity``."""
+        from cahp.api.similar import similarity
+
+        with self._following(progress):
+            model = self.bench.model
+        return similarity(model, text, mask=self.mask, progress=progress)
+
+    @contextmanager
+    def _following(self, progress: Followed) -> Iterator[Progress]:
+        """Show how far the bench is."""
+        with following(progress) as follow:
+            self.bench.resources.progress = follow.progress
+            try:
+                yield follow.progress
+            finally:
+                self.bench.resources.progress = silent
+
+    @property
+    def _clusters(self) -> Clusters:
+        from cahp.export.drawings import Clusters
+        from cahp.figures.palette import hues, letters
+
+        labels = self.arrays["labels"]
+        return Clusters(labels, hues(labels), [letters(group) for group in range(int(labels.max()) + 1)])
+
+    def __repr__(self) -> str:
+        from cahp.terminal.printing import summary
+
+        return "\n".join(summary(self.document))
+
+    def _repr_html_(self) -> str:
+        from cahp.api.showing import run_html
+
+        return run_html(self, self._clusters)

@@ -1,0 +1,55 @@
+"""Results as a notebook shows them without any widget: HTML that loads nothing and runs nothing."""
+
+from __future__ import annotations
+
+from cahp.compare import Reading
+from cahp.compare.sentences import after, called
+from cahp.compare.summary import Mean
+from cahp.export.drawings import STYLE, Clusters, grid, safe, table
+from cahp.export.report import quality, verdict
+from cahp.run.prune import Run
+from cahp.words import interval, percent
+
+# The report's style, for the inside of one cell: its page's own colours come from the notebook's theme.
+_STYLE = (
+    ".cahp-cell{--ink:currentColor;--faint:color-mix(in srgb,currentColor 65%,transparent);--ground:transparent;"
+    "--rule:color-mix(in srgb,currentColor 20%,transparent);--accent:#2b7f95;max-width:46rem;"
+    f"{STYLE}}}"
+)
+
+
+def cell(*parts: str) -> str:
+    """Parts of HTML as the output of a cell."""
+    return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'
+
+
+def run_html(run: Run, clusters: Clusters) -> str:
+    """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
+    document = run.document
+    return cell(
+        f"<p>{safe(verdict(document))}</p>",
+        grid(run.mask, clusters),
+        *quality(f"On {document.data.eval.split}", document.metrics, document.delta),
+        *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
+    )
+
+
+def comparison_html(found: Reading) -> str:
+    """A comparison: right answers of every method at every budget, after each recovery."""
+    parts = []
+    for recovery in found.recoveries:
+        budgets = [at for at in found.budgets if any((recovery, name, at) in found.means for name in found.methods)]
+        rows = [
+            (called(name), [_share(found.means.get((recovery, name, at))) for at in budgets]) for name in found.methods
+        ]
+        caption = (
+            f"Right answers on {found.split} {after(recovery)}, n = {found.n:,}, all heads "
+            f"{percent(found.full['none'])}; with 95 % intervals"
+        )
+        parts.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
+    notes = (found.rule, *found.notices)
+    return cell(f"<p>{safe(found.title)}</p>", *parts, *(f"<p class=note>{safe(note)}</p>" for note in notes))
+
+
+def _share(mean: Mean | None) -> str:
+    return "–" if mean is None else f"{percent(mean.accuracy)} {interval(100 * mean.low, 100 * mean.high)}"

@@ -1,0 +1,240 @@
+"""``cahp.similarity``: which heads attend alike on a text, as the Similarity page computes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.api import drawing
+from cahp.api.following import Followed, following
+from cahp.api.options import Name
+from cahp.figures import similarity as figures
+from cahp.figures.attention_map import attention_figure
+from cahp.figures.head_graph import graph_figure
+from cahp.figures.head_grid import grid_figure, head_name
+from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, nearest, usual_threshold
+from cahp.values import HeadMask, Input, OptionError
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+#: The figures of a text.
+TextFigure = Literal["graph", "communities", "distances", "attention", "nearest", "layers"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AttentionPattern:
+    """How one head attends to a text.
+
+    Attributes:
+        layer: The head's layer, from 0.
+        head: The head's place in it, from 0.
+        tokens: The ``S`` tokens, as the model reads them.
+        weights: ``(S, S)`` float32: each row is a token that looks and sums to 1, each column one that is looked at.
+    """
+
+    layer: int
+    head: int
+    tokens: tuple[str, ...]
+    weights: NDArray[np.float32]
+
+    def plot(self, *, dark: bool = False) -> Any:
+        """The pattern as a heat map, a ``plotly.graph_objects.Figure``.
+
+        Raises:
+            OptionError: If plotly is not installed.
+        """
+        drawing.check("attention", get_args(TextFigure))
+        return drawing.titled(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
+
+    def __repr__(self) -> str:
+        return f"Layer {self.layer}, head {self.head} {figures.habit(self.weights)}, {len(self.tokens)} tokens"
+
+    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+        return drawing.shown(self.plot, repr(self))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityGraph(HeadGraph):
+    """Heads as a graph in which like heads are near and joined; ``mask`` says which of them stay.
+
+    Attributes:
+        edges: ``(E, 2)`` pairs of flat indices, ``layer * heads + head``.
+        similarity: ``(E,)`` 1 - distance, in 0..1.
+        backbone: ``(E,)`` whether an edge only belongs to the tree that holds the graph together.
+        communities: ``(N,)`` the community of each head, numbered from the largest.
+        positions: ``(N, 2)`` in -1..1, for drawing.
+        modularity: How much denser communities are inside than by chance.
+    """
+
+    mask: HeadMask = field(kw_only=True)
+
+    def plot(self, *, dark: bool = False) -> Any:
+        """The graph as a ``plotly.graph_objects.Figure``.
+
+        Raises:
+            OptionError: If plotly is not installed.
+        """
+        drawing.check("graph", get_args(TextFigure))
+        return drawing.titled(graph_figure(self, self.mask, dark=dark), repr(self), dark=dark)
+
+    def __repr__(self) -> str:
+        groups = int(self.communities.max()) + 1
+        joined = int((~self.backbone).sum())
+        return f"{len(self.communities)} heads in {groups} communities that attend alike, {joined} pairs joined"
+
+    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+        return drawing.shown(self.plot, repr(self))
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SimilarityResult:
+    """How the heads of a model attend to one text, and how far apart they are.
+
+    Attributes:
+        model: The model's name.
+        tokens: The ``S`` tokens, as the model reads them.
+        weights: ``(layers, heads, S, S)`` float32, each row of a head's map sums to 1.
+        distances: ``(N, N)`` in 0..1 with ``N = layers * heads``, flat index ``layer * heads + head``: the square root
+            of the Jensen-Shannon divergence (base 2) of two heads' rows, averaged over tokens; 0 is the same attention.
+        mask: Which heads stay; all of them unless the text was asked of a pruned run.
+        cut: How many tokens more the text had than the model reads.
+    """
+
+    model: str
+    tokens: tuple[str, ...]
+    weights: NDArray[np.float32]
+    distances: NDArray[np.float64]
+    mask: HeadMask
+    cut: int = 0
+
+    def graph(self, threshold: float | None = None, *, seed: int = 42) -> SimilarityGraph:
+        """Join the heads whose similarity, 1 - distance, is at least ``threshold`` (0..1), and find communities.
+
+        Without a threshold, as many as leave about three links a head. It shows itself in a notebook.
+        """
+        wanted = usual_threshold(self.distances) if threshold is None else threshold
+        found = head_graph(self.distances, threshold=wanted, seed=seed)
+        return SimilarityGraph(**vars(found), mask=self.mask)
+
+    def attention(self, layer: int, head: int) -> AttentionPattern:
+        """What one head attends to. It shows itself in a notebook.
+
+        Raises:
+            OptionError: If the model has no such head.
+        """
+        self._flat(layer, head)
+        return AttentionPattern(layer, head, self.tokens, self.weights[layer, head])
+
+    def nearest(self, layer: int, head: int, *, count: int = 3) -> list[tuple[int, int, float]]:
+        """The heads most like one, nearest first: each a layer, a head, and the distance (0..1).
+
+        Raises:
+            OptionError: If the model has no such head.
+        """
+        flat = self._flat(layer, head)
+        near = nearest(self.distances, flat, count=count)
+        return [(*divmod(other, self.mask.heads), float(self.distances[flat, other])) for other in near]
+
+    def plot(
+        self,
+        name: TextFigure = "graph",
+        *,
+        layer: int = 0,
+        head: int = 0,
+        threshold: float | None = None,
+        dark: bool = False,
+    ) -> Any:
+        """A figure of the explorer's Similarity page, as a ``plotly.graph_objects.Figure``.
+
+        Args:
+            name: ``graph`` (heads that attend alike), ``communities`` (where they sit among the layers), ``distances``
+                (all of them), or of one head: ``attention``, ``nearest`` (beside the heads most like it) and
+                ``layers`` (its distance to all others).
+            layer: The layer of that head, from 0.
+            head: The place of that head in its layer, from 0.
+            threshold: See ``graph``.
+            dark: Draw for a dark page.
+
+        Raises:
+            OptionError: If there is no such figure or head, or plotly is not installed.
+        """
+        drawing.check(name, get_args(TextFigure))
+        if name == "graph":
+            return self.graph(threshold).plot(dark=dark)
+        if name == "attention":
+            return self.attention(layer, head).plot(dark=dark)
+        chosen, mask = self._flat(layer, head), self.mask
+        if name == "communities":
+            communities = self.graph(threshold).communities
+            figure = grid_figure(mask, communities, group="community", dark=dark)
+            title = "Where the communities sit among the layers"
+        elif name == "distances":
+            figure, title = figures.matrix(self.distances, self.graph(threshold).communities, mask, dark=dark)
+        elif name == "layers":
+            figure, title = figures.among_layers(self.distances, mask, chosen, dark=dark)
+        else:
+            near = nearest(self.distances, chosen, count=3)
+            attention = Attention(self.tokens, self.weights, self.cut)
+            figure = figures.beside(attention, self.distances, [chosen, *near], heads=mask.heads, dark=dark)
+            title = f"{head_name(chosen, mask.heads).capitalize()}, and the heads most like it"
+        return drawing.titled(figure, title, dark=dark)
+
+    def __repr__(self) -> str:
+        cut = f" ({self.cut} more were cut off)" if self.cut else ""
+        return f"{self.model} on a text of {len(self.tokens)} tokens{cut}: {self.graph()!r}"
+
+    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+        return drawing.shown(self.plot, repr(self))
+
+    def _flat(self, layer: int, head: int) -> int:
+        layers, heads = self.mask.keep.shape
+        if not (0 <= layer < layers and 0 <= head < heads):
+            raise OptionError(
+                f"there is no head {head} in layer {layer}; layers are 0..{layers - 1} and heads 0..{heads - 1}"
+            )
+        return layer * int(heads) + head
+
+
+def similarity(
+    model: Name | HeadModel,
+    text: Input,
+    *,
+    mask: HeadMask | None = None,
+    device: str = "auto",
+    progress: Followed = None,
+) -> SimilarityResult:
+    """How the heads of a model attend to a text, and which of them attend alike.
+
+    ``cahp.similarity("minilm-bbc", "any text").graph()`` is the graph of the explorer's Similarity page.
+
+    Args:
+        model: A built-in, a hub id, a folder, or a model that ``cahp.load`` read.
+        text: A text, or a pair of texts as a tuple.
+        mask: Which heads to show as kept (None: all).
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        progress: See ``cahp.prune``.
+
+    Raises:
+        CahpError: If the model cannot be loaded, or there is nothing to read in the text.
+    """
+    from cahp import models
+
+    with following(progress) as follow:
+        if isinstance(model, str | PathLike):
+            follow.progress("load", 0, 1)
+            model = models.load(str(model), device=device)
+            follow.progress("load", 1, 1)
+        shape = (model.card.layers, model.card.heads)
+        if mask is not None and mask.keep.shape != shape:
+            raise OptionError(
+                f"the mask is of {mask.layers} x {mask.heads} heads, the model has {shape[0]} x {shape[1]}"
+            )
+        seen = attend(model, text)
+        apart = distances(seen.weights, progress=follow.progress)
+    return SimilarityResult(model.card.id, seen.tokens, seen.weights, apart, mask or HeadMask.full(*shape), seen.cut)
