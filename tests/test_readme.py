@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -71,8 +72,19 @@ def test_the_one_line_answer_comes_true(
 
 
 @pytest.mark.slow
-def test_the_python_lines_run(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = [block for language, block in BLOCKS if language == "python"]
-    exec(compile(code, "README.md", "exec"), {})
+def test_the_recipes_in_python_run_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("plotly", reason="what draws figures is not installed")
+    recipes = [block for language, block in BLOCKS if language == "python"]
+    assert len(recipes) == 3
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for recipe in recipes:
+        exec(compile(recipe, "README.md", "exec"), names)
     before, after = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{6,}", capsys.readouterr().out)[-2:])
     assert after < before
+    assert "20 of 72 heads kept" in str(names["run"])
+    assert "20 of 72 attention heads kept" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert (tmp_path / "out" / "run.json").is_file()
+    assert {one.method for one in names["found"].summary.means} == {"magnitude", "gradient"}

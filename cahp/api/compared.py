@@ -10,7 +10,7 @@ from typing import Any, Literal, Unpack, get_args
 
 from cahp.api import drawing
 from cahp.api.following import Followed, following
-from cahp.api.options import Name, Reading, settings_of
+from cahp.api.options import DataOptions, Name, settings_of
 from cahp.compare.asking import Listed, asked
 from cahp.compare.plan import Plan
 from cahp.compare.result import Comparison
@@ -144,7 +144,7 @@ def compare(
     cluster: str | None = None,
     progress: Followed = None,
     store: Store | None = None,
-    **options: Unpack[Reading],
+    **options: Unpack[DataOptions],
 ) -> CompareResult:
     """Measure methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped.
 

@@ -18,7 +18,7 @@ from cahp.values import OptionError
 Name = str | PathLike[str]
 
 
-class Reading(TypedDict, total=False):
+class DataOptions(TypedDict, total=False):
     """How the data are read, and where the model works."""
 
     eval_split: str
@@ -32,7 +32,7 @@ class Reading(TypedDict, total=False):
     label_map: Mapping[str, str]
 
 
-class Options(Reading, total=False):
+class Options(DataOptions, total=False):
     """All that a run can be asked besides its model, data and budget; ``cahp.Settings`` has the defaults."""
 
     method: str
@@ -66,7 +66,9 @@ def settings_of(model: Name, data: Name | None, **asked: Any) -> Settings:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
             raise OptionError(f"there is no option {name}; {hint}")
-    given = {name: str(value) if isinstance(value, PathLike) else value for name, value in asked.items()}
+    given: dict[str, Any] = {
+        name: str(value) if isinstance(value, PathLike) else value for name, value in asked.items()
+    }
     if "budget" in given:
         given["budget"] = str(given["budget"])
     given |= {"model": str(model), "data": None if data is None else str(data)}
@@ -78,3 +80,7 @@ def settings_of(model: Name, data: Name | None, **asked: Any) -> Settings:
     except msgspec.ValidationError as error:
         wrong, _, where = str(error).partition(" - at `$.")
         raise OptionError(f"{where.rstrip('`') or 'an option'} cannot be read: {wrong.lower()}") from None
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, PathLike) else value

@@ -1,0 +1,83 @@
+"""``cahp.compare``: a room that can be called, and what it gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from comparisons import varied
+
+import cahp
+import cahp.compare
+from cahp.api.compared import CompareResult
+from cahp.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def found() -> CompareResult:
+    made = varied()
+    return CompareResult(made.document, made.right, made.written)
+
+
+def test_the_room_can_be_called_whoever_imported_it_first(asked: dict[str, Any], store: Store) -> None:
+    options = {name: asked[name] for name in ("model", "data", "device")}
+    lists: dict[str, Any] = {"methods": ["complementary", "magnitude"], "budgets": [4, 6], "seeds": 1}
+    found = cahp.compare(**options, **lists, limit=40, eval_limit=20, store=store)
+    assert isinstance(found, cahp.CompareResult)
+    assert cahp.compare.Comparison is not None
+    assert {one.budget for one in found.summary.means} == {4, 6}
+    plan = cahp.compare.Plan(
+        cahp.Settings(
+            **{**options, "model": str(options["model"]), "data": str(options["data"])}, limit=40, eval_limit=20
+        ),
+        ("complementary", "magnitude"),
+        ("4", "6"),
+        (42,),
+    )
+    assert cahp.compare(plan, store=store).summary.means == found.summary.means
+
+
+def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) -> None:
+    table = found.table
+    rows = list(
+        zip(*(table[name] for name in ("recovery", "method", "budget", "accuracy", "low", "high")), strict=True)
+    )
+    assert len(rows) == len(found.reading.means)
+    recovery, method, budget, accuracy, low, high = rows[0]
+    mean = found.reading.means[recovery, method, budget]
+    assert (accuracy, low, high) == (mean.accuracy, mean.low, mean.high)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "differences", "layers", "overlap", "consensus"])
+def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
+    pytest.importorskip("plotly", reason="what draws figures is not installed")
+    figure = found.plot(name, recovery="refit", budget=3)
+    assert figure.layout.title.text
+    assert len(figure.data) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of accuracy, differences"),
+        ({"recovery": "magic"}, "the comparison has no recovery magic; choose among none, refit"),
+        ({"budget": 99}, "the comparison has no budget 99; choose among 3, 5"),
+        ({"methods": ["luck"]}, "the comparison has no method luck; choose among complementary"),
+    ],
+)
+def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(cahp.CahpError, match=sentence):
+        found.plot(**options)
+
+
+def test_it_is_text_in_a_terminal_and_a_table_in_a_notebook(found: CompareResult, tmp_path: Any) -> None:
+    assert "right answers on" in repr(found)
+    shown = found._repr_html_()
+    mean = found.reading.means["refit", "gradient", 5]
+    assert f"{100 * mean.accuracy:.1f} %" in shown
+    assert "<script" not in shown
+    again = CompareResult.read(found.save(tmp_path / "out"))
+    assert isinstance(again, CompareResult)
+    assert again.reading.means == found.reading.means

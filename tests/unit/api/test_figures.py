@@ -1,0 +1,125 @@
+"""The figures that Python draws: what stands on the pages, with the numbers of the command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("plotly", reason="what draws figures is not installed")
+
+import cahp
+from cahp.stages.similarity import head_graph, usual_threshold
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXT = "w1 w2 w3 w4 w5"
+
+
+@pytest.fixture(scope="module")
+def seen(run: cahp.PruneResult) -> cahp.SimilarityResult:
+    return run.similarity(TEXT)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_heads_and_their_space_are_drawn_from_the_run_alone(run: cahp.PruneResult, dark: bool) -> None:
+    figure = run.plot("heads", dark=dark)
+    assert sorted(figure.data[0].customdata) == run.mask.flat
+    assert figure.layout.title.text == "5 of 12 heads stay"
+    assert len(run.plot("space", dark=dark).data[0].x) == 5
+    assert list(run.plot("silhouette", dark=dark).data[0].x) == run.arrays["ks"].tolist()
+
+
+def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
+    run: cahp.PruneResult, asked: dict[str, Any], store: Any
+) -> None:
+    told: list[tuple[str, int, int]] = []
+    figure = run.plot("accuracy", budgets=[5, 8, 12], progress=lambda *said: told.append(said))
+    curve = figure.data[0]
+    assert list(curve.x) == [5, 8, 12]
+    assert ("table", 0, 3) in told
+    other = cahp.prune(**asked, budget=8, recover="refit", store=store)
+    assert run.metrics.recovered is not None
+    assert other.metrics.recovered is not None
+    expected = [run.metrics.recovered, other.metrics.recovered, run.metrics.full]
+    assert list(curve.y) == pytest.approx([100 * one.accuracy for one in expected])
+    low, high = expected[1].ci95
+    assert (curve.error_y.arrayminus[1], curve.error_y.array[1]) == pytest.approx(
+        (curve.y[1] - 100 * low, 100 * high - curve.y[1])
+    )
+    assert len(run.plot("accuracy", progress=False).data[0].x) >= 9
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space, silhouette, accuracy"),
+        ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets lie in 3..12"),
+        ("similarity", {}, "depends on the text; give one"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(
+    run: cahp.PruneResult, name: Any, options: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(cahp.CahpError, match=sentence):
+        run.plot(name, **options)
+
+
+def test_without_plotly_one_sentence_says_what_to_install(
+    run: cahp.PruneResult, seen: cahp.SimilarityResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.api.drawing.find_spec", lambda name: None)
+    with pytest.raises(cahp.CahpError, match=r"install it with pip install \"cahp-explorer\[notebook\]\""):
+        run.plot("heads")
+    assert seen.graph()._repr_mimebundle_() == {"text/plain": repr(seen.graph())}
+
+
+# --- similarity
+
+
+def test_a_text_is_seen_as_the_similarity_page_sees_it(run: cahp.PruneResult, seen: cahp.SimilarityResult) -> None:
+    assert seen.weights.shape[:2] == (3, 4)
+    assert seen.distances.shape == (12, 12)
+    assert seen.mask is run.mask
+    graph = seen.graph()
+    same = head_graph(seen.distances, threshold=usual_threshold(seen.distances))
+    assert np.array_equal(graph.edges, same.edges)
+    assert np.array_equal(graph.communities, same.communities)
+    assert len(seen.graph(1.0).edges) == 11
+
+
+def test_one_heads_attention_and_its_likes(seen: cahp.SimilarityResult) -> None:
+    pattern = seen.attention(2, 1)
+    assert pattern.weights.shape == (len(seen.tokens),) * 2
+    assert np.allclose(pattern.weights.sum(axis=1), 1, atol=1e-5)
+    assert "Layer 2, head 1 looks" in repr(pattern) or "Layer 2, head 1 spreads" in repr(pattern)
+    near = seen.nearest(2, 1)
+    assert [distance for *_, distance in near] == sorted(distance for *_, distance in near)
+    assert (2, 1) not in [(layer, head) for layer, head, _ in near]
+    for place in ((3, 0), (0, 4), (-1, 0)):
+        with pytest.raises(cahp.CahpError, match=r"layers are 0\.\.2 and heads 0\.\.3"):
+            seen.attention(*place)
+
+
+@pytest.mark.parametrize("name", ["graph", "communities", "distances", "attention", "nearest", "layers"])
+def test_every_figure_of_a_text_has_a_title_and_marks(seen: cahp.SimilarityResult, name: Any) -> None:
+    figure = seen.plot(name, layer=1, head=2, dark=True)
+    assert figure.layout.title.text
+    assert len(figure.data) > 0
+    # What a notebook adds to this is tried in a notebook.
+    assert seen._repr_mimebundle_()["text/plain"] == repr(seen)
+
+
+def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> None:
+    shown = run.similarity("<b>x</b> <script>alert(1)</script>").plot("attention", layer=0, head=0)
+    assert "<script" not in shown.to_json()
+    assert "<b>" not in shown.to_json()
+
+
+def test_a_mask_of_another_model_and_an_empty_text_are_refused(model: Any) -> None:
+    loaded = cahp.load(str(model), device="cpu")
+    with pytest.raises(cahp.CahpError, match="the mask is of 2 x 2 heads"):
+        cahp.similarity(loaded, TEXT, mask=cahp.HeadMask.full(2, 2))
+    with pytest.raises(cahp.CahpError, match="nothing to read"):
+        cahp.similarity(loaded, "  ")

@@ -1,0 +1,112 @@
+"""``cahp.prune`` asks for the same as the command line, and refuses in the same words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import numpy as np
+import pytest
+from terminal import call
+
+import cahp
+from cahp.api.options import Options
+from cahp.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_keywords_settings_and_the_command_line_ask_for_the_same_run(
+    run: cahp.PruneResult, asked: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = {**asked, "model": str(asked["model"]), "data": str(asked["data"])}
+    again = cahp.prune(cahp.Settings(**words, budget="5", recover="refit"), store=store)
+    assert again.document.cached
+    assert again.document.metrics == run.document.metrics
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
+    typed = ["--model", asked["model"], "--data", asked["data"], "--pool-size", 8, "--projection", "pca"]
+    answer = call("prune", *typed, "--device", "cpu", "--budget", 5, "--recover", "refit", "--json", "--quiet")
+    said = answer.document
+    assert said["kept"] == run.mask.kept
+    assert said["metrics"]["recovered"] == json.loads(json.dumps(run.document.to_json()))["metrics"]["recovered"]
+    assert run.document.command.startswith("cahp prune --model")
+
+
+def test_a_loaded_model_is_pruned_without_reading_it_again(
+    asked: dict[str, Any], store: Store, run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = cahp.load(str(asked["model"]), device="cpu")
+    monkeypatch.setattr("cahp.models.load", None)
+    rest = {name: value for name, value in asked.items() if name not in ("model", "data")}
+    again = cahp.prune(loaded, asked["data"], **rest, budget=6, store=store)
+    assert again.bench.model is loaded
+    assert again.budget == 6
+
+
+def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:
+    ours, theirs = get_type_hints(Options), get_type_hints(cahp.Settings)
+    assert set(ours) == {field.name for field in fields(cahp.Settings)} - {"model", "data", "budget"}
+    assert {name: theirs[name] for name in ours} == ours
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"budgte": 20}, "there is no option budgte; did you mean budget?"),
+        ({"recover": "magic"}, "--recover magic is unknown; choose one of"),
+        ({"limit": "many"}, "limit cannot be read: expected `int | null`, got `str`"),
+        ({"limit": 1}, "--limit 1 is impossible; it must lie in"),
+        ({"method": "none-such"}, "none-such"),
+        ({"model": "no-such-model"}, "no-such-model"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_one_sentence(asked: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(cahp.CahpError) as refused:
+        cahp.prune(**asked)
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+    # Jupyter shows this in place of a traceback.
+    (shown,) = refused.value._render_traceback_()
+    assert shown == f"{type(refused.value).__name__}: {refused.value}"
+
+
+def test_settings_and_options_are_not_mixed() -> None:
+    with pytest.raises(cahp.CahpError, match="a Settings says all"):
+        cahp.prune(cahp.Settings(), budget=20)  # type: ignore[call-overload]
+
+
+def test_a_run_says_what_it_found(run: cahp.PruneResult) -> None:
+    assert run.budget == run.mask.count == 5
+    assert run.kept == run.document.by_layer
+    assert run.metrics.pruned is run.document.metrics.pruned
+    assert run.delta.recovered is not None
+    assert (run.latency_ratio, run.knee) == (None, run.document.knee)
+    assert isinstance(run, cahp.Run)
+    assert run.arrays["embedding"].shape == (12, 2)
+
+
+def test_a_run_is_saved_as_the_command_line_writes_it(run: cahp.PruneResult, tmp_path: Path) -> None:
+    folder = run.save(str(tmp_path / "out"))
+    assert {path.name for path in folder.iterdir()} == {"run.json", "head_mask.json", "arrays.npz"}
+    assert np.array_equal(cahp.read_mask(folder / "head_mask.json")[0].keep, run.mask.keep)
+    with pytest.raises(cahp.CahpError, match="Cannot write"):
+        run.save(folder / "run.json")
+
+
+def test_a_report_is_one_file_of_the_run(run: cahp.PruneResult, tmp_path: Path) -> None:
+    path = run.report(tmp_path / "new" / "report.html")
+    said = path.read_text(encoding="utf-8")
+    assert "5 of 12 attention heads kept" in said
+    assert "budget=" in said
+    with pytest.raises(cahp.CahpError, match="cannot write"):
+        run.report(path / "report.html")
+
+
+def test_a_run_is_text_in_a_terminal_and_a_picture_in_a_notebook(run: cahp.PruneResult) -> None:
+    assert repr(run).startswith("tiny on reviews: 5 of 12 heads kept") or "5 of 12 heads kept" in repr(run)
+    shown = run._repr_html_()
+    assert shown.count("<rect") == 12
+    assert "<script" not in shown
+    assert "http" not in shown.replace("http://www.w3.org", "")
