@@ -46,7 +46,7 @@ class _Row:
 
 
 class CellBars:
-    """Bars in the output of the cell that runs, one a stage; they are gone when the block ends."""
+    """Bars in the output of the cell that runs, one a task; they are gone when the block ends."""
 
     def __init__(self) -> None:
         self._rows: list[_Row] = []
@@ -55,15 +55,20 @@ class CellBars:
         self._handle: Any = None
 
     def __enter__(self) -> CellBars:
-        from IPython.display import display
-
-        self._handle = display(_bundle(""), raw=True, display_id=True)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._handle.update(_bundle(""), raw=True)
+        if self._handle is not None:
+            self._handle.update(_bundle(""), raw=True)
+
+    def start(self) -> None:
+        """Begin to draw; a call that has nothing to wait for leaves no output."""
+        from IPython.display import display
+
+        if self._handle is None:
+            self._handle = display(_bundle(""), raw=True, display_id=True)
 
     def add_task(self, description: str, *, total: float) -> int:
         """Draw a bar of ``total`` units; its number."""
@@ -88,6 +93,7 @@ class CellBars:
 
     def say(self, line: str) -> None:
         """Write a line under the bars."""
+        self.start()
         self._lines.append(line)
         self._draw(now=True)
 

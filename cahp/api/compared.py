@@ -143,6 +143,7 @@ def compare(
     jobs: int = 1,
     cluster: str | None = None,
     progress: Followed = None,
+    yes: bool = False,
     store: Store | None = None,
     **options: Unpack[DataOptions],
 ) -> CompareResult:
@@ -165,6 +166,7 @@ def compare(
         jobs: Processes of this machine.
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
         progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
         store: Where results are kept, and found again; by default the user's cache.
         **options: How the data are read, as ``cahp.Settings`` says it.
 
@@ -186,7 +188,7 @@ def compare(
             tries=tries,
         )
     )
-    with following(progress) as follow:
+    with following(progress, yes=yes) as follow:
         from cahp.terminal.comparison import announcement
 
         found = measured(

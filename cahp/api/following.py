@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cahp import hub
 from cahp import processes as parallel
 from cahp.api.cell import CellBars, in_notebook
 from cahp.terminal.progress import Reporter, bars
@@ -41,8 +42,8 @@ class Follow:
 
 
 @contextmanager
-def following(progress: Followed) -> Iterator[Follow]:
-    """Show how far the block is.
+def following(progress: Followed, *, yes: bool = False) -> Iterator[Follow]:
+    """Show how far the block is; ``yes`` agrees to what is large being fetched from the hub.
 
     None shows bars in a notebook and in an interactive terminal, True also in a script; False shows nothing. A callable
     is told instead.
@@ -50,6 +51,12 @@ def following(progress: Followed) -> Iterator[Follow]:
     Raises:
         Interrupted: If a person stops the block where its progress is shown.
     """
+    with _follow(progress) as follow, hub.reporting(follow.progress), hub.asking(lambda *_: yes):
+        yield follow
+
+
+@contextmanager
+def _follow(progress: Followed) -> Iterator[Follow]:
     if callable(progress):
         yield Follow(progress)
         return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields
 from os import PathLike
@@ -30,6 +30,8 @@ class DataOptions(TypedDict, total=False):
     pair_column: str | None
     label_column: str | None
     label_map: Mapping[str, str]
+    prompt: str | None
+    answers: Sequence[str]
 
 
 class Options(DataOptions, total=False):

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 
 @overload
-def prune(model: Settings, /, *, progress: Followed = None, store: Store | None = None) -> PruneResult: ...
+def prune(
+    model: Settings, /, *, progress: Followed = None, yes: bool = False, store: Store | None = None
+) -> PruneResult: ...
 
 
 @overload
@@ -29,6 +31,7 @@ def prune(
     *,
     budget: int | str = "auto",
     progress: Followed = None,
+    yes: bool = False,
     store: Store | None = None,
     **options: Unpack[Options],
 ) -> PruneResult: ...
@@ -39,6 +42,7 @@ def prune(
     data: Name | None = None,
     *,
     progress: Followed = None,
+    yes: bool = False,
     store: Store | None = None,
     **options: Any,
 ) -> PruneResult:
@@ -53,6 +57,7 @@ def prune(
         budget: How many heads stay: ``"auto"`` (the curve's knee), a number, or a share such as ``"15%"``.
         progress: None shows bars in a notebook and in an interactive terminal, True also in a script, False nowhere; a
             callable is told ``(stage, done, total)`` instead, and may raise ``cahp.Cancelled``.
+        yes: Fetch from the hub also what is larger than a gigabyte.
         store: Where results are kept, and found again; by default the user's cache.
         **options: The other fields of ``cahp.Settings``, such as ``method``, ``recover``, ``limit``, ``eval_limit``
             (texts) and ``seed``.
@@ -65,7 +70,7 @@ def prune(
     """
     settings, loaded = _asked(model, data, options)
     method_of(settings)  # An unknown method is refused before any data are fetched.
-    with following(progress) as follow:
+    with following(progress, yes=yes) as follow:
         bench = open_bench(settings, store=store, model=loaded, progress=follow.progress, watch=follow.watch)
         run = measure(bench, command=recipe(settings).shell)
     return PruneResult(run.document, run.mask, run.arrays, bench=bench)

@@ -208,6 +208,7 @@ def similarity(
     mask: HeadMask | None = None,
     device: str = "auto",
     progress: Followed = None,
+    yes: bool = False,
 ) -> SimilarityResult:
     """How the heads of a model attend to a text, and which of them attend alike.
 
@@ -219,13 +220,14 @@ def similarity(
         mask: Which heads to show as kept (None: all).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
 
     Raises:
         CahpError: If the model cannot be loaded, or there is nothing to read in the text.
     """
     from cahp import models
 
-    with following(progress) as follow:
+    with following(progress, yes=yes) as follow:
         if isinstance(model, str | PathLike):
             follow.progress("load", 0, 1)
             model = models.load(str(model), device=device)

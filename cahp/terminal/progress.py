@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 class Bars(Protocol):
     """Where bars are drawn, as Rich draws them: one a task."""
 
+    def start(self) -> None:
+        """Begin to draw; nothing, if that was begun."""
+
     def add_task(self, description: str, *, total: float) -> Any:
         """A new bar of ``total`` units; what ``update`` calls it."""
 
