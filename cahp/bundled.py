@@ -10,11 +10,9 @@ it; ``python -m cahp.bundled compare DIR`` bundles the comparison in a folder.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from functools import cache, lru_cache
 from pathlib import Path
@@ -30,14 +28,15 @@ from cahp.compare import Comparison, opening
 from cahp.compare.result import FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
-from cahp.run.document import RunDocument
+from cahp.run.document import RunDocument, machine
 from cahp.run.prune import choose, measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
 from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import CahpError, Clustering, Progress, silent
+from cahp.studies.table_file import table_json
+from cahp.values import CahpError, Progress, silent
 
 #: The settings of the bundled run: the embedded default, recovered, so that before and after can be shown.
 SETTINGS = Settings(recover="refit")
@@ -68,23 +67,10 @@ class Bundle:
         """
         if degree is not None:
             return self.evidence(salience).with_degree(degree)
-        arrays = self.arrays
-        ks = arrays["ks"].astype(np.int64)
-        clustering = Clustering(
-            ks,
-            arrays["mss"],
-            arrays["labels_of_k"].astype(np.int64),
-            tuple(np.split(arrays["medoids_of_k"].astype(np.int64), np.cumsum(ks)[:-1])),
-            self.document.knee or 0,
-            self.document.knee_rule or "",
-        )
-        shape = (self.document.model.layers, self.document.model.heads)
-        return HeadClusters(
-            clustering,
-            arrays["salience" if salience == "batch" else "salience_example"].reshape(shape),
-            arrays["embedding"],
-            arrays["distances"],
-        )
+        clusters = HeadClusters.of_arrays(self.arrays, self.document)
+        if salience == "batch":
+            return clusters
+        return replace(clusters, salience=self.arrays["salience_example"].reshape(clusters.salience.shape))
 
 
 def folder() -> Path:
@@ -141,21 +127,15 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
     bench = open_bench(SETTINGS, store=store, progress=progress)
     run = measure(bench, command="cahp prune --recover refit")
     evidence = bench.evidence
-    clustering, space = evidence.clustering, evidence.space
     table = BudgetTable.plan(HeadClusters.of(evidence), SETTINGS)
     for _ in fill(table, bench, progress):
         pass
+    # What the explorer draws; signatures and features are large, and stay behind.
+    small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k")
     arrays = {
-        "embedding": space.embedding,
-        "distances": space.distances,
+        **{name: run.arrays[name] for name in small},
         "salience": run.arrays["salience"],
         "salience_example": salience(evidence.gradients, how="example").ravel(),
-        "ks": clustering.ks,
-        "mss": clustering.mss,
-        "labels": run.arrays["labels"],
-        "medoids": run.arrays["medoids"],
-        "labels_of_k": clustering.labels.astype(np.uint16),
-        "medoids_of_k": np.concatenate(clustering.medoids).astype(np.uint16),
     }
     made = {"machine": machine(), "date": day.isoformat()}
     place.mkdir(parents=True, exist_ok=True)
@@ -163,21 +143,10 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
         place,
         {
             "run.json": json_text(run.document.to_json()).encode(),
-            "table.json": json_text({"made": made, "rows": table.as_json()}).encode(),
+            "table.json": json_text({"made": made, **table_json(table, run.document)}).encode(),
             "arrays.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
         },
     )
-
-
-def machine() -> str:
-    """The processor and how many of its cores there are."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return f"{name}, {os.cpu_count()} cores"
 
 
 # Comparisons -------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from cahp.cli import (
     models,
     prune,
     recover,
+    report,
 )
 from cahp.values import CahpError, Cancelled
 
@@ -37,6 +38,7 @@ COMMANDS = (
     latency.latency,
     recover.recover,
     export.export,
+    report.report,
     fit.fit,
     models.models,
     data.data,

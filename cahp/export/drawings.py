@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cahp.board.colours import hues, letters
 from cahp.values import Floats, HeadMask, Ints, Metrics
 from cahp.words import interval, percent
 
@@ -21,6 +22,11 @@ class Clusters:
     labels: Ints
     colours: Sequence[str]
     names: Sequence[str]
+
+    @classmethod
+    def of(cls, labels: Ints) -> Clusters:
+        """Those of ``labels (N,)``, with the colours and letters that they have everywhere."""
+        return cls(labels, hues(labels), [letters(cluster) for cluster in range(int(labels.max()) + 1)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,7 +175,8 @@ table{border-collapse:collapse;width:100%;margin:1rem 0;font-variant-numeric:tab
 caption{text-align:left;padding-bottom:.3rem}
 th,td{text-align:left;padding:.35rem .8rem .35rem 0;border-bottom:1px solid var(--rule);vertical-align:top;
 overflow-wrap:anywhere;font-weight:400}
-thead th{font-weight:600}
+@media(min-width:40rem){td,th{min-width:5.5em}}
+thead th{font-weight:600;overflow-wrap:normal}
 tbody th{width:34%;color:var(--faint)}
 pre{background:color-mix(in srgb,var(--ink) 6%,transparent);padding:.9rem;border-radius:6px;white-space:pre-wrap;
 overflow-wrap:anywhere;font-size:.85rem}

@@ -1,19 +1,26 @@
-"""A run as one HTML file for people who were not there: opens offline, prints, needs no script.
+"""A run as one HTML file for people who were not there: opens offline and prints; its board answers where it may.
 
 The file holds no text of the data, only numbers, class names and settings; all of them are escaped, and a
-content-security policy forbids the file to load anything.
+content-security policy forbids the file to load anything, and to run anything but its one script.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import datetime
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from cahp.export.drawings import STYLE, Clusters, Curve, grid, intervals, safe, silhouette, table
+from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
+from cahp.export.recipe import recipe
 from cahp.run.document import BY_HAND, RunDocument, StateDeltas, StateMetrics
+from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
 from cahp.words import interval, percent, points
 
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+#: What each recovery has done to a model.
+_DONE = {"refit": "refitted", "distill": "distilled", "finetune": "fine-tuned"}
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 
 
@@ -29,6 +36,12 @@ class Origin:
     command: str
     python: str
     bundled: bool = False
+
+    @classmethod
+    def of(cls, run: RunDocument, day: datetime.date) -> Origin:
+        """Of a run that is reported on at that day."""
+        again = recipe(run.settings)
+        return cls(run.machine or "not recorded", day.isoformat(), again.shell, again.python)
 
 
 def verdict(run: RunDocument) -> str:
@@ -72,18 +85,32 @@ def page(
     origin: Origin,
     clusters: Clusters | None = None,
     curve: Curve | None = None,
+    live: Live | None = None,
+    static: bool = False,
+    recoveries: Mapping[str, Quality] | None = None,
 ) -> str:
     """The report: a whole HTML document as text.
 
-    ``run`` is a document of the schema ``cahp.run/1`` about ``mask``.
+    ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. With ``live`` the board in it answers, unless it
+    is to be ``static``: without any script. ``recoveries`` were measured of the same mask beside the run's own, by what
+    they did ("refitted").
     """
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
+    if live is not None:
+        clustering = live.clusters.clustering
+        clusters, curve = Clusters.of(live.labels), Curve(clustering.ks, clustering.mss, clustering.knee)
+    answering = None if static else live
     sections = [
-        _section("Which heads stay", _which(run, mask, clusters)),
+        _section("Which heads stay", _which(run, mask, clusters, answering)),
         _section("What it costs and saves", _figures(run)),
     ]
+    compared = _recovered(run, recoveries or {})
+    if len(compared) > 1:
+        sections.append(_section("What recovery wins back", _recoveries(run, compared)))
+    if live is not None:
+        sections.append(_section("Who covers for whom", covers(mask, live.clusters, live.labels)))
     if curve is not None and run.knee is not None:
-        sections.append(_section("Why this many", _why(run, curve)))
+        sections.append(_section("Why this many", _why(run, curve, answering is not None)))
     sections += [
         _section("What was measured, on what", _measured(run, origin)),
         _section("Can it be trusted", _trust(run, origin)),
@@ -92,13 +119,14 @@ def page(
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY if answering is None else policy()}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{safe(title)} – {safe(run.model.id)}</title><style>{STYLE}</style></head><body><main>"
+        f"<title>{safe(title)} – {safe(run.model.id)}</title><style>{STYLE}</style>"
+        f"{'' if answering is None else head()}</head><body><main>"
         f"<header><p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
         f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p></header>"
         + "".join(sections)
-        + "</main></body></html>\n"
+        + f"</main>{'' if answering is None else script_element()}</body></html>\n"
     )
 
 
@@ -106,7 +134,7 @@ def _section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 
-def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
+def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Live | None) -> Iterator[str]:
     yield (
         "<p>A transformer reads a text with many attention heads side by side; each looks at the words in its own way, "
         "and some look alike. "
@@ -116,6 +144,14 @@ def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Itera
         if run.settings.method == BY_HAND
         else "Heads that tell the classes apart in the same way form a cluster, and each cluster keeps one of them.</p>"
     )
+    if live is not None:
+        yield from board(run, mask, live)
+        yield f"<noscript><p class=note>{no_script()}</p>{''.join(_still(run, mask, clusters))}</noscript>"
+    else:
+        yield from _still(run, mask, clusters)
+
+
+def _still(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
     yield grid(mask, clusters)
     legend = "<span class=solid></span> kept <span class=hollow></span> removed"
     if clusters is not None:
@@ -154,6 +190,42 @@ def quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator
     yield table(caption, list(of), rows)
 
 
+def _recovered(run: RunDocument, others: Mapping[str, Quality]) -> dict[str, Quality]:
+    """How the same mask answers as pruned, and after each recovery that was measured."""
+    found = {}
+    if run.metrics.pruned is not None:
+        found["as pruned"] = Quality.of(run, "pruned")
+    if run.metrics.recovered is not None:
+        found[_DONE.get(run.settings.recover, "recovered")] = Quality.of(run, "recovered")
+    return found | {name: one for name, one in others.items() if name not in found}
+
+
+def _recoveries(run: RunDocument, compared: Mapping[str, Quality]) -> Iterator[str]:
+    full, found = run.metrics.full.accuracy, compared.values()
+    lost = full - compared["as pruned"].accuracy if "as pruned" in compared else 0.0
+
+    def regained(one: Quality) -> str:
+        return percent(1 - (full - one.accuracy) / lost, 0) if lost > 0 and one is not compared["as pruned"] else ""
+
+    rows = [
+        ("Right answers", [percent(one.accuracy) for one in found]),
+        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in found]),
+        ("Against all heads", [points(one.pp) for one in found]),
+        ("95 % interval of it", [interval(*one.pp_ci95) for one in found]),
+        ("Of the loss regained", [regained(one) for one in found]),
+        ("Same answer as all heads", [_share(one.agreement) for one in found]),
+    ]
+    yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
+    if run.distill is not None:
+        said = run.distill
+        taken = "was taken" if said.accepted else "was rejected, so nothing changed"
+        yield (
+            f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}. Before it "
+            f"{percent(said.agreement_before)} of {said.held_out:,} held-out texts were answered as with all heads, "
+            f"after it {percent(said.held_out_agreement)}.</p>"
+        )
+
+
 def _cost(run: RunDocument) -> Iterator[str]:
     ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
     before, after = full.latency_ms, pruned.latency_ms
@@ -178,7 +250,7 @@ def _share(value: float | None, digits: int = 1) -> str:
     return "" if value is None else percent(value, digits)
 
 
-def _why(run: RunDocument, curve: Curve) -> Iterator[str]:
+def _why(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
     asked = run.budget.requested
     said = (
         f"The curve says how well the heads fall into k groups. Its knee is at {curve.knee}: more groups say little "
@@ -187,7 +259,7 @@ def _why(run: RunDocument, curve: Curve) -> Iterator[str]:
     if asked is not None:
         said += f" Here {asked} heads were asked for."
     yield f"<p>{safe(said)}</p>"
-    yield silhouette(curve)
+    yield f"<noscript>{silhouette(curve)}</noscript>" if on_board else silhouette(curve)
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A run as a folder: ``run.json``, ``head_mask.json`` and ``arrays.npz``."""
+"""A run as a folder: ``run.json``, ``head_mask.json``, ``arrays.npz``, and ``table.json`` where budgets were swept."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ import numpy as np
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.files import Content, json_text, write_whole
 from cahp.run.prune import Run
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.table_file import TABLE_FILE, table_json
 from cahp.values import CahpError
 
 #: What the folder is called inside of an archive.
 RUN_FOLDER = "cahp-run"
 
 
-def write_run(folder: Path, run: Run) -> None:
-    """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all three or none.
+def write_run(folder: Path, run: Run, *, table: BudgetTable | None = None) -> None:
+    """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all of them or none.
 
-    Files of these names are replaced, others are left alone.
+    With a ``table`` of its budgets ``table.json`` too. Files of these names are replaced, others are left alone.
 
     Raises:
         CahpError: If the folder cannot be written to.
@@ -43,6 +45,8 @@ def write_run(folder: Path, run: Run) -> None:
         "head_mask.json": mask_json(run.mask, origin),
         "arrays.npz": lambda file: np.savez(file, **named),
     }
+    if table is not None:
+        contents[TABLE_FILE] = json_text(table_json(table, document)).encode()
     with _writing_to(folder):
         write_whole(folder, contents)
 

@@ -5,10 +5,13 @@ The fields are those of the file, in its order; what was not measured is None, n
 
 from __future__ import annotations
 
+import os
+import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cahp.files import plain_json
@@ -197,7 +200,10 @@ class Verification:
 
 @dataclass(frozen=True)
 class RunDocument:
-    """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head."""
+    """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head.
+
+    ``machine`` is where it was measured (None: an earlier version did not say).
+    """
 
     model: ModelRecord
     data: DataRecord
@@ -223,6 +229,7 @@ class RunDocument:
     report: Report | None = None
     notices: tuple[str, ...] = ()
     distill: DistillReport | None = None
+    machine: str | None = None
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -302,3 +309,14 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "unknown"
     return found
+
+
+def machine() -> str:
+    """The processor and how many of its cores there are."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return f"{name}, {os.cpu_count()} cores"

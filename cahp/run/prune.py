@@ -25,6 +25,7 @@ from cahp.run.document import (
     SplitRecord,
     Timings,
     cost_record,
+    machine,
     verification,
     versions,
 )
@@ -298,6 +299,7 @@ def _document(
         notices=(*notices, *_swept(mask.layers * mask.heads, clustering)),
         versions=versions(),
         command=command,
+        machine=machine(),
     )
 
 
@@ -392,4 +394,7 @@ def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[A
         "mss": clustering.mss,
         "labels": labels,
         "medoids": medoids,
+        "distances": space.distances,
+        "labels_of_k": clustering.labels.astype(np.uint16),
+        "medoids_of_k": np.concatenate(clustering.medoids).astype(np.uint16),
     }

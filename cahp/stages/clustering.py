@@ -211,7 +211,8 @@ def smoothed(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
     The least-squares fit that Kneedle makes (``kneed``'s ``interp_method="polynomial"``).
     """
     name, _, degree = clustering.knee_rule.partition("-")
-    if name != "polynomial" or not clustering.knee:
+    # The rule may come out of somebody's file.
+    if name != "polynomial" or not clustering.knee or degree not in map(str, DEGREES):
         return None
     fit = np.polynomial.Polynomial.fit(*_every_k(clustering), int(degree))
     return int(degree), np.asarray(fit(clustering.ks.astype(np.float64)))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
@@ -36,6 +38,25 @@ class HeadClusters:
     def of(cls, evidence: HeadEvidence) -> HeadClusters:
         """What the evidence holds, or finds out now."""
         return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
+
+    @classmethod
+    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> HeadClusters:
+        """What a run's arrays hold.
+
+        Raises:
+            KeyError: If they are those of an earlier version, without the clusters for every k.
+        """
+        ks = arrays["ks"].astype(np.int64)
+        clustering = Clustering(
+            ks,
+            arrays["mss"],
+            arrays["labels_of_k"].astype(np.int64),
+            tuple(np.split(arrays["medoids_of_k"].astype(np.int64), np.cumsum(ks)[:-1])),
+            document.knee or 0,
+            document.knee_rule or "",
+        )
+        shape = (document.model.layers, document.model.heads)
+        return cls(clustering, arrays["salience"].reshape(shape), arrays["embedding"], arrays["distances"])
 
     @property
     def layers(self) -> int:

@@ -17,25 +17,25 @@ export class Curves {
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
     this.x = (budget) => 56 + 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 56 - 18);
-    const n = full ? `, n = ${full.n}` : "";
+    const n = full ? `n = ${full.n}, ` : "";
     const all = [...rows, data.current];
     const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${recovered ? " after refit" : ""} (%)${n}, with 95 % interval`,
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? " after refit" : ""} (%)`, about: `${n}with 95 % interval`,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
       },
       {
-        of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's), with 95 % interval",
+        of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's)", about: "with 95 % interval",
         height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(2),
         values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
         sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
       },
       {
-        title: `Silhouette of the clusters (−1 to 1)${knee ? `, knee at ${knee} clusters` : ", no knee found"}`,
+        title: "Silhouette of the clusters (−1 to 1)", about: knee ? `knee at ${knee} clusters` : "no knee found",
         height: 110, xs: ks, smooth, span: span([...mss, ...(smooth?.values ?? [])], 0, 1), scale: (value) => value.toFixed(1),
         values: mss, low: [], high: [], sure: mss.map(() => true), knee, bottom: true, plain: true,
       },
@@ -64,21 +64,32 @@ export class Curves {
 
   panel(panel, width) {
     const { xs, values, low, high, sure } = panel;
+    const inside = xs.map((x) => x >= this.data.budgets[0] && x <= this.data.budgets.at(-1));
+    const known = xs.map((_, index) => index).filter((index) => inside[index] && values[index] != null);
+    const unsure = known.filter((index) => !sure[index]);
+    // Where points would touch, the estimated ones are left to the dashed line.
+    const dense = (width - 74) / xs.length < 7;
+    let note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
+    if (panel.smooth) note = `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`;
+    // One line of words, or one below the other where there is no room.
+    const narrow = width < 600;
+    const words = narrow ? [panel.title, panel.about, note].filter(Boolean) : [`${panel.title}, ${panel.about}`];
     const [bottom, ceiling] = panel.span;
     const foot = panel.bottom ? 38 : 8;
-    const top = 26;
-    const height = panel.height + (panel.bottom ? 30 : 0);
+    const top = 12 + 14 * words.length;
+    const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
     const y = (value) => top + (1 - (value - bottom) / (ceiling - bottom)) * (height - top - foot);
     const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
-    svg.setAttribute("aria-label", `${panel.title}, over the heads kept`);
-    draw("text", { x: 56, y: 14, class: "title" }, svg, panel.title);
+    svg.setAttribute("aria-label", `${panel.title}, ${panel.about}, over the heads kept`);
+    words.forEach((line, index) => {
+      draw("text", { x: narrow ? 0 : 56, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
+    });
+    if (note && !narrow) draw("text", { x: width - 6, y: 14, class: "tick end" }, svg, note);
     for (const tick of ticks(bottom, ceiling)) {
       draw("line", { x1: 56, x2: width - 4, y1: y(tick), y2: y(tick), class: "rule" }, svg);
-      draw("text", { x: 48, y: y(tick) + 4, class: "tick", "text-anchor": "end" }, svg, panel.scale(tick));
+      draw("text", { x: 48, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
     }
-    const inside = xs.map((x) => x >= this.data.budgets[0] && x <= this.data.budgets.at(-1));
     const at = (index, value) => `${this.x(xs[index]).toFixed(1)},${y(value).toFixed(1)}`;
-    const known = xs.map((_, index) => index).filter((index) => inside[index] && values[index] != null);
     // A band joins neighbours that were both measured; between others it would claim what nobody knows.
     const runs = [];
     for (const index of known.filter((one) => low[one] != null)) {
@@ -91,7 +102,7 @@ export class Curves {
     }
     if (panel.line != null) {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
-      if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick", "text-anchor": "end" }, svg, panel.lineName);
+      if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick end" }, svg, panel.lineName);
     }
     // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
     // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.
@@ -106,20 +117,15 @@ export class Curves {
     if (dashed) draw("path", { d: dashed, class: "curve dashed" }, svg);
     if (solid) draw("path", { d: solid, class: "curve" }, svg);
     if (!panel.plain) {
-      // Where points would touch, the estimated ones are left to the dashed line.
-      const dense = (width - 74) / xs.length < 7;
       const r = dense ? 1.6 : 2.5;
       const dot = (index) => `M${(this.x(xs[index]) - r).toFixed(1)},${y(values[index]).toFixed(1)}a${r},${r} 0 1,0 ${2 * r},0a${r},${r} 0 1,0 -${2 * r},0`;
-      const unsure = known.filter((index) => !sure[index]);
       if (!dense) draw("path", { d: unsure.map(dot).join(""), class: "dots hollow" }, svg);
       draw("path", { d: known.filter((index) => sure[index]).map(dot).join(""), class: "dots" }, svg);
-      if (unsure.length) draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, dense ? "dashed: estimated" : "hollow, dashed: estimated");
     }
-    if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick", "text-anchor": "middle" }, svg, "not measured");
+    if (!known.length) draw("text", { x: (width + 56) / 2, y: height / 2 + 12, class: "tick middle" }, svg, "not measured");
     if (panel.smooth) {
       const line = panel.smooth.values.map((value, index) => (inside[index] ? at(index, value) : null)).filter(Boolean);
       draw("path", { d: `M${line.join("L")}`, class: "smooth" }, svg);
-      draw("text", { x: width - 6, y: 14, class: "tick", "text-anchor": "end" }, svg, `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`);
     }
     if (panel.knee) {
       const x = this.x(Math.max(panel.knee, this.data.budgets[0]));
@@ -127,9 +133,9 @@ export class Curves {
     }
     if (panel.bottom) {
       for (const tick of ticks(this.data.budgets[0], this.data.budgets.at(-1), 8)) {
-        draw("text", { x: this.x(tick), y: height - 20, class: "tick", "text-anchor": "middle" }, svg, String(tick));
+        draw("text", { x: this.x(tick), y: height - 20, class: "tick middle" }, svg, String(tick));
       }
-      draw("text", { x: (width + 56) / 2, y: height - 3, class: "tick", "text-anchor": "middle" }, svg, "heads kept (clusters, for the silhouette)");
+      draw("text", { x: (width + 56) / 2, y: height - 3, class: "tick middle" }, svg, "heads kept (clusters, for the silhouette)");
     }
     const marker = draw("line", { y1: top, y2: height - foot, class: "marker" }, svg);
     const spot = draw("circle", { r: 5, class: "spot" }, svg);
@@ -152,7 +158,7 @@ export class Curves {
       for (const shape of svg.children) {
         const copy = shape.cloneNode(true);
         const style = getComputedStyle(shape);
-        for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-weight", "font-family", "visibility"]) {
+        for (const name of ["fill", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-size", "font-weight", "font-family", "text-anchor", "visibility"]) {
           copy.setAttribute(name, style.getPropertyValue(name));
         }
         group.append(copy);

@@ -9,6 +9,7 @@ import streamlit as st
 from cahp import bundled
 from cahp.compare import Comparison
 from cahp.compare.opening import opened
+from cahp.run.document import machine
 from cahp.ui.frame import page as shell
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
@@ -51,7 +52,7 @@ def _mine() -> dict[str, Choice]:
 def keep(found: Comparison) -> None:
     """Show a comparison that was measured here, from now on."""
     key = f"own-{len(_mine()) + 1}"
-    origin = f"**Measured on this machine** ({plain(bundled.machine())})."
+    origin = f"**Measured on this machine** ({plain(machine())})."
     _mine()[key] = Choice(f"{found.reading.title} · measured here ({len(_mine()) + 1})", origin, found)
     st.session_state[f"{_CHOSEN}-next"] = key
 

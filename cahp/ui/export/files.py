@@ -9,14 +9,12 @@ from functools import partial
 
 import streamlit as st
 
-from cahp import bundled as bundle
 from cahp.export import formats, report
 from cahp.export import recipe as takeaway
-from cahp.export.drawings import Clusters, Curve
+from cahp.export.live import Live
 from cahp.export.masks import MaskOrigin
 from cahp.export.run_folder import run_archive
-from cahp.figures import palette
-from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View
@@ -53,36 +51,44 @@ def report_files(explorer: Explorer, view: View) -> None:
     with st.container(horizontal=True):
         download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
         download(
+            "Without script",
+            lambda: _report(explorer, view, run, static=True).encode(),
+            "cahp-report-static.html",
+            "text/html",
+        )
+        download(
             "Run folder (ZIP)",
             lambda: run_archive(Run(run, view.mask, view.arrays)),
             "cahp-run.zip",
             "application/zip",
         )
-    st.caption("The report opens offline and prints. The ZIP file holds run.json, head_mask.json and arrays.npz.")
+    st.caption(
+        "The report opens offline and prints, and its board answers; without script is for mail that forbids them. The "
+        "ZIP file holds run.json, head_mask.json and arrays.npz, of which `cahp report` makes it too."
+    )
 
 
-def _report(explorer: Explorer, view: View, run: RunDocument) -> str:
+def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = False) -> str:
     recipe = _recipe(explorer, run)
     made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
     evidence, labels = explorer.clusters, view.labels
-    clusters = curve = None
-    if labels is not None:
-        names = [palette.letters(label) for label in range(int(labels.max()) + 1)]
-        clusters = Clusters(labels, palette.hues(labels), names)
-    if evidence is not None:
-        curve = Curve(evidence.clustering.ks, evidence.clustering.mss, evidence.clustering.knee)
+    table, refitted = explorer.table(explorer.recover), explorer.quality("refit")
+    live = None
+    if evidence is not None and labels is not None and table is not None:
+        live = Live(evidence, table, labels)
     return report.page(
         run,
         view.mask,
         origin=report.Origin(
-            machine=bundle.machine() if made is None else made["machine"],
+            machine=run.machine or machine() if made is None else made["machine"],
             date=date.today().isoformat() if made is None else made["date"],
             command=recipe.shell,
             python=recipe.python,
             bundled=made is not None,
         ),
-        clusters=clusters,
-        curve=curve,
+        live=live,
+        static=static,
+        recoveries={} if refitted is None else {"refitted": refitted},
     )
 
 

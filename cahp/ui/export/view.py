@@ -10,9 +10,8 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp import bundled as bundle
 from cahp.export import recipe as takeaway
-from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
 from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
@@ -110,7 +109,7 @@ def found(explorer: Explorer, view: View) -> None:
         columns[-1].caption(
             f"{ratio.median:.2f} of the time ({span(*ratio.ci95, 2)})" if ratio.measurable else "No measurable change"
         )
-    where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(bundle.machine())})."
+    where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(machine())})."
     if view.mask.empty_layers:
         where += " A layer keeps no head, so this is a mask only: it can be neither cut out, timed nor refitted."
     st.caption(where)

@@ -6,6 +6,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, models
+from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.ui.frame import address, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
@@ -53,7 +54,7 @@ def provenance(explorer: Explorer) -> str:
             if explorer.board.by_hand
             else f"Bundled result, {where}."
         )
-    return f"Measured on this machine ({plain(bundled.machine())})."
+    return f"Measured on this machine ({plain(machine())})."
 
 
 # The session's explorer --------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from cahp.run.prune import Run, known
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.table_file import enter_full
 from cahp.values import HeadMask
 
 #: What may change without making a run another run: it only reads the same evidence differently.
@@ -116,8 +117,7 @@ class Results:
             if same and table.recover == self.bundle.rows["recover"]:
                 table.fill_from(self.bundle.rows)
         if self.run is not None:
-            full = Quality.of(self.run, "full")
-            table.add(table.budgets[-1], quality=replace(full, agreement=1.0))
+            enter_full(table, self.run)
 
     # Figures -------------------------------------------------------------------------------------------------
 

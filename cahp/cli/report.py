@@ -1,0 +1,33 @@
+"""``cahp report``: a run's folder as one HTML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cahp.cli.command import Call, command
+from cahp.cli.options import OPTIONS, REQUIRED, Option
+
+_RUN = Option("run", "The folder that `cahp prune --out` wrote.", Path, REQUIRED, argument=True)
+_OUT = OPTIONS["out"].but(help="The HTML file; without: report.html in the run's folder.")
+_STATIC = Option("static", "Without the board that answers, for mail that forbids scripts.", bool, False, ("--static",))
+
+
+@command(_RUN, _OUT, _STATIC, "as_json")
+def report(call: Call, run: Path, out: Path | None, static: bool) -> None:
+    """Write a run as one HTML file that opens offline, prints, and answers while its budget is dragged."""
+    from datetime import date
+
+    from cahp.export.run_files import read_run
+    from cahp.export.run_report import live_of, run_report, write_report
+
+    files = read_run(run)
+    text = run_report(files, day=date.today(), static=static)
+    file = write_report(text, (run if run.is_dir() else run.parent) / "report.html" if out is None else out)
+    live = None if static else live_of(files)
+    measured, budgets = (None, None) if live is None else live.table.measured()
+    found = {"file": str(file), "bytes": len(text.encode()), "answers": live is not None}
+    said = "a still report" if live is None else f"its board answers at {measured} of {budgets} budgets"
+    call.answer(
+        {**found, "measured": measured, "budgets": budgets},
+        [f"wrote {file} ({len(text.encode()) / 1e3:.0f} kB): {said}"],
+    )

@@ -1,0 +1,142 @@
+"""The board of a report that answers: its data and its script, inside of the page, which loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cahp.board import Shown, contents, script, style
+from cahp.board.colours import letters
+from cahp.export.drawings import safe, table
+from cahp.files import plain_json
+from cahp.run.document import BY_HAND, RunDocument
+from cahp.studies.budget_sweep import BudgetTable, Speed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.table_file import own_quality
+from cahp.values import HeadMask, Ints
+from cahp.words import percent
+
+#: Up to so many heads a report knows the clusters of every budget; beyond, it would not fit into a mail.
+_ALL_CLUSTERS = 256
+
+_HOST = """
+const board = document.getElementById("board");
+mount(board, JSON.parse(document.getElementById("board-data").textContent));
+"""
+
+# The ground of a page that is printed is white, whatever the screen's.
+STYLE = """
+.cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
+.cahp-board svg{width:auto;margin:.4rem 0 0}
+@media screen and (min-width:64rem){#board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Live:
+    """What the board of a report shows: all budgets of a run, as far as they were measured, and its own mask first.
+
+    ``labels (N,)`` are the clusters of the run's mask.
+    """
+
+    clusters: HeadClusters
+    table: BudgetTable
+    labels: Ints
+
+
+def script_of() -> str:
+    """The one script of a report."""
+    return script(_HOST)
+
+
+def policy() -> str:
+    """The content-security policy of a page that runs this script, and no other, and loads nothing.
+
+    A picture of the curves is made in the page itself (``blob:``) before it is saved.
+    """
+    digest = base64.b64encode(hashlib.sha256(script_of().encode()).digest()).decode("ascii")
+    return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:"
+
+
+def head() -> str:
+    """What the page's head needs beside its own style."""
+    return f"<style>{style()}{STYLE}</style>"
+
+
+def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
+    """The board and what it can tell; without scripts, nothing of this is shown but a note."""
+    all_clusters = mask.keep.size <= _ALL_CLUSTERS
+    yield '<div id="board"></div>'
+    measured, budgets = live.table.measured()
+    said = f"Drag the budget. {'All' if measured == budgets else measured} of {budgets} budgets were measured"
+    if measured < budgets:
+        said += "; what lies between is estimated, and beyond it nothing is shown"
+    said += "." if measured == budgets else ". <code>cahp prune --sweep</code> measures every budget."
+    said += (
+        " A head that is clicked says who covers for it."
+        if all_clusters
+        else (f" The colours stay those of the clusters at {mask.count} heads.")
+    )
+    yield f"<p class='note moves'>{said}</p>"
+    data = contents(live.table, live.clusters, _shown(run, mask, live.table), labels=live.labels, alone=all_clusters)
+    # A script element ends at the first "</script", whatever it holds.
+    text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    yield f'<script type="application/json" id="board-data">{text}</script>'
+
+
+def script_element() -> str:
+    """The script, to stand at the end of the page."""
+    return f'<script type="module">{script_of()}</script>'
+
+
+def _shown(run: RunDocument, mask: HeadMask, of: BudgetTable) -> Shown:
+    requested = run.budget.requested is not None
+    origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
+    recovered, note = run.metrics.recovered, ""
+    if of.recover == "none" and recovered is not None:
+        note = f"after recovery ({run.settings.recover}) {percent(recovered.accuracy)}"
+    ratio = run.latency_ratio
+    speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
+    rescued = [layer * mask.heads + head for layer, head in run.rescued]
+    return Shown(mask, origin, own_quality(run, of.recover), speed, note, rescued)
+
+
+def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
+    """Who covers for whom under the run's mask: for each survivor, the pruned heads that lie nearest to it."""
+    nearest = clusters.covers(mask, labels)
+    pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
+    rows = []
+    for survivor in mask.flat:
+        inside = [
+            _place(head, mask) for head in pruned if nearest[head] == survivor and labels[head] == labels[survivor]
+        ]
+        outside = [
+            _place(head, mask) for head in pruned if nearest[head] == survivor and labels[head] != labels[survivor]
+        ]
+        if inside or outside:
+            name = f"{_place(survivor, mask)} ({letters(int(labels[survivor]))})"
+            rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
+    if not rows:
+        yield "<p>No head was removed.</p>"
+        return
+    yield (
+        "<p>A head that was removed is covered for by the nearest survivor of its cluster, or, where its cluster keeps "
+        "none, by the nearest of all.</p>"
+    )
+    yield table(
+        "Layer.head of each survivor (cluster) and of the heads that it covers for",
+        ["of its cluster", "of other clusters"],
+        rows,
+    )
+
+
+def _place(head: int, mask: HeadMask) -> str:
+    return f"{head // mask.heads}.{head % mask.heads}"
+
+
+def no_script() -> str:
+    """What is said where scripts are off."""
+    return safe("The board that answers needs a script, which is off here; what it would show first is drawn below.")

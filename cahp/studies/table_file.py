@@ -1,0 +1,98 @@
+"""The table of all budgets as a file beside a run: ``table.json`` of the schema ``cahp.table/1``.
+
+Only measurements are in it, each under the digest of the mask that it is about: what a budget keeps follows from the
+run's clusters, and a table that was left behind by another run answers nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from cahp.run.document import RunDocument, State
+from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import CahpError
+
+TABLE_SCHEMA = "cahp.table/1"
+TABLE_FILE = "table.json"
+
+
+def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
+    """What ``table.json`` says."""
+    rows = table.as_json()
+    measured = sorted({int(budget) for kind in ("quality", "speed") for budget in rows[kind]})
+    return {
+        "schema": TABLE_SCHEMA,
+        "of": _of(run),
+        "masks": {str(budget): table.selection(budget).mask.sha256 for budget in measured},
+        "rows": rows,
+    }
+
+
+def table_of(run: RunDocument, clusters: HeadClusters, said: Mapping[str, Any] | None = None) -> BudgetTable:
+    """The table of a run's budgets: what ``table_json`` said of them, and what the run itself measured.
+
+    Nothing is measured here; what a table of another run says is left out.
+
+    Raises:
+        CahpError: If ``said`` is no such table.
+    """
+    table = BudgetTable.plan(clusters, run.settings, recover=_recover(run, said))
+    if not table.budgets:
+        raise CahpError(f"{run.settings.min_per_layer} heads a layer are more than the model of the run has.")
+    if said is not None:
+        with _reading():
+            if said["of"] == _of(run) and _same_masks(table, said["masks"]):
+                table.fill_from(said["rows"])
+    enter_full(table, run)
+    own = own_quality(run, table.recover)
+    if table.has(run.mask):
+        if own is not None:
+            table.add(run.mask.count, quality=own)
+        if run.latency_ratio is not None:
+            table.add(run.mask.count, speed=Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
+    return table
+
+
+def enter_full(table: BudgetTable, run: RunDocument) -> None:
+    """Enter what a run measured of the full model, which differs from itself nowhere."""
+    table.add(table.budgets[-1], quality=replace(Quality.of(run, "full"), agreement=1.0))
+
+
+def own_quality(run: RunDocument, recover: Recover) -> Quality | None:
+    """How the run's own mask answers, recovered so (None: that was not measured)."""
+    state: State = "recovered" if recover == "refit" else "pruned"
+    there = state in run.metrics.measured and (recover == "none" or run.settings.recover == "refit")
+    return Quality.of(run, state) if there else None
+
+
+def _recover(run: RunDocument, said: Mapping[str, Any] | None) -> Recover:
+    """How the models of a table are recovered: a refit takes seconds, so no other recovery is swept."""
+    refitted = run.settings.recover == "refit" and run.metrics.recovered is not None
+    if said is None:
+        return "refit" if refitted else "none"
+    with _reading():
+        return "refit" if said["rows"]["recover"] == "refit" else "none"
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError):
+        raise CahpError(f"{TABLE_FILE} is broken; write it again with `cahp prune --sweep --out`.") from None
+
+
+def _of(run: RunDocument) -> dict[str, str]:
+    return {"model": run.model.sha256, "eval": run.data.eval.sha256}
+
+
+def _same_masks(table: BudgetTable, masks: Mapping[str, str]) -> bool:
+    first, last = table.budgets[0], table.budgets[-1]
+    return all(
+        first <= int(budget) <= last and table.selection(int(budget)).mask.sha256 == sha256
+        for budget, sha256 in masks.items()
+    )

@@ -1,0 +1,96 @@
+"""A report opened as a file: no server, no network, and figures that are the command line's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from cahp import bundled
+from cahp.words import percent
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled run's, as the command line writes it; the folder has all of its budgets measured."""
+    file = tmp_path_factory.mktemp("report") / "report.html"
+    command = [sys.executable, "-m", "cahp", "report", str(bundled.folder()), "--out", str(file)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return file
+
+
+@pytest.fixture
+def opened(report: Path, new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., Page]]:
+    """``opened(**options)`` is the report without a network; whatever it asks for or complains of fails the test."""
+    trouble: list[str] = []
+
+    def made(**options: object) -> Page:
+        page = new_context(offline=True, **options).new_page()
+        page.on("console", lambda message: trouble.append(message.text))
+        page.on("pageerror", lambda error: trouble.append(str(error)))
+        page.on("request", lambda request: trouble.append(request.url) if request.url != report.as_uri() else None)
+        page.goto(report.as_uri())
+        expect(page.get_by_role("gridcell")).to_have_count(72)
+        return page
+
+    yield made
+    assert trouble == []
+
+
+def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callable[..., Page]) -> None:
+    page = opened()
+    run = bundled.read()
+    assert run is not None
+    document = run.document
+    assert document.metrics.pruned is not None
+    figures = page.locator(".cahp-board .figure .value")
+    expect(figures.nth(0)).to_have_text(f"{document.budget.attained} of 72")
+    expect(figures.nth(1)).to_have_text(percent(document.metrics.pruned.accuracy))
+    slider = page.get_by_role("slider")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * 0.5, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    expect(figures.nth(0)).to_have_text("39 of 72")
+    expect(figures.nth(1)).to_have_text(percent(run.rows["quality"]["39"]["accuracy"]))
+    page.mouse.up()
+    expect(page.get_by_text("Back to the 13 heads of the start")).to_be_visible()
+    expect(page.locator(".cahp-board .figure").nth(0)).to_contain_text("by budget")
+    page.get_by_role("gridcell", selected=False).first.click()
+    expect(page.locator(".cahp-board .say")).to_contain_text("nearest survivor")
+
+
+def test_its_curves_are_saved_without_a_network(opened: Callable[..., Page]) -> None:
+    page = opened(color_scheme="dark")
+    for form, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):
+        with page.expect_download() as started:
+            page.get_by_role("button", name=form).click()
+        assert Path(started.value.path()).read_bytes().startswith(start)
+
+
+def test_it_prints_on_paper_what_is_on_screen(opened: Callable[..., Page]) -> None:
+    page = opened(color_scheme="dark")
+    pages = page.pdf(format="A4")
+    assert pages.startswith(b"%PDF")
+    page.emulate_media(media="print", color_scheme="light")
+    page.set_viewport_size({"width": 718, "height": 1000})
+    expect(page.get_by_role("slider")).to_be_hidden()
+    cell = page.get_by_role("gridcell", selected=True).first
+    assert cell.evaluate("cell => getComputedStyle(cell).printColorAdjust") == "exact"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 718
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert ground == "rgb(255, 255, 255)"
+
+
+@pytest.mark.parametrize("width", [390, 820, 1280])
+def test_nothing_sticks_out_of_a_window(opened: Callable[..., Page], width: int) -> None:
+    page = opened(viewport={"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

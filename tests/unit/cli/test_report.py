@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cahp import bundled
+from cahp.cli import run
+
+
+def test_a_run_s_folder_becomes_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    assert run(["report", str(bundled.folder()), "--out", str(out), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    document = bundled.read().document  # type: ignore[union-attr]
+    assert said == {
+        "file": str(out),
+        "bytes": out.stat().st_size,
+        "answers": True,
+        "measured": 67,
+        "budgets": 67,
+    }
+    text = out.read_text(encoding="utf-8")
+    assert document.metrics.pruned is not None
+    assert f"{document.metrics.pruned.accuracy * 100:.1f} %" in text
+    assert text.count("<script") == 2
+
+
+def test_static_runs_no_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "still.html"
+    assert run(["report", str(bundled.folder()), "--out", str(out), "--static"]) == 0
+    assert "still report" in capsys.readouterr().out
+    assert "<script" not in out.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["report", "nowhere-at-all"], "no run in"),
+        (["prune", "--sweep"], "name it with --out"),
+        (["prune", "--sweep", "--out", "x", "--method", "random"], "and not of random"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(arguments) == 2
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert run(["report", str(bundled.folder()), "--out", str(tmp_path)]) == 2
+    assert "name another file with --out" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""A report whose board answers: what is in the file. That it answers is tested in a browser."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from datetime import date
+from typing import Any
+
+import documents
+import numpy as np
+import pytest
+from clusters import in_a_row, quality, speed
+
+from cahp.export.live import Live
+from cahp.export.report import Origin, page
+from cahp.run.document import RunDocument
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.values import HeadMask
+
+
+def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDocument, HeadMask, Live]:
+    """A run of a model of any size, with every budget measured."""
+    clusters = in_a_row(layers, heads)
+    table = BudgetTable.plan(clusters, Settings())
+    for row in table.budgets:
+        table.add(row, quality=quality(0.5 + 0.4 * row / (layers * heads)), speed=speed(0.9))
+    selection = table.selection(budget)
+    said = documents.run_json()
+    said["model"] |= {"layers": layers, "heads": heads}
+    said["kept"] = {str(layer): kept for layer, kept in enumerate(selection.mask.by_layer)}
+    said |= {"rescued": [], "budget": {"requested": budget, "attained": budget}, **changes}
+    labels = clusters.groups(selection.k)[0]
+    return RunDocument.from_json(said), selection.mask, Live(clusters, table, labels)
+
+
+def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
+    return page(run, mask, origin=Origin.of(run, date(2026, 1, 31)), live=live, **options)
+
+
+def test_the_page_may_run_its_one_script_and_load_nothing() -> None:
+    text = html(*of_size(6, 12, 20))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    scripts = re.findall(r'<script type="module">(.*?)</script>', text, re.DOTALL)
+    assert policy is not None
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert policy[1] == (f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:")
+    assert "http" not in scripts[0].replace("http://www.w3.org/2000/svg", "")
+    assert "<!--" not in scripts[0]
+
+
+def test_without_script_it_is_still_and_says_the_same() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    text, still = html(run, mask, live), html(run, mask, live, static=True)
+    assert "<script" not in still
+    assert "cahp-board" not in still
+    assert "default-src 'none'; style-src 'unsafe-inline'\"" in still.replace('">', '"')
+    fallback = re.search(r"<noscript>.*?(<svg class=grid.*?</svg>)", text, re.DOTALL)
+    assert fallback is not None
+    assert fallback[1] in still
+
+
+def test_names_that_people_chose_never_become_script() -> None:
+    hostile = "</script><script>alert(1)</script><!--"
+    run, mask, live = of_size(6, 12, 20)
+    said = run.to_json()
+    said["model"]["id"] = said["data"]["id"] = hostile
+    said["settings"]["recover"] = "distill"
+    said["metrics"]["recovered"], said["delta"]["recovered"] = said["metrics"]["pruned"], said["delta"]["pruned"]
+    said["refit"] = {"accepted": True, "reason": hostile, "examples": 1}
+    said["data"]["eval"]["class_counts"] = {hostile: 3}
+    text = html(RunDocument.from_json(said), mask, live)
+    assert text.count("<script") == 2
+    assert "alert(1)</script>" not in text
+    assert "<!--" not in text
+
+
+def test_what_the_board_is_given_are_the_measured_figures() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    found = re.search(r'id="board-data">(.*?)</script>', html(run, mask, live), re.DOTALL)
+    assert found is not None
+    data = json.loads(found[1])
+    assert data["budgets"] == list(range(6, 73))
+    assert data["rows"][0]["accuracy"] == 0.5 + 0.4 * 6 / 72
+    assert data["current"]["accuracy"] == 0.912
+    assert data["current"]["ratioLow"] == 0.8
+    assert data["current"]["covers"] == live.clusters.covers(mask, live.labels).tolist()
+    assert len(data["readings"]) == 67
+
+
+@pytest.mark.parametrize(("layers", "heads", "most"), [(6, 12, 1e6), (32, 32, 5e6)])
+def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: float) -> None:
+    assert len(html(*of_size(layers, heads, layers * heads // 4)).encode()) < most
+
+
+def test_who_covers_for_whom_is_told_of_every_pruned_head() -> None:
+    run, mask, live = of_size(2, 6, 5)
+    text = html(run, mask, live)
+    section = text[text.index("Who covers for whom") :].partition("</section>")[0]
+    places = re.findall(r"\d\.\d", section)
+    assert sorted(set(places)) == sorted(f"{layer}.{head}" for layer in range(2) for head in range(6))
+    # Each pruned head once; of the survivors only those that cover for somebody.
+    assert all(places.count(f"{head // 6}.{head % 6}") == 1 for head in range(12))
+
+
+def test_recoveries_of_the_same_heads_are_compared_where_more_than_one_was_measured() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    assert "What recovery wins back" not in html(run, mask, live)
+    said = html(run, mask, live, recoveries={"refitted": quality(0.94)})
+    assert "<th scope=col>as pruned</th><th scope=col>refitted</th>" in said
+    # 91.2 of 95.3 % before, 94.0 % after.
+    assert "<td></td><td>68 %</td>" in said
+
+
+def test_numbers_that_are_none_do_not_break_the_page() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    live.table.add(30, quality=quality(np.nan))
+    assert "NaN" not in html(run, mask, live)

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cahp.export.run_files import RunFiles, read_run
+from cahp.export.run_folder import write_run
+from cahp.export.run_report import live_of, run_report
+from cahp.run.bench import Bench
+from cahp.run.prune import Run, measure
+from cahp.studies.budget_sweep import Quality, fill
+from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.table_file import table_of
+from cahp.values import CahpError
+
+
+@pytest.fixture(scope="session")
+def run(bench: Bench) -> Run:
+    return measure(replace(bench, settings=replace(bench.settings, latency=False)), "cahp prune")
+
+
+@pytest.fixture
+def folder(run: Run, tmp_path: Path) -> Path:
+    write_run(tmp_path / "out", run)
+    return tmp_path / "out"
+
+
+def test_a_folder_tells_what_every_budget_keeps_and_what_the_run_measured(folder: Path, run: Run, bench: Bench) -> None:
+    files = read_run(folder)
+    assert files.document.mask.sha256 == run.mask.sha256
+    live = live_of(files)
+    assert live is not None
+    there = HeadClusters.of(bench.evidence)
+    for budget in live.table.budgets:
+        theirs = table_of(run.document, there).selection(budget)
+        assert live.table.selection(budget).mask.sha256 == theirs.mask.sha256
+    assert live.table.full == replace(Quality.of(run.document, "full"), agreement=1.0)
+    assert live.table.measured()[0] <= 2
+    assert read_run(folder / "run.json").document == files.document
+
+
+def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
+    run: Run, bench: Bench, tmp_path: Path
+) -> None:
+    table = table_of(run.document, HeadClusters.of(bench.evidence))
+    quick = replace(bench, settings=replace(bench.settings, latency=False))
+    budget = table.budgets[-3]
+    table.current_budget = budget
+    steps = fill(table, quick)
+    next(steps)
+    steps.close()
+    write_run(tmp_path, run, table=table)
+    live = live_of(read_run(tmp_path))
+    assert live is not None
+    assert live.table.row(budget).quality == table.row(budget).quality is not None
+    assert "of 67" not in run_report(read_run(tmp_path), day=date(2026, 1, 1))
+
+    said = json.loads((tmp_path / "table.json").read_text())
+    said["masks"][str(budget)] = "0" * 64
+    (tmp_path / "table.json").write_text(json.dumps(said))
+    stale = live_of(read_run(tmp_path))
+    assert stale is not None
+    assert stale.table.row(budget).quality is None
+    said["rows"] = 7
+    (tmp_path / "table.json").write_text(json.dumps(said))
+    with pytest.raises(CahpError, match=r"table\.json is broken"):
+        live_of(read_run(tmp_path))
+
+
+def test_a_folder_of_an_earlier_version_has_a_still_report(folder: Path) -> None:
+    with np.load(folder / "arrays.npz") as arrays:
+        old = {name: arrays[name] for name in ("labels", "ks", "mss", "medoids", "salience")}
+    np.savez(folder / "arrays.npz", **old)
+    files = read_run(folder)
+    assert files.clusters is None
+    text = run_report(files, day=date(2026, 1, 1))
+    assert "<script" not in text
+    assert "Why this many" in text or files.document.knee is None
+
+
+def test_what_other_methods_keep_at_other_budgets_is_not_told(run: Run) -> None:
+    other = replace(run.document, settings=replace(run.document.settings, method="random"))
+    assert live_of(RunFiles.of(Run(other, run.mask, run.arrays))) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("labels", np.full(6, 10**15)),
+        ("labels", np.zeros(6)),
+        ("ks", np.array([3, 2])),
+        ("distances", np.zeros((7, 7), np.float32)),
+        ("salience", np.full(6, np.nan)),
+        ("labels_of_k", np.array([[{}]], dtype=object)),
+    ],
+)
+def test_arrays_that_no_run_has_are_refused(folder: Path, name: str, array: np.ndarray) -> None:
+    with np.load(folder / "arrays.npz") as arrays:
+        there = dict(arrays)
+    if name in ("labels", "salience"):
+        array = np.resize(array, there[name].shape)
+    np.savez(folder / "arrays.npz", **{**there, name: array})
+    with pytest.raises(CahpError, match=r"arrays\.npz is broken"):
+        read_run(folder)
+
+
+def test_an_array_that_says_it_is_huge_takes_no_memory(folder: Path, tmp_path: Path) -> None:
+    header = np.lib.format.header_data_from_array_1_0(np.zeros(1, np.float32)) | {"shape": (10**6, 10**6)}
+    with zipfile.ZipFile(folder / "arrays.npz", "w") as archive, archive.open("distances.npy", "w") as member:
+        np.lib.format.write_array_header_1_0(member, header)
+    with pytest.raises(CahpError, match="broken"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("{", "is not JSON"),
+        ("[" * 100_000, "is not JSON"),
+        ("[]", "not a run of the schema"),
+        ('{"schema": "cahp.run/1", "model": {"layers": 1000000000, "heads": 12}}', "impossible size"),
+    ],
+)
+def test_a_run_json_that_is_none_is_refused_in_a_sentence(folder: Path, content: str, words: str) -> None:
+    (folder / "run.json").write_text(content)
+    with pytest.raises(CahpError, match=words):
+        read_run(folder)
+
+
+def test_a_run_without_its_figures_is_refused(folder: Path) -> None:
+    said = json.loads((folder / "run.json").read_text())
+    said["delta"]["pruned"] = None
+    (folder / "run.json").write_text(json.dumps(said))
+    with pytest.raises(CahpError, match="lacks what was measured"):
+        read_run(folder)
+
+
+def test_where_no_run_is_it_is_said_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(CahpError, match="make one with `cahp prune --out"):
+        read_run(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(CahpError, match="no file of a run"):
+        read_run(tmp_path / "notes.txt")
