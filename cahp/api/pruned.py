@@ -96,31 +96,19 @@ class PruneResult(Run):
         write_run(Path(folder), self)
         return Path(folder)
 
-    def report(self, path: str | PathLike[str]) -> Path:
+    def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
         """Write the run as one HTML file that opens offline, for people who were not there.
+
+        Its board answers while it is dragged, at the budgets that were measured; ``static`` leaves out the script that
+        it needs.
 
         Raises:
             CahpError: If the file cannot be written.
         """
-        from cahp import bundled
-        from cahp.export.drawings import Curve
-        from cahp.export.recipe import recipe
-        from cahp.export.report import Origin, page
-        from cahp.files import write_whole
+        from cahp.export.run_files import RunFiles
+        from cahp.export.run_report import run_report, write_report
 
-        again, file = recipe(self.settings), Path(path)
-        made = page(
-            self.document,
-            self.mask,
-            origin=Origin(bundled.machine(), date.today().isoformat(), again.shell, again.python),
-            clusters=self._clusters,
-            curve=Curve(self.arrays["ks"], self.arrays["mss"], self.knee or 0),
-        )
-        try:
-            write_whole(file.parent, {file.name: made.encode()})
-        except OSError as error:
-            raise OptionError(f"cannot write {file} ({error.strerror or error}); name another file") from None
-        return file
+        return write_report(run_report(RunFiles.of(self), day=date.today(), static=static), Path(path))
 
     # Looking at it -------------------------------------------------------------------------------------------
 
@@ -182,10 +170,8 @@ class PruneResult(Run):
     @property
     def _clusters(self) -> Clusters:
         from cahp.export.drawings import Clusters
-        from cahp.figures.palette import hues, letters
 
-        labels = self.arrays["labels"]
-        return Clusters(labels, hues(labels), [letters(group) for group in range(int(labels.max()) + 1)])
+        return Clusters.of(self.arrays["labels"])
 
     def __repr__(self) -> str:
         from cahp.terminal.printing import summary

@@ -57,5 +57,5 @@ def write_report(text: str, file: Path) -> Path:
         write_whole(file.parent, {file.name: text.encode()})
     except OSError as error:
         reason = error.strerror or str(error)
-        raise CahpError(f"Cannot write {file} ({reason}); name another file with --out.") from error
+        raise CahpError(f"Cannot write {file} ({reason}); name another file.") from error
     return file
