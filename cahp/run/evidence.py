@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
-from cahp.stages.clustering import cluster, revision, with_degree
+from cahp.stages.clustering import cluster, with_degree
+from cahp.stages.clustering import revision as clustering_revision
 from cahp.stages.space import Projection, space
+from cahp.stages.space import revision as space_revision
 from cahp.store import Entry, key
 from cahp.values import Clustering, Floats, GateGradients, ModelCard, Progress, Signatures, Space, Texts
 
@@ -171,7 +173,7 @@ class HeadEvidence:
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every k."""
-        name = key("clustering", revision(self.card.layers * self.card.heads), self._space_key, self.seed)
+        name = key("clustering", clustering_revision(self._heads), self._space_key, self.seed)
         found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:
             return found
@@ -184,6 +186,10 @@ class HeadEvidence:
         self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
         return made
 
+    @property
+    def _heads(self) -> int:
+        return self.card.layers * self.card.heads
+
     @cached_property
     def _signatures_key(self) -> str:
         return key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
@@ -194,4 +200,4 @@ class HeadEvidence:
 
     @cached_property
     def _space_key(self) -> str:
-        return key("space", 1, self._signatures_key, self._projection, self.seed)
+        return key("space", space_revision(self._heads), self._signatures_key, self._projection, self.seed)

@@ -19,6 +19,8 @@ STAGE = "distances"
 _BLOCK = 1 << 16
 #: More tokens than any text here has.
 _ENDLESS = 10**7
+#: Above so many heads each is pushed by those near it alone: all pairs would take a minute.
+_MANY = 1024
 #: Strongest edges a head, on average, that a graph can show before it becomes a ball of wool.
 _EDGES_A_HEAD = 3
 
@@ -96,7 +98,10 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
             result[head, others] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
         done += heads - 1 - head
         progress(STAGE, done, pairs)
-    return result + result.T
+    # In place: of 5,120 heads one such matrix is 200 MB.
+    for head in range(1, heads):
+        result[head, :head] = result[:head, head]
+    return result
 
 
 def _information(maps: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,20 +140,18 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
 
     The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is lost.
     Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded
-    spring model (Fruchterman and Reingold 1991).
+    spring model (Fruchterman and Reingold 1991), of more than 1,024 heads their grid variant within communities that
+    were laid out first.
     """
     import networkx as nx
 
     heads = len(distances)
-    similarity = 1 - np.asarray(distances, dtype=np.float64)
-    first, second = np.triu_indices(heads, 1)
-    above = similarity[first, second] >= threshold
-    tree = _strongest_tree(distances)
-    joined = {(int(a), int(b)): False for a, b in zip(first[above], second[above], strict=True)}
-    for pair in tree:
+    above = np.argwhere(np.triu(1 - distances >= threshold, 1))
+    joined = {(int(a), int(b)): False for a, b in above}
+    for pair in _strongest_tree(distances):
         joined.setdefault(pair, True)
     edges = np.array(sorted(joined), dtype=np.int64).reshape(-1, 2)
-    strength = similarity[edges[:, 0], edges[:, 1]]
+    strength = 1 - np.asarray(distances[edges[:, 0], edges[:, 1]], dtype=np.float64)
     graph = nx.Graph()
     graph.add_nodes_from(range(heads))
     # An edge of weight 0 would not hold its heads together in the layout.
@@ -165,26 +168,46 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
         strength,
         np.array([joined[a, b] for a, b in edges.tolist()], dtype=np.bool_),
         communities,
-        _layout(graph, seed),
+        _layout(graph, communities, seed),
         float(nx.community.modularity(graph, groups, weight="weight")),
     )
 
 
 def _strongest_tree(distances: Floats) -> list[tuple[int, int]]:
-    """The spanning tree of smallest total distance, as pairs of ascending indices."""
-    from scipy.sparse.csgraph import minimum_spanning_tree
+    """The spanning tree of smallest total distance, as pairs of ascending indices.
 
-    # Zeros are no edges to SciPy: the ordering of trees does not change when all distances grow alike.
-    tree = minimum_spanning_tree(np.triu(distances + 1.0, 1)).tocoo()
-    return [(min(a, b), max(a, b)) for a, b in zip(tree.row.tolist(), tree.col.tolist(), strict=True)]
+    Prim's algorithm: SciPy's sorts all pairs, which of 5,120 heads takes a gigabyte.
+    """
+    away = np.array(distances[0], dtype=np.float64)
+    nearest = np.zeros(len(distances), dtype=np.int64)
+    outside = np.ones(len(distances), dtype=np.bool_)
+    outside[0] = False
+    tree = []
+    for _ in range(len(distances) - 1):
+        added = int(np.argmin(np.where(outside, away, np.inf)))
+        outside[added] = False
+        joint = int(nearest[added])
+        tree.append((min(added, joint), max(added, joint)))
+        nearer = distances[added] < away
+        nearest[nearer] = added
+        away[nearer] = distances[added][nearer]
+    return tree
 
 
-def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
-    import networkx as nx
-
+def _layout(graph: Any, communities: Ints, seed: int) -> NDArray[np.float64]:
     heads = len(graph)
     if heads == 1:
         return np.zeros((1, 2))
+    positions = _sprung(graph, seed) if heads <= _MANY else _sprung_nearby(graph, communities, seed)
+    # A spring model leaves most of a frame to a few outliers. Half way to the ranks, every part of it is used.
+    ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
+    return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
+
+
+def _sprung(graph: Any, seed: int) -> NDArray[np.float64]:
+    import networkx as nx
+
+    heads = len(graph)
     # Wider apart than networkx's default, or communities would lie on top of each other. A thousand heads get fewer
     # steps, so that a person need not wait.
     placed = nx.spring_layout(
@@ -195,10 +218,47 @@ def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
         method="force",
         iterations=int(np.clip(24_000 // heads, 20, 120)),
     )
-    positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
-    # A spring model leaves most of a frame to a few outliers. Half way to the ranks, every part of it is used.
-    ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
-    return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
+    return np.array([placed[head] for head in range(heads)], dtype=np.float64)
+
+
+def _sprung_nearby(graph: Any, communities: Ints, seed: int, *, steps: int = 60) -> NDArray[np.float64]:
+    """Communities by springs, then their heads, each pushed by those within twice the ideal distance alone.
+
+    The grid variant of Fruchterman and Reingold (1991): its time grows with the number of heads, not of pairs.
+    """
+    import networkx as nx
+    from scipy.spatial import cKDTree
+
+    between: Any = nx.Graph()
+    between.add_nodes_from(range(int(communities.max()) + 1))
+    for one, other, weight in graph.edges(data="weight"):
+        ends = int(communities[one]), int(communities[other])
+        if ends[0] != ends[1]:
+            before = between.get_edge_data(*ends, default={"weight": 0.0})["weight"]
+            between.add_edge(*ends, weight=before + weight)
+    centres = _to_frame(_sprung(between, seed)) if len(between) > 1 else np.zeros((1, 2))
+    # A community has as much room around its centre as its heads need.
+    sizes = np.sqrt(np.bincount(communities) / len(graph))
+    scatter = np.random.default_rng(seed).uniform(-1, 1, (len(graph), 2))
+    positions = centres[communities] + scatter * sizes[communities, None]
+    edges = np.array(list(graph.edges()), dtype=np.int64)
+    weights = np.array([weight for _, _, weight in graph.edges(data="weight")])
+    ideal = 2 / np.sqrt(len(graph))
+    for step in range(steps):
+        pairs = cKDTree(positions).query_pairs(2 * ideal, output_type="ndarray")
+        push = positions[pairs[:, 0]] - positions[pairs[:, 1]]
+        push *= ideal**2 / np.maximum(np.square(push).sum(axis=1, keepdims=True), (0.01 * ideal) ** 2)
+        pull = positions[edges[:, 1]] - positions[edges[:, 0]]
+        pull *= weights[:, None] * np.linalg.norm(pull, axis=1, keepdims=True) / ideal
+        moved = np.zeros_like(positions)
+        for forces, (first, second) in ((push, pairs.T), (pull, edges.T)):
+            np.add.at(moved, first, forces)
+            np.add.at(moved, second, -forces)
+        # Steps shorten, so that the layout settles.
+        longest = 4 * ideal * (1 - step / steps)
+        length = np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
+        positions = positions + moved / length * np.minimum(length, longest)
+    return positions
 
 
 def _apart(positions: NDArray[np.float64], *, gap: float) -> NDArray[np.float64]:

@@ -27,6 +27,11 @@ _SAME = 1e-6
 #: Neighbour graphs of so few heads need gentler settings than the published ones.
 _FEW_HEADS = 10
 
+#: Above so many heads, t-SNE looks for neighbours among principal components, as its authors did, and not among all
+#: features: that would take as long as t-SNE itself.
+_MANY_HEADS = 2048
+_COMPONENTS = 50
+
 
 def features(signatures: Signatures, *, progress: Progress = silent) -> NDArray[np.float32]:
     """Separation of the classes by every head, cell by cell: shape ``(N, P * D)``, values 0..2.
@@ -55,9 +60,9 @@ def space(
     """Place every head among the others.
 
     ``projection`` names the map to two dimensions whose distances clustering uses: ``"tsne"`` (the published
-    one), ``"umap"`` or ``"pca"``; with ``"none"`` the distances are those of the features themselves, and the
-    embedding is their principal plane, for drawing only. A feature matrix of more than ``size_limit`` bytes
-    is never built: the ``features`` of the result are then ``(N, N - 1)`` coordinates with the same distances
+    one; of more than 2,048 heads, of the first 50 principal components), ``"umap"`` or ``"pca"``; with
+    ``"none"`` the distances are those of the features themselves, and the embedding is their principal plane,
+    for drawing only. A feature matrix of more than ``size_limit`` bytes is never built: the ``features`` of the result are then ``(N, N - 1)`` coordinates with the same distances
     between heads. ``progress`` is called after every pair of classes as ``"features"``, then before and after
     ``"projection"``.
 
@@ -88,6 +93,11 @@ def space(
     distances = pairwise_distances(compared).astype(np.float32, copy=False)
     progress("projection", 1, 1)
     return Space(features=points, embedding=embedding, distances=distances, projection=projection)
+
+
+def revision(heads: int) -> int:
+    """Part of a space's key: raised when a change of the code changes where so many heads lie."""
+    return 1 if heads <= _MANY_HEADS else 2
 
 
 def _check(signatures: Signatures) -> None:
@@ -167,6 +177,10 @@ def _project(points: NDArray[np.float32], projection: Projection, seed: int) -> 
         case "tsne":
             from sklearn.manifold import TSNE
 
+            if heads > _MANY_HEADS and points.shape[1] > _COMPONENTS:
+                from sklearn.decomposition import PCA
+
+                points = PCA(_COMPONENTS, random_state=seed).fit_transform(points)
             perplexity = 10 if heads > _FEW_HEADS else max(1, (heads - 1) / 3)
             estimator = TSNE(n_components=2, perplexity=perplexity, max_iter=1000, random_state=seed)
         case "umap":

@@ -5,6 +5,8 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.sparse.csgraph import minimum_spanning_tree
+from sklearn.metrics import pairwise_distances
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import (
@@ -35,6 +37,34 @@ def blocks(*sizes: int, near: float = 0.1, far: float = 0.9) -> NDArray[np.float
     apart = np.where(group[:, None] == group, near, far)
     np.fill_diagonal(apart, 0)
     return apart
+
+
+def test_of_many_heads_the_layout_keeps_communities_together_and_nobody_hides_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(0)
+    places = np.repeat(rng.random((6, 3)), 20, axis=0) + 0.02 * rng.random((120, 3))
+    apart = np.linalg.norm(places[:, None] - places[None], axis=2)
+    apart /= apart.max()
+    all_pairs = head_graph(apart, threshold=0.93)
+    monkeypatch.setattr("cahp.stages.similarity._MANY", 100)
+    nearby = head_graph(apart, threshold=0.93)
+    assert np.array_equal(nearby.edges, all_pairs.edges)
+    assert np.array_equal(nearby.positions, head_graph(apart, threshold=0.93).positions)
+    assert np.abs(nearby.positions).max() <= 1
+    between = pairwise_distances(nearby.positions)
+    same = nearby.communities[:, None] == nearby.communities[None]
+    assert between[same].mean() < 0.5 * between[~same].mean()
+    assert between[~np.eye(120, dtype=bool)].min() > 0.2 * 0.9 / np.sqrt(120)
+
+
+def test_the_tree_that_holds_a_graph_together_is_the_shortest() -> None:
+    apart = pairwise_distances(np.random.default_rng(1).random((40, 2)))
+    graph = head_graph(apart, threshold=2.0)
+    length = sum(apart[first, second] for first, second in graph.edges)
+    assert len(graph.edges) == 39
+    assert graph.backbone.all()
+    assert length == pytest.approx(minimum_spanning_tree(apart).sum())
 
 
 def test_heads_that_attend_alike_are_at_distance_zero() -> None:

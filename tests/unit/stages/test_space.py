@@ -123,6 +123,23 @@ def test_heads_that_separate_classes_alike_lie_together() -> None:
         assert distances[alike].mean() < distances[~alike].mean(), projection
 
 
+def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few = scattered(6, cells=64)
+    rng = np.random.default_rng(1)
+    mean = np.repeat(few.mean, 12, axis=0) + 0.003 * rng.standard_normal((72, 3, 64))
+    heads = Signatures(few.counts, mean, np.repeat(few.m2, 12, axis=0), 6, 12)
+    every = space(heads)
+    monkeypatch.setattr("cahp.stages.space._MANY_HEADS", 71)
+    found = space(heads)
+    assert found.features.shape == every.features.shape
+    assert not np.array_equal(found.embedding, every.embedding)
+    group = np.repeat(np.arange(6), 12)
+    others = found.distances + np.where(np.eye(72), np.inf, 0)
+    assert (group[others.argmin(axis=1)] == group).mean() > 0.9
+
+
 def test_the_seed_alone_decides_how_umap_turns_out() -> None:
     heads = scattered(24)
     first, again, other = (space(heads, projection="umap", seed=seed).embedding for seed in (1, 1, 2))
