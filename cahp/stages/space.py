@@ -62,9 +62,9 @@ def space(
     ``projection`` names the map to two dimensions whose distances clustering uses: ``"tsne"`` (the published
     one; of more than 2,048 heads, of the first 50 principal components), ``"umap"`` or ``"pca"``; with
     ``"none"`` the distances are those of the features themselves, and the embedding is their principal plane,
-    for drawing only. A feature matrix of more than ``size_limit`` bytes is never built: the ``features`` of the result are then ``(N, N - 1)`` coordinates with the same distances
-    between heads. ``progress`` is called after every pair of classes as ``"features"``, then before and after
-    ``"projection"``.
+    for drawing only. A feature matrix of more than ``size_limit`` bytes is never built: the ``features`` of the
+    result are then ``(N, N - 1)`` coordinates with the same distances between heads. ``progress`` is called after
+    every pair of classes as ``"features"``, then before and after ``"projection"``.
 
     Raises:
         SpaceError: If the heads cannot be told apart: fewer than three heads, fewer than two classes with
