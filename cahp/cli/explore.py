@@ -64,6 +64,22 @@ def home() -> Path:
     return installed if (installed / "app.py").is_file() else package.parent
 
 
+def check_installed() -> None:
+    """Check that what the explorer is made with is installed.
+
+    Raises:
+        CahpError: If something is missing.
+    """
+    missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
+
+
+def command_line(port: int) -> list[str]:
+    """The command that runs the explorer's server on this port, in the folder ``home``."""
+    return [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
+
+
 def start(access: Access, *, port: int, browser: bool) -> int:
     """Run the explorer until it is stopped; its exit code. It listens on the first of the hosts.
 
@@ -71,10 +87,8 @@ def start(access: Access, *, port: int, browser: bool) -> int:
         CahpError: If Streamlit is not installed.
         OptionError: If the first of the hosts is no address of this machine.
     """
-    missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
+    check_installed()
+    command = command_line(port)
     if access.hosts:
         _check(access.hosts[0])
         command.append(f"--server.address={access.hosts[0]}")

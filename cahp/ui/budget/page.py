@@ -8,6 +8,7 @@ from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import board, controls, covers, flips, measuring, method, space
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
+from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import WARM
 
@@ -37,6 +38,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _live(explorer: Explorer, polling: bool) -> None:
+    memory.page_drawn()
     address.write(explorer)
     board.measure(explorer)
     controls.draw(explorer)

@@ -10,6 +10,7 @@ from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.ui.frame import address, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
+from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError
@@ -20,6 +21,7 @@ _NOTE = "cahp_note"
 
 def page(title: str) -> Explorer:
     """Start a page: frame, style, sidebar; this browser session's explorer, or a designed message and no more."""
+    memory.page_drawn()
     st.set_page_config(
         page_title=f"{title} · CAHP explorer",
         page_icon=str(models.assets() / "icon.png"),

@@ -6,6 +6,7 @@ import gc
 from contextlib import suppress
 
 from cahp import bundled
+from cahp.ui.session import memory
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
 from cahp.ui.session.work import run_seconds
@@ -23,6 +24,8 @@ def prepare() -> None:
         bench = Source.open(bundled.SETTINGS).bench
         Results.found(bench).table(bundled.SETTINGS)
         run_seconds(bench)
-    # Streamlit collects garbage after every run of a page: what stays for good need not be walked each time.
+    # What stays for good need not be walked by every collection of garbage. Never again later: what sessions have then
+    # would stay for good as well.
     gc.collect()
     gc.freeze()
+    memory.look_after()

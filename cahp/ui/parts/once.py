@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 T = TypeVar("T")
 
 #: Drawings kept of one thing; those that were not asked for longest go first.
-KEPT = 64
+KEPT = 160
 
 _made: WeakKeyDictionary[Any, OrderedDict[Hashable, Any]] = WeakKeyDictionary()
 _lock = threading.RLock()

@@ -14,6 +14,7 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.results import READINGS, Results
@@ -46,6 +47,7 @@ class Explorer:
         self.detail = "Where the heads lie"
         #: Why the last run failed, until a page has said so.
         self.trouble: str | None = None
+        memory.remember(self)
 
     # What is explored ----------------------------------------------------------------------------------------
 

@@ -32,12 +32,11 @@ def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
     name = (card.sha256, device)
     with _models_lock:
         if name not in _models:
-            while len(_models) >= _MODELS:
+            if len(_models) >= _MODELS:
                 _models.popitem(last=False)
+                # Its parts know each other: without this they would stay until enough other garbage came together.
+                gc.collect()
             _models[name] = models.load(card, device=device)
-            # Streamlit collects garbage after every run of a page; without this each collection walks all of torch.
-            gc.collect()
-            gc.freeze()
         _models.move_to_end(name)
         return _models[name]
 

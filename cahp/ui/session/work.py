@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
+from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -18,13 +19,17 @@ from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed, fill, quality, timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
-from cahp.ui.session import jobs
+from cahp.ui.session import jobs, memory
 from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import HeadMask, Progress, Texts
 
 S = TypeVar("S")
 T = TypeVar("T")
+
+#: Seconds that reading a model ahead waits for a quiet moment at most, and after which it looks again.
+_LATEST_S, _LOOK_S = 20.0, 0.1
 
 #: What a run takes beside its texts: reading and proving the model, placing the heads, timing.
 _OVERHEAD_S = 15.0
@@ -75,7 +80,13 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     return measure(bench), HeadClusters.of(bench.evidence)
 
 
-def _warm(bench: Bench, progress: Progress) -> None:
+def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
+    # A class that opens its pages would wait for PyTorch to be read in between.
+    latest = monotonic() + _LATEST_S
+    while monotonic() < latest and not (memory.quiet() or is_loaded(bench.card, device=bench.settings.device)):
+        sleep(_LOOK_S)
+        progress("waiting", 0, 1)
+        yield
     progress("load", int(bench.model.layers > 0), 1)
     progress("evaluation", len(bench.full), len(bench.evaluation))
 

@@ -1,0 +1,55 @@
+"""What sessions had that are gone."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp import bundled
+from cahp.ui.session import memory
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The sessions that somebody is connected to."""
+    active = {"here", "gone"}
+    instance = SimpleNamespace(is_active_session=active.__contains__)
+    runtime = SimpleNamespace(exists=lambda: True, instance=lambda: instance)
+    monkeypatch.setattr(memory, "Runtime", runtime)
+    monkeypatch.setattr(memory, "_sessions", weakref.WeakSet())
+    return active
+
+
+def test_a_session_that_is_gone_gives_back_what_it_had_and_others_keep_theirs(there: set[str]) -> None:
+    # Automatic collection must not do the work that is tested.
+    gc.disable()
+    try:
+        here, gone = (Explorer(name, Source.open(bundled.SETTINGS)) for name in ("here", "gone"))
+        for explorer in (here, gone):
+            assert explorer.table() is not None
+        had = weakref.ref(gone.results)
+        assert not memory.give_back()
+        there.discard("gone")
+        del gone, explorer
+        assert memory.give_back()
+        assert had() is None
+        assert not memory.give_back()
+        assert here.table() is not None
+    finally:
+        gc.enable()
+
+
+def test_a_page_is_waited_for_until_a_moment_after_it_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(memory, "monotonic", lambda: clock[0])
+    memory.page_drawn()
+    assert not memory.quiet()
+    clock[0] += 1.1
+    assert memory.quiet()
