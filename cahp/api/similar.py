@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cahp.api import drawing
 from cahp.api.following import Followed, following
 from cahp.api.options import Name
+from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_graph import graph_figure
@@ -172,7 +173,7 @@ class SimilarityResult:
         chosen, mask = self._flat(layer, head), self.mask
         if name == "communities":
             communities = self.graph(threshold).communities
-            figure = grid_figure(mask, communities, group="community", dark=dark)
+            figure = grid_figure(mask, communities, grouping=palette.COMMUNITIES, dark=dark)
             title = "Where the communities sit among the layers"
         elif name == "distances":
             figure, title = figures.matrix(self.distances, self.graph(threshold).communities, mask, dark=dark)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -39,12 +41,12 @@ def tints(labels: Ints) -> NDArray[np.int64]:
     return tinted
 
 
-def hues(labels: Ints) -> list[str]:
-    """A colour for every cluster of ``labels (N,)``, as ``tints`` gives them to its heads."""
-    colours = [NEUTRAL] * (int(labels.max()) + 1)
+def hues(labels: Ints, colours: Sequence[str] = CLUSTER_COLOURS) -> list[str]:
+    """A colour for every cluster of ``labels (N,)``, as ``tints`` gives them to its heads; ``colours`` are eight."""
+    of_cluster, palette = [NEUTRAL] * (int(labels.max()) + 1), (*colours, NEUTRAL)
     for cluster, tint in zip(labels.tolist(), tints(labels).tolist(), strict=True):
-        colours[cluster] = COLOURS[tint]
-    return colours
+        of_cluster[cluster] = palette[tint]
+    return of_cluster
 
 
 def contrast(colour: str) -> str:

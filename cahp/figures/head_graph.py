@@ -22,7 +22,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
     """
     import plotly.graph_objects as go
 
-    ink, hues = palette.ink(dark=dark), palette.hues(graph.communities)
+    ink, hues = palette.ink(dark=dark), palette.COMMUNITIES.hues(graph.communities)
     x, y = graph.positions[:, 0], -graph.positions[:, 1]
     figure = go.Figure()
     for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "holds the graph together")):
@@ -56,7 +56,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
                 textfont={"size": 9, "color": [palette.contrast(fill) if here is kept else ink.text for fill in fills]},
                 customdata=shown,
                 hovertext=[
-                    f"{head_name(head, mask.heads)}<br>{name}, community {palette.letters(group)}"
+                    f"{head_name(head, mask.heads)}<br>{name}, community {palette.COMMUNITIES.sign(group)}"
                     for head, group in zip(shown.tolist(), graph.communities[shown].tolist(), strict=True)
                 ],
                 hoverinfo="text",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cahp.figures.marks import UNDIMMED, written
-from cahp.figures.palette import CLUSTER_COLOURS, contrast, hues, ink, letters
+from cahp.figures.palette import CLUSTER_COLOURS, CLUSTERS, Grouping, contrast, ink
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the room of a grid unless somebody says otherwise, and the tallest that one gets.
@@ -31,16 +31,16 @@ def grid_figure(
     mask: HeadMask,
     labels: Ints | None = None,
     *,
-    group: str = "cluster",
+    grouping: Grouping = CLUSTERS,
     representatives: Collection[int] = (),
     selected: int | None = None,
     dark: bool = False,
     width: int = _WIDTH,
 ) -> Any:
-    """The layers and their heads: survivors solid, pruned heads hollow, coloured and lettered by cluster.
+    """The layers and their heads: survivors solid, pruned heads hollow, coloured and signed by group.
 
-    ``labels (N,)`` clusters of the heads (None: no colours); ``group`` is what a cluster is called in the hover
-    text; ``representatives`` get a ring, ``selected`` a frame. Every point's ``customdata`` is the head's flat index.
+    ``labels (N,)`` groups of the heads (None: no colours), told apart as ``grouping`` says;
+    ``representatives`` get a ring, ``selected`` a frame. Every point's ``customdata`` is the head's flat index.
     ``width`` is the room in pixels.
     """
     import plotly.graph_objects as go
@@ -50,11 +50,14 @@ def grid_figure(
     every = np.arange(layers * heads)
     kept = mask.keep.ravel()
     cell = cell_size(layers, heads, width)
-    fill = [colours.accent] * len(every) if labels is None else [hues(labels)[label] for label in labels]
+    fill = [colours.accent] * len(every)
+    if labels is not None:
+        of_group = grouping.hues(labels)
+        fill = [of_group[label] for label in labels]
     figure = go.Figure()
     words = [
         f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}"
-        + ("" if labels is None else f"<br>{group} {letters(int(labels[head]))}")
+        + ("" if labels is None else f"<br>{grouping.one} {grouping.sign(int(labels[head]))}")
         + ("<br>represents its cluster" if head in representatives else "")
         for head in every.tolist()
     ]
@@ -73,7 +76,7 @@ def grid_figure(
                     "opacity": 1,
                     "line": {"width": 2 if symbol == "square-open" else 0},
                 },
-                text=[letters(int(labels[head])) for head in shown] if lettered and labels is not None else None,
+                text=[grouping.sign(int(labels[head])) for head in shown] if lettered and labels is not None else None,
                 textfont={
                     "size": max(8, min(12, cell * 0.36)),
                     "color": [contrast(fill[head]) if symbol == "square" else colours.text for head in shown],

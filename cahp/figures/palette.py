@@ -1,14 +1,52 @@
-"""Colours: those of the clusters, and the ink of a theme."""
+"""Colours and signs: those of clusters and of communities, and the ink of a theme."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.values import Ints
 
-__all__ = ["CLUSTER_COLOURS", "NEUTRAL", "Ink", "contrast", "hues", "ink", "letters", "on_scale"]
+__all__ = [
+    "CLUSTERS",
+    "CLUSTER_COLOURS",
+    "COMMUNITIES",
+    "NEUTRAL",
+    "Grouping",
+    "Ink",
+    "contrast",
+    "hues",
+    "ink",
+    "letters",
+    "on_scale",
+]
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """How groups of heads are told apart: what ``one`` is called, the eight ``colours`` of the largest, and a sign."""
+
+    one: str
+    colours: tuple[str, ...]
+    sign: Callable[[int], str]
+
+    def hues(self, labels: Ints) -> list[str]:
+        """A colour for every group of ``labels (N,)``; groups beyond the eight largest, and loners, are neutral."""
+        return hues(labels, self.colours)
+
+
+#: Heads that separate the classes of a task alike: what CAHP chooses from.
+CLUSTERS = Grouping("cluster", CLUSTER_COLOURS, letters)
+#: Heads that attend alike on one text. Numbers and other hues, so that nobody takes a community for a cluster: as far
+#: from each other as they get for every common kind of colour blindness, and visible on a light and a dark ground.
+COMMUNITIES = Grouping(
+    "community",
+    ("#7C20D8", "#37BF1C", "#8C317D", "#91A57C", "#D84BD8", "#317211", "#BF8FAF", "#595542"),
+    lambda group: str(group + 1),
+)
 
 
 @dataclass(frozen=True)

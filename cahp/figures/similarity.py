@@ -148,7 +148,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         figure.add_shape(type="rect", x0=start, x1=end, y0=start, y1=end, line={"color": colours.text, "width": 1.2})
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
-        "ticktext": [palette.letters(group) for group in range(len(bounds) - 1)],
+        "ticktext": [palette.COMMUNITIES.sign(group) for group in range(len(bounds) - 1)],
         "title": {"text": "heads, by community"},
         "showgrid": False,
         "constrain": "domain",
@@ -219,7 +219,7 @@ def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
     """One line a head: where it is, its community, and whether it is kept."""
     return {
         **places(mask.layers, mask.heads),
-        "community": [palette.letters(int(group)) for group in communities],
+        "community": [palette.COMMUNITIES.sign(int(group)) for group in communities],
         "kept": mask.keep.ravel().tolist(),
     }
 
@@ -228,7 +228,7 @@ def communities_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[A
     """One line a community: its heads and those of them that are kept."""
     sizes = np.bincount(communities)
     return {
-        "Community": [palette.letters(group) for group in range(len(sizes))],
+        "Community": [palette.COMMUNITIES.sign(group) for group in range(len(sizes))],
         "Heads": sizes.tolist(),
         "Kept": np.bincount(communities[mask.keep.ravel()], minlength=len(sizes)).tolist(),
     }

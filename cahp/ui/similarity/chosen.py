@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import letters
+from cahp.figures.palette import COMMUNITIES
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.similarity.comparing import Seen
 from cahp.values import HeadMask
@@ -40,7 +40,7 @@ def box(graph: HeadGraph, mask: HeadMask) -> None:
     """The box of all heads."""
 
     def named(head: int) -> str:
-        group, state = letters(int(graph.communities[head])), "kept" if mask.keep.flat[head] else "pruned"
+        group, state = COMMUNITIES.sign(int(graph.communities[head])), "kept" if mask.keep.flat[head] else "pruned"
         return f"{head_name(head, mask.heads)} · {group} · {state}"
 
     st.selectbox("Head to look at", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")

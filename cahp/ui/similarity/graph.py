@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import contrast, hues, ink, letters
+from cahp.figures.palette import COMMUNITIES, contrast, ink
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
@@ -45,14 +45,14 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     """
     from pyvis.network import Network
 
-    colours, fills = ink(dark=dark), hues(graph.communities)
+    colours, fills = ink(dark=dark), COMMUNITIES.hues(graph.communities)
     kept = mask.keep.ravel().tolist()
     network = Network(
         height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, font_color=colours.text, cdn_resources="in_line"
     )
     crowded = len(kept) > 150
     for head, (across, down) in enumerate(graph.positions.tolist()):
-        group = int(graph.communities[head])
+        group, state = int(graph.communities[head]), "kept" if kept[head] else "pruned"
         fill = fills[group]
         look: dict[str, Any] = {
             "background": fill if kept[head] else colours.ground,
@@ -61,7 +61,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
         network.add_node(
             head,
             label=" " if crowded else f"{head // mask.heads}.{head % mask.heads}",
-            title=f"{head_name(head, mask.heads)}, community {letters(group)}, {'kept' if kept[head] else 'pruned'}",
+            title=f"{head_name(head, mask.heads)}, community {COMMUNITIES.sign(group)}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),
             shape="dot" if crowded else "circle",

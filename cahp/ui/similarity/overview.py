@@ -29,10 +29,10 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
         _graph_panel(graph, mask, head, covered, dark)
     with right:
         chart.show(
-            grid_figure(mask, graph.communities, group="community", selected=head, dark=dark, width=370),
+            grid_figure(mask, graph.communities, grouping=palette.COMMUNITIES, selected=head, dark=dark, width=370),
             title="Where the communities sit among the layers",
             help=(
-                "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and letter name "
+                "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and number name "
                 "the community on this text; the eight largest have a colour. The framed head is the one looked at "
                 "below; click another."
             ),
@@ -93,7 +93,7 @@ def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
     if not missed:
         return f"The {kept} kept heads stand for all {groups} communities of this text"
     sizes = np.bincount(graph.communities)
-    named = ", ".join(f"{palette.letters(group)} ({sizes[group]} heads)" for group in missed[:6])
+    named = ", ".join(f"{palette.COMMUNITIES.sign(group)} ({sizes[group]} heads)" for group in missed[:6])
     more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
     return (
         f"The {kept} kept heads stand for {groups - len(missed)} of {groups} communities of this text; "

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.figures.palette import COMMUNITIES
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {
@@ -27,8 +28,9 @@ def lab(colour: str, blindness: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("blindness", BLINDNESS)
-def test_every_two_cluster_colours_stay_apart_for_the_colour_blind(blindness: str) -> None:
-    seen = [lab(colour, blindness) for colour in CLUSTER_COLOURS]
+@pytest.mark.parametrize("colours", [CLUSTER_COLOURS, COMMUNITIES.colours], ids=["clusters", "communities"])
+def test_every_two_colours_stay_apart_for_the_colour_blind(colours: tuple[str, ...], blindness: str) -> None:
+    seen = [lab(colour, blindness) for colour in colours]
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
 
 

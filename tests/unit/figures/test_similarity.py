@@ -41,4 +41,4 @@ def test_the_pair_that_changed_most_is_told_in_words() -> None:
 
 def test_communities_are_counted_with_what_is_kept_of_them() -> None:
     table = communities_table(np.array([0, 0, 1, 2]), HeadMask.of([1, 3], 2, 2))
-    assert table == {"Community": ["A", "B", "C"], "Heads": [2, 1, 1], "Kept": [1, 0, 1]}
+    assert table == {"Community": ["1", "2", "3"], "Heads": [2, 1, 1], "Kept": [1, 0, 1]}

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import numpy as np
+
+from cahp.board.colours import contrast
+from cahp.figures.head_grid import grid_figure
+from cahp.figures.palette import CLUSTERS, COMMUNITIES, NEUTRAL, ink
+from cahp.values import HeadMask
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_nobody_takes_a_community_for_a_cluster() -> None:
+    assert not set(CLUSTERS.colours) & set(COMMUNITIES.colours)
+    assert [COMMUNITIES.sign(group) for group in (0, 9)] == ["1", "10"]
+    assert [CLUSTERS.sign(group) for group in (0, 27)] == ["A", "AB"]
+
+
+def test_every_community_is_seen_on_light_and_on_dark_ground() -> None:
+    for colour in COMMUNITIES.colours:
+        for dark in (False, True):
+            lighter, darker = sorted((luminance(colour), luminance(ink(dark=dark).ground)), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 2.4, (colour, dark)
+        assert contrast(colour) in ("#000000", "#ffffff")
+
+
+def test_the_largest_groups_get_the_hues_and_loners_none() -> None:
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    assert COMMUNITIES.hues(labels) == [NEUTRAL, COMMUNITIES.colours[1], COMMUNITIES.colours[0]]
+
+
+def test_a_grid_of_communities_says_so_and_numbers_them() -> None:
+    figure = grid_figure(HeadMask.full(2, 3), np.array([0, 0, 1, 1, 1, 2]), grouping=COMMUNITIES)
+    assert list(figure.data[0].text) == ["1", "1", "2", "2", "2", "3"]
+    assert figure.data[0].hovertext[5] == "<b>layer 1, head 2</b><br>kept<br>community 3"
+    assert figure.data[0].marker.color[5] == NEUTRAL
