@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -16,11 +17,12 @@ from cahp.run.bench import Bench
 from cahp.run.document import StateDeltas, StateMetrics
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.values import Input, OptionError, Progress, Ratio, silent
+from cahp.values import CahpError, Input, OptionError, Progress, Ratio, silent
 
 if TYPE_CHECKING:
     from cahp.api.similar import SimilarityResult
     from cahp.export.drawings import Clusters
+    from cahp.notebook.widget import BudgetBoard
 
 #: The figures of a run.
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "similarity"]
@@ -83,6 +85,29 @@ class PruneResult(Run):
         """Time of a batch, cut model / full model: below 1 is faster; with its ``ci95`` (None: not measured)."""
         return self.document.latency_ratio
 
+    @cached_property
+    def board(self) -> BudgetBoard:
+        """The budget board in a notebook: drag it, or set ``board.budget`` and ``board.mask``; the kernel measures.
+
+        Raises:
+            OptionError: If the extra ``notebook`` is not installed, or the run's method is not the board's.
+        """
+        try:
+            from cahp.notebook.widget import BudgetBoard
+        except ModuleNotFoundError:
+            raise OptionError('the board needs more packages: pip install "cahp-explorer[notebook]"') from None
+        from cahp.studies.head_clusters import HeadClusters
+        from cahp.studies.table_file import table_of
+
+        if self.settings.method != Settings().method:
+            raise OptionError(
+                f"the board shows what {Settings().method} keeps at every budget, and not {self.settings.method}; "
+                "look at the run with plot()"
+            )
+        there = "labels_of_k" in self.arrays
+        clusters = HeadClusters.of_arrays(self.arrays, self.document) if there else HeadClusters.of(self.bench.evidence)
+        return BudgetBoard(self.document, self.bench, clusters, table_of(self.document, clusters))
+
     # Taking it home ------------------------------------------------------------------------------------------
 
     def save(self, folder: str | PathLike[str]) -> Path:
@@ -108,7 +133,10 @@ class PruneResult(Run):
         from cahp.export.run_files import RunFiles
         from cahp.export.run_report import run_report, write_report
 
-        return write_report(run_report(RunFiles.of(self), day=date.today(), static=static), Path(path))
+        # What was measured on the board is known to the report.
+        table = self.board.table if "board" in vars(self) else None
+        files = RunFiles.of(self, table=table)
+        return write_report(run_report(files, day=date.today(), static=static), Path(path))
 
     # Looking at it -------------------------------------------------------------------------------------------
 
@@ -177,6 +205,15 @@ class PruneResult(Run):
         from cahp.terminal.printing import summary
 
         return "\n".join(summary(self.document))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # The picture stays in the notebook's file, for those who open it without a kernel.
+        still = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        try:
+            live = self.board._repr_mimebundle_()
+        except CahpError:
+            return still
+        return {**(live[0] if live else {}), **still}
 
     def _repr_html_(self) -> str:
         from cahp.api.showing import run_html

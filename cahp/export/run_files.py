@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import TABLE_FILE
+from cahp.studies.table_file import TABLE_FILE, table_json
 from cahp.values import CahpError
 
 #: Heads of a model whose budgets are all told; every one of them is a mask of its own.
@@ -44,10 +45,10 @@ class RunFiles:
     table: Mapping[str, Any] | None = None
 
     @classmethod
-    def of(cls, run: Run) -> RunFiles:
-        """What its folder would tell of a run."""
+    def of(cls, run: Run, *, table: BudgetTable | None = None) -> RunFiles:
+        """What its folder would tell of a run, and of a ``table`` of its budgets."""
         clusters = HeadClusters.of_arrays(run.arrays, run.document) if "labels_of_k" in run.arrays else None
-        return cls(run.document, clusters, run.arrays)
+        return cls(run.document, clusters, run.arrays, None if table is None else table_json(table, run.document))
 
 
 def read_run(place: Path) -> RunFiles:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import threading
+
+from cahp.notebook.background import Background, Doing
+from cahp.values import BudgetError, Progress
+
+PATIENCE = 30
+
+
+def test_it_says_how_far_it_is_and_that_it_is_done() -> None:
+    told: list[Doing] = []
+    background = Background(told.append)
+    background.start(lambda progress: progress("evaluation", 1, 2))
+    assert background.wait(PATIENCE)
+    assert [(doing.done, doing.total) for doing in told] == [(0, 1), (1, 2), (0, 0)]
+    assert [doing.running for doing in told] == [True, True, False]
+
+
+def test_what_is_stopped_ends_at_its_next_step_and_is_no_failure() -> None:
+    told: list[Doing] = []
+    begun, steps = threading.Event(), []
+
+    def work(progress: Progress) -> None:
+        for step in range(10**9):
+            progress("evaluation", step, 10**9)
+            steps.append(step)
+            begun.set()
+
+    background = Background(told.append)
+    background.start(work)
+    assert begun.wait(PATIENCE)
+    background.stop()
+    assert background.wait(PATIENCE)
+    assert told[-1] == Doing()
+    assert len(steps) < 10**9
+
+
+def test_what_is_asked_for_last_is_done_and_the_one_before_it_is_stopped() -> None:
+    told: list[Doing] = []
+    begun, done = threading.Event(), []
+
+    def endless(progress: Progress) -> None:
+        while True:
+            progress("evaluation", 0, 1)
+            begun.set()
+
+    background = Background(told.append)
+    background.start(endless)
+    assert begun.wait(PATIENCE)
+    background.start(lambda _: done.append(True))
+    assert background.wait(PATIENCE)
+    assert done == [True]
+    # One end is told: that of what was asked for last.
+    assert sum(not doing.running for doing in told) == 1
+
+
+def test_a_failure_is_a_sentence() -> None:
+    told: list[Doing] = []
+
+    def work(_: Progress) -> None:
+        raise BudgetError("too few heads")
+
+    background = Background(told.append)
+    background.start(work)
+    assert background.wait(PATIENCE)
+    assert told[-1].error == "too few heads"

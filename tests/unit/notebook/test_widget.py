@@ -1,0 +1,138 @@
+"""The widget in the hands of a kernel; that it is drawn and dragged is tested in JupyterLab."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakes
+import pytest
+
+pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
+
+import cahp
+from cahp.notebook.widget import BudgetBoard
+from cahp.store import Store
+from cahp.studies import budget_sweep
+from cahp.values import BudgetError, HeadMask, MaskError
+
+PATIENCE = 120
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> cahp.PruneResult:
+    place = tmp_path_factory.mktemp("tiny")
+    return cahp.prune(
+        str(fakes.save_model(place / "model")),
+        str(fakes.write_data(place / "data", train=60, validation=30)),
+        budget=5,
+        pool_size=8,
+        projection="pca",
+        latency=False,
+        progress=False,
+        store=Store(place / "store"),
+    )
+
+
+@pytest.fixture
+def board(run: cahp.PruneResult) -> Iterator[BudgetBoard]:
+    run.__dict__.pop("board", None)
+    yield run.board
+    run.board.stop()
+    assert run.board.wait(PATIENCE)
+
+
+def press(board: BudgetBoard, **said: object) -> None:
+    """What the board's script tells."""
+    board._heard(board, said, [])
+
+
+def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: BudgetBoard) -> None:
+    assert board.mask.sha256 == run.mask.sha256
+    assert board.budget == 5
+    assert board.quality is not None
+    assert board.quality.accuracy == run.metrics.pruned.accuracy  # type: ignore[union-attr]
+    assert board.data["current"]["accuracy"] == board.quality.accuracy
+
+
+def test_a_released_budget_is_measured_as_the_command_line_measures_it(
+    run: cahp.PruneResult, board: BudgetBoard
+) -> None:
+    moved: list[int] = []
+    board.observe(lambda change: moved.append(change.new), "budget")
+    press(board, kind="budget", budget=7)
+    assert board.budget == board.mask.count == 7
+    assert board.wait(PATIENCE)
+    found = budget_sweep.quality(run.bench, board.mask)
+    assert board.quality == found
+    assert board.data["rows"][7 - 3]["accuracy"] == found.accuracy
+    assert board.data["current"]["low"] is not None
+    assert board.doing == {"stage": "", "done": 0, "total": 0, "error": ""}
+    assert moved == [7]
+
+
+def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: BudgetBoard) -> None:
+    board.budget = 12
+    assert board.mask.count == 12
+    assert board.wait(PATIENCE)
+    keep = board.mask.keep.copy()
+    keep[0, 0] = keep[1, 2] = False
+    board.mask = HeadMask(keep)
+    assert board.budget == 10
+    assert board.data["current"]["origin"] == "hand"
+    assert board.wait(PATIENCE)
+    assert board.quality == budget_sweep.quality(run.bench, HeadMask(keep))
+    press(board, kind="undo")
+    assert board.budget == 12
+
+
+def test_a_head_that_is_pressed_goes_or_comes_back_and_one_asked_about_stays(board: BudgetBoard) -> None:
+    before = board.mask
+    head = next(head for head in range(12) if not before.keep.flat[head])
+    press(board, kind="toggle", head=head)
+    assert board.budget == 6
+    assert board.mask.keep.flat[head]
+    press(board, kind="ask", head=0)
+    assert board.data["selected"] == 0
+    assert board.budget == 6
+
+
+def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: BudgetBoard) -> None:
+    with pytest.raises(BudgetError, match="outside"):
+        board.budget = 99
+    with pytest.raises(MaskError, match="2 x 2 heads"):
+        board.mask = HeadMask.full(2, 2)
+    assert board.budget == board.mask.count == 5
+    alone = next(heads[0] + 4 * layer for layer, heads in enumerate(board.mask.by_layer) if len(heads) == 1)
+    press(board, kind="toggle", head=alone)
+    assert "would keep no head" in board.doing["error"]
+    assert board.budget == 5
+
+
+def test_a_sweep_measures_every_budget_and_reports_know_them(
+    run: cahp.PruneResult, board: BudgetBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Timing takes a process of its own, and is tested where it is done.
+    monkeypatch.setattr(budget_sweep, "TIMED", 0)
+    board.sweep()
+    assert board.wait(PATIENCE)
+    assert board.table.measured() == (10, 10)
+    assert "All of 10 budgets were measured" in run.report(tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def test_it_is_shown_as_the_last_line_of_a_cell_with_a_picture_for_those_without_a_kernel(
+    run: cahp.PruneResult,
+) -> None:
+    shown = run._repr_mimebundle_()
+    assert {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"} <= shown.keys()
+    assert "<svg" in shown["text/html"]
+
+
+def test_what_another_method_keeps_is_a_picture(run: cahp.PruneResult) -> None:
+    other = cahp.prune(
+        cahp.Settings(**{**vars(run.settings), "method": "random"}), store=run.bench.resources.store, progress=False
+    )
+    assert "application/vnd.jupyter.widget-view+json" not in other._repr_mimebundle_()
+    with pytest.raises(cahp.CahpError, match="and not random"):
+        _ = other.board
