@@ -17,8 +17,17 @@ from cahp.words import duration, size_of
 #: The default sample: calibration texts, and evaluation texts for the full and the pruned model.
 _TEXTS = 2000 + 2 * 1000
 _TOKENS = 32
-#: A forward pass costs two operations a weight and token; a gradient through a quarter of the texts adds a half.
-_PASSES = 1.5
+#: What gradients through a quarter of the calibration texts add to the forward passes.
+_GRADIENTS = 1.25
+#: What is timed at last: about 70 passes, of the full and the pruned model in turn, of 8 long texts.
+_TIMED = 70 * 8 * 2 * _TOKENS
+#: The self-test: a pass of some short texts, and one of so many tokens for each head of a layer.
+_PROVEN, _PROVEN_A_HEAD = 300, 12
+#: To start, to read the data, and to project and cluster the heads; and the bytes of weights that are read, hashed and
+#: converted in a second.
+_START_S, _READ = 8.0, 0.3e9
+#: Python with its libraries, and the activations of a batch, which have a largest size.
+_LIBRARIES, _ACTIVATIONS = 450 << 20, 300 << 20
 _SIDE = 768
 
 
@@ -63,7 +72,7 @@ def looked(card: ModelCard) -> dict[str, Any]:
         "prompt": None if reading is None else asdict(reading),
         "parameters": (card.details or {}).get("parameters"),
         "memory_bytes": None if size is None else _memory(card, size),
-        "expected_s": expected_seconds(card),
+        "expected_s": default_seconds(card),
         "pruned_before": card.kept is not None,
         "notes": [
             *card.notes,
@@ -76,17 +85,42 @@ def looked(card: ModelCard) -> dict[str, Any]:
 
 
 def _memory(card: ModelCard, size: int) -> int:
-    # Weights in float32, one batch of activations, and the statistics of every head and class (mean and spread,
-    # float64, 32 x 32 cells, and as much again while they are saved).
+    # The file of weights is mapped while they are converted to float32; the statistics of every head and class (mean
+    # and spread, float64, 32 x 32 cells, and as much again while they are saved).
+    weights = 4 * ((card.details or {}).get("parameters") or size // 4)
     statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
-    return size + (256 << 20) + statistics
+    return size + weights + _LIBRARIES + _ACTIVATIONS + statistics
 
 
-def expected_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float | None:
-    """Seconds of the default run on this machine, from the speed of a matrix product (None: size unknown)."""
-    passes = (card.details or {}).get("passes") or card.layers
-    per_token = passes * 12 * card.hidden**2
-    return _PASSES * 2 * per_token * tokens / _speed()
+def expected_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float:
+    """Seconds that forward passes of so many tokens take on this machine, and the gradients of a run of them.
+
+    Operations are counted on the configuration; the speed is that of a matrix product.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    return _GRADIENTS * tokens * _operations(card) / _speed()
+
+
+def default_seconds(card: ModelCard) -> float:
+    """Seconds of the default run on this machine, from the start of its command to its end.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    beside = _TIMED + _PROVEN + _PROVEN_A_HEAD * (card.heads + 1)
+    reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ
+    return _START_S + reading + expected_seconds(card) + beside * _operations(card) / _speed()
+
+
+def _operations(card: ModelCard) -> float:
+    if card.id in models.BUILTINS:
+        # Of a BERT this is exact, and pages ask before anything has loaded torch.
+        return float(2 * 12 * card.layers * card.hidden**2)
+    from cahp.models.counting import operations
+
+    return operations(card)
 
 
 @cache

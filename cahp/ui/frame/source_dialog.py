@@ -120,13 +120,13 @@ def _model() -> ModelCard | None:
     if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
         return None
     card = _looked(name)
-    seconds = preflight.expected_seconds(card)
+    seconds = preflight.default_seconds(card)
     if not card.labels:
         raise CahpError(
             f"{card.id} has no trained classification head; train one with "
             f"`cahp fit --model {card.id} --data DATA --out DIR` and open that folder"
         )
-    took = "" if seconds is None else f" · a default run takes about {duration(max(seconds, 5.0))} here"
+    took = f" · a default run takes about {duration(seconds)} here"
     st.caption(
         f"Supported ({card.family}) · {card.layers} layers × {card.heads} heads · classes "
         f"{plain(', '.join(card.labels)[:200])}{took}"

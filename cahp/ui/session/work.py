@@ -153,13 +153,12 @@ def _words(texts: Texts) -> int:
     return _counted[texts]
 
 
-def run_seconds(bench: Bench) -> float | None:
-    """About how long a run takes here (None: there is nothing to go by)."""
+def run_seconds(bench: Bench) -> float:
+    """About how long a run takes here."""
     # About 1.3 tokens a word, what the calibration texts cost once, and the evaluation texts twice.
     texts, evaluated = bench.calibration, bench.evaluation
     tokens = int(1.3 * (_words(texts) + 2 * _words(evaluated))) + 4 * (len(texts) + 2 * len(evaluated))
-    seconds = expected_seconds(bench.card, tokens=tokens)
-    return None if seconds is None else seconds + _OVERHEAD_S
+    return expected_seconds(bench.card, tokens=tokens) + _OVERHEAD_S
 
 
 # The kinds ---------------------------------------------------------------------------------------------------

@@ -6,8 +6,12 @@ from pathlib import Path
 
 import fakes
 import pytest
+from transformers import AutoConfig
 
 from cahp import models
+from cahp.models.counting import operations
+from cahp.models.description import claims
+from cahp.stages.latency import flops
 from cahp.tasks import inspect as preflight
 from cahp.values import ModelCard, ModelError
 
@@ -52,11 +56,59 @@ def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypa
     assert [one["available"] for one in preflight.builtins()] == [False] * len(models.BUILTINS)
 
 
-def test_time_grows_with_the_weights_of_the_layers(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A machine of 1.5 * 2 operations a second does one weight and token a second.
-    monkeypatch.setattr(preflight, "_speed", lambda: 3.0)
-    assert preflight.expected_seconds(card(layers=1, hidden=12), tokens=1) == 12 * 12**2
-    assert preflight.expected_seconds(card(layers=2, hidden=12), tokens=5) == 10 * 12 * 12**2
+def described(folder: Path, family: str, **shape: int) -> ModelCard:
+    """A card of a configuration without weights."""
+    AutoConfig.for_model(family, vocab_size=1000, **shape).save_pretrained(folder)
+    said = claims(folder.name, folder)
+    shape_ = {name: said.shape[name] for name in ("layers", "heads", "group", "head_size", "hidden")}
+    return ModelCard(
+        id=said.name, revision=None, family=family, labels=(), sha256="", folder=str(folder),
+        details={"passes": said.passes}, **shape_,
+    )  # fmt: skip
+
+
+BASE = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}
+LARGE = {"num_hidden_layers": 24, "hidden_size": 1024, "num_attention_heads": 16, "intermediate_size": 4096}
+BILLION = {
+    "num_hidden_layers": 16,
+    "hidden_size": 2048,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "intermediate_size": 8192,
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "a_layer", "attended"),
+    [
+        # By hand: query, key, value and output, and the two projections of the feed-forward block.
+        ("bert", BASE, 4 * 768**2 + 2 * 768 * 3072, 768),
+        ("bert", LARGE, 4 * 1024**2 + 2 * 1024 * 4096, 1024),
+        # A quarter of the heads for keys and values, and three projections.
+        ("llama", BILLION, 2 * 2048**2 + 2 * 2048 * 512 + 3 * 2048 * 8192, 2048),
+        # Its layer is passed twelve times.
+        ("albert", {**BASE, "embedding_size": 128}, 4 * 768**2 + 2 * 768 * 3072, 768),
+    ],
+)
+def test_operations_are_counted_on_the_configuration_alone(
+    family: str, shape: dict[str, int], a_layer: int, attended: int, tmp_path: Path
+) -> None:
+    found, layers = operations(described(tmp_path / "model", family, **shape)), shape["num_hidden_layers"]
+    assert found == pytest.approx(layers * (2 * a_layer + 4 * 32 * attended), rel=0.1)
+
+
+def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
+    for family in ("bert", "llama", "modernbert", "gpt2"):
+        model = models.load(str(fakes.save_model(tmp_path / family, family)), device="cpu")
+        assert operations(model.card) * 32 == pytest.approx(flops(model, length=32), rel=0.25), family
+
+
+def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
+    monkeypatch.setattr(preflight, "_speed", lambda: 1.25 * 2)
+    minilm = models.identify("minilm")
+    assert preflight.expected_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
+    assert preflight.default_seconds(minilm) > preflight.expected_seconds(minilm)
 
 
 def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
@@ -67,7 +119,7 @@ def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
 def test_the_speed_of_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     preflight._speed()
     monkeypatch.setattr(preflight, "_seconds", lambda _: pytest.fail("measured again"))
-    first, second = (preflight.expected_seconds(card(layers=1, hidden=12)) for _ in range(2))
+    first, second = (preflight.expected_seconds(models.identify("minilm")) for _ in range(2))
     assert first == second
 
 
@@ -76,6 +128,7 @@ def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:
         preflight._memory(card(layers=6, hidden=384, labels=labels), size)
         for size, labels in ((0, 2), (1 << 30, 2), (0, 77))
     )
-    assert large - small == 1 << 30
+    # In float32, beside the file that it comes from.
+    assert large - small == 2 << 30
     # Two moments in float64, and as much again, for 32 x 32 cells of 72 heads and 75 more classes.
     assert many - small == 75 * 72 * 1024 * 8 * 4
