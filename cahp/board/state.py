@@ -72,12 +72,17 @@ class _Position:
 class Board:
     """The mask on the board and how it came there.
 
-    ``choices`` says what budgets keep now: the settings change under the board, and what was put on it stays.
+    ``choices`` says what budgets keep now: the settings change under the board, and what was put on it stays. It begins
+    with ``mask``, or with what the curve suggests.
     """
 
-    def __init__(self, choices: Callable[[], Choices]) -> None:
+    def __init__(self, choices: Callable[[], Choices], *, mask: HeadMask | None = None) -> None:
         self._choices = choices
         self._position, self._past = _Position(), list[_Position]()
+        if mask is not None and mask.sha256 != self.mask.sha256:
+            table = choices().table
+            there = table is not None and table.has(mask)
+            self._position = _Position(mask.count) if there else _Position(hand=mask)
 
     # What is on it -------------------------------------------------------------------------------------------
 

@@ -6,6 +6,9 @@ function render({ model, el }) {
   const line = document.createElement("p");
   line.className = "cahp-doing";
   el.append(place, line);
+  // Keys pressed in a board are its own: JupyterLab would take arrows for cells, and i for an interrupt.
+  el.dataset.lmSuppressShortcuts = "true";
+  el.onkeydown = (event) => event.stopPropagation();
   const board = mount(place, model.get("data"), (what) => model.send(what));
 
   const button = (text, kind) => {

@@ -55,12 +55,7 @@ class BudgetBoard(anywidget.AnyWidget):
     def __init__(self, run: RunDocument, bench: Bench, clusters: HeadClusters, table: BudgetTable) -> None:
         self._run, self._bench, self._clusters, self._table = run, bench, clusters, table
         self._choices = Choices(bench.card, bench.settings, clusters, table)
-        self._board = Board(lambda: self._choices)
-        if self._board.mask.sha256 != run.mask.sha256:
-            if table.has(run.mask):
-                self._board.set_budget(run.mask.count)
-            else:
-                self._board.set_mask(run.mask)
+        self._board = Board(lambda: self._choices, mask=run.mask)
         self._found: dict[str, Quality] = {}
         measured = own_quality(run, table.recover)
         if measured is not None:

@@ -37,6 +37,14 @@ def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
     assert board.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_it_may_begin_with_a_budget_s_mask_or_with_one_made_by_hand_and_nothing_is_undone_then() -> None:
+    budget = Board(choices, mask=HeadMask.of([1, 3], 2, 3))
+    assert (budget.budget, budget.by_hand, budget.auto, budget.can_undo) == (2, False, False, False)
+    hand = Board(choices, mask=HeadMask.of([0, 4], 2, 3))
+    assert (hand.budget, hand.by_hand, hand.can_undo) == (2, True, False)
+    assert Board(choices, mask=HeadMask.of([1, 3, 5], 2, 3)).auto
+
+
 def test_before_the_first_run_all_heads_are_on_it() -> None:
     board = Board(lambda: Choices(CARD, Settings()))
     assert board.budget == 6

@@ -51,6 +51,7 @@ def press(board: BudgetBoard, **said: object) -> None:
 def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: BudgetBoard) -> None:
     assert board.mask.sha256 == run.mask.sha256
     assert board.budget == 5
+    assert not board.data["undo"]
     assert board.quality is not None
     assert board.quality.accuracy == run.metrics.pruned.accuracy  # type: ignore[union-attr]
     assert board.data["current"]["accuracy"] == board.quality.accuracy
