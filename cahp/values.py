@@ -555,10 +555,14 @@ class AnswerToken:
 
 @dataclass(frozen=True)
 class PromptReading:
-    """What a language model reads of one input, ``prompted``, and what it may answer there."""
+    """What a language model reads of one input, ``prompted``, and what it may answer there.
+
+    ``ending`` tokens are put after a prompt by its tokenizer, and are left out where a causal model answers.
+    """
 
     prompted: str
     answers: tuple[AnswerToken, ...]
+    ending: int = 0
 
     @property
     def notice(self) -> str | None:

@@ -27,7 +27,8 @@ def recover(
     call: Call, mask: Path, out: Path, how: str, epochs: int | None, learning_rate: float | None, batch: int | None
 ) -> None:
     """Recover a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
-    from cahp.export.formats import model_form
+    from cahp.export.formats import as_asked, model_form
+    from cahp.models import asked
     from cahp.tasks import recover as task
     from cahp.terminal.printing import quality
 
@@ -44,5 +45,6 @@ def recover(
             progress=progress,
             watch=progress.watch,
         )
-    wrote = f"  wrote     {out}: {model_form('drop-in').loads}"
+    prompt = asked(call.settings.prompt, call.settings.answers)
+    wrote = f"  wrote     {out}: {as_asked(model_form('drop-in').loads, prompt)}"
     call.answer(found, [*quality(found), wrote])

@@ -30,7 +30,7 @@ STAGE = "write"
 #: Texts that a written model is tried on.
 TRIED = 64
 #: What it is tried on where no data are at hand.
-SENTENCES: tuple[Input, ...] = (
+_SENTENCES = (
     "A short text.",
     "Most heads of a transformer can be removed, one after the other, and its answers hardly change.",
     "Why would it need so many, then?",
@@ -134,7 +134,7 @@ def write(
     model: HeadModel,
     pruned: HeadModel,
     mask: HeadMask,
-    inputs: Sequence[Input] = SENTENCES,
+    inputs: Sequence[Input] | None = None,
     outcome: Mapping[str, Any] | None = None,
     method: str = "by hand",
     data: Mapping[str, Any] | None = None,
@@ -148,15 +148,17 @@ def write(
     Besides weights and tokenizer it holds ``head_mask.json``, ``metrics.json`` and a ``README.md`` that says how to
     load it, what was measured, and from which model and data it was made. It is read back in a fresh process that does
     not know this package and must answer ``inputs`` with the same logits. ``outcome`` has the ``metrics`` and
-    ``delta`` of a run, ``data`` what it was measured on; None where nothing was measured.
+    ``delta`` of a run, ``data`` what it was measured on; None where nothing was measured. Without ``inputs`` it is
+    tried on a few sentences.
 
     Raises:
         CahpError: If it answers otherwise by more than the form's tolerance, or cannot be read; nothing is written.
     """
     card = model.card
+    asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
     measured = dict(outcome or {"metrics": None, "delta": None})
     source = {
-        "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256},
+        "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
         "data": data,
         "recovery": recovery,
         "parameters": {"full": model.parameters, "pruned": pruned.parameters},
@@ -167,12 +169,16 @@ def write(
     said = {
         formats.MASK_FILE: mask_json(mask, origin),
         formats.FIGURES_FILE: json_text({"schema": "cahp.metrics/1", **source, **measured}).encode(),
-        formats.CARD_FILE: model_card(form, card, mask, measured, source).encode(),
+        formats.CARD_FILE: model_card(
+            form, card, mask, measured, source, reading=None if model.prompt is None else model.prompt.reading_of()
+        ).encode(),
     }
+    # Where no data are at hand a prompt may still be for pairs.
+    tried = model.examples(_SENTENCES) if inputs is None else list(inputs)
     timed = form.runtime is not None and latency
     steps = 2 if timed else 1
     progress(STAGE, 0, steps)
-    difference = _place(form, folder, Pruned(model, pruned, mask, list(inputs)[:TRIED]), said)
+    difference = _place(form, folder, Pruned(model, pruned, mask, tried[:TRIED]), said)
     progress(STAGE, 1, steps)
     found = _times(form, model, folder) if timed else None
     progress(STAGE, steps, steps)
@@ -191,7 +197,8 @@ def _place(form: ModelForm, folder: Path, pruned: Pruned, said: Mapping[str, byt
             (part / name).write_bytes(content)
         pruned.cut.tokenizer.save_pretrained(part)
         form.write(part, pruned)
-        difference = read_back(part, form.reads, pruned.cut, pruned.inputs)
+        reads = formats.as_asked(form.reads, pruned.cut.card.prompt)
+        difference = read_back(part, reads, pruned.cut, pruned.inputs)
         # Not `difference > tolerance`: what is not a number must fail too.
         if not difference <= form.tolerance:
             raise CahpError(
@@ -212,5 +219,5 @@ def _times(form: ModelForm, model: HeadModel, folder: Path) -> Times:
     everything = HeadMask.full(model.layers, model.heads)
     with tempfile.TemporaryDirectory(prefix="cahp-") as place:
         full = Path(place) / "full"
-        _place(form, full, Pruned(model, cut(model, everything), everything, SENTENCES), {})
+        _place(form, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)), {})
         return form.runtime.times(model, full / form.file, folder / form.file)

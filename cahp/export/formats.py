@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp.export.masks import MaskOrigin, heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
-from cahp.values import HeadMask, Input, OptionError
+from cahp.values import HeadMask, Input, OptionError, Prompt
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -322,6 +322,13 @@ def model_form(key: str) -> ModelForm:
     if not isinstance(form, ModelForm):
         raise OptionError(f"{key} is a form of a mask, not of a model")
     return form
+
+
+def as_asked(text: str, prompt: Prompt | None) -> str:
+    """What a form says or runs, for a model that is asked by ``prompt``: a language model is of another class."""
+    if prompt is None:
+        return text
+    return text.replace("ForSequenceClassification", "ForMaskedLM" if prompt.masked else "ForCausalLM")
 
 
 def option_help() -> str:

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from cahp.export.formats import ModelForm
-from cahp.values import HeadMask, ModelCard
+from cahp.export.formats import ModelForm, as_asked
+from cahp.run.spelling import listed
+from cahp.values import HeadMask, ModelCard, Prompt, PromptReading
 from cahp.words import percent, span
 
 
 def model_card(
-    form: ModelForm, card: ModelCard, mask: HeadMask, outcome: Mapping[str, Any], source: Mapping[str, Any]
+    form: ModelForm,
+    card: ModelCard,
+    mask: HeadMask,
+    outcome: Mapping[str, Any],
+    source: Mapping[str, Any],
+    *,
+    reading: PromptReading | None = None,
 ) -> str:
-    """``README.md`` of a folder: what it is, how to load it, what was measured, where it comes from."""
+    """``README.md`` of a folder: what it is, how to load it, what was measured, where it comes from.
+
+    ``reading`` is what a language model was asked.
+    """
     weights = source["parameters"]
     lines = [
         "---",
         "library_name: transformers",
-        "pipeline_tag: text-classification",
+        f"pipeline_tag: {_TASKS[None if card.prompt is None else card.language]}",
         "tags: [attention-head-pruning, cahp]",
         "---",
         "",
@@ -29,8 +40,9 @@ def model_card(
         "",
         "## Load it",
         "",
-        form.card.rstrip(),
+        as_asked(form.card, card.prompt).rstrip(),
         "",
+        *([] if card.prompt is None or reading is None else _asking(card.prompt, reading)),
         "## Heads that stayed",
         "",
         "| layer | heads (numbered as in the original) |",
@@ -52,6 +64,38 @@ def model_card(
         "The weights derive from the original model: its licence applies to them.",
     ]
     return "\n".join(lines) + "\n"
+
+
+_TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+
+
+def _asking(prompt: Prompt, reading: PromptReading) -> list[str]:
+    """How the measured answers are had of a language model, in Python and on the command line."""
+    at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - reading.ending)
+    places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
+    filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
+    filled += '.replace("{mask}", tokenizer.mask_token)' if prompt.masked else ""
+    line = shlex.join(
+        ["cahp", "evaluate", "--model", "FOLDER", "--prompt", prompt.template, "--answers", listed(prompt.answers)]
+    )
+    tokens = {one.word: one.token for one in reading.answers}
+    return [
+        "## Ask it",
+        "",
+        "It is a language model as before, and can do what it could. What was measured are its answers to a prompt, "
+        "each by the score of its first token.",
+        "",
+        "```python",
+        f"prompt = {prompt.template.rstrip(' ')!r}",
+        f"answers = {tokens!r}",
+        f'inputs = tokenizer(prompt{filled}, return_tensors="pt")',
+        f"logits = model(**inputs).logits[0, {at}].tolist()",
+        "scores = {answer: logits[token] for answer, token in answers.items()}",
+        "```",
+        "",
+        f"Where cahp-explorer is installed, `{line}` does that for a whole data set.",
+        "",
+    ]
 
 
 _RECOVERED = {

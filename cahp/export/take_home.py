@@ -61,7 +61,7 @@ def export(
         bench = open_bench(settings, store=store, card=card, progress=progress)
         measurements = bench.measurements
         outcome, pruned = checkpoints.recovered(bench, keep, recover=how, watch=watch)
-        inputs: Sequence[Input] = bench.evaluation.inputs
+        inputs: Sequence[Input] | None = bench.evaluation.inputs
         data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
         notices = list(bench.notices)
     elif how != "none":
@@ -70,7 +70,7 @@ def export(
         resources = Resources(card, store=store or Store(), device=settings.device, progress=progress)
         measurements = Measurements(resources)
         outcome, pruned = {}, measurements.pruned(keep)
-        inputs, data, notices = checkpoints.SENTENCES, None, []
+        inputs, data, notices = None, None, []
     with checkpoints.writing_to(out):
         written = checkpoints.write(
             asked,
@@ -94,6 +94,7 @@ def export(
         **(outcome or {"metrics": None, "delta": None}),
         "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
         **written.as_json(),
+        "loads": formats.as_asked(asked.loads, card.prompt),
         "notices": notices,
     }
 

@@ -112,7 +112,9 @@ class PromptReader:
         """What is read of a text or pair, or of an example, at most as long as inputs are here."""
         (example,) = self.examples([EXAMPLE]) if one is None else [one]
         whole = self.shortened(example, MAX_LENGTH + self.length) if self._long(example) else example
-        return PromptReading(self.shown(whole), self.answers)
+        said = self.shown(whole)
+        ending = len(self._tokenizer(said, truncation=False, verbose=False)["input_ids"]) - len(self._ids(said))
+        return PromptReading(said, self.answers, ending)
 
     def _long(self, one: Input) -> bool:
         return len(self._ids(self.shown(one))) > MAX_LENGTH + self.length

@@ -184,10 +184,19 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     Raises:
         DataError, OptionError: If labels do not match, or a prompt is not for such texts.
     """
+    check_texts(raw, card)
+    return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
+
+
+def check_texts(raw: data.Dataset, card: ModelCard) -> None:
+    """Check that the model's prompt, if it has one, is for such texts.
+
+    Raises:
+        OptionError: If it is for pairs and these are single texts, or the other way round.
+    """
     if card.prompt is not None and card.prompt.pairs != raw.pairs:
         holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
         raise OptionError(f"{raw.id} holds {holds}, which the prompt has no place for; write {places} into it")
-    return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:

@@ -161,7 +161,7 @@ def exported(found: Document, out: str) -> Iterator[str]:
             f"{after['batch']} texts of {after['length']} tokens: pruned / full {ratio['median']:.2f} "
             f"{interval(low, high, 2)}"
         )
-    yield f"  wrote     {out} ({found['form']}): {form.loads}"
+    yield f"  wrote     {out} ({found['form']}): {found['loads']}"
 
 
 def contents(found: Document) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""A view is a link: model, data, and budget or mask live in the address; texts never do."""
+"""A view is a link: model, prompt, data, and budget or mask live in the address; texts never do."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import streamlit as st
 
-from cahp import bundled, models
+from cahp import bundled, data, models
 from cahp.run.settings import Settings
+from cahp.run.spelling import written
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError, HeadMask, MaskError
+
+#: A prompt, or its answers, of a link: longer addresses do not survive everywhere.
+_LONGEST = 4_000
 
 
 @dataclass(frozen=True)
@@ -20,6 +24,23 @@ class Wish:
 
     model: str
     data: str | None
+    prompt: str | None = None
+    answers: str = ""
+
+    @property
+    def settings(self) -> Settings:
+        """What it wished for.
+
+        Raises:
+            OptionError: If it asks in a way that has no sense.
+        """
+        return replace(
+            bundled.SETTINGS,
+            model=self.model,
+            data=self.data,
+            prompt=self.prompt,
+            answers=data.parse_answers(self.answers),
+        )
 
 
 def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
@@ -31,7 +52,13 @@ def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
         return replace(default, model=model), None
     if model == default.model and named is None:
         return default, None
-    return default, Wish(model[:200], None if named is None else named[:200])
+    prompt, answers = params.get("prompt"), params.get("answers", "")
+    return default, Wish(
+        model[:200],
+        None if named is None else named[:200],
+        None if prompt is None else prompt[:_LONGEST],
+        answers[:_LONGEST],
+    )
 
 
 def restore(explorer: Explorer) -> None:
@@ -57,17 +84,19 @@ def _number(text: str) -> int:
 
 
 def write(explorer: Explorer) -> None:
-    """Say where one is: model, data, budget or mask; never a text, and no name of a file that only this session has."""
+    """Say where one is: model, prompt, data, budget or mask; never a text, and no name of a file of this session."""
     wanted = {"model": explorer.settings.model}
     if not explorer.source.uploaded:
         wanted["data"] = explorer.bench.dataset.id
+    if explorer.settings.prompt is not None and len(explorer.settings.prompt) <= _LONGEST:
+        wanted["prompt"], wanted["answers"] = explorer.settings.prompt, written(explorer.settings.answers)
     if explorer.board.by_hand:
         wanted["mask"] = mask_to_hex(explorer.mask)
     elif explorer.results.run is not None:
         wanted["budget"] = "auto" if explorer.board.auto else str(explorer.board.budget)
     if any(st.query_params.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
-    for name in {"data", "mask", "budget"} - set(wanted):
+    for name in {"data", "prompt", "answers", "mask", "budget"} - set(wanted):
         st.query_params.pop(name, None)
 
 

@@ -16,8 +16,11 @@ from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.sources import PRESETS
 from cahp.data.tables import read_table
 from cahp.files import expanded, is_there
+from cahp.models.language import without_classes
+from cahp.run.bench import check_texts, label_reading, match_labels
 from cahp.run.settings import Settings
 from cahp.tasks import inspect as preflight
+from cahp.ui.frame import prompt_fields
 from cahp.ui.frame.address import Wish
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
@@ -53,8 +56,10 @@ def door(explorer: Explorer) -> None:
 def _offer(explorer: Explorer, wish: Wish) -> None:
     """Offer what a link wished for, or say why it cannot be had."""
     asked = f"{wish.model} on {wish.data}" if wish.data else wish.model
-    settings = replace(bundled.SETTINGS, model=wish.model, data=wish.data)
+    if wish.prompt is not None:
+        asked += f", asked “{wish.prompt[:200]}”"
     try:
+        settings = wish.settings
         permitted(settings)
     except CahpError as error:
         st.info(f"This link asks for {plain(asked)}, but {plain(str(error))}.")
@@ -120,13 +125,15 @@ def _model() -> ModelCard | None:
     if "/" in name and not is_there(expanded(Path(name)), Path.is_dir) and not _agreed(name):
         return None
     card = _looked(name)
-    seconds = preflight.default_seconds(card)
+    if not card.labels and card.language is not None:
+        asked = prompt_fields.draw(card)
+        if asked is None:
+            return None
+        prompt_fields.preview(asked)
+        card = asked
     if not card.labels:
-        raise CahpError(
-            f"{card.id} has no trained classification head; train one with "
-            f"`cahp fit --model {card.id} --data DATA --out DIR` and open that folder"
-        )
-    took = f" · a default run takes about {duration(seconds)} here"
+        raise CahpError(f"{without_classes(card, card.id)}, and open that folder")
+    took = f" · a default run takes about {duration(preflight.default_seconds(card))} here"
     st.caption(
         f"Supported ({card.family}) · {card.layers} layers × {card.heads} heads · classes "
         f"{plain(', '.join(card.labels)[:200])}{took}"
@@ -174,7 +181,7 @@ def _data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None]
     presets = [] if current().opens_hub else list(PRESETS)
     others = [*presets, *([_OTHER_DATA] if current().opens_folders else [])]
     picked = st.selectbox("Data", [*own, _FILE, *others], key=f"source-data-{bool(own)}")
-    settings = replace(settings, model=name)
+    settings = replace(settings, model=name, **prompt_fields.settings(card))
     if picked == _WITH_MODEL:
         return settings, None
     if picked == _FILE:
@@ -268,14 +275,18 @@ def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settin
     """
     for notice in found.notices[:4]:
         st.caption(plain(notice))
+    check_texts(found, card)
+    prompt_fields.preview(card, next(iter(found.splits.values())).inputs[0])
     try:
-        data.match(found, card.labels)
+        matched = match_labels(found, settings, card)
     except CahpError as error:
         if len(found.classes) > 20:
             raise
         st.warning(plain(str(error).partition(": none of")[0]) + ". Say which is which:")
         return replace(settings, label_map=_by_hand(found.classes, card.labels))
-    st.caption(f"Labels match: {plain(', '.join(found.classes)[:200])}")
+    reading = label_reading(found, matched)
+    said = [ours if card.prompt is None else f"{ours} = {theirs}" for ours, theirs in reading.items()]
+    st.caption(f"Labels match: {plain(', '.join(said)[:200])}")
     return settings
 
 

@@ -1,0 +1,190 @@
+"""Language models as classifiers, end to end: taught a rule in the test, pruned, recovered, exported, generating."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+
+from cahp import models
+from cahp.export.take_home import export
+from cahp.models import saving
+from cahp.models.compact import load_pruned
+from cahp.models.folders import save_network
+from cahp.models.surgery import cut, restore_shapes
+from cahp.run.prune import Run, prune
+from cahp.run.settings import Settings
+from cahp.stages.evaluation import evaluate
+from cahp.store import Store
+from cahp.values import HeadMask, Prompt
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+_LOADS = {"causal": AutoModelForCausalLM, "masked": AutoModelForMaskedLM}
+
+
+@pytest.fixture(scope="module", params=["causal", "masked"])
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def folder(language: str, one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.teach(fakes.save_language_model(tmp_path_factory.mktemp(language), language), language)
+
+
+@pytest.fixture(scope="module")
+def settings(language: str, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        model=str(folder),
+        data=str(fakes.write_data(tmp_path_factory.mktemp("data"))),
+        budget="6",
+        pool_size=8,
+        recover="refit",
+        device="cpu",
+        latency=False,
+        prompt=fakes.PROMPTS[language],
+        answers=fakes.ANSWERS,
+    )
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture(scope="module")
+def run(settings: Settings, store: Store) -> Run:
+    return prune(settings, store=store)
+
+
+def test_a_model_that_learned_the_rule_answers_by_it(run: Run, settings: Settings, language: str) -> None:
+    """Taught by transformers alone, so its accuracy says that the package asks, and reads answers, as it should."""
+    document = run.document
+    assert document.metrics.full.accuracy >= 0.9
+    assert document.metrics.pruned.n == document.metrics.recovered.n == 40
+    assert run.mask.count == 6
+    assert document.verified.mask_bites is document.verified.mask_equals_surgery is True
+    assert document.data.classes == fakes.ANSWERS
+    assert "labels matched in order: bad=awful, good=great." in document.notices
+    said = json.loads(json.dumps(document.to_json()))["settings"]
+    assert said["prompt"] == fakes.PROMPTS[language]
+    assert said["answers"] == list(fakes.ANSWERS)
+    assert "--prompt" not in document.command
+
+
+def test_answers_the_wrong_way_round_are_wrong_and_the_option_that_corrects_it_is_named(
+    settings: Settings, store: Store
+) -> None:
+    turned = prune(replace(settings, answers=fakes.ANSWERS[::-1], recover="none"), store=store).document
+    assert turned.metrics.full.accuracy <= 0.1
+    (notice,) = [one for one in turned.notices if "permuted" in one]
+    assert "--label-map bad=awful,good=great" in notice
+    mapped = replace(settings, answers=fakes.ANSWERS[::-1], recover="none", label_map={"bad": "awful", "good": "great"})
+    assert prune(mapped, store=store).document.metrics.full.accuracy >= 0.9
+
+
+@pytest.mark.parametrize("how", ["distill", "finetune"])
+def test_it_learns_as_a_language_model(run: Run, settings: Settings, store: Store, how: str) -> None:
+    """Trained through the prompt, at the answer; what is tied stays tied."""
+    found = prune(replace(settings, recover=how), store=store).document
+    assert found.metrics.recovered.n == 40
+    if how == "distill":
+        assert found.metrics.recovered.loss < found.metrics.pruned.loss
+    # At the rate of the paper's fine-tuning a few batches change little, but the answers do change.
+    assert found.metrics.recovered.loss != found.metrics.pruned.loss
+    assert (found.distill is None) is (how == "finetune")
+
+
+def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
+    folder: Path, language: str, tmp_path: Path
+) -> None:
+    model = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+    mask = HeadMask.of([1, 2, 5, 8, 11], model.layers, model.heads)
+    (batch,) = model.batches(model.tokenize(fakes.sentences(12).inputs))
+    masked = model.logits(batch, gates=model.gates(mask.keep))
+    assert not torch.allclose(masked, model.logits(batch), atol=1e-3)
+    pruned = cut(model, mask)
+    assert torch.allclose(pruned.logits(batch), masked, atol=1e-5)
+    save_network(restore_shapes(model, pruned, mask), model.tokenizer, tmp_path / "drop-in")
+    saving_folder = tmp_path / "compact"
+    saving_folder.mkdir()
+    model.tokenizer.save_pretrained(saving_folder)
+    saving.save_compact(saving_folder, pruned, mask)
+    for place in ("drop-in", "compact"):
+        again = models.load(str(tmp_path / place), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
+        assert torch.allclose(again.logits(batch), masked, atol=1e-5)
+        tied = again.network.get_output_embeddings().weight.data_ptr()
+        assert tied == again.network.get_input_embeddings().weight.data_ptr()
+
+
+@pytest.mark.parametrize("form", ["compact", "drop-in"])
+def test_what_is_exported_is_a_language_model_again(
+    run: Run,
+    settings: Settings,
+    store: Store,
+    folder: Path,
+    language: str,
+    form: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It loads by its own class, says what the pruned one says, and goes on from a text, with its own settings."""
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    np.save(tmp_path / "mask.npy", run.mask.keep)
+    out = tmp_path / "out"
+    found = export(settings, mask=tmp_path / "mask.npy", form=form, out=out, how="refit", store=store)
+    assert found["difference"] <= 1e-5
+    made = load_pruned(out) if form == "compact" else _LOADS[language].from_pretrained(out).eval()
+    card = (out / "README.md").read_text()
+    assert ("AutoModelForCausalLM" in found["loads"] + card) is (form == "drop-in" and language == "causal")
+    assert "SequenceClassification" not in card
+    assert f"pipeline_tag: {'text-generation' if language == 'causal' else 'fill-mask'}" in card
+    assert fakes.PROMPTS[language].removeprefix("{text}") in card
+    figures = json.loads((out / "metrics.json").read_text())
+    assert figures["model"]["prompt"] == fakes.PROMPTS[language]
+    # The card's own lines give the scores that were measured.
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    asked = models.load(str(out), device="cpu", prompt=settings.prompt, answers=settings.answers)
+    (batch,) = asked.batches(asked.tokenize(["a text"]))
+    expected = dict(zip(fakes.ANSWERS, asked.logits(batch)[0].tolist(), strict=True))
+    assert _told(card, made, tokenizer) == pytest.approx(expected, abs=1e-4)
+    if language == "causal":
+        given = tokenizer("the film is", return_tensors="pt", add_special_tokens=False)
+        said = made.generate(**given, max_new_tokens=6, do_sample=False, eos_token_id=None)
+        assert said.shape[1] == given["input_ids"].shape[1] + 6
+        again = given["input_ids"]
+        for _ in range(6):
+            again = torch.cat([again, made(again).logits[:, -1:].argmax(-1)], 1)
+        assert torch.equal(said, again)
+        assert made.config.use_cache is not False
+
+
+def _told(card: str, model: object, tokenizer: object) -> dict[str, float]:
+    """What the lines under "Ask it" make."""
+    code = card.partition("## Ask it")[2].partition("```python\n")[2].partition("```")[0]
+    names = {"model": model, "tokenizer": tokenizer}
+    exec(code, names)
+    return names["scores"]  # type: ignore[return-value]
+
+
+def test_a_pruned_language_model_is_evaluated_by_the_same_prompt(
+    run: Run, settings: Settings, folder: Path, language: str, tmp_path: Path
+) -> None:
+    prompt = Prompt(settings.prompt or "", tuple(settings.answers))
+    model = models.load(str(folder), device="cpu", prompt=prompt.template, answers=prompt.answers)
+    texts = replace(fakes.sentences(30, seed=4), classes=fakes.ANSWERS)
+    masked = evaluate(model, texts, mask=run.mask)
+    assert np.array_equal(evaluate(cut(model, run.mask), texts).predictions, masked.predictions)
+
+
+def test_another_prompt_is_another_model_in_the_store(run: Run, settings: Settings, store: Store) -> None:
+    assert prune(settings, store=store).document.cached
+    other = replace(settings, prompt=f"the {settings.prompt}", recover="none")
+    assert not prune(other, store=store).document.cached
