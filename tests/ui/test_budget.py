@@ -175,12 +175,18 @@ def test_a_saving_of_time_says_whether_it_was_timed(app: AppTest) -> None:
     assert any("save at least 10 % of the time" in info.value for info in app.info)
 
 
-def test_a_goal_out_of_reach_is_a_sentence(app: AppTest) -> None:
+def test_a_goal_out_of_reach_is_a_sentence_that_stays_until_the_next_action(app: AppTest) -> None:
     app.run()
     app.radio(key="budget-goal").set_value("the time").run()
     app.number_input(key="goal-speed").set_value(90).run()
     press(app, "goal-apply")
-    assert any("No budget" in error.value for error in app.error)
+    for _ in range(3):
+        assert any("No budget" in error.value for error in app.error)
+        app.run()
+    app.radio(key="budget-goal").set_value("a share of the heads").run()
+    app.number_input(key="goal-share").set_value(44).run()
+    press(app, "goal-apply")
+    assert not app.error
 
 
 def test_a_share_too_small_for_every_layer_is_a_sentence(app: AppTest) -> None:

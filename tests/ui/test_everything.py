@@ -140,7 +140,7 @@ def test_a_mask_that_is_refused_leaves_its_panel_open(
     page.locator(".st-key-mask-file input[type=file]").set_input_files(
         [{"name": "null.json", "mimeType": "application/json", "buffer": b"null"}]
     )
-    expect(page.locator(".st-key-board-trouble")).to_contain_text("no head mask")
+    expect(page.locator(".st-key-board-note")).to_contain_text("no head mask")
     expect(page.locator(".st-key-mask-file")).to_be_visible()
     settled(page)
     expect(page.locator(".st-key-mask-file")).to_be_visible()

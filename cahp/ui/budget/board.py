@@ -54,6 +54,7 @@ def draw(explorer: Explorer) -> None:
         name="budgets",
         data=lambda: _as_table(table),
     )
+    notes.show()
     budget_board(
         table,
         clusters,

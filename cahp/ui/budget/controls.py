@@ -12,12 +12,12 @@ from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
 
-_GOAL = "budget-goal"
+#: Session keys: the kind of goal, and how often one was asked for.
+_GOAL, _ASKED = "budget-goal", "budget-goals-asked"
 
 
 def draw(explorer: Explorer) -> None:
-    """One row of them, and above it why the last one was refused."""
-    notes.show_refusal()
+    """One row of them."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
         suggested = explorer.choices().suggested
         label = "No knee to follow" if suggested is None else f"Auto: {suggested.mask.count}"
@@ -27,17 +27,21 @@ def draw(explorer: Explorer) -> None:
             disabled=explorer.board.auto or suggested is None,
             help="CAHP's own choice: as many heads as there are clusters at the knee of the silhouette's curve",
         ):
+            notes.forget()
             explorer.board.set_budget(None)
             st.rerun()
         if st.button("Undo", key="board-undo", disabled=not explorer.board.can_undo):
+            notes.forget()
             explorer.board.undo()
             st.rerun()
         if st.button(
             "Reset", key="board-reset", disabled=not explorer.board.by_hand, help="Back to the budget's own heads"
         ):
+            notes.forget()
             explorer.board.reset()
             st.rerun()
-        with st.popover("By a goal", key="goals"):
+        # Another key is another panel, which is closed: the answer stands under the headline.
+        with st.popover("By a goal", key=f"goals-{st.session_state.get(_ASKED, 0)}"):
             _goals(explorer)
         with st.popover("Load a mask", key="load-mask"):
             _load(explorer)
@@ -47,6 +51,7 @@ def draw(explorer: Explorer) -> None:
 
 def _recovery(explorer: Explorer) -> None:
     def chosen() -> None:
+        notes.forget()
         explorer.recover = st.session_state["board-recover"]
 
     options = ("none", "refit")
@@ -73,6 +78,7 @@ def _load(explorer: Explorer) -> None:
         try:
             mask, _ = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
             explorer.board.set_mask(mask)
+            notes.forget()
         except CahpError as error:
             notes.refuse(error)
 
@@ -88,6 +94,7 @@ def _goals(explorer: Explorer) -> None:
     else:
         value = st.number_input("Be faster by at least, in per cent", 1, 90, 20, key="goal-speed")
     if st.button("Find the budget", key="goal-apply", type="primary"):
+        st.session_state[_ASKED] = st.session_state.get(_ASKED, 0) + 1
         try:
             notes.answer(_reach(explorer, goal, float(value)))
         except CahpError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.studies.budget_sweep import Quality
-from cahp.ui.budget import notes
 from cahp.ui.frame.page import problem, provenance
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, SPEED, TABLE
@@ -15,7 +14,6 @@ from cahp.words import duration, percent, points, span
 def draw(explorer: Explorer) -> None:
     """What is being measured for the board, and what else can be."""
     _growing(explorer)
-    notes.show_answer()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _confirm(explorer)
         timeable = not explorer.mask.empty_layers and explorer.speed() is None
@@ -57,13 +55,14 @@ def _confirm(explorer: Explorer) -> None:
         return
     job = explorer.job(CONFIRM)
     if job is None:
-        if st.button(
-            "Confirm on the test split, once",
-            key="confirm",
-            help="Opens the test split and counts how often that was done.",
-        ):
-            explorer.start(CONFIRM)
-            st.rerun()
+        with st.popover("Confirm on the test split", type="tertiary", key="ask-confirm"):
+            st.markdown(
+                "The test split chose nothing, which is why it can confirm a figure. Every look at it makes that "
+                "less true, so each is **counted**, also across sessions, and the count is shown beside the result."
+            )
+            if st.button("Open it for this mask", key="confirm", type="primary"):
+                explorer.start(CONFIRM)
+                st.rerun()
     elif not job.ended:
         st.caption("Answering the test split…")
     elif job.result is not None:

@@ -1,4 +1,4 @@
-"""What the page says of the last action: what came of it, or why it was refused."""
+"""What the page says of the last action, until the next: what came of it, or why it was refused."""
 
 from __future__ import annotations
 
@@ -10,31 +10,28 @@ _ANSWER, _REFUSAL = "budget-answer", "budget-refusal"
 
 
 def answer(sentence: str) -> None:
-    """Say what came of an action, until the next."""
+    """Say what came of an action."""
+    forget()
     st.session_state[_ANSWER] = sentence
 
 
 def refuse(error: Exception) -> None:
-    """Say once why an action was refused."""
+    """Say why an action was refused."""
+    forget()
     st.session_state[_REFUSAL] = str(error)
 
 
 def forget() -> None:
-    """Something else happened: the last answer is about another board."""
-    st.session_state.pop(_ANSWER, None)
+    """Something else happens: what was said is about another board."""
+    for said in (_ANSWER, _REFUSAL):
+        st.session_state.pop(said, None)
 
 
-def show_refusal() -> None:
-    """Why the last action was refused."""
-    refusal = st.session_state.pop(_REFUSAL, None)
-    # Always there, so that a sentence does not move the controls, which would close their panels.
-    with st.container(key="board-trouble", gap=None):
-        if refusal:
+def show() -> None:
+    """What was said of the last action."""
+    # Always there, so that a sentence does not make another element of what follows.
+    with st.container(key="board-note", gap=None):
+        if refusal := st.session_state.get(_REFUSAL):
             problem(refusal)
-
-
-def show_answer() -> None:
-    """What came of the last action."""
-    said = st.session_state.get(_ANSWER)
-    if said:
-        st.info(said)
+        if said := st.session_state.get(_ANSWER):
+            st.info(said)
