@@ -433,7 +433,7 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     assert after is not None
     found = (
         f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {latency.batch} texts of "
-        f"{latency.length} tokens: {number(saved, 0)} % saved."
+        f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.measurable else 'no measurable change'}."
     )
     meaning = (
         f"Attention takes {percent(share, 0)} of the time; the rest is work that no head does. So these "

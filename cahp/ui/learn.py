@@ -187,7 +187,7 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
     with words:
         guessed, measured = st.columns(2)
         guessed.metric("Your guess", f"{guess} {step.unit}")
-        measured.metric("Measured", f"{_value(answer)} {step.unit}")
+        measured.metric("Measured", _measured(step, answer))
         if answer.interval is not None:
             measured.caption(
                 f"95 % interval {span(*answer.interval)}",
@@ -201,6 +201,13 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
     if picture is not None:
         with picture:
             _picture(step, answer)
+
+
+def _measured(step: Step, answer: Answer) -> str:
+    # A difference that could as well be none is not put forward as one.
+    if answer.interval is not None and answer.interval[0] < 0 < answer.interval[1]:
+        return "no measurable change"
+    return f"{_value(answer)} {step.unit}"
 
 
 def _value(answer: Answer) -> str:
@@ -266,7 +273,7 @@ def _scores(steps: list[Step], subject: Subject) -> None:
         {
             "Step": [step.title for step, _, _ in seen],
             "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-            "Measured": [f"{_value(answer)} {step.unit}" for step, _, answer in seen],
+            "Measured": [_measured(step, answer) for step, _, answer in seen],
             "You were": [_off(step, guess, answer) for step, guess, answer in seen],
         },
         hide_index=True,

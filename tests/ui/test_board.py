@@ -99,6 +99,18 @@ def drag(page: Page, share: float) -> None:
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
 
 
+def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:
+    clusters = in_a_row(6, 12)
+    selection = BudgetTable.plan(clusters, Settings()).selection(30)
+    timed = replace(speed(0.96), ci95=(0.9, 1.02))
+    for said, found in (("no measurable change", timed), ("0.96 ×", replace(timed, ci95=(0.94, 0.98)))):
+        table = BudgetTable.plan(clusters, Settings())
+        shown = Shown(selection.mask, "budget", None, found, rescued=())
+        page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
+        assert figures(page)[2] == said
+        expect(page.locator(".figure").nth(2)).to_contain_text(f"95 % interval {found.ci95[0]:.2f}")
+
+
 def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 72))
     drag(page, 1.0)

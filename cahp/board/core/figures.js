@@ -16,7 +16,7 @@ export function figures(state, data, alone) {
 export function written([name, value, tag, lines]) {
   const block = make("div", "figure");
   make("div", "name", block, name);
-  const line = make("div", "value", block, value);
+  const line = make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
   if (tag) make("span", "tag", line, tag);
   for (const text of lines) make("div", "line", block, text);
   return block;
@@ -57,7 +57,10 @@ function time(state, total, yet) {
     return [name, `≈ ${state.ratio.toFixed(2)} ×`, "estimated", ["between the budgets that were timed"]];
   }
   const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
-  const change = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}`;
+  const interval = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}`;
   const both = `${state.ms.toFixed(1)} instead of ${state.fullMs.toFixed(1)} ms (median)`;
-  return [name, `${state.ratio.toFixed(2)} ×`, "", [both, calm ? "no measurable change" : change]];
+  const ratio = `${state.ratio.toFixed(2)} ×`;
+  // A ratio that could as well be 1 is not put forward as a saving.
+  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`]];
+  return [name, ratio, "", [both, interval]];
 }
