@@ -7,16 +7,21 @@ import io
 import json
 import math
 import os
+import re
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+_DAY_S = 86_400
+_SCRATCH = "cahp-"
 
 #: What a file will hold: its bytes, or a function that writes them to an open binary file.
 Content = bytes | memoryview | Callable[[IO[bytes]], object]
@@ -55,6 +60,31 @@ def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files, for as long as the block lasts; what was left by killed processes goes with it."""
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
+        sweep(Path(folder).parent, re.compile(f"{_SCRATCH}[a-z0-9_]{{8}}"))
+        yield Path(folder)
+
+
+def sweep(folder: Path, pattern: re.Pattern[str]) -> None:
+    """Remove what processes of ours that were killed more than a day ago left under names of ``pattern``."""
+    with suppress(OSError), os.scandir(folder) as items:
+        for item in items:
+            # Others may be at it, and some may not be ours to remove.
+            with suppress(OSError):
+                if not pattern.fullmatch(item.name):
+                    continue
+                status = item.stat(follow_symlinks=False)
+                ours = not hasattr(os, "getuid") or status.st_uid == os.getuid()
+                if ours and status.st_mtime < time.time() - _DAY_S:
+                    if item.is_dir(follow_symlinks=False):
+                        shutil.rmtree(item.path, ignore_errors=True)
+                    else:
+                        Path(item.path).unlink()
+
+
 def is_there(path: Path, check: Callable[[Path], bool]) -> bool:
     """``check(path)``, such as ``Path.is_dir``; a name too long or otherwise impossible for a path is none."""
     try:
@@ -69,25 +99,6 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except (RuntimeError, ValueError):
         return path
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of ``folder`` when the block is left without an error."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    aside = part.with_name(f"{part.name}-old")
-    try:
-        yield part
-        part.chmod(0o755)
-        if folder.exists():
-            # Moved first and deleted last: whoever interrupts this loses neither the old nor the new.
-            folder.replace(aside)
-        part.replace(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(aside, ignore_errors=True)
 
 
 def json_text(value: object) -> str:

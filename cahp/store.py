@@ -204,7 +204,12 @@ class Store:
         # A temporary name is another process at work, or, after an hour, what a killed one left behind. The
         # entry just written tells the time.
         stale = max((used for used, _, _ in files), default=0) - _HOUR_NS
-        entries = [entry for entry in files if not entry[2].name.startswith(".") or entry[0] < stale]
+        entries = []
+        for used, size, item in files:
+            if not item.name.startswith("."):
+                entries.append((used, size, item))
+            elif used < stale:
+                Path(item).unlink(missing_ok=True)
         excess = sum(size for _, size, _ in entries) - self._limit_bytes
         for _, size, item in sorted(entries, key=lambda entry: entry[0]):
             if excess <= 0:

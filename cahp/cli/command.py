@@ -21,6 +21,7 @@ from cahp.terminal import progress
 from cahp.words import size_of
 
 if TYPE_CHECKING:
+    from cahp.output import Output
     from cahp.store import Store
 
 
@@ -52,6 +53,18 @@ class Call:
 
         if parallel.first():
             typer.echo(json_text(found).rstrip() if self.as_json else "\n".join(lines))
+
+    @contextmanager
+    def telling(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
+        """If what was found cannot be written, it is told all the same, before the sentence that says so."""
+        from cahp.output import UnwrittenError
+
+        try:
+            yield
+        except UnwrittenError as error:
+            if error.found is not None:
+                self.answer(error.found, lines(error.found))
+            raise
 
 
 #: Options that become a part of the ``Call``.
@@ -141,21 +154,27 @@ def questions(*, yes: bool) -> Iterator[None]:
 
 
 @contextmanager
-def folder(out: Path | None) -> Iterator[None]:
+def folder(out: Path, force: bool) -> Iterator[Output]:
     """``out``, made if need be and proven writable before long work; removed again if the work made nothing."""
-    if out is None:
-        yield
-        return
     from cahp.export.run_folder import check_folder
+    from cahp.output import Output
 
     new = False
     with suppress(OSError):  # a name that no path can have: the check says so
         new = not out.exists()
-    parallel.from_first(lambda: check_folder(out))
+
+    def looked_at() -> Output:
+        output = Output(out, force=force)
+        check_folder(out)
+        return output
+
+    output = parallel.from_first(looked_at)
     try:
-        yield
+        yield output
     except BaseException:
         if new:
             with suppress(OSError):
                 out.rmdir()
         raise
+    if output.note:
+        typer.echo(f"cahp: {output.note}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
@@ -26,7 +27,7 @@ _OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
 
 @command(
     *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *_WORKERS),
-    *("device", *COLUMNS, "label_map", *PROMPT, _OUT, "as_json", "yes", "quiet"),
+    *("device", *COLUMNS, "label_map", *PROMPT, _OUT, "force", "as_json", "yes", "quiet"),
 )
 def compare(
     call: Call,
@@ -41,10 +42,13 @@ def compare(
     jobs: int,
     cluster: str | None,
     out: Path | None,
+    force: bool,
 ) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped."""
     from cahp.compare.asking import asked
+    from cahp.compare.result import FILES, MARK
     from cahp.compare.running import compare
+    from cahp.output import UnwrittenError
     from cahp.terminal.comparison import reporting, summary
 
     plan = asked(
@@ -58,8 +62,10 @@ def compare(
         eval_limit=eval_limit,
         tries=tries,
     )
-    wrote = "nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
-    with folder(out):
+    wrote = "  nothing was written; --out DIR keeps compare.json, comparison.csv and the figures"
+    with nullcontext() if out is None else folder(out, force) as output:
+        if output is not None:
+            output.check_files(FILES, MARK)
         with reporting(quiet=call.quiet) as (progress, announce):
             found = compare(
                 plan,
@@ -70,6 +76,7 @@ def compare(
                 progress=progress,
                 announce=announce,
             )
-        if out is not None:
-            wrote = f"wrote     {out}/{', '.join(found.write(out))}"
-    call.answer(found.as_json(), [*summary(found), f"  {wrote}"])
+        if output is not None:
+            with call.telling(lambda _: summary(found)), UnwrittenError.saying(found.as_json()):
+                wrote = output.wrote(found.write(output))
+    call.answer(found.as_json(), [*summary(found), wrote])

@@ -6,13 +6,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import typer
 
 from cahp.cli.command import Call, command
+from cahp.files import scratch
 from cahp.values import CahpError
 
 
@@ -124,9 +123,9 @@ def _end_to_end() -> str:
     from cahp.run.settings import Settings
     from cahp.store import Store
 
-    with TemporaryDirectory() as folder:
+    with scratch() as folder:
         settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)
-        run = prune(settings, store=Store(Path(folder)))
+        run = prune(settings, store=Store(folder))
     kept, accuracy = run.mask.count, run.document.metrics.full.accuracy
     seconds = run.document.timings.total_s or 0.0
     return (

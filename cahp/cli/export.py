@@ -14,21 +14,21 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
 
 
 @command(
-    *("mask", _OUT, "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
+    *("mask", _OUT, "force", "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
     *("limit", "eval_limit"),
     *("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT, _LATENCY, "as_json", "yes", "quiet", "no_cache"),
 )
-def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
+def export(call: Call, mask: Path, out: Path, force: bool, form: str, latency: bool) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
     from cahp.export import take_home as task
     from cahp.terminal.printing import exported
 
-    with folder(out), call.bars() as progress:
+    with folder(out, force) as output, call.bars() as progress, call.telling(exported):
         found = task.export(
             call.settings,
             mask=mask,
             form=form,
-            out=out,
+            out=output,
             how=call.settings.recover,
             time=latency,
             command=call.line,
@@ -36,4 +36,4 @@ def export(call: Call, mask: Path, out: Path, form: str, latency: bool) -> None:
             progress=progress,
             watch=progress.watch,
         )
-    call.answer(found, exported(found, str(out)))
+    call.answer(found, exported(found, output))

@@ -27,18 +27,26 @@ _OWN = (
 _NEXT = {field: spelling.PRUNE[field] for field in ("model", "data", *COLUMNS)}
 
 
-@command(_DATA, _OUT, _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "yes", "quiet")
+@command(_DATA, _OUT, "force", _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "yes", "quiet")
 def fit(
-    call: Call, out: Path, epochs: int, learning_rate: float, batch: int, rank: int, save: str, limit: int | None
+    call: Call,
+    out: Path,
+    force: bool,
+    epochs: int,
+    learning_rate: float,
+    batch: int,
+    rank: int,
+    save: str,
+    limit: int | None,
 ) -> None:
     """Train a classifier on an encoder with low-rank adapters; the best epoch on validation is kept."""
     from cahp.tasks import fit as task
     from cahp.terminal.printing import fitted
 
-    with folder(out), call.bars() as progress:
+    with folder(out, force) as output, call.bars() as progress, call.telling(fitted):
         found = task.fit(
             call.settings,
-            out=out,
+            out=output,
             save=save,
             schedule={"epochs": epochs, "learning_rate": learning_rate, "batch": batch},
             rank=rank,
@@ -47,6 +55,6 @@ def fit(
         )
     use = ""
     if save == "model":
-        asked = spelling.words(replace(call.settings, model=str(out)), _NEXT)
+        asked = spelling.words(replace(call.settings, model=str(output.folder)), _NEXT)
         use = f": choose its heads with {shlex.join(['cahp', 'prune', *asked])}"
-    call.answer(found, [*fitted(found), f"  wrote     {out}{use}"])
+    call.answer(found, [*fitted(found), f"{output.wrote()}{use}"])

@@ -100,6 +100,7 @@ OPTIONS: Mapping[str, Option] = {
         _setting("answers", 'Its answers, a word for each class in the data\'s order: "terrible,okay,great".'),
         Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
         Option("out", "The folder to write to.", Path),
+        Option("force", "Replace files in the folder of --out that cahp did not write.", bool, False, ("--force",)),
         Option("batch", "Texts a batch.", int, 32, low=1, high=1024),
         Option("epochs", "Epochs of training.", int, 3, low=1, high=100),
         Option("learning_rate", "Highest learning rate.", float, 2e-5, low=1e-7, high=1.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 from cahp import processes as parallel
@@ -15,10 +16,11 @@ _SWEEP = Option(
 )
 
 
-@command(*filling(PRUNE), _SWEEP, _OUT, "as_json", "yes", "quiet", "no_cache")
-def prune(call: Call, sweep: bool, out: Path | None) -> None:
+@command(*filling(PRUNE), _SWEEP, _OUT, "force", "as_json", "yes", "quiet", "no_cache")
+def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
-    from cahp.export.run_folder import write_run
+    from cahp.export.run_folder import MARK, files, write_run
+    from cahp.output import UnwrittenError
     from cahp.run.prune import method_of
     from cahp.tasks.sweep import check_sweep, pruned
     from cahp.terminal.printing import summary
@@ -26,7 +28,9 @@ def prune(call: Call, sweep: bool, out: Path | None) -> None:
     method_of(call.settings)  # An unknown method is refused before any data are fetched.
     if sweep:
         check_sweep(call.settings, out)
-    with folder(out):
+    with nullcontext() if out is None else folder(out, force) as output:
+        if output is not None:
+            output.check_files(files(table=sweep), MARK)
         with call.bars() as progress:
             run, table = pruned(
                 call.settings,
@@ -36,9 +40,10 @@ def prune(call: Call, sweep: bool, out: Path | None) -> None:
                 progress=progress,
                 watch=progress.watch,
             )
-        if out is not None and parallel.first():
-            write_run(out, run, table=table)
-    wrote = "nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
-    if out is not None:
-        wrote = f"wrote     {out}/run.json, head_mask.json, arrays.npz{', table.json' if sweep else ''}"
-    call.answer(run.document.to_json(), [*summary(run.document), f"  {wrote}"])
+        if output is not None and parallel.first():
+            with call.telling(lambda _: summary(run.document)), UnwrittenError.saying(run.document.to_json()):
+                write_run(output, run, table=table)
+    wrote = "  nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
+    if output is not None:
+        wrote = output.wrote(files(table=sweep))
+    call.answer(run.document.to_json(), [*summary(run.document), wrote])

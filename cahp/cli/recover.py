@@ -20,11 +20,18 @@ _TEXTS = ("limit", "eval_limit")
 
 
 @command(
-    *("mask", _OUT, "model", "data", _HOW, "recover_data", "recover_time", "labels", *_TEXTS, *_SCHEDULE),
+    *("mask", _OUT, "force", "model", "data", _HOW, "recover_data", "recover_time", "labels", *_TEXTS, *_SCHEDULE),
     *("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT, "as_json", "yes", "quiet", "no_cache"),
 )
 def recover(
-    call: Call, mask: Path, out: Path, how: str, epochs: int | None, learning_rate: float | None, batch: int | None
+    call: Call,
+    mask: Path,
+    out: Path,
+    force: bool,
+    how: str,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
 ) -> None:
     """Recover a model under a mask and save it: a plain checkpoint of the usual shapes that loads anywhere."""
     from cahp.export.formats import as_asked, model_form
@@ -32,12 +39,12 @@ def recover(
     from cahp.tasks import recover as task
     from cahp.terminal.printing import quality
 
-    with folder(out), call.bars() as progress:
+    with folder(out, force) as output, call.bars() as progress, call.telling(quality):
         found = task.recover(
             call.settings,
             mask=mask,
             how=how,
-            out=out,
+            out=output,
             epochs=epochs,
             learning_rate=learning_rate,
             batch=batch,
@@ -46,5 +53,5 @@ def recover(
             watch=progress.watch,
         )
     prompt = asked(call.settings.prompt, call.settings.answers)
-    wrote = f"  wrote     {out}: {as_asked(model_form('drop-in').loads, prompt)}"
+    wrote = f"{output.wrote()}: {as_asked(model_form('drop-in').loads, prompt)}"
     call.answer(found, [*quality(found), wrote])

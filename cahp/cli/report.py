@@ -12,8 +12,8 @@ _OUT = OPTIONS["out"].but(help="The HTML file; without: report.html in the run's
 _STATIC = Option("static", "Without the board that answers, for mail that forbids scripts.", bool, False, ("--static",))
 
 
-@command(_RUN, _OUT, _STATIC, "as_json")
-def report(call: Call, run: Path, out: Path | None, static: bool) -> None:
+@command(_RUN, _OUT, "force", _STATIC, "as_json")
+def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
     """Write a run as one HTML file that opens offline, prints, and answers while its budget is dragged."""
     from datetime import date
 
@@ -22,7 +22,9 @@ def report(call: Call, run: Path, out: Path | None, static: bool) -> None:
 
     files = read_run(run)
     text = run_report(files, day=date.today(), static=static)
-    file = write_report(text, (run if run.is_dir() else run.parent) / "report.html" if out is None else out)
+    file = write_report(
+        text, (run if run.is_dir() else run.parent) / "report.html" if out is None else out, force=force
+    )
     live = None if static else live_of(files)
     measured, budgets = (None, None) if live is None else live.table.measured()
     found = {"file": str(file), "bytes": len(text.encode()), "answers": live is not None}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 from cahp.compare.result import FILE, Comparison
+from cahp.files import scratch
 from cahp.values import CahpError
 
 
@@ -35,8 +35,8 @@ def opened(name: str, content: bytes) -> Comparison:
     Raises:
         CahpError: If it is none, in a sentence that names it as they do.
     """
-    with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
-        path = Path(folder) / FILE
+    with scratch() as folder:
+        path = folder / FILE
         path.write_bytes(content)
         try:
             found = read(path)

@@ -19,10 +19,13 @@ from cahp.compare.figures import figures
 from cahp.compare.reading import Reading
 from cahp.compare.summarising import summarise
 from cahp.compare.summary import Summary
-from cahp.files import Content, csv_text, json_text, plain_json, write_whole
+from cahp.files import Content, csv_text, json_text, plain_json
+from cahp.output import Mark, Output
 from cahp.values import CahpError
 
-FILE, _ARRAYS = "compare.json", "compare.npz"
+FILE, _TABLE, _ARRAYS = "compare.json", "comparison.csv", "compare.npz"
+#: What every comparison writes, beside its figures, and the mark that it was one.
+FILES, MARK = (FILE, _TABLE, _ARRAYS), Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; in memory JSON may become thirty times as large.
 _LARGEST_FILE = 32 << 20
 
@@ -85,19 +88,18 @@ class Comparison:
             raise CahpError(f"{file} is broken ({error}); write one with `cahp compare --out DIR`") from None
         return cls(document, _read_arrays(file.with_name(_ARRAYS)), said.get("summary"))
 
-    def write(self, folder: Path) -> list[str]:
+    def write(self, folder: Path | Output) -> list[str]:
         """Write all files of the comparison, whole or not at all, and give their names.
 
+        Those of another comparison are replaced, other files are left alone.
+
         Raises:
-            CahpError: If the folder cannot be written to.
+            OptionError: If files of these names are there that no comparison wrote.
+            UnwrittenError: If the folder cannot be written to.
         """
-        contents = self._contents()
-        try:
-            write_whole(folder, contents)
-        except OSError as error:
-            raise CahpError(
-                f"Cannot write to {folder} ({error.strerror or error}); name another folder with --out."
-            ) from error
+        contents, output = self._contents(), Output.of(folder)
+        output.check_files(contents, MARK)
+        output.write(contents)
         return list(contents)
 
     @cached_property
@@ -124,7 +126,7 @@ class Comparison:
     def _contents(self) -> dict[str, Content]:
         contents: dict[str, Content] = {
             FILE: json_text(self.as_json()).encode(),
-            "comparison.csv": _table(self.document).encode(),
+            _TABLE: _table(self.document).encode(),
             **{name: drawn.encode() for name, drawn in figures(self.reading).items()},
         }
         if self.right:

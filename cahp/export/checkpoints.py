@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +11,8 @@ from cahp.export import formats
 from cahp.export.formats import ModelForm, Pruned
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.export.model_card import model_card
-from cahp.files import json_text, whole_folder
+from cahp.files import json_text, scratch
+from cahp.output import Output
 from cahp.run.bench import Bench
 from cahp.run.document import versions
 from cahp.run.prune import outcomes
@@ -64,38 +63,19 @@ class Written:
         return {"form": self.form.key, "bytes": self.bytes, "difference": self.difference, "onnx_latency_ms": timed}
 
 
-def check_replaceable(out: Path, card: ModelCard) -> None:
-    """Check that nothing but a model would be lost when a new one takes the place of ``out``.
+def claimed(out: Path | Output, card: ModelCard) -> Output:
+    """Where a model that is made of that of ``card`` goes: a new or empty folder, or one that was written here before.
 
     Raises:
-        OptionError: If it holds other files, or the model of ``card`` itself.
+        OptionError: If it holds anything else, or the model of ``card`` itself.
     """
-    if not out.is_dir():
-        return
-    if out.resolve() == Path(card.folder).resolve():
-        raise OptionError(f"{out} holds {card.id} itself, which would be overwritten; name another folder with --out")
-    others = [item.name for item in sorted(out.iterdir()) if not _replaceable(item)]
-    if others:
+    asked = Output.of(out)
+    if asked.folder.resolve() == Path(card.folder).resolve():
         raise OptionError(
-            f"{out} holds {others[0]}, which is no part of a model and would be lost; name a new or empty folder with "
-            "--out"
+            f"{asked.folder} holds {card.id} itself, which would be overwritten; name another folder with --out"
         )
-
-
-def _replaceable(item: Path) -> bool:
-    # Python leaves its cache where the folder's own file was imported, as its README says to do.
-    return item.name == "__pycache__" if item.is_dir() else formats.of_a_model(item.name)
-
-
-@contextmanager
-def writing_to(out: Path) -> Iterator[None]:
-    """A disk that fails while something is written to ``out`` becomes one sentence (``CahpError``)."""
-    try:
-        yield
-    except OSError as error:
-        raise CahpError(
-            f"the model cannot be written to {out} ({error.strerror or error}); name another folder with --out"
-        ) from error
+    asked.check_folder()
+    return asked
 
 
 def recovered(
@@ -129,7 +109,7 @@ def recovered(
 
 def write(
     form: ModelForm,
-    folder: Path,
+    out: Path | Output,
     *,
     model: HeadModel,
     pruned: HeadModel,
@@ -178,7 +158,9 @@ def write(
     timed = form.runtime is not None and latency
     steps = 2 if timed else 1
     progress(STAGE, 0, steps)
-    difference = _place(form, folder, Pruned(model, pruned, mask, tried[:TRIED]), said)
+    place = Output.of(out)
+    difference = _place(form, place, Pruned(model, pruned, mask, tried[:TRIED]), said)
+    folder = place.folder
     progress(STAGE, 1, steps)
     found = _times(form, model, folder) if timed else None
     progress(STAGE, steps, steps)
@@ -188,11 +170,11 @@ def write(
     return Written(form, size, difference, found)
 
 
-def _place(form: ModelForm, folder: Path, pruned: Pruned, said: Mapping[str, bytes]) -> float:
+def _place(form: ModelForm, out: Output, pruned: Pruned, said: Mapping[str, bytes]) -> float:
     """Write a folder, with the files in ``said``, unless it answers otherwise; by how much it does."""
     from cahp.models.saving import read_back
 
-    with whole_folder(folder) as part:
+    with out.whole() as part:
         for name, content in said.items():
             (part / name).write_bytes(content)
         pruned.cut.tokenizer.save_pretrained(part)
@@ -217,7 +199,7 @@ def _times(form: ModelForm, model: HeadModel, folder: Path) -> Times:
 
     assert form.runtime is not None
     everything = HeadMask.full(model.layers, model.heads)
-    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        full = Path(place) / "full"
-        _place(form, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)), {})
+    with scratch() as place:
+        full = place / "full"
+        _place(form, Output(full), Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)), {})
         return form.runtime.times(model, full / form.file, folder / form.file)

@@ -7,7 +7,6 @@ test holds to this table.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -337,21 +336,5 @@ def option_help() -> str:
     return f"{models}; or the mask alone: {', '.join(form.key for form in mask_forms())}."
 
 
-#: What a folder that ``fit`` or ``recover`` wrote, or ``save_pretrained``, may hold.
-_TRANSFORMERS = re.compile(
-    r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
-    r"|(tokenizer|special_tokens_map|added_tokens|vocab)\.json|(vocab|merges)\.txt|\w+\.model"
-)
 #: What an exported folder says of itself.
 CARD_FILE, FIGURES_FILE, MASK_FILE = "README.md", "metrics.json", "head_mask.json"
-
-
-def of_a_model(name: str) -> bool:
-    """Whether a file of that name is part of a model's folder, as transformers or an export writes it."""
-    ours = {
-        CARD_FILE,
-        FIGURES_FILE,
-        MASK_FILE,
-        *(file for form in model_forms() for file in (form.file, *form.besides)),
-    }
-    return name in ours or _TRANSFORMERS.fullmatch(name) is not None

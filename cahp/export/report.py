@@ -118,7 +118,7 @@ def page(
     ]
     return (
         "<!doctype html>\n"
-        '<html lang="en"><head><meta charset="utf-8">'
+        '<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="cahp.report/1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY if answering is None else policy()}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{safe(title)} – {safe(run.model.id)}</title><style>{STYLE}</style>"

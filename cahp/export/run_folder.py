@@ -5,31 +5,37 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cahp.export.masks import MaskOrigin, mask_json
-from cahp.files import Content, json_text, write_whole
+from cahp.files import Content, json_text, scratch, write_whole
+from cahp.output import Mark, Output, unwritten
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.table_file import TABLE_FILE, table_json
-from cahp.values import CahpError
 
 #: What the folder is called inside of an archive.
 RUN_FOLDER = "cahp-run"
+#: That files come from a run.
+MARK = Mark("run.json", "cahp.run")
 
 
-def write_run(folder: Path, run: Run, *, table: BudgetTable | None = None) -> None:
+def files(*, table: bool = False) -> tuple[str, ...]:
+    """The names of what ``write_run`` writes, with or without a table."""
+    return ("run.json", "head_mask.json", "arrays.npz", *([TABLE_FILE] if table else []))
+
+
+def write_run(folder: Path | Output, run: Run, *, table: BudgetTable | None = None) -> None:
     """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all of them or none.
 
-    With a ``table`` of its budgets ``table.json`` too. Files of these names are replaced, others are left alone.
+    With a ``table`` of its budgets ``table.json`` too. Those of another run are replaced, other files are left alone.
 
     Raises:
-        CahpError: If the folder cannot be written to.
+        OptionError: If files of these names are there that no run wrote.
+        UnwrittenError: If the folder cannot be written to.
         ValueError: If the run's document names other heads as kept than its mask, or an array holds Python objects.
     """
     document = run.document
@@ -47,35 +53,27 @@ def write_run(folder: Path, run: Run, *, table: BudgetTable | None = None) -> No
     }
     if table is not None:
         contents[TABLE_FILE] = json_text(table_json(table, document)).encode()
-    with _writing_to(folder):
-        write_whole(folder, contents)
+    output = Output.of(folder)
+    output.check_files(contents, MARK)
+    output.write(contents)
 
 
 def check_folder(folder: Path) -> None:
     """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
 
     Raises:
-        CahpError: If not.
+        UnwrittenError: If not.
     """
-    with _writing_to(folder):
+    with unwritten(folder):
         write_whole(folder, {})
         with tempfile.TemporaryFile(dir=folder):
             pass
 
 
-@contextmanager
-def _writing_to(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CahpError(f"Cannot write to {folder} ({reason}); name another folder with --out.") from error
-
-
 def run_archive(run: Run) -> bytes:
     """The run's folder as a ZIP file."""
-    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        folder = Path(place) / RUN_FOLDER
+    with scratch() as place:
+        folder = place / RUN_FOLDER
         write_run(folder, run)
         return zipped(folder)
 

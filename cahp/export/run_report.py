@@ -11,11 +11,10 @@ from cahp.export.drawings import Clusters, Curve
 from cahp.export.live import Live
 from cahp.export.report import Origin, page
 from cahp.export.run_files import RunFiles
-from cahp.files import write_whole
+from cahp.output import Mark, Output
 from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
 from cahp.studies.table_file import table_of
-from cahp.values import CahpError
 
 
 def run_report(files: RunFiles, *, day: date, static: bool = False) -> str:
@@ -47,15 +46,14 @@ def live_of(files: RunFiles) -> Live | None:
     return Live(clusters, table_of(run, clusters, files.table), files.arrays["labels"].astype(np.int64))
 
 
-def write_report(text: str, file: Path) -> Path:
-    """Write a report as ``file``, whole or not at all.
+def write_report(text: str, file: Path, *, force: bool = False) -> Path:
+    """Write a report as ``file``, whole or not at all; another report is replaced, and with ``force`` any file.
 
     Raises:
-        CahpError: If that cannot be written.
+        OptionError: If a file of that name is there that is no report.
+        UnwrittenError: If it cannot be written.
     """
-    try:
-        write_whole(file.parent, {file.name: text.encode()})
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CahpError(f"Cannot write {file} ({reason}); name another file.") from error
-    return file
+    output = Output(file.parent, force=force)
+    output.check_files([file.name], Mark(file.name, "cahp.report"))
+    output.write({file.name: text.encode()})
+    return file if output.folder == file.parent else output.folder / file.name

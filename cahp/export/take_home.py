@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from cahp.export import checkpoints, formats
 from cahp.export.formats import MaskForm, ModelForm
 from cahp.export.masks import MaskOrigin, kept_heads, read_for
 from cahp.export.run_folder import zipped
-from cahp.files import write_whole
+from cahp.files import scratch
+from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
@@ -31,7 +31,7 @@ def export(
     *,
     mask: Path,
     form: str,
-    out: Path,
+    out: Path | Output,
     how: Recovery = "none",
     time: bool = True,
     command: str = "",
@@ -46,15 +46,17 @@ def export(
 
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
+        UnwrittenError: If it cannot be written; it says what was found.
     """
+    output = Output.of(out)
     card = identified(settings)
     keep, said = read_for(card, mask)
     asked = formats.find(form)
     if isinstance(asked, MaskForm):
-        return _mask_alone(asked, keep, card, out)
+        return _mask_alone(asked, keep, card, output)
     assert isinstance(asked, ModelForm)
     asked.check_installed()
-    checkpoints.check_replaceable(out, card)
+    checkpoints.claimed(output, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
     if settings.data is not None or (builtin and builtin.data):
@@ -71,10 +73,23 @@ def export(
         measurements = Measurements(resources)
         outcome, pruned = {}, measurements.pruned(keep)
         inputs, data, notices = None, None, []
-    with checkpoints.writing_to(out):
+    found = {
+        "model": card.id,
+        "data": data,
+        "kept": kept_heads(keep),
+        **(outcome or {"metrics": None, "delta": None}),
+        "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
+        "form": asked.key,
+        "bytes": None,
+        "difference": None,
+        "onnx_latency_ms": None,
+        "loads": formats.as_asked(asked.loads, card.prompt),
+        "notices": notices,
+    }
+    with UnwrittenError.saying(found):
         written = checkpoints.write(
             asked,
-            out.resolve(),
+            output,
             model=measurements.model,
             pruned=pruned,
             mask=keep,
@@ -87,22 +102,17 @@ def export(
             latency=time,
             progress=progress,
         )
-    return {
-        "model": card.id,
-        "data": data,
-        "kept": kept_heads(keep),
-        **(outcome or {"metrics": None, "delta": None}),
-        "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
-        **written.as_json(),
-        "loads": formats.as_asked(asked.loads, card.prompt),
-        "notices": notices,
-    }
+    return {**found, **written.as_json()}
 
 
-def _mask_alone(form: MaskForm, mask: HeadMask, card: ModelCard, out: Path) -> dict[str, Any]:
+def _mask_alone(form: MaskForm, mask: HeadMask, card: ModelCard, out: Output) -> dict[str, Any]:
     origin = MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
-    with checkpoints.writing_to(out):
-        write_whole(out, {form.file: form.write(mask, origin)})
+    content = form.write(mask, origin)
+    if form.key == "mask":
+        out.check_files([form.file], Mark(form.file, "cahp.mask"))
+    else:
+        out.check_file(form.file, content)
+    out.write({form.file: content})
     return {"model": card.id, "kept": kept_heads(mask), "form": form.key, "file": form.file}
 
 
@@ -135,8 +145,8 @@ def checkpoint(
         CahpError: If what is read back answers otherwise than what was written.
     """
     outcome, pruned = checkpoints.recovered(bench, mask, recover=recover, epochs=epochs, watch=watch)
-    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        folder = Path(place) / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
+    with scratch() as place:
+        folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         written = checkpoints.write(
             form,
             folder,

@@ -11,23 +11,23 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from cahp import processes as parallel
-from cahp.files import whole_folder
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import BUILTINS
 from cahp.models.loading import quiet, read
 from cahp.models.lora import Fitted
 from cahp.models.selftest import proven
+from cahp.output import Output
 from cahp.values import ModelCard
 
 
-def save_adapter(fitted: Fitted, folder: Path, *, base: str) -> None:
-    """Write the adapter in float16, and the class names; ``base`` is what it belongs to."""
+def save_adapter(fitted: Fitted, out: Path | Output, *, base: str) -> Path:
+    """Write the adapter in float16, and the class names, and say where; ``base`` is what it belongs to."""
     # By one process; the others wait, since they may read it next.
-    parallel.from_first(lambda: _write_adapter(fitted, folder, base))
+    return parallel.from_first(lambda: _write_adapter(fitted, Output.of(out), base))
 
 
-def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
-    with whole_folder(folder) as part, quiet():
+def _write_adapter(fitted: Fitted, out: Output, base: str) -> Path:
+    with out.whole() as part, quiet():
         fitted.peft.save_pretrained(part)
         weights = part / "adapter_model.safetensors"
         save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
@@ -39,24 +39,27 @@ def _write_adapter(fitted: Fitted, folder: Path, base: str) -> None:
         names = fitted.model.network.config.id2label
         (part / "config.json").write_text(json.dumps({"id2label": names}, indent=2) + "\n")
         (part / "README.md").unlink(missing_ok=True)
+    return out.folder
 
 
-def save_merged(fitted: Fitted, folder: Path) -> None:
-    """Write the whole classifier, adapters merged, as any tool of the transformers family loads it."""
+def save_merged(fitted: Fitted, out: Path | Output) -> Path:
+    """Write the whole classifier, adapters merged, as any tool of the transformers family loads it, and say where."""
     with quiet():
         merged = copy.deepcopy(fitted.peft).merge_and_unload()
-    save_network(merged, fitted.model.tokenizer, folder)
+    return save_network(merged, fitted.model.tokenizer, out)
 
 
-def save_network(network: Any, tokenizer: Any, folder: Path) -> None:
-    """Write network and tokenizer, as safetensors, whole or not at all."""
+def save_network(network: Any, tokenizer: Any, out: Path | Output) -> Path:
+    """Write network and tokenizer, as safetensors, whole or not at all, and say where."""
 
-    def write() -> None:
-        with whole_folder(folder) as part, quiet():
+    def write() -> Path:
+        output = Output.of(out)
+        with output.whole() as part, quiet():
             network.save_pretrained(part)
             tokenizer.save_pretrained(part)
+        return output.folder
 
-    parallel.from_first(write)
+    return parallel.from_first(write)
 
 
 def base_name(card: ModelCard) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from safetensors.torch import save_model
 
+from cahp.files import scratch
 from cahp.models import compact
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.language import head_of
@@ -62,8 +62,8 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[In
     # Two texts of unlike length, so that the traced batch has padding in it.
     tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
     batches = pruned.batches([tokens[0], tokens[-1]], size=2 * len(tokens[-1]["input_ids"]))
-    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        _in_new_process(_TO_ONNX, file.parent, _asked(Path(place), batches), file)
+    with scratch() as place:
+        _in_new_process(_TO_ONNX, file.parent, _asked(place, batches), file)
     for name in (_WEIGHTS, _LOADER):
         (file.parent / name).unlink()
 
@@ -105,10 +105,10 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
         CahpError: If the folder cannot be read.
     """
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
-    with tempfile.TemporaryDirectory(prefix="cahp-") as place:
-        answered = Path(place) / "logits.npz"
+    with scratch() as place:
+        answered = place / "logits.npz"
         scores = _SCORES if pruned.prompt is None else pruned.prompt.reading
-        _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(Path(place), batches), answered)
+        _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(place, batches), answered)
         with np.load(answered) as found:
             differences = [0.0]
             for index, batch in enumerate(batches):

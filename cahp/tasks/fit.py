@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cahp import data, models
-from cahp.export.checkpoints import check_replaceable, writing_to
+from cahp.export.checkpoints import claimed
+from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
 from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
@@ -17,7 +18,7 @@ from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
 def fit(
     settings: Settings,
     *,
-    out: Path,
+    out: Path | Output,
     save: str = "model",
     schedule: Mapping[str, Any],
     rank: int = 16,
@@ -27,6 +28,10 @@ def fit(
     """Train a classifier with low-rank adapters on the ``train`` split; the best epoch on ``validation`` is kept.
 
     The result is measured as it was written: read back from ``out``.
+
+    Raises:
+        CahpError: If model and data do not go together, or training goes astray.
+        UnwrittenError: If it cannot be written; it says how the training went.
     """
     from cahp.models import folders, lora
     from cahp.stages.evaluation import evaluate as answers
@@ -37,7 +42,7 @@ def fit(
     card = models.identify(settings.model)
     if settings.data is None:
         raise OptionError("name the texts to learn from with --data")
-    check_replaceable(out, card)
+    output = claimed(out, card)
     dataset = data.load(
         settings.data,
         text_column=settings.text_column,
@@ -58,28 +63,32 @@ def fit(
     )
     if not all(bool(weight.isfinite().all()) for weight in fitted.peft.parameters()):
         raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
-    with writing_to(out):
-        if save == "adapter":
-            folders.save_adapter(fitted, out.resolve(), base=folders.base_name(card))
-        else:
-            folders.save_merged(fitted, out.resolve())
-    try:
-        if save == "adapter":
-            made = folders.load_adapter(card, out, labels=texts.classes, device=settings.device)
-        else:
-            made = models.load(str(out.resolve()), device=settings.device)
-    except SelfTestError as error:
-        raise SelfTestError(
-            f"the classifier in {out} is of no use ({error}); train again with a lower --learning-rate"
-        ) from None
-    return {
+    found = {
         "model": card.id,
         "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
         "epochs": [asdict(epoch) for epoch in fitted.history],
+        "metrics": None,
+        "notices": [*dataset.notices, *notices],
+    }
+    with UnwrittenError.saying(found):
+        if save == "adapter":
+            folder = folders.save_adapter(fitted, output, base=folders.base_name(card))
+        else:
+            folder = folders.save_merged(fitted, output)
+    try:
+        if save == "adapter":
+            made = folders.load_adapter(card, folder, labels=texts.classes, device=settings.device)
+        else:
+            made = models.load(str(folder.resolve()), device=settings.device)
+    except SelfTestError as error:
+        raise SelfTestError(
+            f"the classifier in {folder} is of no use ({error}); train again with a lower --learning-rate"
+        ) from None
+    return {
+        **found,
         "metrics": {
             split: metrics(answers(made, dataset.split(split), progress=progress))
             for split in ("validation", "test")
             if split in dataset.splits
         },
-        "notices": [*dataset.notices, *notices],
     }

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from cahp.export.checkpoints import check_replaceable, writing_to
+from cahp.export.checkpoints import claimed
 from cahp.export.masks import kept_heads, read_for
+from cahp.output import Output, UnwrittenError
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
 from cahp.run.prune import outcomes
@@ -39,7 +40,7 @@ def recover(
     settings: Settings,
     *,
     mask: Path,
-    out: Path,
+    out: Path | Output,
     how: str = "refit",
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -53,6 +54,10 @@ def recover(
     The pruned heads' output weights are zero there, so any tool that loads the original loads this. A training, which
     ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one;
     ``epochs``, ``learning_rate`` and ``batch`` are what its recovery usually has unless they are given.
+
+    Raises:
+        CahpError: If model, mask and data do not go together.
+        UnwrittenError: If it cannot be written; it says what was found.
     """
     from cahp.models.folders import save_network
     from cahp.models.surgery import restore_shapes
@@ -60,7 +65,7 @@ def recover(
     if how not in ("refit", "distill", "auto", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit, distill, auto or finetune")
     card = identified(settings)
-    check_replaceable(out, card)
+    output = claimed(out, card)
     keep = read_for(card, mask)[0]
     bench = open_bench(
         replace(settings, recover=cast(Recovery, how)), store=store, card=card, progress=progress, watch=watch
@@ -69,15 +74,16 @@ def recover(
     document, recovered = _recovered(bench, keep, {name: one for name, one in given.items() if one is not None})
     measurements = bench.measurements
     pruned = measurements.pruned(keep, recovered)
-    with writing_to(out):
-        save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, out.resolve())
-    return {
+    found = {
         "model": bench.card.id,
         "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
         "kept": kept_heads(keep),
         **document,
         "notices": list(bench.notices),
     }
+    with UnwrittenError.saying(found):
+        save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
+    return found
 
 
 def _recovered(bench: Bench, keep: HeadMask, given: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:

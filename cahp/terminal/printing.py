@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cahp.output import Output
     from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
     from cahp.values import DistillReport, HeadMask, Ratio, RefitReport
 
@@ -137,12 +138,13 @@ def quality(found: Document) -> Iterator[str]:
         yield f"  note: {notice}"
 
 
-def exported(found: Document, out: str) -> Iterator[str]:
-    """What ``cahp export`` wrote."""
+def exported(found: Document, output: Output | None = None) -> Iterator[str]:
+    """What ``cahp export`` wrote to ``output``; None if it could not be written."""
     kept = found["kept"]
     if "file" in found:
         yield f"{found['model']}: a mask of {kept['heads']} of {kept['of']} heads"
-        yield f"  wrote     {out}/{found['file']}"
+        if output is not None:
+            yield output.wrote([found["file"]])
         return
     if found["metrics"]:
         yield from quality(found)
@@ -150,6 +152,9 @@ def exported(found: Document, out: str) -> Iterator[str]:
         yield f"{found['model']}: {kept['heads']} of {kept['of']} heads, nothing measured (no data were given)"
     form = model_form(found["form"])
     full, pruned = found["parameters"]["full"], found["parameters"]["pruned"]
+    if output is None:
+        yield f"  size      {full:,} weights -> {pruned:,}"
+        return
     yield f"  size      {full:,} weights -> {pruned:,}; {found['bytes'] / 1e6:.1f} MB on disk"
     yield f"  verified  read back in a fresh process, its logits differ by at most {found['difference']:.0e}"
     timed = found["onnx_latency_ms"]
@@ -161,7 +166,7 @@ def exported(found: Document, out: str) -> Iterator[str]:
             f"{after['batch']} texts of {after['length']} tokens: pruned / full {ratio['median']:.2f} "
             f"{interval(low, high, 2)}"
         )
-    yield f"  wrote     {out} ({found['form']}): {found['loads']}"
+    yield f"{output.wrote()} ({found['form']}): {found['loads']}"
 
 
 def contents(found: Document) -> Iterator[str]:
@@ -180,7 +185,7 @@ def fitted(found: Document) -> Iterator[str]:
     yield f"{found['model']} trained on {found['data']['train'].examples:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
         yield epoch_line(**epoch)
-    for split, one in found["metrics"].items():
+    for split, one in (found["metrics"] or {}).items():
         low, high = (end * 100 for end in one.ci95)
         yield f"  {split:<12}{percent(one.accuracy)} right {interval(low, high)}, n = {one.n:,}"
     for notice in found["notices"]:

@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 import cahp
 from cahp import models
 from cahp.export import formats
-from cahp.export.checkpoints import check_replaceable, write
+from cahp.export.checkpoints import claimed, write
 from cahp.export.take_home import export
 from cahp.models import saving
 from cahp.models.families import FAMILIES
@@ -107,7 +107,7 @@ def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported
 def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, model, *_ = exported[family]
     for form in formats.model_forms():
-        check_replaceable(folder / form.key, model.card)
+        claimed(folder / form.key, model.card)
         assert (folder / form.key / form.file).is_file()
 
 

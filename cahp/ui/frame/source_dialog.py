@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from cahp.access import current
 from cahp.data.rawsplit import LABEL_COLUMN, TEXT_COLUMNS
 from cahp.data.sources import PRESETS
 from cahp.data.tables import read_table
-from cahp.files import expanded, is_there
+from cahp.files import expanded, is_there, scratch
 from cahp.models.language import without_classes
 from cahp.run.bench import check_texts, label_reading, match_labels
 from cahp.run.settings import Settings
@@ -216,8 +215,8 @@ def _file(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | None
 
 def _columns(upload: Upload) -> dict[str, Any]:
     """The first rows, and which column is what."""
-    with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
-        path = upload.path_in(Path(folder))
+    with scratch() as folder:
+        path = upload.path_in(folder)
         try:
             table = read_table(path)
             names, rows = list(table.columns), table.preview(_PREVIEW)

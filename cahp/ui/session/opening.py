@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import tempfile
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from cahp import access, data, models
 from cahp.data.sources import BBC_NEWS
+from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings, identified
 from cahp.ui.session import jobs
@@ -92,8 +92,8 @@ class Upload:
         Raises:
             DataError: If it cannot be used.
         """
-        with tempfile.TemporaryDirectory(prefix="cahp-") as folder:
-            path = self.path_in(Path(folder))
+        with scratch() as folder:
+            path = self.path_in(folder)
             try:
                 read = data.load(
                     str(path),

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from terminal import call, refused
 
+from cahp.run import prune
 from cahp.run.document import RunDocument
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
@@ -27,7 +28,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_files_of_an_earlier_run_are_replaced_and_others_stay(words: list[object], tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("of an earlier run")
+    (tmp_path / "run.json").write_text('{\n  "schema": "cahp.run/1"\n}\n')
+    (tmp_path / "arrays.npz").write_bytes(b"of an earlier run")
     (tmp_path / "notes.txt").write_text("mine")
     assert call(*words, "--budget", 4, "--out", tmp_path).code == 0
     assert sorted(item.name for item in tmp_path.iterdir()) == [
@@ -41,10 +43,44 @@ def test_files_of_an_earlier_run_are_replaced_and_others_stay(words: list[object
 
 
 def test_a_failing_run_leaves_an_earlier_one_as_it_was(words: list[object], tmp_path: Path) -> None:
-    (tmp_path / "run.json").write_text("of an earlier run")
+    earlier = '{"schema": "cahp.run/1"}'
+    (tmp_path / "run.json").write_text(earlier)
     refused(call(*words, "--budget", 99, "--out", tmp_path))
     assert [item.name for item in tmp_path.iterdir()] == ["run.json"]
-    assert (tmp_path / "run.json").read_text() == "of an earlier run"
+    assert (tmp_path / "run.json").read_text() == earlier
+
+
+@pytest.mark.parametrize("name", ["run.json", "head_mask.json", "arrays.npz"])
+def test_files_that_no_run_wrote_are_replaced_only_by_force(words: list[object], name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("not of a run")
+    # The model does not exist: that it is not what is complained about shows what came first.
+    said = refused(call(*words, "--model", "no-such-model", "--out", tmp_path))
+    assert name in said
+    assert "--force" in said
+    assert [item.name for item in tmp_path.iterdir()] == [name]
+    assert call(*words, "--budget", 4, "--out", tmp_path, "--force").code == 0
+    assert (tmp_path / name).read_bytes() != b"not of a run"
+
+
+def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    real = prune.prune
+
+    def meanwhile(*given: Any, **options: Any) -> Any:
+        run = real(*given, **options)
+        (out / "run.json").write_text("of somebody else")
+        return run
+
+    monkeypatch.setattr(prune, "prune", meanwhile)
+    answer = call(*words, "--budget", 4, "--out", out)
+    assert answer.code == 0
+    assert [(item.name, item.read_text()) for item in out.iterdir()] == [("run.json", "of somebody else")]
+    assert len(list((tmp_path / "out-2").iterdir())) == 3
+    assert f"wrote     {tmp_path / 'out-2'}/run.json" in answer.out
+    (said,) = answer.err.splitlines()
+    assert "run.json came into" in said
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(words: list[object], tmp_path: Path) -> None:

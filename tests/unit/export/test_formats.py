@@ -16,6 +16,7 @@ from cahp import cli
 from cahp.export import formats
 from cahp.export.formats import Form, MaskForm, ModelForm, Pruned
 from cahp.export.take_home import export
+from cahp.output import Output
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import exported
@@ -86,7 +87,7 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     assert found["bytes"] == (out / "toy.safetensors").stat().st_size
     assert "Play with it." in (out / "README.md").read_text()
     assert cahp.read_mask(out / "head_mask.json")[0].count == found["kept"]["heads"] == 9
-    assert list(exported(found, "out"))[-1].endswith("out (toy): play with it")
+    assert list(exported(found, Output(out)))[-1].endswith("out (toy): play with it")
 
 
 @pytest.mark.usefixtures("toys", "read_back_here")
@@ -137,7 +138,6 @@ def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form
     assert form.loads
     assert "/" in form.media
     if isinstance(form, ModelForm):
-        assert all(map(formats.of_a_model, (form.file, *form.besides)))
         names = {node.name for node in ast.walk(ast.parse(form.reads)) if isinstance(node, ast.FunctionDef)}
         assert "answer" in names
         assert "cahp" not in form.reads

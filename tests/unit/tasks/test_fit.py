@@ -51,7 +51,7 @@ def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, 
     for split in ("validation", "test"):
         assert part["metrics"][split].loss == pytest.approx(whole["metrics"][split].loss, abs=2e-3)
     names = sorted(path.name for path in (tmp_path / "adapter").iterdir())
-    assert names == ["adapter_config.json", "adapter_model.safetensors", "config.json"]
+    assert names == ["adapter_config.json", "adapter_model.safetensors", "cahp.json", "config.json"]
     with pytest.raises(ModelError, match="--save model"):
         models.identify(str(tmp_path / "adapter"))
     # Nothing of this machine goes into a file that is passed on.

@@ -13,12 +13,13 @@ import pytest
 from safetensors.torch import load_file
 
 from cahp import models
+from cahp.output import MARK, Output, UnwrittenError
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.fit import fit
 from cahp.tasks.recover import recover
-from cahp.values import CahpError, DataError, OptionError
+from cahp.values import DataError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,12 +108,29 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_an_earlier_model_is_replaced_whole(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
+def test_somebody_s_own_model_is_replaced_only_by_force_and_then_whole(
+    settings: Settings, mask: Path, store: Store, tmp_path: Path
+) -> None:
     out = fakes.save_model(tmp_path / "out", "roberta")
-    (out / "README.md").write_text("of an earlier model")
+    (out / "notes.txt").write_text("mine")
+    assert "--force" in lost(settings, mask, out)
+    assert models.identify(str(out)).family == "roberta"
+    (out / "model.safetensors.index.json").write_text("of a larger model")
+    recover(settings, mask=mask, out=Output(out, force=True), store=store)
+    assert models.identify(str(out)).family == "bert"
+    assert not (out / "model.safetensors.index.json").exists()
+    assert (out / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_an_earlier_model_of_ours_is_replaced_whole(
+    settings: Settings, mask: Path, store: Store, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    recover(settings, mask=mask, out=out, store=store)
+    (out / "model.safetensors").write_bytes(b"broken")
     recover(settings, mask=mask, out=out, store=store)
     assert models.identify(str(out)).family == "bert"
-    assert not (out / "README.md").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -120,12 +138,15 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
     settings: Settings, mask: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = fakes.save_model(tmp_path / "out", "roberta")
+    (out / MARK).write_text('{"schema": "cahp.folder/1", "files": ["config.json", "model.safetensors"]}')
 
     def fail(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
-    with pytest.raises(CahpError, match="No space left"):
+    with pytest.raises(UnwrittenError, match="No space left") as unwritten:
         recover(settings, mask=mask, out=out, store=store)
+    assert unwritten.value.found is not None
+    assert unwritten.value.found["metrics"].recovered.n == 40
     assert models.identify(str(out)).family == "roberta"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -1,0 +1,161 @@
+"""``kill -9`` at any moment: no file is torn, and the next run ends like one that nobody disturbed.
+
+By default each command is killed a few times. For fifty times each, with exports read back in processes of their own:
+
+    .venv/bin/pytest -n 0 -m long tests/unit/cli/test_killed.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from killing import Nursery, nursery
+from safetensors.numpy import load_file
+
+from cahp.store import Store
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
+
+
+@pytest.fixture(scope="module")
+def nursed() -> Iterator[Nursery]:
+    with nursery() as found:
+        yield found
+
+
+# What is the same whenever it is measured.
+
+
+def pruned(out: Path) -> Any:
+    run = json.loads((out / "run.json").read_text())
+    arrays = dict(np.load(out / "arrays.npz"))
+    same = {name: run[name] for name in ("model", "data", "settings", "knee", "kept", "metrics", "delta", "refit")}
+    return same, {name: array.tolist() for name, array in arrays.items()}, (out / "head_mask.json").read_bytes()
+
+
+def compared(out: Path) -> Any:
+    said = json.loads((out / "compare.json").read_text())
+    cells = [{name: one for name, one in cell.items() if name != "seconds"} for cell in said["cells"]]
+    del said["summary"]["cost"]
+    right = {split: rows.tolist() for split, rows in np.load(out / "compare.npz").items()}
+    return said["summary"], cells, right, sorted(path.name for path in out.iterdir())
+
+
+def saved(out: Path) -> Any:
+    return {
+        path.name: path.read_bytes()
+        for path in out.iterdir()
+        # These tell the command, which names the folder, and times.
+        if path.name not in ("metrics.json", "README.md")
+    }
+
+
+Case = tuple[list[object], Callable[[Path], Any]]
+
+
+@pytest.fixture(scope="module")
+def cases(model: Path, data: Path, folder: Path) -> dict[str, Case]:
+    common: list[object] = ["--model", model, "--data", data, "--device", "cpu", "--quiet", "--limit", 40]
+    mask = ["--mask", folder / "head_mask.json"]
+    few = ["--budgets", "4,6", "--seeds", 1, "--methods", "complementary,magnitude", "--recover", "refit"]
+    return {
+        "prune": (["--pool-size", 8, "--projection", "pca", "--budget", 5, "--recover", "refit", *common], pruned),
+        "recover": ([*mask, "--recover", "finetune", "--epochs", 2, "--batch", 8, *common], saved),
+        "compare": ([*few, *common], compared),
+        "export": ([*mask, "--recover", "refit", "--format", "compact", *common], saved),
+    }
+
+
+class Place:
+    """Where a command works: its results, its cache, and its temporary files."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.out, self.cache, self.temporary = root, root / "out", root / "cache", root / "tmp"
+        self.temporary.mkdir()
+
+    def begin(self) -> None:
+        """As on a new machine, but for what killed processes left under way."""
+        for path in [*self.root.glob("out*"), *self.cache.glob("*.txt"), *self.cache.glob("results/[!.]*")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def remains(self) -> list[Path]:
+        """What is under way."""
+        return [
+            *(path for path in self.root.rglob(".*") if not path.name.startswith(".pytest")),
+            *self.temporary.glob("cahp-*"),
+        ]
+
+    def check_whole(self) -> None:
+        """Check that whatever bears its own name is all there."""
+        for path in self.root.rglob("*"):
+            under_way = any(part.startswith(".") for part in path.relative_to(self.root).parts)
+            if under_way or not path.is_file() or self.temporary in path.parents:
+                continue
+            if path.suffix == ".json":
+                json.loads(path.read_text())
+            elif path.suffix == ".npz":
+                dict(np.load(path))
+            elif path.suffix == ".safetensors":
+                load_file(path)
+            elif path.suffix == ".entry":
+                assert Store(self.cache).load(path.stem) is not None
+
+
+def check(nursed: Nursery, command: str, case: Case, root: Path, moments: Iterator[float], *, real: bool) -> None:
+    place, (words, found) = Place(root), case
+    asked = [command, *words, "--out", place.out]
+
+    def run(kill_after: float | None = None) -> Any:
+        ended = nursed.run(asked, cache=place.cache, place=place.temporary, kill_after=kill_after, real=real)
+        if kill_after is None:
+            assert ended.code == 0, (place.temporary / "said.txt").read_text()
+        return ended
+
+    undisturbed = run()
+    expected, remains, killed = found(place.out), 0, 0
+    for moment in moments:
+        place.begin()
+        ended = run(kill_after=moment * undisturbed.seconds)
+        killed += ended.code < 0
+        place.check_whole()
+        remains += len(place.remains())
+        run()
+        assert found(place.out) == expected, f"killed after {moment:.3f} of {undisturbed.seconds:.2f} s"
+    assert killed
+    long_ago = time.time() - 2 * 86_400
+    for path in place.remains():
+        os.utime(path, (long_ago, long_ago))
+    place.begin()
+    run()
+    assert place.remains() == []
+    print(f"{command}: {killed} killed of {undisturbed.seconds:.1f} s each, {remains} remains", file=sys.stderr)
+
+
+COMMANDS = ("prune", "recover", "compare", "export")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_killed_command_is_as_good_as_one_that_never_began(
+    nursed: Nursery, cases: dict[str, Case], command: str, tmp_path: Path
+) -> None:
+    check(nursed, command, cases[command], tmp_path, iter((0.45, 0.85)), real=False)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_killed_at_fifty_moments_is(
+    nursed: Nursery, cases: dict[str, Case], command: str, tmp_path: Path
+) -> None:
+    moments = (random.SystemRandom().random() for _ in range(50))
+    check(nursed, command, cases[command], tmp_path, moments, real=True)

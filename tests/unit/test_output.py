@@ -1,0 +1,302 @@
+"""What ``--out`` names is looked at before long work and again after it, and nothing of others is lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from cahp import output
+from cahp.output import MARK, Mark, Output, UnwrittenError
+from cahp.values import OptionError
+
+RUN = Mark("run.json", "cahp.run")
+OURS = b'{\n  "schema": "cahp.run/1"\n}\n'
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """All files below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fill(out: Output, **files: str) -> None:
+    with out.whole() as part:
+        for name, content in files.items():
+            (part / name).write_text(content)
+
+
+def old(path: Path) -> Path:
+    """The same, as it would be after two days."""
+    long_ago = time.time() - 2 * 86_400
+    os.utime(path, (long_ago, long_ago))
+    return path
+
+
+# --- files in a folder
+
+
+def test_files_with_our_mark_are_replaced_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(OURS)
+    (tmp_path / "arrays.npz").write_bytes(b"old")
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    out = Output(tmp_path)
+    out.check_files(["run.json", "arrays.npz"], RUN)
+    out.write({"run.json": b"new", "arrays.npz": b"new"})
+    assert tree(tmp_path) == {"run.json": b"new", "arrays.npz": b"new", "notes.txt": b"mine"}
+    assert (out.folder, out.note) == (tmp_path, "")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{}", b"mine", b'{"schema": "cahp.runs/1"}', b'{"schema": "their.run/1"}', b" " * 5000 + OURS]
+)
+def test_files_without_it_are_refused_but_by_force(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.json").write_bytes(content)
+    with pytest.raises(OptionError, match=r"run\.json.*--force"):
+        Output(tmp_path).check_files(["run.json", "arrays.npz"], RUN)
+    forced = Output(tmp_path, force=True)
+    forced.check_files(["run.json"], RUN)
+    forced.write({"run.json": b"new"})
+    assert tree(tmp_path) == {"run.json": b"new"}
+
+
+def test_a_file_beside_no_mark_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "arrays.npz").write_bytes(b"mine")
+    with pytest.raises(OptionError, match=r"arrays\.npz"):
+        Output(tmp_path).check_files(["run.json", "arrays.npz"], RUN)
+
+
+def test_what_came_in_the_meantime_is_kept_and_the_results_go_beside_it(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (tmp_path / "out-2").mkdir()
+    out = Output(folder)
+    out.check_files(["run.json"], RUN)
+    folder.mkdir()
+    # Even with our mark: it is hours of somebody's work.
+    (folder / "run.json").write_bytes(OURS)
+    out.write({"run.json": b"new"})
+    assert tree(tmp_path) == {"out/run.json": OURS, "out-3/run.json": b"new"}
+    assert out.folder == tmp_path / "out-3"
+    assert "run.json came into" in out.note
+    assert str(out.folder) in out.note
+
+
+def test_a_file_that_was_changed_in_the_meantime_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "run.json").write_bytes(OURS)
+    out = Output(folder)
+    (folder / "run.json").write_bytes(OURS + b" ")
+    out.write({"run.json": b"new"})
+    assert tree(tmp_path) == {"out/run.json": OURS + b" ", "out-2/run.json": b"new"}
+
+
+def test_other_files_that_came_in_the_meantime_stay_beside_the_results(tmp_path: Path) -> None:
+    out = Output(tmp_path)
+    (tmp_path / "notes.txt").write_bytes(b"mine")
+    out.write({"run.json": b"new"})
+    assert tree(tmp_path) == {"run.json": b"new", "notes.txt": b"mine"}
+
+
+def test_a_folder_named_by_a_dot_or_a_link_has_a_neighbour_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tmp_path / "real"
+    real.mkdir()
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "link").symlink_to(real)
+    monkeypatch.chdir(real)
+    for number, name in enumerate((Path(), tmp_path / "links" / "link"), start=2):
+        out = Output(name)
+        (real / "run.json").write_bytes(b"%d" % number)
+        out.write({"run.json": b"new"})
+        assert (out.folder / "run.json").read_bytes() == b"new"
+        assert out.folder.resolve() == tmp_path / f"real-{number}"
+
+
+def test_a_file_without_room_for_a_mark_is_replaced_by_itself_only(tmp_path: Path) -> None:
+    (tmp_path / "mask.npy").write_bytes(b"mask")
+    Output(tmp_path).check_file("mask.npy", b"mask")
+    Output(tmp_path).check_file("other.npy", b"mask")
+    Output(tmp_path, force=True).check_file("mask.npy", b"other")
+    for other in (b"kasm", b"longer mask"):
+        with pytest.raises(OptionError, match=r"mask\.npy is there already"):
+            Output(tmp_path).check_file("mask.npy", other)
+
+
+# --- whole folders
+
+
+def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    for files in ({"model": "1", "index": "1"}, {"model": "2"}):
+        out = Output(folder)
+        out.check_folder()
+        fill(out, **files)
+        assert out.folder == folder
+        assert set(tree(folder)) == {*files, MARK}
+        assert json.loads((folder / MARK).read_text()) == {
+            "schema": "cahp.folder/1",
+            "files": sorted([*files, MARK], key=str),
+        }
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_a_folder_is_as_open_as_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        fill(Output(tmp_path / "out"), model="1")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("mark", [None, b"", b"[]", b'{"schema": "x"}', b'{"schema": "cahp.folder/1"}', b"[" * 9999])
+def test_a_folder_without_our_mark_is_refused(tmp_path: Path, mark: bytes | None) -> None:
+    (tmp_path / "thesis.docx").write_bytes(b"mine")
+    if mark is not None:
+        (tmp_path / MARK).write_bytes(mark)
+    with pytest.raises(OptionError, match=r"would be lost.*--force"):
+        Output(tmp_path).check_folder()
+
+
+def test_by_force_a_model_replaces_the_parts_of_another_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    (folder / "data").mkdir(parents=True)
+    theirs = {"thesis.docx": b"1", "data/rows.csv": b"2"}
+    for name, content in {**theirs, "model.safetensors.index.json": b"3", "config.json": b"4"}.items():
+        (folder / name).write_bytes(content)
+    out = Output(folder, force=True)
+    out.check_folder()
+    fill(out, **{"config.json": "new", "model.safetensors": "new"})
+    found = tree(folder)
+    assert {*json.loads(found.pop(MARK))["files"]} >= {"config.json", "model.safetensors"}
+    assert found == {**theirs, "config.json": b"new", "model.safetensors": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_somebody_s_file_in_a_folder_of_ours_stays_where_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    fill(Output(folder), model="1", index="1")
+    (folder / "notes.txt").write_text("mine")
+    inode = (folder / "notes.txt").stat().st_ino
+    out = Output(folder)
+    out.check_folder()
+    fill(out, model="2")
+    found = tree(folder)
+    assert json.loads(found.pop(MARK))["files"] == [MARK, "model"]
+    assert found == {"model": b"2", "notes.txt": b"mine"}
+    assert (folder / "notes.txt").stat().st_ino == inode
+
+
+def test_a_mark_reaches_nothing_outside_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (tmp_path / "thesis.docx").write_text("mine")
+    said = {"schema": "cahp.folder/1", "files": ["../thesis.docx", str(tmp_path / "thesis.docx"), "..", 7, "a"]}
+    (folder / MARK).write_text(json.dumps(said))
+    (folder / "notes.txt").write_text("mine")
+    fill(Output(folder), model="1")
+    assert (tmp_path / "thesis.docx").read_text() == "mine"
+    assert {*tree(folder)} == {MARK, "model", "notes.txt"}
+
+
+@pytest.mark.parametrize("theirs", ["model", MARK])
+def test_a_model_that_came_in_the_meantime_is_kept(tmp_path: Path, theirs: str) -> None:
+    folder = tmp_path / "out"
+    out = Output(folder)
+    out.check_folder()
+    folder.mkdir()
+    (folder / theirs).write_text("theirs")
+    fill(out, model="ours")
+    assert tree(folder) == {theirs: b"theirs"}
+    assert (tmp_path / "out-2" / "model").read_text() == "ours"
+    assert out.folder == tmp_path / "out-2"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out-2"]
+
+
+def test_another_s_note_that_came_in_the_meantime_stays_beside_the_model(tmp_path: Path) -> None:
+    out = Output(tmp_path / "out")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("theirs")
+    fill(out, model="ours")
+    assert {*tree(tmp_path)} == {"out/notes.txt", "out/model", f"out/{MARK}"}
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError("no")])
+def test_a_failure_leaves_what_was_there(tmp_path: Path, stop: BaseException) -> None:
+    folder = tmp_path / "out"
+    fill(Output(folder), model="1")
+    before = tree(tmp_path)
+    expected = UnwrittenError if isinstance(stop, OSError) else type(stop)
+
+    def write() -> None:
+        with Output(folder).whole() as part:
+            (part / "model").write_text("half")
+            raise stop
+
+    with pytest.raises(expected):
+        write()
+    assert tree(tmp_path) == before
+
+
+def test_what_cannot_be_written_carries_what_was_found(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UnwrittenError, match="--out") as error, UnwrittenError.saying({"accuracy": 0.5}):
+        Output(tmp_path / "file" / "out").write({"run.json": b""})
+    assert error.value.found == {"accuracy": 0.5}
+
+
+# --- what killed processes leave
+
+
+@pytest.mark.parametrize("when", ["filled", "aside", "placed"])
+def test_whenever_a_process_is_killed_one_whole_folder_is_there_again(tmp_path: Path, when: str) -> None:
+    folder = tmp_path / "out"
+    fill(Output(folder), model="1")
+    token = "0123456789abcdef"
+    part, aside = tmp_path / f".out-{token}", tmp_path / f".out-{token}-old"
+    # By hand, what ``whole`` does up to then.
+    part.mkdir()
+    (part / "model").write_text("2")
+    if when != "filled":
+        folder.rename(aside)
+    if when == "placed":
+        part.rename(folder)
+    Output(folder)
+    assert (folder / "model").read_text() == ("2" if when == "placed" else "1")
+    fill(Output(folder, force=True), model="3")
+    assert (folder / "model").read_text() == "3"
+    # What others have under way is left to them; what nobody can be at any more goes.
+    left = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+    for path in left:
+        old(path)
+    fill(Output(folder), model="4")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> None:
+    gone = [tmp_path / ".0123456789abcdef.run.json", tmp_path / ".0123456789abcdef"]
+    kept = [tmp_path / ".bashrc", tmp_path / ".0123456789abcdef-notes", tmp_path / "run.json.old"]
+    fresh = tmp_path / ".fedcba9876543210.run.json"
+    gone[1].mkdir()
+    (gone[1] / "model").write_text("")
+    for path in (gone[0], *kept, fresh):
+        path.write_text("")
+    for path in (*gone, *kept):
+        old(path)
+    Output(tmp_path).write({"run.json": b""})
+    assert not any(path.exists() for path in gone)
+    assert all(path.exists() for path in (*kept, fresh))
+
+
+def test_names_under_way_are_those_that_files_are_written_under(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(output, "sweep", lambda *_: None)
+    Output(tmp_path).write({"a.json": lambda _: seen.extend(path.name for path in tmp_path.iterdir())})
+    (name,) = seen
+    assert re.fullmatch(output._UNDER_WAY, name)
