@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 _DAY_S = 86_400
 _SCRATCH = "cahp-"
@@ -99,6 +100,24 @@ def expanded(path: Path) -> Path:
         return path.expanduser()
     except (RuntimeError, ValueError):
         return path
+
+
+def read_array(body: io.BytesIO, end: int) -> NDArray[Any]:
+    """The next array of NumPy's format; what it says of its size is held against what is left before room is made.
+
+    Raises:
+        ValueError: If it is broken, larger than what is left before ``end``, or holds Python objects.
+    """
+    start = body.tell()
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(body)
+    if version in read:
+        shape, _, dtype = read[version](body)
+        if math.prod(shape) * dtype.itemsize > end - body.tell():
+            raise ValueError("an array that is larger than its file")
+    body.seek(start)
+    array: NDArray[Any] = np.lib.format.read_array(body, allow_pickle=False)
+    return array
 
 
 def json_text(value: object) -> str:

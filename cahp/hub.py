@@ -301,7 +301,7 @@ def sentence(kind: Kind, name: str, failure: BaseException) -> str | None:
     return None
 
 
-_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"
+_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"  # noqa: S105 - a sentence
 
 
 def _has_token() -> bool:

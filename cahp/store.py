@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.files import expanded, write_whole
+from cahp.files import expanded, read_array, write_whole
 from cahp.values import digest
 
 T = TypeVar("T")
@@ -274,24 +274,10 @@ def _unpack(key: str, data: bytes) -> Entry | None:
         head = json.loads(body.readline())
         if head["key"] != key or not isinstance(head["meta"], dict) or not isinstance(head["arrays"], list):
             return None
-        arrays = {str(name): _array(body, len(data)) for name in head["arrays"]}
+        arrays = {str(name): read_array(body, len(data)) for name in head["arrays"]}
     except (ValueError, KeyError, TypeError, RecursionError, MemoryError):
         return None
     return Entry(arrays=arrays, meta=head["meta"]) if body.tell() == len(data) else None
-
-
-def _array(body: io.BytesIO, end: int) -> NDArray[Any]:
-    """The next array; what it says of its size is held against what is left before room is made for it."""
-    start = body.tell()
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(body)
-    if version in read:
-        shape, _, dtype = read[version](body)
-        if math.prod(shape) * dtype.itemsize > end - body.tell():
-            raise ValueError("an array that is larger than its entry")
-    body.seek(start)
-    array: NDArray[Any] = np.lib.format.read_array(body, allow_pickle=False)
-    return array
 
 
 def _checksum(content: memoryview) -> bytes:

@@ -165,7 +165,7 @@ KINDS: dict[str, Callable[[Path], None]] = {
 
 
 def _resident(which: str) -> int:
-    """``VmRSS`` (now) or ``VmHWM`` (the most since it was reset), in bytes."""
+    """``VmRSS`` (now), ``VmHWM`` (the most since it was reset) or ``VmSize`` (all that is mapped), in bytes."""
     with Path("/proc/self/status").open() as file:
         return next(int(line.split()[1]) << 10 for line in file if line.startswith(which))
 
@@ -206,8 +206,9 @@ def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     # Whatever a library prints is no answer.
     os.dup2(2, 1)
-    # What is mapped of libraries counts too, but takes no memory.
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    # What is mapped of libraries counts too, but takes no memory: a build of PyTorch for GPUs maps three gigabytes.
+    room = max(ADDRESS_SPACE, _resident("VmSize") + ADDRESS_SPACE // 2)
+    resource.setrlimit(resource.RLIMIT_AS, (room, room))
     answers.write("{}\n")
     answers.flush()
     for line in sys.stdin:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -237,3 +238,33 @@ def test_two_classes_never_share_a_name() -> None:
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(path.relative_to(ROOT).as_posix())
     assert {name: places for name, places in homes.items() if len(places) > 1} == {}
+
+
+#: Imports every module of the package; whoever makes a connection, or a socket to make one with, is named.
+_IMPORTS = """
+import importlib, pkgutil, sys, warnings
+warnings.simplefilter("ignore")
+def watch(event, given):
+    if event.startswith("socket.") and event not in ("socket.gethostname",):
+        raise RuntimeError(f"{event} {given}")
+sys.addaudithook(watch)
+import cahp
+for module in pkgutil.walk_packages(cahp.__path__, "cahp."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(len([name for name in sys.modules if name.startswith("cahp.")]))
+"""
+
+
+def test_no_import_opens_a_socket() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    command = [sys.executable, "-c", _IMPORTS]
+    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout) > 200
+    # The watch sees one.
+    seen = _IMPORTS.replace("import cahp\n", "import socket, cahp\nsocket.create_server(('127.0.0.1', 0))\n")
+    assert seen != _IMPORTS
+    done = subprocess.run([sys.executable, "-c", seen], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert "socket." in done.stderr
+    assert done.returncode == 1

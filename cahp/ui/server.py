@@ -33,11 +33,11 @@ from starlette.websockets import WebSocketClose
 from cahp.access import Access, current, is_every_address
 from cahp.ui.frame.preparation import prepare
 
-_TOKEN = "token"
+_TOKEN = "token"  # noqa: S105 - the name of the parameter that carries it
 #: Neither kept by anybody on the way, nor told to where a link leads.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _WRONG_HOST = "The explorer does not answer to this address; open the one that cahp explore printed."
-_NO_TOKEN = "To open the explorer, use the address that cahp explore printed in its terminal: it carries a token."
+_NO_TOKEN = "To open the explorer, use the address that cahp explore printed in its terminal: it carries a token."  # noqa: S105 - a sentence
 _PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>CAHP explorer</title>{}</html>'
 #: Seconds after which a browser has long read the file that sends it to the explorer.
 _READ = 60.0
@@ -109,7 +109,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
 @contextmanager
 def _announced() -> Iterator[None]:
-    access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))
+    access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))  # noqa: S104
     print(f"The explorer is at {address(access, _reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:
         if not st.get_option("server.headless"):

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from terminal import call, refused
 
-from cahp.run import prune
 from cahp.run.document import RunDocument
+from cahp.tasks import sweep
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
@@ -66,14 +66,14 @@ def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
     words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    real = prune.prune
+    real = sweep.pruned
 
     def meanwhile(*given: Any, **options: Any) -> Any:
         run = real(*given, **options)
         (out / "run.json").write_text("of somebody else")
         return run
 
-    monkeypatch.setattr(prune, "prune", meanwhile)
+    monkeypatch.setattr(sweep, "pruned", meanwhile)
     answer = call(*words, "--budget", 4, "--out", out)
     assert answer.code == 0
     assert [(item.name, item.read_text()) for item in out.iterdir()] == [("run.json", "of somebody else")]

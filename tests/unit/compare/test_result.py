@@ -6,6 +6,7 @@ import io
 import json
 import subprocess
 import sys
+import tracemalloc
 import xml.etree.ElementTree as ElementTree
 import zipfile
 from pathlib import Path
@@ -76,6 +77,40 @@ def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_p
     found = Comparison.read(tmp_path / "compare.json")
     assert found.summary.means == comparison.summary.means
     assert found.files["compare.json"] == (tmp_path / "compare.json").read_bytes()
+
+
+def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return out.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        # In the archive a thousandth of what it unpacks to.
+        ("eval.npy", bytes(100 << 20)),
+        ("eval.npy", npy((1 << 40,))),
+        ("eval.npy", npy((3, 6), bytes(3))),
+        ("eval.npy", npy((1, 6), bytes(6))),
+        ("eval.npy", b""),
+        ("train.npy", npy((3, 6), bytes(18))),
+    ],
+    ids=["unpacks to much", "says much", "cut", "another shape", "empty", "another split"],
+)
+def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
+    with zipfile.ZipFile(tmp_path / "compare.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CahpError, match=r"compare\.npz is broken"):
+            Comparison.read(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path) -> None:
