@@ -113,13 +113,17 @@ class PruneResult(Run):
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``, as ``cahp prune --out`` does.
 
+        Returns where they are: beside ``folder`` if others wrote there at the same time.
+
         Raises:
-            CahpError: If the folder cannot be written to.
+            CahpError: If the folder cannot be written to, or holds files of these names that no run wrote.
         """
         from cahp.export.run_folder import write_run
+        from cahp.output import Output
 
-        write_run(Path(folder), self)
-        return Path(folder)
+        output = Output(Path(folder))
+        write_run(output, self)
+        return output.folder
 
     def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
         """Write the run as one HTML file that opens offline, for people who were not there.

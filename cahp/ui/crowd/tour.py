@@ -165,7 +165,7 @@ def admitted(url: str) -> dict[str, str]:
 
 def _open(url: str) -> Any:
     try:
-        return build_opener(_Stay).open(Request(url), timeout=30)
+        return build_opener(_Stay).open(Request(url), timeout=30)  # noqa: S310 - an address of the loopback that this process made
     except HTTPError as answer:
         # What is no success is an answer all the same.
         return answer
