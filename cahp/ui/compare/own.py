@@ -56,21 +56,41 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
         if running is not None:
             _run(running, done)
             return
-        _form(explorer)
-        asked = st.session_state.get(_ASKED)
-        if asked is not None and asked.of == _about(explorer):
+        plan = _form(explorer)
+        asked = _asked(explorer, plan)
+        if asked is not None:
             _cost(explorer, asked, done)
+        elif st.button("What would it take?", key="compare-own-ask", disabled=plan is None) and plan is not None:
+            _ask(explorer, plan)
+
+
+def under_way() -> bool:
+    """Whether something was asked or is measured, so that it should be seen."""
+    return _RUNNING in st.session_state or _ASKED in st.session_state
+
+
+def _asked(explorer: Explorer, plan: Plan | None) -> _Asked | None:
+    """What was asked of this plan; who asked once and changes something is told the new cost without asking again."""
+    asked: _Asked | None = st.session_state.get(_ASKED)
+    if asked is None or (asked.plan == plan and asked.of == _about(explorer)):
+        return asked
+    asked.job.cancel()
+    del st.session_state[_ASKED]
+    if plan is not None and asked.of == _about(explorer):
+        _ask(explorer, plan)
+    return None
 
 
 def _about(explorer: Explorer) -> str:
     return f"{explorer.card.sha256}-{explorer.bench.calibration.sha256}-{explorer.bench.evaluation.sha256}"
 
 
-def _form(explorer: Explorer) -> None:
+def _form(explorer: Explorer) -> Plan | None:
+    """What to measure; None, and why, where that cannot be compared."""
     card, total = explorer.card, explorer.card.layers * explorer.card.heads
     names = list(registry.names())
     few, many = max(card.layers, total // 6), max(card.layers, total // 2)
-    with st.form("compare-form", border=False):
+    with st.container(key="compare-form"):
         methods = st.multiselect(
             "Methods",
             names,
@@ -116,14 +136,11 @@ def _form(explorer: Explorer) -> None:
             persist_state="session",
             help=f"{card.no_refit}." if card.no_refit else "Before recovery is always measured.",
         )
-        if st.form_submit_button("What would it take?", key="compare-own-ask"):
-            st.session_state.pop(_ASKED, None)
-            try:
-                plan = _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
-            except CahpError as error:
-                shell.problem(error)
-            else:
-                _ask(explorer, plan)
+        try:
+            return _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
+        except CahpError as error:
+            shell.problem(error)
+            return None
 
 
 def _option(name: str) -> str:
@@ -275,4 +292,5 @@ def _run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
         st.info("Stopped. What was measured is kept, so going on later takes less.")
     if st.button("Back to the choice", key="compare-own-back"):
         st.session_state.pop(_RUNNING)
+        st.session_state.pop(_ASKED, None)
         st.rerun()

@@ -24,8 +24,10 @@ def draw(explorer: Explorer) -> None:
         return
     choice = choices.chosen(explorer, available)
     found = choice.comparison.reading
-    # Its only foreign words are names of methods, which a reading has checked.
-    st.subheader(headline(found))
+    with st.expander("Measure a comparison of your own", expanded=own.under_way(), key="compare-own-panel"):
+        own.draw(explorer, choices.keep)
+    # Names of methods, which a reading has checked, are the only other foreign words.
+    st.subheader(f"{plain(found.model)} on {plain(found.data)}: {_within(headline(found))}")
     st.caption(f"{choice.origin} {_asked(found)}")
     if found.notices:
         with st.expander(f"Notes ({len(found.notices)})", key="compare-notes"):
@@ -40,8 +42,11 @@ def draw(explorer: Explorer) -> None:
     heads.draw_overlap(found, view)
     costs.draw(found, view)
     costs.downloads(choice.comparison)
-    st.subheader("One of your own")
-    own.draw(explorer, choices.keep)
+
+
+def _within(sentence: str) -> str:
+    """A sentence after a colon."""
+    return sentence if sentence[1:2].isupper() else f"{sentence[:1].lower()}{sentence[1:]}"
 
 
 def _nothing(explorer: Explorer) -> None:
