@@ -28,7 +28,6 @@ from cahp.values import (
     ModelError,
     OptionError,
     Progress,
-    PromptReading,
     Texts,
     silent,
 )
@@ -103,8 +102,6 @@ def open_bench(
     if card is None:
         card = identified(settings) if model is None else model.card
     check_classifier(settings, card)
-    # Answers that cannot be told apart are refused before any data is read.
-    reading = models.reading(card)
     if card.kept is not None:
         raise ModelError(
             f"{card.id} was pruned before, and its heads cannot be chosen again; prune the model that it was made from"
@@ -135,7 +132,7 @@ def open_bench(
     )
     unlabelled, left_out = _unlabelled(settings, dataset)
     measurements = Measurements(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
-    notices = (*card.notes, *_told(reading), *dataset.notices, *drawn, *sampled, *left_out)
+    notices = (*card.notes, *prompt_notices(card), *dataset.notices, *drawn, *sampled, *left_out)
     return Bench(
         settings,
         card,
@@ -204,12 +201,16 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
 
     Raises:
         ModelError: If it is a plain encoder, or a language model without a prompt.
+        OptionError: If its answers cannot be told apart.
     """
     if not card.labels:
         raise ModelError(without_classes(card, settings.model))
+    models.reading(card)
 
 
-def _told(reading: PromptReading | None) -> tuple[str, ...]:
+def prompt_notices(card: ModelCard) -> tuple[str, ...]:
+    """What a person should know of how a language model answers its prompt."""
+    reading = models.reading(card)
     return () if reading is None or reading.notice is None else (reading.notice,)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cahp import data, models
 from cahp.export.masks import kept_heads, read_for
-from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels
+from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record
 from cahp.run.measurements import Measurements
 from cahp.run.prune import outcomes
@@ -44,7 +44,12 @@ def evaluate(
         "kept": kept_heads(keep),
         **vars(found),
         "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
-        "notices": [*dataset.notices, *notices, *labelling(measurements.evaluate(texts), label_reading(raw, dataset))],
+        "notices": [
+            *prompt_notices(card),
+            *dataset.notices,
+            *notices,
+            *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
+        ],
     }
 
 

@@ -187,7 +187,7 @@ def command(plan: Plan) -> str:
         if getattr(settings, name) is not None:
             words += [spelling.option(name), str(getattr(settings, name))]
     words += ["--recover", ",".join(plan.recoveries)]
-    rest = (*spelling.COLUMNS, "label_map", "min_per_layer")
+    rest = (*spelling.COLUMNS, "label_map", *spelling.PROMPT, "min_per_layer")
     words += spelling.words(settings, {field: spelling.option(field) for field in rest})
     return shlex.join(words)
 

@@ -675,6 +675,31 @@ def test_labels_are_never_matched_by_guess(data: tuple[str, ...], model: tuple[s
     assert all(repr(name) in str(caught.value) for name in (*data, *model))
 
 
+@pytest.mark.parametrize(
+    ("data", "answers", "order", "how"),
+    [
+        (("neg", "neu", "pos"), ("bad", "okay", "great"), [0, 1, 2], "in order: neg=bad, neu=okay, pos=great."),
+        (("1", "2", "3"), ("bad", "okay", "great"), [0, 1, 2], "in order: 1=bad, 2=okay, 3=great."),
+        (("0", "1"), ("bad", "great"), [0, 1], "by value: 0=bad, 1=great."),
+        (("business", "sport"), ("Sport", "business"), [1, 0], "by name: business, sport=Sport."),
+    ],
+)
+def test_answers_stand_for_the_data_s_classes_in_order_unless_they_name_them(
+    data: tuple[str, ...], answers: tuple[str, ...], order: list[int], how: str
+) -> None:
+    dataset = match(dataset_of(*data), answers, in_order=True)
+    assert dataset.splits["train"].labels.tolist() == order
+    assert dataset.notices[0] == f"labels matched {how}"
+    mapped = match(dataset_of("neg", "pos"), ("bad", "great"), label_map={"neg": "great", "pos": "bad"}, in_order=True)
+    assert mapped.splits["train"].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("answers", [("bad", "okay", "great"), ("neg", "great")])
+def test_answers_of_another_number_or_only_some_of_the_names_are_no_order(answers: tuple[str, ...]) -> None:
+    with pytest.raises(DataError, match="--label-map"):
+        match(dataset_of("neg", "pos"), answers, in_order=True)
+
+
 def test_the_match_is_explained_and_absent_classes_are_named() -> None:
     two = dataset_of("neg", "pos")
     dataset = Dataset("d", {"train": two.splits["train"], "test": two.splits["train"].take([0])}, two.classes, ("n",))

@@ -1,0 +1,120 @@
+"""A language model on the command line: every command that takes a model takes a prompt and answers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fakes
+import pytest
+from terminal import call, refused
+
+from cahp.models import saving
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def asked(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    """The model, and how it is asked."""
+    folder = fakes.teach(fakes.save_language_model(tmp_path_factory.mktemp("lm") / "tiny"))
+    return ["--model", folder, "--prompt", fakes.PROMPTS["causal"], "--answers", ",".join(fakes.ANSWERS)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
+    return ["--data", fakes.write_data(tmp_path_factory.mktemp("data") / "reviews")]
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> list[object]:
+    (tmp_path / "mask.json").write_text(json.dumps({"0": [0, 1], "1": [2]}))
+    return ["--mask", tmp_path / "mask.json"]
+
+
+def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
+    name, said = asked[1], asked[2:]
+    answer = call("models", name, *said)
+    assert answer.code == 0, answer.err
+    assert "answers   awful (token " in answer.out
+    assert "reads     A warm and funny film. it was" in answer.out
+    assert "a causal language model; let it answer by --prompt and --answers" in call("models", name).out
+    found = json.loads(call("models", name, *said, "--json").out)
+    assert [one["word"] for one in found["prompt"]["answers"]] == list(fakes.ANSWERS)
+
+
+def test_a_run_says_what_was_asked_and_its_line_asks_it_again(
+    asked: list[object], data: list[object], tmp_path: Path
+) -> None:
+    line = ["prune", *asked, *data, "--budget", 6, "--pool-size", 8, "--recover", "refit", "--device", "cpu"]
+    answer = call(*line, "--out", tmp_path / "out")
+    assert answer.code == 0, answer.err
+    assert "labels matched in order: bad=awful, good=great" in answer.out
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert run["metrics"]["full"]["accuracy"] >= 0.9
+    assert (run["settings"]["prompt"], run["settings"]["answers"]) == (fakes.PROMPTS["causal"], list(fakes.ANSWERS))
+    assert "'{text} it was'" in run["command"]
+
+
+def test_other_commands_ask_the_same(
+    asked: list[object], data: list[object], mask: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    here = ["--device", "cpu", "--quiet"]
+    measured = call("evaluate", *asked, *data, *mask, *here, "--json")
+    assert json.loads(measured.out)["metrics"]["full"]["accuracy"] >= 0.9, measured.err
+    timed = call("latency", *asked, *mask, *here, "--batch", 2, "--length", 8, "--repeats", 5)
+    assert "pruned / full" in timed.out, timed.err
+    recovered = call("recover", *asked, *data, *mask, *here, "--out", tmp_path / "recovered")
+    assert "load it with AutoModelForCausalLM.from_pretrained" in recovered.out, recovered.err
+    exported = call("export", *asked, *data, *mask, *here, "--out", tmp_path / "small")
+    assert "read back in a fresh process" in exported.out, exported.err
+    again = call("evaluate", "--model", tmp_path / "small", *asked[2:], *data, *here, "--json")
+    assert json.loads(again.out)["metrics"]["full"]["n"] == 40, again.err
+    compared = call(
+        *(
+            "compare",
+            *asked,
+            *data,
+            *here,
+            "--methods",
+            "random,magnitude",
+            "--budgets",
+            6,
+            "--seeds",
+            1,
+            "--limit",
+            60,
+        ),
+        "--json",
+    )
+    assert json.loads(compared.out)["schema"] == "cahp.compare/1", compared.err
+    raced = call("bench", *asked, *data, *here, "--limit", 32, "--rounds", 1)
+    assert "signatures" in raced.out, raced.err
+
+
+@pytest.mark.parametrize(
+    ("more", "why"),
+    [
+        (["--prompt", "It was", "--answers", "bad,good"], "write {text} once"),
+        (["--prompt", "{text} it was"], "a prompt needs an answer for each class"),
+        (["--answers", "bad,good"], "answers need a prompt"),
+        (["--prompt", "{text} it was", "--answers", 'bad,"good'], "--answers 'bad,\"good' cannot be read"),
+        (["--prompt", "{text} it was", "--answers", "bad,zebra"], "does not know the answer 'zebra'"),
+        (["--prompt", "{text} it was", "--answers", "awful,great,long"], 'say which is which as in --label-map "neg='),
+        (
+            ["--prompt", "{premise}? {hypothesis}", "--answers", "bad,good"],
+            "holds single texts, which the prompt has no",
+        ),
+        (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
+        ([], "let it answer by words with --prompt"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_sentence(
+    asked: list[object], data: list[object], more: list[object], why: str
+) -> None:
+    assert why in refused(call("evaluate", *asked[:2], *data, *more))
+
+
+def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
+    assert "is a classifier" in refused(call("prune", "--model", "minilm-bbc", *asked[2:]))
