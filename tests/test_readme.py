@@ -77,7 +77,7 @@ def test_the_recipes_in_python_run_one_after_the_other(
 ) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
     recipes = [block for language, block in BLOCKS if language == "python"]
-    assert len(recipes) == 3
+    assert len(recipes) == 4
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     for recipe in recipes:
