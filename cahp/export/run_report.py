@@ -11,10 +11,12 @@ from cahp.export.drawings import Clusters, Curve
 from cahp.export.live import Live
 from cahp.export.report import Origin, page
 from cahp.export.run_files import RunFiles
+from cahp.files import is_there
 from cahp.output import Mark, Output
 from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
 from cahp.studies.table_file import table_of
+from cahp.values import OptionError
 
 
 def run_report(files: RunFiles, *, day: date, static: bool = False) -> str:
@@ -50,9 +52,11 @@ def write_report(text: str, file: Path, *, force: bool = False) -> Path:
     """Write a report as ``file``, whole or not at all; another report is replaced, and with ``force`` any file.
 
     Raises:
-        OptionError: If a file of that name is there that is no report.
+        OptionError: If a file of that name is there that is no report, or it is a folder.
         UnwrittenError: If it cannot be written.
     """
+    if is_there(file, Path.is_dir):
+        raise OptionError(f"{file} is a folder; name another file with --out")
     output = Output(file.parent, force=force)
     output.check_files([file.name], Mark(file.name, "cahp.report"))
     output.write({file.name: text.encode()})

@@ -58,3 +58,15 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 def test_a_file_that_cannot_be_written_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert run(["report", str(bundled.folder()), "--out", str(tmp_path)]) == 2
     assert "name another file" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_report_is_replaced_only_by_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    asked = ["report", str(bundled.folder()), "--static", "--out", str(tmp_path / "thesis.html")]
+    (tmp_path / "thesis.html").write_text("mine")
+    assert run(asked) == 2
+    assert "--force" in capsys.readouterr().err
+    assert (tmp_path / "thesis.html").read_text() == "mine"
+    assert run([*asked, "--force"]) == 0
+    # What is a report is replaced by the next.
+    assert run(asked) == 0
+    assert "<html" in (tmp_path / "thesis.html").read_text()

@@ -580,6 +580,28 @@ def test_bbc_news_is_read_without_importing_its_package() -> None:
     assert (dataset.splits["train"].take(range(50)).class_counts > 0).all()
 
 
+@pytest.mark.parametrize("change", ["a word", "a line", "one less"])
+def test_texts_of_bbc_news_that_are_not_those_that_were_released_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    folder = sources_module._bbc_folder()
+    if folder is None:
+        pytest.skip("the demo extra is not installed")
+    for topic in folder.iterdir():
+        (tmp_path / topic.name).mkdir()
+        for file in topic.glob("*.txt"):
+            (tmp_path / topic.name / file.name).symlink_to(file)
+    monkeypatch.setattr(sources_module, "_bbc_folder", lambda: tmp_path)
+    assert len(load("bbc-news").splits) == 3
+    one = sorted(tmp_path.glob("*/*.txt"))[7]
+    content = one.read_bytes()
+    one.unlink()
+    if change != "one less":
+        one.write_bytes(b"another " + content if change == "a word" else b"\n")
+    with pytest.raises(DataError, match="not those that were released"):
+        load("bbc-news")
+
+
 def test_without_its_package_bbc_news_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources_module.importlib.util, "find_spec", lambda name: None)
     assert not catalogue()[0].available

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
 from pathlib import Path
@@ -198,12 +199,13 @@ def test_the_built_in_encoder_s_other_files_are_known_one_by_one(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(identity, "ENCODER_PACKAGE", "moved_minilm")
     assert identify("minilm").layers == 6
-    (package / "model" / "tokenizer_config.json").unlink()
-    (package / "model" / "tokenizer_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"tokenizer_config\.json .* not the one that was released"):
-        identify("minilm")
-    (package / "model" / "tokenizer_config.json").unlink()
-    (package / "model" / "tokenizer_config.json").symlink_to(folder / "tokenizer_config.json")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        (package / "model" / name).unlink()
+        (package / "model" / name).write_bytes((folder / name).read_bytes() + b" ")
+        with pytest.raises(ModelError, match=rf"{re.escape(name)} .* not the one that was released"):
+            identify("minilm")
+        (package / "model" / name).unlink()
+        (package / "model" / name).symlink_to(folder / name)
     (package / "model" / "added_tokens.json").write_text("{}")
     with pytest.raises(ModelError, match=r"added_tokens\.json"):
         identify("minilm")
