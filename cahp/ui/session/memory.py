@@ -10,6 +10,8 @@ from weakref import WeakSet
 
 from streamlit.runtime import Runtime
 
+from cahp.ui.session import jobs
+
 
 class Session(Protocol):
     """What a session holds on to."""
@@ -70,5 +72,6 @@ def look_after() -> None:
 def _look_after() -> None:
     while True:
         sleep(_EVERY_S)
+        jobs.forget_gone()
         if quiet():
             give_back()

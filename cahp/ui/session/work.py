@@ -169,7 +169,7 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` that brings a ``T``.
 
     ``key`` tells its jobs apart. ``awaited``: a page shows what comes of it. ``newest``: nobody waits for an older one.
-    With a ``headline`` only the progress of that stage is shown.
+    With a ``headline`` only the progress of that stage is shown. ``shared``: the same for all sessions with that key.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -177,6 +177,7 @@ class Kind(Generic[S, T]):
     rank: Rank = Rank.QUICK
     awaited: bool = True
     newest: bool = False
+    shared: bool = False
     headline: str | None = None
     expected: Callable[[S], float | None] = lambda _: None
 
@@ -190,7 +191,13 @@ CLUSTERS: Kind[Bench, HeadClusters] = Kind(
     awaited=False,
 )
 #: Have the model read and the full model's answers at hand, before anybody asks for a mask of their own.
-WARM: Kind[Bench, None] = Kind(_warm, lambda _: "warm", Rank.BACKGROUND, awaited=False)
+WARM: Kind[Bench, None] = Kind(
+    _warm,
+    lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
+    Rank.BACKGROUND,
+    awaited=False,
+    shared=True,
+)
 #: How the mask on the board answers. Nobody waits for one that is not on the board any more.
 FIGURE: Kind[OnBoard, Quality] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
 #: How long the mask on the board takes, timed in a process of its own.
@@ -216,7 +223,7 @@ class Work:
         """Let the worker do it; what is under way already is the same job."""
         key, earlier = kind.key(subject), self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
-            earlier.cancel()
+            earlier.cancel(self._session_id)
         job: Job[T] = jobs.submit(
             self._session_id,
             key,
@@ -224,6 +231,7 @@ class Work:
             rank=kind.rank,
             expected=kind.expected(subject),
             headline=kind.headline,
+            shared=kind.shared,
         )
         self._jobs[kind] = job
         return job
@@ -243,7 +251,7 @@ class Work:
         for kind in kinds:
             job = self._jobs.pop(kind, None)
             if job is not None:
-                job.cancel()
+                job.cancel(self._session_id)
 
     def pending(self) -> bool:
         """Whether anything is under way that will change what a page shows."""
@@ -252,4 +260,4 @@ class Work:
     def close(self) -> None:
         """Stop all work of this session."""
         for job in jobs.unfinished(self._session_id):
-            job.cancel()
+            job.cancel(self._session_id)

@@ -8,6 +8,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
+from cahp.ui.session import job as job_module
 from cahp.ui.session import jobs
 from cahp.values import DataError, Progress
 
@@ -334,8 +335,54 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     jobs.submit(SESSION, "in front", holding(gate))
     gone = jobs.submit("gone", "run", lambda _: begun.append("gone"))
     there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
-    monkeypatch.setattr(jobs, "_alive", lambda session_id: session_id != "gone")
+    monkeypatch.setattr(job_module, "alive", lambda session_id: session_id != "gone")
     gate.set()
     assert there.wait(PATIENCE)
     assert gone.wait(PATIENCE)
     assert (begun, gone.state) == (["there"], "cancelled")
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_shared_work_is_done_once_for_all_and_goes_on_for_whoever_is_left(gate: threading.Event) -> None:
+    def ask(who: str) -> jobs.Job[str]:
+        return jobs.submit(who, "warm", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
+
+    mine, theirs = ask(SESSION), ask(OTHER)
+    assert mine is theirs
+    until(lambda: mine.state == "running")
+    mine.cancel(SESSION)
+    assert not theirs.ended
+    assert jobs.unfinished(SESSION) == []
+    assert jobs.unfinished(OTHER) == [theirs]
+    gate.set()
+    assert theirs.wait(PATIENCE)
+    assert (theirs.state, theirs.result) == ("done", "held")
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_shared_work_ends_when_the_last_who_wanted_it_has_gone(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = {SESSION, OTHER}
+    monkeypatch.setattr(job_module, "alive", there.__contains__)
+    for who in (SESSION, OTHER):
+        shared = jobs.submit(who, "warm-model", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
+    there.discard(SESSION)
+    assert not shared.wait(0.1)
+    shared.cancel(OTHER)
+    assert shared.wait(PATIENCE)
+    assert shared.state == "cancelled"
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_what_waits_for_those_who_are_gone_is_forgotten_at_once(
+    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = jobs.submit(SESSION, "in front", holding(gate))
+    until(lambda: front.state == "running")
+    gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))
+    monkeypatch.setattr(job_module, "alive", lambda session_id: session_id != "gone")
+    jobs.forget_gone()
+    assert (gone.state, stays.state) == ("cancelled", "queued")
+    assert stays.place is not None
+    assert stays.place.number == 1

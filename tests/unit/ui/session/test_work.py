@@ -197,3 +197,35 @@ def test_a_run_reads_the_calibration_texts_once_and_the_evaluation_texts_twice(m
     # 10 texts of 3 words, three times over: 1.3 tokens a word, and 4 more a text.
     assert run_seconds(bench(10)) == 60.0 + 15.0
     assert asked == [int(1.3 * 90) + 4 * 30]
+
+
+def test_a_model_is_read_ahead_once_for_all_and_not_while_pages_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    class Opened:
+        card = SimpleNamespace(sha256="a model")
+        settings = SimpleNamespace(device="cpu")
+        evaluation = Texts((), None, np.zeros(0, dtype=np.int64), ("a", "b"))
+
+        @property
+        def full(self) -> list[str]:
+            read.append("full")
+            return []
+
+        model = SimpleNamespace(layers=1)
+
+    quiet = [False]
+    monkeypatch.setattr(work.memory, "quiet", lambda: quiet[0])
+    people = [Work(f"person {number}") for number in range(5)]
+    jobs = {id(person.start(WARM, cast(Bench, Opened()))) for person in people}
+    job = people[0].job(WARM)
+    assert job is not None
+    assert jobs == {id(job)}
+    assert not job.wait(0.3)
+    assert read == []
+    # Who asked first leaves; the others still want it.
+    people[0].close()
+    quiet[0] = True
+    assert job.wait(PATIENCE)
+    assert job.state == "done"
+    assert read == ["full"]
