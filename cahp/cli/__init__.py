@@ -28,6 +28,7 @@ from cahp.cli import (
     prune,
     recover,
     report,
+    reproduce,
 )
 from cahp.values import CahpError, Cancelled
 
@@ -43,6 +44,7 @@ COMMANDS = (
     models.models,
     data.data,
     compare.compare,
+    reproduce.reproduce,
     doctor.doctor,
     bench.bench,
     explore.explore,

@@ -18,7 +18,7 @@ _WHICH = (
 #: Without a number, the preset's.
 _TEXTS = (OPTIONS["limit"].but(default=None, fills=False), OPTIONS["eval_limit"].but(default=None, fills=False))
 _TRIES = Option("tries", "Settings that tuning texts choose among; 1: the defaults.", int, 1, low=1)
-_WORKERS = (
+WORKERS = (
     Option("jobs", "Processes of this machine.", int, 1, low=1, high=1024),
     Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
 )
@@ -26,7 +26,7 @@ _OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
 
 
 @command(
-    *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *_WORKERS),
+    *("model", "data", *_WHICH, *_TEXTS, "eval_split", "sample", "min_per_layer", _TRIES, "report", *WORKERS),
     *("device", *COLUMNS, "label_map", *PROMPT, _OUT, "force", "as_json", "yes", "quiet"),
 )
 def compare(

@@ -12,6 +12,7 @@ from cahp.compare.cells import Measured, missing
 from cahp.compare.measuring import priced
 from cahp.compare.plan import FULL, Cell
 from cahp.registry import Evidence
+from cahp.run.settings import Recovery
 from cahp.values import CahpError
 
 #: What a refit costs, in forward passes of the full model of each text it calibrates on, and of each that decides
@@ -79,13 +80,18 @@ def forwards(benches: Benches, cells: Sequence[Cell]) -> dict[Cell, tuple[float,
         # A more expensive budget goes on from where a cheaper one stopped, as far as anybody can know beforehand.
         seen[cell.method, cell.seed] = max(before, choosing)
         texts = len(benches.bench(cell.seed).calibration)
-        recoveries = {"none": 0.0, "refit": min(512, 0.8 * texts) * _REFIT + 0.2 * texts * _ACCEPTED}
-        recoveries["finetune"] = _FINETUNE * texts
-        # The refit, the teacher's answers, and as many epochs as fine-tuning has.
-        recoveries["distill"] = (0.0 if benches.card.no_refit else recoveries["refit"]) + texts + _FINETUNE * texts
+        recoveries = recovery_passes(texts, refitted=not benches.card.no_refit)
         answers = [(recovery, sum(len(benches.splits[split]) for split in splits)) for recovery, splits in to_answer]
         found[cell] = max(0.0, choosing - before), sum(count + recoveries[recovery] for recovery, count in answers)
     return found
+
+
+def recovery_passes(texts: int, *, refitted: bool = True) -> dict[Recovery, float]:
+    """Forward passes of a text that each recovery takes on so many calibration texts."""
+    refit = min(512, 0.8 * texts) * _REFIT + 0.2 * texts * _ACCEPTED
+    # The refit, the teacher's answers, and as many epochs as fine-tuning has.
+    distill = (refit if refitted else 0.0) + texts + _FINETUNE * texts
+    return {"none": 0.0, "refit": refit, "distill": distill, "finetune": _FINETUNE * texts}
 
 
 def _choosing(benches: Benches, cell: Cell) -> float:

@@ -213,7 +213,7 @@ class Recoveries:
                 seed=self._seed,
                 progress=self._resources.progress,
                 watch=watch or self._resources.watch,
-                checkpoint=_StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type)),
+                checkpoint=StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type)),
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
         if keep:
@@ -280,7 +280,7 @@ class Recoveries:
                 seed=self._seed,
                 progress=progress,
                 watch=watch or self._resources.watch,
-                checkpoint=_StoredTraining(
+                checkpoint=StoredTraining(
                     self._resources.store, key("distilling", 1, *parts, *timed, model.device.type)
                 ),
                 pace=None if seconds is None else spent,
@@ -343,18 +343,21 @@ def _distilled(found: Entry) -> Distilled:
 
 
 @dataclass(frozen=True)
-class _StoredTraining:
+class StoredTraining:
     """A training that was stopped, in the store."""
 
     store: Store
     name: str
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+        """What was kept last."""
         found = self.store.load(self.name)
         return None if found is None else (found.arrays, found.meta)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Keep this instead."""
         self.store.save(self.name, arrays=arrays, meta=meta)
 
     def remove(self) -> None:
+        """Keep nothing."""
         self.store.remove(self.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from cahp import data, models
 from cahp.export.checkpoints import claimed
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
+from cahp.run.recoveries import StoredTraining
 from cahp.run.settings import Settings
+from cahp.store import Store, key
 from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
 
 
@@ -23,17 +25,22 @@ def fit(
     schedule: Mapping[str, Any],
     rank: int = 16,
     limit: int | None = None,
+    whole: bool = False,
+    measured: Sequence[str] = ("validation", "test"),
+    store: Store | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train a classifier with low-rank adapters on the ``train`` split; the best epoch on ``validation`` is kept.
 
-    The result is measured as it was written: read back from ``out``.
+    With ``whole`` all weights are trained, and with a ``store`` such a training that was stopped is resumed. The result
+    is ``measured`` as it was written: read back from ``out``.
 
     Raises:
         CahpError: If model and data do not go together, or training goes astray.
         UnwrittenError: If it cannot be written; it says how the training went.
     """
     from cahp.models import folders, lora
+    from cahp.models import whole as whole_model
     from cahp.stages.evaluation import evaluate as answers
     from cahp.stages.evaluation import metrics
 
@@ -51,27 +58,47 @@ def fit(
     )
     texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
     validation = dataset.split("validation")
-    fitted = lora.fit(
-        card,
-        texts,
-        validation=validation,
-        schedule=replace(lora.LORA_SCHEDULE, **schedule),
-        rank=rank,
-        device=settings.device,
-        seed=settings.seed,
-        progress=progress,
-    )
-    if not all(bool(weight.isfinite().all()) for weight in fitted.peft.parameters()):
+    if whole:
+        if save == "adapter":
+            raise OptionError("--whole trains all weights, which no adapter holds; leave --save out")
+        slow = replace(whole_model.PAPER_SCHEDULE, **schedule)
+        name = key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(slow), settings.seed)
+        trained, history = whole_model.fit(
+            card,
+            texts,
+            validation=validation,
+            schedule=slow,
+            device=settings.device,
+            seed=settings.seed,
+            progress=progress,
+            checkpoint=None if store is None else StoredTraining(store, name),
+        )
+        network = trained.network
+    else:
+        fitted = lora.fit(
+            card,
+            texts,
+            validation=validation,
+            schedule=replace(lora.LORA_SCHEDULE, **schedule),
+            rank=rank,
+            device=settings.device,
+            seed=settings.seed,
+            progress=progress,
+        )
+        network, history = fitted.peft, fitted.history
+    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
     found = {
         "model": card.id,
         "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
-        "epochs": [asdict(epoch) for epoch in fitted.history],
+        "epochs": [asdict(epoch) for epoch in history],
         "metrics": None,
         "notices": [*dataset.notices, *notices],
     }
     with UnwrittenError.saying(found):
-        if save == "adapter":
+        if whole:
+            folder = folders.save_network(network, trained.tokenizer, output)
+        elif save == "adapter":
             folder = folders.save_adapter(fitted, output, base=folders.base_name(card))
         else:
             folder = folders.save_merged(fitted, output)
@@ -88,7 +115,7 @@ def fit(
         **found,
         "metrics": {
             split: metrics(answers(made, dataset.split(split), progress=progress))
-            for split in ("validation", "test")
+            for split in measured
             if split in dataset.splits
         },
     }

@@ -114,6 +114,11 @@ def default_seconds(card: ModelCard) -> float:
     return _START_S + reading + expected_seconds(card) + beside * _operations(card) / _speed()
 
 
+def seconds_of(operations: float) -> float:
+    """Seconds that so many operations of forward passes take on this machine."""
+    return operations / _speed()
+
+
 def _operations(card: ModelCard) -> float:
     if card.id in models.BUILTINS:
         # Of a BERT this is exact, and pages ask before anything has loaded torch.

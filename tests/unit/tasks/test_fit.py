@@ -17,7 +17,7 @@ from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks import fit as task
-from cahp.values import CahpError, ModelError
+from cahp.values import CahpError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,6 +69,17 @@ def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, data:
     three = fakes.save_model(tmp_path / "three", labels=("a", "b", "c"))
     fit(settings, three, tmp_path / "two", schedule={"epochs": 1}, limit=16)
     assert models.identify(str(tmp_path / "two")).labels == ("bad", "good")
+
+
+def test_all_weights_are_trained_when_that_is_asked(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+    found = fit(settings, encoder, tmp_path / "whole", whole=True, schedule={"epochs": 1}, measured=("validation",))
+    assert set(found["metrics"]) == {"validation"}
+    before, after = load_file(encoder / "model.safetensors"), load_file(tmp_path / "whole" / "model.safetensors")
+    name = "embeddings.word_embeddings.weight"
+    # Low-rank adapters leave the words as they were.
+    assert not torch.equal(before[name], after[f"bert.{name}"])
+    with pytest.raises(OptionError, match="--save"):
+        fit(settings, encoder, tmp_path / "out", whole=True, save="adapter")
 
 
 def test_training_that_goes_astray_says_what_to_lower(settings: Settings, encoder: Path, tmp_path: Path) -> None:
