@@ -22,6 +22,11 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
+#: Seconds that timing a model may take, unless it is told.
+LATENCY_SECONDS = 5.0
+#: A machine is noisy when the 95th percentile of a model's times is more than this many times their median.
+NOISY = 1.25
+
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]
 
@@ -459,6 +464,11 @@ class Timing:
     length: int
     repeats: int
 
+    @property
+    def noisy(self) -> bool:
+        """Whether something else kept the machine busy: its slowest twentieth took 1.25 times the median or more."""
+        return self.p95 > NOISY * self.median
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -477,6 +487,18 @@ class Costs:
     pruned: Cost
     ratio: Ratio
     attention_share: float
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What a person should know of these times."""
+        timing = self.full.latency_ms
+        if timing is None or not timing.noisy:
+            return ()
+        return (
+            f"the machine was busy while latency was measured: the 95th percentile of the full model's "
+            f"{timing.repeats} times is {timing.p95 / timing.median:.1f} times their median (more than {NOISY}); "
+            "give --latency-time more, or measure again on an idle machine",
+        )
 
 
 #: A language model that goes on where a text stops (``causal``), or fills a gap in it (``masked``).

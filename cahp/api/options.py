@@ -52,6 +52,7 @@ class Options(DataOptions, total=False):
     recover_data: str | None
     recover_time: str | None
     labels: bool
+    latency_time: str
 
 
 def settings_of(model: Name, data: Name | None, **asked: Any) -> Settings:

@@ -76,7 +76,7 @@ def by_budget(
         if what == "accuracy":
             rows.append(Row(budget, None, quality(bench, mask, recover=recover), None, None))
         elif not mask.empty_layers and budget < total:
-            costs = bench.measurements.costs(mask, length=bench.length)
+            costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
             rows.append(Row(budget, None, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
     progress("table", len(wanted), len(wanted))
     if what == "latency":

@@ -16,7 +16,20 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
 @command(
     *("mask", _OUT, "force", "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
     *("limit", "eval_limit"),
-    *("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT, _LATENCY, "as_json", "yes", "quiet", "no_cache"),
+    *(
+        "sample",
+        "seed",
+        "device",
+        "latency_time",
+        *COLUMNS,
+        "label_map",
+        *PROMPT,
+        _LATENCY,
+        "as_json",
+        "yes",
+        "quiet",
+        "no_cache",
+    ),
 )
 def export(call: Call, mask: Path, out: Path, force: bool, form: str, latency: bool) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""

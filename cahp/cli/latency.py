@@ -10,14 +10,15 @@ from cahp.cli.options import OPTIONS, PROMPT, Option
 _OWN = (
     OPTIONS["batch"].but(default=8),
     Option("length", "Tokens a text.", int, 64, low=2, high=128),
-    Option("repeats", "Measured rounds.", int, 30, low=5, high=10_000),
+    Option("repeats", "Measured rounds, instead of as many as it takes to know.", int, None, low=5, high=10_000),
 )
 
 
-@command("mask", "model", *_OWN, "device", *PROMPT, "as_json", "yes", "quiet", "no_cache")
-def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> None:
-    """Time the model with its heads cut out against the full one, in turn."""
+@command("mask", "model", *_OWN, "device", "latency_time", *PROMPT, "as_json", "yes", "quiet", "no_cache")
+def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None) -> None:
+    """Time the model with its heads cut out against the full one, in turn, until the ratio is known within 2 %."""
     from cahp.models import asked
+    from cahp.run.settings import seconds
     from cahp.tasks import evaluate as task
     from cahp.terminal.printing import cost
 
@@ -27,10 +28,12 @@ def latency(call: Call, mask: Path, batch: int, length: int, repeats: int) -> No
             mask,
             batch=batch,
             length=length,
+            seconds=seconds(call.settings.latency_time, "latency-time"),
             repeats=repeats,
             device=call.settings.device,
             prompt=asked(call.settings.prompt, call.settings.answers),
             store=call.store,
             progress=progress,
         )
-    call.answer(found, cost(found["cost"], found["latency_ratio"], found["attention_share"]))
+    notes = (f"  note: {notice}" for notice in found["notices"])
+    call.answer(found, [*cost(found["cost"], found["latency_ratio"], found["attention_share"]), *notes])

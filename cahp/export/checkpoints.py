@@ -18,7 +18,7 @@ from cahp.run.document import versions
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
-from cahp.values import CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
+from cahp.values import LATENCY_SECONDS, CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -121,6 +121,7 @@ def write(
     recovery: str = "none",
     command: str = "",
     latency: bool = True,
+    seconds: float = LATENCY_SECONDS,
     progress: Progress = silent,
 ) -> Written:
     """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder that others load, whole or not at all.
@@ -129,7 +130,7 @@ def write(
     load it, what was measured, and from which model and data it was made. It is read back in a fresh process that does
     not know this package and must answer ``inputs`` with the same logits. ``outcome`` has the ``metrics`` and
     ``delta`` of a run, ``data`` what it was measured on; None where nothing was measured. Without ``inputs`` it is
-    tried on a few sentences.
+    tried on a few sentences. With ``latency``, a form with a runtime of its own is timed for at most ``seconds``.
 
     Raises:
         CahpError: If it answers otherwise by more than the form's tolerance, or cannot be read; nothing is written.
@@ -162,7 +163,7 @@ def write(
     difference = _place(form, place, Pruned(model, pruned, mask, tried[:TRIED]), said)
     folder = place.folder
     progress(STAGE, 1, steps)
-    found = _times(form, model, folder) if timed else None
+    found = _times(form, model, folder, seconds) if timed else None
     progress(STAGE, steps, steps)
     weights = Path(form.file)
     # Large models are written in parts.
@@ -193,7 +194,7 @@ def _place(form: ModelForm, out: Output, pruned: Pruned, said: Mapping[str, byte
         return difference
 
 
-def _times(form: ModelForm, model: HeadModel, folder: Path) -> Times:
+def _times(form: ModelForm, model: HeadModel, folder: Path, seconds: float) -> Times:
     """Time the pruned model in ``folder`` beside the full ``model``, written in the same form, in turn."""
     from cahp.models.surgery import cut
 
@@ -202,4 +203,4 @@ def _times(form: ModelForm, model: HeadModel, folder: Path) -> Times:
     with scratch() as place:
         full = place / "full"
         _place(form, Output(full), Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)), {})
-        return form.runtime.times(model, full / form.file, folder / form.file)
+        return form.runtime.times(model, full / form.file, folder / form.file, seconds)

@@ -36,10 +36,10 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs a form in place of transformers, and the time it takes for a full and a pruned file of a model."""
+    """What runs a form in place of transformers, and how two files of a model are timed in so many seconds."""
 
     name: str
-    times: Callable[[HeadModel, Path, Path], Times]
+    times: Callable[[HeadModel, Path, Path, float], Times]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,10 +123,10 @@ def _onnx(folder: Path, pruned: Pruned) -> None:
     save_onnx(folder / "model.onnx", pruned.cut, pruned.mask, pruned.inputs)
 
 
-def _onnx_times(model: HeadModel, full: Path, pruned: Path) -> Times:
+def _onnx_times(model: HeadModel, full: Path, pruned: Path, seconds: float) -> Times:
     from cahp.stages.latency import measure_onnx
 
-    return measure_onnx(model, full, pruned, length=min(128, model.max_length))
+    return measure_onnx(model, full, pruned, length=min(128, model.max_length), seconds=seconds)
 
 
 _TORCH = """

@@ -18,7 +18,7 @@ from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
-from cahp.run.settings import Recovery, Settings, identified
+from cahp.run.settings import Recovery, Settings, identified, seconds
 from cahp.store import Store
 from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
 
@@ -100,6 +100,7 @@ def export(
             recovery=how,
             command=command,
             latency=time,
+            seconds=seconds(settings.latency_time, "latency-time"),
             progress=progress,
         )
     return {**found, **written.as_json()}

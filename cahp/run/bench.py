@@ -17,7 +17,7 @@ from cahp.models.language import without_classes
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
-from cahp.run.settings import Settings, check_recovery, check_splits, identified
+from cahp.run.settings import Settings, check_recovery, check_splits, identified, seconds
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
 from cahp.values import (
@@ -62,6 +62,11 @@ class Bench:
     def model(self) -> HeadModel:
         """The model, read and proven when first asked for."""
         return self.resources.model
+
+    @property
+    def latency_seconds(self) -> float:
+        """What a timing may take."""
+        return seconds(self.settings.latency_time, "latency-time")
 
     @cached_property
     def length(self) -> int:

@@ -15,7 +15,7 @@ from cahp.run.recovered import Recovered
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values import Cost, Costs, Evaluation, HeadMask, Input, OptionError, Texts
+from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Input, OptionError, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -82,8 +82,16 @@ class Measurements(Recoveries):
         model = self.model
         return difference(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED])))
 
-    def costs(self, mask: HeadMask, *, batch: int = 8, length: int = 64, repeats: int = 30) -> Costs:
-        """Weights, operations and time of the full and the pruned model.
+    def costs(
+        self,
+        mask: HeadMask,
+        *,
+        batch: int = 8,
+        length: int = 64,
+        seconds: float = LATENCY_SECONDS,
+        repeats: int | None = None,
+    ) -> Costs:
+        """Weights, operations and time of the full and the pruned model; see ``cahp.stages.latency.measure``.
 
         They depend on how many heads each layer keeps, not on which.
 
@@ -95,11 +103,12 @@ class Measurements(Recoveries):
         counts = [len(heads) for heads in mask.by_layer]
         name = key(
             "costs",
-            2,
+            3,
             self.card.sha256,
             counts,
             batch,
             length,
+            seconds if repeats is None else None,
             repeats,
             self._resources.device,
             platform.node(),
@@ -117,7 +126,9 @@ class Measurements(Recoveries):
 
         def measured() -> Costs:
             progress = self._resources.progress
-            latency = measure(full, pruned, batch=batch, length=length, repeats=repeats, progress=progress)
+            latency = measure(
+                full, pruned, batch=batch, length=length, seconds=seconds, repeats=repeats, progress=progress
+            )
             return Costs(
                 Cost(full.parameters, flops(full, length=length), latency.full),
                 Cost(pruned.parameters, flops(pruned, length=length), latency.pruned),

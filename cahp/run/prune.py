@@ -146,6 +146,9 @@ def _run_key(bench: Bench) -> str:
     clustered = revision(bench.card.layers * bench.card.heads)
     if clustered > 1:
         name = key("clustered", name, clustered)
+    if settings.latency:
+        # Timings were of thirty rounds once, whatever these said.
+        name = key("timed until known", name)
     if settings.recover_data is not None:
         name = key("recovered on", name, bench.measurements.inputs_sha256)
     if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
@@ -171,7 +174,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
     report = _report(bench, mask, recovered)
     costs = None
     if settings.latency and not mask.empty_layers:
-        costs = bench.measurements.costs(mask, length=bench.length)
+        costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
     # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
     difference = bench.measurements.difference(mask, bench.evaluation)
     # Before the document, which says what was found in the store.
@@ -296,7 +299,7 @@ def _document(
         cached=cached,
         verified=verification(bench.resources.proof, difference),
         test_opened=test_opened,
-        notices=(*notices, *_swept(mask.layers * mask.heads, clustering)),
+        notices=(*notices, *_swept(mask.layers * mask.heads, clustering), *(() if costs is None else costs.notices)),
         versions=versions(),
         command=command,
         machine=machine(),

@@ -52,6 +52,7 @@ class Settings:
     labels: bool = False
     prompt: str | None = None
     answers: Sequence[str] = ()
+    latency_time: str = "5s"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "answers", self.answers if isinstance(self.answers, str) else tuple(self.answers))
@@ -72,6 +73,7 @@ class Settings:
         _within("seed", self.seed, 0, 2**32 - 1)
         if self.recover_time is not None:
             seconds(self.recover_time)
+        seconds(self.latency_time, "latency-time")
 
 
 def identified(settings: Settings) -> ModelCard:
@@ -95,18 +97,18 @@ _TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 #: Fields that came after results had been kept.
-_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers")
+_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time")
 
 
-def seconds(time: str) -> float:
-    """What ``90``, ``90s``, ``2m`` or ``1.5h`` means.
+def seconds(time: str, option: str = "recover-time") -> float:
+    """What ``90``, ``90s``, ``2m`` or ``1.5h`` means, given to ``option``.
 
     Raises:
         OptionError: If it means nothing.
     """
     found = _TIME.fullmatch(time)
     if found is None or not 0 < (said := float(found["count"]) * _SECONDS[found["unit"]]) <= 30 * 24 * 3600:
-        raise OptionError(f"--recover-time {time} is no time; write 90s, 2m or 1h")
+        raise OptionError(f"--{option} {time} is no time; write 90s, 2m or 1h")
     return said
 
 

@@ -27,7 +27,8 @@ PRUNE: Mapping[str, str] = {
     for field in (
         *("model", "data", "method", "limit", "sample", "select_split", "eval_split", "eval_limit", "budget"),
         *("min_per_layer", "pool_size", "poly_degree", "projection", "salience", "representative", "recover"),
-        *("recover_data", "recover_time", "labels", "report", "seed", "device", *COLUMNS, "label_map"),
+        *("recover_data", "recover_time", "labels", "report", "seed", "device", "latency_time"),
+        *(*COLUMNS, "label_map"),
         *PROMPT,
     )
 }

@@ -22,7 +22,7 @@ from cahp import models
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import CahpError, Costs, HeadMask, Progress, Prompt, silent
+from cahp.values import LATENCY_SECONDS, CahpError, Costs, HeadMask, Progress, Prompt, silent
 
 #: Seconds between two looks at whether to stop.
 _PATIENCE = 0.1
@@ -52,7 +52,9 @@ class Stopwatch:
                     assert pipe is not None
                     pipe.close()
 
-    def costs(self, mask: HeadMask, *, length: int, progress: Progress = silent) -> Costs:
+    def costs(
+        self, mask: HeadMask, *, length: int, seconds: float = LATENCY_SECONDS, progress: Progress = silent
+    ) -> Costs:
         """What ``Measurements.costs`` says; found in the store if it was measured before.
 
         Raises:
@@ -62,7 +64,7 @@ class Stopwatch:
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
-        question = {"keep": mask.keep.astype(int).tolist(), "length": length}
+        question = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds}
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -109,7 +111,7 @@ def _serve(model: str, device: str, cache: str, said: str, questions: IO[str], a
                 card = models.identify(model, prompt=prompt)
                 measurements = Measurements(Resources(card, store=store, device=device))
             mask = HeadMask(np.array(asked["keep"], dtype=np.bool_))
-            answer = asdict(measurements.costs(mask, length=asked["length"]))
+            answer = asdict(measurements.costs(mask, length=asked["length"], seconds=asked["seconds"]))
         except CahpError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")

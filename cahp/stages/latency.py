@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,11 +16,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import HeadMask, Progress, Ratio, Timing, silent
+from cahp.values import LATENCY_SECONDS, HeadMask, Progress, Ratio, Timing, silent
 
 STAGE = "latency"
+#: A ratio is known when its 95 % interval is narrower than this share of it.
+KNOWN = 0.02
 _WARMUP = 3
+#: Rounds that there are at least, whatever they take, and rounds after which it is first asked whether that is enough.
+_FEWEST, _FIRST_LOOK = 3, 5
+#: The share of the time that warming up may take, and the one that is left to attention's share.
+_WARMING, _SHARING = 0.1, 0.2
 _DRAWS = 2_000
+#: Fewer rounds than this say too little of how medians vary to draw from them.
+_ENOUGH_TO_DRAW = 10
 
 
 @dataclass(frozen=True)
@@ -69,21 +78,25 @@ def measure(
     *,
     batch: int = 8,
     length: int = 64,
-    repeats: int = 30,
+    seconds: float = LATENCY_SECONDS,
+    repeats: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
 ) -> Latency:
-    """Time both models in turn, so that a machine that slows down slows both.
+    """Time both models in turn, so that a machine that slows down slows both, until their ratio is known.
 
-    The ratio is the median over rounds of pruned / full, with a bootstrap interval over the rounds. ``pruned`` is a
+    The ratio is the median over rounds of pruned / full, with its ``ratio`` interval. Rounds end when that interval is
+    narrower than 2 % of the ratio, or ``seconds`` are over, warming up and attention's share included (three rounds
+    there are in any case, also where these take longer). ``repeats`` asks for so many rounds instead. ``pruned`` is a
     model whose heads were cut out (a masked model computes all its heads and saves nothing).
     """
     inputs = sample_batch(full, batch=batch, length=length, seed=seed)
     calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
-    times = _in_turn(calls, repeats, progress)
+    times = _in_turn(calls, repeats, seconds * (1 - _SHARING), seed, progress, clock)
     found = _summary(times, batch, length, seed)
-    return Latency(found.full, found.pruned, found.ratio, attention_share(full, inputs))
+    share = attention_share(full, inputs, seconds=None if repeats is not None else seconds * _SHARING)
+    return Latency(found.full, found.pruned, found.ratio, share)
 
 
 def measure_onnx(
@@ -93,11 +106,12 @@ def measure_onnx(
     *,
     batch: int = 8,
     length: int = 128,
-    repeats: int = 20,
+    seconds: float = LATENCY_SECONDS,
+    repeats: int | None = None,
     seed: int = 0,
     clock: Callable[[], float] = perf_counter,
 ) -> Times:
-    """Time two ONNX files of ``model`` in turn, full and pruned, with onnxruntime on as many threads as torch has."""
+    """Time two ONNX files of ``model``, full and pruned, as ``measure`` does, with onnxruntime on torch's threads."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -116,23 +130,50 @@ def measure_onnx(
         session.run(["logits"], inputs)
         return clock() - start
 
-    times = _in_turn([partial(timed, session) for session in sessions], repeats, silent)
+    times = _in_turn([partial(timed, session) for session in sessions], repeats, seconds, seed, silent, clock)
     return _summary(times, batch, length, seed)
 
 
-def _in_turn(calls: Sequence[Callable[[], float]], repeats: int, progress: Progress) -> np.ndarray[Any, Any]:
-    """Seconds ``(repeats, 2)`` of two calls, after a warm-up."""
+def _in_turn(
+    calls: Sequence[Callable[[], float]],
+    repeats: int | None,
+    seconds: float,
+    seed: int,
+    progress: Progress,
+    clock: Callable[[], float],
+) -> np.ndarray[Any, Any]:
+    """Seconds ``(rounds, 2)`` of two calls, after a warm-up."""
+    start = clock()
     for call in calls:
         for _ in range(_WARMUP):
             call()
-    times = np.zeros((repeats, 2))
-    for row in range(repeats):
-        progress(STAGE, row, repeats)
+            # A large model is warm after one call, and each takes a second.
+            if repeats is None and clock() - start > _WARMING * seconds:
+                break
+    times: list[list[float]] = []
+    look = _FIRST_LOOK
+    while True:
+        spent = (len(times) / repeats) if repeats is not None else (clock() - start) / seconds
+        progress(STAGE, min(99, int(100 * spent)), 100)
+        if len(times) >= (repeats or _FEWEST) and spent >= 1:
+            break
+        if repeats is None and len(times) == look:
+            if _is_known(np.array(times), seed):
+                break
+            # Looking after every round would find a narrow interval by chance.
+            look = math.ceil(1.25 * look)
         # The order alternates: whoever comes second finds warmer caches.
-        for column in (0, 1) if row % 2 else (1, 0):
-            times[row, column] = calls[column]()
-    progress(STAGE, repeats, repeats)
-    return times
+        one = [0.0, 0.0]
+        for column in (0, 1) if len(times) % 2 else (1, 0):
+            one[column] = calls[column]()
+        times.append(one)
+    progress(STAGE, 100, 100)
+    return np.array(times)
+
+
+def _is_known(times: np.ndarray[Any, Any], seed: int) -> bool:
+    found = ratio(times[:, 1] / times[:, 0], seed=seed)
+    return found.ci95[1] - found.ci95[0] < KNOWN * found.median
 
 
 def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
@@ -144,10 +185,23 @@ def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) ->
 
 
 def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
-    """Median of paired ratios with a 95 % bootstrap interval over the pairs."""
+    """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, below ten of them Student's.
+
+    Of three pairs a bootstrap never leaves the range of what was seen, which holds the median in three of four cases
+    only; Student's interval, of the logarithms, says how little they tell.
+    """
+    middle = float(np.median(values))
+    if len(values) < _ENOUGH_TO_DRAW:
+        from scipy.stats import t
+
+        logs = np.log(values)
+        reach = float(t.ppf(0.975, len(values) - 1) * logs.std(ddof=1) / np.sqrt(len(values)))
+        centre = float(logs.mean())
+        low, high = min(middle, float(np.exp(centre - reach))), max(middle, float(np.exp(centre + reach)))
+        return Ratio(middle, (low, high))
     draws = np.random.default_rng(seed).choice(values, size=(_DRAWS, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Ratio(float(np.median(values)), (float(low), float(high)))
+    return Ratio(middle, (float(low), float(high)))
 
 
 def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:
@@ -165,9 +219,10 @@ def _synchronise(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5) -> float:
+def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, seconds: float | None = None) -> float:
     """Share of a forward pass spent between the query, key, value projections and the output projection.
 
+    The median of so many passes, or of those that fit into ``seconds``, one at least, of a model that is warm.
     It is the ceiling of what any removal of heads can save (Amdahl's law).
     """
     # Hooks go onto a copy that shares the weights: the model itself may be in use.
@@ -185,9 +240,9 @@ def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5) -> flo
     for layer in copy.layer_modules:
         layer.get_submodule(copy.family.attention).register_forward_pre_hook(enter)
         layer.get_submodule(copy.family.output).register_forward_hook(leave)
-    copy.logits(inputs)
-    shares = []
-    for _ in range(repeats):
+    shares: list[float] = []
+    start = perf_counter()
+    while len(shares) < repeats and (not shares or seconds is None or perf_counter() - start < seconds):
         inside[0] = 0.0
         whole = _timed(copy, inputs, perf_counter)
         shares.append(inside[0] / whole)

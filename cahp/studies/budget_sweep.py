@@ -292,7 +292,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 
 def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent) -> Speed:
     """The latency of the model cut to ``mask``, measured by the other process."""
-    costs = watch.costs(mask, length=bench.length, progress=progress)
+    costs = watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, progress=progress)
     return Speed.of(costs.ratio, costs.full, costs.pruned)
 
 

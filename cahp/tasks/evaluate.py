@@ -15,7 +15,7 @@ from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings, identified
 from cahp.store import Store
-from cahp.values import Progress, Prompt, silent
+from cahp.values import LATENCY_SECONDS, Progress, Prompt, silent
 
 
 def evaluate(
@@ -59,17 +59,21 @@ def latency(
     *,
     batch: int = 8,
     length: int = 64,
-    repeats: int = 30,
+    seconds: float = LATENCY_SECONDS,
+    repeats: int | None = None,
     device: str = "auto",
     prompt: Prompt | None = None,
     store: Store | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
-    """Cost of the full model and of the model cut to a mask, as in ``run.json``."""
+    """Cost of the full model and of the model cut to a mask, as in ``run.json``.
+
+    Measured until it is known or ``seconds`` are over, or for so many ``repeats``.
+    """
     card = models.identify(model, prompt=prompt)
     keep = read_for(card, mask)[0]
     measurements = Measurements(Resources(card, store=store or Store(), device=device, progress=progress))
-    costs = measurements.costs(keep, batch=batch, length=length, repeats=repeats)
+    costs = measurements.costs(keep, batch=batch, length=length, seconds=seconds, repeats=repeats)
     cost, ratio, share = cost_record(costs)
     found = {"cost": cost, "latency_ratio": ratio, "attention_share": share}
-    return {"model": card.id, "kept": kept_heads(keep), **found}
+    return {"model": card.id, "kept": kept_heads(keep), **found, "notices": list(costs.notices)}

@@ -163,8 +163,8 @@ def exported(found: Document, output: Output | None = None) -> Iterator[str]:
         low, high = ratio["ci95"]
         yield (
             f"  latency   with {form.runtime.name} {before['median']:.1f} ms -> {after['median']:.1f} ms a batch of "
-            f"{after['batch']} texts of {after['length']} tokens: pruned / full {ratio['median']:.2f} "
-            f"{interval(low, high, 2)}"
+            f"{after['batch']} texts of {after['length']} tokens (median of {after['repeats']}): pruned / full "
+            f"{ratio['median']:.2f} {interval(low, high, 2)}"
         )
     yield f"{output.wrote()} ({found['form']}): {found['loads']}"
 

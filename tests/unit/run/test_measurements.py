@@ -358,6 +358,16 @@ def test_costs_survive_being_written_and_read() -> None:
     assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
 
 
+def test_times_of_a_busy_machine_say_so() -> None:
+    calm, busy = Timing(10.0, 12.4, 8, 64, 30), Timing(10.0, 16.0, 8, 64, 30)
+    said = [
+        Costs(Cost(100, 1000, one), Cost(50, 600, calm), Ratio(0.5, (0.4, 0.6)), 0.3).notices for one in (calm, busy)
+    ]
+    assert said[0] == ()
+    assert "1.6 times their median" in said[1][0]
+    assert "--latency-time" in said[1][0]
+
+
 def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: Store) -> None:
     with pytest.raises(OptionError, match="--length"):
         fakes.measurements(model.card, None, store, model=model).costs(MASK, length=65)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import fakes
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.stages.latency import flops, measure, ratio, sample_batch
+from cahp.stages.latency import KNOWN, flops, measure, ratio, sample_batch
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, False, False]] * 3))
@@ -46,6 +48,79 @@ def test_both_models_are_timed_in_turn_on_a_clock_of_ours(model: HeadModel) -> N
     assert measured[:4] == ["pruned", "full", "full", "pruned"]
     assert (found.full.batch, found.full.length, found.full.repeats) == (2, 8, 6)
     assert 0 < found.attention_share < 1
+
+
+class Machine:
+    """A clock that moves only while a model runs, and then by what ``cost`` says of the call; calls are counted."""
+
+    def __init__(self, full: HeadModel, pruned: HeadModel, cost: Callable[[str, int], float]) -> None:
+        self.now, self.calls = 0.0, {"full": 0, "pruned": 0}
+        self._cost = cost
+        for which, name in ((full, "full"), (pruned, "pruned")):
+            which.network.register_forward_hook(lambda *_, name=name: self._ran(name))
+
+    def _ran(self, name: str) -> None:
+        self.calls[name] += 1
+        self.now += self._cost(name, self.calls[name])
+
+    def clock(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def pair(model: HeadModel) -> tuple[HeadModel, HeadModel]:
+    """Two models of our own, that may be hooked."""
+    return cut(model, HeadMask.full(3, 4)), cut(model, MASK)
+
+
+def test_timings_stop_as_soon_as_the_ratio_is_known(pair: tuple[HeadModel, HeadModel]) -> None:
+    machine = Machine(*pair, lambda name, call: 0.01 if name == "full" else 0.008 * (1 + 0.001 * (call % 3)))
+    found = measure(*pair, batch=2, length=8, clock=machine.clock)
+    assert found.full.repeats == found.pruned.repeats == 5
+    assert found.ratio.median == pytest.approx(0.8, abs=0.01)
+    assert found.ratio.ci95[1] - found.ratio.ci95[0] < KNOWN * found.ratio.median
+    assert not found.full.noisy
+
+
+def test_a_noisy_machine_is_timed_until_the_time_is_over_and_longer_tells_more(
+    pair: tuple[HeadModel, HeadModel],
+) -> None:
+    noise = np.random.default_rng(0).lognormal(0, 0.3, 10_000)
+    machine = Machine(*pair, lambda name, call: 0.01 * noise[2 * call + (name == "full")])
+    began = machine.now
+    short = measure(*pair, batch=2, length=8, seconds=1.0, clock=machine.clock)
+    # Of the second, a fifth is left to attention's share; no round begins later.
+    assert 0.7 < machine.now - began < 1.0
+    assert short.full.noisy
+    long = measure(*pair, batch=2, length=8, seconds=5.0, clock=machine.clock)
+    assert long.full.repeats > 4 * short.full.repeats
+    width = [one.ratio.ci95[1] - one.ratio.ci95[0] for one in (short, long)]
+    assert width[1] < 0.7 * width[0]
+
+
+def test_a_model_that_takes_longer_than_the_time_is_run_three_times_and_warmed_once(
+    pair: tuple[HeadModel, HeadModel],
+) -> None:
+    machine = Machine(*pair, lambda name, call: 4.0 if name == "full" else 3.0 + 0.3 * (call % 3))
+    found = measure(*pair, batch=2, length=8, clock=machine.clock)
+    assert (found.full.repeats, machine.calls["pruned"]) == (3, 4)
+    # Three pairs prove little, and the interval says so.
+    assert found.ratio.ci95[1] - found.ratio.ci95[0] > 0.2
+
+
+def test_the_interval_of_three_ratios_is_students_by_hand() -> None:
+    # Logarithms -0.1, 0, 0.1: mean 0, deviation 0.1; t(0.975, 2) = 4.303; 4.303 * 0.1 / sqrt(3) = 0.2484.
+    found = ratio(np.exp([-0.1, 0.0, 0.1]))
+    assert found.median == pytest.approx(1)
+    assert found.ci95 == pytest.approx((np.exp(-0.2484), np.exp(0.2484)), abs=1e-4)
+
+
+def test_the_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
+    drawn = np.random.default_rng(1).lognormal(np.log(0.8), 0.1, (200, 12))
+    for rounds in (3, 6, 12):
+        intervals = [ratio(values[:rounds]).ci95 for values in drawn]
+        # Of 200 draws; a bootstrap of three pairs would hold it in three of four.
+        assert np.mean([low <= 0.8 <= high for low, high in intervals]) > 0.88
 
 
 def test_a_steady_ratio_has_a_narrow_interval_and_a_noisy_one_holds_one() -> None:

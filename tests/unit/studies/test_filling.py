@@ -34,8 +34,8 @@ def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[fakes.Stopwat
     """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
     started: list[fakes.StopwatchHere] = []
 
-    def start(model: str, *, device: str, store: Store) -> fakes.StopwatchHere:
-        assert (model, device, store) == (bench.settings.model, "cpu", bench.resources.store)
+    def start(model: str, *, device: str, store: Store, prompt: object = None) -> fakes.StopwatchHere:
+        assert (model, device, store, prompt) == (bench.settings.model, "cpu", bench.resources.store, None)
         started.append(fakes.StopwatchHere(bench))
         return started[-1]
 
