@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from terminal import call
 
 from cahp import bundled
 from cahp.cli import run
+from cahp.studies import budget_sweep
 
 
 def test_a_run_s_folder_becomes_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -32,6 +35,28 @@ def test_static_runs_no_script(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert run(["report", str(bundled.folder()), "--out", str(out), "--static"]) == 0
     assert "still report" in capsys.readouterr().out
     assert "<script" not in out.read_text(encoding="utf-8")
+
+
+def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_evaluate_does(
+    words: list[object], model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Timing takes a process of its own, and is tested where it is done.
+    monkeypatch.setattr(budget_sweep, "TIMED", 0)
+    swept = call(*words, "--budget", 5, "--recover", "refit", "--sweep", "--out", tmp_path)
+    assert (swept.code, swept.err) == (0, "")
+    assert "table.json" in swept.out
+    reported = call("report", tmp_path, "--json")
+    said = json.loads(reported.out)
+    assert (said["measured"], said["budgets"]) == (10, 10)
+    assert said["file"] == str(tmp_path / "report.html")
+    found = re.search(r'id="board-data">(.*?)</script>', Path(said["file"]).read_text(encoding="utf-8"))
+    assert found is not None
+    board = json.loads(found[1])
+    assert board["recovered"]
+    run_json = json.loads((tmp_path / "run.json").read_text())
+    assert board["rows"][5 - 3]["accuracy"] == run_json["metrics"]["recovered"]["accuracy"]
+    full = json.loads(call("evaluate", "--model", model, "--data", data, "--json").out)
+    assert board["rows"][-1]["accuracy"] == full["metrics"]["full"]["accuracy"]
 
 
 @pytest.mark.parametrize(
