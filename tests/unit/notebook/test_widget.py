@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +129,17 @@ def test_it_is_shown_as_the_last_line_of_a_cell_with_a_picture_for_those_without
     shown = run._repr_mimebundle_()
     assert {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"} <= shown.keys()
     assert "<svg" in shown["text/html"]
+
+
+def test_without_the_extra_it_is_a_picture_and_the_board_says_what_to_install(
+    run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(vars(run), "board", raising=False)
+    monkeypatch.delitem(sys.modules, "cahp.notebook.widget")
+    monkeypatch.setitem(sys.modules, "anywidget", None)
+    assert run._repr_mimebundle_().keys() == {"text/plain", "text/html"}
+    with pytest.raises(cahp.CahpError, match=r'pip install "cahp-explorer\[notebook\]"'):
+        _ = run.board
 
 
 def test_what_another_method_keeps_is_a_picture(run: cahp.PruneResult) -> None:
