@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from contextlib import suppress
+import logging
 
 from cahp import bundled
 from cahp.ui.session import memory
@@ -14,18 +14,27 @@ from cahp.values import CahpError
 
 
 def prepare() -> None:
-    """Read what all sessions begin with, and load what draws it."""
-    import plotly.graph_objects as go
-
-    go.Figure(go.Scatter()).to_json()
-    bundled.comparisons(bundled.comparisons_folder())
-    # What is missing is said by the page that misses it.
-    with suppress(CahpError):
-        bench = Source.open(bundled.SETTINGS).bench
-        Results.found(bench).table(bundled.SETTINGS)
-        run_seconds(bench)
+    """Read what all sessions begin with, load what draws it, and look after memory from then on."""
+    try:
+        _read()
+    except CahpError:
+        # What is missing is said by the page that misses it.
+        pass
+    except Exception as error:
+        # A page that breaks says so to whoever opens it; the other pages are there all the same.
+        logging.getLogger(__name__).warning("not everything could be prepared: %s", type(error).__name__)
     # What stays for good need not be walked by every collection of garbage. Never again later: what sessions have then
     # would stay for good as well.
     gc.collect()
     gc.freeze()
     memory.look_after()
+
+
+def _read() -> None:
+    import plotly.graph_objects as go
+
+    go.Figure(go.Scatter()).to_json()
+    bundled.comparisons(bundled.comparisons_folder())
+    bench = Source.open(bundled.SETTINGS).bench
+    Results.found(bench).table(bundled.SETTINGS)
+    run_seconds(bench)

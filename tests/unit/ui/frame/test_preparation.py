@@ -1,0 +1,46 @@
+"""What the server makes before anybody comes."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("streamlit")
+
+from cahp import bundled, data, models
+from cahp.tasks import inspect as preflight
+from cahp.ui.frame import preparation
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import run_seconds
+from cahp.values import ModelError
+
+
+@pytest.fixture(autouse=True)
+def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done to this process's memory, which is left alone here."""
+    done: list[str] = []
+    monkeypatch.setattr(preparation.gc, "collect", lambda: done.append("collect"))
+    monkeypatch.setattr(preparation.gc, "freeze", lambda: done.append("freeze"))
+    monkeypatch.setattr(preparation.memory, "look_after", lambda: done.append("look after"))
+    return done
+
+
+def test_who_comes_then_waits_for_nothing_that_all_share(
+    looked_after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preparation.prepare()
+    assert looked_after == ["collect", "freeze", "look after"]
+    for module, name in ((models, "identify"), (data, "load"), (preflight, "_seconds")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
+    assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None
+
+
+@pytest.mark.parametrize("broken", [ModelError("not installed; install it"), ValueError("a torn file")])
+def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
+    broken: Exception, looked_after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> Source:
+        raise broken
+
+    monkeypatch.setattr(preparation.Source, "open", refuse)
+    preparation.prepare()
+    assert looked_after == ["collect", "freeze", "look after"]
