@@ -307,21 +307,34 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
-    """Class names, or none for a model without a sequence-classification head."""
+    """Class names, or none for a model without a sequence-classification head.
+
+    Other kinds of labels are refused, since the method would mean something else there. A head is described by how the
+    attention maps of one class differ from those of another, so every text must be of one class: with several labels a
+    text would stand on both sides of most pairs of classes. Of numbers classes could be cut by quantiles, but then the
+    cuts, which are no property of the model, would choose the heads. And all that is measured of a choice (right
+    answers and their intervals, differences of paired answers, the divergence from the full model) is of one answer out
+    of several.
+
+    Raises:
+        ModelError: If it gives a text a number or several labels at once, with its ``problem_type``.
+    """
     written = config.get("architectures")
     heads = written if isinstance(written, list) else [written]
     if not any(str(entry).endswith("ForSequenceClassification") for entry in heads):
         return ()
     problem = config.get("problem_type")
     labels = class_names(config)
+    next_step = "name a model that gives every text one class, or train one on an encoder with `cahp fit`"
     if problem == "multi_label_classification":
         raise ModelError(
-            f"{name} gives a text several labels at once (multi-label), and the method needs one class a text; "
-            "train such a classifier with `cahp fit`"
+            f"{name} gives a text several labels at once (problem_type {problem}), and the method tells classes apart "
+            f"of which every text has one; {next_step}"
         )
     if problem == "regression" or len(labels) < 2:
+        why = f"problem_type {problem}" if problem == "regression" else "one output, as for problem_type regression"
         raise ModelError(
-            f"{name} predicts a number (regression), and the method needs classes to separate; "
-            "train a classifier with `cahp fit`"
+            f"{name} predicts a number ({why}), and the method tells classes apart of which a number has none; "
+            f"{next_step}"
         )
     return labels

@@ -188,3 +188,43 @@ def test_another_prompt_is_another_model_in_the_store(run: Run, settings: Settin
     assert prune(settings, store=store).document.cached
     other = replace(settings, prompt=f"the {settings.prompt}", recover="none")
     assert not prune(other, store=store).document.cached
+
+
+#: Families of which transformers has language models: whose heads, caches and ties differ.
+_FAMILIES = {
+    "causal": ("gpt2", "gpt_neox", "llama", "opt", "qwen2"),
+    "masked": (
+        *("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta"),
+        "xlm-roberta",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "family"), [(kind, family) for kind, families in _FAMILIES.items() for family in families]
+)
+def test_every_family_with_a_language_model_is_asked_cut_and_goes_on(kind: str, family: str, tmp_path: Path) -> None:
+    """Scores as the library's own, masked as cut, compact as cut, and the compact one writes on as its logits say."""
+    folder = fakes.save_language_model(tmp_path / "lm", kind, family)
+    model = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS[kind], answers=fakes.ANSWERS)
+    (batch,) = model.batches(model.tokenize(fakes.sentences(9).inputs))
+    plain, ids = _LOADS[kind].from_pretrained(folder).eval(), [one.token for one in model.prompt.answers]
+    with torch.no_grad():
+        every = plain(**batch.tensors).logits[torch.arange(9), model.prompt.positions(batch.tensors)]
+    assert torch.allclose(model.logits(batch), every[:, ids], atol=1e-4)
+    mask = HeadMask(np.random.default_rng(1).random((model.layers, model.heads)) < 0.5)
+    mask = HeadMask(mask.keep | (np.arange(model.heads) == 0))
+    pruned = cut(model, mask)
+    assert torch.allclose(pruned.logits(batch), model.logits(batch, gates=model.gates(mask.keep)), atol=1e-5)
+    saving.save_compact(tmp_path, pruned, mask)
+    made = load_pruned(tmp_path)
+    with torch.no_grad():
+        every = made(**batch.tensors).logits[torch.arange(9), model.prompt.positions(batch.tensors)]
+        assert torch.allclose(every[:, ids], pruned.logits(batch), atol=1e-4)
+        if kind == "causal":
+            given = torch.tensor([[4, 9, 12]])
+            options = {"max_new_tokens": 5, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+            said = made.generate(given, attention_mask=torch.ones_like(given), **options)
+            for _ in range(5):
+                given = torch.cat([given, made(given, use_cache=False).logits[:, -1:].argmax(-1)], 1)
+            assert torch.equal(said, given)

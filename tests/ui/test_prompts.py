@@ -138,3 +138,13 @@ def test_a_link_asks_the_same_once_somebody_agrees(app: AppTest, folders: dict[s
     assert {name: said[name] for name in ("prompt", "answers")} == {
         name: wanted[name] for name in ("prompt", "answers")
     }
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
+    app: AppTest, tmp_path: Path, kind: str
+) -> None:
+    folder = fakes.save_model(tmp_path / "other", problem_type=kind)
+    app.text_input(key="source-model-name").set_value(str(folder)).run()
+    assert f"problem_type {kind}" in errors(app)
+    assert not usable(app)

@@ -118,3 +118,20 @@ def test_what_cannot_be_asked_is_one_sentence(
 
 def test_a_classifier_needs_no_prompt(asked: list[object]) -> None:
     assert "is a classifier" in refused(call("prune", "--model", "minilm-bbc", *asked[2:]))
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label_classification"])
+@pytest.mark.parametrize(
+    "command", ["prune", "evaluate", "compare", "bench", "models", "fit", "latency", "recover", "export"]
+)
+def test_a_model_of_another_kind_of_labels_is_refused_by_its_problem_type(
+    command: str, kind: str, data: list[object], mask: list[object], tmp_path: Path
+) -> None:
+    folder = fakes.save_model(tmp_path / "other", problem_type=kind)
+    masked = [*mask, "--out", tmp_path / "out"]
+    more = {"models": [folder], "latency": mask, "fit": [*data, *masked[2:]], "recover": [*data, *masked]}
+    more["export"] = more["recover"]
+    named = [] if command == "models" else ["--model", folder]
+    said = refused(call(command, *named, *more.get(command, data)))
+    assert f"(problem_type {kind})" in said
+    assert "name a model that gives every text one class" in said

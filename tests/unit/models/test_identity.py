@@ -221,10 +221,10 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, content: bytes) -
         ({"id2label": {"a": "bad", "b": "good"}}, "id2label"),
         ({"id2label": ["bad", "good"]}, "id2label"),
         ({"id2label": {"0": "same", "1": "same"}}, "id2label"),
-        ({"id2label": {"0": "score"}}, "regression"),
-        ({"id2label": {}}, "regression"),
-        ({"problem_type": "regression"}, "regression"),
-        ({"problem_type": "multi_label_classification"}, "multi-label"),
+        ({"id2label": {"0": "score"}}, "one output, as for problem_type regression"),
+        ({"id2label": {}}, "one output, as for problem_type regression"),
+        ({"problem_type": "regression"}, "predicts a number (problem_type regression)"),
+        ({"problem_type": "multi_label_classification"}, "several labels at once (problem_type multi_label_class"),
     ],
 )
 def test_a_configuration_of_no_use_is_refused_with_the_reason(

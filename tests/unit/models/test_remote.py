@@ -140,7 +140,8 @@ def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, r
         ({"model_type": "vit"}, "images"),
         ({"model_type": "no-such-type"}, "no-such-type"),
         ({"quantization_config": {}, "is_decoder": True}, "decoder"),
-        ({"problem_type": "regression", "id2label": {"0": "score"}}, "regression"),
+        ({"problem_type": "regression", "id2label": {"0": "score"}}, "problem_type regression"),
+        ({"problem_type": "multi_label_classification"}, "problem_type multi_label_classification"),
         ({"hidden_size": 33}, "does not divide"),
     ],
 )
