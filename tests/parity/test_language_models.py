@@ -192,7 +192,7 @@ def test_another_prompt_is_another_model_in_the_store(run: Run, settings: Settin
 
 #: Families of which transformers has language models: whose heads, caches and ties differ.
 _FAMILIES = {
-    "causal": ("gpt2", "gpt_neox", "llama", "opt", "qwen2"),
+    "causal": ("gpt2", "gpt_neox", "llama", "opt"),
     "masked": (
         *("albert", "bert", "camembert", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta"),
         "xlm-roberta",
