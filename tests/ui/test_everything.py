@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import os
 import re
@@ -374,3 +375,33 @@ def test_odd_tables_are_refused_in_a_sentence(
         assert trouble(page) == [], name
         assert page.evaluate("() => window.hacked") is None, name
         assert dialog.locator(".st-key-use-source").count() == 0, name
+
+
+def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
+    new_person: Callable[..., Page], settled: Callable[[Page], Page]
+) -> None:
+    page = new_person("", viewport={"width": 820, "height": 1100})
+    closed, opened = (
+        page.locator(f'[data-testid="stSidebar"][data-collapsed="{state}"]') for state in ("true", "false")
+    )
+    expect(closed).to_be_attached()
+    page.get_by_test_id("stExpandSidebarButton").click()
+    expect(opened).to_be_attached()
+    links = page.locator(".st-key-pages a")
+    boxes = [link.bounding_box() for link in links.all()]
+    assert len(boxes) == 7
+    for above, below in itertools.pairwise(boxes):
+        assert above is not None
+        assert below is not None
+        # A finger hits one of them, not two.
+        assert above["height"] >= 24
+        assert above["y"] + above["height"] <= below["y"]
+    page.get_by_role("link", name="Export").first.click()
+    expect(closed).to_be_attached()
+    expect(settled(page).get_by_role("heading", level=1)).to_be_visible()
+    main = page.get_by_test_id("stMain")
+    assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
+
+
+def test_a_wide_window_shows_the_way_around(open_page: Callable[[str], Page]) -> None:
+    expect(open_page("").locator('[data-testid="stSidebar"][data-collapsed="false"]')).to_be_attached()

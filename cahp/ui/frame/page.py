@@ -8,7 +8,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundled, models
 from cahp.run.document import machine
 from cahp.run.settings import Settings
-from cahp.ui.frame import address, pages, sidebar, source_dialog
+from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
 from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
@@ -26,7 +26,7 @@ def page(title: str) -> Explorer:
         page_title=f"{title} · CAHP explorer",
         page_icon=str(models.assets() / "icon.png"),
         layout="wide",
-        initial_sidebar_state="expanded",
+        initial_sidebar_state="auto",
     )
     st.html(models.assets() / "explorer.css")
     explorer = _explorer()
@@ -35,6 +35,7 @@ def page(title: str) -> Explorer:
     with st.sidebar:
         pages.navigation()
         sidebar.draw(explorer)
+        narrow.close_sidebar()
     _notes(explorer)
     return explorer
 
