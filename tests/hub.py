@@ -220,11 +220,18 @@ def _tree(files: Files, below: str, *, deep: bool) -> list[dict[str, Any]]:
     return list(found.values())
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Clients that have read enough hang up."""
+
+
 @contextmanager
 def serving() -> Iterator[Hub]:
     """A server on a free port of the loopback while the block lasts."""
     hub = Hub()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub))
+    server = _Server(("127.0.0.1", 0), _handler(hub))
     hub.address = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

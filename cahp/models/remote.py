@@ -36,10 +36,8 @@ def look(name: str) -> ModelCard:
         ModelError: If the hub does not give it, or it cannot be used.
     """
     with hub.failures(_KIND, name, error=ModelError):
-        try:
-            repository = _open(name)
-        except Exception as failure:
-            folder = _fetched_before(name, failure)
+        folder, repository = _found(name)
+        if repository is None:
             return describe(hub.parts(name)[0], folder.name, folder)
         said, stored = _looked(repository)
         details = {
@@ -70,10 +68,8 @@ def fetch(name: str) -> tuple[Path, str]:
         ModelError: If the hub does not give it, it cannot be used, or nobody agrees to its size.
     """
     with hub.failures(_KIND, name, error=ModelError):
-        try:
-            repository = _open(name)
-        except Exception as failure:
-            folder = _fetched_before(name, failure)
+        folder, repository = _found(name)
+        if repository is None:
             return folder, folder.name
         needed = _needed(repository)
         missing = repository.missing(needed)
@@ -83,6 +79,21 @@ def fetch(name: str) -> tuple[Path, str]:
             _check_fit(said, stored)
             hub.agree(repository.id, missing, error=ModelError)
         return repository.fetch(needed), repository.commit
+
+
+def _found(name: str) -> tuple[Path, hub.Repository | None]:
+    """The folder of a model, and its repository; None if all is here and the hub is not reached or need not be."""
+    whole = _whole(name)
+    if whole is not None and whole.name == hub.parts(name)[1]:
+        # A commit does not change.
+        return whole, None
+    try:
+        repository = _open(name)
+    except Exception as failure:
+        if whole is None or not hub.is_unreachable(failure):
+            raise
+        return whole, None
+    return _small(repository, CONFIG), repository
 
 
 def _open(name: str) -> hub.Repository:
@@ -159,18 +170,12 @@ def _small(repository: hub.Repository, file: str) -> Path:
     return repository.fetch([file], progress=silent)
 
 
-def _fetched_before(name: str, failure: Exception) -> Path:
-    """The folder of a model that was fetched as a whole, as it was then, where the hub is not reached.
-
-    Raises:
-        ``failure``, if there is none, or the hub was reached.
-    """
+def _whole(name: str) -> Path | None:
+    """The folder of a model that was fetched as a whole, as it was then."""
     repository, revision = hub.parts(name)
-    config = hub.cached(_KIND, repository, CONFIG, revision) if hub.is_unreachable(failure) else None
+    config = hub.cached(_KIND, repository, CONFIG, revision)
     if config is None:
-        raise failure
+        return None
     there = {file.name for file in config.parent.iterdir()}
     needed = listed(config.parent / INDEX) if INDEX in there and WEIGHTS not in there else [WEIGHTS]
-    if not there.issuperset(needed):
-        raise failure
-    return config.parent
+    return config.parent if there.issuperset(needed) else None

@@ -66,9 +66,9 @@ class Published:
         """Where its encoder is on the hub."""
         return f"google-bert/{self.model}"
 
-    def budget(self, heads: int) -> int:
-        """The heads to keep of so many: the paper's number of the paper's model, the same share of another's."""
-        return max(1, round(self.kept * heads / self.heads))
+    def budget(self, *, layers: int, heads: int) -> int:
+        """Heads to keep: of the paper's model the paper's number, of another the same share, one a layer at least."""
+        return max(layers, round(self.kept * layers * heads / self.heads))
 
 
 PUBLISHED = (
@@ -114,7 +114,7 @@ class Asked:
                 raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
         for one in self.chosen:
             # Impossible methods, seeds and recoveries are said before anything is fetched.
-            self.plan(one, Path(one.name), one.heads)
+            self.plan(one, Path(one.name), one.kept)
 
     @property
     def chosen(self) -> list[Published]:
@@ -125,7 +125,7 @@ class Asked:
         """The split to report on; the published test split of MNLI has no labels."""
         return self.report if "test" in PRESETS[one.data].splits else None
 
-    def plan(self, one: Published, classifier: Path, heads: int) -> Plan:
+    def plan(self, one: Published, classifier: Path, budget: int) -> Plan:
         """The comparison of one experiment."""
         settings = Settings(
             model=str(classifier),
@@ -139,7 +139,7 @@ class Asked:
         return Plan(
             settings,
             methods=self.methods,
-            budgets=(str(one.budget(heads)),),
+            budgets=(str(budget),),
             seeds=self.seeds,
             recoveries=self.recoveries,
             # A mask of chance a seed: each is recovered as long as the others.
@@ -210,12 +210,14 @@ def reproduce(
     with engine(jobs=min(jobs, len(asked.chosen)), cluster=cluster) as executor:
         here = jobs == 1 and cluster is None
         folder = store.folder.parent if cluster is None else None
-        work = partial(_classifier, asked=asked, out=place, cache=folder, progress=progress if here else stopped)
+        work = partial(
+            _classifier, asked=asked, out=place, cache=folder, progress=_training(progress) if here else stopped
+        )
         classifiers = [future.result() for future in [executor.submit(work, one) for one in asked.chosen]]
     rows: list[dict[str, Any]] = []
     for one, classifier in zip(asked.chosen, classifiers, strict=True):
         card = models.identify(str(classifier))
-        plan = asked.plan(one, classifier, card.layers * card.heads)
+        plan = asked.plan(one, classifier, one.budget(layers=card.layers, heads=card.heads))
         found = compare(plan, store=store, jobs=jobs, cluster=cluster, command=command, progress=progress)
         found.write(place / one.name)
         rows += _rows(one, found)
@@ -226,6 +228,18 @@ def reproduce(
 
 
 _SOURCE = "published numbers: arXiv 2606.19150, second hand, of one seed as far as known"
+
+
+def _training(progress: Progress) -> Progress:
+    """Reports how far a training is, whatever goes on beside it."""
+    last = (0, 1)
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        last = (done, total) if stage == "fit" else last
+        progress("fit", *last)
+
+    return report
 
 
 def _classifier(one: Published, *, asked: Asked, out: Path, cache: Path | None, progress: Progress) -> Path:

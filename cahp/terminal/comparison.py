@@ -57,8 +57,14 @@ class _Lines:
     def __init__(self) -> None:
         self._start: float | None = None
         self._tenths = 0
+        self._of: tuple[str, int] | None = None
+        self._done = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
+        if self._of != (stage, total) or done < self._done:
+            # Something else has begun.
+            self._of, self._start, self._tenths = (stage, total), None, 0
+        self._done = done
         self._start = monotonic() if self._start is None else self._start
         tenths = 10 * done // max(1, total)
         if tenths > self._tenths:

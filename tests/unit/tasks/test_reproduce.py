@@ -145,6 +145,13 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_fetched(
     assert not (tmp_path / "out").exists()
 
 
+def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
+    base = task.PUBLISHED[0]
+    assert base.budget(layers=12, heads=12) == 26
+    assert base.budget(layers=12, heads=24) == 52
+    assert base.budget(layers=3, heads=4) == 3
+
+
 def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     asked = task.Asked(experiments=("bert-base-cased-sst5",), recoveries=("none",), seeds=(42,), limit=48, device="cpu")
 
