@@ -27,24 +27,25 @@ class _Party:
     """The people of a tour, in step with each other: everybody asks at the same moment."""
 
     def __init__(self, visitors: Sequence[Visitor]) -> None:
-        self._visitors = list(visitors)
+        self._there = dict(enumerate(visitors))
         self.seconds: dict[str, dict[str, float]] = {}
         self.seen: Counter[Verdict] = Counter()
         self.failed: list[str] = []
 
     async def do(self, what: str, act: Callable[[int, Visitor], Awaitable[object]]) -> None:
-        """Everybody does something at once, and one who fails stays behind."""
+        """Everybody does something at once; one who fails is left behind, since they are not where the others are."""
 
         async def timed(place: int, visitor: Visitor) -> float | VisitError:
             start = perf_counter()
             try:
                 await act(place, visitor)
             except VisitError as error:
+                del self._there[place]
                 return error
             return perf_counter() - start
 
         start = perf_counter()
-        took = await asyncio.gather(*(timed(place, visitor) for place, visitor in enumerate(self._visitors)))
+        took = await asyncio.gather(*(timed(place, visitor) for place, visitor in self._there.items()))
         whole = perf_counter() - start
         times = sorted(one for one in took if isinstance(one, float))
         self.failed += [f"{what}: {one}" for one in took if isinstance(one, VisitError)]
@@ -53,7 +54,7 @@ class _Party:
 
     def look(self, tell: Callable[[int, Visitor], Verdict]) -> None:
         """Look at what everybody is shown."""
-        for place, visitor in enumerate(self._visitors):
+        for place, visitor in self._there.items():
             try:
                 self.seen[tell(place, visitor)] += 1
             except (VisitError, KeyError, TypeError, ValueError) as error:

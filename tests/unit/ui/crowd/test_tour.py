@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,8 +11,8 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.crowd.tour import _share, admitted
-from cahp.ui.crowd.visitor import VisitError
+from cahp.ui.crowd.tour import _Party, _share, admitted
+from cahp.ui.crowd.visitor import VisitError, Visitor
 
 
 class Door(BaseHTTPRequestHandler):
@@ -57,3 +58,25 @@ def test_what_is_no_address_is_not_opened(address: str) -> None:
 def test_a_share_of_people_waited_at_most_so_long(share: float, time: float) -> None:
     assert _share(range(1, 21), share) == time
     assert _share([7], share) == 7
+
+
+def test_one_who_fails_is_left_behind_and_the_others_go_on() -> None:
+    async def tour() -> _Party:
+        party = _Party([Visitor("http://127.0.0.1:1/", cookies={}) for _ in range(4)])
+        acted: list[int] = []
+
+        async def act(place: int, _: Visitor) -> None:
+            acted.append(place)
+            if place == 2:
+                raise VisitError("nobody answers")
+
+        await party.do("home", act)
+        await party.do("budget", act)
+        party.look(lambda place, _: "right" if place else "wrong")
+        assert acted == [0, 1, 2, 3, 0, 1, 3]
+        return party
+
+    party = asyncio.run(tour())
+    assert party.failed == ["home: nobody answers"]
+    assert party.seen == {"right": 2, "wrong": 1}
+    assert list(party.seconds) == ["home", "budget"]
