@@ -3,6 +3,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Exact versions with their digests, for every system and Python 3.11 to 3.14; `make lock` makes it from pyproject.toml.
+LOCK := .requirements.lock
 
 # The first of these that is new enough and can make an environment; `make PYTHON=...` names another. The candidates
 # are run, not only looked up: a version manager's shim may stand for a Python that is not installed.
@@ -15,12 +17,14 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check clean chromium
+.PHONY: setup run test check lock clean chromium
 
 setup: $(STAMP)
 
-# The stamp is written last, so an interrupted installation is resumed; it is older than a changed pyproject.toml.
-$(STAMP): pyproject.toml
+# The stamp is written last, so an interrupted installation is resumed; it is older than what it was made from once that
+# changes. PyTorch alone, and what only its build for GPUs needs, comes without a digest, by its range in pyproject.toml:
+# there is another build for each kind of machine, and one that is installed already stays.
+$(STAMP): pyproject.toml $(LOCK)
 	@$(BIN)/python -c 'import pip' 2>/dev/null || { \
 		test -n "$(PYTHON)" || { \
 			echo "Python 3.11 or newer with its venv module is needed; on Debian: apt-get install python3 python3-venv" >&2; \
@@ -29,7 +33,8 @@ $(STAMP): pyproject.toml
 		$(PYTHON) -m venv --clear $(VENV); \
 	}
 	@echo "Installing into $(VENV); the first time this downloads PyTorch and takes several minutes."
-	$(BIN)/python -m pip install --editable '.[ui,demo,dev]'
+	$(BIN)/python -m pip install --require-hashes --no-deps --requirement $(LOCK)
+	$(BIN)/python -m pip install --no-build-isolation --editable '.[ui,demo,dev]'
 	@touch $@
 
 run: setup
@@ -44,6 +49,14 @@ check: setup chromium
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(PYTEST)
+
+# Versions that are locked stay, as long as pyproject.toml admits them; `make lock UPGRADE=--upgrade` takes the newest.
+lock:
+	$(BIN)/python -m pip install --quiet 'uv>=0.9,<1'
+	$(BIN)/python -m uv pip compile pyproject.toml --extra ui --extra demo --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-package torch --no-header --no-annotate --quiet $(UPGRADE) --output-file $(LOCK)
+	@awk '/^[a-z]/ { drop = /^(nvidia|cuda|triton)-?/ } /^#/ { exit } !drop' $(LOCK) > $(LOCK).new
+	@mv $(LOCK).new $(LOCK)
 
 # The browser tests need Chromium. Without it they skip, except in CI.
 chromium:
