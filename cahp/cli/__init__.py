@@ -5,6 +5,7 @@ Each command has a file here, with its options in the order of its help.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -62,6 +63,8 @@ for _command in COMMANDS:
     _command.add_to(app)
 
 _INTERRUPTED = 130
+#: A disk with no room, for us or at all, or that may only be read.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 #: Commands that several processes can work on together.
 _SHARED = ("prune", "evaluate", "recover", "fit")
 
@@ -78,6 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.stdout.flush()
     except BrokenPipeError:
         _hang_up()
+    except OSError as error:
+        code = _refuse(_full(error))
     sys.exit(code)
 
 
@@ -97,6 +102,10 @@ def run(arguments: Sequence[str]) -> int:
         # What the option parser makes of a broken pipe; every other end it returns.
         _hang_up()
         return 0
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        return _refuse(_full(error))
     except Exception as error:
         # Usage errors of the option parser, whichever library Typer brings it from.
         message = getattr(error, "format_message", None)
@@ -109,6 +118,13 @@ def run(arguments: Sequence[str]) -> int:
         # Some versions of the option parser return it, some raise.
         typer.echo("cahp: interrupted; nothing half-written was left", err=True)
     return code if isinstance(code, int) else 0
+
+
+def _full(error: OSError) -> str:
+    # What is still to be printed has no room either.
+    _hang_up()
+    where = f"{error.filename}" if error.filename else "the answer"
+    return f"{where} cannot be written ({error.strerror or error}); free some room, or name another place"
 
 
 def _hang_up() -> None:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -344,3 +349,29 @@ def test_a_cluster_that_is_not_there_is_refused(settings: Settings, store: Store
 def test_jobs_must_be_some(settings: Settings, store: Store) -> None:
     with pytest.raises(OptionError, match="--jobs 0"):
         compare(plan(settings, "counted"), store=store, jobs=0)
+
+
+_KILLED = """
+import os, signal, sys
+from cahp.compare.engines import engine
+if __name__ == "__main__":
+    with engine(jobs=2) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked for as on Linux")
+def test_the_workers_of_a_killed_comparison_end_with_it(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(_KILLED)
+    root = Path(__file__).parents[3]
+    # Not a pipe to wait at: the worker would hold it.
+    with (tmp_path / "out").open("w") as out:
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, tmp_path / "killed.py"], env=environment, stdout=out, check=False)
+    assert done.returncode == -signal.SIGKILL
+    worker = int((tmp_path / "out").read_text())
+    end = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)

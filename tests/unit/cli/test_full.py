@@ -1,0 +1,119 @@
+"""Where nothing more can be written, the result is printed all the same, and one sentence says what was not kept."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import Answer, call
+
+from cahp.store import Store
+
+ROOT = Path(__file__).parents[3]
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.skipif(sys.platform == "win32", reason="files have a largest size as on POSIX"),
+]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """No file of this process grows beyond some bytes: as on a full disk, but for the error's number."""
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def told(answer: Answer) -> Any:
+    """The document of a command whose result could not be written, which says so in one sentence."""
+    assert answer.code == 2
+    said = [line for line in answer.err.splitlines() if line.startswith("cahp: ")]
+    assert len(said) == 1
+    assert "Cannot write to" in said[0]
+    assert "File too large" in said[0]
+    assert "Traceback" not in answer.err
+    return answer.document
+
+
+def test_a_full_disk_costs_the_files_of_a_run_and_not_its_result(
+    words: list[object], cache: Path, tmp_path: Path
+) -> None:
+    asked = [*words, "--budget", 5, "--quiet"]
+    with full_disk():
+        answer = call(*asked, "--json", "--out", tmp_path / "out")
+    run = told(answer)
+    assert sum(map(len, run["kept"].values())) == 5
+    assert not (tmp_path / "out").exists()
+    assert not list(cache.rglob("*.entry"))
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]
+    # With room again it is as it would have been.
+    again = call(*asked, "--json", "--out", tmp_path / "out")
+    assert again.code == 0
+    assert again.document["kept"] == json.loads((tmp_path / "out" / "run.json").read_text())["kept"] == run["kept"]
+
+
+def test_a_full_disk_costs_a_recovered_model_and_not_its_figures(
+    model: Path, data: Path, folder: Path, tmp_path: Path, cache: Path
+) -> None:
+    asked = ["recover", "--model", model, "--data", data, "--mask", folder / "head_mask.json", "--device", "cpu"]
+    with full_disk():
+        answer = call(*asked, "--out", tmp_path / "new", "--json", "--quiet")
+    assert told(answer)["metrics"]["recovered"]["n"] == 40
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_with_a_full_disk_and_no_folder_ends_well(words: list[object], cache: Path) -> None:
+    with full_disk():
+        answer = call(*words, "--budget", 5, "--json")
+    assert answer.code == 0
+    assert sum(map(len, answer.document["kept"].values())) == 5
+
+
+def test_what_a_cache_that_may_only_be_read_holds_is_found_and_the_rest_is_measured(
+    words: list[object], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = call(*words, "--budget", 5, "--json").document
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    # Root may write to whatever folder.
+    monkeypatch.setattr(Store, "_make_folder", refuse)
+    again = call(*words, "--budget", 6, "--json")
+    assert again.code == 0
+    assert again.document["cached"]
+    assert again.document["metrics"]["full"] == first["metrics"]["full"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no disk that is always full")
+@pytest.mark.parametrize("words", [["--help"], ["data", "--json"]])
+def test_an_answer_that_nobody_can_take_is_one_sentence(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "cahp", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    (said,) = done.stderr.splitlines()
+    assert said.startswith("cahp: the answer cannot be written (No space left on device)")
