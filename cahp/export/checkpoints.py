@@ -173,12 +173,12 @@ def write(
 
 def _place(form: ModelForm, out: Output, pruned: Pruned, said: Mapping[str, bytes]) -> float:
     """Write a folder, with the files in ``said``, unless it answers otherwise; by how much it does."""
-    from cahp.models.saving import read_back
+    from cahp.models.saving import read_back, save_tokenizer
 
     with out.whole() as part:
         for name, content in said.items():
             (part / name).write_bytes(content)
-        pruned.cut.tokenizer.save_pretrained(part)
+        save_tokenizer(pruned.cut.tokenizer, part)
         form.write(part, pruned)
         reads = formats.as_asked(form.reads, pruned.cut.card.prompt)
         difference = read_back(part, reads, pruned.cut, pruned.inputs)

@@ -15,6 +15,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.identity import BUILTINS
 from cahp.models.loading import quiet, read
 from cahp.models.lora import Fitted
+from cahp.models.saving import save_tokenizer
 from cahp.models.selftest import proven
 from cahp.output import Output
 from cahp.values import ModelCard
@@ -56,7 +57,7 @@ def save_network(network: Any, tokenizer: Any, out: Path | Output) -> Path:
         output = Output.of(out)
         with output.whole() as part, quiet():
             network.save_pretrained(part)
-            tokenizer.save_pretrained(part)
+            save_tokenizer(tokenizer, part)
         return output.folder
 
     return parallel.from_first(write)

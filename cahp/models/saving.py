@@ -31,6 +31,15 @@ _LOADER = "load_pruned.py"
 _INPUTS = "inputs.npz"
 
 
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Write a tokenizer without what its last texts left in it: how long they were cut, and how they were padded."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.save_pretrained(folder)
+
+
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     """Write a network that was cut to ``mask``: configuration, weights, and the file that loads them."""
     config = pruned.network.config.to_diff_dict()
