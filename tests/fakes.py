@@ -76,7 +76,7 @@ WORDS = [
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 
 _SMALL = {"num_hidden_layers": 3, "num_attention_heads": 4, "hidden_size": 32, "intermediate_size": 48}
-_TYPED = ("bert", "electra", "albert", "deberta-v2")
+TYPED = ("bert", "electra", "albert", "deberta-v2")
 
 _IDS = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
 
@@ -158,7 +158,7 @@ def save_model(
         label2id={label: index for index, label in enumerate(labels)},
         **{
             "max_position_embeddings": 80,
-            "type_vocab_size": 2 if family in _TYPED else 1,
+            "type_vocab_size": 2 if family in TYPED else 1,
             **_IDS,
             **SHAPES[family],
             **more,
@@ -170,7 +170,7 @@ def save_model(
             if parameter.ndim == 2 and "embeddings" not in name:
                 parameter.normal_(0.0, 0.25)
     network.save_pretrained(folder)
-    tokenizer(type_ids=family in _TYPED).save_pretrained(folder)
+    tokenizer(type_ids=family in TYPED).save_pretrained(folder)
     return folder
 
 

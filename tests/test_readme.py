@@ -13,7 +13,6 @@ import typer
 
 from cahp import cli
 from cahp.export import formats
-from cahp.models.families import FAMILIES
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -37,14 +36,6 @@ def test_every_command_is_listed_and_every_listed_command_exists() -> None:
 def test_the_options_that_are_shown_exist(call: list[str]) -> None:
     known = {name for parameter in COMMANDS[call[1]].params for name in parameter.opts + parameter.secondary_opts}
     assert {word for word in call[2:] if word.startswith("--")} <= known
-
-
-def test_the_table_of_architectures_is_the_family_table() -> None:
-    table = README.split("<!-- families -->")[1].split("<!-- /families -->")[0].strip().splitlines()[2:]
-    assert table == [
-        f"| {name} | `{family.layers}` / `{family.attention}` | {family.note} |"
-        for name, family in sorted(FAMILIES.items())
-    ]
 
 
 def test_the_table_of_exports_is_the_table_of_forms() -> None:

@@ -35,7 +35,8 @@ class Event:
 class Shown:
     """The mask on the board, and its figures as far as they are measured.
 
-    ``origin`` says where it comes from; other words than these three are shown as they are.
+    ``origin`` says where it comes from; other words than these three are shown as they are. ``places`` are the indices
+    of the layers in the model, where others between them have no heads.
     """
 
     mask: HeadMask
@@ -44,6 +45,7 @@ class Shown:
     speed: Speed | None
     note: str = ""
     rescued: Sequence[int] = ()
+    places: Sequence[int] | None = None
 
 
 def contents(
@@ -100,6 +102,8 @@ def contents(
             "uncuttable": bool(mask.empty_layers),
         },
     }
+    if shown.places is not None:
+        data["places"] = list(shown.places)
     if alone:
         data["readings"] = _readings(table, clusters)
         data["names"] = [letters(cluster) for cluster in range(labels.size)]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,16 +20,14 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from cahp.models.families import Family
+from cahp.models.compact import own_function, selected
+from cahp.models.families import Family, Site
 
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``. Heads that share keys and
 #: values count as one, with the mean of their weights.
 Probe = Callable[[int, Tensor], None]
 #: Called with a layer's index and its attention weights, those of every query head; what it returns takes their place.
 Edit = Callable[[int, Tensor], Tensor]
-#: Where a tap listens: what enters a layer's output projection (the heads' context vectors, gated), and what enters
-#: the first and the second projection of its feed-forward block.
-Site = Literal["output", "feed_in", "feed_out"]
 #: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
 Tap = Callable[[Site, int, Tensor], None]
 
@@ -59,6 +57,8 @@ class ForwardCall:
     start: Tensor | None = None
     #: Where every layer's arguments are written down.
     record: list[Arguments] | None = None
+    #: Where what the network answers is written down, attention weights among it.
+    answers: list[Any] | None = None
 
 
 _current: ContextVar[ForwardCall] = ContextVar("cahp_call", default=ForwardCall())  # noqa: B039 - frozen
@@ -94,14 +94,27 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     call = _current.get()
+    query, key, kwargs = selected(module, query, key, value, kwargs)
     # A decoder beside the encoder has attention too, whose heads nobody asks about.
     watched = hasattr(module, "cahp_layer") and (call.probe is not None or call.edit is not None)
-    if not watched:
+    own = getattr(module, "cahp_own", None)
+    if not watched and (own is None or module.cahp_fused):
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
         return out
     # Fused kernels never build the weights, so a probed call computes them step by step.
+    if own is not None:
+        mask = _added(module, query, key, attention_mask, kwargs)
+        if scaling is not None:
+            kwargs["scaling"] = scaling
+        context, weights = own(module, query, key, value, mask, dropout=dropout, **kwargs)
+        if not watched:
+            return context, None
+        seen = _seen(module, call, weights)
+        if seen is weights:
+            return context, None
+        return (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous(), None
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
@@ -116,6 +129,18 @@ def _attention(
     if module.training and dropout:
         weights = nn.functional.dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
+
+
+def _added(
+    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
+) -> Tensor | None:
+    """A mask as the libraries' own step-by-step functions take it: added to the scores."""
+    causal = options.get("is_causal")
+    if mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
+        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
 
 
 def _seen(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
@@ -143,9 +168,12 @@ def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
 
 def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     call = _current.get()
-    if call.gates is None and call.tap is None:
+    shut: Tensor | None = getattr(module, "cahp_open", None)
+    if call.gates is None and call.tap is None and shut is None:
         return None
     context: Tensor = args[0]
+    if shut is not None:
+        context = context * shut
     layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.gates is not None:
         gates = call.gates[..., layer, :]
@@ -180,26 +208,50 @@ def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
     return None
 
 
+def _before_other_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    record = _current.get().record
+    if record is not None:
+        record.append((args, kwargs))
+
+
 def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     leaving = _current.get().leaving
     if leaving is not None:
         leaving(output if isinstance(output, Tensor) else output[0])
 
 
-def _before_biased(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    """Cut the planes of pruned heads out of the bias that all layers share, the third argument."""
-    kept: Tensor | None = getattr(module, "cahp_kept", None)
-    # A pruned model that was read from its folder cuts them by itself.
-    if kept is None or args[2].shape[1] == len(kept):
-        return None
-    return (*args[:2], args[2][:, kept], *args[3:])
+def watch_answers(network: nn.Module) -> None:
+    """Install the hooks by which a call gets the attention weights that the network itself returns."""
+    network.register_forward_pre_hook(_before_network, with_kwargs=True)
+    network.register_forward_hook(_after_network)
 
 
-def attach(layers: Sequence[nn.Module], family: Family, *, group: int = 1) -> None:
+def _before_network(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
+    return None if _current.get().answers is None else (args, {**kwargs, "output_attentions": True})
+
+
+def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    answers = _current.get().answers
+    if answers is not None:
+        answers.append(output)
+
+
+def attach(
+    layers: Sequence[nn.Module],
+    family: Family,
+    *,
+    group: int = 1,
+    stack: Sequence[nn.Module] = (),
+    fused: bool = True,
+) -> None:
     """Install the permanent hooks; the modules that need it learn their layer's index.
 
-    ``group`` is the number of query heads that share keys and values.
+    ``group`` is the number of query heads that share keys and values, ``stack`` the layers with those between them that
+    have no heads; ``fused`` says that fused kernels compute the same as the library's own functions.
     """
+    for between in stack:
+        if not any(between is layer for layer in layers):
+            between.register_forward_pre_hook(_before_other_layer, with_kwargs=True)
     for index, layer in enumerate(layers):
         layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
         layer.register_forward_hook(_after_layer)
@@ -209,10 +261,11 @@ def attach(layers: Sequence[nn.Module], family: Family, *, group: int = 1) -> No
         weighing.cahp_layer, weighing.cahp_group = index, group  # type: ignore[assignment]
         if family.weights is not None:
             weighing.register_forward_pre_hook(_before_weights)
-        if family.position_bias:
-            attention.register_forward_pre_hook(_before_biased)
+        if family.interface and family.matched is not None:
+            attention.cahp_own, attention.cahp_fused = own_function(attention), fused  # type: ignore[assignment]
         layer.get_submodule(family.output).register_forward_pre_hook(_before_output)
-        layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))
+        if family.feed_out is not None:
+            layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))
         if family.feed_in is not None:
             layer.get_submodule(family.feed_in).register_forward_pre_hook(_before_feed("feed_in"))
         for path in (family.output, family.feed_out, family.feed_in):

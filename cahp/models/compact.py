@@ -11,6 +11,8 @@ transformers itself cannot load such weights, because it gives every layer the s
 
 from __future__ import annotations
 
+import copy
+import inspect
 import json
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,22 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForSequenceClassification,
     GenerationConfig,
 )
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-SCHEMA = "cahp.compact/1"
+SCHEMA = "cahp.compact/2"
+#: Folders of before say less, and mean the same by it.
+_SCHEMAS = ("cahp.compact/1", SCHEMA)
+#: The name under which transformers finds the attention function of networks that leave out cut heads in it.
+_SELECTING = "cahp_selecting_"
 #: What a network ends in, and the class of transformers that builds it so.
 HEADS: dict[str, Any] = {
     "classification": AutoModelForSequenceClassification,
@@ -40,15 +50,16 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
 
     Its ``config.json`` holds, under ``cahp``: ``head``, what it ends in (a classifier's if it does not say); ``kept``,
     the heads that each layer has left, numbered as in the original; ``attributes``, numbers of heads and channels that
-    some attention modules need to know; and ``position_bias``, which planes of a shared bias on attention scores some
-    of them need.
+    some attention modules need to know; ``planes``, which planes of an argument with scores for each head some of them
+    need; and ``selects``, which query heads are left where queries, keys or a bias on scores are made for all.
+    ``position_bias`` is what folders of before call ``planes``.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
     """
     folder = Path(folder)
     plan = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("cahp") or {}
-    if plan.get("schema") != SCHEMA:
+    if plan.get("schema") not in _SCHEMAS:
         raise ValueError(f"{folder} holds no pruned model of the schema {SCHEMA}")
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     options = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
@@ -61,9 +72,16 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     _check_complete(network, set(weights))
     for path, attributes in plan["attributes"].items():
         for name, value in attributes.items():
-            setattr(network.get_submodule(path), name, value)
-    for path, kept in plan["position_bias"].items():
-        network.get_submodule(path).register_forward_pre_hook(_biased(kept))
+            set_size(network.get_submodule(path), name, value)
+    for path, kept in plan.get("position_bias", {}).items():
+        cut_planes(network.get_submodule(path), "position_bias", plan["heads_per_layer"], kept)
+    for path, (argument, heads, kept) in plan.get("planes", {}).items():
+        cut_planes(network.get_submodule(path), argument, heads, kept)
+    selects = plan.get("selects", {})
+    for path, (units, group, kept) in selects.items():
+        network.get_submodule(path).cahp_selects = (units, group, torch.tensor(kept))
+    if selects and network.config._attn_implementation != "cahp":
+        network.set_attn_implementation(_selecting(network.config._attn_implementation))
     return network.eval()
 
 
@@ -95,8 +113,71 @@ def _check_complete(network: nn.Module, names: set[str]) -> None:
         raise ValueError(f"the weights lack {missing[0]}")
 
 
-def _biased(kept: list[int]) -> Any:
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (*args[:2], args[2][:, kept], *args[3:])
+def set_size(module: nn.Module, name: str, value: int) -> None:
+    """Set a number by which ``module`` knows its heads: an attribute, or an entry of its own configuration."""
+    if name.startswith("config."):
+        module.config = copy.copy(module.config)
+        setattr(module.config, name.removeprefix("config."), value)
+    else:
+        setattr(module, name, value)
 
-    return hook
+
+def cut_planes(module: nn.Module, argument: str, heads: int, kept: list[int]) -> None:
+    """Let ``module`` leave out the planes of cut heads in ``argument``, which has one for each of ``heads``."""
+    known = hasattr(module, "cahp_planes")
+    module.cahp_planes = (argument, heads, torch.tensor(kept))  # type: ignore[assignment]
+    if not known:
+        module.register_forward_pre_hook(_without_planes, with_kwargs=True)
+
+
+def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    argument, heads, kept = module.cahp_planes  # type: ignore[misc]
+    bound = inspect.signature(module.forward).bind_partial(*args, **kwargs)
+    planes = bound.arguments.get(argument)
+    if planes is None or len(kept) == heads:
+        return None
+    # (texts, heads, queries, keys), or with texts and heads in one dimension.
+    apart = planes if planes.ndim == 4 else planes.unflatten(0, (-1, heads))
+    left = apart.index_select(1, kept.to(planes.device))
+    bound.arguments[argument] = left if planes.ndim == 4 else left.flatten(0, 1)
+    return bound.args, bound.kwargs
+
+
+def selected(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
+    """Queries, keys and a bias on scores without the heads that were cut out of ``value``, where they still have all.
+
+    ``module.cahp_selects`` says how many units there were, how many query heads each has, and which are left.
+    """
+    units, group, kept = getattr(module, "cahp_selects", (0, 1, None))
+    if kept is None or len(kept) == units:
+        return query, key, options
+    kept = kept.to(query.device)
+    heads = (kept[:, None] * group + torch.arange(group, device=kept.device)).flatten()
+    if query.shape[1] == units * group:
+        query = query[:, heads]
+    if key.shape[1] == units:
+        key = key[:, kept]
+    bias = options.get("position_bias")
+    if bias is not None and bias.shape[1] == units * group:
+        options = {**options, "position_bias": bias[:, heads]}
+    return query, key, options
+
+
+def own_function(module: nn.Module) -> Any:
+    """The function by which the library itself computes a module's attention, step by step."""
+    return inspect.unwrap(type(module).forward).__globals__["eager_attention_forward"]
+
+
+def _selecting(name: str) -> str:
+    """Register the attention function ``name`` with ``selected`` before it; its new name."""
+
+    def attention(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
+        query, key, options = selected(module, query, key, value, options)
+        function = own_function(module) if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
+        return function(module, query, key, value, mask, **options)
+
+    AttentionInterface.register(_SELECTING + name, attention)
+    AttentionMaskInterface.register(_SELECTING + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
+    return _SELECTING + name

@@ -69,27 +69,25 @@ def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) ->
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    family = FAMILIES.get(kind)
-    if family is None and (folder / ADAPTER_CONFIG).is_file():
+    family = row(kind, config)
+    if family is None and kind not in REFUSED and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
             "`cahp fit --save model`"
         )
     if kind in REFUSED:
-        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name a text classifier")
-    if family is None:
-        raise ModelError(
-            f"{name} is of the architecture {kind or 'unknown'}, which is not supported; supported are "
-            f"{', '.join(sorted(FAMILIES))}"
-        )
-    if config.get("is_decoder") and not family.causal:
-        raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another text classifier")
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
-    shape = _shape(folder, config, family)
-    _check_counts(folder, config, shape)
+    if family is None:
+        family, shape = _matched(name, folder, config, kind)
+    else:
+        shape = _shape(folder, config, family)
+        _check_counts(folder, config, shape)
+    if config.get("is_decoder") and not family.causal:
+        raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
     return Claims(
         name=name,
         family=kind,
@@ -101,6 +99,63 @@ def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) ->
         folder=folder,
         language=language_of(config),
     )
+
+
+def row(kind: str, config: Mapping[str, Any]) -> Family | None:
+    """The row of an architecture; None for one that is matched by its shape.
+
+    Where all query heads share one key-value head, the row would have one unit a layer, and the shape has all of them.
+    """
+    family = FAMILIES.get(kind)
+    return None if family is not None and family.groups_key and config.get(family.groups_key) == 1 else family
+
+
+def _matched(name: str, folder: Path, config: dict[str, Any], kind: str) -> tuple[Family, dict[str, Any]]:
+    """The family and the shape of an architecture that has no row."""
+    _check_bounds(folder / CONFIG, config)
+    from cahp.models.matching import look
+
+    found = look(name, str(folder))
+    family, queries = found.family, found.heads * found.group
+    layers = len(found.places)
+    notes = [
+        f"matched by its structure ({family.matched}), and proven when it is loaded",
+        *_shared(found.group, queries),
+    ]
+    if found.places != tuple(range(found.places[-1] + 1)) or found.between:
+        notes.append(f"{layers} of its {layers + found.between} layers have attention heads, and only they are shown")
+    if family.feed_out is None:
+        notes.append("a refit solves the attention's output projection alone")
+    if not family.edits:
+        notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
+    if family.no_cut is not None:
+        notes.append(f"cut: no; heads are masked, since {family.no_cut}")
+    shape = {
+        "layers": layers,
+        "heads": found.heads,
+        "group": found.group,
+        "head_size": found.head_size,
+        "hidden": found.hidden,
+        "notes": tuple(notes),
+        "no_cut": family.no_cut,
+        "places": found.places if found.between else None,
+    }
+    _check_counts(folder, config, shape)
+    return family, shape
+
+
+def _check_bounds(where: Path, config: Mapping[str, Any]) -> None:
+    """Refuse numbers as no model has, before a network of them is sketched."""
+    for entry, value in config.items():
+        if isinstance(value, dict) and entry != "id2label" and entry != "label2id":
+            _check_bounds(where, value)
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is not int:
+                continue
+            counts = any(word in entry for word in ("layer", "head", "expert", "block", "group"))
+            most = _MOST if counts else _LARGEST_SIZE
+            if number > most:
+                raise ModelError(f"{where} says more than {most:,} as {entry[:60]}, as no model has; correct it")
 
 
 def describe(
@@ -176,12 +231,8 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
         )
     size = hidden // queries if own is None else _size(folder, config, "head_dim")
     group = queries // groups
-    notes = []
-    if group > 1:
-        notes.append(
-            f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
-            "here, is described by the mean of its attention maps, and stays or goes as a whole"
-        )
+    notes: list[str] = []
+    notes += _shared(group, queries)
     if family.shared:
         passes = config.get("num_hidden_layers")
         notes.append(
@@ -196,6 +247,15 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
         "hidden": hidden,
         "notes": tuple(notes),
     }
+
+
+def _shared(group: int, queries: int) -> list[str]:
+    if group == 1:
+        return []
+    return [
+        f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
+        "here, is described by the mean of its attention maps, and stays or goes as a whole"
+    ]
 
 
 def _check_counts(folder: Path, config: dict[str, Any], shape: Mapping[str, Any]) -> None:

@@ -17,15 +17,15 @@ from cahp.models.attention import (
     ForwardCall,
     Leaving,
     Probe,
-    Site,
     Tap,
     attach,
     calling,
+    watch_answers,
 )
-from cahp.models.families import FAMILIES, Family, Residual
+from cahp.models.families import FAMILIES, Family, Residual, Site
 from cahp.models.projection import Projection
 from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
-from cahp.values import DataError, Input, Ints, ModelCard
+from cahp.values import DataError, Input, Ints, ModelCard, OptionError
 
 #: Padded tokens a batch: the size that two CPU cores run best.
 BATCH_TOKENS = 2048
@@ -89,19 +89,27 @@ class HeadModel:
     by surgery or training, start without.
     """
 
-    def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, attached: bool = False) -> None:
+    def __init__(
+        self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family | None = None, attached: bool = False
+    ) -> None:
         self.network, self.tokenizer, self.card = network, tokenizer, card
         self.verified: Verified | None = None
-        self.family: Family = FAMILIES[card.family]
+        self.family: Family = FAMILIES[card.family] if family is None else family
         network.eval().requires_grad_(False)
         #: How texts become prompts (None: they are read as they are).
         self.prompt: PromptReader | None = reader_of(tokenizer, card)
         if not attached:
-            attach(self.layer_modules, self.family, group=card.group)
+            fused = bool(getattr(network, "_supports_sdpa", True))
+            attach(self.layer_modules, self.family, group=card.group, stack=self.stack, fused=fused)
+            watch_answers(network)
             if self.prompt is not None:
                 attach_head(network)
         if self.prompt is not None:
             self.prompt.check_room(self.max_length)
+
+    def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
+        """The same model around another network, such as a copy of its own; what was proven of it is not carried on."""
+        return HeadModel(network, self.tokenizer, self.card, family=family or self.family, attached=True)
 
     @property
     def device(self) -> torch.device:
@@ -136,7 +144,12 @@ class HeadModel:
 
     @property
     def layer_modules(self) -> list[nn.Module]:
-        """The transformer layers, first to last; one that is used in many passes is there once."""
+        """The layers with heads, first to last; one that is used in many passes is there once."""
+        return [layer for layer in self.stack if _has(layer, self.family.output)]
+
+    @property
+    def stack(self) -> list[nn.Module]:
+        """All layers: those with heads, and those between them without."""
         base: nn.Module = self.network.base_model
         listed = base.get_submodule(self.family.layers)
         assert isinstance(listed, nn.ModuleList)
@@ -144,9 +157,18 @@ class HeadModel:
             return list(listed)
         return [layer for group in listed for layer in group.get_submodule(self.family.shared).children()]
 
+    @property
+    def alike(self) -> bool:
+        """Whether layers can be walked one by one, and the first ones left out, since none depends on its place."""
+        kinds = getattr(self.network.config.get_text_config(), "layer_types", None)
+        uniform = self.family.matched is None or kinds is None or len(set(kinds)) == 1
+        return self.family.walks and uniform and len(self.stack) == self.layers
+
     def projection(self, layer: int, site: Site = "output") -> Projection:
         """A layer's projection: of its heads' context (``output``), or of its feed-forward block."""
-        return Projection(self.layer_modules[layer].get_submodule(getattr(self.family, site)))
+        path = getattr(self.family, site)
+        assert path is not None
+        return Projection(self.layer_modules[layer].get_submodule(path))
 
     def head_weights(self, layer: int) -> list[Tensor]:
         """The weights that belong to each head of an unpruned layer.
@@ -154,9 +176,12 @@ class HeadModel:
         A tensor ``(heads, ...)`` for each block of its query, key and value projections, and one for its output.
         """
         module, found = self.layer_modules[layer], []
-        for path, blocks in self.family.inputs.items():
+        for path, rows in self.family.inputs.items():
             weight = Projection(module.get_submodule(path)).weight
-            found += [part.reshape(self.heads, -1, part.shape[1]) for part in weight.chunk(blocks)]
+            size = len(weight) // (self.heads * sum(rows.parts) + rows.shared)
+            sizes = [*(self.heads * part * size for part in rows.parts), rows.shared * size]
+            parts = torch.split(weight, sizes)
+            found += [part.reshape(self.heads, -1, part.shape[1]) for part in parts[: len(rows.parts)]]
         output = self.projection(layer).weight
         return [*found, output.T.reshape(self.heads, -1, len(output))]
 
@@ -250,11 +275,23 @@ class HeadModel:
         ``tap`` sees what enters its projections, ``leaving`` what leaves it. ``start`` are the hidden states that enter
         a ``tail``.
         """
+        if edit is not None and not self.family.edits:
+            raise OptionError(
+                f"the attention maps of {self.card.id} can be read and not replaced, since it computes them inside; "
+                "choose a method that does not edit maps"
+            )
         passes = _Passes() if probe is not None and self.family.shared else None
-        with calling(ForwardCall(gates=gates, probe=passes or probe, edit=edit, tap=tap, leaving=leaving, start=start)):
+        answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
+        seeing = None if answers is not None else passes or probe
+        with calling(
+            ForwardCall(gates=gates, probe=seeing, edit=edit, tap=tap, leaving=leaving, start=start, answers=answers)
+        ):
             logits = self.scores(batch.tensors)
         if passes is not None and probe is not None:
             passes.report(probe)
+        if answers and probe is not None:
+            for layer, weights in enumerate(self._maps(answers[0])):
+                probe(layer, weights)
         return logits
 
     def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
@@ -265,33 +302,67 @@ class HeadModel:
         logits: Tensor = network(**inputs).logits
         return logits
 
+    def _maps(self, answer: Any) -> list[Tensor]:
+        """The attention weights that the network returned, of the layers with heads."""
+        maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
+        if len(maps) == len(self.stack) != self.layers:
+            maps = [maps[index] for index, layer in enumerate(self.stack) if _has(layer, self.family.output)]
+        return [weights.detach() for weights in maps]
+
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
         """A mask ``(L, H)`` as gates on this model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
 
     def enter(self, batch: Batch) -> LayerState:
-        """Embed a batch and stop before the first layer."""
+        """Embed a batch and stop before the first layer with heads."""
         real = batch.tensors["attention_mask"].bool()
         arguments: list[Arguments] = []
         if self.family.own_arguments:
             # There is no other way to learn what the later layers are called with.
             with calling(ForwardCall(record=arguments)):
                 self.scores(batch.tensors)
+            arguments = arguments[self._places[0] :]
         else:
             try:
                 with calling(ForwardCall(stop=True)):
                     self.scores(batch.tensors)
             except FirstLayerReached as reached:
                 arguments.append(reached.arguments)
-        first = arguments[0][0][0]
-        return LayerState(0, first, real, tuple((args[1:], kwargs) for args, kwargs in arguments))
+        apart = [_hidden_apart(*called) for called in arguments]
+        return LayerState(0, apart[0][0], real, tuple(called for _, called in apart))
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
-        """Run one layer."""
+        """Run one layer with heads, and those without that follow it."""
+        places, stack = self._places, self.stack
+        first = places[state.layer]
+        stop = places[state.layer + 1] if state.layer + 1 < len(places) else len(stack)
+        hidden = state.hidden
         with calling(ForwardCall(gates=gates, tap=tap)):
-            args, kwargs = state.arguments[state.layer if len(state.arguments) > 1 else 0]
-            out = self.layer_modules[state.layer](state.hidden, *args, **kwargs)
-        return replace(state, layer=state.layer + 1, hidden=out if isinstance(out, Tensor) else out[0])
+            for place in range(first, stop):
+                args, kwargs = state.arguments[place - places[0] if len(state.arguments) > 1 else 0]
+                out = stack[place](hidden, *args, **kwargs)
+                hidden = out if isinstance(out, Tensor) else out[0]
+        return replace(state, layer=state.layer + 1, hidden=hidden)
+
+    @property
+    def _places(self) -> list[int]:
+        return [index for index, layer in enumerate(self.stack) if _has(layer, self.family.output)]
+
+
+def _has(layer: nn.Module, path: str) -> bool:
+    try:
+        layer.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
+
+
+def _hidden_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Arguments]:
+    """The hidden states that a layer was called with, and its other arguments."""
+    if args:
+        return args[0], (args[1:], kwargs)
+    others = dict(kwargs)
+    return others.pop("hidden_states"), ((), others)
 
 
 class _Passes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import warnings
 from collections.abc import Iterator, Mapping
@@ -17,12 +18,15 @@ from transformers.utils import logging as transformers_logging
 
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.families import FAMILIES
+from cahp.models.description import row
+from cahp.models.families import Family
 from cahp.models.head_model import HeadModel
 from cahp.models.language import Head, head_of, without_classes
+from cahp.models.matching import look
 from cahp.models.prompting import PromptReader
+from cahp.models.settling import settled
 from cahp.models.surgery import mark
-from cahp.models.weights import Shape, shapes, weight_files
+from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_files
 from cahp.values import Language, ModelCard, ModelError, OptionError, Prompt
 
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
@@ -63,7 +67,8 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
         if fresh or card.adapter is not None:
             raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
         return _pruned(card, where)
-    network, missing, reshaped = _network(card, names)
+    family = _family(card)
+    network, missing, reshaped = _network(card, names, family)
     # The head may be new where one is asked for or comes with the adapter; all else must be as it was trained.
     new_head = fresh or card.adapter is not None
     for random, problem in ((missing, "are missing"), (reshaped, "have other shapes than its config.json says")):
@@ -78,11 +83,13 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save it in float32 from a sound model"
         )
     tokenizer = _tokenizer(card.folder, card.id, asked=card.prompt is not None)
+    _fit_inputs(tokenizer, network)
     _check_vocabulary(tokenizer, network.get_input_embeddings().num_embeddings, card)
+    _check_end(tokenizer, network, card)
     if network.config.pad_token_id is None and card.prompt is None:
         # Classifiers that look back only read their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
-    return HeadModel(network.to(where), tokenizer, card)
+    return settled(HeadModel(network.to(where), tokenizer, card, family=family))
 
 
 def _check_vocabulary(tokenizer: Any, rows: int, card: ModelCard) -> None:
@@ -95,6 +102,30 @@ def _check_vocabulary(tokenizer: Any, rows: int, card: ModelCard) -> None:
             f"the tokenizer of {card.id} knows token {known} but the model only {rows} tokens: they do not belong "
             "together; save the model and its own tokenizer again"
         )
+
+
+def _check_end(tokenizer: Any, network: Any, card: ModelCard) -> None:
+    """Refuse a tokenizer that does not end a text as the model needs, which reads its answer there."""
+    config = network.config
+    if not (getattr(config, "is_encoder_decoder", False) and hasattr(network, "classification_head")):
+        return
+    end = config.eos_token_id
+    if tokenizer("a")["input_ids"].count(end) != 1:
+        raise ModelError(
+            f"{card.id} reads its answer at the token {end} that ends a text, and its tokenizer does not end a text with "
+            "it; save the model with its own tokenizer, or set eos_token_id to the token that ends a text"
+        )
+
+
+def _fit_inputs(tokenizer: Any, network: Any) -> None:
+    """Let ``tokenizer`` make what ``network`` takes, and nothing besides."""
+    accepted = set(inspect.signature(network.forward).parameters)
+    kinds = getattr(network.config, "type_vocab_size", 2)
+    if type(kinds) is not int or kinds < 2:
+        # Kinds of tokens that a model has no place for, or only one, say nothing to it.
+        accepted.discard("token_type_ids")
+    named = tokenizer.model_input_names
+    tokenizer.model_input_names = [name for name in named if isinstance(name, str) and name in accepted]
 
 
 def _tokenizer(folder: str, name: str, *, asked: bool) -> Any:
@@ -139,7 +170,7 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
 
 
-def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], set[str]]:
+def _network(card: ModelCard, names: tuple[str, ...], family: Family) -> tuple[Any, set[str], set[str]]:
     """The network, the names of weights that its files lack, and of those that have other shapes there."""
     try:
         with quiet():
@@ -148,14 +179,15 @@ def _network(card: ModelCard, names: tuple[str, ...]) -> tuple[Any, set[str], se
                 card.folder,
                 use_safetensors=True,
                 trust_remote_code=False,
-                attn_implementation=_implementation(card),
+                attn_implementation=_implementation(family),
                 dtype=torch.float32,
                 **(_classes(names) if card.prompt is None else {}),
                 # What a configuration may ask for and a forward pass here must not do.
                 return_dict=True,
                 output_attentions=False,
                 output_hidden_states=False,
-                **({"use_cache": False} if FAMILIES[card.family].caches and card.prompt is None else {}),
+                **({"use_cache": False} if family.caches and card.prompt is None else {}),
+                **family.settings,
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
@@ -253,28 +285,35 @@ def _lost(name: str, weights: list[str], problem: str) -> str:
     return f"the weights {first} of {name} {problem}; save the whole model again"
 
 
-def _implementation(card: ModelCard) -> str:
-    return IMPLEMENTATION if FAMILIES[card.family].weights is None else "eager"
+def _family(card: ModelCard) -> Family:
+    return row(card.family, read_json(Path(card.folder) / CONFIG)) or look(card.id, card.folder).family
+
+
+def _implementation(family: Family) -> str:
+    return IMPLEMENTATION if family.interface else "eager"
 
 
 def _pruned(card: ModelCard, where: torch.device) -> HeadModel:
     """A model that was pruned before, its heads reachable at the places they had."""
+    family = _family(card)
     try:
         with quiet():
             _check_room(card, None)
-            network = load_pruned(card.folder, attn_implementation=_implementation(card))
+            network = load_pruned(card.folder, attn_implementation=_implementation(family))
     except ModelError:
         raise
     except Exception as error:  # damaged files provoke anything
         raise ModelError(f"the pruned model {card.id} cannot be read ({_first_line(error)}); export it again") from None
-    model = HeadModel(network.to(where), _tokenizer(card.folder, card.id, asked=card.prompt is not None), card)
+    tokenizer = _tokenizer(card.folder, card.id, asked=card.prompt is not None)
+    _fit_inputs(tokenizer, network)
+    model = HeadModel(network.to(where), tokenizer, card, family=family)
     assert card.kept is not None
     for index, layer in enumerate(model.layer_modules):
         channels = model.projection(index).weight.shape[1]
-        mark(layer, model.family, torch.tensor(card.kept[index], device=where), group=card.group, channels=channels)
+        mark(layer, model, torch.tensor(card.kept[index], device=where), channels=channels)
     if model.head_counts != tuple(map(len, card.kept)):
         raise ModelError(f"the weights of {card.id} have other heads than its config.json says; export it again")
-    return model
+    return settled(model)
 
 
 def _merged(network: nn.Module, card: ModelCard) -> nn.Module:

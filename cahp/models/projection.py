@@ -8,6 +8,11 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 
+def is_linear(module: object) -> bool:
+    """Whether ``module`` is a plain linear map; modules that are made of one and do more are not."""
+    return type(module) in (nn.Linear, Conv1D)
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """A ``Linear``, or GPT-2's ``Conv1D`` that stores the same weights the other way round."""

@@ -41,7 +41,15 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
-    """Write a network that was cut to ``mask``: configuration, weights, and the file that loads them."""
+    """Write a network that was cut to ``mask``: configuration, weights, and the file that loads them.
+
+    Raises:
+        CahpError: If its heads were not cut out, since its family's cannot be.
+    """
+    if pruned.family.no_cut is not None:
+        raise CahpError(
+            f"heads of {pruned.card.id} can be masked and not cut out ({pruned.family.no_cut}); export it as drop-in"
+        )
     config = pruned.network.config.to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = _plan(pruned, mask)
@@ -81,22 +89,27 @@ def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:
     """What a loader must know besides the weights; see ``cahp.models.compact``."""
     names = {id(module): name for name, module in pruned.network.named_modules()}
     family, card = pruned.family, pruned.card
-    attributes, position_bias = {}, {}
+    attributes: dict[str, Any] = {}
+    planes: dict[str, Any] = {}
+    selects: dict[str, Any] = {}
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
         path = names[id(module.get_submodule(family.attention))]
         channels = pruned.projection(layer).weight.shape[1]
-        found = sizes(family, heads=len(kept) * card.group, channels=channels)
+        found = sizes(family, units=len(kept), group=card.group, channels=channels)
         if found:
             attributes[path] = found
-        if family.position_bias:
-            position_bias[path] = kept
+        if family.planes is not None:
+            planes[path] = [family.planes, card.heads, kept]
+        if family.selects:
+            selects[path] = [card.heads, card.group, kept]
     return {
         "schema": compact.SCHEMA,
         "head": head_of(card),
         "heads_per_layer": card.heads,
         "kept": mask.by_layer,
         "attributes": attributes,
-        "position_bias": position_bias,
+        "planes": planes,
+        "selects": selects,
     }
 
 

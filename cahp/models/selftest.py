@@ -5,22 +5,20 @@ transformers has silently ignored head masks before; a figure from a mask that d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cahp.models.head_model import Batch, HeadModel, Verified
+from cahp.models.settling import SENTENCES
 from cahp.models.surgery import cut
 from cahp.values import HeadMask, ModelError, SelfTestError
 
 #: Largest difference between masked and cut logits.
 TOLERANCE = 1e-5
-_SENTENCES = (
-    "The quick brown fox jumps over the lazy dog.",
-    "A head that attends elsewhere must change what the layer says, and this sentence is a little longer.",
-)
 
 
 def proven(model: HeadModel) -> HeadModel:
@@ -44,7 +42,7 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
         SelfTestError: If a gate does not change its layer's output, all gates at 0 leave the logits as they were,
             or a masked and a cut model disagree by more than ``TOLERANCE`` (relative to logits beyond 1).
     """
-    tokens = model.tokenize(model.examples(_SENTENCES), max_length=min(32, model.max_length))
+    tokens = model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length))
     (batch,) = model.batches(tokens)
     full = model.logits(batch)
     if torch.equal(full, model.logits(batch, gates=torch.zeros(model.layers, model.heads, device=model.device))):
@@ -62,7 +60,7 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
 def _idle_where_each_gate_bites(model: HeadModel) -> int:
     """Number of heads through which nothing can change their layer, if the gates of all others do."""
     idle = 0
-    (batch,) = model.batches(model.tokenize(model.examples(_SENTENCES)[:1], max_length=min(12, model.max_length)))
+    (batch,) = model.batches(model.tokenize(model.examples(SENTENCES)[:1], max_length=min(12, model.max_length)))
     heads = model.heads
     # One row with every gate open, then one row a head with that head's gate shut: a layer at a time costs one pass
     # in all, where gating heads one by one would cost N.
@@ -73,12 +71,7 @@ def _idle_where_each_gate_bites(model: HeadModel) -> int:
     )
     shut = 1 - torch.eye(heads, device=model.device)
     rows = torch.cat([torch.ones(1, heads, device=model.device), shut])
-    state = model.enter(many)
-    for layer in range(model.layers):
-        gates = torch.ones(heads + 1, model.layers, heads, device=model.device)
-        gates[:, layer] = rows
-        after = model.step(state, gates=gates)
-        moved = (after.hidden[1:] - after.hidden[:1]).abs().amax(dim=(1, 2)) > 0
+    for layer, moved in enumerate(_moved(model, many, rows)):
         # A head whose output weights are all zero was pruned before: nothing can change its layer through it.
         weight = model.projection(layer).weight
         there = range(heads) if model.card.kept is None else model.card.kept[layer]
@@ -88,10 +81,25 @@ def _idle_where_each_gate_bites(model: HeadModel) -> int:
         if bool((alive & ~moved).any()):
             head = int(torch.nonzero(alive & ~moved)[0])
             raise SelfTestError(f"the gate of layer {layer}, head {head} of {model.card.id} does not reach its layer")
-        # Go on from the open row, so that each layer is tried on its true input.
-        open_row = after.hidden[:1].expand_as(after.hidden)
-        state = replace(after, hidden=open_row)
     return idle
+
+
+def _moved(model: HeadModel, many: Batch, rows: Tensor) -> Iterator[Tensor]:
+    """For each layer, whether shutting each of its heads changes what it says."""
+    state = model.enter(many) if model.family.walks else None
+    for layer in range(model.layers):
+        gates = torch.ones(len(rows), model.layers, model.heads, device=model.device)
+        gates[:, layer] = rows
+        if state is None:
+            left: list[Tensor] = []
+            model.logits(many, gates=gates, leaving=left.append)
+            hidden = left[layer]
+        else:
+            state = model.step(state, gates=gates)
+            hidden = state.hidden
+            # Go on from the open row, so that each layer is tried on its true input.
+            state = replace(state, hidden=hidden[:1].expand_as(hidden).contiguous())
+        yield (hidden[1:] - hidden[:1]).abs().amax(dim=(1, 2)) > 0
 
 
 def _random_mask(model: HeadModel, generator: np.random.Generator) -> HeadMask:

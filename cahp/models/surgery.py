@@ -11,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.attention import Site
-from cahp.models.families import Family
+from cahp.models.compact import cut_planes, set_size
+from cahp.models.families import Family, Rows, Site
 from cahp.models.head_model import HeadModel
 from cahp.models.projection import Projection
 from cahp.values import HeadMask, MaskError
+
+_BY_HEAD = Rows()
 
 
 def cut(
@@ -25,6 +27,9 @@ def cut(
     projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
 ) -> HeadModel:
     """The model without the heads that ``mask`` drops; what is not cut is shared, not copied.
+
+    Where the family's heads cannot be cut out (``no_cut``), they stay and are shut for good: what they say never enters
+    the output projection, whose weights for them are zero.
 
     ``projections`` replaces projections by layer and site, with weight and bias as they are after the cut: what
     refit solved.
@@ -47,17 +52,33 @@ def cut(
     pruned = _copy(model)
     for index, layer in enumerate(pruned.layer_modules):
         kept = _kept(model, mask, index)
-        for path, blocks in _inputs(layer, model.family).items():
+        if model.family.no_cut is not None:
+            _shut(pruned, index, kept)
+            continue
+        for path, rows in _inputs(layer, model.family).items():
             projection = Projection(layer.get_submodule(path))
-            rows = _channels(kept, len(projection.weight), model.heads, blocks)
-            projection.replace(projection.weight[rows], None if projection.bias is None else projection.bias[rows])
-        output = pruned.projection(index)
-        columns = _channels(kept, output.weight.shape[1], model.heads)
-        output.replace(output.weight[:, columns], output.bias)
-        mark(layer, model.family, kept, group=model.card.group, channels=len(columns))
+            left = _channels(kept, len(projection.weight), model.heads, rows)
+            projection.replace(projection.weight[left], None if projection.bias is None else projection.bias[left])
+        for path in (model.family.output, *_there(layer, model.family.columns)):
+            projection = Projection(layer.get_submodule(path))
+            left = _channels(kept, projection.weight.shape[1], model.heads)
+            projection.replace(projection.weight[:, left], projection.bias)
+        for owner, name in _vectors(layer, model.family):
+            vector = getattr(owner, name)
+            left = _channels(kept, len(vector), model.heads)
+            setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
+        mark(layer, model, kept, channels=pruned.projection(index).weight.shape[1])
     for (index, site), (weight, bias) in (projections or {}).items():
         pruned.projection(index, site).replace(weight, bias)
     return pruned
+
+
+def _shut(pruned: HeadModel, layer: int, kept: Tensor) -> None:
+    output = pruned.projection(layer)
+    open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
+    open_channels[_channels(kept, len(open_channels), pruned.heads)] = 1.0
+    output.replace(output.weight * open_channels, output.bias)
+    output.module.cahp_open = open_channels
 
 
 def tail(model: HeadModel, layer: int) -> HeadModel | None:
@@ -66,7 +87,7 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     Its ``logits`` take the hidden states before that layer (``LayerState.hidden``) as ``start``, so what several calls
     have in common is computed once. None where layers cannot be walked one by one.
     """
-    if model.card.no_refit:
+    if model.card.no_refit or not model.alike:
         return None
     made = _copy(model)
     left = nn.ModuleList(made.layer_modules[layer:])
@@ -76,35 +97,56 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     return made
 
 
-def mark(layer: nn.Module, family: Family, kept: Tensor | None, *, group: int, channels: int) -> None:
+def mark(layer: nn.Module, model: HeadModel, kept: Tensor | None, *, channels: int) -> None:
     """Tell a layer's modules which heads it keeps (None: all of ``channels`` channels), and how many that makes."""
+    family, group = model.family, model.card.group
     attention = layer.get_submodule(family.attention)
     for module in (attention, layer.get_submodule(family.output)):
         module.cahp_kept = kept  # type: ignore[assignment]
-    if kept is not None:
-        for name, value in sizes(family, heads=len(kept) * group, channels=channels).items():
-            setattr(attention, name, value)
+    if kept is None:
+        return
+    for name, value in sizes(family, units=len(kept), group=group, channels=channels).items():
+        set_size(attention, name, value)
+    if family.planes is not None:
+        cut_planes(attention, family.planes, model.heads, kept.tolist())
+    if family.selects:
+        attention.cahp_selects = (model.heads, group, kept)  # type: ignore[assignment]
 
 
-def sizes(family: Family, *, heads: int, channels: int) -> dict[str, int]:
-    """The attributes of an attention module of so many query heads and channels."""
-    return {name: heads if what == "heads" else channels for name, what in family.sizes.items()}
+def sizes(family: Family, *, units: int, group: int, channels: int) -> dict[str, int]:
+    """The attributes of an attention module of so many units, each of ``group`` query heads, and channels."""
+    counts = {"heads": units * group, "units": units, "channels": channels}
+    return {name: counts[what] for name, what in family.sizes.items()}
 
 
-def _inputs(layer: nn.Module, family: Family) -> dict[str, int]:
+def _inputs(layer: nn.Module, family: Family) -> dict[str, Rows]:
+    return {**family.inputs, **dict.fromkeys(_there(layer, family.extra_inputs), Rows())}
+
+
+def _there(layer: nn.Module, paths: tuple[str, ...]) -> list[str]:
     there = {name for name, _ in layer.named_modules()}
-    return {**family.inputs, **{path: 1 for path in family.extra_inputs if path in there}}
+    return [path for path in paths if path in there]
+
+
+def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
+    found = []
+    for path in family.vectors:
+        owner, _, name = path.rpartition(".")
+        module = layer.get_submodule(owner)
+        if getattr(module, name, None) is not None:
+            found.append((module, name))
+    return found
 
 
 def _copy(model: HeadModel) -> HeadModel:
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
     shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
-    return HeadModel(copy.deepcopy(model.network, shared), model.tokenizer, model.card, attached=True)
+    return model.around(copy.deepcopy(model.network, shared))
 
 
 def separate(pruned: HeadModel) -> HeadModel:
     """A copy that shares no weights: what ``cut`` shares must not be trained."""
-    return HeadModel(copy.deepcopy(pruned.network), pruned.tokenizer, pruned.card, attached=True)
+    return pruned.around(copy.deepcopy(pruned.network))
 
 
 def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
@@ -120,10 +162,15 @@ def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
     return torch.tensor(mask.by_layer[layer], device=model.device)
 
 
-def _channels(kept: Tensor, total: int, heads: int, blocks: int = 1) -> Tensor:
-    """Indices, among ``total`` channels in ``blocks`` that are each ordered by head, of those of the kept heads."""
-    every = torch.arange(total, device=kept.device).reshape(blocks, heads, -1)
-    return every[:, kept].flatten()
+def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
+    """Indices, among ``total`` channels that lie as ``rows`` says, of the kept heads, and of what all share."""
+    size, left, start = total // (heads * sum(rows.parts) + rows.shared), [], 0
+    every = torch.arange(total, device=kept.device)
+    for part in rows.parts:
+        stop = start + heads * part * size
+        left.append(every[start:stop].reshape(heads, -1)[kept].flatten())
+        start = stop
+    return torch.cat([*left, every[start:]])
 
 
 def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
@@ -132,22 +179,37 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     Any tool that loads the original loads this, and it answers as the pruned model does.
     """
     restored = _copy(pruned)
+    if model.family.no_cut is not None:
+        return restored.network
     for index, layer in enumerate(restored.layer_modules):
         kept, source = _kept(model, mask, index), model.layer_modules[index]
-        for path, blocks in _inputs(layer, model.family).items():
+        for path, rows in _inputs(layer, model.family).items():
             whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
-            rows = _channels(kept, len(whole.weight), model.heads, blocks)
+            left = _channels(kept, len(whole.weight), model.heads, rows)
             # Fine-tuning may have changed the kept heads; the others keep what they had.
             weight, bias = whole.weight.clone(), None
-            weight[rows] = part.weight
+            weight[left] = part.weight
             if whole.bias is not None and part.bias is not None:
                 bias = whole.bias.clone()
-                bias[rows] = part.bias
+                bias[left] = part.bias
             part.replace(weight, bias)
+        for path in _there(layer, model.family.columns):
+            whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
+            # Their rows are whole again by now.
+            weight = whole.weight.clone()
+            left = _channels(kept, weight.shape[1], model.heads)
+            weight[:, left] = part.weight
+            part.replace(weight, part.bias)
+        for (owner, name), (origin, _) in zip(
+            _vectors(layer, model.family), _vectors(source, model.family), strict=True
+        ):
+            vector = getattr(origin, name).detach().clone()
+            vector[_channels(kept, len(vector), model.heads)] = getattr(owner, name).detach()
+            setattr(owner, name, nn.Parameter(vector, requires_grad=False))
         output = restored.projection(index)
         weight = torch.zeros_like(model.projection(index).weight)
         weight[:, _channels(kept, weight.shape[1], model.heads)] = output.weight
         output.replace(weight, output.bias)
         everything = torch.arange(model.heads, device=model.device)
-        mark(layer, model.family, everything, group=model.card.group, channels=weight.shape[1])
+        mark(layer, model, everything, channels=weight.shape[1])
     return restored.network

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from cahp.values import DistillReport, RefitReport, digest
 
 if TYPE_CHECKING:
-    from cahp.models.attention import Site
+    from cahp.models.families import Site
     from cahp.models.head_model import HeadModel
 
-#: The projections that a refit solves anew.
-_REFITTED: tuple[Site, ...] = ("output", "feed_out")
+#: The projections that a refit may solve anew.
+_SITES: tuple[Site, ...] = ("output", "feed_out")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,11 @@ class Refitted:
     @classmethod
     def of(cls, model: HeadModel, report: RefitReport) -> Refitted:
         """Those of a model that was refitted."""
-        linears = {(layer, site): model.projection(layer, site) for layer in range(model.layers) for site in _REFITTED}
+        linears = {
+            (layer, site): model.projection(layer, site)
+            for layer in range(model.layers)
+            for site in model.family.refits
+        }
         return cls(
             {
                 place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
@@ -48,7 +52,8 @@ class Refitted:
             {
                 (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
                 for layer in range(layers)
-                for site in _REFITTED
+                for site in _SITES
+                if f"{site}-{layer}-weight" in arrays
             },
             **meta,
         )

@@ -127,7 +127,7 @@ def distill(
         pace=pace,
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
-    student = HeadModel(network, start.tokenizer, start.card, attached=True)
+    student = start.around(network)
     after = _agreement(student, kept_back, wanted[held_out]) if sound and history else before
     accepted = after > before
     hurried = not reached or reached[0].step < reached[0].total

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Site
 from cahp.models.course import Epoch
-from cahp.models.head_model import HeadModel, LayerState
+from cahp.models.families import Site
+from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
 from cahp.models.teacher import Agreement, logits_of
 from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
@@ -23,6 +23,8 @@ STAGE = "refit"
 RIDGE = 0.1
 #: Calibration texts; more of them recover little more.
 CALIBRATION = 512
+#: The projections of a layer that a refit solves where it is known what the layer adds to what.
+_ALL: set[Site] = {"output", "feed_out"}
 
 
 class _Seen(Exception):
@@ -49,15 +51,17 @@ class Walk:
     """The full model on its way through ``inputs``, and what each of its layers adds up to: a refit's targets.
 
     A walk that is ``kept``, because its ``nbytes`` (two hidden states for every token and layer) fit in ``room``,
-    serves many masks. One that is not serves a single mask, layer by layer. Not for several threads at once.
+    serves many masks. One that is not serves a single mask, layer by layer. Not for several threads at once. Where only
+    the attention's output is refitted there is nothing to keep.
     """
 
     def __init__(self, model: HeadModel, inputs: Sequence[Input], *, room: int = 0) -> None:
         self.model = model
-        self.start = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
+        whole = set(model.family.refits) >= _ALL
+        self.start = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))] if whole else []
         tokens = sum(state.real.numel() for state in self.start)
         self.nbytes = 2 * 4 * model.layers * model.card.hidden * tokens
-        self.kept = self.nbytes <= room
+        self.kept = whole and self.nbytes <= room
         self._states = list(self.start)
         self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
 
@@ -98,12 +102,17 @@ def solve(
     below is ever run again, and three hidden states per batch are all that is kept. ``walk`` is a kept walk of the full
     model through the same inputs, for those who refit many masks.
 
+    Where it is not known what a layer adds to what, the attention's output projections alone are solved, so that each
+    says what it says in the full model (``Y`` is the full output, whatever became of the residual).
+
     Raises:
         OptionError: If the model's layers cannot be walked one by one.
     """
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     pruned = cut(model, mask)
+    if not set(model.family.refits) >= _ALL:
+        return _with_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
     walk = walk or Walk(model, inputs)
     pruned_states = list(walk.start)
     total, done = model.layers * len(pruned_states) * 3, 0
@@ -136,6 +145,45 @@ def solve(
                 pruned_states[index] = pruned.step(behind)
     progress(STAGE, total, total)
     return pruned
+
+
+def _with_outputs(
+    model: HeadModel, pruned: HeadModel, inputs: Sequence[Input], *, ridge: float, progress: Progress
+) -> HeadModel:
+    batches = model.batches(model.tokenize(inputs))
+    walks = model.family.walks
+    full = [model.enter(batch) for batch in batches] if walks else []
+    behind = list(full)
+    total = model.layers * len(batches)
+    for layer in range(model.layers):
+        equations = _Equations(pruned, layer, "output")
+        for index, batch in enumerate(batches):
+            progress(STAGE, layer * len(batches) + index, total)
+            if walks:
+                seen, full[index] = _watched(model, full[index])
+                wanted, entering = seen["output"], _reached(pruned, behind[index], "output")["output"]
+            else:
+                wanted, entering = _entering(model, batch, layer), _entering(pruned, batch, layer)
+            equations.add(entering, model.projection(layer)(wanted), batch.tensors["attention_mask"].bool())
+        equations.solve(ridge)
+        if walks and layer + 1 < model.layers:
+            behind = [pruned.step(state) for state in behind]
+    progress(STAGE, total, total)
+    return pruned
+
+
+def _entering(model: HeadModel, batch: Batch, layer: int) -> Tensor:
+    """What enters the output projection of a layer of a network that runs as a whole."""
+    seen: list[Tensor] = []
+
+    def watch(site: Site, at: int, entering: Tensor) -> None:
+        if (site, at) == ("output", layer):
+            seen.append(entering)
+            raise _Seen
+
+    with suppress(_Seen):
+        model.logits(batch, tap=watch)
+    return seen[0].reshape(*batch.tensors["attention_mask"].shape, -1)
 
 
 class _Equations:
@@ -318,4 +366,4 @@ def finetune(
             "fine-tuning went astray: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
-    return HeadModel(network, model.tokenizer, model.card, attached=True), history
+    return model.around(network), history

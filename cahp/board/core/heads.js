@@ -9,9 +9,11 @@ const WORDS = ["pruned", "kept", "kept so that its layer is not empty"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 
 export class Heads {
-  // `pressed(head, asked)` is told of a press; `hint` says what Enter does.
-  constructor(parent, { layers, heads }, hint, pressed) {
+  // `pressed(head, asked)` is told of a press; `hint` says what Enter does. `places` are the layers' indices in the model,
+  // where others between them have no heads.
+  constructor(parent, { layers, heads, places }, hint, pressed) {
     this.heads = heads;
+    this.places = places;
     this.pressed = pressed;
     this.focus = 0;
     this.grid = make("div", "grid", parent);
@@ -44,7 +46,7 @@ export class Heads {
   layer(layer, layers) {
     const row = make("div", "row", this.grid);
     row.setAttribute("role", "row");
-    make("span", "axis", row, layers <= 16 || layer % 4 === 0 ? String(layer) : "").setAttribute("aria-hidden", "true");
+    make("span", "axis", row, layers <= 16 || layer % 4 === 0 ? String(this.called(layer)) : "").setAttribute("aria-hidden", "true");
     for (let index = 0; index < this.heads; index++) {
       const cell = make("button", "cell", row);
       cell.type = "button";
@@ -114,7 +116,11 @@ export class Heads {
   }
 
   place(head) {
-    return `Layer ${Math.floor(head / this.heads)}, head ${head % this.heads}`;
+    return `Layer ${this.called(Math.floor(head / this.heads))}, head ${head % this.heads}`;
+  }
+
+  called(layer) {
+    return this.places ? this.places[layer] : layer;
   }
 
   // What is pointed at, or asked about, in words; and who covers for it, where that is told.

@@ -166,9 +166,7 @@ def learn(
 def _trainable(model: HeadModel) -> HeadModel:
     import copy
 
-    from cahp.models.head_model import HeadModel
-
-    own = HeadModel(copy.deepcopy(model.network), model.tokenizer, model.card, attached=True)
+    own = model.around(copy.deepcopy(model.network))
     # Its constructor freezes what it is given, as models are that are shared.
     own.network.requires_grad_(True).train()
     return own

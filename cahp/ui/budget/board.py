@@ -64,6 +64,7 @@ def draw(explorer: Explorer) -> None:
             explorer.quality(explorer.recover),
             explorer.speed(),
             rescued=() if selection is None else selection.rescued,
+            places=explorer.card.places,
         ),
         labels=explorer.board.labels,
         key="board",

@@ -1,0 +1,133 @@
+"""Every text classifier of transformers that a configuration describes: proven, or refused for a reason of its own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+import zoo
+from transformers import AutoModelForSequenceClassification
+from transformers.utils import logging
+
+from cahp import models
+from cahp.models import saving
+from cahp.models.compact import load_pruned
+from cahp.models.families import FAMILIES, REFUSED
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.surgery import cut
+from cahp.stages.recovery import solve
+from cahp.values import HeadMask, ModelError
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+TABLE = README.split("<!-- types -->")[1].split("<!-- /types -->")[0].strip().splitlines()[2:]
+ROWS = {line.split("|")[1].strip(): line for line in TABLE}
+#: Those whose library returns no attention maps, or maps of another kind, to compare with.
+_SILENT = ("lilt",)
+PROVEN = sorted(set(zoo.TYPES) - set(REFUSED) - {"falcon"})
+
+
+def restrictions(model: HeadModel) -> str:
+    """What a model of this type is kept from."""
+    family, card = model.family, model.card
+    said = []
+    if card.no_refit:
+        said.append("no refit")
+    elif len(family.refits) == 1:
+        said.append("refit of the attention's output alone")
+    if not family.edits:
+        said.append("maps are read, not edited")
+    if family.no_cut:
+        said.append("cut: no, so no compact or ONNX export")
+    if card.places:
+        said.append("rows are its attention layers")
+    return "; ".join(said)
+
+
+def row(kind: str, model: HeadModel) -> str:
+    """The line of the README's table."""
+    how = model.family.matched or "by name"
+    units = "key-value groups" if model.card.group > 1 else "heads"
+    return f"| {kind} | {how} | {units} | {restrictions(model)} |"
+
+
+def uneven(model: HeadModel) -> HeadMask:
+    keep = np.zeros((model.layers, model.heads), dtype=np.bool_)
+    for layer in range(model.layers):
+        keep[layer, : 1 + layer % (model.heads - 1)] = True
+    return HeadMask(keep[:, ::-1].copy())
+
+
+def alike(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    return bool((found - expected).abs().max() <= tolerance * max(1.0, float(expected.abs().max())))
+
+
+def check_maps(model: HeadModel, plain: object, batch: Batch) -> None:
+    """What signatures are made of is what the library itself returns."""
+    with torch.no_grad():
+        out = plain(**batch.tensors, output_attentions=True)  # type: ignore[operator]
+    returned = getattr(out, "encoder_attentions", None) or getattr(out, "attentions", None) or ()
+    if model.family.shared:
+        return
+    places = model.card.places or tuple(range(model.layers))
+    maps = returned if len(returned) == model.layers else [returned[place] for place in places]
+    seen: dict[int, torch.Tensor] = {}
+    model.logits(batch, probe=lambda layer, weights: seen.update({layer: weights}))
+    real = batch.tensors["attention_mask"].bool()[:, None, :, None]
+    for layer, expected in enumerate(maps):
+        mean = expected.unflatten(1, (model.heads, model.card.group)).mean(2)
+        assert alike(seen[layer] * real, mean * real, 1e-5)
+
+
+@pytest.mark.parametrize("kind", PROVEN)
+def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp_path: Path) -> None:
+    logging.disable_progress_bar()
+    folder = zoo.save(tmp_path / "model", kind, seed=3)
+    model = models.load(str(folder), device="cpu")
+    assert ROWS[kind] == row(kind, model)
+    plain = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
+    with torch.no_grad():
+        assert alike(model.logits(batch), plain(**batch.tensors).logits, 1e-4)
+    check_maps(model, plain, batch)
+    # The self-test of the load has shut every gate and cut two random masks; this is a third one, and what is sent out.
+    assert model.verified is not None
+    assert model.verified.gates + model.verified.idle == model.layers * model.heads
+    mask = uneven(model)
+    masked = model.logits(batch, gates=model.gates(mask.keep))
+    pruned = cut(model, mask)
+    assert alike(pruned.logits(batch), masked, 1e-5)
+    (tmp_path / "drop-in").mkdir()
+    saving.save_drop_in(tmp_path / "drop-in", model, pruned, mask)
+    dropped = AutoModelForSequenceClassification.from_pretrained(tmp_path / "drop-in").eval()
+    with torch.no_grad():
+        assert alike(dropped(**batch.tensors).logits, masked, 1e-4)
+    if not model.family.no_cut:
+        assert pruned.parameters < model.parameters
+        (tmp_path / "compact").mkdir()
+        saving.save_compact(tmp_path / "compact", pruned, mask)
+        with torch.no_grad():
+            assert alike(load_pruned(tmp_path / "compact")(**batch.tensors).logits, masked, 1e-4)
+        model.tokenizer.save_pretrained(tmp_path / "compact")
+        assert alike(models.load(str(tmp_path / "compact"), device="cpu").logits(batch), masked, 1e-5)
+    if not model.card.no_refit:
+        assert solve(model, mask, fakes.sentences(6).inputs).logits(batch).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", sorted(set(zoo.TYPES) & set(REFUSED)))
+def test_a_type_that_cannot_be_used_is_refused_for_a_reason_of_its_own(kind: str, tmp_path: Path) -> None:
+    logging.disable_progress_bar()
+    zoo.configuration(kind).save_pretrained(tmp_path)
+    with pytest.raises(ModelError) as refused:
+        models.identify(str(tmp_path))
+    assert REFUSED[kind] in str(refused.value)
+    assert str(refused.value).count(". ") == 0
+
+
+def test_enough_types_are_proven_and_the_table_lists_each_once() -> None:
+    assert len(PROVEN) >= 90
+    assert sorted(ROWS) == PROVEN == [re.split(r" *\| *", line)[1] for line in TABLE]
+    assert set(FAMILIES) <= set(PROVEN)

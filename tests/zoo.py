@@ -1,0 +1,172 @@
+"""A tiny random model of every text classifier of transformers that its configuration alone describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+#: What configurations call their sizes: each takes of these what it has.
+SMALL: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "hidden_size": 32,
+    "head_dim": 8,
+    "intermediate_size": 48,
+    "max_position_embeddings": 80,
+    "type_vocab_size": 2,
+    "embedding_size": 16,
+    # GPT-2 and its kin.
+    "n_layer": 2,
+    "n_head": 4,
+    "n_embd": 32,
+    "n_inner": 48,
+    "n_positions": 80,
+    # DistilBERT, XLM, MPT.
+    "n_layers": 2,
+    "n_heads": 4,
+    "dim": 32,
+    "hidden_dim": 48,
+    "emb_dim": 32,
+    # T5.
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": 2,
+    "num_heads": 4,
+    "num_decoder_layers": 1,
+    # BART.
+    "encoder_layers": 2,
+    "decoder_layers": 1,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 32,
+    "ffn_dim": 48,
+    "word_embed_proj_dim": 32,
+    "forced_eos_token_id": 3,
+    "decoder_start_token_id": 3,
+    # Experts.
+    "num_local_experts": 4,
+    "num_experts": 4,
+    "n_routed_experts": 4,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "num_experts_per_tok": 2,
+    "n_group": 1,
+    "topk_group": 1,
+    # Latent attention.
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    # Mixers beside attention.
+    "mamba_d_state": 4,
+    "mamba_dt_rank": 4,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    # Places and tables.
+    "max_2d_position_embeddings": 64,
+    "coordinate_size": 4,
+    "shape_size": 8,
+    "max_xpath_tag_unit_embeddings": 8,
+    "max_xpath_subs_unit_embeddings": 8,
+    "max_depth": 4,
+    "tag_pad_id": 7,
+    "subs_pad_id": 7,
+    "xpath_unit_hidden_size": 8,
+    "entity_vocab_size": 8,
+    "entity_emb_size": 8,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "mask_token_id": 1,
+    "dff": 48,
+}
+#: What some need besides, or do not take.
+OF_THEIR_OWN: dict[str, dict[str, Any]] = {
+    **{
+        kind: {"head_dim": None, "num_key_value_heads": 4}
+        for kind in ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4")
+    },
+    "bigbird_pegasus": {"attention_type": "original_full"},
+    "ctrl": {"dff": 48},
+    "esm": {"position_embedding_type": "rotary", "token_dropout": False},
+    "esmc": {"num_key_value_heads": None},
+    "falcon": {"head_dim": None},
+    "flaubert": {"bos_index": 2, "eos_index": 3, "pad_index": 0, "unk_index": 1, "mask_index": 1, "n_langs": 1},
+    "funnel": {"num_hidden_layers": None, "block_sizes": [1, 1]},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 6},
+    "gptj": {"rotary_dim": 4},
+    "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
+    "layoutlmv3": {"visual_embed": False},
+    "minimax": {"num_hidden_layers": 3, "layer_types": ["full_attention", "linear_attention", "full_attention"]},
+    "lilt": {"hidden_size": 48, "channel_shrink_ratio": 2},
+    "mobilebert": {"true_hidden_size": 32, "intra_bottleneck_size": 32, "num_feedforward_networks": 2},
+    "mpt": {"max_seq_len": 80},
+    "qwen3_5_text": {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "qwen3_next": {"num_hidden_layers": 4, "layer_types": ["linear_attention", "full_attention"] * 2},
+    "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
+    "roc_bert": {"pronunciation_vocab_size": 8, "shape_vocab_size": 8},
+    "squeezebert": {"embedding_size": 32},
+    "t5": {"decoder_start_token_id": 0},
+    "tapas": {"type_vocab_sizes": [3, 8, 8, 2, 8, 8, 4]},
+    "xlm": {"bos_index": 2, "eos_index": 3, "pad_index": 0, "unk_index": 1, "mask_index": 1, "n_langs": 1},
+    "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
+}
+#: Models of images, or of several parts with configurations of their own, that text alone does not describe.
+NOT_SMALL = (
+    "cohere_compass_text",
+    "gemma3",
+    "layoutlmv2",
+    "modernvbert",
+    "perceiver",
+    "qwen3_5",
+    "t5gemma",
+    "t5gemma2",
+    "ultravbert",
+    "xlnet",
+    "zamba",
+    "zamba2",
+)
+TYPES = sorted(set(CLASSIFIERS) - set(NOT_SMALL))
+
+
+def configuration(kind: str, **more: Any) -> Any:
+    """A small configuration of the model type ``kind``."""
+    of_kind = CONFIG_MAPPING[kind]
+    there = of_kind()
+    sizes = {name: value for name, value in SMALL.items() if hasattr(there, name)}
+    given = {**sizes, **OF_THEIR_OWN.get(kind, {}), **more}
+    labels = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
+    words = {"vocab_size": len(fakes.SPECIAL) + len(fakes.WORDS), "pad_token_id": 0}
+    return of_kind(**{**words, **labels, **{name: value for name, value in given.items() if value is not None}})
+
+
+def network(kind: str, *, seed: int = 0, **more: Any) -> Any:
+    """A random classifier of the model type ``kind``, with weights large enough that its heads matter."""
+    torch.manual_seed(seed)
+    made = AutoModelForSequenceClassification.from_config(configuration(kind, **more))
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            if parameter.ndim > 1 and "embed" not in name:
+                parameter.normal_(0.0, 0.2)
+            elif name.endswith(("sinks", "q_bias", "v_bias")):
+                parameter.normal_(0.0, 0.5)
+    return made.eval()
+
+
+def save(folder: Path, kind: str, *, seed: int = 0, **more: Any) -> Path:
+    """``network`` in ``folder``, with a tokenizer."""
+    network(kind, seed=seed, **more).save_pretrained(folder)
+    fakes.tokenizer(type_ids=kind in fakes.TYPED).save_pretrained(folder)
+    return folder
