@@ -112,8 +112,8 @@ def _check_end(tokenizer: Any, network: Any, card: ModelCard) -> None:
     end = config.eos_token_id
     if tokenizer("a")["input_ids"].count(end) != 1:
         raise ModelError(
-            f"{card.id} reads its answer at the token {end} that ends a text, and its tokenizer does not end a text with "
-            "it; save the model with its own tokenizer, or set eos_token_id to the token that ends a text"
+            f"{card.id} reads its answer at the token {end} that ends a text, and its tokenizer does not end a text "
+            "with it; save the model with its own tokenizer, or set eos_token_id to the token that ends a text"
         )
 
 
