@@ -160,7 +160,7 @@ def network(kind: str, *, seed: int = 0, **more: Any) -> Any:
         for name, parameter in made.named_parameters():
             if parameter.ndim > 1 and "embed" not in name:
                 parameter.normal_(0.0, 0.2)
-            elif name.endswith(("sinks", "q_bias", "v_bias")):
+            elif name.endswith(("sinks", "q_bias", "v_bias", "self_attn.A")):
                 parameter.normal_(0.0, 0.5)
     return made.eval()
 

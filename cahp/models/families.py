@@ -53,8 +53,6 @@ class Family:
     feed_in: str | None = None
     #: Projections like ``inputs`` that only some configurations have.
     extra_inputs: tuple[str, ...] = ()
-    #: Projections whose input channels belong to heads, besides ``output``.
-    columns: tuple[str, ...] = ()
     #: Parameters with one entry, or one stretch of entries, for each head.
     vectors: tuple[str, ...] = ()
     #: Where normalisation comes, or an entry of the configuration and what it means when true and when false.

@@ -23,7 +23,6 @@ from cahp.models.language import language_of
 from cahp.models.projection import Projection, is_linear
 from cahp.models.shapes import (
     BESIDE,
-    BOTH_SIDES,
     CHANNELS,
     ELSEWHERE,
     FEEDS,
@@ -238,7 +237,6 @@ class _Anatomy:
             attention=found.attention,
             inputs={f"{prefix}{name}": rows for name, rows in inputs.items()},
             extra_inputs=tuple(f"{prefix}{name}" for name in BESIDE if is_linear(getattr(first, name, None))),
-            columns=tuple(f"{prefix}{name}" for name in BOTH_SIDES if is_linear(getattr(first, name, None))),
             vectors=tuple(f"{prefix}{name}" for name in VECTORS if name in dict(first.named_parameters(recurse=False))),
             output=found.output,
             feed_out=feed[0],

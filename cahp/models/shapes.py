@@ -78,14 +78,11 @@ BESIDE = (
     "e2e_query",
     "gate_proj",
     "g_proj",
-    "dt_proj",
 )
-#: Of those, the ones whose input channels belong to heads as well.
-BOTH_SIDES = ("dt_proj",)
 #: Weights and projections inside attention that all heads share.
 SHARED = ("q_a_proj", "kv_a_proj_with_mqa", "indexer", "relative_attention_bias")
 #: Vectors of attention modules that have an entry, or a stretch of entries, for each head.
-VECTORS = ("sinks", "A", "q_bias", "v_bias")
+VECTORS = ("sinks", "q_bias", "v_bias")
 
 #: Attributes by which attention modules know their numbers of query heads, of key-value heads, and of channels.
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")

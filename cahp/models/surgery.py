@@ -59,15 +59,14 @@ def cut(
             projection = Projection(layer.get_submodule(path))
             left = _channels(kept, len(projection.weight), model.heads, rows)
             projection.replace(projection.weight[left], None if projection.bias is None else projection.bias[left])
-        for path in (model.family.output, *_there(layer, model.family.columns)):
-            projection = Projection(layer.get_submodule(path))
-            left = _channels(kept, projection.weight.shape[1], model.heads)
-            projection.replace(projection.weight[:, left], projection.bias)
+        output = pruned.projection(index)
+        columns = _channels(kept, output.weight.shape[1], model.heads)
+        output.replace(output.weight[:, columns], output.bias)
         for owner, name in _vectors(layer, model.family):
             vector = getattr(owner, name)
             left = _channels(kept, len(vector), model.heads)
             setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
-        mark(layer, model, kept, channels=pruned.projection(index).weight.shape[1])
+        mark(layer, model, kept, channels=len(columns))
     for (index, site), (weight, bias) in (projections or {}).items():
         pruned.projection(index, site).replace(weight, bias)
     return pruned
@@ -193,13 +192,6 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
                 bias = whole.bias.clone()
                 bias[left] = part.bias
             part.replace(weight, bias)
-        for path in _there(layer, model.family.columns):
-            whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
-            # Their rows are whole again by now.
-            weight = whole.weight.clone()
-            left = _channels(kept, weight.shape[1], model.heads)
-            weight[:, left] = part.weight
-            part.replace(weight, part.bias)
         for (owner, name), (origin, _) in zip(
             _vectors(layer, model.family), _vectors(source, model.family), strict=True
         ):

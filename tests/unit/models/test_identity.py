@@ -207,7 +207,7 @@ def test_a_configuration_that_is_none_is_refused(folder: Path, content: bytes) -
         ({"model_type": "fnet"}, "Fourier"),
         ({"model_type": "vit"}, "images"),
         ({"model_type": "mamba"}, "no attention heads"),
-        ({"model_type": None}, "unknown, of which transformers has no text classifier"),
+        ({"model_type": None}, "no text classifier"),
         ({"model_type": ["bert"]}, "no text classifier"),
         ({"is_decoder": True}, "decoder"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
