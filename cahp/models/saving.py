@@ -56,6 +56,10 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if pruned.card.language == "causal" and pruned.prompt is not None:
         pruned.network.generation_config.save_pretrained(folder)
+    for parameter in pruned.network.parameters():
+        # Some libraries read two projections from one matrix, and a part of a storage cannot be saved alone.
+        if parameter.untyped_storage().nbytes() > parameter.nbytes:
+            parameter.data = parameter.data.clone()
     save_model(pruned.network, str(folder / _WEIGHTS), metadata={"format": "pt"})
     source = Path(compact.__file__).read_text(encoding="utf-8")
     (folder / _LOADER).write_text(source, encoding="utf-8")
