@@ -78,4 +78,4 @@ def test_the_recipes_in_python_run_one_after_the_other(
     assert "20 of 72 heads kept" in str(names["run"])
     assert "20 of 72 attention heads kept" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert (tmp_path / "out" / "run.json").is_file()
-    assert {one.method for one in names["found"].summary.means} == {"magnitude", "gradient"}
+    assert {one.method for one in names["found"].summary.means} == {"complementary", "magnitude"}
