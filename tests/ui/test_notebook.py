@@ -1,15 +1,18 @@
-"""The board in a real JupyterLab: drawn, dragged, and measured by the kernel."""
+"""Notebooks in a kernel and in a real JupyterLab: the example that ships, and the board, measured by the kernel."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -19,13 +22,16 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
+nbformat = pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
+nbclient = pytest.importorskip("nbclient", reason="JupyterLab is not installed")
 
 import cahp
 from cahp.store import Store
 from cahp.studies import budget_sweep
 
-pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "assets" / "examples" / "notebook.ipynb"
+WIDGET, HTML, PLOTLY = "application/vnd.jupyter.widget-view+json", "text/html", "application/vnd.plotly.v1+json"
 TOKEN = "for-the-test"
 CELLS = (
     "import cahp\nrun = cahp.prune('model', 'data', budget=5, pool_size=8, projection='pca', latency=False)\nrun",
@@ -66,7 +72,12 @@ def jupyter(place: Path) -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    own = {name: str(place / ".jupyter") for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")}
+    places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
+    own = dict.fromkeys(places, str(place / ".jupyter"))
+    # Cells that are out of sight are drawn as well.
+    settings = place / ".jupyter" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps({"windowingMode": "none"}))
     # The page must not ask anybody outside whether there is news.
     quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root", *quiet]
@@ -76,7 +87,7 @@ def jupyter(place: Path) -> Iterator[str]:
         subprocess.Popen(
             [*command, f"--ServerApp.root_dir={place}", f"--IdentityProvider.token={TOKEN}"],
             cwd=place,
-            env={**os.environ, **own, "PYTHONPATH": str(ROOT), "CAHP_CACHE": str(place / "cache")},
+            env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
@@ -110,6 +121,7 @@ def run_cell(page: Page, number: int) -> Locator:
     return cell
 
 
+@pytest.mark.browser
 def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
 ) -> None:
@@ -152,3 +164,129 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     expect(figures.nth(0)).to_contain_text("made by hand")
     again = run_cell(page, 2)
     expect(again.locator(".jp-OutputArea-output")).to_contain_text("True 6", timeout=120_000)
+
+
+# --- the example
+
+
+@dataclass(frozen=True)
+class Ran:
+    """The example after a run from top to bottom, where it ran, and what interrupted cells said."""
+
+    cells: dict[str, Any]
+    folder: Path
+    stopped: list[Any]
+    after: list[Any]
+
+
+#: Stopped while the heads are watched, as the button of a notebook stops it.
+STOPPED = """
+import os, signal
+from cahp.stages.signatures import Collector
+watch = Collector.watch
+Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+asked = dict(data="../data", pool_size=8, projection="pca", latency=False, budget=5)
+cahp.prune("../model", **asked)
+"""
+AGAIN = "Collector.watch = watch\ncahp.prune("../model", **asked).budget"
+
+
+@pytest.fixture(scope="module")
+def ran(place: Path) -> Ran:
+    folder = place / "ran"
+    folder.mkdir()
+    notebook = nbformat.read(EXAMPLE, as_version=4)
+    more = [nbformat.v4.new_code_cell(code) for code in (STOPPED, AGAIN)]
+    own = len(notebook.cells)
+    notebook.cells += more
+    more[0].metadata["tags"] = ["raises-exception"]
+    client = nbclient.NotebookClient(
+        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        # Kernels import what stands here.
+        patch.setenv("PYTHONPATH", str(ROOT))
+        client.execute()
+    cells = {cell.source: cell.outputs for cell in notebook.cells[:own] if cell.cell_type == "code"}
+    return Ran(cells, folder, *(cell.outputs for cell in more))
+
+
+def test_the_example_ships_as_it_was_written() -> None:
+    notebook = nbformat.read(EXAMPLE, as_version=4)
+    nbformat.validate(notebook)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+    assert notebook.cells[0].source.startswith("# ")
+
+
+@pytest.mark.slow
+def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran) -> None:
+    kinds = {}
+    for code, outputs in ran.cells.items():
+        assert [output for output in outputs if output.output_type in ("error", "stream")] == [], code
+        # Bars are gone when their call ends, so only what was found is left.
+        shown = [output.data for output in outputs if output.data.get("text/plain") or PLOTLY in output.data]
+        assert len(shown) == (code != "import cahp"), code
+        kinds |= {code.splitlines()[-1].partition("(")[0]: set(data) for data in shown}
+    assert kinds["run"] == {WIDGET, HTML, "text/plain"}
+    assert kinds["cahp.compare"] == {HTML, "text/plain"}
+    assert all(PLOTLY in kinds[name] for name in ("run.plot", "seen.graph", "seen.attention"))
+
+
+@pytest.mark.slow
+def test_its_figures_are_those_of_its_files(ran: Ran) -> None:
+    said = json.loads((ran.folder / "run" / "run.json").read_text(encoding="utf-8"))
+    (outputs,) = (found for code, found in ran.cells.items() if code.endswith("\nrun"))
+    shown = outputs[-1].data
+    for state in ("full", "pruned", "recovered"):
+        words = f"{100 * said['metrics'][state]['accuracy']:.1f} %"
+        assert words in shown[HTML]
+        assert words in shown["text/plain"]
+    assert "20 of 72" in (ran.folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_an_interrupted_cell_is_one_sentence_and_the_next_call_goes_on(ran: Ran) -> None:
+    (error,) = (output for output in ran.stopped if output.output_type == "error")
+    assert error.traceback == ["stopped; what was measured is kept, and the same call goes on from there"]
+    assert [output for output in ran.stopped if output.output_type == "stream"] == []
+    assert ran.after[-1].data["text/plain"] == "5"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_the_example_runs_in_jupyterlab_and_its_board_is_dragged(
+    ran: Ran, jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
+) -> None:
+    # What it measures was measured before, when it ran from top to bottom.
+    shutil.copy(EXAMPLE, place)
+    page = new_context().new_page()
+    page.goto(f"{jupyter}/lab/tree/{EXAMPLE.name}?token={TOKEN}&reset", wait_until="domcontentloaded")
+    expect(page.locator("#jp-main-statusbar")).to_contain_text("Idle")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    expect(page.locator(".jp-OutputArea-output").get_by_text("PosixPath('report.html')")).to_be_visible(timeout=180_000)
+    assert (
+        page.locator(".jp-OutputArea-output[data-mime-type*=error], .jp-RenderedText[data-mime-type*=stderr]").count()
+        == 0
+    )
+    # Figures are drawn, the table of the comparison is there.
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_attached()
+    expect(page.get_by_role("columnheader", name="12 heads")).to_be_visible()
+
+    board = page.locator(".cahp-board")
+    slider, values, figures = board.locator("input.slider"), board.locator(".figure .value"), board.locator(".figure")
+    slider.scroll_into_view_if_needed()
+    expect(values.first).to_have_text("20 of 72")
+    expect(figures.nth(1)).to_contain_text("95 % interval")
+    place = slider.bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + place["width"] * 14 / 66, place["y"] + place["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(place["x"] + place["width"] * 0.5, place["y"] + place["height"] / 2, steps=8)
+    # It answers while the button is down: no kernel was asked yet.
+    expect(values.first).to_have_text("39 of 72")
+    expect(figures.nth(1)).not_to_contain_text("95 % interval")
+    page.mouse.up()
+    expect(figures.nth(1)).to_contain_text("95 % interval", timeout=120_000)
+    expect(page.locator(".cahp-doing progress")).to_be_hidden()
