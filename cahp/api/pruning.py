@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from cahp.api.following import Followed, following
@@ -74,6 +76,21 @@ def prune(
         bench = open_bench(settings, store=store, model=loaded, progress=follow.progress, watch=follow.watch)
         run = measure(bench, command=recipe(settings).shell)
     return PruneResult(run.document, run.mask, run.arrays, bench=bench)
+
+
+def _spelled() -> inspect.Signature:
+    """The options one by one, for help and for what notebooks show while one types."""
+    own = inspect.signature(prune)
+    *first, _ = own.parameters.values()
+    said = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=getattr(Settings(), field.name))
+        for field in fields(Settings)
+        if field.name not in own.parameters
+    ]
+    return own.replace(parameters=[*first, *said])
+
+
+prune.__signature__ = _spelled()  # type: ignore[attr-defined]
 
 
 def _asked(

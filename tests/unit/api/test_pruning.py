@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import fields
 from pathlib import Path
@@ -49,6 +50,10 @@ def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:
     ours, theirs = get_type_hints(Options), get_type_hints(cahp.Settings)
     assert set(ours) == {field.name for field in fields(cahp.Settings)} - {"model", "data", "budget"}
     assert {name: theirs[name] for name in ours} == ours
+    # What help says while one types.
+    said = inspect.signature(cahp.prune).parameters
+    assert set(said) == {field.name for field in fields(cahp.Settings)} | {"progress", "yes", "store"}
+    assert (said["budget"].default, said["recover"].default) == ("auto", "none")
 
 
 @pytest.mark.parametrize(
