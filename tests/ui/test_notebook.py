@@ -22,8 +22,10 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
 pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-nbformat = pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
-nbclient = pytest.importorskip("nbclient", reason="JupyterLab is not installed")
+pytest.importorskip("nbclient", reason="JupyterLab is not installed")
+
+import nbclient
+import nbformat
 
 import cahp
 from cahp.store import Store
