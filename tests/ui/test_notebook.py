@@ -181,13 +181,13 @@ class Ran:
     after: list[Any]
 
 
-#: Stopped while the heads are watched, as the button of a notebook stops it.
+#: Stopped while the heads are watched, as the button of a notebook stops it; nobody asked this before.
 STOPPED = """
 import os, signal
 from cahp.stages.signatures import Collector
 watch = Collector.watch
 Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-asked = dict(data="../data", pool_size=8, projection="pca", latency=False, budget=5)
+asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5)
 cahp.prune("../model", **asked)
 """
 AGAIN = 'Collector.watch = watch\ncahp.prune("../model", **asked).budget'
