@@ -42,7 +42,7 @@ def model_card(
         "",
         as_asked(form.card, card.prompt).rstrip(),
         "",
-        *([] if card.prompt is None or reading is None else _asking(card.prompt, reading)),
+        *([] if card.prompt is None or reading is None else _asking(form, card.prompt, reading)),
         "## Heads that stayed",
         "",
         "| layer | heads (numbered as in the original) |",
@@ -69,32 +69,44 @@ def model_card(
 _TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
 
-def _asking(prompt: Prompt, reading: PromptReading) -> list[str]:
-    """How the measured answers are had of a language model, in Python and on the command line."""
+def _asking(form: ModelForm, prompt: Prompt, reading: PromptReading) -> list[str]:
+    """How the measured answers are had of a language model: in Python, and where it can be on the command line."""
     at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - reading.ending)
     places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
     filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
     filled += '.replace("{mask}", tokenizer.mask_token)' if prompt.masked else ""
+    tensors = "pt" if form.runtime is None else "np"
+    says = (
+        [f"logits = model(**inputs).logits[0, {at}].tolist()"]
+        if form.runtime is None
+        else [
+            'found = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})',
+            f"logits = found[0][0, {at}].tolist()",
+        ]
+    )
+    tokens = {one.word: one.token for one in reading.answers}
     line = shlex.join(
         ["cahp", "evaluate", "--model", "FOLDER", "--prompt", prompt.template, "--answers", listed(prompt.answers)]
     )
-    tokens = {one.word: one.token for one in reading.answers}
     return [
         "## Ask it",
         "",
-        "It is a language model as before, and can do what it could. What was measured are its answers to a prompt, "
-        "each by the score of its first token.",
+        "It is a language model as before. What was measured are its answers to a prompt, each by the score of its "
+        "first token.",
         "",
         "```python",
         f"prompt = {prompt.template.rstrip(' ')!r}",
         f"answers = {tokens!r}",
-        f'inputs = tokenizer(prompt{filled}, return_tensors="pt")',
-        f"logits = model(**inputs).logits[0, {at}].tolist()",
+        f'inputs = tokenizer(prompt{filled}, return_tensors="{tensors}")',
+        *says,
         "scores = {answer: logits[token] for answer, token in answers.items()}",
         "```",
         "",
-        f"Where cahp-explorer is installed, `{line}` does that for a whole data set.",
-        "",
+        *(
+            [f"Where cahp-explorer is installed, `{line}` does that for a data set.", ""]
+            if form.runtime is None
+            else []
+        ),
     ]
 
 

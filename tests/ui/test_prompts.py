@@ -133,7 +133,8 @@ def test_a_link_asks_the_same_once_somebody_agrees(app: AppTest, folders: dict[s
     assert "asked “the film: {text} it was”" in " ".join(one.value for one in linked.info).replace("\\", "")
     linked.button(key="open-wish").click().run()
     assert not linked.exception
-    assert "3 layers × 4 heads = 12 · 2 classes" in " ".join(one.value for one in linked.caption)
+    assert "3 layers × 4 heads = 12 · 2 classes" in captions(linked)
+    assert "Asked “the film: {text} it was”, answers awful, great" in captions(linked)
     said = {name: value[0] if isinstance(value, list) else value for name, value in linked.query_params.items()}
     assert {name: said[name] for name in ("prompt", "answers")} == {
         name: wanted[name] for name in ("prompt", "answers")

@@ -26,6 +26,8 @@ def draw(explorer: Explorer) -> None:
         st.caption(
             f"{card.layers} layers × {card.heads} heads = {card.layers * card.heads} · {len(card.labels)} classes"
         )
+        if card.prompt is not None:
+            st.caption(f"Asked “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.door(explorer)
     opening = st.session_state.get(source_dialog.OPENING)
     if opening is not None:
