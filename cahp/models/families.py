@@ -261,6 +261,7 @@ REFUSED: dict[str, str] = {
     "canine": "reads characters and attends over groups of four of them, so its maps are not between tokens of a text",
     "convbert": "joins each head with a convolution of its own, so no head can be told from what the convolution says",
     "diffllama": "subtracts the maps of paired heads from each other, so no head says anything of its own",
+    "falcon": "makes queries, keys and values by projections of its own, in an order that its configuration decides",
     "fnet": "mixes tokens by a Fourier transform and has no attention heads",
     "funnel": "shortens the text from block to block, so maps of its layers cannot be compared",
     "ibert": "computes in whole numbers by projections of its own, whose heads cannot be cut out truly",

@@ -14,7 +14,7 @@ from torch import Tensor
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
-from cahp.values import ModelError, SelfTestError
+from cahp.values import CahpError, ModelError, SelfTestError
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",
@@ -31,10 +31,23 @@ def settled(model: HeadModel) -> HeadModel:
 
     Raises:
         SelfTestError: If our attention function changes its answers.
-        ModelError: If it gives no attention maps over its tokens.
+        ModelError: If it gives no attention maps over its tokens, or cannot answer a text alone.
     """
     if model.family.matched is None:
         return model
+    try:
+        return _tried(model)
+    except CahpError:
+        raise
+    except Exception as error:  # a network that was never tried with text alone fails in any way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(" .:")
+        raise ModelError(
+            f"{model.card.id} cannot answer a plain sentence ({reason}): its configuration does not fit together, or "
+            "it needs more than text; save it again, or name another model"
+        ) from None
+
+
+def _tried(model: HeadModel) -> HeadModel:
     (batch,) = model.batches(model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length)))
     with torch.inference_mode():
         _check_answers(model, batch)

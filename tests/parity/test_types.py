@@ -25,9 +25,7 @@ from cahp.values import HeadMask, ModelError
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TABLE = README.split("<!-- types -->")[1].split("<!-- /types -->")[0].strip().splitlines()[2:]
 ROWS = {line.split("|")[1].strip(): line for line in TABLE}
-#: Those whose library returns no attention maps, or maps of another kind, to compare with.
-_SILENT = ("lilt",)
-PROVEN = sorted(set(zoo.TYPES) - set(REFUSED) - {"falcon"})
+PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 
 
 def restrictions(model: HeadModel) -> str:
@@ -125,6 +123,13 @@ def test_a_type_that_cannot_be_used_is_refused_for_a_reason_of_its_own(kind: str
         models.identify(str(tmp_path))
     assert REFUSED[kind] in str(refused.value)
     assert str(refused.value).count(". ") == 0
+
+
+def test_a_model_whose_parts_do_not_fit_together_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    logging.disable_progress_bar()
+    folder = zoo.save(tmp_path, "layoutlmv3", coordinate_size=5)
+    with pytest.raises(ModelError, match="cannot answer a plain sentence"):
+        models.load(str(folder), device="cpu")
 
 
 def test_enough_types_are_proven_and_the_table_lists_each_once() -> None:
