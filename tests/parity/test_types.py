@@ -25,10 +25,31 @@ from cahp.values import HeadMask, ModelError
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 TABLE = README.split("<!-- types -->")[1].split("<!-- /types -->")[0].strip().splitlines()[2:]
 ROWS = {line.split("|")[1].strip(): line for line in TABLE}
+#: Those with an operation that the exporter does not know (most choose experts for each token).
+NO_ONNX = (
+    "axk1",
+    "axk2",
+    "deepseek_v2",
+    "glm",
+    "glm4",
+    "gpt_oss",
+    "helium",
+    "hunyuan_v1_moe",
+    "jamba",
+    "minimax",
+    "mistral4",
+    "mixtral",
+    "phimoe",
+    "qwen2_moe",
+    "qwen3_5_text",
+    "qwen3_moe",
+    "qwen3_next",
+    "tapas",
+)
 PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 
 
-def restrictions(model: HeadModel) -> str:
+def restrictions(kind: str, model: HeadModel) -> str:
     """What a model of this type is kept from."""
     family, card = model.family, model.card
     said = []
@@ -40,6 +61,8 @@ def restrictions(model: HeadModel) -> str:
         said.append("maps are read, not edited")
     if family.no_cut:
         said.append("cut: no, so no compact or ONNX export")
+    if kind in NO_ONNX:
+        said.append("no ONNX export")
     if card.places:
         said.append("rows are its attention layers")
     return "; ".join(said)
@@ -49,7 +72,7 @@ def row(kind: str, model: HeadModel) -> str:
     """The line of the README's table."""
     how = model.family.matched or "by name"
     units = "key-value groups" if model.card.group > 1 else "heads"
-    return f"| {kind} | {how} | {units} | {restrictions(model)} |"
+    return f"| {kind} | {how} | {units} | {restrictions(kind, model)} |"
 
 
 def uneven(model: HeadModel) -> HeadMask:
@@ -123,6 +146,32 @@ def test_a_type_that_cannot_be_used_is_refused_for_a_reason_of_its_own(kind: str
         models.identify(str(tmp_path))
     assert REFUSED[kind] in str(refused.value)
     assert str(refused.value).count(". ") == 0
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", PROVEN)
+def test_the_table_says_which_can_be_exported_as_onnx(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3)), device="cpu")
+    mask = uneven(model)
+    pruned, file = cut(model, mask), tmp_path / "onnx" / "model.onnx"
+    file.parent.mkdir()
+    (batch,) = model.batches(model.tokenize(fakes.sentences(9, seed=4).inputs))
+
+    def exported() -> np.ndarray:
+        saving.save_onnx(file, pruned, mask, fakes.sentences(6).inputs)
+        session = runtime.InferenceSession(str(file))
+        asked = {entry.name: batch.tensors[entry.name].numpy() for entry in session.get_inputs()}
+        return np.asarray(session.run(None, asked)[0])
+
+    if kind in NO_ONNX or model.family.no_cut:
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the exporter and the runtime have no common error
+            exported()
+    else:
+        assert alike(torch.from_numpy(exported()), pruned.logits(batch), 1e-4)
 
 
 def test_a_model_whose_parts_do_not_fit_together_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -45,8 +45,8 @@ def test_a_plain_encoder_is_pointed_to_fit() -> None:
 
 
 def test_an_unsupported_model_is_refused_with_the_reason(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    with pytest.raises(ModelError, match="t5"):
+    (tmp_path / "config.json").write_text('{"model_type": "fnet"}')
+    with pytest.raises(ModelError, match="Fourier"):
         preflight.look(str(tmp_path))
 
 
