@@ -5,7 +5,9 @@ Every result is found again in the store under a key of all it depends on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -15,10 +17,11 @@ from cahp.run.recovered import Recovered
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.store import key
-from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Input, OptionError, Texts
+from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Input, OptionError, Progress, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+    from cahp.stages.shared_prefixes import SharedPrefixes
 
 #: Texts on which a mask is compared with its surgery.
 _COMPARED = 8
@@ -40,6 +43,7 @@ class Measurements(Recoveries):
     ) -> None:
         super().__init__(resources, calibration, seed=seed, unlabelled=unlabelled)
         self._full: dict[str, Evaluation] = {}
+        self._sharing: _Sharing | None = None
 
     def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
@@ -54,13 +58,42 @@ class Measurements(Recoveries):
             name,
             lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
         )
+        sharing = None if mask is None or recovered is not None else self._sharing_on(texts)
         if made is None:
-            model = self.model if mask is None or mask.empty_layers else self.pruned(mask, recovered)
-            made = self.answers(model, texts, mask=mask if mask is not None and mask.empty_layers else None)
+            made = self._answered(texts, mask, recovered, sharing)
             self._resources.keep(name, {"predictions": made.predictions, "losses": made.losses})
+        elif sharing is not None and mask is not None:
+            sharing.answered(mask)
         if mask is None:
             self._full[name] = made
         return made
+
+    def _answered(
+        self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, sharing: _Sharing | None
+    ) -> Evaluation:
+        if mask is None:
+            return self.answers(self.model, texts)
+        if mask.empty_layers:
+            return self.answers(self.model, texts, mask=mask)
+        if sharing is None:
+            return self.answers(self.pruned(mask, recovered), texts)
+        with self._resources.timed("evaluation"):
+            return sharing.evaluate(self.model, mask, self._resources.progress)
+
+    def _sharing_on(self, texts: Texts) -> _Sharing | None:
+        return self._sharing if self._sharing is not None and self._sharing.texts.sha256 == texts.sha256 else None
+
+    @contextmanager
+    def sharing(self, texts: Texts, masks: Sequence[HeadMask]) -> Iterator[None]:
+        """Inside the block, what ``masks`` have in common is computed once when they are evaluated on ``texts``."""
+        # Layers that are used in many passes have no first one that differs, and processes that share the texts go
+        # through the masks together anyway.
+        if not self.card.no_refit and parallel.world() == 1:
+            self._sharing = _Sharing(texts, masks)
+        try:
+            yield
+        finally:
+            self._sharing = None
 
     def answers(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
         """Answers of any model, measured now."""
@@ -141,6 +174,30 @@ class Measurements(Recoveries):
             made = parallel.from_first(measured)
         self._resources.keep(name, {}, asdict(made))
         return made
+
+
+class _Sharing:
+    """Prefixes that masks share, which need the model only when the first mask is not in the store."""
+
+    def __init__(self, texts: Texts, masks: Sequence[HeadMask]) -> None:
+        self.texts = texts
+        self._masks = {mask.sha256: mask for mask in masks if not mask.empty_layers}
+        self._prefixes: SharedPrefixes | None = None
+        self._lock = threading.Lock()
+
+    def answered(self, mask: HeadMask) -> None:
+        with self._lock:
+            self._masks.pop(mask.sha256, None)
+            if self._prefixes is not None:
+                self._prefixes.answered(mask)
+
+    def evaluate(self, model: HeadModel, mask: HeadMask, progress: Progress) -> Evaluation:
+        from cahp.stages.shared_prefixes import SharedPrefixes
+
+        with self._lock:
+            if self._prefixes is None:
+                self._prefixes = SharedPrefixes(model, self.texts, self._masks.values())
+        return self._prefixes.evaluate(mask, progress=progress)
 
 
 def costs_from_json(said: Mapping[str, Any]) -> Costs:

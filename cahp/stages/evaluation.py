@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from cahp import processes as parallel
 from cahp.values import Delta, Evaluation, HeadMask, Ints, Metrics, Progress, Texts, silent
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from torch import Tensor
+
+    from cahp.models.head_model import Batch, HeadModel
 
 _DRAWS = 10_000
 #: By how much another reading of the labels must win before it is worth a warning, in accuracy.
@@ -30,24 +33,39 @@ def evaluate(
     Progress counts examples; the callback may stop the work between batches. Processes that work together share the
     batches, and each gets all answers.
     """
+    gates = None if mask is None else model.gates(mask.keep)
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
+    found = answers(
+        batches, lambda number: model.logits(batches[number], gates=gates), texts, stage=stage, progress=progress
+    )
+    # Each text was answered by one process, and is 0 in the others.
+    return Evaluation(parallel.total(found.predictions), texts.labels, parallel.total(found.losses), texts.classes)
+
+
+def answers(
+    batches: Sequence[Batch],
+    logits_of: Callable[[int], Tensor],
+    texts: Texts,
+    *,
+    stage: str = "evaluation",
+    progress: Progress = silent,
+) -> Evaluation:
+    """Answers on ``texts`` whose ``batches`` get the scores ``(b, C)`` that ``logits_of`` a batch's number gives."""
     import torch
     from torch import nn
 
-    gates = None if mask is None else model.gates(mask.keep)
     predictions = np.zeros(len(texts), dtype=np.int64)
     losses = np.zeros(len(texts))
-    labels = torch.as_tensor(texts.labels, device=model.device)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
     total, done = sum(map(len, batches)), 0
-    for batch in batches:
+    for number, batch in enumerate(batches):
         progress(stage, done, total)
-        logits = model.logits(batch, gates=gates).float()
+        logits = logits_of(number).float()
+        labels = torch.as_tensor(texts.labels[batch.rows], device=logits.device)
         predictions[batch.rows] = logits.argmax(-1).cpu().numpy()
-        losses[batch.rows] = nn.functional.cross_entropy(logits, labels[batch.rows], reduction="none").cpu().numpy()
+        losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").cpu().numpy()
         done += len(batch)
     progress(stage, done, total)
-    # Each text was answered by one process, and is 0 in the others.
-    return Evaluation(parallel.total(predictions), texts.labels, parallel.total(losses), texts.classes)
+    return Evaluation(predictions, texts.labels, losses, texts.classes)
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:

@@ -272,11 +272,16 @@ def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quali
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
     """Measure what the table lacks, one measurement a step.
 
-    Latency is measured in a process of its own, so that nothing here disturbs it. ``progress`` may raise ``Cancelled``.
+    Budgets whose first layers keep the same heads run these once. Latency is measured in a process of its own, so that
+    nothing here disturbs it. ``progress`` may raise ``Cancelled``.
     """
-    with Stopwatch(
-        bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
-    ) as watch:
+    masks = [selection.mask for selection in table.selections]
+    with (
+        bench.measurements.sharing(bench.evaluation, masks),
+        Stopwatch(
+            bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
+        ) as watch,
+    ):
         while (task := table.missing()) is not None:
             what, budget = task
             done, total = table.measured()

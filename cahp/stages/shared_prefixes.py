@@ -1,0 +1,99 @@
+"""Answers under many masks of one model on the same texts: what masks have in common is computed once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterable
+
+from torch import Tensor
+
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.surgery import cut, tail
+from cahp.stages.evaluation import answers
+from cahp.values import Evaluation, HeadMask, Progress, Texts, silent
+
+#: What hidden states may take, in bytes.
+ROOM = 512 << 20
+
+#: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
+Path = tuple[int, ...]
+
+
+class SharedPrefixes:
+    """Answers of ``model`` cut to one of ``masks`` after the other, on the same ``texts``.
+
+    What leaves a layer depends on that layer and on those below, so a mask goes on from the hidden states of an earlier
+    one with the same heads up to there. States are kept while a mask that was not answered yet can use them, the most
+    useful ones within ``room`` bytes; so are the texts, tokenised and sorted. Batches and operations are those of
+    ``evaluate``, and so are the answers, to the last digit.
+
+    The limit is that masks differ in their first layers: there, every set of heads must run.
+    """
+
+    def __init__(self, model: HeadModel, texts: Texts, masks: Iterable[HeadMask], *, room: int = ROOM) -> None:
+        self._model, self._texts, self._room = model, texts, room
+        self._batches: list[Batch] = model.batches(model.tokenize(texts.inputs))
+        self._places: dict[tuple[int, bytes], int] = {}
+        self._pending = {self._path(mask) for mask in masks}
+        self._states: dict[int, tuple[Tensor, ...]] = {}
+        self._lock = threading.Lock()
+
+    def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
+        """What ``evaluate`` says of the model cut to ``mask``, none of whose layers is empty."""
+        with self._lock:
+            path = self._path(mask)
+            self._pending.discard(path)
+            wanted = {place for other in self._pending for place in other[:-1]}
+            depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
+            states = self._states[path[depth - 1]] if depth else None
+        pruned = cut(self._model, mask)
+        rest = tail(pruned, depth) if depth else pruned
+        assert rest is not None
+        left: list[list[Tensor]] = []
+
+        def scores(number: int) -> Tensor:
+            passed: list[Tensor] = []
+            start = None if states is None else states[number]
+            logits = rest.logits(self._batches[number], start=start, leaving=passed.append)
+            left.append(passed)
+            return logits
+
+        found = answers(self._batches, scores, self._texts, progress=progress)
+        with self._lock:
+            for layer, place in enumerate(path[:-1], 1):
+                if layer > depth and place in wanted:
+                    self._states[place] = tuple(passed[layer - depth - 1] for passed in left)
+            self._trim()
+        return found
+
+    def answered(self, mask: HeadMask) -> None:
+        """Forget a mask that was answered elsewhere."""
+        with self._lock:
+            self._pending.discard(self._path(mask))
+
+    def _path(self, mask: HeadMask) -> Path:
+        path: list[int] = []
+        for row in mask.keep:
+            step = (path[-1] if path else -1, row.tobytes())
+            path.append(self._places.setdefault(step, len(self._places)))
+        return tuple(path)
+
+    def _trim(self) -> None:
+        while True:
+            use = gains(self._pending, self._states)
+            self._states = {place: states for place, states in self._states.items() if use.get(place)}
+            size = sum(state.nbytes for states in self._states.values() for state in states)
+            if size <= self._room:
+                return
+            del self._states[min(self._states, key=lambda place: use[place])]
+
+
+def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
+    """Layers that each known place saves the masks that are still to come, over the next best place of each mask."""
+    saved: dict[int, int] = {}
+    for path in pending:
+        depths = [layer for layer, place in enumerate(path[:-1], 1) if place in known]
+        if depths:
+            place = path[depths[-1] - 1]
+            saved[place] = saved.get(place, 0) + depths[-1] - (depths[-2] if len(depths) > 1 else 0)
+    return saved
