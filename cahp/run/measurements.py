@@ -21,7 +21,7 @@ from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Inpu
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.stages.shared_prefixes import SharedPrefixes
+    from cahp.run.shared_prefixes import SharedPrefixes
 
 #: Texts on which a mask is compared with its surgery.
 _COMPARED = 8
@@ -192,7 +192,7 @@ class _Sharing:
                 self._prefixes.answered(mask)
 
     def evaluate(self, model: HeadModel, mask: HeadMask, progress: Progress) -> Evaluation:
-        from cahp.stages.shared_prefixes import SharedPrefixes
+        from cahp.run.shared_prefixes import SharedPrefixes
 
         with self._lock:
             if self._prefixes is None:

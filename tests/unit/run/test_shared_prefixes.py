@@ -7,8 +7,8 @@ import pytest
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
+from cahp.run.shared_prefixes import SharedPrefixes, gains
 from cahp.stages.evaluation import evaluate
-from cahp.stages.shared_prefixes import SharedPrefixes, gains
 from cahp.values import Cancelled, HeadMask
 
 TEXTS = fakes.sentences(24)
@@ -45,7 +45,7 @@ def test_each_set_of_first_layers_runs_once(model: HeadModel, monkeypatch: pytes
             layer.register_forward_hook(lambda *_: runs.append(1))
         return made
 
-    monkeypatch.setattr("cahp.stages.shared_prefixes.cut", watched)
+    monkeypatch.setattr("cahp.run.shared_prefixes.cut", watched)
     shared = SharedPrefixes(model, TEXTS, masks(model))
     for mask in masks(model):
         shared.evaluate(mask)
