@@ -111,6 +111,18 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
         expect(page.locator(".figure").nth(2)).to_contain_text(f"95 % interval {found.ci95[0]:.2f}")
 
 
+def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Callable[..., Page]) -> None:
+    clusters = in_a_row(3, 4)
+    selection = BudgetTable.plan(clusters, Settings()).selection(6)
+    shown = Shown(selection.mask, "budget", None, None, places=(3, 7, 11))
+    page = bare(
+        contents(BudgetTable.plan(clusters, Settings()), clusters, shown, labels=clusters.groups(selection.k)[0])
+    )
+    cells = page.get_by_role("gridcell")
+    assert (cells.nth(4).get_attribute("aria-label") or "").startswith("Layer 7, head 0")
+    assert page.locator(".grid .row .axis").all_inner_texts()[-3:] == ["3", "7", "11"]
+
+
 def test_dragging_answers_from_the_table_and_a_release_is_told(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 72))
     drag(page, 1.0)
