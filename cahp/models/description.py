@@ -32,6 +32,8 @@ _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 _MOST = 1000
 #: Channels, likewise.
 _LARGEST_SIZE = 1_000_000
+#: Positions that a model may claim to know.
+_MOST_POSITIONS = 100_000_000
 #: Classes, as of data.
 _MOST_CLASSES = 10_000
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named.
@@ -146,15 +148,18 @@ def _matched(name: str, folder: Path, config: dict[str, Any], kind: str) -> tupl
 
 def _check_bounds(where: Path, config: Mapping[str, Any]) -> None:
     """Refuse numbers as no model has, before a network of them is sketched."""
+    # A table of waves is computed number by number, others are only told their size.
+    positions = _MOST * 100 if config.get("sinusoidal_embeddings") else _MOST_POSITIONS
     for entry, value in config.items():
-        if isinstance(value, dict) and entry != "id2label" and entry != "label2id":
+        if isinstance(value, dict) and entry not in ("id2label", "label2id"):
             _check_bounds(where, value)
+        most = _LARGEST_SIZE
+        if any(word in entry for word in ("position", "window", "seq", "context", "length")):
+            most = positions
+        elif any(word in entry for word in ("layer", "head", "expert", "block", "group")):
+            most = _MOST
         for number in value if isinstance(value, list) else [value]:
-            if type(number) is not int:
-                continue
-            counts = any(word in entry for word in ("layer", "head", "expert", "block", "group"))
-            most = _MOST if counts else _LARGEST_SIZE
-            if number > most:
+            if type(number) is int and number > most:
                 raise ModelError(f"{where} says more than {most:,} as {entry[:60]}, as no model has; correct it")
 
 
