@@ -51,17 +51,20 @@ class Collector:
         ):
             # Padding becomes a zero column, on whichever side the tokenizer puts it.
             resize[row, :, mask.bool()] = resizing(length, self._pool)
-        resize = resize.to(device)
+        # One matrix a head, once a batch: broadcasting would copy it again in every layer.
+        left = resize.to(device).repeat_interleave(self._heads, dim=0)
+        right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
         members = nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float().to(device)
         counts = members.sum(1, keepdim=True)
         present_rows = torch.as_tensor(present)
 
         def probe(layer: int, weights: Tensor) -> None:
-            pooled = resize[:, None] @ weights.float() @ resize[:, None].transpose(2, 3)
-            cells = pooled.flatten(1)
+            maps = weights.float().flatten(0, 1)
+            cells = torch.bmm(torch.bmm(left, maps), right).reshape(len(batch), -1)
             mean = members @ cells / counts
-            m2 = members @ (cells - mean[torch.as_tensor(group)]).square_()
+            # Each example less the mean of its class, in place: cells are what takes memory and time here.
+            m2 = members @ cells.addmm_(members.T, mean, alpha=-1).square_()
             self._merge(layer, present_rows, counts.cpu().double(), mean.cpu().double(), m2.cpu().double())
 
         return probe
