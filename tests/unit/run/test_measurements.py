@@ -366,6 +366,8 @@ def test_times_of_a_busy_machine_say_so() -> None:
     assert said[0] == ()
     assert "1.6 times their median" in said[1][0]
     assert "--latency-time" in said[1][0]
+    other = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), Ratio(0.5, (0.4, 0.6)), 0.3)
+    assert "of the pruned model's 30 times is 1.6" in other.notices[0]
 
 
 def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: Store) -> None:
