@@ -201,7 +201,6 @@ class _Anatomy:
 
     def __init__(self, found: _Found, layers: list[nn.Module], first: nn.Module, queries: int, channels: int) -> None:
         self._found, self._layers, self._first, self._queries, self._channels = found, layers, first, queries, channels
-        self._config = getattr(first, "config", None)
         groups = self._groups()
         #: Where all heads share one key-value head, the query heads are the units, and keys and values stay.
         self._multi_query = groups == 1 < queries
