@@ -76,6 +76,8 @@ class Family:
     causal: bool = False
     #: It would keep keys and values for a next token.
     caches: bool = False
+    #: Tokens up to which a text is attended to as a whole (None: always).
+    longest: int | None = None
     #: Entries of the configuration that differ here from what is stored, without changing an answer.
     settings: Mapping[str, str] = field(default_factory=dict)
     #: Positions are counted from the padding token's index, so fewer are there than the configuration says.

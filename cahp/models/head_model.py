@@ -192,7 +192,8 @@ class HeadModel:
         if self.family.offset_positions:
             positions -= (self.network.config.pad_token_id or 0) + 1
         longest = MAX_LENGTH + (0 if self.prompt is None else self.prompt.length)
-        return int(min(longest, self.tokenizer.model_max_length, positions))
+        whole = self.family.longest or longest
+        return int(min(longest, whole, self.tokenizer.model_max_length, positions))
 
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
         """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.

@@ -250,7 +250,12 @@ class _Anatomy:
             own_arguments=True,
             causal=bool(getattr(first, "is_causal", False)),
             caches=hasattr(base.config, "use_cache"),
-            # Short texts, as are read here, are attended to as a whole by sparse attention too.
+            offset_positions=any(
+                path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+                for path, module in base.named_modules()
+            ),
+            # Short texts are attended to as a whole by sparse attention too.
+            longest=_longest(base.config),
             settings={"attention_type": "original_full"} if hasattr(base.config, "attention_type") else {},
             no_cut=self._unknown(),
         )
@@ -315,6 +320,13 @@ class _Anatomy:
             if parameter.ndim > 1 or "." not in path or "norms" in name:
                 return f"its attention has {path}, whose part in each head is not known"
         return None
+
+
+def _longest(config: Any) -> int | None:
+    """Up to how many tokens BigBird's attention is not sparse."""
+    if getattr(config, "attention_type", None) != "block_sparse":
+        return None
+    return int((5 + 2 * config.num_random_blocks) * config.block_size)
 
 
 def _count(module: nn.Module, names: tuple[str, ...]) -> int | None:

@@ -190,3 +190,18 @@ def test_a_context_of_a_million_tokens_is_no_reason_to_refuse_and_a_billion_laye
     (tmp_path / "config.json").write_text(said)
     with pytest.raises(ModelError, match="as num_hidden_layers, as no model has"):
         models.identify(str(tmp_path))
+
+
+def test_sparse_attention_reads_texts_that_it_attends_to_as_a_whole(made: Callable[..., HeadModel]) -> None:
+    model = made("big_bird", block_size=2, num_random_blocks=1)
+    assert model.max_length == (5 + 2 * 1) * 2
+    batch = one_batch(model, " ".join(fakes.WORDS))
+    assert torch.allclose(model.logits(batch), library(model, batch).logits, atol=1e-5)
+
+
+def test_positions_that_are_counted_from_the_padding_are_never_more_than_there_are(
+    made: Callable[..., HeadModel],
+) -> None:
+    model = made("data2vec-text", max_position_embeddings=16)
+    assert model.max_length == 15
+    assert model.logits(one_batch(model, " ".join(fakes.WORDS))).isfinite().all()
