@@ -76,7 +76,7 @@ def grid_notice(heads: int) -> str | None:
         return None
     return (
         f"{len(tried(heads))} of the {heads - 2:,} possible numbers of clusters were tried; where all were tried for "
-        "comparison (384, 768 and 1,024 heads), the suggested number was the same within 1 and 80 to 98 % of the heads "
+        "comparison (384, 768 and 1,024 heads), the suggested number was the same within 2 and 80 to 98 % of the heads "
         "kept by either were kept by both, as many as with another seed (72 to 99 %)"
     )
 

@@ -329,6 +329,10 @@ def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str,
         "mss": (heads - 2,),
         "labels": (heads,),
         "medoids": (run["clusters"],),
+        # What the board of a report needs beside them: all distances, and the clusters of every number.
+        "distances": (heads, heads),
+        "labels_of_k": (heads - 2, heads),
+        "medoids_of_k": (sum(range(2, heads)),),
     }
     assert {name: arrays[name].shape for name in arrays.files} == shapes
     assert arrays["class_counts"].tolist() == [60, 60]
