@@ -5,7 +5,9 @@ The names below are the public surface; importing them costs nothing until the f
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -82,3 +84,22 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+class _Comparing(ModuleType):
+    """The room ``cahp.compare``, which can be called: it compares, as ``cahp.prune(...)`` prunes."""
+
+    def __call__(self, *args: Any, **asked: Any) -> Any:
+        return import_module("cahp.api.compared").compare(*args, **asked)
+
+
+class _Package(ModuleType):
+    """This package. Python binds a room to its name here as soon as anything imports it; a function would vanish."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "compare" and isinstance(value, ModuleType):
+            value.__class__ = _Comparing
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -5,9 +5,7 @@ A finished ``Comparison`` is read, summarised and drawn without torch; ``compare
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from cahp.compare.document import SCHEMA
@@ -40,15 +38,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp.compare' has no attribute {name!r}")
     return getattr(import_module(f"cahp.compare.{_HOMES[name]}"), name)
-
-
-class _Room(ModuleType):
-    """This room, which can be called: ``cahp.compare(...)`` compares, as ``cahp.prune(...)`` prunes."""
-
-    def __call__(self, *args: Any, **asked: Any) -> Any:
-        # By its name, since what Python is offered stands above this room.
-        return import_module("cahp.api.compared").compare(*args, **asked)
-
-
-# Python binds this room to its name in the package as soon as anything imports it; a function there would vanish.
-sys.modules[__name__].__class__ = _Room

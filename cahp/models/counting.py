@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from cahp.models.language import Head, head_of
-from cahp.models.loading import sketched
+from cahp.models.sketch import sketched
 from cahp.values import ModelCard
 
 #: The tokens of a usual text, which an attention score is computed of each pair of.

@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from cahp import processes as parallel
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import BUILTINS
-from cahp.models.loading import quiet, read
+from cahp.models.loading import read
 from cahp.models.lora import Fitted
 from cahp.models.saving import save_tokenizer
 from cahp.models.selftest import proven
+from cahp.models.sketch import quiet
 from cahp.output import Output
 from cahp.values import ModelCard
 

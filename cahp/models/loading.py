@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import math
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import AutoTokenizer
 
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import row
 from cahp.models.families import Family
 from cahp.models.head_model import HeadModel
-from cahp.models.language import Head, head_of, without_classes
+from cahp.models.language import head_of, without_classes
 from cahp.models.matching import look
 from cahp.models.prompting import PromptReader
 from cahp.models.settling import settled
+from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_files
 from cahp.values import Language, ModelCard, ModelError, OptionError, Prompt
-
-#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
-#: the tables (of positions, masks) that are no weights.
-_SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
 
 
 def device(name: str) -> torch.device:
@@ -74,7 +66,7 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
     for random, problem in ((missing, "are missing"), (reshaped, "have other shapes than its config.json says")):
         lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
         if lost:
-            raise ModelError(_lost(card.id, lost, problem))
+            raise ModelError(lost_weights(card.id, lost, problem))
     if card.adapter is not None and not fresh:
         network = _merged(network, card)
     broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
@@ -136,7 +128,7 @@ def _tokenizer(folder: str, name: str, *, asked: bool) -> Any:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise ModelError(
-            f"the tokenizer of {name} cannot be read ({_first_line(error)}); save it again beside the weights"
+            f"the tokenizer of {name} cannot be read ({first_line(error)}); save it again beside the weights"
         ) from None
     if tokenizer.pad_token is None and asked:
         # A prompt is answered at a token of its own, so what comes after it does not matter; few causal language
@@ -165,11 +157,6 @@ def prompt_reader(card: ModelCard) -> PromptReader:
     return _reader(card.folder, card.sha256, card.prompt, card.language, card.id)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
-
-
 def _network(card: ModelCard, names: tuple[str, ...], family: Family) -> tuple[Any, set[str], set[str]]:
     """The network, the names of weights that its files lack, and of those that have other shapes there."""
     try:
@@ -194,7 +181,7 @@ def _network(card: ModelCard, names: tuple[str, ...], family: Family) -> tuple[A
     except ModelError:
         raise
     except Exception as error:  # a damaged configuration provokes anything
-        raise ModelError(f"{card.id} cannot be read ({_first_line(error)}); save or download the model again") from None
+        raise ModelError(f"{card.id} cannot be read ({first_line(error)}); save or download the model again") from None
     return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
 
 
@@ -217,74 +204,6 @@ def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
     )
 
 
-def check_fit(
-    name: str,
-    folder: str,
-    stored: Mapping[str, Shape],
-    *,
-    names: tuple[str, ...] | None,
-    own_head: bool,
-    pruned: bool,
-    head: Head = "classification",
-) -> None:
-    """Refuse a configuration that asks for other weights than those that are ``stored``, before any room is made.
-
-    What the files lack is made up by chance before it can be refused, and a width or a vocabulary may be any number.
-    ``names`` are the classes of the head, which must be the stored one if it is its ``own_head``; of a model that was
-    ``pruned`` most heads are not there.
-
-    Raises:
-        ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
-    """
-    sketch = sketched(name, folder, names, head)
-    prefix = f"{sketch.base_model_prefix}."
-    wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
-    if not pruned:
-        # A plain encoder's weights are stored without the prefix.
-        found = {one: stored.get(one) or stored.get(one.removeprefix(prefix)) for one in wanted}
-        lost = [
-            one
-            for one, shape in wanted.items()
-            if found[one] not in (None, shape) and (own_head or one.startswith(prefix))
-        ]
-        if lost:
-            raise ModelError(_lost(name, lost, "have other shapes than its config.json says"))
-    claimed = sum(math.prod(shape) for one, shape in wanted.items() if one.startswith(prefix))
-    head = sum(math.prod(shape) for one, shape in wanted.items() if not one.startswith(prefix))
-    buffers = sum(buffer.nbytes for buffer in sketch.buffers())
-    count = sum(map(math.prod, stored.values()))
-    # A model that was pruned lacks most of its heads; its other parts are there.
-    times = 4 if pruned else 1
-    if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
-        raise ModelError(
-            f"the config.json of {name} asks for {claimed + head:,} weights and its files hold {count:,}: they do "
-            "not belong together; save the whole model again"
-        )
-
-
-def sketched(name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification") -> Any:
-    """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
-
-    Raises:
-        ModelError: If the configuration describes none.
-    """
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            if names is not None and head == "classification":
-                config.num_labels = len(names)
-            # Without touching the chance that a new head is drawn with.
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                return HEADS[head].from_config(config, trust_remote_code=False)
-    except Exception as error:  # a damaged configuration provokes anything
-        raise ModelError(f"{name} cannot be read ({_first_line(error)}); save or download the model again") from None
-
-
-def _lost(name: str, weights: list[str], problem: str) -> str:
-    first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
-    return f"the weights {first} of {name} {problem}; save the whole model again"
-
-
 def _family(card: ModelCard) -> Family:
     return row(card.family, read_json(Path(card.folder) / CONFIG)) or look(card.id, card.folder).family
 
@@ -303,7 +222,7 @@ def _pruned(card: ModelCard, where: torch.device) -> HeadModel:
     except ModelError:
         raise
     except Exception as error:  # damaged files provoke anything
-        raise ModelError(f"the pruned model {card.id} cannot be read ({_first_line(error)}); export it again") from None
+        raise ModelError(f"the pruned model {card.id} cannot be read ({first_line(error)}); export it again") from None
     tokenizer = _tokenizer(card.folder, card.id, asked=card.prompt is not None)
     _fit_inputs(tokenizer, network)
     model = HeadModel(network.to(where), tokenizer, card, family=family)
@@ -323,20 +242,3 @@ def _merged(network: nn.Module, card: ModelCard) -> nn.Module:
     with quiet():
         merged: nn.Module = PeftModel.from_pretrained(network, card.adapter).merge_and_unload()
     return merged
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars, reports and deprecations: what matters of them we say ourselves."""
-    verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        # One inside another must not draw again.
-        if drawn:
-            transformers_logging.enable_progress_bar()

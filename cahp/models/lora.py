@@ -9,7 +9,8 @@ import torch
 
 from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel
-from cahp.models.loading import quiet, read
+from cahp.models.loading import read
+from cahp.models.sketch import quiet
 from cahp.models.training import Schedule, train
 from cahp.values import ModelCard, Progress, Texts, silent
 

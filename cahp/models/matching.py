@@ -36,6 +36,7 @@ from cahp.models.shapes import (
     VECTORS,
     Shape,
 )
+from cahp.models.sketch import sketched
 from cahp.models.weights import CONFIG, read_json
 from cahp.values import ModelError
 
@@ -73,8 +74,6 @@ def look(name: str, folder: str) -> Match:
             f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier; "
             "name a model whose head is a ForSequenceClassification"
         )
-    from cahp.models.loading import sketched
-
     network = sketched(name, folder, None, head)
     try:
         return match(name, network)

@@ -118,7 +118,7 @@ def _looked(repository: hub.Repository) -> tuple[Claims, dict[str, Shape]]:
 def _check_fit(said: Claims, stored: dict[str, Shape]) -> None:
     """Refuse weights that do not fit their configuration before they are fetched."""
     # Here, since it imports torch.
-    from cahp.models.loading import check_fit
+    from cahp.models.sketch import check_fit
 
     check_fit(
         said.name,

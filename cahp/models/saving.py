@@ -21,7 +21,7 @@ from cahp.files import scratch
 from cahp.models import compact
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.language import head_of
-from cahp.models.loading import quiet
+from cahp.models.sketch import quiet
 from cahp.models.surgery import restore_shapes, sizes
 from cahp.values import CahpError, HeadMask, Input
 

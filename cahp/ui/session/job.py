@@ -11,13 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from cahp.ui.session.presence import alive
 from cahp.values import CahpError, Cancelled, Progress, silent
-
-if TYPE_CHECKING:
-    from cahp.ui.session.worker import Worker
 
 T = TypeVar("T")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -39,6 +36,22 @@ class Place:
     seconds: float | None
 
 
+class Queue(Protocol):
+    """What a job asks of whoever does it."""
+
+    def drop(self, job: Job[Any]) -> None:
+        """Do not begin it."""
+
+    def place(self, job: Job[Any]) -> Place | None:
+        """Where it stands in line, if it has not begun."""
+
+    def usual(self, kind: str) -> float | None:
+        """Seconds that work of this kind took lately."""
+
+    def let_pass(self, rank: Rank) -> None:
+        """Let work of a better rank go first."""
+
+
 class Job(Generic[T]):
     """Some work of one session, or of several that share it: where it stands, and what came of it."""
 
@@ -53,7 +66,7 @@ class Job(Generic[T]):
         rank: Rank,
         expected: float | None,
         headline: str | None,
-        worker: Worker,
+        worker: Queue,
         shared: bool = False,
     ):
         self.id = next(self._ids)

@@ -1,0 +1,114 @@
+"""A network in outline, without weights: what a configuration describes, and whether stored weights fit it."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+from cahp.models.compact import HEADS
+from cahp.models.language import Head
+from cahp.models.weights import Shape
+from cahp.values import ModelError
+
+#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
+#: the tables (of positions, masks) that are no weights.
+_SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
+
+
+def sketched(name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification") -> Any:
+    """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
+
+    Raises:
+        ModelError: If the configuration describes none.
+    """
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+            if names is not None and head == "classification":
+                config.num_labels = len(names)
+            # Without touching the chance that a new head is drawn with.
+            with torch.random.fork_rng(devices=[]), torch.device("meta"):
+                return HEADS[head].from_config(config, trust_remote_code=False)
+    except Exception as error:  # a damaged configuration provokes anything
+        raise ModelError(f"{name} cannot be read ({first_line(error)}); save or download the model again") from None
+
+
+def check_fit(
+    name: str,
+    folder: str,
+    stored: Mapping[str, Shape],
+    *,
+    names: tuple[str, ...] | None,
+    own_head: bool,
+    pruned: bool,
+    head: Head = "classification",
+) -> None:
+    """Refuse a configuration that asks for other weights than those that are ``stored``, before any room is made.
+
+    What the files lack is made up by chance before it can be refused, and a width or a vocabulary may be any number.
+    ``names`` are the classes of the head, which must be the stored one if it is its ``own_head``; of a model that was
+    ``pruned`` most heads are not there.
+
+    Raises:
+        ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
+    """
+    sketch = sketched(name, folder, names, head)
+    prefix = f"{sketch.base_model_prefix}."
+    wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
+    if not pruned:
+        # A plain encoder's weights are stored without the prefix.
+        found = {one: stored.get(one) or stored.get(one.removeprefix(prefix)) for one in wanted}
+        lost = [
+            one
+            for one, shape in wanted.items()
+            if found[one] not in (None, shape) and (own_head or one.startswith(prefix))
+        ]
+        if lost:
+            raise ModelError(lost_weights(name, lost, "have other shapes than its config.json says"))
+    claimed = sum(math.prod(shape) for one, shape in wanted.items() if one.startswith(prefix))
+    head = sum(math.prod(shape) for one, shape in wanted.items() if not one.startswith(prefix))
+    buffers = sum(buffer.nbytes for buffer in sketch.buffers())
+    count = sum(map(math.prod, stored.values()))
+    # A model that was pruned lacks most of its heads; its other parts are there.
+    times = 4 if pruned else 1
+    if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
+        raise ModelError(
+            f"the config.json of {name} asks for {claimed + head:,} weights and its files hold {count:,}: they do "
+            "not belong together; save the whole model again"
+        )
+
+
+def lost_weights(name: str, weights: list[str], problem: str) -> str:
+    """What is wrong with some weights, as a sentence that names the first three."""
+    first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
+    return f"the weights {first} of {name} {problem}; save the whole model again"
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's error says, without the rest of its paragraph."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the libraries' progress bars, reports and deprecations: what matters of them we say ourselves."""
+    verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        # One inside another must not draw again.
+        if drawn:
+            transformers_logging.enable_progress_bar()
