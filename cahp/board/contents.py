@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, contrast, letters, tints
 from cahp.stages.clustering import smoothed
-from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Clustering, HeadMask, Ints
+
+#: The recovery that accuracies are after, as the board names it.
+_AFTER: Mapping[Recover, str] = {"none": "", "refit": "refit", "distill": "distillation"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
         "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
-        "recovered": table.recover == "refit",
+        "recovered": _AFTER[table.recover],
+        "unmeasured": "not distilled" if table.recover == "distill" else "",
         "status": status,
         "still": still,
         "selected": selected,

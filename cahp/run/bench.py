@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Literal
@@ -67,6 +67,13 @@ class Bench:
     def latency_seconds(self) -> float:
         """What a timing may take."""
         return seconds(self.settings.latency_time, "latency-time")
+
+    def for_distillation(self) -> Bench:
+        """This bench as a run with ``--recover distill`` has it: its texts are drawn without looking at a label."""
+        settings = replace(self.settings, recover="distill", recover_time=None, labels=False)
+        unlabelled, _ = _unlabelled(settings, self.dataset)
+        measurements = Measurements(self.resources, self.calibration, seed=settings.seed, unlabelled=unlabelled)
+        return replace(self, settings=settings, measurements=measurements)
 
     @cached_property
     def length(self) -> int:

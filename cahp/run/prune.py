@@ -33,7 +33,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.seal import TestSeal
-from cahp.run.settings import RECOVER_TIME, Settings, identity, seconds
+from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identity, seconds
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import grid_notice, revision
 from cahp.stages.selection import parse_budget
@@ -208,23 +208,23 @@ def measure_mask(
     *,
     costs: Callable[[HeadMask], Costs],
     command: Callable[[Settings], str],
-    recover: bool = False,
+    recover: Recovery = "none",
     selection: Selection | None = None,
     clustering: Clustering | None = None,
 ) -> RunDocument:
     """The document of the mask on a board, measured like that of a run.
 
     ``selection`` and ``clustering`` say where the mask comes from; without them it was made by hand. ``costs`` takes
-    the time of the cut model, ``recover`` refits it too; neither is possible where a layer is empty. ``command`` spells
-    the command line that makes a run of these settings again.
+    the time of the cut model, ``recover`` says how it is recovered; neither is possible where a layer is empty.
+    ``command`` spells the command line that makes a run of these settings again.
     """
     start = bench.resources.clock()
     cuttable = not mask.empty_layers
-    recovered = bench.measurements.refit(mask) if recover and cuttable else None
+    recovered = bench.measurements.recover(mask, recover) if cuttable else None
     settings = replace(
         bench.settings,
         budget=str(mask.count),
-        recover="none" if recovered is None else "refit",
+        recover="none" if recovered is None else recover,
         method=BY_HAND if selection is None else bench.settings.method,
     )
     return _document(

@@ -244,10 +244,7 @@ class Recoveries:
         from cahp.stages.distillation import SCHEDULE, Goal, distill
 
         goal, schedule = Goal(labels=1.0 if labels else 0.0), schedule or SCHEDULE
-        parts = (
-            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if labels else None, mask.sha256),
-            *(asdict(goal), _said(schedule), self._seed, parallel.world()),
-        )
+        parts = self._distilling(mask, goal, schedule)
         # What was done without haste serves those in haste, too.
         timed = () if seconds is None else (seconds,)
         for name in dict.fromkeys((key("distilled", 1, *parts), key("distilled", 1, *parts, *timed))):
@@ -297,6 +294,20 @@ class Recoveries:
                 {"distill": asdict(distilled.report), "refit": refit},
             )
         return distilled
+
+    def distilled_before(self, mask: HeadMask) -> Distilled | None:
+        """What ``distill`` made of this mask, without labels or haste, if it is in the store; nothing is trained."""
+        from cahp.stages.distillation import SCHEDULE, Goal
+
+        name = key("distilled", 1, *self._distilling(mask, Goal(), SCHEDULE))
+        return self._resources.found("recovery", name, _distilled)
+
+    def _distilling(self, mask: HeadMask, goal: distillation.Goal, schedule: Schedule) -> tuple[Any, ...]:
+        """What tells a distillation from others, but for its haste."""
+        return (
+            *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if goal.labels else None, mask.sha256),
+            *(asdict(goal), _said(schedule), self._seed, parallel.world()),
+        )
 
     def _first(self, mask: HeadMask, progress: Progress, keep: bool) -> Refitted | None:
         """The refit that a distillation starts from, if the model has one and time is enough."""

@@ -15,12 +15,14 @@ import numpy as np
 
 from cahp.run.bench import Bench
 from cahp.run.document import Outcome, RunDocument, State
+from cahp.run.recovered import Recovered
 from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import BudgetError, Cost, Delta, HeadMask, Progress, Ratio, Selection, silent
 
-Recover = Literal["none", "refit"]
+#: How the models of a table are recovered. A distillation trains for minutes: nothing but a person's wish starts one.
+Recover = Literal["none", "refit", "distill"]
 
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8
@@ -85,7 +87,10 @@ class Speed:
 
 @dataclass(frozen=True)
 class Row:
-    """One budget. What is not measured is an estimate without interval, or None while nothing supports one."""
+    """One budget. What is not measured is an estimate without interval, or None while nothing supports one.
+
+    Between models that were distilled nothing does: how far a training comes differs from mask to mask.
+    """
 
     budget: int
     accuracy: float | None
@@ -171,7 +176,12 @@ class BudgetTable:
         """All rows, estimates in between the measurements by straight lines."""
         with self._lock:
             quality, speed = dict(self._quality), dict(self._speed)
-        accuracy = _between(self.budgets, {budget: found.accuracy for budget, found in quality.items()})
+        measured = {budget: found.accuracy for budget, found in quality.items()}
+        accuracy: list[float | None]
+        if self.recover == "distill":
+            accuracy = [measured.get(budget) for budget in self.budgets]
+        else:
+            accuracy = _between(self.budgets, measured)
         # With all heads kept both models are the same.
         ratios = {**{budget: found.ratio for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
@@ -185,7 +195,12 @@ class BudgetTable:
         return len(self._quality), len(self.budgets)
 
     def missing(self) -> tuple[Literal["quality", "speed"], int] | None:
-        """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part."""
+        """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part.
+
+        Of distilled models nothing is missing that nobody asked for.
+        """
+        if self.recover == "distill":
+            return None
         cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
         timed = _spread(cuttable[:-1], TIMED)
         if self.budgets[-1] not in self._quality:
@@ -258,15 +273,29 @@ def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[floa
 def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quality:
     """How the model answers the evaluation texts under ``mask``, as ``cahp evaluate --mask`` says.
 
-    With ``recover="refit"`` the output projections of the cut model are solved anew first.
+    See ``recovered_by`` for what ``recover`` does first.
     """
+    return quality_of(bench, mask, recovered_by(recover, bench, mask))
+
+
+def quality_of(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Quality:
+    """How the model answers the evaluation texts under ``mask``, recovered so (None: as pruned)."""
     from cahp.run.prune import outcomes
 
-    if recover == "none" or mask.count == mask.keep.size:
-        return Quality.of(outcomes(bench.measurements, bench.evaluation, mask, seed=bench.settings.seed), "pruned")
-    recovered = bench.measurements.refit(mask)
     found = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
-    return Quality.of(found, "recovered")
+    return Quality.of(found, "pruned" if recovered is None else "recovered")
+
+
+def recovered_by(recover: Recover, bench: Bench, mask: HeadMask) -> Recovered | None:
+    """What ``recover`` makes of the model under ``mask`` (None: it stays as pruned, as the full model always does).
+
+    A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.
+    """
+    if recover == "none" or mask.count == mask.keep.size:
+        return None
+    if recover == "distill":
+        return bench.for_distillation().measurements.distill(mask)
+    return bench.measurements.refit(mask)
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:

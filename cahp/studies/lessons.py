@@ -223,7 +223,8 @@ def steps(subject: Subject) -> list[Step]:
             "refit",
             "Recover without training",
             f"With {kept} heads the rest of the model gets other inputs than it was trained on. Refit solves for new "
-            "output weights in one pass, without labels and without training.",
+            "output weights in one pass, without labels and without training. Distillation would go on from "
+            "there: the pruned model, a student, would learn to score each text as its teacher, the full model, does.",
             "How many points of accuracy does that win?",
             "points",
             50,

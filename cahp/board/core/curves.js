@@ -23,7 +23,7 @@ export class Curves {
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${recovered ? " after refit" : ""} (%)`, about: `${n}with 95 % interval`,
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval`,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
@@ -108,6 +108,11 @@ export class Curves {
     // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.
     let solid = "", dashed = "", before;
     for (let i = 1; i < known.length; i++) {
+      // Nothing is claimed across budgets of which nothing is known.
+      if (known[i] !== known[i - 1] + 1) {
+        before = undefined;
+        continue;
+      }
       const both = sure[known[i - 1]] && sure[known[i]];
       const stretch = `${both === before ? "" : `M${at(known[i - 1], values[known[i - 1]])}`}L${at(known[i], values[known[i]])}`;
       if (both) solid += stretch;

@@ -28,9 +28,9 @@ function keptHeads(state, total) {
 }
 
 function accuracy(state, data, total, yet) {
-  const name = data.recovered ? "Accuracy after refit" : "Accuracy";
+  const name = data.recovered ? `Accuracy after ${data.recovered}` : "Accuracy";
   if (state.low == null) {
-    if (state.accuracy == null) return [name, "–", "", [data.status || `not measured${yet}`]];
+    if (state.accuracy == null) return [name, "–", "", [data.status || data.unmeasured || `not measured${yet}`]];
     return [name, `≈ ${percent(state.accuracy)}`, "estimated", ["between the budgets that were measured"]];
   }
   const lines = [`95 % interval ${(state.low * 100).toFixed(1)} to ${percent(state.high)}, n = ${state.n}`];

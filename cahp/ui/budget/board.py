@@ -6,7 +6,7 @@ from typing import Any
 
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.budget import notes
+from cahp.ui.budget import distilling, notes
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
 from cahp.ui.parts import chart
@@ -28,9 +28,11 @@ def measure(explorer: Explorer) -> None:
     assert table is not None
     table.current_budget = None if explorer.board.by_hand else explorer.board.budget
     if explorer.quality(recover) is None and not _gave_up(explorer.job(FIGURE)):
-        if explorer.mask.empty_layers and recover == "refit":
+        if explorer.mask.empty_layers and recover != "none":
             explorer.recover = "none"
-        explorer.start(FIGURE).wait(0.05)
+        # Whether it was distilled is looked up once; to distil it is a person's wish.
+        if explorer.recover != "distill" or explorer.job(FIGURE) is None:
+            explorer.start(FIGURE).wait(0.05)
     untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
     if untouched and recover == "none" and table.missing() is not None:
         explorer.start(TABLE)
@@ -63,6 +65,7 @@ def draw(explorer: Explorer) -> None:
             "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
             explorer.quality(explorer.recover),
             explorer.speed(),
+            note=distilling.note(explorer),
             rescued=() if selection is None else selection.rescued,
             places=explorer.card.places,
         ),
@@ -94,6 +97,8 @@ def _status(job: jobs.Job[Any] | None) -> str:
 def _finding(explorer: Explorer) -> str:
     total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
     quality, speed = explorer.quality(explorer.recover), explorer.speed()
+    if quality is None and explorer.awaits_distillation:
+        return f"{kept} of {total} heads: not distilled"
     if quality is None:
         return f"{kept} of {total} heads: how they answer is being measured"
     low, high = quality.pp_ci95

@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.export.masks import read_mask
-from cahp.studies.budget_sweep import faster_by, within_loss
+from cahp.studies.budget_sweep import Recover, faster_by, within_loss
 from cahp.ui.budget import notes
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
@@ -54,18 +54,19 @@ def _recovery(explorer: Explorer) -> None:
         notes.forget()
         explorer.recover = st.session_state["board-recover"]
 
-    options = ("none", "refit")
+    words: dict[Recover, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
     st.session_state["board-recover"] = explorer.recover
     st.segmented_control(
         "Recovery",
-        options,
+        tuple(words),
         required=True,
         key="board-recover",
-        format_func={"none": "as pruned", "refit": "refitted"}.__getitem__,
+        format_func=words.__getitem__,
         on_change=chosen,
         disabled=bool(explorer.mask.empty_layers),
         help="Refit solves each layer's output projection anew on a few hundred training texts, without labels and "
-        "without training. It is kept only if held-out texts agree.",
+        "without training. Distilling trains the refitted model for minutes, without labels either. Each is kept only "
+        "if held-out texts agree.",
         label_visibility="collapsed",
     )
 

@@ -11,6 +11,9 @@ from cahp.ui.session.work import FLIPS
 
 def draw(explorer: Explorer) -> None:
     """The texts, on request."""
+    if explorer.awaits_distillation:
+        st.caption("Distil this mask first (above).")
+        return
     job = explorer.job(FLIPS)
     if job is None:
         st.markdown("Which texts get another answer than from all heads?")

@@ -51,7 +51,8 @@ def _growing(explorer: Explorer) -> None:
 
 
 def _confirm(explorer: Explorer) -> None:
-    if "test" not in explorer.bench.dataset.splits:
+    # To look there trains nothing.
+    if "test" not in explorer.bench.dataset.splits or explorer.awaits_distillation:
         return
     job = explorer.job(CONFIRM)
     if job is None:

@@ -58,7 +58,7 @@ def report_files(explorer: Explorer, view: View) -> None:
         )
         download(
             "Run folder (ZIP)",
-            lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.recover)),
+            lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept)),
             "cahp-run.zip",
             "application/zip",
         )
@@ -72,7 +72,8 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
     recipe = _recipe(explorer, run)
     made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
     evidence, labels = explorer.clusters, view.labels
-    table, refitted = explorer.table(explorer.recover), explorer.quality("refit")
+    table = explorer.table(explorer.swept)
+    beside = {"refitted": explorer.quality("refit"), "distilled": explorer.quality("distill")}
     live = None
     if evidence is not None and labels is not None and table is not None:
         live = Live(evidence, table, labels)
@@ -88,7 +89,7 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
         ),
         live=live,
         static=static,
-        recoveries={} if refitted is None else {"refitted": refitted},
+        recoveries={name: found for name, found in beside.items() if found is not None},
     )
 
 

@@ -17,7 +17,9 @@ from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.words import percent
+from cahp.ui.session.work import distil_seconds
+from cahp.values import DistillReport
+from cahp.words import duration, percent
 
 #: Session key: the jobs that wrote models.
 _WRITTEN = "cahp_export_written"
@@ -33,13 +35,14 @@ def model_files(explorer: Explorer, view: View) -> None:
     if view.mask.empty_layers:
         st.caption("A layer keeps no head, so there is no model to cut.")
         return
-    form, recover, epochs = _asked_of_the_model(explorer.card.no_refit)
+    form, recover, epochs = _asked_of_the_model(explorer)
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}"
     job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
     if job is not None and not job.ended:
-        if recover == "finetune":
+        trained = recover in ("finetune", "distill")
+        if trained:
             st.fragment(_loss, run_every=1.0)(name)
-        follow(job, place="export-model", title="" if recover == "finetune" else "Writing the model")
+        follow(job, place="export-model", title="" if trained else "Writing the model")
         return
     if job is not None and job.error:
         shell.problem(job.error)
@@ -48,6 +51,8 @@ def model_files(explorer: Explorer, view: View) -> None:
             # A model is large: only the newest is kept.
             jobs_of(_WRITTEN).clear()
             bench, mask, losses = explorer.bench, view.mask, _losses(name)
+            if recover == "distill":
+                bench = bench.for_distillation()
             jobs_of(_WRITTEN)[name] = jobs.submit(
                 explorer.id,
                 f"model-{name}",
@@ -69,6 +74,10 @@ def model_files(explorer: Explorer, view: View) -> None:
     metrics: StateMetrics = made.outcome["metrics"]
     for epoch in made.outcome.get("epochs", []):
         st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
+    distilled: DistillReport | None = made.outcome.get("distill")
+    if distilled is not None:
+        taken = "was taken" if distilled.accepted else "was rejected"
+        st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     said = metrics.recovered or metrics.pruned or metrics.full
     size = len(made.content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
@@ -80,6 +89,7 @@ def model_files(explorer: Explorer, view: View) -> None:
 
 _RECOVERIES: dict[Recovery, str] = {
     "refit": "Refit: seconds, without training",
+    "distill": "Distil: training without labels, until it answers as the full model does",
     "none": "As pruned: nothing recovered",
     "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is resumed where it stopped",
 }
@@ -107,13 +117,20 @@ def _loss(name: str) -> None:
     )
 
 
-def _asked_of_the_model(no_refit: str | None) -> tuple[ModelForm, Recovery, int]:
+def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int]:
+    no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
-    there: list[Recovery] = ["none", "finetune"] if no_refit else ["refit", "none", "finetune"]
-    recover = st.radio("Recovery", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    there = [how for how in _RECOVERIES if how != "refit" or not no_refit]
+    first = there.index("distill") if explorer.recover == "distill" else 0
+    recover = st.radio("Recovery", there, index=first, format_func=_RECOVERIES.__getitem__, key="export-recover")
     if no_refit:
         st.caption(f"No refit: {plain(no_refit)}.")
+    if recover == "distill":
+        if explorer.quality("distill") is None:
+            st.caption(f"It takes about {duration(distil_seconds(explorer.bench))}, unless it was distilled before.")
+        else:
+            st.caption("It was distilled on the board: that model is taken.")
     epochs = 0
     if recover == "finetune":
         epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))

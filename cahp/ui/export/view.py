@@ -13,15 +13,25 @@ from numpy.typing import NDArray
 from cahp.export import recipe as takeaway
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
+from cahp.run.settings import Recovery
 from cahp.run.stopwatch import Stopwatch
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import distil_seconds
 from cahp.values import Costs, HeadMask, Progress
-from cahp.words import percent, points, span
+from cahp.words import duration, percent, points, span
 
+#: What each recovery has done to the model.
+_DONE: dict[Recovery, str] = {
+    "none": "as pruned",
+    "refit": "refitted",
+    "distill": "distilled",
+    "auto": "recovered",
+    "finetune": "fine-tuned",
+}
 #: Session key: the jobs that measured masks for a report.
 _MEASURED = "cahp_export_measured"
 
@@ -62,7 +72,9 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     run, mask = explorer.results.run, explorer.mask
     if run is None or not run.is_of(mask):
         return None
-    if explorer.board.by_hand or (explorer.recover == "refit" and run.metrics.recovered is None):
+    if explorer.board.by_hand:
+        return None
+    if explorer.recover != "none" and (run.settings.recover != explorer.recover or run.metrics.recovered is None):
         return None
     return run
 
@@ -83,14 +95,14 @@ def found(explorer: Explorer, view: View) -> None:
     """What was measured of the mask, in words and with its intervals."""
     run = view.document
     if run is None:
-        quality = explorer.quality()
+        quality = explorer.quality(explorer.recover)
         said = "Not measured yet." if quality is None else f"{percent(quality.accuracy)} of {quality.n} answers right."
         st.markdown(f"**{said}** The mask can be taken along now; its report needs a run of its own.")
         _measure_button(explorer)
         return
     states = [
         (name, words)
-        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", "refitted"))
+        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", _DONE[run.settings.recover]))
         if name in run.metrics.measured
     ]
     ratio, before, after = run.latency_ratio, run.cost.full.latency_ms, run.cost.pruned.latency_ms
@@ -126,14 +138,19 @@ def _measure_button(explorer: Explorer) -> None:
         return
     if job is not None and job.error:
         shell.problem(job.error)
-    if st.button("Measure it", key="export-measure", type="primary", help="Accuracy, intervals and time; seconds."):
+    label, takes = "Measure it", "seconds"
+    if explorer.awaits_distillation:
+        about = duration(distil_seconds(explorer.bench))
+        label, takes = f"Distil and measure it (about {about})", "the distillation takes longest"
+    if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
         jobs_of(_MEASURED)[name] = _measure(explorer)
         st.rerun()
 
 
 def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
-    bench, mask, selection = explorer.bench, explorer.mask, explorer.board.selection
-    recover = explorer.recover == "refit"
+    bench, mask, selection, recover = explorer.bench, explorer.mask, explorer.board.selection, explorer.recover
+    if recover == "distill":
+        bench = bench.for_distillation()
     clustering = None if explorer.clusters is None else explorer.clusters.clustering
 
     def work(progress: Progress) -> RunDocument:

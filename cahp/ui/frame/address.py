@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 import streamlit as st
@@ -11,6 +12,7 @@ import streamlit as st
 from cahp import bundled, data, models
 from cahp.run.settings import Settings
 from cahp.run.spelling import written
+from cahp.studies.budget_sweep import Recover
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError, HeadMask, MaskError
 
@@ -62,12 +64,16 @@ def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
 
 
 def restore(explorer: Explorer) -> None:
-    """Put the budget or the mask of a link on the board.
+    """Put the budget or the mask of a link on the board, recovered as it says.
 
     Raises:
         CahpError: If it is not one for this model.
     """
     budget, mask = st.query_params.get("budget"), st.query_params.get("mask")
+    for recover in get_args(Recover):
+        # An unknown word is none of them.
+        if st.query_params.get("recover") == recover:
+            explorer.recover = recover
     if mask is not None:
         explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
@@ -84,7 +90,7 @@ def _number(text: str) -> int:
 
 
 def write(explorer: Explorer) -> None:
-    """Say where one is: model, prompt, data, budget or mask; never a text, and no name of a file of this session."""
+    """Say where one is: model, prompt, data, budget or mask, recovery; never a text, no name of a session's file."""
     wanted = {"model": explorer.settings.model}
     if not explorer.source.uploaded:
         wanted["data"] = explorer.bench.dataset.id
@@ -94,16 +100,18 @@ def write(explorer: Explorer) -> None:
         wanted["mask"] = mask_to_hex(explorer.mask)
     elif explorer.results.run is not None:
         wanted["budget"] = "auto" if explorer.board.auto else str(explorer.board.budget)
+    if explorer.recover != "none":
+        wanted["recover"] = explorer.recover
     if any(st.query_params.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
-    for name in {"data", "prompt", "answers", "mask", "budget"} - set(wanted):
+    for name in {"data", "prompt", "answers", "mask", "budget", "recover"} - set(wanted):
         st.query_params.pop(name, None)
 
 
 def forget_board() -> None:
-    """Take a budget, or a mask for another model, out of the address."""
-    st.query_params.pop("budget", None)
-    st.query_params.pop("mask", None)
+    """Take a budget, or a mask for another model, and its recovery out of the address."""
+    for name in ("budget", "mask", "recover"):
+        st.query_params.pop(name, None)
 
 
 def view() -> dict[str, str]:

@@ -18,11 +18,12 @@ from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.results import READINGS, Results
-from cahp.ui.session.work import CLUSTERS, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
+from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
 from cahp.values import HeadMask, ModelCard
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+    from cahp.models.training import Training
 
 T = TypeVar("T")
 
@@ -39,8 +40,10 @@ class Explorer:
         self.results = Results.found(source.bench)
         self.work = Work(session_id)
         self.board = Board(self.choices)
-        #: Whether the board shows pruned models as they are, or refitted.
+        #: Whether the board shows pruned models as they are, refitted, or distilled.
         self.recover: Recover = "none"
+        #: Where the distillation that was asked for last stands, once it trains.
+        self.training: Training | None = None
         #: The head that was clicked or asked about last, as a flat index.
         self.selected: int | None = None
         #: What the page of the board shows below it.
@@ -95,6 +98,7 @@ class Explorer:
         self.source = self.source.with_settings(settings)
         if not set(changes) <= READINGS:
             self.results = Results.found(self.bench)
+            self.work.drop(FIGURE, DISTIL)
         self.work.drop(TABLE)
 
     # What the board and its figures follow from --------------------------------------------------------------
@@ -131,6 +135,16 @@ class Explorer:
         self.table(recover)
         return self.results.quality(self.mask, recover)
 
+    @property
+    def awaits_distillation(self) -> bool:
+        """Whether a distilled model is asked for that there is not yet."""
+        return self.recover == "distill" and self.quality("distill") is None
+
+    @property
+    def swept(self) -> Recover:
+        """The recovery of the table that goes along with a run: one of distilled models has a few rows only."""
+        return "none" if self.recover == "distill" else self.recover
+
     def speed(self) -> Speed | None:
         """Latency of the mask on the board, if it was timed."""
         return self.results.speed(self.mask)
@@ -146,7 +160,11 @@ class Explorer:
         return self.work.job(kind, self._on_board())
 
     def _on_board(self) -> OnBoard:
-        return OnBoard(self.bench, self.results, self.mask, self.recover, self.table(self.recover))
+        table = self.table(self.recover)
+        return OnBoard(self.bench, self.results, self.mask, self.recover, table, watch=self._see)
+
+    def _see(self, training: Training) -> None:
+        self.training = training
 
     def collect(self) -> None:
         """Take over what a finished run found."""
@@ -158,7 +176,7 @@ class Explorer:
             run, clusters = job.result
             self.results = Results.of(run)
             self.results.add_clusters(run.document.settings, clusters)
-            self.work.drop(FIGURE, SPEED, TABLE)
+            self.work.drop(FIGURE, DISTIL, SPEED, TABLE)
 
     def close(self) -> None:
         """Stop all work of this session."""

@@ -17,7 +17,7 @@ from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full
-from cahp.values import HeadMask
+from cahp.values import DistillReport, HeadMask
 
 #: What may change without making a run another run: it only reads the same evidence differently.
 READINGS = frozenset(
@@ -54,6 +54,7 @@ class Results:
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._quality: dict[tuple[str, Recover], Quality] = {}
         self._speed: dict[tuple[int, ...], Speed] = {}
+        self._distilled: dict[str, DistillReport] = {}
         if run is not None:
             self._enter(run)
 
@@ -135,6 +136,14 @@ class Results:
             self._quality[mask.sha256, recover] = found
         else:
             self._speed[heads_of_layers(mask)] = found
+
+    def distillation(self, mask: HeadMask) -> DistillReport | None:
+        """What came of the distillation of ``mask``, if there was one."""
+        return self._distilled.get(mask.sha256)
+
+    def add_distillation(self, mask: HeadMask, report: DistillReport) -> None:
+        """Enter what came of one."""
+        self._distilled[mask.sha256] = report
 
     def _enter(self, run: RunDocument) -> None:
         """Enter what the run says of its own mask."""

@@ -9,14 +9,25 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose, measure
+from cahp.run.recovered import Distilled
 from cahp.run.seal import TestSeal
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed, fill, quality, timed
+from cahp.studies.budget_sweep import (
+    BudgetTable,
+    Quality,
+    Recover,
+    Speed,
+    fill,
+    quality,
+    quality_of,
+    recovered_by,
+    timed,
+)
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs, memory
@@ -24,6 +35,9 @@ from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import HeadMask, Progress, Texts
+
+if TYPE_CHECKING:
+    from cahp.models.training import Watch
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -37,13 +51,17 @@ _OVERHEAD_S = 15.0
 
 @dataclass(frozen=True, eq=False)
 class OnBoard:
-    """What is on a board: the mask, as pruned or refitted, the table of its budgets, and where figures go."""
+    """What is on a board: the mask, its recovery, the table of its budgets, and where figures go.
+
+    ``watch`` sees a training.
+    """
 
     bench: Bench
     results: Results
     mask: HeadMask
     recover: Recover = "none"
     table: BudgetTable | None = None
+    watch: Watch | None = None
 
     def __str__(self) -> str:
         return f"{self.mask.sha256}-{self.recover}"
@@ -91,8 +109,26 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     progress("evaluation", len(bench.full), len(bench.evaluation))
 
 
-def _figure(asked: OnBoard, _: Progress) -> Quality:
-    found = quality(asked.bench, asked.mask, recover=asked.recover)
+def _figure(asked: OnBoard, _: Progress) -> Quality | None:
+    """How the mask answers; None where it would have to be distilled first, which a person asks for."""
+    if asked.recover == "distill" and asked.mask.count < asked.mask.keep.size:
+        before = asked.bench.for_distillation().measurements.distilled_before(asked.mask)
+        return None if before is None else _distilled(asked, before)
+    return _entered(asked, quality(asked.bench, asked.mask, recover=asked.recover))
+
+
+def _distil(asked: OnBoard, _: Progress) -> Quality:
+    made = asked.bench.for_distillation().measurements.distill(asked.mask, watch=asked.watch)
+    return _distilled(asked, made)
+
+
+def _distilled(asked: OnBoard, made: Distilled) -> Quality:
+    found = quality_of(asked.bench, asked.mask, made)
+    asked.results.add_distillation(asked.mask, made.report)
+    return _entered(asked, found)
+
+
+def _entered(asked: OnBoard, found: Quality) -> Quality:
     if asked.table is not None and asked.table.has(asked.mask):
         asked.table.add(asked.mask.count, quality=found)
     else:
@@ -116,7 +152,7 @@ def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
     from cahp.stages.evaluation import flipped
 
     bench, measurements = asked.bench, asked.bench.measurements
-    recovered = measurements.refit(asked.mask) if asked.recover == "refit" else None
+    recovered = recovered_by(asked.recover, bench, asked.mask)
     full = measurements.evaluate(bench.evaluation)
     pruned = measurements.evaluate(bench.evaluation, mask=asked.mask, recovered=recovered)
     classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
@@ -161,6 +197,16 @@ def run_seconds(bench: Bench) -> float:
     return expected_seconds(bench.card, tokens=tokens) + _OVERHEAD_S
 
 
+def distil_seconds(bench: Bench) -> float:
+    """About how long the distillation of a mask takes here, with the refit before it and the evaluation after."""
+    from cahp.compare.estimate import recovery_passes
+
+    texts, evaluated = bench.calibration, bench.evaluation
+    passes = recovery_passes(len(texts), refitted=not bench.card.no_refit)["distill"] / len(texts)
+    tokens = passes * (1.3 * _words(texts) + 4 * len(texts)) + 1.3 * _words(evaluated) + 4 * len(evaluated)
+    return expected_seconds(bench.card, tokens=int(tokens))
+
+
 # The kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -199,7 +245,11 @@ WARM: Kind[Bench, None] = Kind(
     shared=True,
 )
 #: How the mask on the board answers. Nobody waits for one that is not on the board any more.
-FIGURE: Kind[OnBoard, Quality] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
+FIGURE: Kind[OnBoard, Quality | None] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
+#: Distil the mask on the board: minutes of training step aside for whatever somebody waits for.
+DISTIL: Kind[OnBoard, Quality] = Kind(
+    _distil, lambda asked: f"distil-{asked}", Rank.BACKGROUND, expected=lambda asked: distil_seconds(asked.bench)
+)
 #: How long the mask on the board takes, timed in a process of its own.
 SPEED: Kind[OnBoard, Speed] = Kind(_speed, lambda asked: f"speed-{heads_of_layers(asked.mask)}", Rank.RUN)
 #: The table of all budgets, behind the scenes.

@@ -65,7 +65,7 @@ def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
         bench,
         pruned.mask,
         costs=costs_of(bench, []),
-        recover=True,
+        recover="refit",
         selection=choose(other),
         clustering=bench.evidence.clustering,
     )
@@ -79,7 +79,7 @@ def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench:
     keep = MASK.keep.copy()
     keep[1] = False
     seen: list[HeadMask] = []
-    run = measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover=True)
+    run = measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover="refit")
     assert seen == []
     assert run.latency_ratio is None
     assert run.metrics.recovered is None

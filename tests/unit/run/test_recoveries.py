@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fakes
 import numpy as np
@@ -18,11 +18,13 @@ from cahp.models.training import Schedule
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measurements import Measurements
-from cahp.run.prune import prune
+from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled
 from cahp.run.settings import Settings, check_recovery, identity, seconds
+from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
+from cahp.studies.budget_sweep import Quality, quality
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -289,6 +291,31 @@ def settings(folder: Path, tmp_path: Path) -> Settings:
     return Settings(
         model=str(folder), data=str(data), budget="5", pool_size=8, projection="pca", latency=False, device="cpu"
     )
+
+
+def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All texts would be the same however they are drawn.
+    drawn = replace(settings, limit=50)
+    bench = open_bench(replace(drawn, recover="refit"), store=store)
+    mine = bench.for_distillation()
+    assert set(mine.measurements.inputs) != set(bench.measurements.inputs)
+    assert mine.measurements.distilled_before(choose(bench).mask) is None
+    run = prune(replace(drawn, recover="distill"), store=store)
+    found = mine.measurements.distilled_before(run.mask)
+    assert found is not None
+    assert found.report == run.document.distill
+    monkeypatch.setattr(distillation, "distill", None)
+    assert quality(bench, run.mask, recover="distill") == Quality.of(run.document, "recovered")
+    said = measure_mask(
+        mine,
+        run.mask,
+        costs=lambda mask: cast(Any, None),
+        command=lambda asked: asked.recover,
+        recover="distill",
+    )
+    assert (said.metrics, said.distill, said.command) == (run.document.metrics, run.document.distill, "distill")
 
 
 @pytest.mark.parametrize("how", ["distill", "auto"])

@@ -36,6 +36,17 @@ def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     assert rows[2].accuracy is None
 
 
+def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_them() -> None:
+    masks = table().selections
+    filled = BudgetTable(masks, recover="distill")
+    assert filled.missing() is None
+    filled.add(4, quality=quality(0.6))
+    filled.add(8, quality=quality(0.8))
+    filled.current_budget = 5
+    assert {row.budget: row.accuracy for row in filled.rows() if row.accuracy is not None} == {4: 0.6, 8: 0.8}
+    assert filled.missing() is None
+
+
 def test_an_empty_table_claims_nothing() -> None:
     assert all(row.accuracy is None and row.ratio is None for row in table().rows())
 

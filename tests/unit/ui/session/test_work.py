@@ -17,8 +17,21 @@ from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.session import work
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.results import Results
-from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, SPEED, TABLE, WARM, Kind, OnBoard, Work, run_seconds
-from cahp.values import HeadMask, Progress, Texts
+from cahp.ui.session.work import (
+    CONFIRM,
+    DISTIL,
+    FIGURE,
+    FLIPS,
+    RUN,
+    SPEED,
+    TABLE,
+    WARM,
+    Kind,
+    OnBoard,
+    Work,
+    run_seconds,
+)
+from cahp.values import DistillReport, HeadMask, Progress, Texts
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
@@ -129,7 +142,7 @@ def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -
 def test_what_somebody_waits_for_goes_before_a_run_and_a_run_before_the_table() -> None:
     assert {kind.rank for kind in (FIGURE, FLIPS, CONFIRM)} == {Rank.QUICK}
     assert {kind.rank for kind in (RUN, SPEED)} == {Rank.RUN}
-    assert {kind.rank for kind in (TABLE, WARM)} == {Rank.BACKGROUND}
+    assert {kind.rank for kind in (TABLE, WARM, DISTIL)} == {Rank.BACKGROUND}
 
 
 @pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
@@ -179,6 +192,53 @@ def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, m
     assert table.row(3).quality == quality(0.5)
     assert told == [(own, quality(0.5))]
     assert results.quality(by_hand) == quality(0.5)
+
+
+REPORT = DistillReport(False, "no more of them: the refit stays", 40, False, 10, 0.8, 0.7, ())
+
+
+class Distilling:
+    """A bench whose only recovery is a distillation that counts how often it trains."""
+
+    def __init__(self) -> None:
+        self.trained, self.measurements = 0, self
+        self.known: Any = None
+
+    def for_distillation(self) -> Distilling:
+        return self
+
+    def distilled_before(self, mask: HeadMask) -> Any:
+        return self.known
+
+    def distill(self, mask: HeadMask, *, watch: Any) -> Any:
+        self.trained += 1
+        self.known = SimpleNamespace(report=REPORT)
+        return self.known
+
+
+def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
+    mine: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "quality_of", lambda bench, mask, recovered: quality(0.6))
+    monkeypatch.setattr(work, "distil_seconds", lambda bench: 90.0)
+    bench, table = Distilling(), BudgetTable.plan(on_a_line(), Settings(), recover="distill")
+    mask = table.selection(3).mask
+    subject = OnBoard(cast(Bench, bench), Results(), mask, "distill", table)
+    look = mine.start(FIGURE, subject)
+    assert look.wait(PATIENCE)
+    assert (look.state, look.result, bench.trained) == ("done", None, 0)
+    assert table.row(3).accuracy is None
+    made = mine.start(DISTIL, subject)
+    assert made.wait(PATIENCE)
+    assert (made.result, bench.trained) == (quality(0.6), 1)
+    assert table.row(3).quality == quality(0.6)
+    assert subject.results.distillation(mask) == REPORT
+    # Another session, whose results are its own.
+    later = OnBoard(cast(Bench, bench), Results(), mask, "distill")
+    assert mine.start(FIGURE, later).wait(PATIENCE)
+    assert later.results.quality(mask, "distill") == quality(0.6)
+    assert later.results.distillation(mask) == REPORT
+    assert bench.trained == 1
 
 
 def bench(texts: int) -> Bench:

@@ -1,0 +1,73 @@
+"""The distillation of the mask on the board: what it is, how long it takes, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cahp.run.timeline import on_screen
+from cahp.ui.frame.page import problem
+from cahp.ui.frame.progress import in_line
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job
+from cahp.ui.session.work import DISTIL, FIGURE, distil_seconds
+from cahp.words import duration
+
+
+def note(explorer: Explorer) -> str:
+    """How the distilled model on the board was accepted or rejected."""
+    report = explorer.results.distillation(explorer.mask)
+    if explorer.recover != "distill" or report is None:
+        return ""
+    return f"distillation {'taken' if report.accepted else 'rejected'}: {report.reason}"
+
+
+def draw(explorer: Explorer) -> None:
+    """Its panel, where distilled models are asked for."""
+    job = explorer.work.job(DISTIL)
+    under_way = job is not None and not job.ended
+    if explorer.recover != "distill" and not under_way:
+        return
+    with st.container(border=True, key="distilling"):
+        st.caption(
+            "The full model is the teacher, the pruned one its student: starting from the refit, the student is "
+            "trained to give every text the scores that the teacher gives it, without a label."
+        )
+        if job is not None and not job.ended:
+            _progress(explorer, job)
+        elif explorer.awaits_distillation:
+            _offer(explorer)
+
+
+def _offer(explorer: Explorer) -> None:
+    failed, looked = explorer.job(DISTIL), explorer.job(FIGURE)
+    if failed is not None and failed.error:
+        problem(failed.error)
+    if looked is not None and not looked.ended:
+        st.caption("Looking whether it was distilled before…")
+        return
+    about = duration(distil_seconds(explorer.bench))
+    if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
+        explorer.training = None
+        explorer.start(DISTIL)
+        st.rerun()
+
+
+def _progress(explorer: Explorer, job: Job[Any]) -> None:
+    place, training = job.place, explorer.training
+    if place is not None:
+        said = f"Distilling: {in_line(place)}"
+    else:
+        said = on_screen(job.stage) if job.stage else "Starting"
+        if job.stage == "distill" and training is not None:
+            said += f", epoch {len(training.epochs) + 1}: mean loss {training.loss:.3f} nats"
+        left = job.seconds_left
+        said += f" · about {duration(left)} left" if left is not None and left >= 1 else ""
+    # Whoever looks at another mask meanwhile should not take this for its progress.
+    other = "" if explorer.job(DISTIL) is job else " (the mask that was on the board before)"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=f"{said}{other}")
+        if st.button("Cancel", key="cancel-distil"):
+            job.cancel()
+            st.rerun()
