@@ -117,6 +117,7 @@ def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Pag
 _COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] button, [data-testid=stSidebar] a')]
   .filter(button => !button.closest('[data-testid=stHeadingWithActionElements], [data-testid=stCode]'))
   .map(button => [button, button.getBoundingClientRect()])
+  .filter(([button]) => button.checkVisibility() && !button.closest('details:not([open])'))
   .filter(([, box]) => box.width > 2 && box.top >= 0 && box.bottom <= innerHeight)
   .filter(([button, box]) => {
     const top = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);

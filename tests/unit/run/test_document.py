@@ -86,7 +86,14 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
     assert said["schema"] == SCHEMA
     assert document.metrics.full.accuracy == said["metrics"]["full"]["accuracy"]
     # What came later is as usual, and nothing else is different.
-    later = {"recover_data": None, "recover_time": None, "labels": False}
+    later = {
+        "recover_data": None,
+        "recover_time": None,
+        "labels": False,
+        "prompt": None,
+        "answers": [],
+        "latency_time": "5s",
+    }
     assert json.loads(json_text(document.to_json())) == {
         **said,
         "settings": {**said["settings"], **later},
