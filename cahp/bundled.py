@@ -33,6 +33,8 @@ from cahp.run.prune import choose, measure
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
+from cahp.studies.answers import Answer
+from cahp.studies.answers import measure as answered
 from cahp.studies.budget_sweep import BudgetTable, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_json
@@ -96,7 +98,7 @@ class BundledLessons:
     """The answers to the six steps on the bundled run, by name; ``subject`` is the digest of what they are about."""
 
     subject: str
-    answers: Mapping[str, six_steps.Answer]
+    answers: Mapping[str, Answer]
     made: Mapping[str, str]
 
 
@@ -115,7 +117,7 @@ def write_lessons(place: Path, *, store: Store | None = None, day: date, progres
     subject = six_steps.subject_of(
         bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
     )
-    answers = {step.name: six_steps.measure(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
+    answers = {step.name: answered(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
     found = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
     write_whole(place, {_LESSONS: json_text(asdict(found)).encode()})
 

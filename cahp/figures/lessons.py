@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cahp.figures import palette
-from cahp.studies.lessons import Answer
+from cahp.studies.answers import Answer
 
 
 def distance(guess: int, answer: Answer, *, unit: str, dark: bool) -> Any:

@@ -7,8 +7,9 @@ import streamlit as st
 from cahp import bundled
 from cahp.bundled import BundledLessons
 from cahp.figures import lessons as figures
-from cahp.studies import lessons
-from cahp.studies.lessons import Answer, Step, Subject
+from cahp.studies import answers, lessons
+from cahp.studies.answers import Answer
+from cahp.studies.lessons import Step, Subject
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
@@ -143,7 +144,7 @@ def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
     _jobs()[name] = jobs.submit(
         explorer.id,
         f"learn-{name}",
-        lambda progress: lessons.measure(step.name, subject, progress=progress),
+        lambda progress: answers.measure(step.name, subject, progress=progress),
         rank=jobs.Rank.QUICK,
     )
 

@@ -22,6 +22,7 @@ from cahp.run.document import machine
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.studies import answers as measured
 from cahp.studies import budget_sweep, lessons
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.values import CahpError
@@ -161,15 +162,15 @@ def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: p
 
 def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answers = {
-        "time": lessons.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
-        "random": lessons.Answer(
+        "time": measured.Answer(-1.5, (-4.0, 1.0), "1.0 ms before.", "It holds.", 30),
+        "random": measured.Answer(
             2.0,
             None,
             "2 of 20.",
             "So.",
             8,
-            (lessons.Bar("all", 0.5, 0.2, 0.8),),
-            (lessons.Draws("random", (0.1, 0.2)),),
+            (measured.Bar("all", 0.5, 0.2, 0.8),),
+            (measured.Draws("random", (0.1, 0.2)),),
         ),
     }
     monkeypatch.setattr(bundled, "choose", lambda bench: None)
@@ -177,7 +178,7 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     monkeypatch.setattr(bundled, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
     monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
     monkeypatch.setattr(lessons, "steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
-    monkeypatch.setattr(lessons, "measure", lambda name, subject, progress: answers[name])
+    monkeypatch.setattr(bundled, "answered", lambda name, subject, progress: answers[name])
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
     bundled.write_lessons(elsewhere, day=date(2026, 1, 31))

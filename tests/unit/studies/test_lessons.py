@@ -8,7 +8,8 @@ import pytest
 
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
-from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Answer, Subject, measure, steps
+from cahp.studies.answers import Answer, measure
+from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps
 from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 
 LAYERS, HEADS = 2, 4
