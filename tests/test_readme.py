@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,18 @@ def test_the_first_screen_holds_the_two_commands() -> None:
     first = README.splitlines()[:25]
     assert any(line.startswith("make run") for line in first)
     assert any(line.startswith("make test") for line in first)
+
+
+def test_what_it_shows_and_links_is_there_and_burdens_no_clone_and_no_wheel() -> None:
+    root = Path(__file__).parents[1]
+    linked = set(re.findall(r"""(?:src|srcset)=["'](.+?)["']|\]\((assets/.+?)\)""", README.replace("\n", " ")))
+    files = [root / (shown or link) for shown, link in linked]
+    assert len(files) >= 5
+    assert [file for file in files if not file.is_file()] == []
+    assert sum(file.stat().st_size for file in (root / "assets/pictures").iterdir()) < 600_000
+    shipped = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    parts = {f"assets/{part.name}" for part in (root / "assets").iterdir() if part.name != "pictures"}
+    assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
 def test_every_command_is_listed_and_every_listed_command_exists() -> None:

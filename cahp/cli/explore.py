@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -99,8 +100,11 @@ def start(access: Access, *, port: int, browser: bool) -> int:
     # Started in its own folder: that is where Streamlit looks for its configuration. The environment, unlike the
     # command, is nobody else's to see.
     with subprocess.Popen(command, cwd=home(), env={**os.environ, **access.environment()}) as server:
+        # Who ends this process, as service managers do, means the server.
+        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
-            return server.wait()
+            code = server.wait()
+            return code if code >= 0 else 128 - code  # as shells write the signal that ended it
         except KeyboardInterrupt:
             # Ctrl-C has reached the server as well; it takes away what opened the browser, and ends.
             with suppress(subprocess.TimeoutExpired):

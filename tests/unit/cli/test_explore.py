@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +74,28 @@ def test_at_ctrl_c_the_server_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -
     assert process.waits[0] is None
     assert process.waits[1:] == [10.0]
     assert process.killed
+
+
+def test_who_ends_the_command_ends_the_server(tmp_path: Path) -> None:
+    """Service managers send one signal, to the process that they know of."""
+    server = "import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)"
+    ours = f"""
+import sys
+from cahp.access import Access
+from cahp.cli import explore
+explore.check_installed = lambda: None
+explore.home = lambda: {str(tmp_path)!r}
+explore.command_line = lambda port: [sys.executable, "-c", {server!r}]
+sys.exit(explore.start(Access(), port=8765, browser=True))
+"""
+    with subprocess.Popen([sys.executable, "-c", ours]) as command:
+        while not (tmp_path / "pid").is_file() or not (tmp_path / "pid").read_text():
+            assert command.poll() is None
+            time.sleep(0.02)
+        command.terminate()
+        assert command.wait(timeout=20) == 128 + signal.SIGTERM
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(

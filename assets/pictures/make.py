@@ -1,0 +1,114 @@
+"""Takes the README's pictures from the running explorer: ``.venv/bin/python assets/pictures/make.py``.
+
+The board is seen while its budget moves, the heads as a graph; each by day and by night. It starts an explorer of its
+own, whose results are the ones of the embedded model, and needs Chromium (``make chromium``).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from socket import create_connection, socket
+
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+SCHEMES = ("light", "dark")
+#: Pixels of the browser's window, and of the widest picture that is written.
+WINDOW = {"width": 1280, "height": 1400}
+WIDTH = 760
+#: Heads that are kept while the budget moves, and how long each of these is seen, in milliseconds.
+BUDGETS = (20, 18, 16, 14, 12, 10, 8, 10, 12, 16, 20, 26, 32, 40, 32, 26)
+EACH = 350
+
+
+@contextmanager
+def explorer() -> Iterator[str]:
+    """Address of an explorer that stops with the context."""
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = (sys.executable, "-m", "cahp", "explore", "--no-token", "--no-browser", "--port", str(port))
+    with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "HF_HUB_OFFLINE": "1"}) as process:
+        try:
+            for _ in range(600):
+                try:
+                    create_connection(("127.0.0.1", port), timeout=1).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def opened(browser: Browser, url: str, scheme: str) -> Page:
+    """The page at ``url``, when its script has run to its end."""
+    page = browser.new_context(viewport=WINDOW, color_scheme=scheme, reduced_motion="reduce").new_page()
+    page.set_default_timeout(120_000)
+    page.goto(url)
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
+    return page
+
+
+def picture(part: Locator) -> Image.Image:
+    """What ``part`` of the page looks like, at most ``WIDTH`` pixels wide."""
+    image = Image.open(BytesIO(part.screenshot(animations="disabled"))).convert("RGB")
+    if image.width > WIDTH:
+        image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
+    return image
+
+
+def board(browser: Browser, url: str, scheme: str) -> None:
+    """The board as its budget moves along the keys of an arrow, without being measured in between."""
+    page = opened(browser, f"{url}/Budget", scheme)
+    slider = page.get_by_role("slider", name="Heads to keep")
+    expect(slider).to_be_visible()
+    part = page.locator(".cahp-board").first
+    frames = []
+    for budget in BUDGETS:
+        slider.evaluate(
+            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })); }",
+            str(budget),
+        )
+        page.wait_for_timeout(150)
+        frames.append(picture(part))
+    first, *others = frames
+    first.save(
+        HERE / f"board-{scheme}.webp", save_all=True, append_images=others, duration=EACH, loop=0, quality=45, method=6
+    )
+
+
+def graph(browser: Browser, url: str, scheme: str) -> None:
+    """The graph of heads that attend alike on the first example text."""
+    page = opened(browser, f"{url}/Similarity", scheme)
+    expect(page.locator("iframe").first).to_be_visible()
+    page.wait_for_timeout(5_000)  # until its nodes have come to rest
+    part = page.locator("iframe").first
+    picture(part).save(HERE / f"graph-{scheme}.webp", quality=70, method=6)
+
+
+def main() -> None:
+    """Takes all of them."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    with explorer() as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        for scheme in SCHEMES:
+            board(browser, url, scheme)
+            graph(browser, url, scheme)
+        browser.close()
+    for file in sorted(HERE.glob("*.webp")):
+        sys.stdout.write(f"{file.relative_to(ROOT)}: {file.stat().st_size / 1000:.0f} kB\n")
+
+
+if __name__ == "__main__":
+    main()
