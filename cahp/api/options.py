@@ -29,6 +29,7 @@ class DataOptions(TypedDict, total=False):
     text_column: str | None
     pair_column: str | None
     label_column: str | None
+    splits: Mapping[str, str]
     label_map: Mapping[str, str]
     prompt: str | None
     answers: Sequence[str]

@@ -103,12 +103,13 @@ class Command:
             OptionError: If they are impossible.
         """
         asked = {option.name: given[option.name] for option in self.options if option.fills}
-        if asked.get("label_map"):
-            from cahp.data import parse_label_map
+        for name in ("label_map", "splits"):
+            if not asked.get(name):
+                asked.pop(name, None)
+                continue
+            from cahp.data import parse_label_map, parse_splits
 
-            asked["label_map"] = parse_label_map(asked["label_map"])
-        else:
-            asked.pop("label_map", None)
+            asked[name] = (parse_label_map if name == "label_map" else parse_splits)(asked[name])
         if "answers" in asked:
             from cahp.data import parse_answers
 

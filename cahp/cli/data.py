@@ -25,12 +25,7 @@ def data(call: Call, name: str | None) -> None:
         )
         return
     settings = call.settings
-    dataset = data.load(
-        name,
-        text_column=settings.text_column,
-        pair_column=settings.pair_column,
-        label_column=settings.label_column,
-    )
+    dataset = data.load(name, **settings.reading)
     splits = {
         split: {
             "examples": len(texts),

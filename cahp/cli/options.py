@@ -96,6 +96,7 @@ OPTIONS: Mapping[str, Option] = {
         _setting("text_column", "The column of the texts."),
         _setting("pair_column", "The column of the second text of each pair."),
         _setting("label_column", "The column of the labels."),
+        _setting("splits", 'Which file, or published split, is which: "a.csv=train,b.csv=validation".'),
         _setting("label_map", 'Data label to model label: "neg=NEGATIVE,pos=POSITIVE".'),
         _setting("prompt", 'How a language model is asked: "{text} It was", for a masked one "{text} It was {mask}."'),
         _setting("answers", 'Its answers, a word for each class in the data\'s order: "terrible,okay,great".'),

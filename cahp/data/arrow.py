@@ -26,8 +26,8 @@ _BATCH_BYTES = 16 << 20
 _MOST_ENTRIES = 100_000
 
 
-def parquet_table(path: Path) -> Table:
-    """A Parquet file; only its footer is read before rows are asked for.
+def parquet_table(path: Path, place: str) -> Table:
+    """A Parquet file, called ``place`` in sentences; only its footer is read before rows are asked for.
 
     Raises:
         DataError: If it is damaged, or would become far larger than it is.
@@ -36,7 +36,6 @@ def parquet_table(path: Path) -> Table:
     import pyarrow.parquet
 
     unreadable = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
-    place = str(path)
 
     def damaged(error: BaseException) -> DataError:
         return DataError(f"{place} is not a whole Parquet file ({first_line(error)}); write or download it again.")

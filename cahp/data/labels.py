@@ -65,15 +65,27 @@ def parse_label_map(text: str) -> dict[str, str]:
     Raises:
         OptionError: If a part is not of the form ``a=b``, or a label is mapped twice.
     """
-    form = 'write DATA=MODEL pairs, as in "neg=NEGATIVE,pos=POSITIVE"'
-    parts = parse_list(text, "label-map", form) or [text]
+    return _parse_pairs(text, "label-map", 'write DATA=MODEL pairs, as in "neg=NEGATIVE,pos=POSITIVE"')
+
+
+def parse_splits(text: str) -> dict[str, str]:
+    """Read ``"a.csv=train,b.csv=validation"``: which split each file, or published split, serves as.
+
+    Raises:
+        OptionError: If a part is not of the form ``a=b``, or a file is named twice.
+    """
+    return _parse_pairs(text, "splits", 'write FILE=SPLIT pairs, as in "a.csv=train,b.csv=validation"')
+
+
+def _parse_pairs(text: str, option: str, form: str) -> dict[str, str]:
+    parts = parse_list(text, option, form) or [text]
     found: dict[str, str] = {}
     for part in parts:
         ours, _, theirs = (side.strip() for side in part.partition("="))
         if not ours or not theirs or "=" in theirs:
-            raise OptionError(f"--label-map has {part!r}; {form}.")
+            raise OptionError(f"--{option} has {part!r}; {form}.")
         if ours in found:
-            raise OptionError(f"--label-map maps {ours!r} twice; keep one of the two.")
+            raise OptionError(f"--{option} maps {ours!r} twice; keep one of the two.")
         found[ours] = theirs
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cahp.data.table import Table, listed
@@ -128,6 +128,15 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, labell
     )
 
 
+def usual_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
+    """The columns that are read where ``columns`` leave any to their usual names (None: those are not there)."""
+    try:
+        text, pair, label = _resolve(Table("", "row", tuple(names), lambda *_: iter(())), columns, labelled=True)
+    except DataError:
+        return None
+    return Columns(text, pair, label)
+
+
 def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str | None, str | None]:
     """Names of the text, pair and label column (None: no labels are asked for) as the table writes them."""
     have = f"its columns are {listed(table.columns)}"
@@ -138,20 +147,28 @@ def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str |
     present = {name.lower(): name for name in reversed(table.columns)}
     if labelled:
         label = label or present.get(LABEL_COLUMN)
-    if labelled and label is None:
-        raise DataError(f"{table.place} has no column 'label'; {have}: name the right one with --label-column.")
-    if columns.text is not None:
-        return columns.text, columns.pair, label
     free = {usual: name for usual, name in present.items() if name not in (label, columns.pair)}
+    texts = (columns.text, columns.pair) if columns.text is not None else _usual_texts(free, columns.pair)
+    if labelled and label is None:
+        # All that is missing at once: nobody should have to try twice.
+        also = "" if texts is not None else ", and that of the texts with --text-column"
+        raise DataError(f"{table.place} has no column 'label'; {have}: name the right one with --label-column{also}.")
+    if texts is None:
+        raise DataError(
+            f"{table.place} has no column 'text', nor 'premise' and 'hypothesis'; {have}: "
+            "name the right ones with --text-column and, for pairs, --pair-column."
+        )
+    return *texts, label
+
+
+def _usual_texts(present: Mapping[str, str], paired: str | None) -> tuple[str, str | None] | None:
+    """The columns of texts and pairs among those ``present`` (by their names in lower case); ``paired`` is named."""
     for text, pair in TEXT_COLUMNS:
-        if text in free and columns.pair is not None:
-            return free[text], columns.pair, label
-        if text in free and (pair is None or pair in free):
-            return free[text], None if pair is None else free[pair], label
-    raise DataError(
-        f"{table.place} has no column 'text', nor 'premise' and 'hypothesis'; {have}: "
-        "name the right ones with --text-column and, for pairs, --pair-column."
-    )
+        if text in present and paired is not None:
+            return present[text], paired
+        if text in present and (pair is None or pair in present):
+            return present[text], None if pair is None else present[pair]
+    return None
 
 
 def _is_missing(cell: object) -> bool:

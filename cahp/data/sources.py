@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from cahp import hub
 from cahp.data.arrow import saved_table
-from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
+from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
+from cahp.data.parts import Parts
 from cahp.data.rawsplit import Columns, RawSplit, read_split
 from cahp.data.saved import LISTING, STATE, check_saved
-from cahp.data.table import first_line
+from cahp.data.table import Table, first_line
 from cahp.data.tables import PICKLES, READERS, read_table
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
@@ -69,20 +71,53 @@ def load(
     text_column: str | None = None,
     pair_column: str | None = None,
     label_column: str | None = None,
+    splits: Mapping[str, str] | None = None,
 ) -> Dataset:
     """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
     What has no validation split gets one from ``train`` by a stable hash of the text (a single file: 70/15/15),
-    unless a file's ``split`` column says otherwise. A folder named like a preset wins over the hub, and says so.
+    unless a file's ``split`` column says otherwise. ``splits`` says which file of a folder, or which published split,
+    serves as train, validation or test; the others are then left out. A folder named like a preset wins over the hub,
+    and says so.
 
     Raises:
         DataError: If nothing has that name, it cannot be read, or a row is broken (the first one is named).
-        OptionError: If the column options have no sense.
+        OptionError: If the options have no sense.
     """
     try:
-        return _load(name, Columns(text_column, pair_column, label_column))
+        if name == BBC_NEWS:
+            if text_column or pair_column or label_column or splits:
+                raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave their options out.")
+            return assemble(name, {"train": _bbc_news()})
+        return find(name).read(
+            text_column=text_column, pair_column=pair_column, label_column=label_column, splits=splits
+        )
     except MemoryError:
         raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+
+
+def find(name: str) -> Parts:
+    """The tables of a data set, to look at before it is read; what is on the hub is fetched.
+
+    Not those of the built-in one, whose columns are fixed.
+
+    Raises:
+        DataError: If nothing has that name, or it cannot be read.
+    """
+    if name.startswith("hub:"):
+        return _from_hub(name, name)
+    path = expanded(Path(name)) if name.startswith("~") else Path(name)
+    if is_there(path, Path.is_dir) and name.strip():
+        notices = (f"{name} was read from the folder of that name, not from the hub.",) if name in PRESETS else ()
+        return _from_folder(name, path, notices)
+    if name in PRESETS:
+        return _from_hub(name, f"hub:{PRESETS[name].hub}")
+    if is_there(path, Path.is_file):
+        return Parts(name, str(path), {path.name: partial(read_table, path)}, divided=True)
+    raise DataError(
+        f"There is no data named {name!r}: give a file or folder that exists, {BBC_NEWS} (built in), "
+        f"{', '.join(PRESETS)} (presets), or hub:org/name."
+    )
 
 
 def read_inputs(name: str, *, text_column: str | None = None, pair_column: str | None = None) -> list[Input]:
@@ -100,29 +135,6 @@ def read_inputs(name: str, *, text_column: str | None = None, pair_column: str |
     except MemoryError:
         raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
     return list(raw.first) if raw.second is None else list(zip(raw.first, raw.second, strict=True))
-
-
-def _load(name: str, columns: Columns) -> Dataset:
-    if name == BBC_NEWS:
-        if columns != Columns():
-            raise OptionError(f"The columns of {BBC_NEWS} are fixed; leave the column options out.")
-        return assemble(name, {"train": _bbc_news()})
-    if name.startswith("hub:"):
-        return _from_hub(name, name, columns)
-    path = Path(name)
-    if name.startswith("~"):
-        path = expanded(path)
-    if is_there(path, Path.is_dir) and name.strip():
-        notices = [f"{name} was read from the folder of that name, not from the hub."] if name in PRESETS else []
-        return _from_folder(name, path, columns, notices)
-    if name in PRESETS:
-        return _from_hub(name, f"hub:{PRESETS[name].hub}", columns)
-    if is_there(path, Path.is_file):
-        return assemble(name, divide(read_split(read_table(path), columns, assigned=True), str(path)))
-    raise DataError(
-        f"There is no data named {name!r}: give a file or folder that exists, {BBC_NEWS} (built in), "
-        f"{', '.join(PRESETS)} (presets), or hub:org/name."
-    )
 
 
 def known() -> frozenset[str]:
@@ -188,31 +200,25 @@ def _bbc_news() -> RawSplit:
     return RawSplit(tuple(texts), None, tuple(topics[text] for text in texts))
 
 
-def _from_folder(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
+def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
     if any((path / marker).is_file() for marker in (LISTING, STATE)):
-        return _from_saved(name, path, columns, notices)
-    found: dict[str, Path] = {}
+        return _from_saved(name, path, notices)
     try:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    for file in files:
-        split = canonical(file.stem)
-        if split not in SPLITS:
-            continue
-        if split in found:
-            raise DataError(f"{found[split]} and {file} are both the {split} split; keep one of them.")
-        found[split] = file
-    if not found:
+    # A pickle is refused where it would be read, and is no data otherwise.
+    files = [file for file in files if file.suffix.lower() in READERS or canonical(file.stem) in SPLITS]
+    if not files:
         raise DataError(
             f"{path} holds no data: it needs train, validation or test files ({', '.join(READERS)}), "
             "or what save_to_disk writes."
         )
-    raws = {split: read_split(read_table(file), columns) for split, file in found.items()}
-    return assemble(name, raws, notices)
+    tables = {file.name: partial(read_table, file) for file in files}
+    return replace(Parts.of_files(name, str(path), tables), notices=notices)
 
 
-def _from_saved(name: str, path: Path, columns: Columns, notices: list[str]) -> Dataset:
+def _from_saved(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
     check_saved(path)
     import datasets
 
@@ -220,10 +226,10 @@ def _from_saved(name: str, path: Path, columns: Columns, notices: list[str]) -> 
         loaded = datasets.load_from_disk(str(path))
     except Exception as error:  # damaged metadata or arrow files provoke anything
         raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
-    return _from_loaded(name, loaded, str(path), columns, notices, published=False)
+    return _from_loaded(name, loaded, str(path), notices, published=False)
 
 
-def _from_hub(name: str, address: str, columns: Columns) -> Dataset:
+def _from_hub(name: str, address: str) -> Parts:
     parts = _HUB.fullmatch(address)
     if parts is None:
         raise DataError(
@@ -243,7 +249,7 @@ def _from_hub(name: str, address: str, columns: Columns) -> Dataset:
             f"{address} could not be read ({first_line(error)}); check {why}, "
             "or give a folder with train, validation and test files."
         ) from error
-    return _from_loaded(name, loaded, address, columns, notices, published=True)
+    return _from_loaded(name, loaded, address, tuple(notices), published=True)
 
 
 def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
@@ -299,17 +305,20 @@ def _silent_library() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _from_loaded(
-    name: str, loaded: Any, place: str, columns: Columns, notices: list[str], *, published: bool
-) -> Dataset:
+def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
     """A ``datasets.DatasetDict``, or a single ``datasets.Dataset``, which is divided like a file."""
+
+    def table(data: Any, where: str) -> Callable[[], Table]:
+        return lambda: saved_table(data, where, published=published)
+
     if not isinstance(loaded, dict):
-        raw = read_split(saved_table(loaded, place, published=published), columns, assigned=True)
-        return assemble(name, divide(raw, place), notices)
-    raws: dict[str, RawSplit] = {}
-    for split, data in loaded.items():
-        usual = split if canonical(split) in loaded or canonical(split) in raws else canonical(split)
-        if usual != split:
-            notices = [*notices, f"{split} serves as the {usual} split."]
-        raws[usual] = read_split(saved_table(data, f"{place} ({split})", published=published), columns)
-    return assemble(name, raws, notices)
+        return Parts(name, place, {place: table(loaded, place)}, notices=notices, divided=True)
+    usual: dict[str, str] = {}
+    serving = []
+    for split in loaded:
+        taken = canonical(split) in loaded or canonical(split) in usual.values()
+        usual[split] = split if taken else canonical(split)
+        if usual[split] != split:
+            serving.append(f"{split} serves as the {usual[split]} split.")
+    tables = {split: table(data, f"{place} ({split})") for split, data in loaded.items()}
+    return Parts(name, place, tables, usual, notices, tuple(serving))

@@ -15,41 +15,41 @@ from cahp.data.table import LONGEST_VALUE, Rows, Table, broken, first_line
 from cahp.values import DataError
 
 
-def read_table(path: Path) -> Table:
-    """Open a file by its suffix.
+def read_table(path: Path, place: str | None = None) -> Table:
+    """Open a file by its suffix; ``place`` is what it is called in sentences, by default its path.
 
     Raises:
         DataError: If the format is unknown, or the file is empty, damaged or not text.
     """
-    suffix = path.suffix.lower()
+    suffix, place = path.suffix.lower(), str(path) if place is None else place
     if suffix in PICKLES:
         raise DataError(
-            f"{path} is refused: what loads such a file can run any code in it; save the data as CSV, TSV, "
+            f"{place} is refused: what loads such a file can run any code in it; save the data as CSV, TSV, "
             "JSONL or Parquet."
         )
     if suffix not in READERS:
-        raise DataError(f"The format of {path} is unknown; use one of {', '.join(READERS)}.")
-    return READERS[suffix](path)
+        raise DataError(f"The format of {place} is unknown; use one of {', '.join(READERS)}.")
+    return READERS[suffix](path, place)
 
 
-def _decode(path: Path) -> str:
+def _decode(path: Path, place: str) -> str:
     """The text of a UTF-8 file, with or without BOM, without line ends at its end."""
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
+        raise DataError(f"{place} cannot be read ({error.strerror}); check its permissions.") from error
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{data[error.start]:02x}"
-        raise DataError(f"{path}, line {line}: not UTF-8 ({byte}); save the file as UTF-8 text.") from error
+        raise DataError(f"{place}, line {line}: not UTF-8 ({byte}); save the file as UTF-8 text.") from error
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{path}, line {line}: a NUL byte; save the file as UTF-8 text.")
+        raise DataError(f"{place}, line {line}: a NUL byte; save the file as UTF-8 text.")
     text = text.rstrip("\r\n")
     if not text.strip():
-        raise DataError(f"{path} is empty; it needs a text and a label column.")
+        raise DataError(f"{place} is empty; it needs a text and a label column.")
     return text
 
 
@@ -78,8 +78,7 @@ def _records(lines: Iterable[str], place: str, delimiter: str, quoting: Any) -> 
         begin = reader.line_num + 1
 
 
-def _delimited(path: Path, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
-    place = str(path)
+def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
     records = _records(io.StringIO(text, newline=""), place, delimiter, quoting)
     columns = tuple(name.strip() for name in next(records)[1])
 
@@ -93,18 +92,18 @@ def _delimited(path: Path, text: str, delimiter: str, quoting: Any, notices: tup
     return Table(place, "line", columns, rows, notices=notices)
 
 
-def _csv(path: Path) -> Table:
-    return _delimited(path, _decode(path), ",", csv.QUOTE_MINIMAL)
+def _csv(path: Path, place: str) -> Table:
+    return _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL)
 
 
-def _tsv(path: Path) -> Table:
+def _tsv(path: Path, place: str) -> Table:
     # Quotation marks mean nothing in TSV: corpora are full of texts that begin with one and never close it.
-    text = _decode(path)
+    text = _decode(path, place)
     quoted = 0
     if '""' in text:
         quoted = sum(_looks_quoted(cell) for line in _lines(text) if '""' in line for cell in line.split("\t"))
-    notice = f"{path}: {quoted} fields look quoted, but quotes are kept as text in TSV; save it as CSV if they are."
-    return _delimited(path, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
+    notice = f"{place}: {quoted} fields look quoted, but quotes are kept as text in TSV; save it as CSV if they are."
+    return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
 
 
 def _looks_quoted(cell: str) -> bool:
@@ -116,8 +115,8 @@ def _looks_quoted(cell: str) -> bool:
     return len(inside) > 3 and inside[0] == inside[-1] == '"' and '""' in inside[1:-1]
 
 
-def _json_lines(path: Path) -> Table:
-    place, text = str(path), _decode(path)
+def _json_lines(path: Path, place: str) -> Table:
+    text = _decode(path, place)
 
     def parsed(number: int, line: str) -> Mapping[str, object]:
         if len(line) > LONGEST_VALUE:
@@ -137,13 +136,13 @@ def _json_lines(path: Path) -> Table:
     return Table(place, "line", tuple(parsed(1, next(_lines(text)))), rows)
 
 
-def _parquet(path: Path) -> Table:
+def _parquet(path: Path, place: str) -> Table:
     from cahp.data.arrow import parquet_table
 
-    return parquet_table(path)
+    return parquet_table(path, place)
 
 
-READERS: Mapping[str, Callable[[Path], Table]] = {
+READERS: Mapping[str, Callable[[Path, str], Table]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": _json_lines,

@@ -179,12 +179,7 @@ def data_name(settings: Settings, card: ModelCard) -> str:
 
 def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
     """The data of ``settings``, or what comes with the model, with its labels as they are."""
-    return data.load(
-        data_name(settings, card),
-        text_column=settings.text_column,
-        pair_column=settings.pair_column,
-        label_column=settings.label_column,
-    )
+    return data.load(data_name(settings, card), **settings.reading)
 
 
 def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:

@@ -47,6 +47,7 @@ class Settings:
     pair_column: str | None = None
     label_column: str | None = None
     label_map: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
     recover_data: str | None = None
     recover_time: str | None = None
     labels: bool = False
@@ -75,6 +76,11 @@ class Settings:
             seconds(self.recover_time)
         seconds(self.latency_time, "latency-time")
 
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How its data are read, as ``cahp.data.load`` takes it."""
+        return {name: getattr(self, name) for name in ("text_column", "pair_column", "label_column", "splits")}
+
 
 def identified(settings: Settings) -> ModelCard:
     """The card of the settings' model, asked by their prompt if they have one; see ``cahp.models.identify``."""
@@ -97,7 +103,7 @@ _TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 #: Fields that came after results had been kept.
-_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time")
+_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time", "splits")
 
 
 def seconds(time: str, option: str = "recover-time") -> float:
@@ -118,7 +124,7 @@ def identity(settings: Settings) -> dict[str, Any]:
     So results that were kept before there were such fields are still found.
     """
     usual = Settings()
-    said = asdict(settings) | {"label_map": dict(settings.label_map)}
+    said = asdict(settings) | {name: dict(getattr(settings, name)) for name in ("label_map", "splits")}
     return {name: value for name, value in said.items() if name not in _LATER or value != getattr(usual, name)}
 
 

@@ -18,7 +18,8 @@ def option(field: str) -> str:
     return f"--{field.replace('_', '-')}"
 
 
-COLUMNS = ("text_column", "pair_column", "label_column")
+#: How the tables of the data are read.
+COLUMNS = ("text_column", "pair_column", "label_column", "splits")
 PROMPT = ("prompt", "answers")
 
 #: The fields of ``Settings`` that ``cahp prune`` is asked, in the order of its help, and its options for them.
@@ -73,7 +74,10 @@ def written(value: object) -> str:
 
 
 def label_map(pairs: Mapping[str, str]) -> str:
-    """Data label to model label as ``--label-map`` takes it; ``cahp.data.parse_label_map`` reads it again."""
+    """Data label to model label as ``--label-map`` takes it; ``cahp.data.parse_label_map`` reads it again.
+
+    File to split, as ``--splits`` takes it, is written in the same way.
+    """
     return listed(f"{ours}={theirs}" for ours, theirs in pairs.items())
 
 

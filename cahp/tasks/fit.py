@@ -50,12 +50,7 @@ def fit(
     if settings.data is None:
         raise OptionError("name the texts to learn from with --data")
     output = claimed(out, card)
-    dataset = data.load(
-        settings.data,
-        text_column=settings.text_column,
-        pair_column=settings.pair_column,
-        label_column=settings.label_column,
-    )
+    dataset = data.load(settings.data, **settings.reading)
     texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
     validation = dataset.split("validation")
     if whole:

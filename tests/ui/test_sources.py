@@ -19,7 +19,7 @@ from hub import asked_here, serving
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-FILE = "A file of mine (CSV, TSV, JSONL, Parquet)"
+FILE = "Files of mine (CSV, TSV, JSONL, Parquet)"
 
 TOPICS = {
     "sports": ("The striker scored twice in the cup final", "The runner broke the record in the last lap"),
@@ -175,6 +175,126 @@ def test_an_odd_file_is_refused_in_a_sentence_and_nothing_breaks(app: AppTest, n
     assert "Traceback" not in said
 
 
+def splits_said(app: AppTest) -> dict[str, str]:
+    return {group.label.replace("\\", ""): group.value for group in app.segmented_control}
+
+
+def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest) -> None:
+    mine = table(rename={"show": "entertainment"}, names="review,topic")
+    files = [(f"{name}.csv", mine, "text/csv") for name in ("reviews-test", "reviews-train", "reviews-dev")]
+    app.file_uploader[0].set_value(files).run()
+    assert not app.exception
+    assert splits_said(app) == {
+        "reviews-test.csv": "test",
+        "reviews-train.csv": "train",
+        "reviews-dev.csv": "validation",
+    }
+    assert usable(app)
+    # Two of one kind: a sentence, and nothing that was brought or chosen is lost.
+    app.segmented_control(key="split-0").set_value("train").run()
+    assert not usable(app)
+    assert "both the train split" in errors(app)
+    app.segmented_control(key="split-0").set_value("not used").run()
+    assert usable(app)
+    assert app.selectbox(key="column-text").value == "review"
+    app.segmented_control(key="split-1").set_value("not used").run()
+    assert "has to serve as train" in errors(app)
+
+
+def test_files_of_one_name_are_told_apart(app: AppTest) -> None:
+    mine = table(rename={"show": "entertainment"})
+    app.file_uploader[0].set_value([("data.csv", mine, "text/csv")] * 2).run()
+    assert not app.exception
+    assert splits_said(app) == {"data.csv": "train", "(2) data.csv": "not used"}
+
+
+def test_too_many_files_are_refused_in_a_sentence(app: AppTest) -> None:
+    app.file_uploader[0].set_value([(f"{n}.csv", b"text,label\n", "text/csv") for n in range(11)]).run()
+    assert not app.exception
+    assert "11 files" in errors(app)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as people have it: other columns, other names of files, and one that is no use."""
+    mine = table(rename={"show": "Entertainment"}, names="question,kind")
+    (tmp_path / "survey_train.csv").write_bytes(mine)
+    (tmp_path / "held_out.csv").write_bytes(mine)
+    (tmp_path / "notes.tsv").write_bytes(b"broken\0")
+    return tmp_path
+
+
+def at(app: AppTest, folder: Path) -> AppTest:
+    (data,) = [box for box in app.selectbox if box.label == "Data"]
+    data.set_value("A folder, a preset or hub data\u2026").run()
+    app.text_input(key="source-data-name").set_value(str(folder)).run()
+    assert not app.exception
+    return app
+
+
+def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, folder: Path) -> None:
+    at(app, folder)
+    assert splits_said(app) == {
+        "held_out.csv": "not used",
+        "notes.tsv": "not used",
+        "survey_train.csv": "train",
+    }
+    assert app.selectbox(key="column-text").value == "question"
+    assert app.selectbox(key="column-label").value == "kind"
+    assert usable(app)
+    app.segmented_control(key="split-0").set_value("validation").run()
+    assert usable(app)
+    app.button(key="use-source").click().run()
+    source = app.run().session_state["cahp_explorer"].source
+    assert source.settings.splits == {"held_out.csv": "validation", "survey_train.csv": "train"}
+    assert (source.settings.text_column, source.settings.label_column) == ("question", "kind")
+    assert len(source.raw.splits["validation"]) == len(source.raw.splits["train"]) == 120
+
+
+def test_a_folder_that_is_as_usual_asks_nothing_more(app: AppTest, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_bytes(table(rename={"show": "entertainment"}))
+    (tmp_path / "dev.csv").write_bytes(table(rename={"show": "entertainment"}, rounds=3))
+    at(app, tmp_path)
+    assert usable(app)
+    assert splits_said(app) == {"dev.csv": "validation", "train.csv": "train"}
+
+
+def test_a_file_that_serves_and_is_broken_is_named_and_nothing_is_lost(app: AppTest, folder: Path) -> None:
+    at(app, folder)
+    app.segmented_control(key="split-1").set_value("validation").run()
+    assert not usable(app)
+    assert "notes.tsv" in errors(app)
+    assert app.selectbox(key="column-text").value == "question"
+    app.segmented_control(key="split-1").set_value("not used").run()
+    assert usable(app)
+
+
+def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
+    app: AppTest, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp import data
+
+    fetched = []
+
+    def find(name: str) -> data.Parts:
+        fetched.append(name)
+        parts = data.sources.find(str(folder))
+        return data.Parts(name, name, parts.tables, {})
+
+    monkeypatch.setattr(data, "find", find)
+    (box,) = [box for box in app.selectbox if box.label == "Data"]
+    box.set_value("A folder, a preset or hub data\u2026").run()
+    app.text_input(key="source-data-name").set_value("hub:org/texts").run()
+    assert fetched == []
+    app.checkbox(key="hub-hub:org/texts").check().run()
+    assert not app.exception
+    assert usable(app)
+    assert app.selectbox(key="column-text").value == "question"
+    app.segmented_control(key="split-0").set_value("validation").run()
+    assert usable(app)
+    assert fetched == ["hub:org/texts"]
+
+
 def test_what_stands_in_a_file_is_shown_as_it_is_and_never_as_markup(app: AppTest) -> None:
     bring(app, "html.csv", ODD["html.csv"])
     shown = [text.value for kind in (app.error, app.warning, app.caption, app.markdown) for text in kind]
@@ -239,7 +359,7 @@ def test_a_file_of_one_s_own_runs_through(
     page = open_page("Budget")
     page.locator(".st-key-change-source button").first.click()
     page.locator("[class*=st-key-source-data] input").first.click()
-    page.get_by_role("option", name="A file of mine").click()
+    page.get_by_role("option", name="Files of mine").click()
     page.get_by_role("dialog").locator("input[type=file]").set_input_files(file)
     mapping = page.locator(".st-key-map-2 input").first
     # The list opens below its box and closes when the dialog scrolls, so scroll first, as a person does.

@@ -103,7 +103,7 @@ def again(explorer: Explorer, view: View) -> None:
     else:
         st.markdown("In a terminal, or in Python:")
     if explorer.source.uploaded:
-        st.caption("Your file has to lie in the folder where you run this.")
+        st.caption("Your files have to lie in the folder where you run this.")
     st.code(recipe.shell, language="bash", wrap_lines=True)
     st.code(recipe.python, language="python", wrap_lines=True)
 
@@ -120,8 +120,8 @@ def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:
 
 
 def _with_file(explorer: Explorer, settings: Settings) -> Settings:
-    """A file that only this session has goes by the name it came with."""
-    return replace(settings, data=explorer.bench.dataset.id) if explorer.source.uploaded else settings
+    """Files that only this session has go by the names they came with."""
+    return replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings
 
 
 def download(label: str, data: bytes | Callable[[], bytes], name: str, media: str) -> None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp import access, data, models
 from cahp.data.sources import BBC_NEWS
+from cahp.data.tables import read_table
 from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings, identified
 from cahp.ui.session import jobs
-from cahp.values import CahpError, DataError, ModelCard
+from cahp.values import DataError, ModelCard
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -72,47 +75,62 @@ def _card(settings: Settings) -> ModelCard:
 
 
 def _data(settings: Settings, card: ModelCard) -> data.Dataset:
-    columns = (settings.text_column, settings.pair_column, settings.label_column)
-    if any(columns) or data_name(settings, card) != BBC_NEWS:
+    if any(settings.reading.values()) or data_name(settings, card) != BBC_NEWS:
         return load_data(settings, card)
     with _builtin_lock:
         return _builtin_texts()
 
 
+#: Files of one upload: train, validation and test, and some to choose from.
+_MOST_FILES = 10
+
+
 @dataclass(frozen=True)
 class Upload:
-    """A file that somebody brought: it lives in their session's memory, and on disk only while it is read."""
+    """Files that somebody brought, by their names; on disk only while they are read, and in memory of their session.
 
-    name: str
-    content: bytes
+    Raises:
+        DataError: If there are none, or far too many.
+    """
+
+    files: Mapping[str, bytes]
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.files) <= _MOST_FILES:
+            raise DataError(f"{len(self.files)} files were brought; bring one, or train, validation and test.")
+
+    @property
+    def name(self) -> str:
+        """What the data are called."""
+        return ", ".join(self.files)
+
+    @property
+    def folder(self) -> str:
+        """Where a command would find them, beside it: the file, or the folder that holds them."""
+        return self.name if len(self.files) == 1 else "."
+
+    @contextmanager
+    def found(self) -> Iterator[data.Parts]:
+        """The tables in them, to look at or to read inside of the block."""
+        with scratch() as folder:
+            tables = {}
+            for number, (name, content) in enumerate(self.files.items()):
+                # Under a name that is ours, and a suffix that is theirs.
+                path = folder / f"upload-{number}{Path(name).suffix.lower()[:10]}"
+                path.write_bytes(content)
+                # Where it lies for a moment is nobody's business.
+                tables[name] = partial(read_table, path, name)
+            parts = data.Parts.of_files(self.name, self.name, tables)
+            yield replace(parts, divided=True) if len(tables) == 1 else parts
 
     def read(self, settings: Settings) -> data.Dataset:
-        """The file as labelled texts.
+        """The files as labelled texts.
 
         Raises:
-            DataError: If it cannot be used.
+            DataError: If they cannot be used.
         """
-        with scratch() as folder:
-            path = self.path_in(folder)
-            try:
-                read = data.load(
-                    str(path),
-                    text_column=settings.text_column,
-                    pair_column=settings.pair_column,
-                    label_column=settings.label_column,
-                )
-            except CahpError as error:
-                # Where it lay for a moment is nobody's business.
-                raise DataError(str(error).replace(str(path), self.name)) from None
-        return replace(
-            read, id=self.name, notices=tuple(notice.replace(str(path), self.name) for notice in read.notices)
-        )
-
-    def path_in(self, folder: Path) -> Path:
-        """Write it into ``folder``, under a name that is ours and a suffix that is theirs."""
-        path = folder / f"upload{Path(self.name).suffix.lower()[:10]}"
-        path.write_bytes(self.content)
-        return path
+        with self.found() as parts:
+            return parts.read(**settings.reading)
 
 
 def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
@@ -136,7 +154,7 @@ class Source:
     card: ModelCard
     raw: data.Dataset
     bench: Bench
-    #: The data are a file that only this session has.
+    #: The data are files that only this session has.
     uploaded: bool = False
 
     @classmethod

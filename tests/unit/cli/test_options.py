@@ -54,6 +54,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "pair_column": NAMED,
     "label_column": NAMED,
     "label_map": st.dictionaries(LABELS, LABELS, max_size=3),
+    "splits": st.dictionaries(LABELS, LABELS, max_size=3),
     # Where there is a prompt there are answers, so both are drawn.
     "prompt": st.sampled_from(["{text} It was", "a \"{premise}\",\n'{hypothesis}'? {mask}."]),
     "answers": st.lists(LABELS, min_size=2, max_size=4, unique=True).map(tuple),
@@ -98,7 +99,7 @@ def test_every_setting_has_an_option_and_every_option_of_a_setting_its_default()
     assert set(PRUNE) == {field.name for field in fields(Settings)} - {"latency"} == set(VALUES)
     for field in PRUNE:
         expected = getattr(usual, field)
-        assert OPTIONS[field].default == ("" if field in ("label_map", "answers") else expected)
+        assert OPTIONS[field].default == ("" if field in ("label_map", "splits", "answers") else expected)
 
 
 @pytest.mark.parametrize(("name", "spelled"), [("prune", PRUNE), ("evaluate", EVALUATE)])

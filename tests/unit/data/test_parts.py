@@ -1,0 +1,127 @@
+"""Which table is which split, and which column is which: told, and guessed for a person to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from cahp import cli
+from cahp.data import Columns, find, guess_columns, guess_splits, load, parse_splits
+from cahp.data.parts import Parts
+from cahp.values import DataError, OptionError
+
+ROWS = "".join(f"what is the weather in town number {row},{'ab'[row % 2]}\n" for row in range(40))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder as a person has it: no file and no column is called as usual."""
+    for number, name in enumerate(("reviews.csv", "held-out.csv", "more.csv")):
+        (tmp_path / name).write_text("question,kind\n" + ROWS.replace("town", f"town {number}"))
+    return tmp_path
+
+
+def named(*names: str) -> Parts:
+    return Parts.of_files("d", "d", dict.fromkeys(names, lambda: pytest.fail("nothing is opened to guess")))
+
+
+# Told -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_of_other_names_says_which_options_name_what_is_what(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["prune", "--data", str(folder), "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "'held-out.csv', 'more.csv', 'reviews.csv'" in said
+    assert "--splits held-out.csv=train" in said
+    assert cli.run(["prune", "--data", str(folder), "--splits", "reviews.csv=train", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "its columns are 'question', 'kind'" in said
+    assert "--label-column" in said
+    assert "--text-column" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_the_files_that_are_named_are_read_and_no_others(folder: Path) -> None:
+    (folder / "more.csv").write_text("never opened")
+    columns = {"text_column": "question", "label_column": "kind"}
+    read = load(str(folder), splits=parse_splits("reviews.csv=train, held-out.csv=dev"), **columns)
+    assert {split: texts.first[0] for split, texts in read.splits.items()} == {
+        "train": "what is the weather in town 0 number 0",
+        "validation": "what is the weather in town 1 number 0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("splits", "sentence"),
+    [
+        ({"gone.csv": "train"}, r"'gone\.csv', which .* does not have, only 'held-out\.csv'"),
+        ({"more.csv": "practice"}, "the 'practice' split; choose one of 'train', 'validation', 'test'"),
+        ({"more.csv": "train", "reviews.csv": "train"}, r"more\.csv and reviews\.csv are both the train split"),
+    ],
+)
+def test_splits_that_have_no_sense_are_refused_in_a_sentence(
+    folder: Path, splits: dict[str, str], sentence: str
+) -> None:
+    with pytest.raises((DataError, OptionError), match=sentence):
+        load(str(folder), splits=splits, text_column="question", label_column="kind")
+
+
+def test_one_file_is_divided_and_no_split_of_its_own(folder: Path) -> None:
+    with pytest.raises(OptionError, match="leave --splits out"):
+        load(str(folder / "more.csv"), splits={"more.csv": "train"})
+
+
+def test_published_splits_serve_as_what_they_are_told(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"text": [f"text {row}" for row in range(20)], "label": ["a", "b"] * 10}
+    made = datasets.Dataset.from_dict(rows)
+    saved = tmp_path / "saved"
+    datasets.DatasetDict(train=made, dev_matched=made, dev_other=made).save_to_disk(saved)
+    assert set(load(str(saved)).splits) == {"train", "validation", "dev_other"}
+    told = load(str(saved), splits={"train": "train", "dev_other": "validation"})
+    assert set(told.splits) == {"train", "validation"}
+    assert not any("serves as" in notice for notice in told.notices)
+    assert guess_splits(find(str(saved))) == {"train": "train", "dev_matched": "validation"}
+
+
+# Guessed ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("train.csv", "dev.csv"), {"train.csv": "train", "dev.csv": "validation"}),
+        (("b_test_v2.csv", "my-train.csv"), {"b_test_v2.csv": "test", "my-train.csv": "train"}),
+        (("reviews.csv", "reviews-val.jsonl"), {"reviews.csv": "train", "reviews-val.jsonl": "validation"}),
+        (("a.csv", "b.csv"), {"a.csv": "train"}),
+        (("train.csv", "train2.csv"), {"train.csv": "train"}),
+        (("contest.csv",), {"contest.csv": "train"}),
+    ],
+)
+def test_splits_are_guessed_by_the_words_in_names(names: tuple[str, ...], expected: dict[str, str]) -> None:
+    assert guess_splits(named(*names)) == expected
+
+
+ROW = {"id": "17", "question": "where does the river end", "kind": "place", "score": "3"}
+
+
+@pytest.mark.parametrize(
+    ("row", "classes", "expected"),
+    [
+        ({"text": "x", "label": "a"}, (), Columns("text", None, "label")),
+        ({"label": "a", "Premise": "p", "Hypothesis": "h"}, (), Columns("Premise", "Hypothesis", "label")),
+        (ROW, (), Columns("question", None, "kind")),
+        (ROW, ("3", "4"), Columns("question", None, "score")),
+        ({"a": "a long text that says much", "b": "x"}, (), Columns("a", None, "b")),
+        ({"sentence": "short", "notes": "a long remark on it", "grade": "x"}, (), Columns("sentence", None, "grade")),
+        ({"only": "one"}, (), Columns("only", None, "only")),
+    ],
+)
+def test_columns_are_guessed_by_names_classes_and_lengths(
+    row: Mapping[str, str], classes: tuple[str, ...], expected: Columns
+) -> None:
+    assert guess_columns(list(row), [row], classes) == expected
