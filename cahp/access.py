@@ -10,13 +10,17 @@ import ipaddress
 import os
 import re
 import secrets
+import socket
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlencode
 
 from cahp.values import CahpError
 
+#: The parameter of an address that carries the token.
+TOKEN = "token"  # noqa: S105 - its name
 _PREFIX = "CAHP_EXPLORE_"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: A Host header: a name or an address (that of IPv6 in brackets), and perhaps a port.
@@ -91,6 +95,13 @@ class Access:
         """Whether whoever shows ``token`` may come in; how long that takes does not tell how much of it was right."""
         return not self.token or secrets.compare_digest(token.encode(), self.token.encode())
 
+    def address(self, host: str, port: int | None, path: str = "", *, scheme: str = "http", **query: str) -> str:
+        """The address that opens the explorer, or a page of it, and carries the token, if there is one."""
+        named = f"[{host}]" if ":" in host else host
+        at = "" if port is None else f":{port}"
+        said = {**({TOKEN: self.token} if self.token else {}), **query}
+        return f"{scheme}://{named}{at}/{path}" + (f"?{urlencode(said)}" if said else "")
+
     # How far they come -------------------------------------------------------------------------------------------
 
     @property
@@ -155,6 +166,24 @@ def _normal(host: str) -> str:
 def is_every_address(host: str) -> bool:
     """Whether ``host``, to listen on, stands for every address of this machine."""
     return _is_address(host) and ipaddress.ip_address(_normal(host)).is_unspecified
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine itself reaches ``host``."""
+    return _normal(host) == "localhost" or (_is_address(host) and ipaddress.ip_address(_normal(host)).is_loopback)
+
+
+def reachable(host: str) -> str:
+    """An address under which others reach this machine, if ``host`` stands for all it has."""
+    if not is_every_address(host):
+        return host
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            # Nothing is sent: this only asks which of its addresses the machine would use. The other one is nobody's.
+            probe.connect(("203.0.113.77", 9))
+            return str(probe.getsockname()[0])
+        except OSError:
+            return socket.gethostname()
 
 
 def _is_address(host: str) -> bool:

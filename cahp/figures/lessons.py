@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +62,54 @@ def distance(guess: int, answer: Answer, *, unit: str, dark: bool) -> Any:
         yaxis={"visible": False, "range": [-1, 1], "fixedrange": True},
         height=150,
         margin={"l": 10, "r": 10, "t": 10, "b": 45},
+        showlegend=False,
+    )
+    return figure
+
+
+def guesses(values: Sequence[int], answer: Answer, *, unit: str, own: int | None, dark: bool) -> Any:
+    """How often each guess was made, what was measured (line, with its 95 % interval) and one's own guess (diamond)."""
+    import plotly.graph_objects as go
+
+    colours = palette.ink(dark=dark)
+    highest = max(*values, *(answer.interval or (answer.value,)), 5)
+    width = max(1, round(highest / 30))
+    counts = Counter(value // width * width for value in values)
+    figure = go.Figure(
+        go.Bar(
+            x=[low + (width - 1) / 2 for low in counts],
+            y=list(counts.values()),
+            width=0.9 * width,
+            marker={"color": colours.text, "opacity": 0.45},
+            customdata=[f"{low}" if width == 1 else f"{low} to {low + width - 1}" for low in counts],
+            hovertemplate=f"%{{y}} guessed %{{customdata}} {unit}<extra></extra>",
+        )
+    )
+    if answer.interval is not None:
+        figure.add_vrect(*answer.interval, fillcolor=colours.accent, opacity=0.2, line_width=0)
+    figure.add_vline(
+        answer.value, line={"color": colours.accent, "width": 3}, annotation={"text": "measured", "yanchor": "bottom"}
+    )
+    if own is not None:
+        figure.add_trace(
+            go.Scatter(
+                x=[own],
+                y=[0],
+                mode="markers",
+                cliponaxis=False,
+                marker={"size": 13, "symbol": "diamond-open", "color": colours.text, "line": {"width": 2}},
+                hovertemplate=f"your guess: %{{x}} {unit}<extra></extra>",
+            )
+        )
+    figure.update_layout(
+        xaxis={
+            "title": {"text": unit},
+            "range": [-0.04 * highest - width / 2, 1.04 * highest + width / 2],
+            "zeroline": False,
+        },
+        yaxis={"title": {"text": "guesses"}, "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)},
+        height=260,
+        margin={"l": 10, "r": 10, "t": 30, "b": 45},
         showlegend=False,
     )
     return figure

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import platform
-import socket
 import threading
 import webbrowser
 from collections.abc import AsyncIterator, Iterator
@@ -30,10 +29,9 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from cahp.access import Access, current, is_every_address
+from cahp.access import TOKEN, Access, current, is_every_address, reachable
 from cahp.ui.frame.preparation import prepare
 
-_TOKEN = "token"  # noqa: S105 - the name of the parameter that carries it
 #: Neither kept by anybody on the way, nor told to where a link leads.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
 _WRONG_HOST = "The explorer does not answer to this address; open the one that cahp explore printed."
@@ -69,7 +67,7 @@ class Guard:
             return _refusal(_WRONG_HOST)
         cookie = _cookie(request)
         known = self._access.admits(request.cookies.get(cookie, ""))
-        shown = request.query_params.get(_TOKEN)
+        shown = request.query_params.get(TOKEN)
         if shown is None or request.scope.get("method") != "GET":
             return None if known else _refusal(_NO_TOKEN)
         if not known and not self._access.admits(shown):
@@ -110,18 +108,12 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 @contextmanager
 def _announced() -> Iterator[None]:
     access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))  # noqa: S104
-    print(f"The explorer is at {address(access, _reachable(host), port)}\nCtrl-C stops it.", flush=True)
+    print(f"The explorer is at {access.address(reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:
         if not st.get_option("server.headless"):
-            here = address(access, "127.0.0.1" if is_every_address(host) else host, port)
+            here = access.address("127.0.0.1" if is_every_address(host) else host, port)
             stack.enter_context(_browser_at(here, hidden=bool(access.token)))
         yield
-
-
-def address(access: Access, host: str, port: int) -> str:
-    """The address that opens the explorer."""
-    named = f"[{host}]" if ":" in host else host
-    return f"http://{named}:{port}/" + (f"?{urlencode({_TOKEN: access.token})}" if access.token else "")
 
 
 def _refusal(sentence: str) -> Response:
@@ -135,7 +127,7 @@ def _cookie(request: HTTPConnection) -> str:
 
 
 def _without_token(request: HTTPConnection) -> str:
-    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != _TOKEN])
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != TOKEN])
     # One slash at the start: two would lead to another host.
     return "/" + quote(request.scope["path"].lstrip("/")) + (f"?{query}" if query else "")
 
@@ -177,16 +169,3 @@ def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
 def _readable() -> Path | None:
     """A folder whose files browsers can read: those that come as a snap see no others than those of their person."""
     return Path.home() if Path("/snap/bin").is_dir() else None
-
-
-def _reachable(host: str) -> str:
-    """An address under which others reach this machine, if ``host`` stands for all it has."""
-    if not is_every_address(host):
-        return host
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            # Nothing is sent: this only asks which of its addresses the machine would use. The other one is nobody's.
-            probe.connect(("203.0.113.77", 9))
-            return str(probe.getsockname()[0])
-        except OSError:
-            return socket.gethostname()

@@ -103,3 +103,36 @@ def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
     page = open_page("")
     page.get_by_role("link", name="Learn it in six guesses").click()
     expect(page.get_by_role("heading", name="Six small steps")).to_be_visible()
+
+
+def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
+    open_page: Callable[[str], Page], new_person: Callable[..., Page], settled: Callable[[Page], Page]
+) -> None:
+    teacher = open_page("Learn")
+    teacher.get_by_text("With a class").click()
+    teacher.get_by_role("button", name="Open a class").click()
+    door = teacher.locator(".st-key-class-door")
+    expect(door.locator("img, svg").first).to_be_visible()
+    link = door.get_by_test_id("stCode").inner_text()
+    assert "/Learn?class=" in link
+    pupils = [new_person(link[link.index("Learn?") :], viewport={"width": 390, "height": 800}) for _ in range(2)]
+    for pupil, presses in zip(pupils, (1, 4), strict=True):
+        expect(pupil.get_by_text("Step 1 of 6")).to_be_visible()
+        pupil.get_by_role("slider").press("Home")
+        for _ in range(presses):
+            pupil.get_by_role("slider").press("ArrowRight")
+        expect(pupil.locator(".st-key-learn-step")).to_contain_text(f"{presses} answers")
+        settled(pupil).get_by_role("button", name="Guess", exact=True).click()
+        expect(pupil.get_by_text(f"You guessed {presses} answers")).to_be_visible()
+    expect(door).to_contain_text("2 here, 2 guessed at this step.")
+    teacher.get_by_role("button", name="Show the answer").click()
+    for page in (teacher, *pupils):
+        expect(
+            page.get_by_text(re.compile(r"Half of 2 guesses were 4 answers or less; measured: \d+ answers"))
+        ).to_be_visible()
+    expect(pupils[0].locator(".st-key-learn-step")).to_contain_text("You guessed 1 answers")
+    teacher.locator(".st-key-learn-next button").click()
+    expect(pupils[1].get_by_text("Step 2 of 6")).to_be_visible()
+    expect(pupils[1].get_by_text("Your guesses so far")).to_be_visible()
+    teacher.get_by_role("button", name="End the class").click()
+    expect(pupils[0].get_by_text("This class has ended.")).to_be_visible()

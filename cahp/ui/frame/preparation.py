@@ -31,6 +31,8 @@ def prepare() -> None:
 
 
 def _read() -> None:
+    # Plotly looks whether pandas is there, and breaks where another session's table is just importing it.
+    import pandas  # noqa: F401
     import plotly.graph_objects as go
 
     go.Figure(go.Scatter()).to_json()

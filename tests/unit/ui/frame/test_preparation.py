@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 pytest.importorskip("streamlit")
@@ -44,3 +47,12 @@ def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
     monkeypatch.setattr(preparation.Source, "open", refuse)
     preparation.prepare()
     assert looked_after == ["collect", "freeze", "look after"]
+
+
+def test_what_sessions_would_else_import_at_once_is_there_before_them() -> None:
+    code = (
+        "import sys; from cahp.ui.frame import preparation; preparation.prepare(); "
+        "print({'pandas', 'plotly.graph_objects'} <= set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "True"

@@ -14,12 +14,14 @@ from cahp.ui.frame.page import problem
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run
+from cahp.ui.learn import teaching, wording
+from cahp.ui.learn.classroom import Classroom
 from cahp.ui.parts import chart, theme
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.words import number, percent, span
+from cahp.words import percent, span
 
 #: Session keys: which step is open, where sliders were moved, the guesses that were handed in, the jobs that answered.
 _AT, _MOVED, _GUESSES, _ANSWERS = (f"cahp_learn_{what}" for what in ("at", "moved", "guesses", "answers"))
@@ -30,6 +32,10 @@ _EXCERPT = 240
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
+    room = teaching.joined()
+    if room is not None and room.leader != explorer.id:
+        teaching.attend(room, explorer.id)
+        return
     need_run(explorer)
     st.title("Six small steps")
     subject = _subject(explorer)
@@ -42,11 +48,23 @@ def draw(explorer: Explorer) -> None:
         f"measured on {len(subject.texts)} texts that did not choose the heads."
     )
     _example(subject)
+    room = teaching.classes().led_by(explorer.id)
+    if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
+        # Another model or other data: what the class has seen would no longer be true of it.
+        teaching.classes().close(explorer.id)
+        room = None
+    if room is not None:
+        teaching.door(room)
     at = _choose_step(steps, subject)
     with st.container(border=True, key="learn-step"):
-        _step(explorer, subject, steps[at], number=at + 1)
+        if room is None:
+            _step(explorer, subject, steps[at], number=at + 1)
+        else:
+            _lead(explorer, subject, steps[at], room, at)
     _onwards(at, len(steps))
-    _scores(steps, subject)
+    if room is None:
+        _scores(steps, subject)
+        teaching.invite(steps, about=_about(explorer, subject), leader=explorer.id)
 
 
 def _subject(explorer: Explorer) -> Subject | None:
@@ -110,10 +128,7 @@ def _onwards(at: int, count: int) -> None:
 
 def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> None:
     name = _name(step, subject)
-    st.caption(f"Step {number} of 6")
-    st.subheader(step.title)
-    st.markdown(step.doing)
-    st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+    teaching.describe(step, number=number, of=6)
     job, answer = _jobs().get(name), _answer(step, subject)
     under_way = job is not None and not job.ended
     guess = _guess(step, subject, fixed=answer is not None or under_way)
@@ -137,6 +152,27 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
             if _shipped(subject) is None:
                 _measure(explorer, step, subject)
             st.rerun()
+
+
+def _lead(explorer: Explorer, subject: Subject, step: Step, room: Classroom, at: int) -> None:
+    """The step with a class."""
+    teaching.describe(step, number=at + 1, of=len(room.steps))
+    job = _jobs().get(_name(step, subject))
+    if job is not None and not job.ended:
+        room.go(at)
+        follow(job, place="learn", title="Asking the model")
+        return
+    if job is not None and job.error:
+        problem(job.error)
+    teaching.lead(room, at, _known(step, subject), measure=lambda: _measure(explorer, step, subject))
+
+
+def _about(explorer: Explorer, subject: Subject) -> str:
+    """What the answers are about, for people who see no model and no data."""
+    return (
+        f"Measured on {explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads, and "
+        f"{len(subject.texts)} texts that did not choose the heads."
+    )
 
 
 def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
@@ -188,7 +224,7 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
     with words:
         guessed, measured = st.columns(2)
         guessed.metric("Your guess", f"{guess} {step.unit}")
-        measured.metric("Measured", _measured(step, answer))
+        measured.metric("Measured", wording.measured(step, answer))
         if answer.interval is not None:
             measured.caption(
                 f"95 % interval {span(*answer.interval)}",
@@ -196,34 +232,11 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
                 "intervals hold the true one.",
             )
         _distance(step, guess, answer)
-        what = "rounds" if step.name == "time" else "texts"
-        st.markdown(f"{answer.found} (n = {answer.n} {what})")
+        st.markdown(f"{answer.found} ({wording.counted(answer, step)})")
         st.markdown(f"**{answer.meaning}**")
     if picture is not None:
         with picture:
             _picture(step, answer)
-
-
-def _measured(step: Step, answer: Answer) -> str:
-    # A difference that could as well be none is not put forward as one.
-    if answer.interval is not None and answer.interval[0] < 0 < answer.interval[1]:
-        return "no measurable change"
-    return f"{_value(answer)} {step.unit}"
-
-
-def _value(answer: Answer) -> str:
-    return number(answer.value, 0 if float(answer.value).is_integer() else 1)
-
-
-def _off(step: Step, guess: int, answer: Answer) -> str:
-    """How far the guess was from what was measured."""
-    distance = guess - answer.value
-    if answer.interval is not None and answer.interval[0] <= guess <= answer.interval[1]:
-        return "within the interval"
-    if not distance:
-        return "exactly right"
-    size = number(abs(distance), 0 if float(distance).is_integer() else 1)
-    return f"{size} {step.unit} too {'many' if distance > 0 else 'few'}"
 
 
 def _distance(step: Step, guess: int, answer: Answer) -> None:
@@ -231,7 +244,7 @@ def _distance(step: Step, guess: int, answer: Answer) -> None:
     low, high = answer.interval or (answer.value, answer.value)
     chart.show(
         figures.distance(guess, answer, unit=step.unit, dark=theme.dark()),
-        title=f"Your guess: {_off(step, guess, answer)}",
+        title=f"Your guess: {wording.off(step, guess, answer)}",
         help="The hollow diamond is the guess, the dot what was measured, its line the 95 % interval.",
         name=f"learn-distance-{step.name}",
         data={
@@ -274,8 +287,8 @@ def _scores(steps: list[Step], subject: Subject) -> None:
         {
             "Step": [step.title for step, _, _ in seen],
             "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-            "Measured": [_measured(step, answer) for step, _, answer in seen],
-            "You were": [_off(step, guess, answer) for step, guess, answer in seen],
+            "Measured": [wording.measured(step, answer) for step, _, answer in seen],
+            "You were": [wording.off(step, guess, answer) for step, guess, answer in seen],
         },
         hide_index=True,
         key="learn-scores",
@@ -285,7 +298,7 @@ def _scores(steps: list[Step], subject: Subject) -> None:
             f"Six small steps: attention heads of {subject.mask.layers} x {subject.mask.heads}, "
             f"{len(subject.texts)} texts",
             *(
-                f"{number}. {step.title}: guessed {guess}, measured {_value(answer)} {step.unit}"
+                f"{number}. {step.title}: guessed {guess}, measured {wording.value(answer)} {step.unit}"
                 + ("" if answer.interval is None else f" (95 % interval {span(*answer.interval)})")
                 for number, (step, guess, answer) in enumerate(seen, start=1)
             ),
@@ -301,11 +314,13 @@ def _name(step: Step, subject: Subject) -> str:
 
 
 def _answer(step: Step, subject: Subject) -> Answer | None:
-    """The answer to a step that was guessed at: measured here, or else bundled."""
-    name = _name(step, subject)
-    if name not in _guesses():
-        return None
-    job, shipped = _jobs().get(name), _shipped(subject)
+    """The answer to a step that was guessed at."""
+    return _known(step, subject) if _name(step, subject) in _guesses() else None
+
+
+def _known(step: Step, subject: Subject) -> Answer | None:
+    """The answer to a step: measured here, or else bundled."""
+    job, shipped = _jobs().get(_name(step, subject)), _shipped(subject)
     if job is not None and job.result is not None:
         return job.result
     return None if shipped is None else shipped.answers.get(step.name)

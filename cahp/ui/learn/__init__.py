@@ -1,0 +1,1 @@
+"""Redundancy in six steps, alone or as a class."""

@@ -1,0 +1,35 @@
+"""A guess and what was measured, in words."""
+
+from __future__ import annotations
+
+from cahp.studies.answers import Answer
+from cahp.studies.lessons import Step
+from cahp.words import number
+
+
+def value(answer: Answer) -> str:
+    """What was measured, without its unit."""
+    return number(answer.value, 0 if float(answer.value).is_integer() else 1)
+
+
+def measured(step: Step, answer: Answer) -> str:
+    """What was measured; a difference that could as well be none is not put forward as one."""
+    if answer.interval is not None and answer.interval[0] < 0 < answer.interval[1]:
+        return "no measurable change"
+    return f"{value(answer)} {step.unit}"
+
+
+def off(step: Step, guess: int, answer: Answer) -> str:
+    """How far the guess was from what was measured."""
+    distance = guess - answer.value
+    if answer.interval is not None and answer.interval[0] <= guess <= answer.interval[1]:
+        return "within the interval"
+    if not distance:
+        return "exactly right"
+    size = number(abs(distance), 0 if float(distance).is_integer() else 1)
+    return f"{size} {step.unit} too {'many' if distance > 0 else 'few'}"
+
+
+def counted(answer: Answer, step: Step) -> str:
+    """What an answer was measured on."""
+    return f"n = {answer.n} {'rounds' if step.name == 'time' else 'texts'}"
