@@ -36,6 +36,10 @@ def span(low: float, high: float, digits: int = 1) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
+#: A step of a recovery, and what it has done to the model.
+STEPS = {"pruned": "as pruned", "refit": "refitted", "distill": "distilled"}
+
+
 def ordinal(place: int) -> str:
     """A place in a line."""
     ending = "th" if place % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(place % 10, "th")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from cahp.run.ladder import RecoveryStep
+from cahp.values import Delta, Metrics
+
 
 def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:
     """Metrics of 1,200 texts."""
@@ -59,3 +62,21 @@ def run_json() -> dict[str, Any]:
     )
     whole: dict[str, Any] = json.loads(text)
     return whole
+
+
+def recovery_steps() -> tuple[RecoveryStep, ...]:
+    """A recovery of three steps, the second of which was rejected."""
+
+    def step(name: str, accuracy: float, gained: float | None, **more: Any) -> RecoveryStep:
+        metrics = Metrics(accuracy, accuracy, 1.0, 500, (accuracy - 0.04, accuracy + 0.04), accuracy + 0.2)
+        change = None if gained is None else Delta(gained, (gained - 2, gained + 2))
+        given = {"accepted": True, "examples": 400, "seconds": 90.0, **more}
+        return RecoveryStep(
+            name, metrics=metrics, delta=Delta(100 * accuracy - 60, (-30.0, -10.0)), gained=change, **given
+        )
+
+    return (
+        step("pruned", 0.331, None, accepted=None, examples=None, seconds=None),
+        step("refit", 0.331, 0.0, accepted=False, seconds=7.0),
+        step("distill", 0.452, 12.1),
+    )

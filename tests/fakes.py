@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -24,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
@@ -318,6 +320,35 @@ class StopwatchHere:
     def costs(self, mask: HeadMask, *, length: int, seconds: float = 5.0, progress: Progress = silent) -> Costs:
         self.asked.append(mask)
         return self._bench.measurements.costs(mask, length=length, **self.QUICK)
+
+
+class WorkClock:
+    """A clock that a model's own work turns: a pass of a text takes a second, with gradients three, a layer its share.
+
+    Batches are small while it goes, as they are beside the texts of a real task.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, size: int = 64) -> None:
+        self.now = 0.0
+        scores, step, batches = HeadModel.scores, HeadModel.step, HeadModel.batches
+
+        def scored(model: HeadModel, inputs: Any, network: Any = None) -> Any:
+            self.now += len(inputs["input_ids"]) * (3 if network is not None and network.training else 1)
+            return scores(model, inputs, network)
+
+        def stepped(model: HeadModel, state: Any, **options: Any) -> Any:
+            self.now += len(state.real) / model.layers
+            return step(model, state, **options)
+
+        def batched(model: HeadModel, tokens: Any, *, rows: Any = None, **_: Any) -> Any:
+            return batches(model, tokens, rows=rows, size=size)
+
+        monkeypatch.setattr(HeadModel, "scores", scored)
+        monkeypatch.setattr(HeadModel, "step", stepped)
+        monkeypatch.setattr(HeadModel, "batches", batched)
+
+    def __call__(self) -> float:
+        return self.now
 
 
 def in_this_process(code: str, folder: Path, *paths: Path) -> None:

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from cahp.cli.command import Call, command, folder
 from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
 from cahp.export.formats import option_help
 
+if TYPE_CHECKING:
+    from cahp.run.settings import Recovery
+
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
 _FORM = Option("form", option_help(), default="compact", spelled=("--format",))
+_HOW = Option(
+    "how",
+    "auto (refit, then distillation, in --recover-time; the default where there are data), none, refit (seconds: on "
+    "a third of the calibration texts, at least 512), distill (minutes) or finetune.",
+    str,
+    None,
+    ("--recover",),
+)
 _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool, True)
 
 
 @command(
-    *("mask", _OUT, "force", "model", "data", _FORM, "recover", "recover_data", "recover_time", "labels"),
+    *("mask", _OUT, "force", "model", "data", _FORM, _HOW, "recover_data", "recover_time", "labels"),
     *("limit", "eval_limit"),
     *(
         "sample",
@@ -31,7 +43,7 @@ _LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool
         "no_cache",
     ),
 )
-def export(call: Call, mask: Path, out: Path, force: bool, form: str, latency: bool) -> None:
+def export(call: Call, mask: Path, out: Path, force: bool, form: str, how: str | None, latency: bool) -> None:
     """Take a pruned model home: written, read back in a fresh process, compared; or convert a mask to another file."""
     from cahp.export import take_home as task
     from cahp.terminal.printing import exported
@@ -42,7 +54,7 @@ def export(call: Call, mask: Path, out: Path, force: bool, form: str, latency: b
             mask=mask,
             form=form,
             out=output,
-            how=call.settings.recover,
+            how=cast("Recovery | None", how),
             time=latency,
             command=call.line,
             store=call.store,

@@ -85,7 +85,11 @@ OPTIONS: Mapping[str, Option] = {
         _setting("projection", "tsne, umap, pca or none."),
         _setting("salience", "batch (the paper's) or example."),
         _setting("representative", "salience (the paper's) or medoid."),
-        _setting("recover", "none, refit (seconds), distill (minutes), auto (in --recover-time) or finetune."),
+        _setting(
+            "recover",
+            "none, refit (seconds: on a third of the calibration texts, at least 512), distill (minutes), auto (in "
+            "--recover-time) or finetune.",
+        ),
         _setting("recover_data", "Texts to recover on, without labels: a file with a text column."),
         _setting("recover_time", "What --recover auto may take: 90s, 2m (as usual), 1h."),
         _setting("labels", "Distillation heeds the labels of the calibration texts, too."),

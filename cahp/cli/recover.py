@@ -9,7 +9,12 @@ from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the recovered model.")
 _HOW = Option(
-    "how", "refit (seconds), distill (minutes), auto (in --recover-time) or finetune.", str, "refit", ("--recover",)
+    "how",
+    "auto (refit, then distillation, in --recover-time), refit (seconds: on a third of the calibration texts, at least "
+    "512), distill (minutes) or finetune.",
+    str,
+    "auto",
+    ("--recover",),
 )
 _SCHEDULE = (
     OPTIONS["epochs"].but(default=None, help="Epochs of training (3)."),

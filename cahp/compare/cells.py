@@ -19,6 +19,7 @@ from cahp import methods
 from cahp.compare.benches import Benches
 from cahp.compare.plan import FULL, Cell
 from cahp.registry import Method
+from cahp.run.recoveries import more_texts
 from cahp.run.settings import Recovery
 from cahp.stages.clustering import revision
 from cahp.store import Entry, Store, key
@@ -154,9 +155,12 @@ def choice_key(benches: Benches, cell: Cell) -> str:
 def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, texts: Texts) -> str:
     """The key of what a mask answers after a recovery, whichever cell it is of."""
     # What a refit gives depends on the calibration texts, and a training on a seed besides; masks have none.
-    recovered = None if recovery == "none" else benches.bench(cell.seed).calibration.sha256
+    calibration = benches.bench(cell.seed).calibration
+    recovered = None if recovery == "none" else calibration.sha256
     seed = cell.seed if recovery in ("finetune", "distill") else None
-    return key("compare-answers", _REVISION, benches.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
+    parts = (benches.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
+    more = more_texts(len(calibration)) if recovery in ("refit", "distill") else ()
+    return key("compare-answers", _REVISION, *parts, *more)
 
 
 def _source(method: Method) -> str:

@@ -12,14 +12,8 @@ from cahp.compare.cells import Measured, missing
 from cahp.compare.measuring import priced
 from cahp.compare.plan import FULL, Cell
 from cahp.registry import Evidence
-from cahp.run.settings import Recovery
+from cahp.run.allowance import recovery_passes
 from cahp.values import CahpError
-
-#: What a refit costs, in forward passes of the full model of each text it calibrates on, and of each that decides
-#: whether it is accepted.
-_REFIT, _ACCEPTED = 3.7, 2.0
-#: Three epochs of a forward and a backward pass of four fifths of the texts, and an evaluation on the rest after each.
-_FINETUNE = 3 * (3 * 0.8 + 0.2)
 
 
 @dataclass(frozen=True)
@@ -84,14 +78,6 @@ def forwards(benches: Benches, cells: Sequence[Cell]) -> dict[Cell, tuple[float,
         answers = [(recovery, sum(len(benches.splits[split]) for split in splits)) for recovery, splits in to_answer]
         found[cell] = max(0.0, choosing - before), sum(count + recoveries[recovery] for recovery, count in answers)
     return found
-
-
-def recovery_passes(texts: int, *, refitted: bool = True) -> dict[Recovery, float]:
-    """Forward passes of a text that each recovery takes on so many calibration texts."""
-    refit = min(512, 0.8 * texts) * _REFIT + 0.2 * texts * _ACCEPTED
-    # The refit, the teacher's answers, and as many epochs as fine-tuning has.
-    distill = (refit if refitted else 0.0) + texts + _FINETUNE * texts
-    return {"none": 0.0, "refit": refit, "distill": distill, "finetune": _FINETUNE * texts}
 
 
 def _choosing(benches: Benches, cell: Cell) -> float:

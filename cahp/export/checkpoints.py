@@ -15,6 +15,7 @@ from cahp.files import json_text, scratch
 from cahp.output import Output
 from cahp.run.bench import Bench
 from cahp.run.document import versions
+from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
@@ -79,12 +80,19 @@ def claimed(out: Path | Output, card: ModelCard) -> Output:
 
 
 def recovered(
-    bench: Bench, mask: HeadMask, *, recover: Recovery, epochs: int = 3, watch: Watch | None = None
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    recover: Recovery,
+    epochs: int = 3,
+    allowed: float | None = None,
+    watch: Watch | None = None,
 ) -> tuple[dict[str, Any], HeadModel]:
     """The model cut to ``mask`` and recovered as asked, and the ``metrics`` and ``delta`` of a run with it.
 
     With a refit also why it was taken or not (``refit``), with a distillation what came of it (``distill``), with
-    fine-tuning its ``epochs``; ``watch`` sees the loss of a training.
+    fine-tuning its ``epochs``; ``watch`` sees the loss of a training. With ``auto``, so many seconds are ``allowed``
+    (None: as the settings say).
     """
     settings, measurements = bench.settings, bench.measurements
     made: Recovered | None
@@ -93,8 +101,10 @@ def recovered(
 
         made = measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
     elif recover in ("distill", "auto"):
-        allowed = seconds(settings.recover_time or RECOVER_TIME) if recover == "auto" else None
-        made = measurements.distill(mask, labels=settings.labels, seconds=allowed, watch=watch)
+        allowed = allowed or seconds(settings.recover_time or RECOVER_TIME)
+        made = measurements.distill(
+            mask, labels=settings.labels, seconds=allowed if recover == "auto" else None, watch=watch
+        )
     else:
         made = measurements.recover(mask, recover)
     outcome = dict(vars(outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)))
@@ -102,6 +112,7 @@ def recovered(
         outcome["refit"] = refit
     if isinstance(made, Distilled):
         outcome["distill"] = made.report
+        outcome["steps"] = steps(measurements, bench.evaluation, mask, made, seed=settings.seed)
     if isinstance(made, FineTuned):
         outcome["epochs"] = list(made.epochs)
     return outcome, measurements.pruned(mask, made)

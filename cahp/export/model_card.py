@@ -9,7 +9,7 @@ from typing import Any
 from cahp.export.formats import ModelForm, as_asked
 from cahp.run.spelling import listed
 from cahp.values import HeadMask, ModelCard, Prompt, PromptReading
-from cahp.words import percent, span
+from cahp.words import STEPS, percent, span
 
 
 def model_card(
@@ -126,6 +126,10 @@ def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list
     for name, metrics in outcome["metrics"].measured.items():
         ends = span(100 * metrics.ci95[0], 100 * metrics.ci95[1])
         rows.append(f"| {name} | {percent(metrics.accuracy)} | {ends} % | {percent(metrics.macro_f1)} |")
+    steps = outcome.get("steps", ())
+    if steps:
+        after = [f"{STEPS[one.step]} {percent(one.metrics.accuracy)}" for one in steps]
+        rows += ["", f"What each step of the recovery brought (accuracy): {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
     return [f"On {outcome['metrics'].full.n:,} texts{split}:", "", *rows]
 

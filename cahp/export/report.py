@@ -7,20 +7,21 @@ content-security policy forbids the file to load anything, and to run anything b
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cahp.export.drawings import STYLE, Clusters, Curve, grid, intervals, safe, silhouette, table
 from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
 from cahp.export.recipe import recipe
 from cahp.run.document import BY_HAND, RunDocument, StateDeltas, StateMetrics
+from cahp.run.ladder import RecoveryStep
 from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
-from cahp.words import interval, percent, points
+from cahp.words import STEPS, duration, interval, percent, points
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: What each recovery has done to a model.
-_DONE = {"refit": "refitted", "distill": "distilled", "finetune": "fine-tuned"}
+_DONE = {**STEPS, "finetune": "fine-tuned"}
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 
 
@@ -105,7 +106,7 @@ def page(
         _section("What it costs and saves", _figures(run)),
     ]
     compared = _recovered(run, recoveries or {})
-    if len(compared) > 1:
+    if len(compared) > 1 or run.steps:
         sections.append(_section("What recovery wins back", _recoveries(run, compared)))
     if live is not None:
         sections.append(_section("Who covers for whom", covers(mask, live.clusters, live.labels)))
@@ -215,15 +216,36 @@ def _recoveries(run: RunDocument, compared: Mapping[str, Quality]) -> Iterator[s
         ("Of the loss regained", [regained(one) for one in found]),
         ("Same answer as all heads", [_share(one.agreement) for one in found]),
     ]
-    yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
+    if len(compared) > 1:
+        yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
+    if run.steps:
+        yield table("What each step brought", [STEPS[one.step] for one in run.steps], _stepwise(run.steps))
     if run.distill is not None:
         said = run.distill
         taken = "was taken" if said.accepted else "was rejected, so nothing changed"
-        yield (
-            f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}. Before it "
-            f"{percent(said.agreement_before)} of {said.held_out:,} held-out texts were answered as with all heads, "
-            f"after it {percent(said.held_out_agreement)}.</p>"
+        heeded = (
+            f" Before it {percent(said.agreement_before)} of {said.held_out:,} held-out texts were answered as with "
+            f"all heads, after it {percent(said.held_out_agreement)}."
         )
+        yield (
+            f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}."
+            f"{'' if said.agreement_before is None else heeded}</p>"
+        )
+
+
+def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
+    gained = [one.gained for one in steps]
+    return [
+        ("Right answers", [percent(one.metrics.accuracy) for one in steps]),
+        ("95 % interval", [interval(100 * one.metrics.ci95[0], 100 * one.metrics.ci95[1]) for one in steps]),
+        ("Against the step before", ["" if one is None else points(one.pp) for one in gained]),
+        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in gained]),
+        ("Same answer as all heads", [_share(one.metrics.agreement) for one in steps]),
+        ("Evaluation texts", [f"{one.metrics.n:,}" for one in steps]),
+        ("Worked on, texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
+        ("Took", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
+        ("Held-out texts", [{None: "", True: "agreed", False: "disagreed"}[one.accepted] for one in steps]),
+    ]
 
 
 def _cost(run: RunDocument) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,7 @@ def export(
     mask: Path,
     form: str,
     out: Path | Output,
-    how: Recovery = "none",
+    how: Recovery | None = None,
     time: bool = True,
     command: str = "",
     store: Store | None = None,
@@ -41,8 +41,8 @@ def export(
 ) -> dict[str, Any]:
     """Write the model cut to a mask as a folder that others load, or the mask itself as another kind of file.
 
-    A model is recovered first (``how``; ``watch`` sees a training) and measured where there are data; see
-    ``cahp.export.checkpoints.write``.
+    A model is recovered first (``how``: ``auto`` where there are data, unless it is told; ``watch`` sees a training)
+    and measured where there are data; see ``cahp.export.checkpoints.write``.
 
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
@@ -59,7 +59,11 @@ def export(
     checkpoints.claimed(output, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
-    if settings.data is not None or (builtin and builtin.data):
+    there = settings.data is not None or bool(builtin and builtin.data)
+    how = how or ("auto" if there else "none")
+    # What a recovery works on is drawn as it needs it.
+    settings = replace(settings, recover=how)
+    if there:
         bench = open_bench(settings, store=store, card=card, progress=progress)
         measurements = bench.measurements
         outcome, pruned = checkpoints.recovered(bench, keep, recover=how, watch=watch)
@@ -133,19 +137,20 @@ def checkpoint(
     form: ModelForm,
     recover: Recovery = "refit",
     epochs: int = 3,
+    allowed: float | None = None,
     watch: Watch | None = None,
     command: str = "",
     progress: Progress = silent,
 ) -> Checkpoint:
     """Cut the model to ``mask``, recover it, and write it in a form that others load.
 
-    See ``cahp.export.checkpoints.write``.
+    See ``cahp.export.checkpoints``: ``recovered`` for the recovery, ``write`` for the rest.
 
     Raises:
         MaskError: If a layer keeps no head.
         CahpError: If what is read back answers otherwise than what was written.
     """
-    outcome, pruned = checkpoints.recovered(bench, mask, recover=recover, epochs=epochs, watch=watch)
+    outcome, pruned = checkpoints.recovered(bench, mask, recover=recover, epochs=epochs, allowed=allowed, watch=watch)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         written = checkpoints.write(

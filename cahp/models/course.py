@@ -62,6 +62,17 @@ class Course:
         self.epoch, self.batches, self.losses = self.epoch + 1, 0, 0.0
         self._drawing = self._order.get_state()
 
+    @property
+    def best(self) -> tuple[float, ...] | None:
+        """The score of the epoch whose weights are kept, if one was scored."""
+        return None if self._kept is None else self._best
+
+    def set_rate(self) -> None:
+        """Learn at the rate of now: the plan that it follows may have changed since the last batch."""
+        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
+        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
+            group["lr"] = highest * factor
+
     def finish(self) -> None:
         """Leave the best epoch's weights."""
         if self._kept is not None:
@@ -110,9 +121,7 @@ class Course:
                     "exp_avg_sq": torch.tensor(arrays[f"square-{index}"], device=self._device),
                 }
         self._rate.last_epoch = meta["rate"]
-        factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
-        for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
-            group["lr"] = highest * factor
+        self.set_rate()
         self._drawing = torch.tensor(arrays["order"])
         self._order.set_state(self._drawing)
         self._random = arrays["random"][parallel.rank()]

@@ -25,6 +25,7 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from cahp import processes as parallel
 from cahp.models.course import Course, Epoch
 from cahp.models.head_model import HeadModel, Tokens
+from cahp.models.pacing import Left, Pacing
 from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
 
 
@@ -49,7 +50,7 @@ class Training:
     """Where a training stands after ``step`` of ``total`` batches.
 
     ``loss`` is the mean of this epoch's batches so far (in this process; at its end of all), ``epochs`` are those that
-    are over.
+    are over, ``best`` is the score of the one whose weights are kept (None: none was scored).
     """
 
     step: int
@@ -57,6 +58,7 @@ class Training:
     loss: float
     epochs: tuple[Epoch, ...]
     stage: str = "training"
+    best: tuple[float, ...] | None = None
 
 
 #: Called after every batch and every epoch.
@@ -66,8 +68,6 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 #: How good the network is on held-out texts, more being better and the next number deciding ties; the first is the
 #: share of texts that are answered as they should be. Between batches it calls what it is given, if it is given any.
 Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
-#: The share of the time allowed that is spent. With 1 a training ends; until then the rate falls in step with it.
-Pace = Callable[[], float]
 
 
 class TrainingCheckpoint(Protocol):
@@ -97,7 +97,7 @@ def train(
     checkpoint: TrainingCheckpoint | None = None,
 ) -> list[Epoch]:
     """``optimise`` on the labels of ``texts``; the epoch that answers most of ``validation`` rightly is kept."""
-    return optimise(
+    made = optimise(
         network,
         model,
         texts.inputs,
@@ -110,6 +110,7 @@ def train(
         watch=watch,
         checkpoint=checkpoint,
     )
+    return list(made.epochs)
 
 
 def cross_entropy(model: HeadModel, labels: Tensor) -> Loss:
@@ -134,8 +135,10 @@ def optimise(
     progress: Progress = silent,
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
-    pace: Pace | None = None,
-) -> list[Epoch]:
+    left: Left | None = None,
+    scoring: float = 0.0,
+    each: float = 0.0,
+) -> Training:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
     ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. Under
@@ -143,26 +146,38 @@ def optimise(
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
     the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
-    for bit, as if nothing had come between (on the same machine, with as many threads). With a ``pace`` time decides
-    too: where it is up, the epoch ends with the batch and is the last.
+    for bit, as if nothing had come between (on the same machine, with as many threads). Where seconds are ``left`` to
+    it, it has as many batches as fit, and the rate falls over these; ``scoring`` are those of a score, ``each`` those
+    that a batch is thought to take. See ``cahp.models.pacing``.
     """
-    if pace is not None:
-        # Processes take their steps together: the same rate for all, and one end.
-        pace = _from_here(pace)
     torch.manual_seed(seed + parallel.rank())
     accelerator = Accelerator(cpu=model.device.type == "cpu")
-    loader = length_grouped(model, model.tokenize(inputs), torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
+    tokens = model.tokenize(inputs)
+    loader = length_grouped(model, tokens, torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
     order: torch.Generator = loader.sampler.generator  # type: ignore[attr-defined]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     plain = network
     network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
-    total = schedule.epochs * len(loader)
-    rate = LambdaLR(optimizer, _rate(schedule, total, pace))
+    epoch = len(loader)
+    size = sum(len(entry["input_ids"]) for entry in tokens) / (epoch * parallel.world())
+    pacing = Pacing(schedule.epochs * epoch, epoch=epoch, size=size, left=left, scoring=scoring, each=each)
+    rate = LambdaLR(optimizer, _rate(schedule, pacing))
     course = Course(trained, optimizer, rate, order, accelerator.device)
     if checkpoint is not None and (found := checkpoint.load()) is not None:
+        pacing.total = found[1].get("planned", pacing.total)
         course.load_state_dict(*found)
-    step = course.epoch * len(loader) + course.batches
+    step = course.epoch * epoch + course.batches
+
+    def save() -> None:
+        if checkpoint is not None:
+            arrays, meta = course.state_dict()
+            checkpoint.save(arrays, {**meta, "planned": pacing.total})
+
+    def reached() -> Training:
+        # Between two epochs it is the loss of the one that is over.
+        mean = course.losses / course.batches if course.batches else course.history[-1].loss if course.history else 0.0
+        return Training(step, pacing.total, mean, tuple(course.history), stage, course.best)
 
     with _interruptions() as interrupted:
 
@@ -170,29 +185,31 @@ def optimise(
             """Between two batches: report, and stop if that is wished."""
             wish: BaseException | None
             try:
-                progress(stage, step, total)
+                progress(stage, step, pacing.total)
             except (Cancelled, KeyboardInterrupt) as error:
                 wish = error
             else:
                 wish = KeyboardInterrupt() if interrupted() else None
             if any(parallel.gather(wish is not None)):
-                if checkpoint is not None:
-                    checkpoint.save(*course.state_dict())
+                save()
                 raise wish or Cancelled
 
         def report() -> None:
             if watch is not None:
-                # Between two epochs it is that of the one that is over.
-                mean = course.losses / course.batches if course.batches else course.history[-1].loss
-                watch(Training(step, total, mean, tuple(course.history), stage))
+                watch(reached())
 
-        def time_is_up() -> bool:
-            return pace is not None and pace() >= 1
+        def end_epoch() -> None:
+            plain.eval()
+            # Processes have different numbers of batches here, so they cannot agree to stop at one.
+            course.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
+            pacing.scored()
+            report()
 
         pause()
-        over = time_is_up()
-        while course.epoch < schedule.epochs and not over:
+        over = pacing.over(step)
+        while not over:
             network.train()
+            pacing.begin()
             for tensors, rows in course.rest(loader):
                 batch_loss = loss(network, tensors, rows)
                 accelerator.backward(batch_loss)
@@ -205,38 +222,34 @@ def optimise(
                 course.losses += float(batch_loss.detach())
                 report()
                 pause()
-                over = time_is_up()
-                if over:
-                    break
-            plain.eval()
-            # Processes have different numbers of batches here, so they cannot agree to stop at one.
-            course.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
-            report()
-            if checkpoint is not None and course.epoch < schedule.epochs and not over:
-                checkpoint.save(*course.state_dict())
+                if left is not None:
+                    pacing.batch(step, int(tensors["attention_mask"].sum()))
+                    course.set_rate()
+                    over = pacing.over(step)
+                    if over:
+                        break
+            end_epoch()
+            over = over or pacing.over(step)
+            if not over:
+                save()
+        if course.batches:
+            # It was stopped within an epoch, and no time is left to go on with it.
+            end_epoch()
     course.finish()
     if checkpoint is not None:
         checkpoint.remove()
-    progress(stage, total, total)
-    return course.history
+    progress(stage, pacing.total, pacing.total)
+    return reached()
 
 
-def _from_here(spent: Pace) -> Pace:
-    """The share of the time that is still left now: what came before must not cost the training its warm-up."""
-    before = max(parallel.gather(spent()))
-    return lambda: 1.0 if before >= 1 else (max(parallel.gather(spent())) - before) / (1 - before)
+def _rate(schedule: Schedule, pacing: Pacing) -> Callable[[int], float]:
+    """The share of the highest rate by the number of batches that are done."""
 
-
-def _rate(schedule: Schedule, total: int, pace: Pace | None) -> Callable[[int], float]:
-    """The share of the highest rate by the number of batches that are done, of ``total``."""
-    rising = math.ceil(total * schedule.warmup)
-
-    def share(done: float) -> float:
-        if pace is not None:
-            done = max(done, total * min(1.0, pace()))
+    def share(done: int) -> float:
+        rising = math.ceil(pacing.total * schedule.warmup)
         if done < rising:
             return done / max(1, rising)
-        falling = max(0.0, (total - done) / max(1, total - rising))
+        falling = max(0.0, (pacing.total - done) / max(1, pacing.total - rising))
         return schedule.floor + (1 - schedule.floor) * falling
 
     return share

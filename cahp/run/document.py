@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from cahp.files import plain_json
+from cahp.run.ladder import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.values import (
@@ -202,7 +203,8 @@ class Verification:
 class RunDocument:
     """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head.
 
-    ``machine`` is where it was measured (None: an earlier version did not say).
+    ``machine`` is where it was measured (None: an earlier version did not say). ``steps`` are what each step of a
+    recovery brought that has several.
     """
 
     model: ModelRecord
@@ -230,6 +232,7 @@ class RunDocument:
     notices: tuple[str, ...] = ()
     distill: DistillReport | None = None
     machine: str | None = None
+    steps: tuple[RecoveryStep, ...] = ()
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property

@@ -30,8 +30,10 @@ from cahp.run.document import (
     versions,
 )
 from cahp.run.evidence import HeadEvidence
+from cahp.run.ladder import steps
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Recovered, distill_report, refit_report
+from cahp.run.recoveries import more_texts
 from cahp.run.seal import TestSeal
 from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identity, seconds
 from cahp.run.timeline import STAGES
@@ -154,6 +156,11 @@ def _run_key(bench: Bench) -> str:
     if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
         # Several processes take a batch each at a time, which makes it another training.
         name = key("shared", name, parallel.world())
+    if settings.recover in ("refit", "distill", "auto") and more_texts(len(bench.measurements.inputs)):
+        name = key("refitted on", name, *more_texts(len(bench.measurements.inputs)))
+    if settings.recover in ("distill", "auto"):
+        # What each step brought came later.
+        name = key("stepped", name)
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 
@@ -303,6 +310,7 @@ def _document(
         versions=versions(),
         command=command,
         machine=machine(),
+        steps=steps(bench.measurements, bench.evaluation, mask, recovered, seed=settings.seed),
     )
 
 

@@ -28,6 +28,8 @@ class Refitted:
     accepted: bool
     reason: str
     examples: int
+    #: Seconds that it took (None: an earlier version did not say).
+    seconds: float | None = None
 
     @classmethod
     def of(cls, model: HeadModel, report: RefitReport) -> Refitted:
@@ -46,14 +48,17 @@ class Refitted:
         )
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any], *, layers: int) -> Refitted:
-        """What ``arrays`` and the report were put down as."""
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
+        """What ``arrays`` and ``meta`` were put down as."""
+        places = [
+            (int(layer), site)
+            for site, layer, part in (name.rsplit("-", 2) for name in arrays)
+            if part == "weight" and site in _SITES
+        ]
         return cls(
             {
                 (layer, site): (arrays[f"{site}-{layer}-weight"], arrays.get(f"{site}-{layer}-bias"))
-                for layer in range(layers)
-                for site in _SITES
-                if f"{site}-{layer}-weight" in arrays
+                for layer, site in sorted(places, key=lambda place: (place[0], _SITES.index(place[1])))
             },
             **meta,
         )
@@ -67,6 +72,11 @@ class Refitted:
             for part, values in zip(("weight", "bias"), pair, strict=True)
             if values is not None
         }
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The rest, as JSON."""
+        return {**asdict(self.report), "seconds": self.seconds}
 
     @property
     def report(self) -> RefitReport:
@@ -102,11 +112,15 @@ class FineTuned(Trained):
 class Distilled(Trained):
     """A distilled model, or what it started from where that agrees better with the full one.
 
-    ``refit`` says what came of the refit before (None: there was none).
+    ``refit`` says what came of the refit before (None: there was none), and ``start`` is that refit (None: also where
+    an earlier version did not keep it). ``seconds`` are those of the training with the teacher's answers (None: it was
+    stopped in between).
     """
 
     report: DistillReport
     refit: RefitReport | None
+    start: Refitted | None = None
+    seconds: float | None = None
 
 
 #: A model that was recovered after pruning.

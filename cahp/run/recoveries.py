@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -12,8 +12,10 @@ from cahp import processes as parallel
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
 from cahp.run.resources import Resources
 from cahp.run.settings import Recovery
-from cahp.store import Entry, Store, key
+from cahp.run.stored_training import StoredTraining, TimedTraining
+from cahp.store import Entry, key
 from cahp.values import (
+    REFIT_TEXTS,
     DataError,
     DistillEpoch,
     DistillReport,
@@ -25,6 +27,7 @@ from cahp.values import (
     RefitReport,
     Texts,
     digest,
+    refit_texts,
 )
 
 if TYPE_CHECKING:
@@ -34,10 +37,6 @@ if TYPE_CHECKING:
 
 #: With fewer texts a recovery holds none out to be evaluated on.
 _FEWEST_TEXTS = 5
-
-
-class _TimeIsUp(Exception):
-    """What was under way does not fit in the time."""
 
 
 class Recoveries:
@@ -55,7 +54,7 @@ class Recoveries:
         unlabelled: Sequence[Input] | None = None,
     ) -> None:
         self._resources, self._calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
-        #: The newest refit that was decided without labels, by its mask.
+        #: The newest refit that was decided without labels, by its key.
         self._refit: dict[str, Refitted] = {}
 
     @property
@@ -83,7 +82,7 @@ class Recoveries:
     @property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
-        return digest(*(part for one in self.inputs for part in ((one, "") if isinstance(one, str) else one)))
+        return _digest_of(self.inputs)
 
     def pruned(self, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
         """The model without the heads that ``mask`` drops, recovered so."""
@@ -129,30 +128,40 @@ class Recoveries:
         from cahp.stages.recovery import refit
 
         return self._refitted(
-            key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256),
+            key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256, *more_texts(len(self.calibration))),
             lambda: refit(self.model, mask, self.calibration, progress=self._resources.progress),
         )
 
-    def refit_unlabelled(self, mask: HeadMask, *, progress: Progress | None = None, keep: bool = True) -> Refitted:
+    def refit_unlabelled(
+        self,
+        mask: HeadMask,
+        *,
+        inputs: Sequence[Input] | None = None,
+        progress: Progress | None = None,
+        keep: bool = True,
+    ) -> Refitted:
         """Refit without reading a label; see ``cahp.stages.recovery.refit_unlabelled``.
 
-        ``keep`` says whether its weights may take room in the store.
+        ``inputs`` are worked on in the place of the usual ones; ``keep`` says whether its weights may take room in the
+        store.
 
         Raises:
             DataError: If there are too few texts to hold one out.
             OptionError: If this model cannot be refitted.
         """
-        self._check_refit(len(self.inputs))
-        if mask.sha256 not in self._refit:
+        inputs = self.inputs if inputs is None else inputs
+        self._check_refit(len(inputs))
+        name = key("refit unlabelled", 1, self.card.sha256, _digest_of(inputs), mask.sha256, *more_texts(len(inputs)))
+        if name not in self._refit:
             from cahp.stages.recovery import refit_unlabelled
 
             made = self._refitted(
-                key("refit unlabelled", 1, self.card.sha256, self.inputs_sha256, mask.sha256),
-                lambda: refit_unlabelled(self.model, mask, self.inputs, progress=progress or self._resources.progress),
+                name,
+                lambda: refit_unlabelled(self.model, mask, inputs, progress=progress or self._resources.progress),
                 keep,
             )
-            self._refit = {mask.sha256: made}
-        return self._refit[mask.sha256]
+            self._refit = {name: made}
+        return self._refit[name]
 
     def _check_refit(self, texts: int) -> None:
         if self.card.no_refit:
@@ -160,22 +169,22 @@ class Recoveries:
         _check_held_out(texts, "a refit")
 
     def _refitted(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
-        found = self._resources.found(
-            "recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta, layers=self.card.layers)
-        )
+        found = self._resources.found("recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta))
         if found is not None:
             return found
         # Read before the clock runs, and by every process.
-        _ = self.model
+        _, clock = self.model, self._resources.clock
 
         def solved() -> Refitted:
+            began = clock()
             made = solve()
-            return Refitted.of(made.model, RefitReport(made.accepted, made.reason, made.examples))
+            report = RefitReport(made.accepted, made.reason, made.examples)
+            return replace(Refitted.of(made.model, report), seconds=clock() - began)
 
         with self._resources.timed("recovery"):
             refitted = parallel.from_first(solved)
         if keep:
-            self._resources.keep(name, refitted.arrays, asdict(refitted.report))
+            self._resources.keep(name, refitted.arrays, refitted.meta)
         return refitted
 
     def finetune(
@@ -233,7 +242,9 @@ class Recoveries:
         """Refit the pruned model where that is possible, then distil it; see ``cahp.stages.distillation.distill``.
 
         No label is read, unless ``labels`` adds the cross-entropy with those of the calibration texts. ``seconds``
-        bound refit and training: what is best when they are over stays. Found again and resumed as ``finetune``.
+        bound refit and training, whatever came in between: with too few for one epoch on all texts it takes fewer
+        texts, with too few for all epochs fewer batches, and what is best when they are over stays. Found again and
+        resumed as ``finetune``.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -241,58 +252,56 @@ class Recoveries:
         if labels and self._unlabelled is not None:
             raise OptionError("texts that are read without labels have none; leave --labels out")
         _check_held_out(len(self.inputs), "a distillation")
+        from cahp.models.pacing import until
         from cahp.stages.distillation import SCHEDULE, Goal, distill
 
         goal, schedule = Goal(labels=1.0 if labels else 0.0), schedule or SCHEDULE
         parts = self._distilling(mask, goal, schedule)
         # What was done without haste serves those in haste, too.
-        timed = () if seconds is None else (seconds,)
+        timed = () if seconds is None else (seconds, "planned")
         for name in dict.fromkeys((key("distilled", 1, *parts), key("distilled", 1, *parts, *timed))):
             found = self._resources.found("recovery", name, _distilled)
             if found is not None:
                 return found
-        model, clock = self.model, self._resources.clock
-        began, progress = clock(), self._resources.progress
-
-        def spent() -> float:
-            return 0.0 if seconds is None else (clock() - began) / seconds
-
-        def hurried(stage: str, done: int, total: int) -> None:
-            progress(stage, done, total)
-            if spent() >= 1:
-                raise _TimeIsUp
-
-        refitted = self._first(mask, hurried, keep)
+        model, clock, progress = self.model, self._resources.clock, self._resources.progress
+        store, checkpoint = self._resources.store, key("distilling", 1, *parts, *timed, model.device.type)
+        training = StoredTraining(store, checkpoint)
+        inputs, left, rows = self.inputs, None, None
+        if seconds is not None:
+            training = TimedTraining(store, checkpoint, seconds, clock)
+            left = training.allowance.left
+            rows = training.rows(model, inputs)
+            inputs = [inputs[row] for row in rows]
+        refitted = self._first(mask, inputs, until(progress, left), keep)
         start = self.pruned(mask, refitted)
         called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
+        known = self.calibration.labels if labels else None
+        began = clock()
         with self._resources.timed("recovery"):
             made = distill(
                 model,
                 start,
-                self.inputs,
-                labels=self.calibration.labels if labels else None,
+                inputs,
+                labels=known if known is None or rows is None else known[rows],
                 goal=goal,
                 schedule=schedule,
                 called=called,
                 seed=self._seed,
                 progress=progress,
                 watch=watch or self._resources.watch,
-                checkpoint=StoredTraining(
-                    self._resources.store, key("distilling", 1, *parts, *timed, model.device.type)
-                ),
-                pace=None if seconds is None else spent,
+                checkpoint=training,
+                left=left,
             )
         distilled = Distilled(
-            weights_of(made.model), _report(made, labels), None if refitted is None else refitted.report
+            weights_of(made.model),
+            _report(made, labels),
+            None if refitted is None else refitted.report,
+            refitted,
+            None if training.resumed else clock() - began,
         )
         if keep:
-            refit = None if distilled.refit is None else asdict(distilled.refit)
             # Time decides on the rate, too: what had enough of it may still be another training.
-            self._resources.keep(
-                key("distilled", 1, *parts, *timed),
-                distilled.weights,
-                {"distill": asdict(distilled.report), "refit": refit},
-            )
+            self._resources.keep(key("distilled", 1, *parts, *timed), *_as_entry(distilled))
         return distilled
 
     def distilled_before(self, mask: HeadMask) -> Distilled | None:
@@ -307,15 +316,18 @@ class Recoveries:
         return (
             *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if goal.labels else None, mask.sha256),
             *(asdict(goal), _said(schedule), self._seed, parallel.world()),
+            *more_texts(len(self.inputs)),
         )
 
-    def _first(self, mask: HeadMask, progress: Progress, keep: bool) -> Refitted | None:
+    def _first(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:
         """The refit that a distillation starts from, if the model has one and time is enough."""
+        from cahp.models.pacing import TimeIsUp
+
         if self.card.no_refit:
             return None
         try:
-            return self.refit_unlabelled(mask, progress=progress, keep=keep)
-        except _TimeIsUp:
+            return self.refit_unlabelled(mask, inputs=inputs, progress=progress, keep=keep)
+        except TimeIsUp:
             return None
 
 
@@ -324,51 +336,56 @@ def _check_held_out(texts: int, what: str) -> None:
         raise DataError(f"every fifth text evaluates {what}, and there are only {texts}; raise --limit or add texts")
 
 
+def more_texts(there: int) -> tuple[int, ...]:
+    """What a key says of the texts that a refit works on: nothing of the 512 that it worked on once."""
+    count = refit_texts(there)
+    return (count,) if count > REFIT_TEXTS else ()
+
+
 def _said(schedule: Schedule) -> dict[str, Any]:
     """A schedule as keys know it: its floor came later, and counts only where there is one."""
     return {name: value for name, value in asdict(schedule).items() if name != "floor" or value}
 
 
+def _digest_of(inputs: Sequence[Input]) -> str:
+    return digest(*(part for one in inputs for part in ((one, "") if isinstance(one, str) else one)))
+
+
 def _report(made: distillation.Distillation, labels: bool) -> DistillReport:
+    before, after = (None if same is None else same / made.held_out for same in (made.before, made.after))
     return DistillReport(
         made.accepted,
         made.reason,
         made.examples,
         labels,
         made.held_out,
-        made.before / made.held_out,
-        made.after / made.held_out,
+        before,
+        after,
         tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in made.epochs),
     )
+
+
+#: The refit before a distillation lies beside its weights, under names with this before them.
+_START = "refit:"
+
+
+def _as_entry(made: Distilled) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    start = made.start
+    refit = None if made.refit is None else asdict(made.refit)
+    arrays = {} if start is None else {f"{_START}{name}": array for name, array in start.arrays.items()}
+    meta = {"distill": asdict(made.report), "refit": refit, "seconds": made.seconds}
+    return {**made.weights, **arrays}, meta if start is None else {**meta, "start": start.meta}
 
 
 def _distilled(found: Entry) -> Distilled:
     import msgspec
 
-    refit = found.meta["refit"]
+    refit, start = found.meta["refit"], found.meta.get("start")
+    arrays = {name.removeprefix(_START): array for name, array in found.arrays.items() if name.startswith(_START)}
     return Distilled(
-        found.arrays,
+        {name: array for name, array in found.arrays.items() if not name.startswith(_START)},
         msgspec.convert(found.meta["distill"], DistillReport),
         None if refit is None else RefitReport(**refit),
+        None if start is None else Refitted.from_arrays(arrays, start),
+        found.meta.get("seconds"),
     )
-
-
-@dataclass(frozen=True)
-class StoredTraining:
-    """A training that was stopped, in the store."""
-
-    store: Store
-    name: str
-
-    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
-        """What was kept last."""
-        found = self.store.load(self.name)
-        return None if found is None else (found.arrays, found.meta)
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Keep this instead."""
-        self.store.save(self.name, arrays=arrays, meta=meta)
-
-    def remove(self) -> None:
-        """Keep nothing."""
-        self.store.remove(self.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,17 +11,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cahp import processes as parallel
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel, Tokens
+from cahp.models.pacing import Left, TimeIsUp, until
 from cahp.models.surgery import separate
 from cahp.models.teacher import ROOM, Agreement, Teacher, logits_of
 from cahp.models.training import (
     Loss,
-    Pace,
     Schedule,
     Score,
-    Training,
     TrainingCheckpoint,
     Watch,
     held_out_rows,
@@ -52,8 +53,9 @@ class Goal:
 class Distillation:
     """A pruned model that learned from the full one, or as it was before where that did not help (not ``accepted``).
 
-    ``held_out`` texts evaluated it; of these ``before`` and ``after`` were answered as by the full model. ``examples``
-    were learned from, and a training that is ``hurried`` ended before its last batch because time was up.
+    ``held_out`` texts evaluated it; of these ``before`` and ``after`` were answered as by the full model (None: time
+    was up before that was known). ``examples`` were learned from, in ``batches`` of the ``planned``: fewer where time
+    ended it.
     """
 
     model: HeadModel
@@ -61,10 +63,11 @@ class Distillation:
     reason: str
     examples: int
     held_out: int
-    before: int
-    after: int
+    before: int | None
+    after: int | None
     epochs: tuple[Epoch, ...]
-    hurried: bool
+    batches: int = 0
+    planned: int = 0
 
 
 def distill(
@@ -81,32 +84,31 @@ def distill(
     progress: Progress = silent,
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
-    pace: Pace | None = None,
+    left: Left | None = None,
 ) -> Distillation:
     """Train all weights of ``start`` (a pruned model, ``called`` so) but the word embeddings to agree with ``model``.
 
     Every fifth text is held out. The epoch that agrees best with the full model there is kept (share of equal answers;
     on a tie the lower divergence), and the whole only if it agrees better than ``start``. ``labels`` are read only if
-    the goal weighs them. With a ``checkpoint`` a training that was stopped is resumed; with a ``pace`` it ends when
-    time is up. See ``cahp.models.training.optimise``.
+    the goal weighs them. With a ``checkpoint`` a training that was stopped is resumed. Where seconds are ``left`` to
+    it, it has as many batches as fit, and stops where they are over. See ``cahp.models.training.optimise``.
     """
     learned, held_out = held_out_rows(len(inputs))
     tokens = model.tokenize(inputs)
-    wanted = logits_of(model, tokens, stage=TEACHER, progress=progress)
     kept_back = [tokens[row] for row in held_out]
-
-    before = _agreement(start, kept_back, wanted[held_out])
     network = separate(start).network.requires_grad_(True)
     # The texts are few, and most words are not among them.
     network.get_input_embeddings().requires_grad_(False)
-    reached: list[Training] = []
-
-    def note(training: Training) -> None:
-        reached[:] = [training]
-        if watch is not None:
-            watch(training)
-
-    history = optimise(
+    before, ready = None, 0.0 if left is None else left()
+    try:
+        wanted = logits_of(model, tokens, stage=TEACHER, progress=until(progress, left))
+        score = _score(start, network, kept_back, wanted[held_out], until(progress, left))
+        ready = 0.0 if left is None else left()
+        before = score(None)
+    except TimeIsUp:
+        return _untrained(start, called, len(learned), len(held_out), None)
+    scoring = 0.0 if left is None else ready - left()
+    made = optimise(
         network,
         start,
         [inputs[row] for row in learned],
@@ -117,39 +119,43 @@ def distill(
             None if labels is None else torch.as_tensor(labels[learned], device=model.device),
             Teacher(model, [tokens[row] for row in learned], room=room) if goal.hidden else None,
         ),
-        score=_score(start, network, kept_back, wanted[held_out]),
+        score=score,
         schedule=schedule,
         seed=seed,
         stage=STAGE,
         progress=progress,
-        watch=note,
+        watch=watch,
         checkpoint=checkpoint,
-        pace=pace,
+        left=left,
+        scoring=scoring,
+        # A pass back takes twice as long as one forward.
+        each=3 * scoring * schedule.batch / len(held_out),
     )
+    if not made.epochs:
+        return _untrained(start, called, len(learned), len(held_out), before)
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
-    student = start.around(network)
-    after = _agreement(student, kept_back, wanted[held_out]) if sound and history else before
-    accepted = after > before
-    hurried = not reached or reached[0].step < reached[0].total
-    if not history:
-        reason = "no time was left for it"
-    elif not sound:
+    after = made.best if sound and made.best is not None else before
+    accepted, (was, now) = after > before, (round(one[0] * len(held_out)) for one in (before, after))
+    # Processes take a batch each at a time.
+    whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
+    if not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
-        reason = (
-            f"{after.same} of {len(held_out)} held-out texts answered as by the full model after it, {before.same} "
-            f"before{f' (its time was up in epoch {len(history)} of {schedule.epochs})' if hurried else ''}"
-        )
+        reason = f"{now} of {len(held_out)} held-out texts answered as by the full model after it, {was} before"
+        if made.step < whole:
+            done = schedule.epochs * made.step / whole
+            reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
     return Distillation(
-        student if accepted else start,
+        start.around(network) if accepted else start,
         accepted,
         reason if accepted else f"{reason}: {called} stays",
         len(learned),
         len(held_out),
-        before.same,
-        after.same,
-        tuple(history),
-        hurried,
+        was,
+        now,
+        made.epochs,
+        made.step,
+        whole,
     )
 
 
@@ -173,14 +179,17 @@ def _loss(model: HeadModel, goal: Goal, wanted: Tensor, labels: Tensor | None, t
     return loss
 
 
-def _score(student: HeadModel, network: nn.Module, tokens: Tokens, wanted: Tensor) -> Score:
+def _untrained(
+    start: HeadModel, called: str, examples: int, held_out: int, before: Sequence[float] | None
+) -> Distillation:
+    same = None if before is None else round(before[0] * held_out)
+    return Distillation(start, False, f"no time was left for it: {called} stays", examples, held_out, same, same, ())
+
+
+def _score(student: HeadModel, network: nn.Module, tokens: Tokens, wanted: Tensor, progress: Progress) -> Score:
     def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
-        between: Progress = silent if pause is None else lambda *_: pause()
+        between: Progress = progress if pause is None else lambda *_: pause()
         found = Agreement.of(logits_of(student, tokens, network=network, progress=between), wanted)
         return found.same / len(tokens), found.nearness
 
     return score
-
-
-def _agreement(model: HeadModel, tokens: Tokens, wanted: Tensor) -> Agreement:
-    return Agreement.of(logits_of(model, tokens), wanted)

@@ -16,13 +16,11 @@ from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
 from cahp.models.teacher import Agreement, logits_of
 from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
-from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
+from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, refit_texts, silent
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
 RIDGE = 0.1
-#: Calibration texts; more of them recover little more.
-CALIBRATION = 512
 #: The projections of a layer that a refit solves where it is known what the layer adds to what.
 _ALL: set[Site] = {"output", "feed_out"}
 
@@ -259,9 +257,13 @@ def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tens
     return seen
 
 
-def calibration_inputs(inputs: Sequence[Input], calibration: int = CALIBRATION) -> list[Input]:
-    """Those of ``inputs`` that a refit calibrates on: at most so many, spread over all that are not held out."""
+def calibration_inputs(inputs: Sequence[Input], calibration: int | None = None) -> list[Input]:
+    """Those of ``inputs`` that a refit calibrates on, spread over all that are not held out.
+
+    ``calibration`` is how many at most (None: see ``cahp.values.refit_texts``).
+    """
     learned, _ = held_out_rows(len(inputs))
+    calibration = refit_texts(len(inputs)) if calibration is None else calibration
     spread = np.linspace(0, len(learned) - 1, min(calibration, len(learned))).astype(np.int64)
     return [inputs[row] for row in learned[np.unique(spread)]]
 
@@ -272,12 +274,13 @@ def refit(
     texts: Texts,
     *,
     ridge: float = RIDGE,
-    calibration: int = CALIBRATION,
+    calibration: int | None = None,
     walk: Walk | None = None,
     progress: Progress = silent,
 ) -> Refit:
-    """Refit on the inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
+    """Refit on inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
 
+    It works on a third of them, at least 512 (see ``cahp.values.refit_texts``), unless ``calibration`` says how many.
     Every fifth example of ``texts`` is held out: the refit stands if it answers at least as many of them rightly as
     the pruned model (on a tie: with no higher loss). ``walk`` is a kept walk through ``calibration_inputs``.
     """
@@ -299,22 +302,22 @@ def refit_unlabelled(
     mask: HeadMask,
     inputs: Sequence[Input],
     *,
-    calibration: int = CALIBRATION,
+    calibration: int | None = None,
     progress: Progress = silent,
 ) -> Refit:
     """``refit`` where there are no labels, or none that may be read: the full model's answers decide in their place."""
-    calibrated = calibration_inputs(inputs, calibration)
-    solved = solve(model, mask, calibrated, progress=progress)
+    learned = calibration_inputs(inputs, calibration)
+    solved = solve(model, mask, learned, progress=progress)
     plain = cut(model, mask)
     tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs))[1]])
-    wanted = logits_of(model, tokens)
-    before, after = (Agreement.of(logits_of(one, tokens), wanted) for one in (plain, solved))
+    wanted, *answers = (logits_of(one, tokens, stage=STAGE, progress=progress) for one in (model, plain, solved))
+    before, after = (Agreement.of(one, wanted) for one in answers)
     accepted = after >= before
     reason = (
         f"{after.same} of {len(tokens)} held-out texts answered as by the full model after refit, {before.same} before"
         f"{'' if accepted else ': the old weights stay'}"
     )
-    return Refit(solved if accepted else plain, accepted, reason, len(calibrated))
+    return Refit(solved if accepted else plain, accepted, reason, len(learned))
 
 
 def _answers(model: HeadModel, texts: Texts) -> tuple[int, float]:

@@ -11,8 +11,8 @@ from cahp import data, models
 from cahp.export.checkpoints import claimed
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
-from cahp.run.recoveries import StoredTraining
 from cahp.run.settings import Settings
+from cahp.run.stored_training import StoredTraining
 from cahp.store import Store, key
 from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
 

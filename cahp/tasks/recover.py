@@ -12,6 +12,7 @@ from cahp.export.masks import kept_heads, read_for
 from cahp.output import Output, UnwrittenError
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
+from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identified, seconds
@@ -113,8 +114,11 @@ def _recovered(bench: Bench, keep: HeadMask, given: Mapping[str, Any]) -> tuple[
         trained = measurements.distill(
             keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **given)
         )
-        beside = None if trained.refit is None else measurements.refit_unlabelled(keep)
-        said = {"distill": trained.report}
+        beside = trained.start
+        said = {
+            "distill": trained.report,
+            "steps": steps(measurements, bench.evaluation, keep, trained, seed=seed),
+        }
     found = {"refit": refit_report(beside)} if beside is not None else {}
     first, last = outcome(beside), outcome(trained)
     return {

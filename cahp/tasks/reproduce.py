@@ -10,13 +10,13 @@ from typing import Any
 
 from cahp import data, hub, models
 from cahp.compare.engines import engine, stopped
-from cahp.compare.estimate import recovery_passes
 from cahp.compare.plan import COMPARED, OURS, Plan
 from cahp.compare.result import Comparison
 from cahp.compare.running import compare
 from cahp.data.sources import PRESETS
 from cahp.files import json_text, write_whole
 from cahp.output import Mark, Output, UnwrittenError
+from cahp.run.allowance import recovery_passes
 from cahp.run.settings import Recovery, Settings
 from cahp.store import Store, key
 from cahp.tasks.fit import fit

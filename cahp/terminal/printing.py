@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cahp.output import Output
     from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
+    from cahp.run.ladder import RecoveryStep
     from cahp.values import DistillReport, HeadMask, Ratio, RefitReport
 
 from cahp.export.formats import model_form
 from cahp.run.settings import Settings
-from cahp.words import interval, percent, points
+from cahp.words import STEPS, duration, interval, percent, points
 
 Document = Mapping[str, Any]
 
@@ -36,6 +37,7 @@ def summary(run: RunDocument) -> Iterator[str]:
         yield _refit(run.refit)
     if run.distill is not None:
         yield from _distill(run.distill)
+    yield from _steps(run.steps)
     yield ""
     yield from cost(run.cost, run.latency_ratio, run.attention_share)
     yield from _trust(run)
@@ -130,6 +132,7 @@ def quality(found: Document) -> Iterator[str]:
         yield _refit(found["refit"])
     if found.get("distill"):
         yield from _distill(found["distill"])
+    yield from _steps(found.get("steps", ()))
     for epoch in found.get("epochs", []):
         yield epoch_line(**epoch)
     if found.get("test_opened"):
@@ -210,6 +213,25 @@ def _distill(said: DistillReport) -> Iterator[str]:
     verb = "kept" if said.accepted else "rejected"
     labels = "and their labels" if said.labels else "without labels"
     yield f"  distillation {verb} (taught by the full model on {said.examples} texts {labels}): {said.reason}"
+
+
+def _steps(said: Sequence[RecoveryStep]) -> Iterator[str]:
+    """What each step of a recovery brought, a line a step."""
+    if not said:
+        return
+    yield f"  what each step brought, n = {said[0].metrics.n:,} (95 % intervals)"
+    for one in said:
+        metrics, gained = one.metrics, one.gained
+        line = (
+            f"    {STEPS[one.step]:<10}{percent(metrics.accuracy):>7} "
+            f"{interval(100 * metrics.ci95[0], 100 * metrics.ci95[1]):<14}"
+            f"{percent(metrics.agreement):>7} answered as by the full model"
+        )
+        if gained is not None:
+            line += f"   {points(gained.pp)} {interval(*gained.ci95)}"
+        if one.seconds is not None:
+            line += f"   {duration(one.seconds)}"
+        yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
 
 
 def _trust(run: RunDocument) -> Iterator[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -14,12 +16,14 @@ from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
 from cahp.export import formats
+from cahp.ui.export import model
+from cahp.values import silent
 
 
 def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = replace(formats.model_form("drop-in"), key="toy", title="Toy", words="to play with")
+    toy = replace(formats.model_form("drop-in"), key="toy", title="Toy", words="to play with")
     mask = replace(formats.mask_forms()[0], key="bits", title="Bits", file="head_mask.txt")
-    table = (*formats.FORMS, model, mask)
+    table = (*formats.FORMS, toy, mask)
     monkeypatch.setattr(formats, "FORMS", table)
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
@@ -36,9 +40,46 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     app.run()
     assert not app.exception
     offered = app.radio(key="export-recover")
-    assert [option.partition(":")[0] for option in offered.options] == ["Refit", "Distil", "As pruned", "Fine-tune"]
+    assert [option.partition(":")[0] for option in offered.options] == [
+        "As far as time allows",
+        "Refit",
+        "Distil",
+        "As pruned",
+        "Fine-tune",
+    ]
     assert offered.value == "distill"
     assert any("unless it was distilled before" in caption.value for caption in app.caption)
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Distil and measure it (about ")
     assert any("--recover distill" in code.value for code in app.code)
+
+
+def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_chosen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def submit(session: str, name: str, work: Any, **_: Any) -> Any:
+        work(silent)
+        return SimpleNamespace(ended=True, error=None, result=None)
+
+    monkeypatch.setattr(model.jobs, "submit", submit)
+    monkeypatch.setattr(model, "checkpoint", lambda bench, mask, **given: asked.append({**given, "bench": bench}))
+    monkeypatch.setattr(model, "distil_seconds", lambda bench: 500.0)
+    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
+    assert not app.exception
+    assert app.radio(key="export-recover").value == "auto"
+    assert app.number_input(key="export-allowed").value == 2.0
+    assert any(caption.value.startswith("Expected: 2 min,") for caption in app.caption)
+    app.number_input(key="export-allowed").set_value(10.0).run()
+    assert any(caption.value.startswith("Expected: 8 min,") for caption in app.caption)
+    app.button(key="export-model").click().run()
+    assert not app.exception
+    (given,) = asked
+    assert (given["recover"], given["allowed"]) == ("auto", 600.0)
+    # The texts are those of a distillation: drawn without their labels.
+    assert given["bench"].settings.recover == "distill"
+    app.radio(key="export-recover").set_value("refit").run()
+    assert "export-allowed" not in [one.key for one in app.number_input]
+    app.button(key="export-model").click().run()
+    assert (asked[-1]["recover"], asked[-1]["allowed"]) == ("refit", None)

@@ -64,9 +64,9 @@ def _recovery(explorer: Explorer) -> None:
         format_func=words.__getitem__,
         on_change=chosen,
         disabled=bool(explorer.mask.empty_layers),
-        help="Refit solves each layer's output projection anew on a few hundred training texts, without labels and "
-        "without training. Distilling trains the refitted model for minutes, without labels either. Each is kept only "
-        "if held-out texts agree.",
+        help="Refit solves each layer's output projection anew on a third of the calibration texts (at least 512), "
+        "without labels and without training. Distilling trains the refitted model for minutes, without labels "
+        "either. Each is kept only if held-out texts agree.",
         label_visibility="collapsed",
     )
 

@@ -9,6 +9,7 @@ import streamlit as st
 from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
+from cahp.ui.parts import steps
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import DISTIL, FIGURE, distil_seconds
@@ -29,6 +30,7 @@ def draw(explorer: Explorer) -> None:
     under_way = job is not None and not job.ended
     if explorer.recover != "distill" and not under_way:
         return
+    brought = explorer.results.steps(explorer.mask)
     with st.container(border=True, key="distilling"):
         st.caption(
             "The full model is the teacher, the pruned one its student: starting from the refit, the student is "
@@ -38,6 +40,8 @@ def draw(explorer: Explorer) -> None:
             _progress(explorer, job)
         elif explorer.awaits_distillation:
             _offer(explorer)
+        else:
+            steps.draw(brought)
 
 
 def _offer(explorer: Explorer) -> None:

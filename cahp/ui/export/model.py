@@ -9,11 +9,12 @@ from cahp.export.checkpoints import Written
 from cahp.export.formats import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
-from cahp.run.settings import Recovery
+from cahp.run.settings import RECOVER_TIME, Recovery, seconds
 from cahp.ui.export.files import download
 from cahp.ui.export.view import View, jobs_of, name_of
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
+from cahp.ui.parts import steps
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -35,11 +36,11 @@ def model_files(explorer: Explorer, view: View) -> None:
     if view.mask.empty_layers:
         st.caption("A layer keeps no head, so there is no model to cut.")
         return
-    form, recover, epochs = _asked_of_the_model(explorer)
-    name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}"
+    form, recover, epochs, allowed = _asked_of_the_model(explorer)
+    name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
     if job is not None and not job.ended:
-        trained = recover in ("finetune", "distill")
+        trained = recover in ("finetune", "distill", "auto")
         if trained:
             st.fragment(_loss, run_every=1.0)(name)
         follow(job, place="export-model", title="" if trained else "Writing the model")
@@ -51,7 +52,7 @@ def model_files(explorer: Explorer, view: View) -> None:
             # A model is large: only the newest is kept.
             jobs_of(_WRITTEN).clear()
             bench, mask, losses = explorer.bench, view.mask, _losses(name)
-            if recover == "distill":
+            if recover in ("distill", "auto"):
                 bench = bench.for_distillation()
             jobs_of(_WRITTEN)[name] = jobs.submit(
                 explorer.id,
@@ -62,6 +63,7 @@ def model_files(explorer: Explorer, view: View) -> None:
                     form=form,
                     recover=recover,
                     epochs=epochs,
+                    allowed=allowed or None,
                     watch=lambda training: losses.append((training.step, training.loss)),
                     progress=progress,
                 ),
@@ -78,6 +80,7 @@ def model_files(explorer: Explorer, view: View) -> None:
     if distilled is not None:
         taken = "was taken" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
+    steps.draw(made.outcome.get("steps", ()))
     said = metrics.recovered or metrics.pruned or metrics.full
     size = len(made.content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
@@ -88,6 +91,7 @@ def model_files(explorer: Explorer, view: View) -> None:
 
 
 _RECOVERIES: dict[Recovery, str] = {
+    "auto": "As far as time allows: refit, then distillation",
     "refit": "Refit: seconds, without training",
     "distill": "Distil: training without labels, until it answers as the full model does",
     "none": "As pruned: nothing recovered",
@@ -117,24 +121,31 @@ def _loss(name: str) -> None:
     )
 
 
-def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int]:
+def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int, float]:
+    """The form, the recovery, the epochs of fine-tuning, and the seconds that are allowed (0: that is not asked)."""
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
     there = [how for how in _RECOVERIES if how != "refit" or not no_refit]
     first = there.index("distill") if explorer.recover == "distill" else 0
     recover = st.radio("Recovery", there, index=first, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    epochs, allowed = 0, 0.0
+    if recover == "auto":
+        usual = seconds(RECOVER_TIME) / 60
+        allowed = 60 * st.number_input(
+            "It may take, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
+        )
+        about = duration(min(allowed, distil_seconds(explorer.bench)))
+        st.caption(f"Expected: {about}, then evaluating and writing it. You see what each step brought.")
     if no_refit:
         st.caption(f"No refit: {plain(no_refit)}.")
-    if recover == "distill":
-        if explorer.quality("distill") is None:
-            st.caption(f"It takes about {duration(distil_seconds(explorer.bench))}, unless it was distilled before.")
-        else:
-            st.caption("It was distilled on the board: that model is taken.")
-    epochs = 0
+    if recover in ("distill", "auto") and explorer.quality("distill") is not None:
+        st.caption("It was distilled on the board: that model is taken.")
+    elif recover == "distill":
+        st.caption(f"It takes about {duration(distil_seconds(explorer.bench))}, unless it was distilled before.")
     if recover == "finetune":
         epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
-    return formats.model_form(key), recover, epochs
+    return formats.model_form(key), recover, epochs, allowed
 
 
 def _timed(written: Written) -> str:

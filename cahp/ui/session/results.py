@@ -12,6 +12,7 @@ from cahp import bundled, models
 from cahp.bundled import Bundle
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
+from cahp.run.ladder import RecoveryStep
 from cahp.run.prune import Run, known
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
@@ -54,7 +55,7 @@ class Results:
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._quality: dict[tuple[str, Recover], Quality] = {}
         self._speed: dict[tuple[int, ...], Speed] = {}
-        self._distilled: dict[str, DistillReport] = {}
+        self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         if run is not None:
             self._enter(run)
 
@@ -139,11 +140,16 @@ class Results:
 
     def distillation(self, mask: HeadMask) -> DistillReport | None:
         """What came of the distillation of ``mask``, if there was one."""
-        return self._distilled.get(mask.sha256)
+        found = self._distilled.get(mask.sha256)
+        return None if found is None else found[0]
 
-    def add_distillation(self, mask: HeadMask, report: DistillReport) -> None:
+    def steps(self, mask: HeadMask) -> tuple[RecoveryStep, ...]:
+        """What each step of the recovery brought that ended with the distillation of ``mask``."""
+        return self._distilled[mask.sha256][1] if mask.sha256 in self._distilled else ()
+
+    def add_distillation(self, mask: HeadMask, report: DistillReport, steps: tuple[RecoveryStep, ...] = ()) -> None:
         """Enter what came of one."""
-        self._distilled[mask.sha256] = report
+        self._distilled[mask.sha256] = report, steps
 
     def _enter(self, run: RunDocument) -> None:
         """Enter what the run says of its own mask."""

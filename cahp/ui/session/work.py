@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from cahp.run.bench import Bench
+from cahp.run.ladder import steps
 from cahp.run.prune import Run, choose, measure
 from cahp.run.recovered import Distilled
 from cahp.run.seal import TestSeal
@@ -123,8 +124,10 @@ def _distil(asked: OnBoard, _: Progress) -> Quality:
 
 
 def _distilled(asked: OnBoard, made: Distilled) -> Quality:
-    found = quality_of(asked.bench, asked.mask, made)
-    asked.results.add_distillation(asked.mask, made.report)
+    bench = asked.bench
+    found = quality_of(bench, asked.mask, made)
+    brought = steps(bench.measurements, bench.evaluation, asked.mask, made, seed=bench.settings.seed)
+    asked.results.add_distillation(asked.mask, made.report, brought)
     return _entered(asked, found)
 
 
@@ -199,7 +202,7 @@ def run_seconds(bench: Bench) -> float:
 
 def distil_seconds(bench: Bench) -> float:
     """About how long the distillation of a mask takes here, with the refit before it and the evaluation after."""
-    from cahp.compare.estimate import recovery_passes
+    from cahp.run.allowance import recovery_passes
 
     texts, evaluated = bench.calibration, bench.evaluation
     passes = recovery_passes(len(texts), refitted=not bench.card.no_refit)["distill"] / len(texts)

@@ -10,6 +10,7 @@ from documents import scores
 
 from cahp.export.drawings import Clusters, Curve
 from cahp.export.report import Origin, page, verdict
+from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
 
@@ -150,3 +151,19 @@ def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
     text = Outline(page(RunDocument.from_json(run()), MASK, origin=origin)).text
     assert words in text
     assert ("ship with the package" in text) == bundled
+
+
+def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
+    document = RunDocument.from_json({**run(), "steps": plain_json(documents.recovery_steps())})
+    assert document.steps == documents.recovery_steps()
+    text = Outline(page(document, MASK, origin=ORIGIN)).text
+    assert "What recovery wins back" in text
+    for words in (
+        "as pruned refitted distilled",
+        "33.1 % 33.1 % 45.2 %",
+        "+0.0 pp +12.1 pp",
+        "7 s 2 min",
+        "disagreed agreed",
+    ):
+        assert words in text
+    assert "What each step brought" not in report().text

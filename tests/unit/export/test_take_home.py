@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import cahp
+from cahp.export import checkpoints
 from cahp.export.formats import model_form
-from cahp.export.take_home import checkpoint
+from cahp.export.take_home import checkpoint, export
 from cahp.models.training import Schedule
 from cahp.run.bench import Bench
+from cahp.run.settings import Settings
+from cahp.store import Store
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
@@ -74,3 +80,32 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(benc
     (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it_is_told(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
+    asked: list[tuple[str, Settings]] = []
+    made = checkpoints.recovered
+
+    def recovered(bench: Bench, mask: HeadMask, **how: Any) -> Any:
+        asked.append((how["recover"], bench.settings))
+        return made(bench, mask, **how)
+
+    monkeypatch.setattr(checkpoints, "recovered", recovered)
+
+    def exported(of: Settings, **more: Any) -> dict[str, Any]:
+        out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
+        more = {"mask": tmp_path / "mask.json", "form": "compact", "store": Store(tmp_path / "store"), **more}
+        return {**export(of, out=out, **more), "card": (out / "README.md").read_text()}
+
+    found = exported(replace(settings, recover_time="1h"))
+    assert [one.step for one in found["steps"]] == ["pruned", "refit", "distill"]
+    assert "What each step of the recovery brought (accuracy): as pruned " in found["card"]
+    # Its texts were drawn as a distillation draws them, without their labels.
+    assert [(how, one.recover) for how, one in asked] == [("auto", "auto")]
+    assert "steps" not in exported(settings, how="refit")
+    bare = exported(replace(settings, data=None))
+    assert (bare["metrics"], [how for how, _ in asked]) == (None, ["auto", "refit"])
+    assert "nothing was recovered" in bare["card"]

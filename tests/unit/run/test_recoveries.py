@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from cahp import models
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
+from cahp.run.allowance import Allowance, recovery_passes, texts_in_time
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measurements import Measurements
@@ -131,7 +133,9 @@ def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
     model: HeadModel, store: Store, tmp_path: Path
 ) -> None:
     honest = distilled(model, store)
-    poisoned = distilled(model, Store(tmp_path / "other"), flipped(TEXTS))
+    for allowed in (None, 1e9):
+        poisoned = distilled(model, Store(tmp_path / f"{allowed}"), flipped(TEXTS), seconds=allowed)
+        assert poisoned.sha256 == honest.sha256
     assert (poisoned.sha256, poisoned.report, poisoned.refit) == (honest.sha256, honest.report, honest.refit)
     heeded = [
         distilled(model, Store(tmp_path / name), texts, labels=True)
@@ -139,6 +143,18 @@ def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
     ]
     assert len({one.sha256 for one in (honest, *heeded)}) == 3
     assert [one.report.labels for one in (honest, *heeded)] == [False, True, True]
+
+
+@pytest.mark.parametrize("allowed", [None, 1e9])
+def test_texts_without_any_labels_give_the_same_as_labelled_ones(
+    model: HeadModel, store: Store, tmp_path: Path, allowed: float | None
+) -> None:
+    whole = distilled(model, store, seconds=allowed)
+    resources = fakes.resources(model.card, Store(tmp_path / "other"), model=model)
+    # There are no calibration texts here of which a label could be read.
+    bare = Measurements(resources, None, unlabelled=TEXTS.inputs).distill(MASK, schedule=QUICK, seconds=allowed)
+    assert (bare.sha256, bare.report, bare.refit) == (whole.sha256, whole.report, whole.refit)
+    assert bare.report.labels is False
 
 
 def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(folder: Path, tmp_path: Path) -> None:
@@ -219,67 +235,180 @@ def test_a_time_is_read_as_people_write_it() -> None:
             Settings(recover="auto", recover_time=time)
 
 
-class Clock:
-    """Seconds that pass as work is reported, one a report of the given stages."""
-
-    def __init__(self, *stages: str) -> None:
-        self.now, self.stages = 0.0, stages
-
-    def __call__(self) -> float:
-        return self.now
-
-    def progress(self, stage: str, done: int, total: int) -> None:
-        self.now += stage in self.stages
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
+    return fakes.WorkClock(monkeypatch)
 
 
-def hurried(model: HeadModel, store: Store, clock: Clock, allowed: float) -> Distilled:
-    made: Measurements = opened(model, store, clock=clock, progress=clock.progress).measurements
-    return made.distill(MASK, schedule=QUICK, seconds=allowed)
+def hurried(full: HeadModel | None, store: Store, clock: fakes.WorkClock, allowed: float, **options: Any) -> Distilled:
+    card = options.pop("card")
+    given = {"model": full, "clock": clock, **options}
+    return fakes.opened(card, TEXTS, store, **given).measurements.distill(MASK, schedule=QUICK, seconds=allowed)
 
 
-def test_time_that_is_left_after_the_refit_goes_to_the_distillation(model: HeadModel, store: Store) -> None:
-    cut_short = hurried(model, store, Clock("distill"), 4)
-    assert cut_short.refit is not None
-    assert "its time was up in epoch 1 of 2" in cut_short.report.reason
-    # What was made in haste does not pass for the whole, and the whole serves those in haste.
+#: What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
+ALL = 2600.0
+
+
+@pytest.mark.parametrize("allowed", [150.0, 400.0, 900.0, 1500.0, 2100.0])
+def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float
+) -> None:
+    made = hurried(model, store, clock, allowed, card=model.card)
+    # A batch that was begun is ended.
+    assert 0.5 * allowed < clock.now <= allowed + 10
+    assert made.refit is not None or allowed < 400
+    assert made.report.examples + made.report.held_out == (200 if allowed > 2000 else len_of(made))
+    assert ("of 2 epochs" in made.report.reason) is bool(made.report.epochs)
+
+
+def len_of(made: Distilled) -> int:
+    texts = made.report.examples + made.report.held_out
+    assert 40 <= texts < 200
+    return texts
+
+
+def test_more_time_is_more_texts_and_then_more_batches(
+    model: HeadModel, clock: fakes.WorkClock, tmp_path: Path
+) -> None:
+    found = [
+        hurried(model, Store(tmp_path / str(allowed)), clock, allowed, card=model.card)
+        for allowed in (400.0, 900.0, 1500.0, ALL)
+    ]
+    assert [one.report.examples for one in found] == sorted({one.report.examples for one in found})
+    assert found[-1].report.examples == 160
+    assert "of 2 epochs" not in found[-1].report.reason
+
+
+def test_what_was_done_in_haste_is_no_whole_and_the_whole_serves_those_in_haste(
+    model: HeadModel, store: Store, clock: fakes.WorkClock
+) -> None:
+    cut_short = hurried(model, store, clock, 1500, card=model.card)
     whole = distilled(model, store)
-    assert len(whole.report.epochs) == 2
-    assert hurried(model, store, Clock("distill"), 5).sha256 == whole.sha256
+    assert (len(whole.report.epochs), whole.report.examples) == (2, 160)
+    assert whole.sha256 != cut_short.sha256
+    assert hurried(model, store, clock, 1400, card=model.card).sha256 == whole.sha256
 
 
-def test_enough_time_gives_what_all_time_gives(model: HeadModel, store: Store, tmp_path: Path) -> None:
-    assert hurried(model, store, Clock(), 4).sha256 == distilled(model, Store(tmp_path / "other")).sha256
+def test_what_was_made_in_a_time_is_found_again_with_its_steps(
+    model: HeadModel, store: Store, clock: fakes.WorkClock
+) -> None:
+    made = hurried(model, store, clock, 1500, card=model.card)
+    took = clock.now
+
+    def unread(*_: Any, **__: Any) -> HeadModel:
+        raise AssertionError("the model was read")
+
+    again = hurried(None, store, clock, 1500, card=model.card, load=unread)
+    assert (again.sha256, again.report, again.refit) == (made.sha256, made.report, made.refit)
+    assert made.start is not None
+    assert again.start is not None
+    assert (again.start.sha256, again.start.seconds) == (made.start.sha256, made.start.seconds)
+    # But for the passes that told how long one takes.
+    assert took - 16 <= (again.start.seconds or 0) + (again.seconds or 0) <= took
+    assert clock.now == took
 
 
-def test_what_the_refit_takes_costs_the_training_no_warm_up(model: HeadModel, store: Store, tmp_path: Path) -> None:
-    clock = Clock("refit")
-    made = hurried(model, store, clock, 60)
-    assert 6 < clock.now < 60
-    assert made.sha256 == distilled(model, Store(tmp_path / "other")).sha256
+def test_enough_time_gives_what_all_time_gives(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
+) -> None:
+    whole = distilled(model, Store(tmp_path / "other"))
+    assert hurried(model, store, clock, ALL, card=model.card).sha256 == whole.sha256
 
 
-def test_nobody_with_time_takes_over_what_was_done_in_haste(model: HeadModel, store: Store, tmp_path: Path) -> None:
-    clock = Clock("distill")
-
-    def stop(stage: str, done: int, total: int) -> None:
-        clock.progress(stage, done, total)
-        if (stage, done) == ("distill", 5):
+def stop_at(step: int) -> Any:
+    def progress(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("distill", step):
             raise Cancelled
 
-    with pytest.raises(Cancelled):
-        opened(model, store, clock=clock, progress=stop).measurements.distill(MASK, schedule=QUICK, seconds=12)
+    return progress
+
+
+@pytest.mark.parametrize("step", [3, 10, 13])
+def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path, step: int
+) -> None:
     whole = distilled(model, Store(tmp_path / "other"))
-    assert distilled(model, store).sha256 == whole.sha256
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, 2 * ALL, card=model.card, progress=stop_at(step))
+    clock.now = 1e6  # the clock of another start of the program begins anywhere
+    again = hurried(model, store, clock, 2 * ALL, card=model.card)
+    assert (again.sha256, again.seconds) == (whole.sha256, None)
 
 
-def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store) -> None:
-    none = hurried(model, store, Clock("refit"), 2)
+def test_in_haste_one_that_was_stopped_goes_on_in_what_is_left_of_its_time(
+    model: HeadModel, store: Store, clock: fakes.WorkClock
+) -> None:
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, 2100, card=model.card, progress=stop_at(6))
+    used, clock.now = clock.now, 1e6
+    seen: list[int] = []
+    again = hurried(
+        model,
+        store,
+        clock,
+        2100,
+        card=model.card,
+        progress=lambda stage, done, total: seen.append(done) if stage == "distill" else None,
+    )
+    assert used + clock.now - 1e6 <= 2100
+    assert seen[0] == 6
+    assert again.report.epochs
+    # Nothing of it is left behind, and it is found again.
+    entries = len(list(store.folder.iterdir()))
+    assert hurried(model, store, clock, 2100, card=model.card).sha256 == again.sha256
+    assert len(list(store.folder.iterdir())) == entries == 2
+
+
+def test_nobody_with_time_takes_over_what_was_done_in_haste(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
+) -> None:
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, 1500, card=model.card, progress=stop_at(3))
+    assert distilled(model, store).sha256 == distilled(model, Store(tmp_path / "other")).sha256
+
+
+@pytest.mark.parametrize("stage", ["refit", "teacher", "evaluation", "distill"])
+def test_whoever_cancels_waits_for_one_batch_at_most(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, stage: str
+) -> None:
+    asked: list[float] = []
+
+    def stop(at: str, done: int, total: int) -> None:
+        # Cancelled a little after the stage began.
+        if asked:
+            raise Cancelled
+        if at == stage:
+            asked.append(clock.now)
+
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, ALL, card=model.card, progress=stop)
+    # Six texts are a small batch of evaluation, sixteen one of training.
+    assert clock.now - asked[0] <= 3 * 16
+
+
+def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
+    none = hurried(model, store, clock, 40, card=model.card)
     assert none.refit is None
     assert (none.report.accepted, none.report.epochs) == (False, ())
     assert none.report.reason == "no time was left for it: the cut model stays"
+    assert none.report.agreement_before is None
     made = opened(model, store).measurements
     cut, last = made.evaluate(TEXTS, mask=MASK), made.evaluate(TEXTS, mask=MASK, recovered=none)
     assert np.array_equal(last.predictions, cut.predictions)
+
+
+def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(model: HeadModel, clock: fakes.WorkClock) -> None:
+    whole = recovery_passes(200, epochs=1)["distill"]
+    for time, expected in ((2 * whole, 200), (whole / 2, 80), (10, 40)):
+        began = clock.now
+        found = texts_in_time(model, TEXTS.inputs, Allowance(time, clock).left, refitted=True)
+        assert found == pytest.approx(expected, rel=0.1)
+        # To find that out is cheap.
+        assert clock.now - began <= 16
+    allowance = Allowance(100, clock, spent=60)
+    clock.now += 15
+    assert (allowance.used, allowance.left()) == (75, 25)
 
 
 # --- runs
@@ -323,6 +452,16 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
     asked = replace(settings, recover=how)
     run = prune(asked, store=store)
     said = run.document
+    pruned, refit, last = said.steps
+    assert [one.step for one in said.steps] == ["pruned", "refit", "distill"]
+    assert (pruned.metrics, last.metrics) == (said.metrics.pruned, said.metrics.recovered)
+    assert (pruned.delta, last.delta) == (said.delta.pruned, said.delta.recovered)
+    assert {one.metrics.n for one in said.steps} == {40}
+    for before, after in pairwise(said.steps):
+        assert after.gained is not None
+        assert after.gained.pp == pytest.approx(100 * (after.metrics.accuracy - before.metrics.accuracy))
+    assert pruned.gained is None
+    assert (refit.seconds or 0) > 0 < (last.seconds or 0)
     assert said.metrics.recovered is not None
     assert said.distill is not None
     assert said.refit is not None

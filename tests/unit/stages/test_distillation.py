@@ -187,22 +187,58 @@ def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     assert memory.kept is None
 
 
-def test_time_that_is_up_ends_the_epoch_and_the_best_so_far_stays(model: HeadModel, start: HeadModel) -> None:
+def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(
+    model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Training] = []
-    # Five batches an epoch; the seventh is the last.
+    clock, allowed = fakes.WorkClock(monkeypatch), 600
+    # The teacher takes 100 and the start 20, then five batches an epoch 48 each, and a score 20.
     found = distill(
         model,
         start,
         TEXTS.inputs,
         schedule=replace(QUICK, epochs=3),
         watch=seen.append,
-        pace=lambda: (seen[-1].step if seen else 0) / 7,
+        left=lambda: allowed - clock.now,
     )
-    assert (seen[-1].step, seen[-1].total, len(found.epochs)) == (7, 15, 2)
-    assert "its time was up in epoch 2 of 3" in found.reason
-    none = distill(model, start, TEXTS.inputs, schedule=QUICK, pace=lambda: 1.0)
-    assert (none.accepted, none.epochs, none.model is start) == (False, (), True)
-    assert none.reason == "no time was left for it: the refit stays"
+    assert 5 < found.batches < found.planned == 15
+    assert seen[-1].step == found.batches
+    assert len(found.epochs) == 2
+    assert found.after == round(20 * max(epoch.accuracy or 0 for epoch in found.epochs))
+    assert f"(time allowed {found.batches / 5:.1f} of 3 epochs)" in found.reason
+    assert allowed - 120 < clock.now <= allowed
+
+
+@pytest.mark.parametrize(("allowed", "known"), [(60, False), (150, True)])
+def test_without_time_for_a_batch_the_start_stays(
+    model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch, allowed: float, known: bool
+) -> None:
+    clock = fakes.WorkClock(monkeypatch)
+    found = distill(model, start, TEXTS.inputs, schedule=QUICK, left=lambda: allowed - clock.now)
+    assert (found.accepted, found.model is start) == (False, True)
+    assert (found.before is not None) is known
+    assert clock.now <= allowed + 10
+    assert (found.reason, found.epochs) == ("no time was left for it: the refit stays", ())
+
+
+def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_it_is(
+    model: HeadModel, start: HeadModel
+) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        if (stage, done) == ("distill", 3):
+            raise Cancelled
+
+    memory, left = Memory(), [1e9]
+    with pytest.raises(Cancelled):
+        distill(model, start, TEXTS.inputs, schedule=QUICK, progress=stop, checkpoint=memory, left=lambda: left[0])
+
+    def over(training: str, done: int, total: int) -> None:
+        # By the time that it would go on, nothing is left.
+        left[0] = 0.0 if training == "distill" else 1e9
+
+    again = distill(model, start, TEXTS.inputs, schedule=QUICK, progress=over, checkpoint=memory, left=lambda: left[0])
+    assert (again.batches, len(again.epochs)) == (3, 1)
+    assert memory.kept is None
 
 
 def test_a_refit_can_be_decided_without_labels(model: HeadModel) -> None:

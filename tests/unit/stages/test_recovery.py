@@ -8,11 +8,12 @@ import torch
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.models.training import Schedule
+from cahp.models.training import Schedule, held_out_rows
+from cahp.run.allowance import recovery_passes
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import finetune, refit, solve, split_held_out
-from cahp.values import Cancelled, HeadMask, Texts
+from cahp.stages.recovery import calibration_inputs, finetune, refit, solve, split_held_out
+from cahp.values import Cancelled, HeadMask, Texts, refit_texts
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +125,21 @@ def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Te
     assert found.accepted
     assert found.examples == 50
     assert "of 40 held-out texts right after refit" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [(5, 4), (100, 80), (640, 512), (641, 512), (1476, 512), (1536, 512), (3000, 1000), (9000, 3000)],
+)
+def test_a_refit_works_on_a_third_of_the_texts_but_on_512_where_these_are_more(there: int, expected: int) -> None:
+    inputs = [f"text {row}" for row in range(there)]
+    chosen = calibration_inputs(inputs)
+    assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
+    assert set(chosen) <= {inputs[row] for row in held_out_rows(there)[0]}
+    # No more passes than choosing the heads takes on as many texts: the signatures, and gradients of a quarter of them.
+    passes = recovery_passes(there)["refit"] / there
+    assert passes <= 1 + 3 / 4 or there < 1536
+    assert recovery_passes(there)["refit"] == 3.7 * expected + 2 * 0.2 * there
 
 
 def test_every_fifth_example_is_held_out(texts: Texts) -> None:

@@ -12,6 +12,7 @@ from clusters import on_a_line, quality
 pytest.importorskip("streamlit")
 
 from cahp.run.bench import Bench
+from cahp.run.ladder import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.session import work
@@ -31,7 +32,7 @@ from cahp.ui.session.work import (
     Work,
     run_seconds,
 )
-from cahp.values import DistillReport, HeadMask, Progress, Texts
+from cahp.values import Delta, DistillReport, HeadMask, Metrics, Progress, Texts
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
@@ -194,6 +195,11 @@ def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, m
     assert results.quality(by_hand) == quality(0.5)
 
 
+STEPS = (
+    RecoveryStep(
+        "pruned", None, None, None, Metrics(0.3, 0.3, 1.0, 100, (0.2, 0.4), 0.5), Delta(-30, (-40, -20)), None
+    ),
+)
 REPORT = DistillReport(False, "no more of them: the refit stays", 40, False, 10, 0.8, 0.7, ())
 
 
@@ -202,6 +208,7 @@ class Distilling:
 
     def __init__(self) -> None:
         self.trained, self.measurements = 0, self
+        self.evaluation, self.settings = None, Settings()
         self.known: Any = None
 
     def for_distillation(self) -> Distilling:
@@ -220,6 +227,7 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     mine: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "quality_of", lambda bench, mask, recovered: quality(0.6))
+    monkeypatch.setattr(work, "steps", lambda measurements, texts, mask, made, *, seed: STEPS)
     monkeypatch.setattr(work, "distil_seconds", lambda bench: 90.0)
     bench, table = Distilling(), BudgetTable.plan(on_a_line(), Settings(), recover="distill")
     mask = table.selection(3).mask
@@ -233,6 +241,7 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     assert (made.result, bench.trained) == (quality(0.6), 1)
     assert table.row(3).quality == quality(0.6)
     assert subject.results.distillation(mask) == REPORT
+    assert subject.results.steps(mask) == STEPS
     # Another session, whose results are its own.
     later = OnBoard(cast(Bench, bench), Results(), mask, "distill")
     assert mine.start(FIGURE, later).wait(PATIENCE)

@@ -1,0 +1,74 @@
+"""Models that are matched by their structure are refitted, distilled and fine-tuned, and are taken home so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+import zoo
+from transformers.utils import logging
+
+from cahp import load_pruned, models
+from cahp.export.checkpoints import write
+from cahp.export.formats import model_form
+from cahp.models import saving
+from cahp.models.training import Schedule
+from cahp.run.recovered import Distilled, FineTuned, Refitted
+from cahp.stages.distillation import SCHEDULE
+from cahp.store import Store
+from cahp.values import HeadMask
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TEXTS = fakes.sentences(60)
+QUICK = {"epochs": 1, "batch": 16, "learning_rate": 1e-3}
+
+
+@pytest.mark.parametrize("kind", ["esm", "gemma2", "mistral", "qwen3", "t5"])
+def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logging.disable_progress_bar()
+    model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3)), device="cpu")
+    assert model.family.matched is not None
+    keep = np.zeros((model.layers, model.heads), dtype=np.bool_)
+    keep[0, -1] = keep[1, :2] = True
+    mask, store = HeadMask(keep), Store(tmp_path / "store")
+    before = [parameter.clone() for parameter in model.network.parameters()]
+    made = fakes.measurements(model.card, TEXTS, store, model=model)
+    recovered = {
+        "refit": made.refit(mask),
+        "distill": made.distill(mask, schedule=replace(SCHEDULE, **QUICK)),
+        "finetune": made.finetune(mask, schedule=Schedule(**QUICK)),
+    }
+    assert all(map(torch.equal, before, model.network.parameters()))
+    assert [type(one) for one in recovered.values()] == [Refitted, Distilled, FineTuned]
+    # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.
+    again = fakes.measurements(model.card, TEXTS, store, model=model)
+    if kind != "t5":
+        monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs[:8]))
+    answers = [model.logits(batch)]
+    for how, one in recovered.items():
+        found = {"refit": again.refit, "distill": again.distill, "finetune": again.finetune}[how]
+        schedule = {"distill": SCHEDULE, "finetune": Schedule()}.get(how)
+        options = {} if schedule is None else {"schedule": replace(schedule, **QUICK)}
+        assert found(mask, **options).sha256 == one.sha256
+        pruned = again.pruned(mask, one)
+        if how == "finetune" or kind != "t5":
+            folder = tmp_path / how
+            written = write(
+                model_form("compact"), folder, model=model, pruned=pruned, mask=mask, inputs=TEXTS.inputs[:8]
+            )
+            assert written.difference <= 1e-5
+            with torch.no_grad():
+                network = load_pruned(folder)
+                assert torch.allclose(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5)
+        answers.append(pruned.logits(batch))
+    # Weights of a training are those of the network that was trained.
+    assert not torch.allclose(answers[-1], answers[0])
+    assert not torch.allclose(answers[-1], again.pruned(mask).logits(batch))
