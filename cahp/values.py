@@ -410,9 +410,9 @@ class Delta:
 def refit_texts(texts: int) -> int:
     """How many of so many calibration texts a refit works on: a third, but 512 where these are more, if there are.
 
-    So it takes no longer than choosing the heads on them did: at about 4 forward passes a text, and 2 of each of the
-    fifth that is held out, 1.7 of every calibration text against 1.8 (the signatures, and gradients of a quarter of
-    them). More texts recover little more.
+    So it takes no longer than choosing the heads on them did: at 4.1 forward passes a text, and 2 of each of the fifth
+    that is held out, 1.8 of every calibration text against 1.8 (the signatures, and gradients of a quarter of them).
+    More texts recover little more.
     """
     return min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), texts - texts // 5)
 

@@ -244,7 +244,7 @@ def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
         ("Evaluation texts", [f"{one.metrics.n:,}" for one in steps]),
         ("Worked on, texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
         ("Took", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
-        ("Held-out texts", [{None: "", True: "agreed", False: "disagreed"}[one.accepted] for one in steps]),
+        ("Taken", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
     ]
 
 

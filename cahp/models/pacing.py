@@ -57,7 +57,10 @@ class Pacing:
         each: float = 0.0,
     ) -> None:
         self.total = self._all = batches
-        self._epoch, self._size, self._scoring, self._thought = epoch, size, scoring, each
+        self._epoch, self._size = epoch, size
+        # Processes that plan together must know the same.
+        known = [(0.0, 0.0)] if left is None else parallel.gather((scoring, each))
+        self._scoring, self._thought = max(one[0] for one in known), max(one[1] for one in known)
         self._left = None if left is None else lambda: min(parallel.gather(left()))
         self._before: float | None = None
         self._seen, self._seconds, self._tokens, self._longest = 0, 0.0, 0.0, 0

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from cahp import processes as parallel
 from cahp.run.allowance import Allowance, spread, texts_in_time
 from cahp.store import Store, key
 from cahp.values import Input, Ints
@@ -58,7 +59,10 @@ class TimedTraining(StoredTraining):
         """The rows of ``inputs`` that it works on: those of before it was stopped, or as many as there is time for."""
         if self._texts is None:
             refitted = not model.card.no_refit
-            self._texts = texts_in_time(model, inputs, self.allowance.left, refitted=refitted)
+            # Processes that work together must work on the same.
+            self._texts = parallel.from_first(
+                lambda: texts_in_time(model, inputs, self.allowance.left, refitted=refitted)
+            )
         return spread(len(inputs), self._texts)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:

@@ -231,7 +231,7 @@ def _steps(said: Sequence[RecoveryStep]) -> Iterator[str]:
             line += f"   {points(gained.pp)} {interval(*gained.ci95)}"
         if one.seconds is not None:
             line += f"   {duration(one.seconds)}"
-        yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
+        yield line + ("   (not taken: nothing changed)" if one.accepted is False else "")
 
 
 def _trust(run: RunDocument) -> Iterator[str]:

@@ -79,7 +79,7 @@ for words in json.loads((here / "asked.json").read_text()):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = run(words)
-    found["distill" if "distill" in words else words[0]] = [code, out.getvalue(), err.getvalue()]
+    found["distill" if "auto" in words else words[0]] = [code, out.getvalue(), err.getvalue()]
 (here / f"found-{parallel.rank()}.json").write_text(json.dumps(found))
 """
 
@@ -104,7 +104,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
         ["recover", *words, "--recover", "finetune", "--mask", mask, "--json"],
         ["evaluate", *words, "--mask", str(folder / "nowhere.json")],
         ["doctor"],
-        ["recover", *words, "--recover", "distill", "--mask", mask, "--json"],
+        ["recover", *words, "--recover", "auto", "--recover-time", "10m", "--mask", mask, "--json"],
     ]
     asked[0] += ["--out", str(folder / "run")]
     asked[1] += ["--out", str(folder / "checkpoint")]
@@ -175,7 +175,7 @@ def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_distil_one_model(two: Two) -> None:
+def test_two_processes_distil_one_model_in_the_time_that_they_have(two: Two) -> None:
     found = json.loads(two.found[0]["distill"][1])
     assert found["distill"]["examples"] == 96
     assert len(found["distill"]["epochs"]) == 3

@@ -28,7 +28,7 @@ def lines(steps: Sequence[RecoveryStep]) -> Iterator[str]:
             f"{percent(metrics.agreement)} answered as with all heads"
         )
         if one.accepted is False:
-            said += "; rejected by held-out texts, so nothing changed"
+            said += "; not taken, so nothing changed"
         elif gained is not None:
             said += f"; {points(gained.pp)} ({span(*gained.ci95)})"
         if one.seconds is not None:

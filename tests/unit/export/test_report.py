@@ -163,7 +163,7 @@ def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
         "33.1 % 33.1 % 45.2 %",
         "+0.0 pp +12.1 pp",
         "7 s 2 min",
-        "disagreed agreed",
+        "Taken no yes",
     ):
         assert words in text
     assert "What each step brought" not in report().text
