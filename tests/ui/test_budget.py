@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import documents
 import numpy as np
 import pytest
 
@@ -242,6 +243,7 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     monkeypatch.setattr(Recoveries, "distill", distil)
     monkeypatch.setattr(Recoveries, "distilled_before", lambda self, mask: next(iter(known), None))
     monkeypatch.setattr(work, "quality_of", lambda bench, mask, made: quality(0.6, 500))
+    monkeypatch.setattr(work, "steps", lambda *_, **__: documents.recovery_steps())
     app.query_params["recover"], app.query_params["budget"] = "distill", "12"
     app.run()
     explorer = explorer_of(app)
@@ -264,6 +266,9 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     assert trained == [explorer.mask]
     assert explorer.quality("distill") == quality(0.6, 500)
     assert distilling.note(explorer) == f"distillation taken: {report.reason}"
+    said = [markdown.value for markdown in app.markdown]
+    assert "**What each step brought** (500 evaluation texts, 95 % intervals)" in said
+    assert any("- refitted: 33.1 % right" in text and "\n- distilled: 45.2 % right" in text for text in said)
     assert "distil" not in [button.key for button in app.button]
     table = explorer.table("distill")
     assert table is not None
