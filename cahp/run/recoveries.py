@@ -128,9 +128,17 @@ class Recoveries:
         from cahp.stages.recovery import refit
 
         return self._refitted(
-            key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256, *more_texts(len(self.calibration))),
+            self._refit_key(mask),
             lambda: refit(self.model, mask, self.calibration, progress=self._resources.progress),
         )
+
+    def refitted_before(self, mask: HeadMask) -> Refitted | None:
+        """What ``refit`` made of this mask, if it is in the store; nothing is solved."""
+        return self._refit_found(self._refit_key(mask))
+
+    def _refit_key(self, mask: HeadMask) -> str:
+        texts = more_texts(len(self.calibration))
+        return key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256, *texts)
 
     def refit_unlabelled(
         self,
@@ -169,7 +177,7 @@ class Recoveries:
         _check_held_out(texts, "a refit")
 
     def _refitted(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
-        found = self._resources.found("recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta))
+        found = self._refit_found(name)
         if found is not None:
             return found
         # Read before the clock runs, and by every process.
@@ -186,6 +194,9 @@ class Recoveries:
         if keep:
             self._resources.keep(name, refitted.arrays, refitted.meta)
         return refitted
+
+    def _refit_found(self, name: str) -> Refitted | None:
+        return self._resources.found("recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta))
 
     def finetune(
         self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True

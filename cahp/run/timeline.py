@@ -42,6 +42,7 @@ STAGES = (
     Stage("fit", "Training", "training"),
     Stage("compare", "Comparing", "comparing"),
     Stage("distances", "Comparing the heads", "distances"),
+    Stage("own text", "Reading the text", "reading the text"),
     Stage("resamples", "Choosing again", "resamples"),
     Stage("table", "Measuring every budget", "table"),
     Stage("write", "Write", "write"),

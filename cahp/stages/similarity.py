@@ -56,21 +56,40 @@ def attend(model: HeadModel, text: Input) -> Attention:
     """
     from torch import Tensor, inference_mode
 
-    tokens = model.tokenize([text])
-    ids = tokens[0]["input_ids"]
-    if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
-        raise DataError("there is nothing to read in this text; type at least one word")
+    read = tokens_of(model, text)
     maps: dict[int, NDArray[np.float32]] = {}
 
     def watch(layer: int, seen: Tensor) -> None:
         maps[layer] = seen[0].float().cpu().numpy()
 
     with inference_mode():
-        model.logits(model.batches(tokens)[0], probe=watch)
+        model.logits(model.batches([read.entry])[0], probe=watch)
+    return Attention(read.words, np.stack([maps[layer] for layer in range(model.layers)]), read.cut)
+
+
+@dataclass(frozen=True, eq=False)
+class Read:
+    """One input as the model reads it: what its tokenizer made, the tokens in ``words``, and how many were ``cut``."""
+
+    entry: dict[str, list[int]]
+    words: tuple[str, ...]
+    cut: int
+
+
+def tokens_of(model: HeadModel, text: Input) -> Read:
+    """The tokens of a text or a pair of texts.
+
+    Raises:
+        DataError: If the tokenizer finds nothing to read in it.
+    """
+    (entry,) = model.tokenize([text])
+    ids = entry["input_ids"]
+    if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
+        raise DataError("there is nothing to read in this text; type at least one word")
     whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
     # Decoded one by one, since byte-level vocabularies hold no readable words.
     words = tuple(model.tokenizer.decode([token]).strip() for token in ids)
-    return Attention(words, np.stack([maps[layer] for layer in range(model.layers)]), whole - len(ids))
+    return Read(entry, words, whole - len(ids))
 
 
 def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.float64]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.methods.shared.texts import STAGE, part
+from cahp.models.tokens import special_ids
 from cahp.registry import Evidence
 from cahp.values import Floats, Progress
 
@@ -65,10 +66,3 @@ def confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray
 def maxima(weights: Tensor, counted: Tensor) -> Tensor:
     """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
     return (weights * counted[:, None, None, :]).amax(dim=-1)
-
-
-def special_ids(tokenizer: Any) -> set[int]:
-    """Ids of special tokens; that of unknown words is none, unless it has another role too."""
-    roles = ("bos", "eos", "sep", "cls", "pad", "mask")
-    others = {getattr(tokenizer, f"{role}_token_id", None) for role in roles}
-    return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)

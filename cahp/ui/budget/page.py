@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, space
+from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, space
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.session import memory
@@ -42,6 +42,7 @@ def _live(explorer: Explorer, polling: bool) -> None:
     address.write(explorer)
     board.measure(explorer)
     controls.draw(explorer)
+    own_text.draw(explorer)
     distilling.draw(explorer)
     board.draw(explorer)
     measuring.draw(explorer)

@@ -153,13 +153,14 @@ class Explorer:
 
     def start(self, kind: Kind[OnBoard, T]) -> Job[T]:
         """Let the worker do this for what is on the board."""
-        return self.work.start(kind, self._on_board())
+        return self.work.start(kind, self.on_board())
 
     def job(self, kind: Kind[OnBoard, T]) -> Job[T] | None:
         """The job of this kind for what is on the board, if it was asked for."""
-        return self.work.job(kind, self._on_board())
+        return self.work.job(kind, self.on_board())
 
-    def _on_board(self) -> OnBoard:
+    def on_board(self) -> OnBoard:
+        """The subject of work on what is on the board now."""
         table = self.table(self.recover)
         return OnBoard(self.bench, self.results, self.mask, self.recover, table, watch=self._see)
 

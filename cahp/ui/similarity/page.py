@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.ui.parts.input_box import has_words
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen, differences, one_head, overview, texts
 from cahp.ui.similarity.comparing import Seen, compared
@@ -22,7 +23,7 @@ def draw(explorer: Explorer) -> None:
         "pruning keeps stand for all of them."
     )
     inputs = texts.inputs(explorer)
-    if not all(texts.has_words(text) for text in inputs):
+    if not all(has_words(text) for text in inputs):
         st.info("Type a text, or take one of the examples; the heads are compared as soon as every box has one.")
         return
     seen = compared(explorer, inputs)

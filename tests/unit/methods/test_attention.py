@@ -17,8 +17,9 @@ from torch import Tensor
 from cahp import models, registry
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
-from cahp.methods.shared.attention import maxima, special_ids
+from cahp.methods.shared.attention import maxima
 from cahp.models.head_model import HeadModel
+from cahp.models.tokens import special_ids
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
 from cahp.values import DataError, OptionError, Texts, silent

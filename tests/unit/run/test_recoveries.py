@@ -62,6 +62,15 @@ def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: A
 # --- the store
 
 
+def test_a_refit_is_found_again_and_looking_for_it_solves_nothing(model: HeadModel, store: Store) -> None:
+    measurements = opened(model, store).measurements
+    assert measurements.refitted_before(MASK) is None
+    made = measurements.refit(MASK)
+    found = opened(model, store).measurements.refitted_before(MASK)
+    assert found is not None
+    assert found.sha256 == made.sha256
+
+
 def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, store: Store) -> None:
     first = opened(model, store)
     made = first.measurements.distill(MASK, schedule=QUICK)

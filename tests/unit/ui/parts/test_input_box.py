@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.ui.parts.examples import examples
-from cahp.ui.similarity.texts import has_words
+from cahp.ui.parts.input_box import has_words
 from cahp.values import Input
 
 

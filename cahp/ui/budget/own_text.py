@@ -1,0 +1,207 @@
+"""Before and after on a person's own text: what is answered with all heads and with those on the board.
+
+Texts and what is read of them live in the browser session and nowhere else: no file, no address, no log.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cahp.figures import own_text as figures
+from cahp.run.timeline import on_screen
+from cahp.studies.budget_sweep import Recover
+from cahp.studies.own_text import AnswersOverBudgets, TextReading
+from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
+from cahp.ui.frame.page import problem
+from cahp.ui.frame.progress import in_line
+from cahp.ui.parts import chart, theme
+from cahp.ui.parts.input_box import has_words, input_box
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job
+from cahp.values import HeadMask
+from cahp.words import percent
+
+_MEMORY = "own-text-memory"
+#: Seconds that a page waits for the worker before it says how far it is.
+_PATIENCE_S = 0.1
+
+_CALLED: dict[Recover, str] = {"none": "as pruned", "refit": "after refit", "distill": "after distillation"}
+
+
+def draw(explorer: Explorer) -> None:
+    """The panel above the board; closed, it costs nothing."""
+    panel = st.expander("Before and after on a text of your own", key="own-text-panel", on_change="rerun")
+    if not panel.open:
+        return
+    with panel:
+        left, right = st.columns([2, 3], gap="medium")
+        with left:
+            text = input_box(
+                "own-text",
+                "single" if explorer.bench.calibration.second is None else "pairs",
+                label="Your text",
+                # Of the ten examples this one is of a topic that the embedded model knows.
+                place=3,
+            )
+        if not has_words(text):
+            with right:
+                st.info("Type a text, or take one of the examples.")
+            return
+        memory: TextMemory = st.session_state.setdefault(_MEMORY, TextMemory())
+        number, known = memory.of(explorer.card.sha256, text)
+        asked = TextOnBoard(number, explorer.on_board(), text, known)
+        with left:
+            _work(explorer, asked)
+        _show(explorer, asked, left, right)
+
+
+def _work(explorer: Explorer, asked: TextOnBoard) -> None:
+    """Have read what is missing; how far that is, and a way out of it."""
+    if not asked.missing:
+        return
+    job = explorer.work.job(OWN_TEXT, asked)
+    if job is None:
+        job = explorer.work.start(OWN_TEXT, asked)
+        job.wait(_PATIENCE_S)
+    if not job.ended:
+        _progress(job)
+    elif job.error:
+        problem(job.error)
+    elif asked.missing:
+        st.caption("Stopped. What was read so far stays.")
+        if st.button("Read it again", key="own-text-again"):
+            explorer.work.start(OWN_TEXT, asked)
+            st.rerun()
+
+
+def _progress(job: Job[Any]) -> None:
+    place = job.place
+    said = f"Waiting: {in_line(place)}" if place is not None else on_screen(job.stage) if job.stage else "Starting"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
+        if st.button("Cancel", key="cancel-own-text"):
+            job.cancel()
+            st.rerun()
+
+
+def _show(explorer: Explorer, asked: TextOnBoard, left: Any, right: Any) -> None:
+    mask, heads = explorer.mask, explorer.card.layers * explorer.card.heads
+    full = asked.reading(HeadMask.full(mask.layers, mask.heads))
+    pruned = asked.reading(mask)
+    if full is None:
+        return
+    models = {f"all {heads} heads": full}
+    if pruned is not None and mask.count < heads:
+        models[f"{mask.count} as pruned"] = pruned
+    for how in asked.recoveries:
+        recovered = asked.reading(mask, how)
+        if recovered is not None:
+            models[f"{mask.count} {_CALLED[how]}"] = recovered
+    with left:
+        _said(explorer, asked, full)
+    with right:
+        _probabilities(explorer, models, full)
+    curve = asked.known.curves.get(asked.table_name)
+    if pruned is None:
+        return
+    first, second = st.columns(2, gap="medium")
+    with first:
+        _attention(full, pruned, mask)
+    if curve is not None:
+        with second:
+            _curve(explorer, curve, full)
+
+
+def _said(explorer: Explorer, asked: TextOnBoard, full: TextReading) -> None:
+    if full.cut:
+        st.warning(f"The model reads {len(full.tokens):,} tokens here; {full.cut:,} more were cut off.")
+    if asked.unrecovered:
+        st.caption("No recovered model of this mask is kept here: choose a recovery on the board to measure one.")
+    st.caption(
+        "One text is an example, and has no interval. How often answers stay right is measured on "
+        f"{len(explorer.bench.evaluation):,} texts, on the board below."
+    )
+
+
+def _probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
+    classes = explorer.bench.evaluation.classes
+    rows = {name: found.probabilities for name, found in models.items()}
+    chart.show(
+        figures.probabilities_figure(rows, classes, dark=theme.dark()),
+        title=_finding(models, full, classes),
+        help="Each mark is the probability that one model gives to a class for this text: the circle is the model with "
+        "all heads, the square the pruned one on the board, the diamond the recovered one, where there is one. Marks "
+        "that lie on each other say that the heads were not needed for this text.",
+        formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
+        name="own-text-classes",
+        data={"class": list(classes), **{name: found.round(5).tolist() for name, found in rows.items()}},
+        alt="; ".join(
+            f"{name}: {classes[found.answer]}, {percent(float(found.probabilities.max()))}"
+            for name, found in models.items()
+        ),
+    )
+
+
+def _finding(models: dict[str, TextReading], full: TextReading, classes: tuple[str, ...]) -> str:
+    others = {name: found for name, found in models.items() if found is not full}
+    answer = f"“{classes[full.answer]}”"
+    if not others:
+        return f"All heads answer {answer} ({percent(float(full.probabilities.max()), 0)})"
+    changed = [
+        f"“{classes[found.answer]}” with {name}" for name, found in others.items() if found.answer != full.answer
+    ]
+    if changed:
+        return f"{answer} with all heads becomes {' and '.join(changed)}"
+    shares = ", ".join(
+        f"{percent(float(found.probabilities[full.answer]), 0)} with {name}" for name, found in models.items()
+    )
+    return f"The answer stays {answer}: {shares}"
+
+
+def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
+    shown = figures.words_to_show(full, kept)
+    words = len(kept.tokens) - int(kept.special.sum())
+    if not shown:
+        return
+    best = max(shown, key=lambda place: float(kept.attention[place]))
+    some = "" if len(shown) == words else f" Drawn are the {len(shown)} of {words} words that get most."
+    chart.show(
+        figures.looked_at_figure(full, kept, dark=theme.dark()),
+        title=f"The {mask.count} kept heads look most at “{kept.tokens[best][:24]}” "
+        f"({percent(float(kept.attention[best]))}); {percent(kept.on_special, 0)} goes to tokens that are no words",
+        help="What each word gets of all attention: the mean over the heads and over the tokens that look, from the "
+        "maps of this text. Bars: the kept heads, in the pruned model. Circles: all heads, in the full model. Tokens "
+        f"that are no words (as [CLS] and [SEP]) get the rest; the table has them all.{some}",
+        formula=r"a_j=\frac{1}{|K|\,S}\sum_{h\in K}\sum_{i=1}^{S}A^{(h)}_{ij}",
+        name="own-text-attention",
+        data={
+            "token": list(kept.tokens),
+            "is a word": (~kept.special).tolist(),
+            "all heads": full.attention.round(5).tolist(),
+            "kept heads": kept.attention.round(5).tolist(),
+        },
+    )
+
+
+def _curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
+    classes, total = explorer.bench.evaluation.classes, explorer.card.layers * explorer.card.heads
+    answer, steady = f"“{classes[full.answer]}”", curve.steady_down_to(full.answer)
+    if steady == curve.budgets[0]:
+        title = f"{answer} is the answer at every budget that was tried"
+    elif steady is None:
+        title = f"{answer} is the answer with all heads alone"
+    else:
+        title = f"{answer} is the answer down to {steady} of {total} heads, as pruned"
+    chart.show(
+        figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=theme.dark()),
+        title=title,
+        help=f"The probability of each class for this text when the board's heads alone are left, as pruned, at "
+        f"{len(curve.budgets)} budgets, each of them measured. The dashed line is the budget on the board.",
+        name="own-text-budgets",
+        data={
+            "heads kept": list(curve.budgets),
+            **{name: curve.probabilities[:, place].round(5).tolist() for place, name in enumerate(classes)},
+        },
+    )

@@ -1,0 +1,139 @@
+"""What a session reads of a person's own texts: done by the worker, kept in the browser session and nowhere else."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
+from typing import Any
+
+from cahp.run.recovered import Recovered
+from cahp.studies.budget_sweep import Recover
+from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
+from cahp.ui.session.work import Kind, OnBoard
+from cahp.values import HeadMask, Input, Progress, digest
+
+#: Texts, and readings of each, that a session keeps.
+_TEXTS, _READINGS = 20, 200
+
+
+@dataclass(eq=False)
+class KnownText:
+    """What is read of one text by one model: under masks, recovered or not, and over all budgets of a table."""
+
+    readings: OrderedDict[tuple[object, ...], TextReading | None] = field(default_factory=OrderedDict)
+    curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TextOnBoard:
+    """What is on the board, the text, and where what is read of it goes. ``number`` stands for the text in logs."""
+
+    number: int
+    board: OnBoard
+    text: Input
+    known: KnownText
+
+    @property
+    def missing(self) -> list[Callable[[Progress], None]]:
+        """What is still to be read, in the order in which a person wants it."""
+        mask, known = self.board.mask, self.known
+        full, recoveries = HeadMask.full(mask.layers, mask.heads), self.recoveries
+        wanted: list[tuple[HeadMask, Recover]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
+        steps: list[Callable[[Progress], None]] = [
+            partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in known.readings
+        ]
+        return steps if self.table_name in known.curves else [*steps, self._over_budgets]
+
+    @property
+    def recoveries(self) -> tuple[Recover, ...]:
+        """The recovery that is asked for on the board, or else one that was measured of its mask."""
+        mask, asked = self.board.mask, self.board.recover
+        if mask.count == mask.keep.size:
+            return ()
+        if asked != "none":
+            return (asked,)
+        measured: list[Recover] = [how for how in ("refit", "distill") if self.board.results.quality(mask, how)]
+        return tuple(measured[:1])
+
+    @property
+    def table_name(self) -> str:
+        """Tells tables apart by what their budgets keep."""
+        assert self.board.table is not None
+        return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
+
+    def reading(self, mask: HeadMask, how: Recover = "none") -> TextReading | None:
+        """What was read so, if it was."""
+        return self.known.readings.get(self._name(mask, how))
+
+    @property
+    def unrecovered(self) -> bool:
+        """Whether a recovered model was looked for, and none is kept here."""
+        names = [self._name(self.board.mask, how) for how in self.recoveries]
+        return any(name in self.known.readings and self.known.readings[name] is None for name in names)
+
+    def _name(self, mask: HeadMask, how: Recover) -> tuple[object, ...]:
+        if how == "none":
+            return mask.sha256, how
+        # Where no recovered model was kept, there may be one as soon as it was asked for or measured.
+        return mask.sha256, how, self.board.recover == how, self.board.results.quality(mask, how) is not None
+
+    def _read(self, mask: HeadMask, how: Recover, _: Progress) -> None:
+        measurements = self.board.bench.measurements
+        if how == "none":
+            found: TextReading | None = read_text(measurements.model, self.text, mask)
+        else:
+            recovered = _recovered(self.board, how)
+            model = None if recovered is None else measurements.pruned(mask, recovered)
+            found = None if model is None else read_text(model, self.text, mask, masked=False)
+        readings = self.known.readings
+        readings[self._name(mask, how)] = found
+        while len(readings) > _READINGS:
+            readings.popitem(last=False)
+
+    def _over_budgets(self, progress: Progress) -> None:
+        table = self.board.table
+        assert table is not None
+        masks = [selection.mask for selection in table.selections]
+        found = over_budgets(self.board.bench.model, self.text, masks, progress=progress)
+        self.known.curves = {self.table_name: found}
+
+
+def _recovered(board: OnBoard, how: Recover) -> Recovered | None:
+    """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
+    if how == "distill":
+        return board.bench.for_distillation().measurements.distilled_before(board.mask)
+    measurements = board.bench.measurements
+    return measurements.refit(board.mask) if board.recover == how else measurements.refitted_before(board.mask)
+
+
+def _find(asked: TextOnBoard, progress: Progress) -> bool:
+    for step in asked.missing:
+        step(progress)
+        progress("own text", 0, 1)
+    return True
+
+
+#: Read one text. Nobody waits for a mask that is not on the board any more.
+OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
+    _find, lambda asked: f"own_text-{asked.number}-{asked.board}-{asked.table_name[:12]}", newest=True
+)
+
+
+@dataclass
+class TextMemory:
+    """What this session has read."""
+
+    texts: OrderedDict[tuple[str, Input], tuple[int, KnownText]] = field(default_factory=OrderedDict)
+    numbers: Any = field(default_factory=lambda: count(1))
+
+    def of(self, model: str, text: Input) -> tuple[int, KnownText]:
+        """The number of a text, and what is read of it by that model."""
+        if (model, text) not in self.texts:
+            self.texts[model, text] = (next(self.numbers), KnownText())
+            while len(self.texts) > _TEXTS:
+                self.texts.popitem(last=False)
+        self.texts.move_to_end((model, text))
+        return self.texts[model, text]

