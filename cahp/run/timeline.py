@@ -42,6 +42,8 @@ STAGES = (
     Stage("fit", "Training", "training"),
     Stage("compare", "Comparing", "comparing"),
     Stage("distances", "Comparing the heads", "distances"),
+    Stage("habits", "What every head looks at", "what heads look at"),
+    Stage("look-alikes", "Comparing it with every head", "look-alikes"),
     Stage("own text", "Reading the text", "reading the text"),
     Stage("resamples", "Choosing again", "resamples"),
     Stage("table", "Measuring every budget", "table"),

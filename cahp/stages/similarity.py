@@ -123,6 +123,21 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     return result
 
 
+def distances_from(weights: Floats, head: int) -> NDArray[np.float64]:
+    """How differently each head attends from one (flat index): its row of ``distances``, ``(N,)``."""
+    size = weights.shape[-1]
+    maps = weights.reshape(-1, size, size).astype(np.float64)
+    maps /= maps.sum(axis=2, keepdims=True)
+    result, rows = np.zeros(len(maps)), max(1, _BLOCK // size**2)
+    own = _information(maps[head : head + 1])
+    for start in range(0, len(maps), rows):
+        others = maps[start : start + rows]
+        divergence = 1 + (own + _information(others) - _information(others + maps[head])) / 2
+        result[start : start + rows] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
+    result[head] = 0.0
+    return result
+
+
 def _information(maps: NDArray[np.float64]) -> NDArray[np.float64]:
     """``sum x log2 x`` of every row."""
     logs = np.maximum(maps, np.finfo(np.float64).tiny)

@@ -155,6 +155,47 @@ def test_a_link_opens_the_head_it_names() -> None:
     assert other.selectbox(key="similarity-head").value == 17
 
 
+def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(app: AppTest) -> None:
+    other = AppTest.from_file(page_script("similarity"), default_timeout=120)
+    other.query_params["view"], other.query_params["head"] = "head", "3.7"
+    for _ in range(3):
+        settled(other)
+    assert not other.exception
+    assert not other.text_area
+    assert other.selectbox(key="similarity-head").value == 43
+    assert "Layer 3, head 7" in shown(other)
+    assert "n = 300 texts" in shown(other)
+    assert "attends most like it" in shown(other)
+    costs = {metric.label: metric.value for metric in other.metric}
+    assert costs["Accuracy, against all heads"].endswith(" pp")
+    assert sum("95 % interval" in caption.value for caption in other.caption) == 3
+    assert not other.dataframe
+    other.button(key="show-head-texts").click().run()
+    assert len(other.dataframe[0].value) <= 5
+    # Another head is another link; all heads at a glance are measured with the first.
+    other.selectbox(key="similarity-head").set_value(5)
+    settled(other)
+    assert other.query_params["head"] == "0.5"
+    assert not other.dataframe
+    other.session_state["similarity-view"] = "all"
+    settled(other)
+    assert not other.exception
+    assert "What 72 heads look at mostly" in shown(other)
+    assert other.query_params["view"] == "all"
+    other.button(key="glance-open").click()
+    settled(other)
+    assert other.query_params["view"] == "head"
+
+
+def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(app: AppTest) -> None:
+    app.query_params["head"] = "2.3"
+    settled(app)
+    assert app.selectbox(key="similarity-head").value == 27
+    app.selectbox(key="similarity-head").set_value(4)
+    settled(app)
+    assert app.query_params["head"] == "0.4"
+
+
 def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
     secret = "xyzzyplugh"
     app.text_area(key="similarity-text-0").set_value(f"The password is {secret} and nothing else.")
@@ -180,7 +221,14 @@ class TestBrowser:
         page.locator(".st-key-head-graph").scroll_into_view_if_needed()
         frame = page.locator(".st-key-head-graph iframe").element_handle().content_frame()
         assert frame is not None
-        frame.wait_for_function("typeof network !== 'undefined' && network.getSelectedNodes().length === 1")
+        return self.until(frame, "typeof network !== 'undefined' && network.getSelectedNodes().length === 1")
+
+    def until(self, frame: Any, true: str) -> Any:
+        """Wait until something is true in the graph's frame, whose own policy forbids what asks again inside of it."""
+        deadline = time.monotonic() + 60
+        while not frame.evaluate(true):
+            assert time.monotonic() < deadline, true
+            time.sleep(0.1)
         return frame
 
     def test_a_click_in_the_graph_chooses_a_head_and_a_click_in_the_grid_marks_it_in_the_graph(
@@ -196,9 +244,10 @@ class TestBrowser:
         self.ready(page).locator(".st-key-chart-communities .scatterlayer .trace:nth-child(2) .point").last.click(
             force=True
         )
-        page.wait_for_function("new URLSearchParams(location.search).get('head') !== '7'")
-        chosen = int(page.evaluate("new URLSearchParams(location.search).get('head')"))
-        self.graph(page).wait_for_function(f"network.getSelectedNodes()[0] === {chosen}")
+        page.wait_for_function("new URLSearchParams(location.search).get('head') !== '0.7'")
+        layer, head = page.evaluate("new URLSearchParams(location.search).get('head')").split(".")
+        chosen = 12 * int(layer) + int(head)
+        self.until(self.graph(page), f"network.getSelectedNodes()[0] === {chosen}")
 
     def test_markup_in_a_text_is_shown_and_never_run(self, open_page: Callable[[str], Page]) -> None:
         page = self.ready(open_page("Similarity"))

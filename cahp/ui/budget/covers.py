@@ -8,8 +8,10 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name
+from cahp.figures.heads import called
 from cahp.stages.similarity import Attention, attend
 from cahp.ui.frame.page import problem
+from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import chart, theme
 from cahp.ui.parts.examples import examples
@@ -45,6 +47,7 @@ def draw(explorer: Explorer) -> None:
         f"**{name[:1].upper() + name[1:]}** is {'kept' if kept else 'pruned'} and belongs to {whose}; {who}, at a "
         f"distance of {distance:.1f}. Two heads lie {float(np.median(apart)):.1f} apart on median."
     )
+    link("similarity", f"All about {name} →", view="head", head=called(head, heads))
     _maps(explorer, head, cover)
 
 

@@ -43,10 +43,13 @@ def _found(folder: Path) -> Iterator[PageScript]:
         yield PageScript(match[2].replace("_", " "), f"pages/{path.name}")
 
 
-def link(key: str, label: str, *, otherwise: str = "") -> None:
-    """A link to another page that keeps the view; ``otherwise`` is said where a page was started on its own."""
+def link(key: str, label: str, *, otherwise: str = "", **more: str) -> None:
+    """A link to another page that keeps the view, and says ``more`` in its address.
+
+    ``otherwise`` is said where a page was started on its own.
+    """
     for page in _here():
-        if page.key == key and _linked(page, label):
+        if page.key == key and _linked(page, label, **more):
             return
     if otherwise:
         st.markdown(otherwise)
@@ -64,9 +67,9 @@ def _here() -> tuple[PageScript, ...]:
     return () if context is None else found(Path(context.main_script_path).parent)
 
 
-def _linked(page: PageScript, label: str) -> bool:
+def _linked(page: PageScript, label: str, **more: str) -> bool:
     try:
-        st.page_link(page.path, label=label, query_params=address.view())
+        st.page_link(page.path, label=label, query_params={**address.view(), **more})
     except (StreamlitAPIException, KeyError):
         return False
     return True

@@ -200,6 +200,13 @@ def run_seconds(bench: Bench) -> float:
     return expected_seconds(bench.card, tokens=tokens) + _OVERHEAD_S
 
 
+def reading_seconds(bench: Bench, texts: int) -> float:
+    """About how long a pass over so many of the evaluation texts takes here."""
+    evaluated = bench.evaluation
+    tokens = 1.3 * _words(evaluated) + 4 * len(evaluated)
+    return expected_seconds(bench.card, tokens=int(tokens * min(1.0, texts / len(evaluated))))
+
+
 def distil_seconds(bench: Bench) -> float:
     """About how long the distillation of a mask takes here, with the refit before it and the evaluation after."""
     from cahp.run.allowance import recovery_passes

@@ -16,6 +16,7 @@ from cahp.values import HeadMask
 
 def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     """What the chosen head attends to, which heads do the same, and where they sit."""
+    st.button("This head over all texts", key="open-head", on_click=chosen.open_view, args=("head",))
     attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, theme.dark()
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")

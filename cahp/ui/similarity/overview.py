@@ -41,7 +41,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
             on_pick=chosen.choose,
             alt=covered,
         )
-        chosen.box(graph, mask)
+        chosen.box(mask, graph)
         st.dataframe(
             figures.communities_table(graph.communities, mask),
             hide_index=True,

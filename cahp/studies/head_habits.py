@@ -1,0 +1,196 @@
+"""What every head mostly looks at, over many texts, and its mean attention pattern: one pass, found again in the store.
+
+A head's attention to a text is told apart by where it goes. Each weight counts once, as the first of these that it is:
+to the first token, to a separator (any other special token), to the token itself, to the one before, to the one after,
+to punctuation, or to any other word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.bench import Bench
+from cahp.store import Entry, key
+from cahp.values import Ints, Progress, Texts, silent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from cahp.models.attention import Probe
+    from cahp.models.head_model import Batch, HeadModel
+
+STAGE = "habits"
+
+#: Texts that are looked at: enough for an interval of a few points.
+TEXTS = 300
+#: Side of a mean pattern.
+POOL = 32
+#: Where attention goes.
+KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "other")
+#: The share of its attention from which on a head is said to look mostly there.
+MOSTLY = 0.4
+
+
+@dataclass(frozen=True)
+class Share:
+    """A mean over texts with its 95 % interval."""
+
+    mean: float
+    ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, values: NDArray[np.floating]) -> Share:
+        """The mean of one value a text; its interval is that of the mean of many independent texts."""
+        mean = float(values.mean())
+        half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.inf
+        return cls(mean, (mean - half, mean + half))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadHabits:
+    """How heads attend over ``T`` texts.
+
+    ``shares (T, N, K)`` is the part of each head's attention that goes to each of ``KINDS``, the mean over the tokens
+    that look; ``breadth (T, N)`` how many tokens they look at, as the exponential of a row's entropy; ``lengths (T,)``
+    the tokens of each text; ``patterns (N, B, B)`` mean maps, each text's resized to one size.
+    """
+
+    shares: NDArray[np.float32]
+    breadth: NDArray[np.float32]
+    lengths: NDArray[np.int64]
+    patterns: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        texts, heads, kinds = self.shares.shape
+        if self.breadth.shape != (texts, heads) or self.lengths.shape != (texts,) or kinds != len(KINDS):
+            raise ValueError(f"shares {self.shares.shape}, breadth {self.breadth.shape}, lengths {self.lengths.shape}")
+        if self.patterns.ndim != 3 or len(self.patterns) != heads:
+            raise ValueError(f"{heads} heads but patterns {self.patterns.shape}")
+
+    @property
+    def texts(self) -> int:
+        """Texts that were looked at."""
+        return len(self.lengths)
+
+    def of(self, head: int) -> dict[str, Share]:
+        """Where the attention of a head (flat index) goes, by kind."""
+        return {kind: Share.of(self.shares[:, head, place].astype(np.float64)) for place, kind in enumerate(KINDS)}
+
+    def breadth_of(self, head: int) -> Share:
+        """How many tokens a head looks at."""
+        return Share.of(self.breadth[:, head].astype(np.float64))
+
+    @property
+    def mostly(self) -> list[str]:
+        """Where each head mostly looks: one of ``KINDS``, or "broad" where no place gets much."""
+        means = self.shares.mean(axis=0)
+        # Other words are many places.
+        best = means[:, :-1].argmax(axis=1)
+        return [KINDS[kind] if means[head, kind] >= MOSTLY else "broad" for head, kind in enumerate(best.tolist())]
+
+
+def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
+    """At most so many of the texts, spread evenly."""
+    return texts.take(np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(np.int64)))
+
+
+def head_habits(bench: Bench) -> HeadHabits:
+    """The habits of all heads of the unpruned model on some evaluation texts."""
+    texts = sample_of(bench.evaluation)
+    name = key("habits", 1, bench.card.sha256, texts.sha256, POOL)
+    resources = bench.resources
+    found = resources.found("habits", name, _stored)
+    if found is None:
+        with resources.timed("habits"):
+            found = look(resources.model, texts, progress=resources.progress)
+        names = ("shares", "breadth", "lengths", "patterns")
+        resources.keep(name, {part: getattr(found, part) for part in names})
+    return found
+
+
+def _stored(entry: Entry) -> HeadHabits:
+    return HeadHabits(**entry.arrays)
+
+
+def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadHabits:
+    """The habits of all heads of ``model`` on ``texts``; progress counts texts."""
+    import torch
+
+    from cahp.stages.signatures import Collector
+
+    heads = model.layers * model.heads
+    shares = np.zeros((len(texts), heads, len(KINDS)), dtype=np.float32)
+    breadth = np.zeros((len(texts), heads), dtype=np.float32)
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    # Of one class: what it gathers is the mean over all texts.
+    patterns, one_class = Collector(model, classes=1, pool_size=pool), np.zeros(len(texts), dtype=np.int64)
+    kinds_of, done = _Kinds(model), 0
+    with torch.inference_mode():
+        for batch in model.batches(model.tokenize(texts.inputs)):
+            progress(STAGE, done, len(texts))
+            counted, whole = kinds_of(batch), patterns.watch(batch, one_class[batch.rows])
+            lengths[batch.rows] = batch.lengths.cpu().numpy()
+
+            def watch(
+                layer: int, weights: Tensor, counted: Tensor = counted, rows: Probe = whole, at: Ints = batch.rows
+            ) -> None:
+                rows(layer, weights)
+                maps = weights.float()
+                here = slice(layer * model.heads, (layer + 1) * model.heads)
+                told = torch.einsum("bhij,bkij->bhk", maps, counted)
+                shares[at, here] = told.cpu().numpy()
+                looking = counted.sum(dim=(1, 3))
+                entropy = -torch.special.xlogy(maps, maps).sum(-1)
+                breadth[at, here] = torch.einsum(
+                    "bhi,bi->bh", entropy.exp(), looking / looking.sum(1, keepdim=True)
+                ).cpu()
+
+            model.logits(batch, probe=watch)
+            done += len(batch)
+    progress(STAGE, done, len(texts))
+    means = patterns.result().mean.reshape(heads, pool, pool)
+    return HeadHabits(shares, breadth, lengths, means.astype(np.float32))
+
+
+class _Kinds:
+    """Which of ``KINDS`` each weight of a batch counts for."""
+
+    def __init__(self, model: HeadModel) -> None:
+        import torch
+
+        from cahp.models.tokens import punctuation_ids, special_ids
+
+        def listed(ids: set[int]) -> Tensor:
+            return torch.tensor(sorted(ids), dtype=torch.int64, device=model.device)
+
+        self._special, self._punctuation = (
+            listed(special_ids(model.tokenizer)),
+            listed(punctuation_ids(model.tokenizer)),
+        )
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """``(b, K, S, S)``: 1 over the number of tokens that look where a weight counts, so that shares are means."""
+        import torch
+
+        ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()
+        size, where = ids.shape[1], torch.arange(ids.shape[1], device=ids.device)
+        first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
+        apart = where[None, :] - where[:, None]
+        looked = [
+            first[:, None].expand(-1, size, -1),
+            torch.isin(ids, self._special)[:, None].expand(-1, size, -1),
+            *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
+            torch.isin(ids, self._punctuation)[:, None].expand(-1, size, -1),
+            torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
+        ]
+        left = (real[:, :, None] & real[:, None, :]).clone()
+        found = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
+        for place, kind in enumerate(looked):
+            counts = kind & left
+            left &= ~counts
+            found[:, place] = counts.float()
+        return found / real.sum(1)[:, None, None, None]

@@ -1,0 +1,78 @@
+"""All heads at a glance: the mean attention pattern of each, layers by heads."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import streamlit as st
+
+from cahp.figures import heads as figures
+from cahp.figures.head_grid import places
+from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits
+from cahp.ui.parts import chart, theme
+from cahp.ui.parts.once import once
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.similarity import chosen
+from cahp.ui.similarity.over_texts import HABITS, measured
+from cahp.values import HeadMask
+
+
+def draw(explorer: Explorer) -> None:
+    """The thumbnails; a click on one opens its head."""
+    mask = explorer.mask
+    head = chosen.settle(mask, lambda: explorer.selected or 0)
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        with st.container(width=320):
+            chosen.box(mask)
+        st.button("Look at this head", key="glance-open", on_click=chosen.open_view, args=("head",))
+    texts = min(TEXTS, len(explorer.bench.evaluation))
+    habits = measured(
+        explorer, HABITS, explorer.bench, name="habits", texts=texts, title="Watch what every head looks at"
+    )
+    if habits is not None:
+        _thumbnails(habits, mask, head)
+
+
+def _thumbnails(habits: HeadHabits, mask: HeadMask, head: int) -> None:
+    mostly, dark = habits.mostly, theme.dark()
+
+    def opened(other: int) -> None:
+        chosen.choose(other)
+        chosen.open_view("head")
+
+    means = habits.shares.mean(axis=0)
+    chart.show(
+        once(
+            habits,
+            ("glance", mask.sha256, head, dark),
+            lambda: figures.glance_figure(habits.patterns, mostly, mask, selected=head, dark=dark),
+        ),
+        title=_finding(mostly),
+        help=f"The mean attention map of every head over {habits.texts} evaluation texts, each text's map resized to "
+        "one size: rows look, columns are looked at, and each head has its own scale, so that faint patterns show. "
+        "A frame means that the board keeps the head; the strong frame is the head that is chosen. Under each stands "
+        f"where {MOSTLY:.0%} or more of its attention goes (mean over the texts): 1st = the first token, sep = "
+        "separators, self = the token itself, prev and next = its neighbours, punc = punctuation; wide = no one place. "
+        "Click one to see its shares with their intervals.",
+        name="glance",
+        data=lambda: {
+            **places(mask.layers, mask.heads),
+            "mostly": [figures.WORDS[kind] for kind in mostly],
+            **{kind: means[:, place].round(5).tolist() for place, kind in enumerate(figures.WORDS) if kind != "broad"},
+            "kept": mask.keep.ravel().tolist(),
+        },
+        on_pick=opened,
+    )
+    words = ", ".join(f"{short} {figures.WORDS[kind]}" for kind, short in figures.SHORT.items())
+    st.caption(
+        f"Framed: kept on the board. Strong frame: the head that is chosen. Below each, where it looks: {words}."
+    )
+
+
+def _finding(mostly: list[str]) -> str:
+    counts = Counter(mostly)
+    kinds = [kind for kind, _ in counts.most_common() if kind != "broad"]
+    if not kinds:
+        return f"None of {len(mostly)} heads looks mostly at one place"
+    said = ", ".join(f"{counts[kind]} at {figures.WORDS[kind]}" for kind in kinds[:4])
+    return f"What {len(mostly)} heads look at mostly: {said}; {counts['broad']} at no one place"

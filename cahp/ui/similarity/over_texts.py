@@ -1,0 +1,83 @@
+"""What is measured of heads over the evaluation texts: done by the worker, found again in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import streamlit as st
+
+from cahp.run.bench import Bench
+from cahp.studies.head_habits import HeadHabits, head_habits
+from cahp.studies.one_head import LookAlikes, Removal, look_alikes, removed
+from cahp.ui.frame.page import problem
+from cahp.ui.frame.progress import follow
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import Kind, reading_seconds
+from cahp.words import duration
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+#: Seconds that a page waits before it says how far the worker is, and up to which nobody is asked first.
+_PATIENCE_S, _UNASKED_S = 0.7, 30.0
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOf:
+    """A head of a model on its data."""
+
+    bench: Bench
+    head: int
+
+
+def _name(bench: Bench) -> str:
+    return f"{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}"
+
+
+#: What every head looks at; the same for all sessions of a model and its texts.
+HABITS: Kind[Bench, HeadHabits] = Kind(
+    lambda bench, _: head_habits(bench), lambda bench: f"habits-{_name(bench)}", awaited=False, shared=True
+)
+#: What removing one head costs.
+REMOVAL: Kind[HeadOf, Removal] = Kind(
+    lambda asked, _: removed(asked.bench, asked.head),
+    lambda asked: f"removal-{asked.head}-{_name(asked.bench)}",
+    awaited=False,
+    newest=True,
+)
+#: Which heads attend like it.
+ALIKE: Kind[HeadOf, LookAlikes] = Kind(
+    lambda asked, _: look_alikes(asked.bench, asked.head),
+    lambda asked: f"alike-{asked.head}-{_name(asked.bench)}",
+    awaited=False,
+    newest=True,
+)
+
+
+def measured(explorer: Explorer, kind: Kind[S, T], subject: S, *, name: str, texts: int, title: str) -> T | None:
+    """What the worker finds; None while it is under way, or if it was stopped or cannot be found.
+
+    It begins by itself unless reading ``texts`` evaluation texts takes long; then a person is asked first. ``name``
+    tells its buttons apart, ``title`` is said beside its progress.
+    """
+    job = explorer.work.job(kind, subject)
+    if job is None:
+        seconds = reading_seconds(explorer.bench, texts)
+        asked = seconds > _UNASKED_S and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}")
+        if asked:
+            return None
+        job = explorer.work.start(kind, subject)
+        job.wait(_PATIENCE_S)
+    if not job.ended:
+        follow(job, place=name, title=title)
+        return None
+    if job.result is None:
+        if job.error:
+            problem(job.error)
+        else:
+            st.caption("Stopped. What was measured before is kept.")
+        if st.button("Measure again", key=f"again-{name}"):
+            explorer.work.start(kind, subject)
+            st.rerun()
+    return job.result

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("plotly", reason="what draws figures is not installed")
+
+from cahp.figures.heads import SHORT, WORDS, alike_figure, called, glance_figure, pattern_figure, shares_figure
+from cahp.studies.head_habits import KINDS, Share
+from cahp.values import HeadMask
+
+
+def test_every_kind_of_attention_has_words_and_every_thumbnail_a_short_one() -> None:
+    assert set(WORDS) == {*KINDS, "broad"}
+    assert set(SHORT) == set(WORDS) - {"other"}
+    assert max(map(len, SHORT.values())) <= 4
+
+
+def test_a_head_is_called_by_layer_and_place() -> None:
+    assert [called(head, 12) for head in (0, 11, 12, 43)] == ["0.0", "0.11", "1.0", "3.7"]
+
+
+def test_shares_carry_their_intervals() -> None:
+    figure = shares_figure({"first": Share(0.5, (0.4, 0.6)), "other": Share(0.5, (0.35, 0.65))}, dark=False)
+    assert list(figure.data[0].x) == pytest.approx([50, 50])
+    assert list(figure.data[0].error_x.array) == pytest.approx([10, 15])
+
+
+def test_look_alikes_stand_in_order_and_differ_in_shape_by_being_kept() -> None:
+    near = [(3, Share(0.1, (0.05, 0.15))), (0, Share(0.2, (0.1, 0.3))), (1, Share(0.4, (0.3, 0.5)))]
+    figure = alike_figure(near, HeadMask.of([0, 2], 2, 2), dark=True)
+    kept, pruned = figure.data
+    assert (list(kept.customdata), list(kept.y), kept.marker.symbol) == ([0], [1], "square")
+    assert (list(pruned.customdata), list(pruned.y), pruned.marker.symbol) == ([3, 1], [0, 2], "square-open")
+
+
+@pytest.mark.parametrize(("layers", "heads"), [(6, 12), (24, 16), (1, 1)])
+def test_every_head_has_its_thumbnail_its_word_and_a_place_to_click(layers: int, heads: int) -> None:
+    total, size = layers * heads, 8
+    patterns = np.random.default_rng(0).random((total, size, size)).astype(np.float32)
+    mask = HeadMask.of(range(0, total, 3), layers, heads)
+    mostly = [("first", "broad", "before")[head % 3] for head in range(total)]
+    figure = glance_figure(patterns, mostly, mask, selected=total - 1, dark=False)
+    canvas, words, points = figure.data
+    wide, high = canvas.z.shape[1] // heads, canvas.z.shape[0] // layers
+    # A byte a cell: 384 heads would be megabytes otherwise.
+    assert canvas.z.dtype == np.uint8
+    if total > 144:
+        # They are smaller on screen, and half as fine.
+        size //= 2
+        patterns = patterns.reshape(-1, size, 2, size, 2).mean(axis=(2, 4))
+    for head in (0, total - 1):
+        row, column = divmod(head, heads)
+        seen = canvas.z[row * high : row * high + size, column * wide : column * wide + size]
+        assert np.unravel_index(seen.argmax(), seen.shape) == np.unravel_index(patterns[head].argmax(), (size, size))
+        assert seen.max() == 255
+        assert seen.min() >= 1
+    assert list(points.customdata) == list(range(total))
+    assert list(words.text) == [SHORT[kind] for kind in mostly]
+    # The kept ones are framed, and the chosen one once more.
+    assert len(figure.layout.shapes) == mask.count + 1
+
+
+def test_a_mean_pattern_has_its_first_token_in_the_upper_left() -> None:
+    figure = pattern_figure(np.eye(4, dtype=np.float32), dark=False)
+    assert figure.layout.yaxis.range == (100, 0)
+    assert list(figure.data[0].x) == [12.5, 37.5, 62.5, 87.5]
