@@ -39,7 +39,8 @@ class Shown:
     """The mask on the board, and its figures as far as they are measured.
 
     ``origin`` says where it comes from; other words than these three are shown as they are. ``places`` are the indices
-    of the layers in the model, where others between them have no heads.
+    of the layers in the model, where others between them have no heads. ``pinned`` is another mask, A: the board marks
+    the heads that only one of the two keeps.
     """
 
     mask: HeadMask
@@ -49,6 +50,7 @@ class Shown:
     note: str = ""
     rescued: Sequence[int] = ()
     places: Sequence[int] | None = None
+    pinned: HeadMask | None = None
 
 
 def contents(
@@ -108,6 +110,8 @@ def contents(
     }
     if shown.places is not None:
         data["places"] = list(shown.places)
+    if shown.pinned is not None:
+        data["pinned"] = _packed(shown.pinned)
     if alone:
         data["readings"] = _readings(table, clusters)
         data["names"] = [letters(cluster) for cluster in range(labels.size)]

@@ -18,6 +18,7 @@ from cahp.board import Shown, contents, script, style
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.browser
 
@@ -258,3 +259,40 @@ def test_a_thousand_heads_are_dragged_at_the_screen_s_pace(bare: Callable[..., P
 def test_a_narrow_board_stays_within_its_page(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(24, 16), 100), viewport={"width": 390, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_words_letters_and_shape(
+    bare: Callable[..., Page],
+) -> None:
+    clusters = on_a_line()
+    data = data_of(clusters, 3)
+    pinned = HeadMask.of([0, 1, 4], 2, 3)
+    data["pinned"] = contents(
+        BudgetTable.plan(clusters, Settings()),
+        clusters,
+        Shown(pinned, "hand", None, None, pinned=pinned),
+        labels=clusters.groups(3)[0],
+    )["pinned"]
+    page = bare(data)
+
+    def marked() -> tuple[set[int], set[int]]:
+        def heads(which: str) -> set[int]:
+            return {int(one.get_attribute("data-head") or 0) for one in page.locator(f".cell.{which}").all()}
+
+        return heads("only-a"), heads("only-b")
+
+    kept = {int(one.get_attribute("data-head") or 0) for one in page.get_by_role("gridcell", selected=True).all()}
+    assert marked() == ({0, 1, 4} - kept, kept - {0, 1, 4})
+    assert kept != {0, 1, 4}
+    label = page.locator(".cell.only-a").first.get_attribute("aria-label") or ""
+    assert label.endswith("A alone keeps it")
+    expect(page.locator(".legend .versus")).to_be_visible()
+    # All heads: what A keeps is no difference any more, and all else is B's alone.
+    slide = "slider => { slider.value = slider.max; slider.dispatchEvent(new Event('input', { bubbles: true })); }"
+    page.locator("input.slider").evaluate(slide)
+    assert marked() == (set(), {2, 3, 5})
+    page.locator("input.slider").dispatch_event("change")
+    page.wait_for_function("window.told.length")
+    page.evaluate("() => { const { pinned, ...rest } = window.data; window.board.update(rest); }")
+    expect(page.locator(".legend .versus")).to_be_hidden()
+    assert page.locator(".cell.only-a, .cell.only-b").count() == 0

@@ -56,7 +56,7 @@ class Board {
   // What is on the board when nobody drags.
   settle() {
     const { current } = this.data;
-    this.heads.paint(this.data, current.covers);
+    this.heads.paint(this.data, current.covers, this.data.pinned && unpacked(this.data.pinned));
     this.curves?.draw(this.data);
     if (this.dragging) return;
     if (this.slider) this.slider.value = current.budget;

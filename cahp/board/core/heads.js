@@ -40,7 +40,7 @@ export class Heads {
       this.say();
     };
     this.said = make("p", "say", parent, "");
-    legend(make("p", "legend", parent));
+    this.versus = legend(make("p", "legend", parent));
   }
 
   layer(layer, layers) {
@@ -88,8 +88,10 @@ export class Heads {
   }
 
   // Clusters: their colours and names. They change on release, not while dragging, so that nothing flickers.
-  paint({ labels, tints, colours, inks, names, selected, still }, covers) {
-    Object.assign(this, { labels, names, selected, covers });
+  // `pinned` are the bits of another mask, A: what only one of the two keeps is marked.
+  paint({ labels, tints, colours, inks, names, selected, still }, covers, pinned) {
+    Object.assign(this, { labels, names, selected, covers, pinned });
+    this.versus.hidden = !pinned;
     const small = this.grid.classList.contains("small");
     this.cells.forEach((cell, head) => {
       cell.style.setProperty("--hue", colours[tints[head]]);
@@ -107,12 +109,19 @@ export class Heads {
       const now = has(state.bits, head) ? (back.has(head) ? BACK : KEPT) : PRUNED;
       if (now === this.drawn[head]) continue;
       this.drawn[head] = now;
-      const cell = this.cells[head];
-      cell.className = head === this.selected ? `${CLASSES[now]} selected` : CLASSES[now];
+      const cell = this.cells[head], only = this.only(head, now !== PRUNED);
+      cell.className = `${CLASSES[now]}${head === this.selected ? " selected" : ""}${only ? ` only-${only}` : ""}`;
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
-      cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, cluster ${this.names[this.labels[head]]}`);
+      const alone = only ? `, ${only.toUpperCase()} alone keeps it` : "";
+      cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, cluster ${this.names[this.labels[head]]}${alone}`);
     }
     this.say();
+  }
+
+  // Which of A, that was pinned, and B, that is shown, keeps a head that the other does not.
+  only(head, kept) {
+    if (!this.pinned || Boolean(has(this.pinned, head)) === kept) return "";
+    return kept ? "b" : "a";
   }
 
   place(head) {
@@ -142,4 +151,10 @@ function legend(parent) {
   parent.append("pruned ");
   make("span", "mark kept back", parent);
   parent.append("kept so that no layer is empty · one letter, one cluster of heads that do the same");
+  const versus = make("span", "versus", parent, " ");
+  make("span", "mark only-a", versus);
+  versus.append("A alone keeps it ");
+  make("span", "mark only-b", versus);
+  versus.append("B alone keeps it");
+  return versus;
 }

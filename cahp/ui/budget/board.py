@@ -68,6 +68,7 @@ def draw(explorer: Explorer) -> None:
             note=distilling.note(explorer),
             rescued=() if selection is None else selection.rescued,
             places=explorer.card.places,
+            pinned=None if explorer.pinned is None else explorer.pinned.mask,
         ),
         labels=explorer.board.labels,
         key="board",

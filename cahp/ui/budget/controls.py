@@ -7,7 +7,7 @@ import streamlit as st
 
 from cahp.export.masks import read_mask
 from cahp.studies.budget_sweep import Recover, faster_by, within_loss
-from cahp.ui.budget import notes
+from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
@@ -46,6 +46,7 @@ def draw(explorer: Explorer) -> None:
         with st.popover("Load a mask", key="load-mask"):
             _load(explorer)
         _recovery(explorer)
+        pinned.button(explorer)
         link("export", "Take it home →")
 
 

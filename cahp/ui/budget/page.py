@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, space
+from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, pinned, space
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
 from cahp.ui.session import memory
@@ -13,7 +13,12 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
-_DETAILS = {"Where the heads lie": space.draw, "Who covers": covers.draw, "Changed answers": flips.draw}
+_DETAILS = {
+    "Where the heads lie": space.draw,
+    "Who covers": covers.draw,
+    "Changed answers": flips.draw,
+    pinned.TAB: pinned.draw_texts,
+}
 
 
 def draw(explorer: Explorer) -> None:
@@ -44,6 +49,7 @@ def _live(explorer: Explorer, polling: bool) -> None:
     controls.draw(explorer)
     own_text.draw(explorer)
     distilling.draw(explorer)
+    pinned.draw(explorer)
     board.draw(explorer)
     measuring.draw(explorer)
     _details(explorer)

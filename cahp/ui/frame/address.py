@@ -13,11 +13,14 @@ from cahp import bundled, data, models
 from cahp.run.settings import Settings
 from cahp.run.spelling import written
 from cahp.studies.budget_sweep import Recover
+from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError, HeadMask, MaskError
 
 #: A prompt, or its answers, of a link: longer addresses do not survive everywhere.
 _LONGEST = 4_000
+#: What an address says of a board.
+_BOARD = ("budget", "mask", "recover", "pin", "pin-recover")
 
 
 @dataclass(frozen=True)
@@ -64,16 +67,17 @@ def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
 
 
 def restore(explorer: Explorer) -> None:
-    """Put the budget or the mask of a link on the board, recovered as it says.
+    """Put the budget or the mask of a link on the board, recovered as it says, and pin what it says beside it.
 
     Raises:
         CahpError: If it is not one for this model.
     """
     budget, mask = st.query_params.get("budget"), st.query_params.get("mask")
-    for recover in get_args(Recover):
-        # An unknown word is none of them.
-        if st.query_params.get("recover") == recover:
-            explorer.recover = recover
+    explorer.recover = _recovery("recover")
+    if (pinned := st.query_params.get("pin")) is not None:
+        other = mask_from_hex(pinned, explorer.card.layers, explorer.card.heads)
+        explorer.choices().check(other)
+        explorer.pinned = Variant(other, _recovery("pin-recover"))
     if mask is not None:
         explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
@@ -83,6 +87,12 @@ def restore(explorer: Explorer) -> None:
             explorer.board.set_budget(_number(budget))
 
 
+def _recovery(name: str) -> Recover:
+    """A recovery that the address names; an unknown word is none."""
+    said = st.query_params.get(name)
+    return next((recover for recover in get_args(Recover) if recover == said), "none")
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 6):
         raise CahpError("The budget in this link is not a number of heads.")
@@ -90,7 +100,10 @@ def _number(text: str) -> int:
 
 
 def write(explorer: Explorer) -> None:
-    """Say where one is: model, prompt, data, budget or mask, recovery; never a text, no name of a session's file."""
+    """Say where one is: model, prompt, data, budget or mask, recovery, and what is pinned beside it.
+
+    Never a text, and no name of a session's file.
+    """
     wanted = {"model": explorer.settings.model}
     if not explorer.source.uploaded:
         wanted["data"] = explorer.bench.dataset.id
@@ -102,15 +115,19 @@ def write(explorer: Explorer) -> None:
         wanted["budget"] = "auto" if explorer.board.auto else str(explorer.board.budget)
     if explorer.recover != "none":
         wanted["recover"] = explorer.recover
+    if explorer.pinned is not None:
+        wanted["pin"] = mask_to_hex(explorer.pinned.mask)
+        if explorer.pinned.recover != "none":
+            wanted["pin-recover"] = explorer.pinned.recover
     if any(st.query_params.get(name) != value for name, value in wanted.items()):
         st.query_params.update(wanted)
-    for name in {"data", "prompt", "answers", "mask", "budget", "recover"} - set(wanted):
+    for name in {"data", "prompt", "answers", *_BOARD} - set(wanted):
         st.query_params.pop(name, None)
 
 
 def forget_board() -> None:
-    """Take a budget, or a mask for another model, and its recovery out of the address."""
-    for name in ("budget", "mask", "recover"):
+    """Take a budget, or masks for another model, and their recovery out of the address."""
+    for name in _BOARD:
         st.query_params.pop(name, None)
 
 

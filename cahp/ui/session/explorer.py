@@ -14,6 +14,7 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.versus import Variant
 from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
@@ -42,6 +43,8 @@ class Explorer:
         self.board = Board(self.choices)
         #: Whether the board shows pruned models as they are, refitted, or distilled.
         self.recover: Recover = "none"
+        #: A pruned model to hold the one on the board against, if one was pinned.
+        self.pinned: Variant | None = None
         #: Where the distillation that was asked for last stands, once it trains.
         self.training: Training | None = None
         #: The head that was clicked or asked about last, as a flat index.
