@@ -16,6 +16,8 @@ _MEASURED = 4
 #: The share of the time left that a plan fills. Only a plan that needs more than all of it is shortened, and only one
 #: that would leave more than so much unused is made longer: so the rate of learning is not changed at every batch.
 _FILLED, _UNUSED = 0.9, 0.4
+#: What is kept for one more batch and a score, as a multiple of what they took: a busy machine may be busier then.
+_RESERVED = 1.25
 #: How much of the batches before counts beside the last.
 _REMEMBERED = 0.9
 
@@ -97,10 +99,11 @@ class Pacing:
         """Whether the training ends after ``step`` batches, because they are all or no time is left for one more."""
         if step >= self.total:
             return True
+        if self._left is None:
+            return False
         # Whether the next batch is a long one is not known.
-        return self._left is not None and self._left() <= self._scoring + self._each * max(
-            1.0, self._longest / self._size
-        )
+        next_one = self._each * max(1.0, self._longest / self._size)
+        return self._left() <= _RESERVED * (self._scoring + next_one)
 
     @property
     def _each(self) -> float:
