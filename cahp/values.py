@@ -501,13 +501,19 @@ class Costs:
     attention_share: float
 
     @property
+    def noisy(self) -> bool:
+        """Whether something else kept the machine busy while either model was timed."""
+        return bool(self._noisy)
+
+    @property
+    def _noisy(self) -> dict[str, Timing]:
+        timings = {"full": self.full.latency_ms, "pruned": self.pruned.latency_ms}
+        return {name: timing for name, timing in timings.items() if timing is not None and timing.noisy}
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """What a person should know of these times."""
-        noisy = {
-            name: timing
-            for name, timing in (("full", self.full.latency_ms), ("pruned", self.pruned.latency_ms))
-            if timing is not None and timing.noisy
-        }
+        noisy = self._noisy
         if not noisy:
             return ()
         name, timing = max(noisy.items(), key=lambda one: one[1].p95 / one[1].median)

@@ -26,6 +26,11 @@ def points(pp: float) -> str:
     return f"{signed(pp)} pp"
 
 
+def times(ratio: float) -> str:
+    """How many times as long something takes."""
+    return f"{number(ratio, 2)} ×"
+
+
 def interval(low: float, high: float, digits: int = 1) -> str:
     """An interval of numbers, as tables write it."""
     return f"[{number(low, digits)}, {number(high, digits)}]"

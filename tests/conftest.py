@@ -46,6 +46,14 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else runs here: no timing of this process counts as disturbed, so that all of them are kept."""
+    from cahp import values
+
+    monkeypatch.setattr(values, "NOISY", float("inf"))
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Tests that take minutes to hours run when they are asked for (``pytest -m long``), not by default."""
     if "long" in config.option.markexpr:

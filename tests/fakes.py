@@ -317,9 +317,17 @@ class StopwatchHere:
     def __exit__(self, *_: object) -> None:
         self.left += 1
 
-    def costs(self, mask: HeadMask, *, length: int, seconds: float = 5.0, progress: Progress = silent) -> Costs:
+    def costs(
+        self,
+        mask: HeadMask,
+        *,
+        length: int,
+        seconds: float = 5.0,
+        fresh: bool = False,
+        progress: Progress = silent,
+    ) -> Costs:
         self.asked.append(mask)
-        return self._bench.measurements.costs(mask, length=length, **self.QUICK)
+        return self._bench.measurements.costs(mask, length=length, fresh=fresh, **self.QUICK)
 
 
 class WorkClock:

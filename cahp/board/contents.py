@@ -171,6 +171,10 @@ def _figures(row: Row) -> dict[str, Any]:
             "ms": _short(speed.pruned_ms),
             "fullMs": _short(speed.full_ms),
         }
+        if speed.n:
+            found["rounds"] = speed.n
+        if speed.busy:
+            found["busy"] = True
     return found
 
 

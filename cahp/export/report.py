@@ -17,7 +17,7 @@ from cahp.run.document import BY_HAND, RunDocument, StateDeltas, StateMetrics
 from cahp.run.ladder import RecoveryStep
 from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
-from cahp.words import STEPS, duration, interval, percent, points
+from cahp.words import STEPS, duration, interval, percent, points, times
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: What each recovery has done to a model.
@@ -254,7 +254,10 @@ def _cost(run: RunDocument) -> Iterator[str]:
     if ratio is None or before is None or after is None:
         yield "<p>Time and size were not measured.</p>"
         return
+    against = times(ratio.median) if ratio.measurable else "no measurable change"
     rows = [
+        ("Time against all heads", ["1 ×", against]),
+        ("95 % interval of it", ["", f"{interval(*ratio.ci95, 2)}, n = {before.repeats} rounds"]),
         ("Time of a batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
         ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
         ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
@@ -263,7 +266,7 @@ def _cost(run: RunDocument) -> Iterator[str]:
     yield table("Cost", ["all heads", "pruned"], rows)
     yield (
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
-        f"both models in turn. Time ratio {ratio.median:.2f} {interval(*ratio.ci95, 2)}. Attention takes "
+        f"both models in turn: {times(ratio.median)} {interval(*ratio.ci95, 2)}. Attention takes "
         f"{_share(run.attention_share, 0)} of the full model's time: no removal of heads can save more.</p>"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from cahp.figures import palette
 from cahp.studies.budget_sweep import Row
 from cahp.values import Clustering, Floats, Ints
-from cahp.words import interval, number, percent
+from cahp.words import interval, percent, times
 
 
 def silhouette_figure(clustering: Clustering, *, dark: bool) -> Any:
@@ -56,8 +56,9 @@ def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
         dark=dark,
         ends=np.array([one.ci95 for _, one in timed]),
         said=[
-            f"{budget} heads: {number(one.ratio, 2)} of the time {interval(*one.ci95, 2)}, "
-            f"{one.full_ms:.1f} ms -> {one.pruned_ms:.1f} ms"
+            f"{budget} heads: {times(one.ratio) if one.measurable else 'no measurable change'} "
+            f"{interval(*one.ci95, 2)}{f', n = {one.n} rounds' if one.n else ''}, {one.full_ms:.1f} ms -> "
+            f"{one.pruned_ms:.1f} ms{', the machine was busy' if one.busy else ''}"
             for budget, one in timed
         ],
     )

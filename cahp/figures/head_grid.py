@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -150,10 +150,12 @@ def share_figure(
     said: str,
     width: int,
     dark: bool,
+    told: Sequence[Sequence[str]] | None = None,
 ) -> Any:
     """A share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
-    ``scale`` is the title of the colours, and ``said`` what a cell says when pointed at (``%{z}`` is in per cent).
+    ``scale`` is the title of the colours, and ``said`` what a cell says when pointed at (``%{z}`` is in per cent,
+    ``%{customdata}`` what is ``told`` of it).
     """
     import plotly.graph_objects as go
 
@@ -167,6 +169,7 @@ def share_figure(
             colorbar={"title": {"text": scale, "side": "right"}, "thickness": 10},
             xgap=2,
             ygap=2,
+            customdata=told,
             hovertemplate=f"layer %{{y}}, head %{{x}}<br>{said}<extra></extra>",
         )
     )

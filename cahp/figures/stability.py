@@ -11,17 +11,27 @@ from cahp.figures import palette
 from cahp.figures.head_grid import share_figure
 from cahp.studies.stability import Stability
 from cahp.values import HeadMask
+from cahp.words import span
 
 
 def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
     """How often each head was kept: layers by heads, with the heads kept now framed."""
     heads = result.frequency.shape[1]
+    n = len(result.found)
+    counts = np.rint(result.frequency * n).astype(int)
+    ends = {times: result.share_ci95(times) for times in range(n + 1)}
+
+    def interval_of(times: int) -> str:
+        found = ends[times]
+        return "" if found is None else f"<br>95 % interval {span(100 * found[0], 100 * found[1], 0)} %"
+
     return share_figure(
         result.frequency,
         # A frame around everything says nothing.
         framed=[divmod(head, heads) for head in mask.flat] if mask.count < mask.keep.size else (),
         scale="resamples that keep it (%)",
-        said="kept in %{z:.0f} % of the resamples",
+        said="kept in %{z:.0f} % of the resamples%{customdata}",
+        told=[[f" ({times} of {n}){interval_of(times)}" for times in row] for row in counts.tolist()],
         # The scale beside it needs room too.
         width=450,
         dark=dark,

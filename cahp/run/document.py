@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -250,6 +250,31 @@ class RunDocument:
         """Whether the run is about this mask."""
         return self.by_layer == mask.by_layer
 
+    def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
+        """The same run without its recovery; ``command`` spells the command line that makes it."""
+        report = None if self.report is None else replace(self.report, **_unrecovered(self.report))
+        settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
+        timings = replace(self.timings, recovery_s=None)
+        return replace(
+            self,
+            settings=settings,
+            refit=None,
+            distill=None,
+            report=report,
+            timings=timings,
+            command=command(settings),
+            **_unrecovered(self),
+        )
+
+    def timed(self, costs: Costs) -> RunDocument:
+        """The same run with another timing of its mask, and what a person should know of that."""
+        old: tuple[str, ...] = ()
+        if self.latency_ratio is not None:
+            old = Costs(self.cost.full, self.cost.pruned, self.latency_ratio, self.attention_share or 0.0).notices
+        cost, ratio, share = cost_record(costs)
+        notices = (*(notice for notice in self.notices if notice not in old), *costs.notices)
+        return replace(self, cost=cost, latency_ratio=ratio, attention_share=share, notices=notices)
+
     def to_json(self) -> dict[str, Any]:
         """As ``run.json`` holds it."""
         said = {"schema": self.schema, **{one.name: getattr(self, one.name) for one in fields(self)}}
@@ -276,6 +301,13 @@ class RunDocument:
         ):
             raise CahpError("`kept` of the run does not fit its model; write it again with `cahp prune --out`.")
         return document
+
+
+def _unrecovered(found: RunDocument | Report) -> dict[str, Any]:
+    return {
+        "metrics": replace(found.metrics, recovered=None),
+        "delta": replace(found.delta, recovered=None),
+    }
 
 
 def _in_words(error: str) -> str:

@@ -16,7 +16,7 @@ from cahp import processes as parallel
 from cahp.run.recovered import Recovered
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
-from cahp.store import key
+from cahp.store import Entry, key
 from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Input, OptionError, Progress, Texts
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Texts on which a mask is compared with its surgery.
 _COMPARED = 8
+#: Texts of a batch that is timed.
+_BATCH = 8
 
 
 class Measurements(Recoveries):
@@ -119,35 +121,22 @@ class Measurements(Recoveries):
         self,
         mask: HeadMask,
         *,
-        batch: int = 8,
+        batch: int = _BATCH,
         length: int = 64,
         seconds: float = LATENCY_SECONDS,
         repeats: int | None = None,
+        fresh: bool = False,
     ) -> Costs:
         """Weights, operations and time of the full and the pruned model; see ``cahp.stages.latency.measure``.
 
-        They depend on how many heads each layer keeps, not on which.
+        They depend on how many heads each layer keeps, not on which. ``fresh`` times again what was timed before. What
+        a busy machine took is given once and kept for nobody.
 
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
         """
-        import platform
-
-        counts = [len(heads) for heads in mask.by_layer]
-        name = key(
-            "costs",
-            3,
-            self.card.sha256,
-            counts,
-            batch,
-            length,
-            seconds if repeats is None else None,
-            repeats,
-            self._resources.device,
-            platform.node(),
-            version("torch"),
-        )
-        found = self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
+        name = self._name_of_costs(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
+        found = None if fresh else self._resources.found("latency", name, _costs_of)
         if found is not None:
             return found
         from cahp.stages.latency import flops, measure
@@ -172,8 +161,31 @@ class Measurements(Recoveries):
         with self._resources.timed("latency"):
             # By one process: under load the times would be wrong.
             made = parallel.from_first(measured)
-        self._resources.keep(name, {}, asdict(made))
+        if not made.noisy:
+            self._resources.keep(name, {}, asdict(made))
         return made
+
+    def costs_before(self, mask: HeadMask, *, length: int, seconds: float) -> Costs | None:
+        """What ``costs`` found before on a machine that was not busy (None: nothing); nothing is timed."""
+        name = self._name_of_costs(mask, batch=_BATCH, length=length, seconds=seconds, repeats=None)
+        return self._resources.store.read(name, _costs_of)
+
+    def _name_of_costs(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
+        import platform
+
+        return key(
+            "costs",
+            3,
+            self.card.sha256,
+            [len(heads) for heads in mask.by_layer],
+            batch,
+            length,
+            seconds if repeats is None else None,
+            repeats,
+            self._resources.device,
+            platform.node(),
+            version("torch"),
+        )
 
 
 class _Sharing:
@@ -198,6 +210,10 @@ class _Sharing:
             if self._prefixes is None:
                 self._prefixes = SharedPrefixes(model, self.texts, self._masks.values())
         return self._prefixes.evaluate(mask, progress=progress)
+
+
+def _costs_of(entry: Entry) -> Costs:
+    return costs_from_json(entry.meta)
 
 
 def costs_from_json(said: Mapping[str, Any]) -> Costs:

@@ -93,12 +93,12 @@ def prune(
     return measure(bench, command, start)
 
 
-def measure(bench: Bench, command: str = "", start: float | None = None) -> Run:
-    """``prune`` on a bench that is open already."""
+def measure(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
+    """``prune`` on a bench that is open already; ``costs`` of its mask are taken if they were measured elsewhere."""
     start = bench.resources.clock() if start is None else start
     found = known(bench)
     if found is None:
-        run = _measure(bench, command, start)
+        run = _measure(bench, command, start, costs)
         entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
         bench.resources.store.save(_run_key(bench), arrays=entry, meta=run.document.to_json())
         return run
@@ -115,6 +115,11 @@ def known(bench: Bench) -> Run | None:
     # Another run may have opened the test split since.
     opened = TestSeal(bench.card, bench.dataset, bench.resources.store).opened
     document = replace(document, cached=_answered(document), test_opened=opened)
+    timing = document.cost.pruned.latency_ms
+    if timing is not None:
+        # It may have been timed once more since.
+        costs = bench.measurements.costs_before(mask, length=timing.length, seconds=bench.latency_seconds)
+        document = document if costs is None else document.timed(costs)
     return Run(document, mask, arrays)
 
 
@@ -164,7 +169,7 @@ def _run_key(bench: Bench) -> str:
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 
-def _measure(bench: Bench, command: str, start: float) -> Run:
+def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> Run:
     settings, card, resources = bench.settings, bench.card, bench.resources
     if settings.recover == "refit" and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover distill, finetune or none")
@@ -179,8 +184,7 @@ def _measure(bench: Bench, command: str, start: float) -> Run:
     notices = (*bench.notices, *labelling(bench.full, bench.reading))
     outcome = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     report = _report(bench, mask, recovered)
-    costs = None
-    if settings.latency and not mask.empty_layers:
+    if costs is None and settings.latency and not mask.empty_layers:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
     # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
     difference = bench.measurements.difference(mask, bench.evaluation)

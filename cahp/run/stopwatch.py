@@ -53,9 +53,15 @@ class Stopwatch:
                     pipe.close()
 
     def costs(
-        self, mask: HeadMask, *, length: int, seconds: float = LATENCY_SECONDS, progress: Progress = silent
+        self,
+        mask: HeadMask,
+        *,
+        length: int,
+        seconds: float = LATENCY_SECONDS,
+        fresh: bool = False,
+        progress: Progress = silent,
     ) -> Costs:
-        """What ``Measurements.costs`` says; found in the store if it was measured before.
+        """What ``Measurements.costs`` says; found in the store if it was measured before, unless ``fresh``.
 
         Raises:
             CahpError: If the process cannot measure it.
@@ -64,7 +70,7 @@ class Stopwatch:
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
-        question = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds}
+        question = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds, "fresh": fresh}
         try:
             self._process.stdin.write(json.dumps(question) + "\n")
             self._process.stdin.flush()
@@ -111,7 +117,8 @@ def _serve(model: str, device: str, cache: str, said: str, questions: IO[str], a
                 card = models.identify(model, prompt=prompt)
                 measurements = Measurements(Resources(card, store=store, device=device))
             mask = HeadMask(np.array(asked["keep"], dtype=np.bool_))
-            answer = asdict(measurements.costs(mask, length=asked["length"], seconds=asked["seconds"]))
+            asked_of = {name: asked[name] for name in ("length", "seconds", "fresh")}
+            answer = asdict(measurements.costs(mask, **asked_of))
         except CahpError as error:
             answer = {"error": str(error)}
         answers.write(json.dumps(answer) + "\n")

@@ -19,7 +19,7 @@ from cahp.run.recovered import Recovered
 from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import BudgetError, Cost, Delta, HeadMask, Progress, Ratio, Selection, silent
+from cahp.values import BudgetError, Cost, Costs, Delta, HeadMask, Progress, Ratio, Selection, silent
 
 #: How the models of a table are recovered. A distillation trains for minutes: nothing but a person's wish starts one.
 Recover = Literal["none", "refit", "distill"]
@@ -65,19 +65,27 @@ class Quality:
 
 @dataclass(frozen=True)
 class Speed:
-    """Latency of a pruned model against the full one (below 1: faster) with its 95 % interval, and both in ms."""
+    """Latency of a pruned model against the full one (below 1: faster) with its 95 % interval, and both in ms.
+
+    ``n`` are the rounds in which both were timed (0: an earlier version did not say); ``busy`` says that something else
+    kept the machine busy meanwhile.
+    """
 
     ratio: float
     ci95: tuple[float, float]
     full_ms: float
     pruned_ms: float
+    n: int = 0
+    busy: bool = False
 
     @classmethod
     def of(cls, ratio: Ratio, full: Cost, pruned: Cost) -> Speed:
         """From measured costs."""
-        assert full.latency_ms is not None
-        assert pruned.latency_ms is not None
-        return cls(ratio.median, ratio.ci95, full.latency_ms.median, pruned.latency_ms.median)
+        before, after = full.latency_ms, pruned.latency_ms
+        assert before is not None
+        assert after is not None
+        busy = before.noisy or after.noisy
+        return cls(ratio.median, ratio.ci95, before.median, after.median, before.repeats, busy)
 
     @property
     def measurable(self) -> bool:
@@ -319,15 +327,15 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             if what == "quality":
                 table.add(budget, quality=quality(bench, mask, recover=table.recover))
             else:
-                table.add(budget, speed=timed(watch, bench, mask, progress))
+                costs = timed(watch, bench, mask, progress)
+                table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
             yield
     return table
 
 
-def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent) -> Speed:
-    """The latency of the model cut to ``mask``, measured by the other process."""
-    costs = watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, progress=progress)
-    return Speed.of(costs.ratio, costs.full, costs.pruned)
+def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False) -> Costs:
+    """What the model cut to ``mask`` costs, measured by the other process; ``fresh`` times it once more."""
+    return watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)
 
 
 # Asking ------------------------------------------------------------------------------------------------------
@@ -349,7 +357,13 @@ def within_loss(table: BudgetTable, pp: float) -> Row | None:
 def faster_by(table: BudgetTable, share: float) -> Row | None:
     """The most heads with at least ``share`` (0..1) of the time saved; None if no budget saves that much.
 
-    Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None.
+    Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None. What could as well be
+    no change is no saving, and neither is an estimate beside it.
     """
-    fast = [row for row in table.rows() if row.ratio is not None and row.ratio <= 1 - share + 1e-9]
-    return fast[-1] if fast else None
+    best, saves = None, False
+    for row in table.rows():
+        if row.speed is not None:
+            saves = row.speed.measurable
+        if saves and row.ratio is not None and row.ratio <= 1 - share + 1e-9:
+            best = row
+    return best

@@ -82,6 +82,36 @@ class Stability:
         """Mean of ``overlaps``; not a number with fewer than two resamples."""
         return float(self.overlaps.mean()) if len(self.overlaps) else float("nan")
 
+    @property
+    def drawn(self) -> bool:
+        """Whether chance told the resamples apart; degrees are simply all there are, and leave nothing to infer."""
+        return self.axis != "degree"
+
+    @cached_property
+    def overlap_ci95(self) -> tuple[float, float] | None:
+        """95 % interval of ``overlap``: Student's, with the jackknife's error over resamples, whose pairs share them.
+
+        None where nothing was drawn, or of fewer than three.
+        """
+        count = len(self.found)
+        if not self.drawn or count < 3:
+            return None
+        from scipy.stats import t
+
+        pairs = np.array(list(combinations(range(count), 2)))
+        without = np.array([self.overlaps[(pairs != left_out).all(axis=1)].mean() for left_out in range(count)])
+        error = np.sqrt((count - 1) / count * np.sum((without - without.mean()) ** 2))
+        reach = float(t.ppf(0.975, count - 1) * error)
+        return max(0.0, self.overlap - reach), min(1.0, self.overlap + reach)
+
+    def share_ci95(self, times: int) -> tuple[float, float] | None:
+        """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
+        if not self.drawn:
+            return None
+        from cahp.stages.evaluation import wilson
+
+        return wilson(times, len(self.found))
+
     @cached_property
     def chance(self) -> float:
         """What ``overlap`` would be if every resample drew as many heads at random."""

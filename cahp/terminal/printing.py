@@ -104,21 +104,27 @@ def cost(found: CostRecord, ratio: Ratio | None, attention_share: float | None) 
         return
     weights, smaller = full.parameters or 0, pruned.parameters or 0
     flops, fewer = full.flops or 0, pruned.flops or 0
-    change = f"{1 / ratio.median:.2f} x as fast" if ratio.measurable else "no measurable change"
     yield (
         f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
         f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
     )
     yield (
-        f"  latency   {before.median:.1f} ms -> {after.median:.1f} ms a batch of {before.batch} texts of "
-        f"{before.length} tokens (median of {before.repeats}; "
-        f"95th percentile {before.p95:.1f} -> {after.p95:.1f})"
+        f"  latency   {_change(ratio.median, ratio.ci95)}: pruned / full {ratio.median:.2f} "
+        f"{interval(*ratio.ci95, 2)}, n = {before.repeats} rounds"
     )
-    yield f"            pruned / full {ratio.median:.2f} {interval(*ratio.ci95, 2)}: {change}"
+    yield (
+        f"            {before.median:.1f} ms -> {after.median:.1f} ms a batch of {before.batch} texts of "
+        f"{before.length} tokens (median; 95th percentile {before.p95:.1f} -> {after.p95:.1f})"
+    )
     yield (
         f"            attention takes {percent(attention_share, 0)} of the full forward pass: "
         "no pruning of heads can save more"
     )
+
+
+def _change(ratio: float, ci95: tuple[float, float]) -> str:
+    """What a ratio of times says: what could as well be 1 is no saving."""
+    return f"{1 / ratio:.2f} x as fast" if not ci95[0] <= 1 <= ci95[1] else "no measurable change"
 
 
 def quality(found: Document) -> Iterator[str]:
@@ -165,9 +171,9 @@ def exported(found: Document, output: Output | None = None) -> Iterator[str]:
         ratio, before, after = timed["ratio"], timed["full"], timed["pruned"]
         low, high = ratio["ci95"]
         yield (
-            f"  latency   with {form.runtime.name} {before['median']:.1f} ms -> {after['median']:.1f} ms a batch of "
-            f"{after['batch']} texts of {after['length']} tokens (median of {after['repeats']}): pruned / full "
-            f"{ratio['median']:.2f} {interval(low, high, 2)}"
+            f"  latency   with {form.runtime.name} {_change(ratio['median'], (low, high))}: pruned / full "
+            f"{ratio['median']:.2f} {interval(low, high, 2)}, n = {after['repeats']} rounds; {before['median']:.1f} ms "
+            f"-> {after['median']:.1f} ms a batch of {after['batch']} texts of {after['length']} tokens (median)"
         )
     yield f"{output.wrote()} ({found['form']}): {found['loads']}"
 

@@ -57,10 +57,12 @@ function time(state, total, yet) {
     return [name, `≈ ${state.ratio.toFixed(2)} ×`, "estimated", ["between the budgets that were timed"]];
   }
   const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
-  const interval = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}`;
+  const rounds = state.rounds ? `, n = ${state.rounds} rounds` : "";
+  const interval = `95 % interval ${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${rounds}`;
   const both = `${state.ms.toFixed(1)} instead of ${state.fullMs.toFixed(1)} ms (median)`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
+  const busy = state.busy ? ["the machine was busy meanwhile: take it with care"] : [];
   // A ratio that could as well be 1 is not put forward as a saving.
-  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`]];
-  return [name, ratio, "", [both, interval]];
+  if (calm) return [name, "no measurable change", "", [both, `${ratio}, ${interval}`, ...busy]];
+  return [name, ratio, "", [both, interval, ...busy]];
 }

@@ -11,6 +11,7 @@ from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
+from cahp.words import number, span
 
 #: Session keys: the kind of goal, and how often one was asked for.
 _GOAL, _ASKED = "budget-goal", "budget-goals-asked"
@@ -122,5 +123,7 @@ def _reach(explorer: Explorer, goal: str, value: float) -> str:
             f"{found.budget} heads lose at most {value:.1f} points on these texts. They chose the budget, so the "
             "figure is optimistic: the test split, which chose nothing, can confirm it."
         )
-    how = "timed" if found.speed is not None else "estimated between two budgets that were timed"
+    how = "estimated between two budgets that were timed"
+    if found.speed is not None:
+        how = f"timed: {number(found.speed.ratio, 2)} × of it, 95 % interval {span(*found.speed.ci95, 2)}"
     return f"{found.budget} heads save at least {value:.0f} % of the time ({how})."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.studies.budget_sweep import Quality
+from cahp.ui.frame import timing
 from cahp.ui.frame.page import problem, provenance
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, SPEED, TABLE
@@ -16,12 +17,10 @@ def draw(explorer: Explorer) -> None:
     _growing(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _confirm(explorer)
-        timeable = not explorer.mask.empty_layers and explorer.speed() is None
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
             st.caption("Timing this mask…")
-        elif timeable and st.button("Time this mask", key="time-mask", type="tertiary"):
-            explorer.start(SPEED)
+        elif timing.button(explorer, place="budget"):
             st.rerun()
         st.caption(provenance(explorer))
 

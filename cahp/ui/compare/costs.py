@@ -34,21 +34,24 @@ def draw(found: Reading, view: ComparisonView) -> None:
         table[f"Accuracy at {budget} heads (%)"] = [
             None if mean is None else _share(mean.accuracy, mean.low, mean.high) for mean in means
         ]
+    # Seconds were read off a clock once a seed: a mean without an interval, and said to be one.
+    often = "one seed" if found.seeds == 1 else f"mean of {found.seeds} seeds"
     table |= {
         "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
         "Labels": [cost.labels for cost in costs],
-        "Choosing (s)": [cost.score_s for cost in costs],
+        f"Choosing (s, {often})": [cost.score_s for cost in costs],
     }
     for recovery in found.by_cost:
         if recovery != "none":
-            table[f"{_RECOVERIES[recovery]} (s)"] = [cost.recovery_s.get(recovery) for cost in costs]
+            table[f"{_RECOVERIES[recovery]} (s, mean of masks)"] = [cost.recovery_s.get(recovery) for cost in costs]
     with st.container(key="figure-compare-cost"):
         charts.heading(
             _costs(found, shown),
             help=(
                 "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
                 "were cached: it compares methods. **Seconds** are what this comparison took for the "
-                "costliest budget, and evidence that another method had gathered before took none, so they do not. "
+                "costliest budget, and evidence that another method had gathered before took none, so they do not; "
+                "they have no interval, and say more of the machine than of the method. "
                 "**Labels** are labelled texts that a method needs. The **accuracy** is the mean over all budgets, "
                 f"that is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its "
                 "95 % interval; methods that were not measured at every budget have none."
@@ -64,7 +67,7 @@ def draw(found: Reading, view: ComparisonView) -> None:
             column_config={
                 "Forward passes": st.column_config.NumberColumn(format="localized"),
                 "Labels": st.column_config.NumberColumn(format="localized"),
-                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if name.endswith("(s)")},
+                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if "(s, " in name},
             },
         )
 

@@ -11,7 +11,7 @@ from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
 from cahp.ui.export.files import download
-from cahp.ui.export.view import View, jobs_of, name_of
+from cahp.ui.export.view import DONE, View, jobs_of, name_of
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import steps
@@ -20,7 +20,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import distil_seconds
 from cahp.values import DistillReport
-from cahp.words import duration, percent
+from cahp.words import duration, percent, span
 
 #: Session key: the jobs that wrote models.
 _WRITTEN = "cahp_export_written"
@@ -82,10 +82,12 @@ def model_files(explorer: Explorer, view: View) -> None:
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     steps.draw(made.outcome.get("steps", ()))
     said = metrics.recovered or metrics.pruned or metrics.full
+    low, high = said.ci95
     size = len(made.content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
     st.caption(
-        f"{percent(said.accuracy)} right on {said.n:,} texts. Read back in a fresh process, its logits differ by "
+        f"{percent(said.accuracy)} of answers right {DONE[recover]} (95 % interval "
+        f"{span(low * 100, high * 100)} %, n = {said.n:,}). Read back in a fresh process, its logits differ by "
         f"at most {made.written.difference:.0e}. {_timed(made.written)}"
     )
 
@@ -127,8 +129,21 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int, f
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
     there = [how for how in _RECOVERIES if how != "refit" or not no_refit]
-    first = there.index("distill") if explorer.recover == "distill" else 0
-    recover = st.radio("Recovery", there, index=first, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    # What is on the board, unless somebody asks for another: page, report and model then say the same.
+    recover = st.radio(
+        "Recovery",
+        there,
+        index=there.index(explorer.recover) if explorer.recover in there else 0,
+        format_func=_RECOVERIES.__getitem__,
+        key=f"export-recover-{explorer.recover}",
+    )
+    if recover != explorer.recover:
+        st.caption(
+            f"The figures above and the report are of the mask {DONE[explorer.recover]}; this model will be "
+            f"{DONE[recover]}, and its README says its own. The Budget page changes what is reported."
+        )
+    elif recover == "none":
+        st.caption("Nothing is won back then; most people want what time allows (the first choice), refit first.")
     epochs, allowed = 0, 0.0
     if recover == "auto":
         usual = seconds(RECOVER_TIME) / 60
@@ -156,5 +171,6 @@ def _timed(written: Written) -> str:
         return f"With {runtime}, no measurable change of time."
     return (
         f"With {runtime} it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.ci95[0]:.2f} to "
-        f"{ratio.ci95[1]:.2f}, batch of {written.latency.full.batch}, {written.latency.full.length} tokens)."
+        f"{ratio.ci95[1]:.2f}, n = {written.latency.full.repeats} rounds, batch of {written.latency.full.batch}, "
+        f"{written.latency.full.length} tokens)."
     )

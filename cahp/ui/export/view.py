@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,19 @@ from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
 from cahp.run.settings import Recovery
 from cahp.run.stopwatch import Stopwatch
+from cahp.studies.budget_sweep import Speed, timed
 from cahp.ui.frame import page as shell
+from cahp.ui.frame import timing
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import distil_seconds
-from cahp.values import Costs, HeadMask, Progress
-from cahp.words import duration, percent, points, span
+from cahp.ui.session.work import SPEED, distil_seconds
+from cahp.values import Costs, HeadMask, Progress, Ratio
+from cahp.words import duration, percent, points, span, times
 
 #: What each recovery has done to the model.
-_DONE: dict[Recovery, str] = {
+DONE: dict[Recovery, str] = {
     "none": "as pruned",
     "refit": "refitted",
     "distill": "distilled",
@@ -58,25 +60,40 @@ def on_board(explorer: Explorer) -> View:
     labels = None if evidence is None else explorer.board.labels
     run = _run_on_screen(explorer)
     if run is not None:
-        return View(mask, labels, run, explorer.results.arrays, explorer.results.bundled)
+        bundled = explorer.results.bundled
+        return View(mask, labels, _timed_last(explorer, run, bundled), explorer.results.arrays, bundled)
     arrays = dict(explorer.results.arrays)
     if evidence is not None and labels is not None:
         _, medoids = evidence.groups(int(labels.max()) + 1)
         arrays |= {"labels": labels, "medoids": medoids}
     job = jobs_of(_MEASURED).get(name_of(explorer))
-    return View(mask, labels, None if job is None else job.result, arrays, bundled=False)
+    measured = None if job is None or job.result is None else _timed_last(explorer, job.result, bundled=False)
+    return View(mask, labels, measured, arrays, bundled=False)
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
-    """The run on screen, if it is about this mask and has what the board asks for."""
+    """The run on screen, if it is about this mask and has what the board asks for; no more than that of it."""
     run, mask = explorer.results.run, explorer.mask
     if run is None or not run.is_of(mask):
         return None
     if explorer.board.by_hand:
         return None
-    if explorer.recover != "none" and (run.settings.recover != explorer.recover or run.metrics.recovered is None):
+    if explorer.recover == "none":
+        # Or the report would put a model forward that is neither on the board nor in the export.
+        return run.as_pruned(command=lambda settings: takeaway.recipe(settings).shell)
+    if run.settings.recover != explorer.recover or run.metrics.recovered is None:
         return None
     return run
+
+
+def _timed_last(explorer: Explorer, run: RunDocument, bundled: bool) -> RunDocument:
+    """The run with the time that the board shows."""
+    costs = explorer.results.costs(explorer.mask)
+    if costs is None or (costs.full, costs.pruned) == (run.cost.full, run.cost.pruned):
+        return run
+    found = run.timed(costs)
+    here = f"the time was measured on {machine()}, the rest of the figures where it says below"
+    return replace(found, notices=(*found.notices, here)) if bundled else found
 
 
 def jobs_of(name: str) -> dict[str, jobs.Job[Any]]:
@@ -96,35 +113,55 @@ def found(explorer: Explorer, view: View) -> None:
     run = view.document
     if run is None:
         quality = explorer.quality(explorer.recover)
-        said = "Not measured yet." if quality is None else f"{percent(quality.accuracy)} of {quality.n} answers right."
+        said = "Not measured yet."
+        if quality is not None:
+            low, high = quality.ci95
+            said = (
+                f"{percent(quality.accuracy)} of answers right {DONE[explorer.recover]} (95 % interval "
+                f"{span(low * 100, high * 100)} %, n = {quality.n:,})."
+            )
         st.markdown(f"**{said}** The mask can be taken along now; its report needs a run of its own.")
         _measure_button(explorer)
         return
     states = [
         (name, words)
-        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", _DONE[run.settings.recover]))
+        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", DONE[run.settings.recover]))
         if name in run.metrics.measured
     ]
-    ratio, before, after = run.latency_ratio, run.cost.full.latency_ms, run.cost.pruned.latency_ms
-    columns = st.columns(len(states) + (ratio is not None), gap="medium")
+    columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
     for column, (name, words) in zip(columns, states, strict=False):
         metrics, change = run.metrics.measured[name], run.delta.of(name)
         column.metric(f"Right answers, {words}", percent(metrics.accuracy))
         column.caption(f"{span(metrics.ci95[0] * 100, metrics.ci95[1] * 100)} % (95 % interval), n = {metrics.n:,}")
         if change is not None:
             column.caption(f"{points(change.pp)} ({span(*change.ci95)}) against all heads")
-    if ratio is not None and before is not None and after is not None:
-        columns[-1].metric(
-            "Time of a batch", f"{after.median:.1f} ms", help="Median, measured on the model that is cut."
-        )
-        columns[-1].caption(f"{before.median:.1f} ms with all heads")
-        columns[-1].caption(
-            f"{ratio.median:.2f} of the time ({span(*ratio.ci95, 2)})" if ratio.measurable else "No measurable change"
-        )
+    if run.latency_ratio is not None:
+        with columns[-1]:
+            _time(run, run.latency_ratio)
     where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(machine())})."
     if view.mask.empty_layers:
         where += " A layer keeps no head, so this is a mask only: it can be neither cut out, timed nor refitted."
-    st.caption(where)
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
+        job = explorer.job(SPEED)
+        if job is not None and not job.ended:
+            follow(job, place="export-time", title="Timing this mask")
+        elif timing.button(explorer, place="export"):
+            st.rerun()
+        st.caption(where)
+
+
+def _time(run: RunDocument, ratio: Ratio) -> None:
+    """How long the cut model takes beside the full one; what may be nothing is put forward as nothing."""
+    speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
+    if ratio.measurable:
+        st.metric("Time of a batch", times(ratio.median), help="Median, measured on the model that is cut.")
+    else:
+        st.caption("Time of a batch")
+        st.markdown("**no measurable change**")
+    st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
+    st.caption(f"{times(ratio.median)} ({span(*ratio.ci95, 2)}, 95 % interval), n = {speed.n} rounds")
+    if speed.busy:
+        st.caption("The machine was busy meanwhile: take it with care, or time again.")
 
 
 # Measuring it ---------------------------------------------------------------------------------------------------
@@ -149,19 +186,26 @@ def _measure_button(explorer: Explorer) -> None:
 
 def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
     bench, mask, selection, recover = explorer.bench, explorer.mask, explorer.board.selection, explorer.recover
+    results = explorer.results
     if recover == "distill":
         bench = bench.for_distillation()
     clustering = None if explorer.clusters is None else explorer.clusters.clustering
 
     def work(progress: Progress) -> RunDocument:
         def costs(mask: HeadMask) -> Costs:
+            known = results.costs(mask)
+            if known is not None:
+                return known
             with Stopwatch(
                 bench.settings.model,
                 device=bench.settings.device,
                 store=bench.resources.store,
                 prompt=bench.card.prompt,
             ) as watch:
-                return watch.costs(mask, length=bench.length, progress=progress)
+                made = timed(watch, bench, mask, progress)
+            # The board shows the same.
+            results.add_costs(mask, made)
+            return made
 
         return measure_mask(
             bench,

@@ -52,11 +52,10 @@ def provenance(explorer: Explorer) -> str:
     if explorer.results.bundle is not None:
         made = explorer.results.bundle.made
         where = f"measured on {plain(made['machine'])}, {made['date']}"
-        return (
-            f"This mask: measured here. Curves: bundled, {where}."
-            if explorer.board.by_hand
-            else f"Bundled result, {where}."
-        )
+        if explorer.board.by_hand:
+            return f"This mask: measured here. Curves: bundled, {where}."
+        timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
+        return f"Bundled result, {where}.{timed}"
     return f"Measured on this machine ({plain(machine())})."
 
 

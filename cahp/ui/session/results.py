@@ -18,7 +18,7 @@ from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full
-from cahp.values import DistillReport, HeadMask
+from cahp.values import Costs, DistillReport, HeadMask
 
 #: What may change without making a run another run: it only reads the same evidence differently.
 READINGS = frozenset(
@@ -56,6 +56,7 @@ class Results:
         self._quality: dict[tuple[str, Recover], Quality] = {}
         self._speed: dict[tuple[int, ...], Speed] = {}
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
+        self._costs: dict[tuple[int, ...], Costs] = {}
         if run is not None:
             self._enter(run)
 
@@ -137,6 +138,19 @@ class Results:
             self._quality[mask.sha256, recover] = found
         else:
             self._speed[heads_of_layers(mask)] = found
+
+    def costs(self, mask: HeadMask) -> Costs | None:
+        """What a model with as many heads in each layer costs, if that was timed in this session."""
+        return self._costs.get(heads_of_layers(mask))
+
+    def add_costs(self, mask: HeadMask, found: Costs) -> None:
+        """Enter what was timed here; it replaces what was known of the time."""
+        speed = Speed.of(found.ratio, found.full, found.pruned)
+        self._costs[heads_of_layers(mask)] = found
+        self.add(mask, "none", speed)
+        for table in self._tables.values():
+            if table.has(mask):
+                table.add(mask.count, speed=speed)
 
     def distillation(self, mask: HeadMask) -> DistillReport | None:
         """What came of the distillation of ``mask``, if there was one."""

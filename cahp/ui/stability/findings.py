@@ -12,6 +12,7 @@ from cahp.ui.parts import theme
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.stability.variations import VARIATIONS
 from cahp.values import HeadMask
+from cahp.words import span
 
 _OVERLAP = (
     r"J(A,B)=\frac{|A\cap B|}{|A\cup B|},\qquad \mathbb{E}[J]=\sum_i P(i)\,\frac{i}{a+b-i},\quad "
@@ -19,8 +20,11 @@ _OVERLAP = (
 )
 
 
-def draw(explorer: Explorer, result: Stability) -> None:
-    """Draw how often each head was kept, where the knees were, and what resamples have in common."""
+def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
+    """Draw how often each head was kept, where the knees were, and what resamples have in common.
+
+    ``asked`` is how many resamples a person wanted.
+    """
     mask, dark, variation = explorer.mask, theme.dark(), VARIATIONS[result.axis]
     found = len(result.found)
     if found < 2:
@@ -30,6 +34,7 @@ def draw(explorer: Explorer, result: Stability) -> None:
         )
         return
     st.subheader(verdict(result))
+    st.caption(used(result, asked))
     overlap, always, never, moved = st.columns(4)
     overlap.metric(
         "Overlap of two resamples",
@@ -50,8 +55,17 @@ def draw(explorer: Explorer, result: Stability) -> None:
         f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
         help="How many clusters the curve suggests.",
     )
-    if found < len(result.values):
-        st.caption(f"{len(result.values) - found} of {len(result.values)} resamples found no knee and are left out.")
+    whole = result.overlap_ci95
+    overlap.caption("" if whole is None else f"{span(*whole, 2)} (95 % interval), n = {found} resamples")
+    for column, times in ((always, found), (never, 0)):
+        ends = result.share_ci95(times)
+        if ends is not None:
+            low, high = ends
+            column.caption(
+                f"n = {found}: such a head is kept in {span(100 * low, 100 * high, 0)} % of all resamples "
+                "(95 % interval)"
+            )
+    moved.caption(f"n = {len(seen)}")
     left, right = st.columns([3, 2], gap="medium")
     with left:
         charts.show(
@@ -97,6 +111,21 @@ def draw(explorer: Explorer, result: Stability) -> None:
         formula=_OVERLAP,
         name=f"overlap-{result.axis}",
         data={"overlap (Jaccard index)": result.overlaps.round(4).tolist()},
+    )
+
+
+def used(result: Stability, asked: int) -> str:
+    """How many resamples the figures are of, and what became of the others."""
+    found, made = len(result.found), len(result.values)
+    if not result.drawn:
+        said = f"All {made} degrees, none drawn by chance: there is no interval"
+    else:
+        said = f"{found} resamples are counted"
+        if made < asked:
+            said += f"; {asked} were asked for, but these texts make only {made} different halves"
+    left_out = made - found
+    return (
+        f"{said}; {left_out} found no knee and {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
     )
 
 

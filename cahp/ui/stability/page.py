@@ -26,7 +26,7 @@ def draw(explorer: Explorer) -> None:
     axis, resamples, budget = _asked(explorer)
     result = _result(explorer, axis, resamples, budget)
     if result is not None:
-        findings.draw(explorer, result)
+        findings.draw(explorer, result, asked=resamples)
 
 
 def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:

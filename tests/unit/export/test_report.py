@@ -88,7 +88,7 @@ def test_the_figures_are_those_of_the_run() -> None:
     text = report().text
     for figure in ("95.3 %", "91.2 %", "[94.0, 96.4]", "−4.1 pp", "[−5.6, −2.7]", "87.7 %", "93.0 %", "1,200"):
         assert figure in text
-    for figure in ("12.3 ms", "22.7 M", "1.04 G", "0.82 [0.80, 0.85]", "34 %"):
+    for figure in ("12.3 ms", "22.7 M", "1.04 G", "0.82 × [0.80, 0.85]", "34 %"):
         assert figure in text
     for fact in ("a small machine, 2 cores", "2026-01-31", "torch 2.9", "cahp prune --budget 3", "print(1 < 2)"):
         assert fact in text

@@ -11,7 +11,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import models
+from cahp import models, values
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
@@ -334,6 +334,7 @@ def test_without_calibration_texts_costs_can_be_measured_still(model: HeadModel,
 # --- costs
 
 
+@pytest.mark.usefixtures("quiet_machine")
 def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadModel, store: Store) -> None:
     first = fakes.measurements(model.card, None, store, model=model).costs(MASK, length=8, repeats=5)
     loader = Loader(model)
@@ -345,6 +346,28 @@ def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadMode
     uneven = MASK.keep.copy()
     uneven[0, 1] = True
     assert _weights(again.costs(HeadMask(uneven), length=8, repeats=5)) > _weights(first)
+
+
+def test_what_a_busy_machine_took_is_given_and_kept_for_nobody(
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = fakes.measurements(model.card, None, store, model=model)
+    # Every machine is busier than that.
+    monkeypatch.setattr(values, "NOISY", 0.0)
+    assert made.costs(MASK, length=8, seconds=0.1).noisy
+    assert made.costs_before(MASK, length=8, seconds=0.1) is None
+    assert list(store.folder.iterdir()) == []
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_time_is_taken_again_when_asked_and_then_found_by_all(model: HeadModel, store: Store) -> None:
+    made = fakes.measurements(model.card, None, store, model=model)
+    first = made.costs(MASK, length=8, seconds=0.1)
+    again = made.costs(MASK, length=8, seconds=0.1, fresh=True)
+    assert again.full.latency_ms != first.full.latency_ms
+    assert made.costs(MASK, length=8, seconds=0.1) == again
+    assert made.costs_before(MASK, length=8, seconds=0.1) == again
+    assert made.costs_before(MASK, length=16, seconds=0.1) is None
 
 
 def _weights(costs: Costs) -> int:

@@ -571,6 +571,18 @@ def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: S
     assert run.document.cost.full.parameters > run.document.cost.pruned.parameters
 
 
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_run_that_is_found_again_has_the_time_that_was_taken_last(settings: Settings, store: Store) -> None:
+    asked = replace(settings, latency=True, latency_time="0.2s")
+    first = prune(asked, store=store)
+    bench = open_bench(asked, store=store)
+    again = bench.measurements.costs(first.mask, length=bench.length, seconds=0.2, fresh=True)
+    found = prune(asked, store=store).document
+    assert (found.latency_ratio, found.cost.pruned) == (again.ratio, again.pruned)
+    assert found.latency_ratio != first.document.latency_ratio
+    assert found.metrics == first.document.metrics
+
+
 def test_versions_name_what_numbers_depend_on() -> None:
     found = versions()
     assert {"cahp-explorer", "torch", "scikit-learn", "kmedoids"} <= set(found)

@@ -43,10 +43,16 @@ def test_a_mask_is_timed_in_another_process_and_found_again_here(watch: Stopwatc
     assert (costs.full.latency_ms.length, costs.full.latency_ms.batch) == (LENGTH, costs.pruned.latency_ms.batch)
     assert costs.full.latency_ms.median > 0
     assert costs.ratio.ci95[0] <= costs.ratio.median <= costs.ratio.ci95[1]
-    # The same figures to the last digit: nothing was timed a second time, here or there.
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_what_was_timed_here_is_found_there(watch: Stopwatch, model: str, store: Store) -> None:
+    # The same figures to the last digit: nothing is timed a second time, unless it is asked for.
     here = fakes.measurements(models.identify(model), None, store)
-    assert here.costs(MASK, length=LENGTH) == costs
-    assert watch.costs(MASK, length=LENGTH) == costs
+    other = HeadMask.of([0, 1, 5, 6, 11], 3, 4)
+    costs = here.costs(other, length=LENGTH)
+    assert watch.costs(other, length=LENGTH) == costs
+    assert watch.costs(other, length=LENGTH, fresh=True) != costs
 
 
 def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: Stopwatch) -> None:

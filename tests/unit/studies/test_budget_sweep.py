@@ -161,6 +161,16 @@ def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
     assert faster_by(filled, 0.7) is None
 
 
+def test_a_time_that_could_as_well_be_the_same_saves_nothing_nor_does_an_estimate_beside_it() -> None:
+    filled = table()
+    filled.add(2, speed=speed(0.8))
+    filled.add(4, speed=replace(speed(0.95), ci95=(0.85, 1.05)))
+    found = faster_by(filled, 0.01)
+    assert found is not None
+    # Between 2 and 4 heads the saving shrinks; between 4 and all there is none to shrink.
+    assert found.budget == 3
+
+
 # --- the table and its clusters
 
 

@@ -30,7 +30,7 @@ def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench
 
 
 @pytest.fixture(autouse=True)
-def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> list[fakes.StopwatchHere]:
+def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[fakes.StopwatchHere]:
     """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
     started: list[fakes.StopwatchHere] = []
 

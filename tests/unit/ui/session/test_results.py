@@ -10,9 +10,9 @@ pytest.importorskip("streamlit")
 
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.ui.session.results import READINGS, Results
-from cahp.values import HeadMask
+from cahp.values import Cost, Costs, HeadMask, Ratio, Timing
 
 #: The mask of the run below, and one with as many heads in each layer.
 OF_THE_RUN, ALIKE = HeadMask.of([0, 2, 4], 2, 3), HeadMask.of([1, 2, 5], 2, 3)
@@ -101,6 +101,20 @@ def test_a_new_table_begins_with_the_full_model_of_the_run() -> None:
     assert table.full is not None
     assert (table.full.accuracy, table.full.agreement, table.full.pp) == (0.953, 1.0, 0.0)
     assert results.quality(HeadMask.full(2, 3)) == table.full
+
+
+def test_what_was_timed_here_is_the_time_everywhere() -> None:
+    results = Results(run())
+    table = planned(results)
+    mask = table.selection(3).mask
+    table.add(3, speed=speed(0.7))
+    calm, busy = Timing(10.0, 11.0, 8, 64, 40), Timing(8.0, 16.0, 8, 64, 40)
+    costs = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), Ratio(0.8, (0.7, 0.9)), 0.3)
+    results.add_costs(mask, costs)
+    expected = Speed(0.8, (0.7, 0.9), 10.0, 8.0, 40, busy=True)
+    assert results.speed(mask) == table.row(3).speed == expected
+    assert results.costs(mask) == costs
+    assert results.costs(OF_THE_RUN) is (costs if mask.by_layer == OF_THE_RUN.by_layer else None)
 
 
 def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:

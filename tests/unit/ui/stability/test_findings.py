@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.studies.stability import Stability
-from cahp.ui.stability.findings import verdict
+from cahp.ui.stability.findings import used, verdict
 
 
 def resampled(*kept: list[int], heads: int = 72) -> Stability:
@@ -28,3 +30,23 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
 )
 def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
     assert verdict(result).startswith(words)
+
+
+def test_how_many_resamples_were_really_used_is_said() -> None:
+    assert used(resampled([0, 1], [0, 2], [0, 3]), 3) == "3 resamples are counted."
+    assert used(resampled([0, 1], [], [0, 3]), 3) == "2 resamples are counted; 1 found no knee and is left out."
+    assert "6 were asked for, but these texts make only 2 different halves" in used(resampled([0], [1]), 6)
+    degrees = replace(resampled([0, 1], [0, 2]), axis="degree")
+    assert used(degrees, 12) == "All 2 degrees, none drawn by chance: there is no interval."
+    assert degrees.overlap_ci95 is degrees.share_ci95(2) is None
+
+
+def test_the_overlap_s_interval_is_the_jackknife_s_over_resamples() -> None:
+    # Pairs share 1/3, 1/3 and 1 of their heads; without a resample 1, 1/3 or 1/3 is left.
+    result = resampled([0, 1], [0, 2], [0, 2])
+    assert result.overlap_ci95 == (0.0, 1.0)
+    assert resampled(*[[0, 1]] * 4).overlap_ci95 == (1.0, 1.0)
+    many = resampled(*[[0, 1, 2 + row % 2] for row in range(12)])
+    low, high = many.overlap_ci95 or (0.0, 0.0)
+    assert low < many.overlap < high < 1
+    assert many.share_ci95(12) == pytest.approx((0.7575, 1.0), abs=1e-3)

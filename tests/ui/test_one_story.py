@@ -1,0 +1,138 @@
+"""One mask, one story: board, page, report, run folder and model say the same figures of the same recovery."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("plotly", reason="the explorer's packages are not installed")
+
+import fakes
+from conftest import page_script
+from streamlit.testing.v1 import AppTest
+
+from cahp.export import formats
+from cahp.export.run_files import read_run
+from cahp.export.run_folder import write_run
+from cahp.export.run_report import run_report
+from cahp.export.take_home import checkpoint
+from cahp.models import saving
+from cahp.run.prune import Run, measure
+from cahp.run.settings import Settings
+from cahp.studies.budget_sweep import Recover
+from cahp.studies.head_clusters import HeadClusters
+from cahp.ui.export import files
+from cahp.ui.export.view import on_board
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.results import Results
+from cahp.words import percent, times
+
+BUDGET = 5
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    place = tmp_path_factory.mktemp("tiny")
+    return Settings(
+        model=str(fakes.save_model(place / "model")),
+        data=str(fakes.write_data(place / "data", train=60, validation=30)),
+        limit=60,
+        eval_limit=30,
+        pool_size=8,
+        projection="pca",
+        device="cpu",
+        budget=str(BUDGET),
+        recover="refit",
+        latency_time="0.2s",
+    )
+
+
+@pytest.fixture(scope="module")
+def explorer(settings: Settings) -> Explorer:
+    """A session whose run on screen was refitted, as the bundled one is."""
+    made = Explorer("somebody", Source.open(settings))
+    made.results = Results.of(measure(made.bench))
+    made.results.add_clusters(settings, HeadClusters.of(made.bench.evidence))
+    made.board.set_budget(BUDGET)
+    return made
+
+
+def quality_table(report: str) -> list[str]:
+    """The accuracies of a report's first table."""
+    row = re.search(r"<th scope=row>Right answers</th>((?:<td>[^<]*</td>)+)", report)
+    assert row is not None
+    return re.findall(r"<td>([^<]*)</td>", row[1])
+
+
+def card_table(readme: str) -> list[str]:
+    """The accuracies of a model card."""
+    return re.findall(r"^\| (?:full|pruned|recovered) \| ([^|]+?) \|", readme, re.MULTILINE)
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_every_way_out_says_the_same_of_a_mask(
+    explorer: Explorer, recover: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
+    explorer.recover = recover
+    board = explorer.quality(recover)
+    assert board is not None
+
+    app = AppTest.from_file(page_script("export"), default_timeout=120)
+    app.session_state["cahp_explorer"] = explorer
+    app.run()
+    assert not app.exception
+    on_page = [metric.value for metric in app.metric if metric.label.startswith("Right answers")]
+
+    view = on_board(explorer)
+    run = view.document
+    assert run is not None
+    assert run.settings.recover == recover
+    report = files._report(explorer, view, run)
+
+    folder = tmp_path / "run"
+    write_run(folder, Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept))
+    said: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    by_command = run_report(read_run(folder), day=date(2026, 1, 31))
+
+    # The form says what is on the board, unless somebody asks for another.
+    chosen = app.radio(key=f"export-recover-{recover}").value
+    assert chosen == recover
+    made = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=chosen)
+    archive = zipfile.ZipFile(io.BytesIO(made.content))
+    (inside,) = {Path(name).parts[0] for name in archive.namelist()}
+    readme = archive.read(f"{inside}/README.md").decode()
+    figures = json.loads(archive.read(f"{inside}/{formats.FIGURES_FILE}"))
+
+    expected = [percent(part["accuracy"]) for part in said["metrics"].values() if part is not None]
+    assert len(expected) == (2 if recover == "none" else 3)
+    assert expected[-1] == percent(board.accuracy)
+    assert on_page == expected
+    assert quality_table(report) == quality_table(by_command) == expected
+    assert card_table(readme) == expected
+    assert figures["metrics"] == said["metrics"]
+    assert figures["delta"] == said["delta"]
+    assert figures["recovery"] == said["settings"]["recover"] == recover
+    headline = re.search(r"<p class=lead>(.*?)</p>", report)
+    assert headline is not None
+    assert f"answers {expected[-1]} of {board.n} texts rightly" in headline[1]
+    assert headline[1] in by_command
+    # And of its time.
+    ratio = run.latency_ratio
+    assert ratio is not None
+    words = times(ratio.median) if ratio.measurable else "no measurable change"
+    assert words in [metric.value for metric in app.metric] or any(words in text.value for text in app.markdown)
+    assert f"<td>{words}</td>" in report
+    assert f"<td>{words}</td>" in by_command
+    speed = explorer.speed()
+    assert speed is not None
+    assert (speed.ratio, speed.measurable) == (ratio.median, ratio.measurable)

@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from cahp.run.document import CostRecord
+from cahp.terminal.printing import cost, exported
+from cahp.values import Cost, Ratio, Timing
+
+FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
+
+
+def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -> None:
+    lines = list(cost(CostRecord(FULL, CUT), Ratio(0.99, (0.97, 1.01)), 0.3))
+    assert lines[1] == "  latency   no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds"
+    (said, *_) = list(cost(CostRecord(FULL, CUT), Ratio(0.8, (0.78, 0.82)), 0.3))[1:]
+    assert said == "  latency   1.25 x as fast: pruned / full 0.80 [0.78, 0.82], n = 40 rounds"
+
+
+def test_so_it_is_with_another_runtime() -> None:
+    timing = {"median": 10.0, "p95": 11.0, "batch": 8, "length": 64, "repeats": 40}
+    ratio = {"median": 0.99, "ci95": [0.97, 1.01]}
+    found = {
+        "model": "tiny",
+        "kept": {"heads": 3, "of": 6},
+        "metrics": None,
+        "form": "onnx",
+        "parameters": {"full": 100, "pruned": 50},
+        "bytes": 1,
+        "difference": 0.0,
+        "onnx_latency_ms": {"full": timing, "pruned": timing, "ratio": ratio},
+        "loads": "",
+    }
+
+    class Written:
+        def wrote(self) -> str:
+            return "written"
+
+    (line,) = (line for line in exported(found, Written()) if "latency" in line)  # type: ignore[arg-type]
+    assert "no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds; 10.0 ms" in line
