@@ -10,12 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colours import COLOURS, contrast, letters, tints
+from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
 from cahp.stages.clustering import smoothed
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Clustering, HeadMask, Ints
 
+#: Up to so many heads, who covers for each of them is found in no time; beyond, where one is asked about.
+_ALWAYS = 512
 #: The recovery that accuracies are after, as the board names it.
 _AFTER: Mapping[Recover, str] = {"none": "", "refit": "refit", "distill": "distillation"}
 
@@ -63,13 +65,14 @@ def contents(
     status: str = "",
     still: bool = False,
     alone: bool = False,
+    chance: float | None = None,
 ) -> dict[str, Any]:
     """What ``mount`` and ``update`` of the board's script take, as JSON can say it.
 
     ``labels (N,)`` are the clusters that colour the heads; ``selected`` is the head that was asked about; ``status``
     says what keeps a figure waiting. ``still`` is a board without slider and curves: grid and figures. ``alone`` is one
     that nobody answers: it takes the clusters of every budget along, and who covers for whom, about ``7 N B`` bytes for
-    ``N`` heads and ``B`` budgets.
+    ``N`` heads and ``B`` budgets. ``chance`` is the share of the most frequent class of the evaluation texts.
     """
     rows = table.rows()
     full = table.full
@@ -91,8 +94,10 @@ def contents(
         "tints": tints(labels).tolist(),
         "colours": COLOURS,
         "inks": [contrast(colour) for colour in COLOURS],
+        "striped": STRIPED,
         "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
         "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
+        "chance": _short(chance),
         "recovered": _AFTER[table.recover],
         "unmeasured": "not distilled" if table.recover == "distill" else "",
         "status": status,
@@ -115,8 +120,17 @@ def contents(
     if alone:
         data["readings"] = _readings(table, clusters)
         data["names"] = [letters(cluster) for cluster in range(labels.size)]
+    if alone or selected is not None or labels.size <= _ALWAYS:
         data["current"]["covers"] = clusters.covers(mask, labels).tolist()
+    if selected is not None and selected < labels.size:
+        data["asked"] = _asked(clusters, data["current"]["covers"][selected], selected)
     return data
+
+
+def _asked(clusters: HeadClusters, cover: int, head: int) -> dict[str, float]:
+    """How far the head that was asked about lies from its cover, and two heads from each other on median."""
+    apart = clusters.distances[np.triu_indices(len(clusters.distances), 1)]
+    return {"distance": float(clusters.distances[head, cover]), "median": float(np.median(apart))}
 
 
 def _readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from cahp.compare.sentences import AFTER, called
 from cahp.compare.summary import Mean, Verdict
 from cahp.figures import palette
 from cahp.figures.labels import label
+from cahp.figures.line_names import ROW, LineName, name_lines, room_for
 
 #: Chance is dotted, its markers hollow.
 _DASHES, _CHANCE = ("solid", "dash", "dashdot", "longdash"), "dot"
@@ -52,39 +53,38 @@ def name_of(method: str) -> str:
     return label(called(method), limit=28)
 
 
-def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, dark: bool) -> Any:
-    """Right answers against the number of heads, a line a method with its interval as a band."""
+def accuracy_figure(
+    found: Reading, recovery: str, methods: Sequence[str], *, others: Sequence[str] = (), dark: bool
+) -> Any:
+    """Right answers against the number of heads, a line a method with its interval as a band.
+
+    Every line of ``methods`` bears its name at its end; ``others`` are faint and named when pointed at.
+    """
     import plotly.graph_objects as go
 
-    figure, drawn = go.Figure(), styles(found)
-    shown = [name for name in methods if any((recovery, name, budget) in found.means for budget in found.budgets)]
+    figure, drawn, ink = go.Figure(), styles(found), palette.ink(dark=dark)
+    shown, faint = (_measured(found, recovery, names) for names in (methods, others))
     budgets = [budget for budget in found.budgets if any((recovery, name, budget) in found.means for name in shown)]
-    banded = set(shown) if len(shown) <= _BANDS else {found.against, next(iter(_chance(found, shown)), "")}
-    for name in shown:
-        if len(budgets) > 1 and name in banded:
-            figure.add_trace(_band(found, recovery, name, drawn[name].colour))
-    for place, name in enumerate(shown):
-        own = [budget for budget in budgets if (recovery, name, budget) in found.means]
-        means = [found.means[recovery, name, budget] for budget in own]
-        style = drawn[name]
-        figure.add_trace(
-            go.Scatter(
-                x=own if len(budgets) > 1 else [place],
-                y=[100 * mean.accuracy for mean in means],
-                mode="lines+markers" if len(budgets) > 1 else "markers",
-                name=name_of(name),
-                line={"color": style.colour, "dash": style.dash, "width": 3 if name == found.against else 1.8},
-                marker={"symbol": style.symbol, "size": 9, "color": style.colour},
-                error_y=None if len(budgets) > 1 else _bars(means),
-                showlegend=len(budgets) > 1,
-                hovertext=[
-                    f"<b>{name_of(name)}</b>, {budget} heads {AFTER[recovery]}<br>{_said(mean)}"
-                    for budget, mean in zip(own, means, strict=True)
-                ],
-                hoverinfo="text",
-            )
-        )
-    ends = [budgets[0], budgets[-1]] if len(budgets) > 1 else [-0.5, len(shown) - 0.5]
+    if len(budgets) > 1:
+        for name in faint:
+            _line(figure, found, recovery, name, Style(ink.faint, "solid", "circle"), width=1.2, size=4)
+        banded = set(shown) if len(shown) <= _BANDS else {found.against, next(iter(_chance(found, shown)), "")}
+        for name in shown:
+            if name in banded:
+                figure.add_trace(_band(found, recovery, name, drawn[name].colour))
+        for name in shown:
+            _line(figure, found, recovery, name, drawn[name], width=3 if name == found.against else 1.8, size=9)
+    else:
+        for place, name in enumerate(shown):
+            _point(figure, found, recovery, name, drawn[name], place)
+    step = (budgets[-1] - budgets[0]) * 0.03 if len(budgets) > 1 else 0.0
+    ends = (budgets[0] - step, budgets[-1] + 2 * step) if len(budgets) > 1 else (-0.5, len(shown) - 0.5)
+    labelled: list[LineName] = []
+    if len(budgets) > 1:
+        for name in shown:
+            last = max(budget for budget in found.budgets if (recovery, name, budget) in found.means)
+            high = 100 * found.means[recovery, name, last].accuracy
+            labelled.append(LineName(name_of(name), last, high, drawn[name].colour, bold=name == found.against))
     for level, words, dash in _references(found, recovery):
         figure.add_trace(
             go.Scatter(
@@ -92,10 +92,11 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
                 y=[100 * level] * 2,
                 mode="lines",
                 name=words,
-                line={"color": palette.ink(dark=dark).text, "width": 1.4, "dash": dash},
+                line={"color": ink.text, "width": 1.4, "dash": dash},
                 hoverinfo="name",
             )
         )
+        labelled.append(LineName(words, ends[1], 100 * level, ink.text))
     axis = {"title": {"text": f"heads kept (of {found.total})"}, "tickvals": budgets}
     if len(budgets) == 1:
         axis = {
@@ -103,16 +104,74 @@ def accuracy_figure(found: Reading, recovery: str, methods: Sequence[str], *, da
             "tickvals": list(range(len(shown))),
             "ticktext": [name_of(name) for name in shown],
         }
+    height = max(430, 90 + ROW * len(labelled))
+    span = _span(found, recovery, [*shown, *faint])
+    name_lines(figure, labelled, right=ends[1], span=span, pixels=height - 66, ink=ink)
     figure.update_layout(
-        xaxis={**axis, "showgrid": False, "zeroline": False},
-        yaxis={"title": {"text": f"right answers on {label(found.split)} (%)"}, "zeroline": False},
-        height=430,
-        margin={"l": 60, "r": 10, "t": 16, "b": 50},
-        legend={"itemsizing": "trace"},
-        showlegend=True,
+        xaxis={**axis, "showgrid": False, "zeroline": False, "range": ends},
+        yaxis={"title": {"text": f"right answers on {label(found.split)} (%)"}, "zeroline": False, "range": span},
+        height=height,
+        margin={"l": 60, "r": 10 + room_for(labelled), "t": 16, "b": 50},
+        showlegend=False,
         hovermode="closest",
     )
     return figure
+
+
+def _measured(found: Reading, recovery: str, methods: Sequence[str]) -> list[str]:
+    return [name for name in methods if any((recovery, name, budget) in found.means for budget in found.budgets)]
+
+
+def _line(figure: Any, found: Reading, recovery: str, name: str, style: Style, *, width: float, size: int) -> None:
+    import plotly.graph_objects as go
+
+    own = [budget for budget in found.budgets if (recovery, name, budget) in found.means]
+    figure.add_trace(
+        go.Scatter(
+            x=own,
+            y=[100 * found.means[recovery, name, budget].accuracy for budget in own],
+            mode="lines+markers",
+            name=name_of(name),
+            line={"color": style.colour, "dash": style.dash, "width": width},
+            marker={"symbol": style.symbol, "size": size, "color": style.colour},
+            hovertext=[_told(found, recovery, name, budget) for budget in own],
+            hoverinfo="text",
+        )
+    )
+
+
+def _point(figure: Any, found: Reading, recovery: str, name: str, style: Style, place: int) -> None:
+    import plotly.graph_objects as go
+
+    own = [budget for budget in found.budgets if (recovery, name, budget) in found.means]
+    means = [found.means[recovery, name, budget] for budget in own]
+    figure.add_trace(
+        go.Scatter(
+            x=[place] * len(own),
+            y=[100 * mean.accuracy for mean in means],
+            mode="markers",
+            name=name_of(name),
+            marker={"symbol": style.symbol, "size": 9, "color": style.colour},
+            error_y=_bars(means),
+            hovertext=[_told(found, recovery, name, budget) for budget in own],
+            hoverinfo="text",
+        )
+    )
+
+
+def _told(found: Reading, recovery: str, name: str, budget: int) -> str:
+    mean = found.means[recovery, name, budget]
+    return f"<b>{name_of(name)}</b>, {budget} heads {AFTER[recovery]}<br>{_said(mean)}"
+
+
+def _span(found: Reading, recovery: str, methods: Sequence[str]) -> tuple[float, float]:
+    """The least and the most of what is drawn, in per cent, with room around it."""
+    means = [mean for (how, name, _), mean in found.means.items() if how == recovery and name in methods]
+    levels = [100 * level for level, _, _ in _references(found, recovery)]
+    low = min([*levels, *(100 * mean.low for mean in means)])
+    high = max([*levels, *(100 * mean.high for mean in means)])
+    room = 0.04 * (high - low) or 1.0
+    return low - room, high + room
 
 
 def _chance(found: Reading, shown: Sequence[str]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
+from cahp.figures.marks import legend, symbols
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
@@ -51,7 +52,13 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
                 y=y[shown],
                 mode="markers+text" if named else "markers",
                 name=name,
-                marker={"symbol": symbol, "size": 24 if named else 11, "color": fills, "line": {"width": 2}},
+                showlegend=False,
+                marker={
+                    "symbol": symbols(symbol, graph.communities, shown),
+                    "size": 24 if named else 11,
+                    "color": fills,
+                    "line": {"width": 2},
+                },
                 text=[f"{head // mask.heads}.{head % mask.heads}" for head in shown] if named else None,
                 textfont={"size": 9, "color": [palette.contrast(fill) if here is kept else ink.text for fill in fills]},
                 customdata=shown,
@@ -62,6 +69,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
                 hoverinfo="text",
             )
         )
+    legend(figure, "circle", ink)
     axis = {"visible": False, "range": [-1.12, 1.12]}
     figure.update_layout(
         xaxis=axis,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.figures.marks import UNDIMMED, written
+from cahp.figures.marks import UNDIMMED, legend, symbols, written
 from cahp.figures.palette import CLUSTER_COLOURS, CLUSTERS, Grouping, contrast, ink
 from cahp.values import Floats, HeadMask, Ints
 
@@ -34,13 +34,15 @@ def grid_figure(
     grouping: Grouping = CLUSTERS,
     representatives: Collection[int] = (),
     selected: int | None = None,
+    lit: int | None = None,
     dark: bool = False,
     width: int = _WIDTH,
 ) -> Any:
     """The layers and their heads: survivors solid, pruned heads hollow, coloured and signed by group.
 
     ``labels (N,)`` groups of the heads (None: no colours), told apart as ``grouping`` says;
-    ``representatives`` get a ring, ``selected`` a frame. Every point's ``customdata`` is the head's flat index.
+    ``representatives`` get a ring, ``selected`` a frame, the heads of the group ``lit`` a thin one.
+    Every point's ``customdata`` is the head's flat index.
     ``width`` is the room in pixels.
     """
     import plotly.graph_objects as go
@@ -70,7 +72,7 @@ def grid_figure(
                 y=shown // heads,
                 mode="markers+text" if lettered else "markers",
                 marker={
-                    "symbol": symbol,
+                    "symbol": symbol if labels is None else symbols(symbol, labels, shown),
                     "size": cell * 0.78,
                     "color": [fill[head] for head in shown],
                     "opacity": 1,
@@ -85,12 +87,15 @@ def grid_figure(
                 hovertext=[words[head] for head in shown],
                 hoverinfo="text",
                 name=name,
+                showlegend=False,
                 **UNDIMMED,
             )
         )
-    for heads_marked, mark, size in (
-        (list(representatives), "circle-open", 0.98),
-        ([] if selected is None else [selected], "square-open", 1.0),
+    alike = [] if labels is None or lit is None else np.flatnonzero(labels == lit).tolist()
+    for heads_marked, mark, size, line in (
+        (list(representatives), "circle-open", 0.98, 2.5),
+        (alike, "square-open", 0.94, 1.2),
+        ([] if selected is None else [selected], "square-open", 1.0, 2.5),
     ):
         if heads_marked:
             where = np.asarray(heads_marked)
@@ -99,13 +104,14 @@ def grid_figure(
                     x=where % heads,
                     y=where // heads,
                     mode="markers",
-                    marker={"symbol": mark, "size": cell * size, "color": colours.text, "line": {"width": 2.5}},
+                    marker={"symbol": mark, "size": cell * size, "color": colours.text, "line": {"width": line}},
                     hoverinfo="skip",
                     showlegend=False,
                     customdata=where,
                     **UNDIMMED,
                 )
             )
+    legend(figure, "square", colours)
     on_grid(figure, layers, heads, width=width)
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"})
     return figure

@@ -5,11 +5,40 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cahp.figures.palette import Ink, contrast, on_scale
+from cahp.figures.palette import Ink, contrast, on_scale, striped
+from cahp.values import Ints
 
 #: For traces that can be clicked. Plotly fades what was not clicked; here a click asks a question and leaves the rest
 #: as visible as it was.
 UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
+
+
+def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
+    """The symbol of each of the heads ``shown (M,)``: ``shape``, crossed where a larger group has their hue, too.
+
+    ``groups (N,)`` are those of all heads.
+    """
+    crossed = striped(groups)[shown]
+    base, _, hollow = shape.partition("-")
+    other = f"{base}-x-{hollow}" if hollow else f"{base}-x"
+    return [other if line else shape for line in crossed.tolist()] if crossed.any() else shape
+
+
+def legend(figure: Any, shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> None:
+    """What solid and hollow mean, in no group's colour: a legend must not seem to name a group."""
+    import plotly.graph_objects as go
+
+    for name, symbol in zip(names, (shape, f"{shape}-open"), strict=True):
+        figure.add_trace(
+            go.Scatter(
+                x=[None],
+                y=[None],
+                mode="markers",
+                marker={"symbol": symbol, "size": 11, "color": colours.text, "line": {"width": 2}},
+                name=name,
+                hoverinfo="skip",
+            )
+        )
 
 
 def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:

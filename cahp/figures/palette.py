@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters, striped
 from cahp.values import Ints
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "ink",
     "letters",
     "on_scale",
+    "striped",
 ]
 
 
@@ -34,7 +35,10 @@ class Grouping:
     sign: Callable[[int], str]
 
     def hues(self, labels: Ints) -> list[str]:
-        """A colour for every group of ``labels (N,)``; groups beyond the eight largest, and loners, are neutral."""
+        """A colour for every group of ``labels (N,)``: the eight largest, the next eight once more, else neutral.
+
+        See ``striped`` for what tells the second eight from the first.
+        """
         return hues(labels, self.colours)
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import UNDIMMED
+from cahp.figures.marks import UNDIMMED, legend, symbols
 from cahp.run.settings import Settings
 from cahp.values import Floats, HeadMask, Ints
 
@@ -17,11 +17,19 @@ _AXES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "PCA"}
 
 
 def space_figure(
-    embedding: Floats, salience: Floats, labels: Ints, mask: HeadMask, settings: Settings, *, dark: bool
+    embedding: Floats,
+    salience: Floats,
+    labels: Ints,
+    mask: HeadMask,
+    settings: Settings,
+    *,
+    lit: int | None = None,
+    dark: bool,
 ) -> Any:
     """The heads in the plane of the projection: kept ones solid, coloured and lettered by cluster, sized by salience.
 
-    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 and ``labels (N,)`` are of the run that ``settings`` ask for.
+    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 and ``labels (N,)`` are of the run that ``settings`` ask for. The
+    heads of the cluster ``lit`` are framed.
     """
     import plotly.graph_objects as go
 
@@ -42,7 +50,7 @@ def space_figure(
                 textposition="top center",
                 textfont={"size": 10, "color": ink.text},
                 marker={
-                    "symbol": symbol,
+                    "symbol": symbols(symbol, labels, shown),
                     "size": size[shown],
                     "color": [colours[labels[head]] for head in shown],
                     "line": {"width": 2 if symbol == "circle-open" else 0},
@@ -56,9 +64,23 @@ def space_figure(
                 ],
                 hoverinfo="text",
                 name=name,
+                showlegend=False,
                 **UNDIMMED,
             )
         )
+    if lit is not None:
+        alike = np.flatnonzero(labels == lit)
+        figure.add_trace(
+            go.Scatter(
+                x=x[alike],
+                y=y[alike],
+                mode="markers",
+                marker={"symbol": "square-open", "size": size[alike] + 11, "color": ink.accent, "line": {"width": 2}},
+                hoverinfo="skip",
+                name=f"cluster {palette.letters(lit)}",
+            )
+        )
+    legend(figure, "circle", ink)
     best = _most_salient(labels, salience)
     figure.add_trace(
         go.Scatter(

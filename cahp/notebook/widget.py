@@ -195,8 +195,8 @@ class BudgetBoard(anywidget.AnyWidget):
                 labels=labels,
                 selected=self._selected,
                 status="being measured…" if self._measuring else "",
+                chance=self._run.data.eval.most_frequent,
             )
-            data["current"]["covers"] = self._clusters.covers(mask, labels).tolist()
             self.data = plain_json(data | {"undo": board.can_undo})
             self.mask, self.budget, self.quality = mask, mask.count, found
 

@@ -222,6 +222,46 @@ def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: C
     assert page.get_by_role("gridcell", selected=True).count() == 3
 
 
+def test_a_head_that_is_pointed_at_lights_its_cluster_and_one_asked_about_has_its_cover_beside_it(
+    bare: Callable[..., Page],
+) -> None:
+    page = bare(data_of(on_a_line(), 3, selected=2))
+    cells, card = page.get_by_role("gridcell"), page.locator(".card")
+    # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
+    expect(card).to_contain_text("Layer 0, head 2 (B)")
+    expect(card).to_contain_text("Nearest survivor: layer 1, head 0")
+    expect(card).to_contain_text("1.0 apart (any two heads: 10.0)")
+    expect(cells.nth(3)).to_have_class(re.compile("cover"))
+    expect(cells.nth(3)).to_have_class(re.compile("mate"))
+    box, head = card.bounding_box(), cells.nth(2).bounding_box()
+    assert box is not None
+    assert head is not None
+    assert abs(box["y"] - head["y"]) < 60
+    cells.nth(4).hover()
+    assert [cell.evaluate("cell => cell.classList.contains('lit')") for cell in cells.all()] == [
+        *(False, False, False, False, True, True)
+    ]
+    expect(card).to_be_hidden()
+    page.mouse.move(5, 700)
+    expect(card).to_be_visible()
+    cells.nth(2).focus()
+    page.keyboard.press("Escape")
+    expect(card).to_be_hidden()
+
+
+def test_letters_stay_at_twenty_four_layers_and_the_ninth_cluster_has_stripes(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(24, 16), 24))
+    cells = page.get_by_role("gridcell")
+    expect(cells).to_have_count(384)
+    letters = cells.all_inner_texts()
+    assert all(letters)
+    assert len(set(letters)) > 16
+    striped = page.locator(".cell.striped").all_inner_texts()
+    assert len(set(striped)) == 8
+    plain = page.locator(".cell:not(.striped)").all_inner_texts()
+    assert not set(striped) & set(plain)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_what_it_says_is_readable_in_light_and_dark(bare: Callable[..., Page], scheme: str) -> None:
     page = bare(data_of(on_a_line(), 2), color_scheme=scheme)

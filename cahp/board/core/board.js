@@ -56,7 +56,7 @@ class Board {
   // What is on the board when nobody drags.
   settle() {
     const { current } = this.data;
-    this.heads.paint(this.data, current.covers, this.data.pinned && unpacked(this.data.pinned));
+    this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned));
     this.curves?.draw(this.data);
     if (this.dragging) return;
     if (this.slider) this.slider.value = current.budget;
@@ -112,7 +112,7 @@ class Board {
     const { layers, heads } = this.data;
     const width = this.root.clientWidth || 800;
     const room = width < NARROW ? width : width - 320;
-    this.heads.fit(Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(460 / layers))));
+    this.heads.fit(Math.max(7, Math.min(40, Math.floor((room - 44) / heads), Math.floor(480 / layers))));
     this.root.classList.toggle("narrow", width < NARROW);
     this.curves?.draw(this.data);
   }
@@ -138,7 +138,7 @@ class Board {
   press(head, ask) {
     if (this.data.still) return;
     if (this.tell) return this.tell({ kind: ask ? "ask" : "toggle", head });
-    this.data = { ...this.data, selected: head };
+    this.data = { ...this.data, selected: head, asked: undefined };
     this.settle();
   }
 

@@ -12,7 +12,7 @@ export class Curves {
 
   draw(data) {
     this.data = data;
-    const { budgets, rows, ks, mss, smooth, knee, full, recovered } = data;
+    const { budgets, rows, ks, mss, smooth, knee, full, recovered, chance } = data;
     const width = Math.max(320, this.plots.clientWidth || 800);
     const total = budgets.at(-1);
     // The thumb's middle travels from 9 px to 9 px before the end: so do the curves.
@@ -20,13 +20,16 @@ export class Curves {
     const n = full ? `n = ${full.n}, ` : "";
     const all = [...rows, data.current];
     const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
+    // What one gets without reading is far below most curves: it is said, and drawn where it is in sight.
+    const guess = chance == null ? "" : `; always the most frequent class: ${Math.round(chance * 100)} %`;
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval`,
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval${guess}`,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
+        floor: chance, floorName: "always the most frequent class",
       },
       {
         of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's)", about: "with 95 % interval",
@@ -103,6 +106,10 @@ export class Curves {
     if (panel.line != null) {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.line), y2: y(panel.line), class: "reference" }, svg);
       if (panel.lineName) draw("text", { x: width - 6, y: y(panel.line) - 5, class: "tick end" }, svg, panel.lineName);
+    }
+    if (panel.floor != null && panel.floor >= bottom) {
+      draw("line", { x1: 56, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
+      draw("text", { x: width - 6, y: y(panel.floor) - 5, class: "tick end" }, svg, panel.floorName);
     }
     // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
     // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.

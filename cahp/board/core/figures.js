@@ -28,7 +28,9 @@ function keptHeads(state, total) {
 }
 
 function accuracy(state, data, total, yet) {
-  const name = data.recovered ? `Accuracy after ${data.recovered}` : "Accuracy";
+  // Where a note tells of a recovery, it is said that this figure is of none.
+  const plain = state.note ? "Accuracy as pruned" : "Accuracy";
+  const name = data.recovered ? `Accuracy after ${data.recovered}` : plain;
   if (state.low == null) {
     if (state.accuracy == null) return [name, "–", "", [data.status || data.unmeasured || `not measured${yet}`]];
     return [name, `≈ ${percent(state.accuracy)}`, "estimated", ["between the budgets that were measured"]];

@@ -1,5 +1,6 @@
-// The heads as a grid, layers by heads: solid stays, hollow goes, colour and letter name the cluster.
-// Arrow keys move, Enter or a click presses a head, i or Shift asks about it.
+// The heads as a grid, layers by heads: solid stays, hollow goes; colour, stripes and letter name the cluster.
+// Arrow keys move, Enter or a click presses a head, i or Shift asks about it. What is pointed at lights its whole cluster;
+// the cluster of the head that was asked about stays outlined, and who covers for it is said beside it.
 
 import { make } from "./elements.js";
 
@@ -7,6 +8,8 @@ const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
 const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
 const WORDS = ["pruned", "kept", "kept so that its layer is not empty"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
+const LETTERED = 17; // px: in smaller cells letters are not read
+const CARD = 230; // px: as wide as board.css makes it
 
 export class Heads {
   // `pressed(head, asked)` is told of a press; `hint` says what Enter does. `places` are the layers' indices in the model,
@@ -16,7 +19,12 @@ export class Heads {
     this.places = places;
     this.pressed = pressed;
     this.focus = 0;
-    this.grid = make("div", "grid", parent);
+    this.frame = make("div", "frame", parent);
+    this.grid = make("div", "grid", this.frame);
+    this.card = make("div", "card", this.frame);
+    // A screen reader is told the same below the grid.
+    this.card.setAttribute("aria-hidden", "true");
+    this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
     this.grid.setAttribute("aria-label", `${layers} layers of ${heads} heads${hint}`);
     this.grid.style.setProperty("--heads", heads);
@@ -37,6 +45,11 @@ export class Heads {
     this.grid.onmouseover = this.grid.onfocusin = (event) => {
       const cell = event.target.closest(".cell");
       if (cell) this.pointed = Number(cell.dataset.head);
+      this.light(cell ? this.labels?.[this.pointed] : undefined);
+      this.say();
+    };
+    this.grid.onmouseleave = this.grid.onfocusout = () => {
+      this.light();
       this.say();
     };
     this.said = make("p", "say", parent, "");
@@ -61,9 +74,12 @@ export class Heads {
   fit(cell) {
     this.grid.style.setProperty("--cell", `${cell}px`);
     this.grid.classList.toggle("small", cell < 20);
+    this.lettered = cell >= LETTERED;
+    if (this.labels) this.letter();
   }
 
   press(head, asked) {
+    this.dismissed = false;
     this.move(head);
     this.pressed(head, asked);
   }
@@ -84,33 +100,59 @@ export class Heads {
       event.preventDefault();
     } else if (event.key === "i") {
       this.press(this.focus, true);
+    } else if (event.key === "Escape") {
+      this.dismissed = true;
+      this.light();
+      this.say();
     }
   }
 
   // Clusters: their colours and names. They change on release, not while dragging, so that nothing flickers.
   // `pinned` are the bits of another mask, A: what only one of the two keeps is marked.
-  paint({ labels, tints, colours, inks, names, selected, still }, covers, pinned) {
-    Object.assign(this, { labels, names, selected, covers, pinned });
+  paint({ labels, tints, colours, inks, names, selected, still, striped, asked }, pinned) {
+    Object.assign(this, { labels, names, selected, asked, pinned });
     this.versus.hidden = !pinned;
-    const small = this.grid.classList.contains("small");
+    this.striped = (head) => tints[head] >= striped;
     this.cells.forEach((cell, head) => {
+      const ink = inks[tints[head]];
       cell.style.setProperty("--hue", colours[tints[head]]);
-      cell.style.setProperty("--ink", inks[tints[head]]);
-      cell.textContent = small ? "" : names[labels[head]];
+      cell.style.setProperty("--ink", ink);
+      // Stripes go away from the letter's colour, so that it stays readable.
+      cell.style.setProperty("--away", ink === "#000000" ? "#ffffff" : "#000000");
       if (still) cell.setAttribute("aria-disabled", "true");
     });
+    this.letter();
     this.drawn.fill(UNKNOWN);
+  }
+
+  letter() {
+    this.cells.forEach((cell, head) => (cell.textContent = this.lettered ? this.names[this.labels[head]] : ""));
+  }
+
+  // Every cell of a cluster, and the others dimmed; undefined: none.
+  light(label) {
+    if (this.lit === label) return;
+    this.lit = label;
+    this.grid.classList.toggle("lighting", label !== undefined);
+    this.cells.forEach((cell, head) => cell.classList.toggle("lit", label !== undefined && this.labels[head] === label));
   }
 
   // Which heads stay; only those that change are touched.
   show(state) {
     const back = new Set(state.rescued ?? []);
+    // Of a budget that is only dragged past, nobody says who covers.
+    this.covers = state.covers;
     for (let head = 0; head < this.cells.length; head++) {
       const now = has(state.bits, head) ? (back.has(head) ? BACK : KEPT) : PRUNED;
       if (now === this.drawn[head]) continue;
       this.drawn[head] = now;
       const cell = this.cells[head], only = this.only(head, now !== PRUNED);
-      cell.className = `${CLASSES[now]}${head === this.selected ? " selected" : ""}${only ? ` only-${only}` : ""}`;
+      cell.className = CLASSES[now];
+      if (only) cell.classList.add(`only-${only}`);
+      if (this.striped(head)) cell.classList.add("striped");
+      if (head === this.selected) cell.classList.add("selected");
+      else if (this.selected != null && this.labels[head] === this.labels[this.selected]) cell.classList.add("member");
+      if (this.lit !== undefined && this.labels[head] === this.lit) cell.classList.add("lit");
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
       const alone = only ? `, ${only.toUpperCase()} alone keeps it` : "";
       cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, cluster ${this.names[this.labels[head]]}${alone}`);
@@ -135,12 +177,61 @@ export class Heads {
   // What is pointed at, or asked about, in words; and who covers for it, where that is told.
   say() {
     const head = this.pointed ?? this.selected;
+    this.beside();
     if (head == null) return;
+    const who = this.cover(head);
+    this.said.textContent = `${this.cells[head].getAttribute("aria-label")}${who && `; ${who}`}`;
+  }
+
+  // Who covers for a head, in words; nothing where that is not told.
+  cover(head) {
     const cover = this.covers?.[head];
-    const shared = cover !== undefined && this.labels[cover] === this.labels[head];
-    const other = cover === undefined ? "" : this.place(cover).toLowerCase();
-    const who = shared ? `its nearest survivor is ${other}` : `no other head of its cluster stays, the nearest survivor is ${other}`;
-    this.said.textContent = `${this.cells[head].getAttribute("aria-label")}${cover === undefined ? "" : `; ${who}`}`;
+    if (cover === undefined) return "";
+    const other = this.place(cover).toLowerCase();
+    if (cover === head) return "no other head stays";
+    return this.labels[cover] === this.labels[head]
+      ? `its nearest survivor is ${other}`
+      : `no other head of its cluster stays, the nearest survivor is ${other}`;
+  }
+
+  // A card beside the head that was asked about, out of the way of whoever points at others.
+  beside() {
+    const head = this.selected, cover = head == null ? undefined : this.covers?.[head];
+    this.covering?.classList.remove("cover");
+    const away = this.lit !== undefined && this.pointed !== head;
+    this.card.hidden = cover === undefined || this.dismissed || away;
+    if (cover === undefined || this.dismissed) return;
+    this.covering = cover === head ? null : this.cells[cover];
+    this.covering?.classList.add("cover");
+    if (this.card.hidden) return;
+    const cell = this.cells[head];
+    this.card.replaceChildren();
+    const [own, its] = [head, cover].map((one) => this.names[this.labels[one]]);
+    make("div", "what", this.card, `${this.place(head)} (${own})`);
+    const far = own === its ? "" : ` (${its}; no other of ${own} stays)`;
+    make("div", "", this.card, cover === head ? "No other head stays" : `Nearest survivor: ${this.place(cover).toLowerCase()}${far}`);
+    const { distance, median } = this.asked ?? {};
+    if (cover !== head && distance !== undefined) {
+      make("div", "far", this.card, `${distance.toFixed(1)} apart (any two heads: ${median.toFixed(1)})`);
+    }
+    this.lay(cell);
+  }
+
+  // Beside the head, or below or above it: where the card is within the board and does not hide who covers.
+  lay(cell) {
+    const { offsetLeft: x, offsetTop: y, offsetWidth: size } = cell, tall = this.card.offsetHeight;
+    const inside = Math.max(0, Math.min(x, this.frame.clientWidth - CARD));
+    const places = [[x + size + 8, y], [x - CARD - 8, y], [inside, y + size + 8], [inside, y - tall - 8]];
+    const free = ([left, top]) => {
+      const other = this.covering;
+      if (left < 0 || left + CARD > this.frame.clientWidth) return false;
+      if (!other) return true;
+      const { offsetLeft, offsetTop, offsetWidth } = other;
+      const apart = offsetLeft > left + CARD || offsetLeft + offsetWidth < left;
+      return apart || offsetTop > top + tall || offsetTop + offsetWidth < top;
+    };
+    const [left, top] = places.find(free) ?? places[2];
+    Object.assign(this.card.style, { left: `${left}px`, top: `${top}px` });
   }
 }
 
@@ -150,7 +241,7 @@ function legend(parent) {
   make("span", "mark", parent);
   parent.append("pruned ");
   make("span", "mark kept back", parent);
-  parent.append("kept so that no layer is empty · one letter, one cluster of heads that do the same");
+  parent.append("kept so that no layer is empty · one letter, one cluster of heads that do the same; point at one to light it");
   const versus = make("span", "versus", parent, " ");
   make("span", "mark only-a", versus);
   versus.append("A alone keeps it ");

@@ -75,6 +75,7 @@ def draw(explorer: Explorer) -> None:
         on_event=lambda event: _happened(explorer, event),
         selected=explorer.selected,
         status=_status(job),
+        chance=float(explorer.bench.evaluation.class_counts.max()) / len(explorer.bench.evaluation),
     )
     if _gave_up(job):
         problem(job.error if job is not None else "")

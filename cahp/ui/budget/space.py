@@ -21,16 +21,19 @@ def draw(explorer: Explorer) -> None:
     clusters = explorer.clusters
     assert clusters is not None
     labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, theme.dark()
+    asked = explorer.selected
+    lit = int(labels[asked]) if asked is not None and asked < len(labels) else None
     chart.show(
         once(
             clusters,
-            ("space", mask.sha256, labels.tobytes(), settings.projection, dark),
-            lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, dark=dark),
+            ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
+            lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
         ),
         title=f"{mask.count} survivors among {len(np.unique(labels))} clusters of heads",
         help="Each point is a head, placed so that heads which separate the classes in the same way lie close "
-        "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the most "
-        "salient of its cluster. Distances in this plane are what is clustered"
+        "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the "
+        "most salient of its cluster. Crossed: a cluster whose colour a larger one has, too. Framed: the "
+        "cluster of the head that was clicked last, here or on the board. Distances in this plane are what is clustered"
         + (", except that here clustering uses all features." if explorer.settings.projection == "none" else "."),
         formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
         name="space",

@@ -39,7 +39,13 @@ def _accuracy(found: Reading, view: ComparisonView) -> None:
         once(
             found,
             ("accuracy", view.recovery, view.methods, dark),
-            lambda: accuracy_figure(found, view.recovery, view.methods, dark=dark),
+            lambda: accuracy_figure(
+                found,
+                view.recovery,
+                view.methods,
+                others=[name for name in found.methods if name not in view.methods],
+                dark=dark,
+            ),
         ),
         title=_accuracies(found, view),
         help=(
@@ -47,8 +53,9 @@ def _accuracy(found: Reading, view: ComparisonView) -> None:
             f"{found.seeds} seeds (a method of chance: over many masks). **Bands** are 95 % intervals of a bootstrap "
             "over texts and seeds; they overlap more than differences do, because all methods answer the same texts, "
             "so read differences below. With more than eight methods only the reference and one of chance have "
-            "bands; point at the others. Grey lines are chance, and methods beyond eight hues: dashes and markers "
-            "tell them apart. Lines between budgets are drawn, not measured."
+            "bands; point at the others. Grey lines are chance, and methods beyond eight hues: dashes, markers and the "
+            "names at their ends tell them apart. Methods chosen above stand out; the others stay behind them, faint. "
+            "Lines between budgets are drawn, not measured."
         ),
         formula=_INTERVAL,
         name="compare-accuracy",

@@ -15,7 +15,7 @@ from cahp.ui.session.results import Results
 Verdict = Literal["right", "wrong", "another's"]
 
 #: What a board says of a budget beside its figures: how it came there, and words.
-_ASIDE = ("origin", "note")
+_ASIDE = ("origin", "note", "covers")
 
 
 @dataclass(frozen=True)

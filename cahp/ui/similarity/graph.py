@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import COMMUNITIES, contrast, ink
+from cahp.figures.palette import COMMUNITIES, contrast, ink, striped
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
@@ -24,14 +24,24 @@ _OUTSIDE = re.compile(
     r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
 )
 
-# A click is told to the page around the frame, and the page tells which head is chosen.
+# A click is told to the page around the frame, and the page tells which head is chosen. Its community has thick
+# outlines; that of the head that is pointed at is lit, and the others are dim meanwhile.
 _TALK = """
 <script>
+const drawn = new Map(nodes.get().map((node) => [node.id, node]));
+const light = (group) => nodes.update([...drawn.values()].map(({ id, community }) =>
+  ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
+const outline = (group) => nodes.update([...drawn.values()].map(({ id, community, borderWidth }) =>
+  ({ id, borderWidth: community === group ? borderWidth + 3 : borderWidth })));
 network.on("click", (event) => {
   if (event.nodes.length) parent.postMessage({ cahpHead: event.nodes[0] }, "*");
 });
+network.on("hoverNode", ({ node }) => light(drawn.get(node).community));
+network.on("blurNode", () => light());
 addEventListener("message", ({ data }) => {
-  if (data && Number.isInteger(data.cahpChosen) && nodes.get(data.cahpChosen)) network.selectNodes([data.cahpChosen]);
+  if (!data || !Number.isInteger(data.cahpChosen) || !drawn.has(data.cahpChosen)) return;
+  outline(drawn.get(data.cahpChosen).community);
+  network.selectNodes([data.cahpChosen]);
 });
 parent.postMessage({ cahpReady: true }, "*");
 </script>
@@ -46,7 +56,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     from pyvis.network import Network
 
     colours, fills = ink(dark=dark), COMMUNITIES.hues(graph.communities)
-    kept = mask.keep.ravel().tolist()
+    kept, lines = mask.keep.ravel().tolist(), striped(graph.communities).tolist()
     network = Network(
         height=f"{_HEIGHT}px", width="100%", bgcolor=colours.ground, font_color=colours.text, cdn_resources="in_line"
     )
@@ -68,7 +78,11 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
             size=9,
             color={**look, "highlight": {**look, "border": colours.accent}, "hover": look},
             borderWidth=3 if kept[head] else 2,
-            borderWidthSelected=7,
+            borderWidthSelected=8,
+            # What the frame's own script lights together.
+            community=group,
+            # The second eight communities have the hues of the first eight, and broken outlines.
+            shapeProperties={"borderDashes": [4, 3] if lines[head] else False},
             # One size for all, wide enough for the longest name.
             widthConstraint=26,
             font={"size": 13, "color": contrast(fill) if kept[head] else colours.text},

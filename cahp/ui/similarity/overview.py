@@ -29,12 +29,20 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
         _graph_panel(graph, mask, head, covered, dark)
     with right:
         chart.show(
-            grid_figure(mask, graph.communities, grouping=palette.COMMUNITIES, selected=head, dark=dark, width=370),
+            grid_figure(
+                mask,
+                graph.communities,
+                grouping=palette.COMMUNITIES,
+                selected=head,
+                lit=int(graph.communities[head]),
+                dark=dark,
+                width=370,
+            ),
             title="Where the communities sit among the layers",
             help=(
                 "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and number name "
-                "the community on this text; the eight largest have a colour. The framed head is the one looked at "
-                "below; click another."
+                "the community on this text; the eight largest have a colour, the next eight the same one crossed. "
+                "The head with a thick frame is the one looked at below, thin frames are its community; click another."
             ),
             name="communities",
             data=lambda: figures.heads_table(graph.communities, mask),
@@ -110,7 +118,8 @@ def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark
             f"{int((~graph.backbone).sum())} solid links join heads at least as similar as the slider says, thicker "
             "ones more so; dashed links belong to the tree that holds the graph together. Communities (Louvain) are "
             f"groups with more links inside than chance would give, modularity {graph.modularity:.2f}. Nearness on the "
-            f"page only hints at likeness. Click a node to look at its head. {HOW}"
+            f"page only hints at likeness. Point at a node to light its community, click it to look at its head: its "
+            f"community then has thick outlines here and frames in the grid. {HOW}"
         ),
         formula=FORMULA,
         data=lambda: {

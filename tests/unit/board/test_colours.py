@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters
+from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, hues, letters, striped
 from cahp.figures.palette import COMMUNITIES
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
@@ -34,12 +34,17 @@ def test_every_two_colours_stay_apart_for_the_colour_blind(colours: tuple[str, .
     assert min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2)) > 12
 
 
-def test_the_eight_largest_clusters_get_hues_and_the_rest_is_neutral() -> None:
-    labels = np.repeat(np.arange(10), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
-    colours = hues(labels)
-    assert colours[:2] == [NEUTRAL, NEUTRAL]
-    assert colours[9] == CLUSTER_COLOURS[0]
-    assert sorted(colours[2:]) == sorted(CLUSTER_COLOURS)
+def test_the_eight_largest_clusters_get_hues_the_next_eight_stripes_and_the_rest_is_neutral() -> None:
+    # Cluster 0 has one head, cluster 1 two, ...
+    labels = np.repeat(np.arange(19), np.arange(1, 20))
+    colours, lines = hues(labels), striped(labels)
+    assert colours[:3] == [NEUTRAL, NEUTRAL, NEUTRAL]
+    assert colours[18] == CLUSTER_COLOURS[0]
+    assert sorted(colours[11:]) == sorted(colours[3:11]) == sorted(CLUSTER_COLOURS)
+    of_cluster = {int(label): bool(line) for label, line in zip(labels, lines, strict=True)}
+    assert [label for label, line in of_cluster.items() if line] == list(range(3, 11))
+    # No two of sixteen clusters look alike.
+    assert len({(colours[label], of_cluster[label]) for label in range(3, 19)}) == 16
 
 
 def test_a_cluster_of_one_head_has_no_hue() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -11,6 +12,7 @@ from comparisons import varied, verdict
 from cahp.compare import Reading
 from cahp.figures import comparison_heads, palette
 from cahp.figures.comparison import accuracy_figure, difference_figure, styles
+from cahp.figures.line_names import apart
 from cahp.figures.marks import written
 
 METHODS = ("complementary", "gradient", "random")
@@ -29,6 +31,37 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> 
     assert lines["gradient"].y[1] == pytest.approx(100 * mean.accuracy)
     band = next(trace for trace in figure.data if trace.name == "gradient, 95 % interval")
     assert sorted(band.y)[0] == pytest.approx(100 * min(reading.means["refit", "gradient", k].low for k in (3, 5)))
+
+
+def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: Reading) -> None:
+    figure = accuracy_figure(reading, "refit", METHODS, dark=False)
+    named = [note.text for note in figure.layout.annotations]
+    assert sorted(named[:3]) == ["<b>CAHP</b>", "gradient", "random"]
+    assert any(text.startswith("all heads") for text in named[3:])
+    assert figure.layout.showlegend is False
+    heights = sorted(note.y for note in figure.layout.annotations)
+    low, high = figure.layout.yaxis.range
+    # Sixteen pixels at least.
+    pixel = (high - low) / (figure.layout.height - 66)
+    assert all(after - before > 15.9 * pixel for before, after in pairwise(heights))
+    assert low <= heights[0] <= heights[-1] <= high
+
+
+def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: Reading) -> None:
+    figure = accuracy_figure(reading, "refit", ["gradient"], others=["complementary", "random"], dark=False)
+    lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
+    assert [trace.name for trace in lines] == ["CAHP", "random", "gradient"]
+    faint = palette.ink(dark=False).faint
+    assert [trace.line.color == faint for trace in lines] == [True, True, False]
+    assert figure.layout.annotations[0].text == "gradient"
+    assert "CAHP" in lines[0].hovertext[0]
+
+
+def test_names_keep_their_order_and_their_distance_also_where_there_is_no_room() -> None:
+    assert apart([5.0, 5.0, 1.0], 2.0, 0.0, 10.0) == [5.0, 7.0, 1.0]
+    assert apart([9.5, 9.9], 2.0, 0.0, 10.0) == [8.0, 10.0]
+    assert apart([5.0] * 3, 20.0, 0.0, 10.0) == [0.0, 5.0, 10.0]
+    assert apart([], 2.0, 0.0, 1.0) == []
 
 
 def test_twenty_methods_are_told_apart_without_twenty_hues(reading: Reading) -> None:

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.figures.head_grid import grid_figure, head_name, places
+from cahp.figures.palette import ink
 from cahp.values import HeadMask
 
 
@@ -28,6 +29,22 @@ def test_survivors_are_solid_and_pruned_heads_hollow_whatever_their_colour() -> 
     assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
     assert list(figure.data[2].customdata) == [4]
     assert figure.layout.xaxis.title.text == "Head"
+
+
+def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None:
+    labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
+    figure = grid_figure(HeadMask.of(list(range(25)), 2, 13), labels, lit=8)
+    solid, hollow, alike = figure.data[:3]
+    assert list(solid.marker.symbol) == ["square"] * 24 + ["square-x"]
+    assert list(hollow.marker.symbol) == ["square-x-open"]
+    assert (list(alike.customdata), alike.marker.symbol) == ([24, 25], "square-open")
+
+
+def test_a_legend_is_of_no_group_s_colour() -> None:
+    figure = grid_figure(HeadMask.of([0, 5], 2, 3), np.array([0, 0, 1, 1, 2, 2]))
+    named = [trace for trace in figure.data if trace.showlegend is not False]
+    assert [trace.name for trace in named] == ["kept", "pruned"]
+    assert {trace.marker.color for trace in named} == {ink(dark=False).text}
 
 
 def test_a_grid_of_many_heads_fits_the_page() -> None:

@@ -29,11 +29,12 @@ def budget_board(
     on_event: Callable[[Event], None] | None = None,
     selected: int | None = None,
     status: str = "",
+    chance: float | None = None,
 ) -> None:
     """Draw the board; ``on_event`` is told what a person did on it before the page runs again.
 
-    ``labels (N,)`` are the clusters that colour the heads; ``status`` says what keeps a figure waiting. Without
-    ``on_event`` the board is still: grid and figures.
+    ``labels (N,)`` are the clusters that colour the heads; ``status`` says what keeps a figure waiting;
+    ``chance`` is the share of the most frequent class. Without ``on_event`` the board is still: grid and figures.
     """
 
     def told() -> None:
@@ -41,7 +42,16 @@ def budget_board(
         if said is not None and on_event is not None:
             on_event(Event.of(said))
 
-    data = contents(table, clusters, shown, labels=labels, selected=selected, status=status, still=on_event is None)
+    data = contents(
+        table,
+        clusters,
+        shown,
+        labels=labels,
+        selected=selected,
+        status=status,
+        still=on_event is None,
+        chance=chance,
+    )
     _component()(key=key, data=data, on_event_change=told)
 
 
