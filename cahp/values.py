@@ -28,6 +28,8 @@ REFIT_TEXTS, _REFIT_SHARE = 512, 1 / 3
 LATENCY_SECONDS = 5.0
 #: A machine is noisy when the 95th percentile of a model's times is more than this many times their median.
 NOISY = 1.25
+#: What a machine draws in watts while it computes, and the price of a kilowatt-hour, unless somebody says otherwise.
+WATTS, KWH_PRICE = 65.0, 0.30
 
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]

@@ -17,7 +17,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import StateDeltas, StateMetrics
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.values import CahpError, Input, OptionError, Progress, Ratio, silent
+from cahp.values import KWH_PRICE, WATTS, CahpError, Input, OptionError, Progress, Ratio, silent
 
 if TYPE_CHECKING:
     from cahp.api.similar import SimilarityResult
@@ -125,22 +125,32 @@ class PruneResult(Run):
         write_run(output, self)
         return output.folder
 
-    def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
+    def report(
+        self,
+        path: str | PathLike[str],
+        *,
+        static: bool = False,
+        watts: float = WATTS,
+        price: float = KWH_PRICE,
+    ) -> Path:
         """Write the run as one HTML file that opens offline, for people who were not there.
 
         Its board answers while it is dragged, at the budgets that were measured; ``static`` leaves out the script that
-        it needs.
+        it needs. ``watts`` (what the machine draws) and the ``price`` of a kilowatt-hour turn time into energy and
+        money, where time changes measurably.
 
         Raises:
             CahpError: If the file cannot be written.
         """
+        from cahp.export.real_world import Assumptions
         from cahp.export.run_files import RunFiles
         from cahp.export.run_report import run_report, write_report
 
         # What was measured on the board is known to the report.
         table = self.board.table if "board" in vars(self) else None
         files = RunFiles.of(self, table=table)
-        return write_report(run_report(files, day=date.today(), static=static), Path(path))
+        text = run_report(files, day=date.today(), static=static, assumed=Assumptions(watts, price))
+        return write_report(text, Path(path))
 
     # Looking at it -------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ from cahp.compare import Reading
 from cahp.compare.sentences import after, called
 from cahp.compare.summary import Mean
 from cahp.export.drawings import STYLE, Clusters, grid, safe, table
-from cahp.export.report import quality, verdict
+from cahp.export.report import verdict
+from cahp.export.report_figures import quality
 from cahp.run.prune import Run
 from cahp.words import interval, percent
 

@@ -7,6 +7,8 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 from cahp.board import Shown, contents, script, style
 from cahp.board.colours import letters
@@ -22,15 +24,15 @@ from cahp.words import percent
 #: Up to so many heads a report knows the clusters of every budget; beyond, it would not fit into a mail.
 _ALL_CLUSTERS = 256
 
-_HOST = """
-const board = document.getElementById("board");
-mount(board, JSON.parse(document.getElementById("board-data").textContent));
-"""
 
 # The ground of a page that is printed is white, whatever the screen's.
 STYLE = """
 .cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
 .cahp-board svg{width:auto;margin:.4rem 0 0}
+.assumed label{display:inline-block;margin-right:1.5rem}
+.assumed input{font:inherit;color:inherit;background:transparent;border:1px solid var(--faint);border-radius:4px;
+width:7em;padding:.1rem .4rem}
+@media print{.assumed{display:none}}
 @media screen and (min-width:64rem){#board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
 """
 
@@ -47,9 +49,10 @@ class Live:
     labels: Ints
 
 
+@cache
 def script_of() -> str:
     """The one script of a report."""
-    return script(_HOST)
+    return script((Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 
 
 def policy() -> str:
@@ -81,7 +84,14 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
         else (f" The colours stay those of the clusters at {mask.count} heads.")
     )
     yield f"<p class='note moves'>{said}</p>"
-    data = contents(live.table, live.clusters, _shown(run, mask, live.table), labels=live.labels, alone=all_clusters)
+    data = contents(
+        live.table,
+        live.clusters,
+        _shown(run, mask, live.table),
+        labels=live.labels,
+        alone=all_clusters,
+        chance=run.data.eval.most_frequent,
+    )
     # A script element ends at the first "</script", whatever it holds.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     yield f'<script type="application/json" id="board-data">{text}</script>'

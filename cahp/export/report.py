@@ -1,6 +1,7 @@
 """A run as one HTML file for people who were not there: opens offline and prints; its board answers where it may.
 
-The file holds no text of the data, only numbers, class names and settings; all of them are escaped, and a
+The file holds no text of the data but examples that somebody allowed, only numbers, class names and settings; all of
+them are escaped, and a
 content-security policy forbids the file to load anything, and to run anything but its one script.
 """
 
@@ -10,19 +11,29 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cahp.export.drawings import STYLE, Clusters, Curve, grid, intervals, safe, silhouette, table
+from cahp.export import report_figures
+from cahp.export.drawings import STYLE, Clusters, Curve, grid, safe, silhouette, table
 from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
+from cahp.export.real_world import Assumptions, RealWorld
 from cahp.export.recipe import recipe
-from cahp.run.document import BY_HAND, RunDocument, StateDeltas, StateMetrics
-from cahp.run.ladder import RecoveryStep
+from cahp.run.document import BY_HAND, RunDocument
 from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
-from cahp.words import STEPS, duration, interval, percent, points, times
+from cahp.words import interval, percent, points
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-#: What each recovery has done to a model.
-_DONE = {**STEPS, "finetune": "fine-tuned"}
-_NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
+#: Characters of a text that is shown as an example.
+_EXCERPT = 280
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text that is answered differently, its label, and what the full and the pruned model say."""
+
+    text: str
+    label: str
+    full: str
+    pruned: str
 
 
 @dataclass(frozen=True)
@@ -89,12 +100,15 @@ def page(
     live: Live | None = None,
     static: bool = False,
     recoveries: Mapping[str, Quality] | None = None,
+    examples: Sequence[Example] = (),
+    assumed: Assumptions | None = None,
 ) -> str:
     """The report: a whole HTML document as text.
 
     ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. With ``live`` the board in it answers, unless it
     is to be ``static``: without any script. ``recoveries`` were measured of the same mask beside the run's own, by what
-    they did ("refitted").
+    they did ("refitted"). ``examples`` are texts of the data that somebody allowed to be passed on; ``assumed`` turns
+    time into energy and money.
     """
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     if live is not None:
@@ -103,14 +117,21 @@ def page(
     answering = None if static else live
     sections = [
         _section("Which heads stay", _which(run, mask, clusters, answering)),
-        _section("What it costs and saves", _figures(run)),
+        _section("What it costs and saves", report_figures.figures(run)),
     ]
-    compared = _recovered(run, recoveries or {})
+    world = RealWorld.of(run, assumed or Assumptions())
+    if world is not None:
+        sections.append(_section("What that is worth", report_figures.in_the_world(world)))
+    compared = report_figures.recovered(run, recoveries or {})
     if len(compared) > 1 or run.steps:
-        sections.append(_section("What recovery wins back", _recoveries(run, compared)))
+        sections.append(_section("What recovery wins back", report_figures.recoveries(run, compared)))
+    if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
+        sections.append(_section("Accuracy by budget", report_figures.budgets(run, live.table)))
+    if examples:
+        sections.append(_section("Answers that changed", _examples(examples)))
     if live is not None:
         sections.append(_section("Who covers for whom", covers(mask, live.clusters, live.labels)))
-    if curve is not None and run.knee is not None:
+    if curve is not None:
         sections.append(_section("Why this many", _why(run, curve, answering is not None)))
     sections += [
         _section("What was measured, on what", _measured(run, origin)),
@@ -156,7 +177,7 @@ def _still(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Itera
     yield grid(mask, clusters)
     legend = "<span class=solid></span> kept <span class=hollow></span> removed"
     if clusters is not None:
-        legend += "; the letter and the colour say which heads are alike (the largest clusters have colours)"
+        legend += "; letter and colour say which heads are alike (the largest clusters have colours, the next stripes)"
     yield f"<p class=note>{legend}. Layers and heads count from 0.</p>"
     rescued = run.rescued
     if rescued:
@@ -164,127 +185,36 @@ def _still(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Itera
         yield f"<p class=note>Kept so that no layer is empty: {safe(heads)}.</p>"
 
 
-def _figures(run: RunDocument) -> Iterator[str]:
-    yield from quality("Quality", run.metrics, run.delta)
-    if run.report is not None:
-        yield from quality(f"Quality on the {run.report.split} split", run.report.metrics, run.report.delta)
-    if run.refit is not None:
-        taken = "was taken" if run.refit.accepted else "was rejected, so nothing changed"
-        yield f"<p class=note>Recovery without training (refit) {taken}: {safe(run.refit.reason)}.</p>"
-    yield from _cost(run)
-
-
-def quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
-    """What the full, the pruned and the recovered model answer: a drawing and a table."""
-    of = {_NAMES[state]: one for state, one in metrics.measured.items()}
-    changes = [delta.of(state) for state in metrics.measured]
-    yield intervals(of)
-    rows = [
-        ("Right answers", [percent(one.accuracy) for one in of.values()]),
-        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in of.values()]),
-        ("Against all heads", ["" if one is None else points(one.pp) for one in changes]),
-        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in changes]),
-        ("Macro-F1", [percent(one.macro_f1) for one in of.values()]),
-        ("Same answer as all heads", [_share(one.agreement) for one in of.values()]),
-        ("Texts", [f"{one.n:,}" for one in of.values()]),
-    ]
-    yield table(caption, list(of), rows)
-
-
-def _recovered(run: RunDocument, others: Mapping[str, Quality]) -> dict[str, Quality]:
-    """How the same mask answers as pruned, and after each recovery that was measured."""
-    found = {}
-    if run.metrics.pruned is not None:
-        found["as pruned"] = Quality.of(run, "pruned")
-    if run.metrics.recovered is not None:
-        found[_DONE.get(run.settings.recover, "recovered")] = Quality.of(run, "recovered")
-    return found | {name: one for name, one in others.items() if name not in found}
-
-
-def _recoveries(run: RunDocument, compared: Mapping[str, Quality]) -> Iterator[str]:
-    full, found = run.metrics.full.accuracy, compared.values()
-    lost = full - compared["as pruned"].accuracy if "as pruned" in compared else 0.0
-
-    def regained(one: Quality) -> str:
-        return percent(1 - (full - one.accuracy) / lost, 0) if lost > 0 and one is not compared["as pruned"] else ""
-
-    rows = [
-        ("Right answers", [percent(one.accuracy) for one in found]),
-        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in found]),
-        ("Against all heads", [points(one.pp) for one in found]),
-        ("95 % interval of it", [interval(*one.pp_ci95) for one in found]),
-        ("Of the loss regained", [regained(one) for one in found]),
-        ("Same answer as all heads", [_share(one.agreement) for one in found]),
-    ]
-    if len(compared) > 1:
-        yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
-    if run.steps:
-        yield table("What each step brought", [STEPS[one.step] for one in run.steps], _stepwise(run.steps))
-    if run.distill is not None:
-        said = run.distill
-        taken = "was taken" if said.accepted else "was rejected, so nothing changed"
-        heeded = (
-            f" Before it {percent(said.agreement_before)} of {said.held_out:,} held-out texts were answered as with "
-            f"all heads, after it {percent(said.held_out_agreement)}."
-        )
-        yield (
-            f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}."
-            f"{'' if said.agreement_before is None else heeded}</p>"
-        )
-
-
-def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
-    gained = [one.gained for one in steps]
-    return [
-        ("Right answers", [percent(one.metrics.accuracy) for one in steps]),
-        ("95 % interval", [interval(100 * one.metrics.ci95[0], 100 * one.metrics.ci95[1]) for one in steps]),
-        ("Against the step before", ["" if one is None else points(one.pp) for one in gained]),
-        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in gained]),
-        ("Same answer as all heads", [_share(one.metrics.agreement) for one in steps]),
-        ("Evaluation texts", [f"{one.metrics.n:,}" for one in steps]),
-        ("Worked on, texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
-        ("Took", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
-        ("Taken", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
-    ]
-
-
-def _cost(run: RunDocument) -> Iterator[str]:
-    ratio, full, pruned = run.latency_ratio, run.cost.full, run.cost.pruned
-    before, after = full.latency_ms, pruned.latency_ms
-    if ratio is None or before is None or after is None:
-        yield "<p>Time and size were not measured.</p>"
-        return
-    against = times(ratio.median) if ratio.measurable else "no measurable change"
-    rows = [
-        ("Time against all heads", ["1 ×", against]),
-        ("95 % interval of it", ["", f"{interval(*ratio.ci95, 2)}, n = {before.repeats} rounds"]),
-        ("Time of a batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
-        ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
-        ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
-        ("Operations of one text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
-    ]
-    yield table("Cost", ["all heads", "pruned"], rows)
-    yield (
-        f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
-        f"both models in turn: {times(ratio.median)} {interval(*ratio.ci95, 2)}. Attention takes "
-        f"{_share(run.attention_share, 0)} of the full model's time: no removal of heads can save more.</p>"
-    )
-
-
-def _share(value: float | None, digits: int = 1) -> str:
-    return "" if value is None else percent(value, digits)
-
-
 def _why(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
-    asked = run.budget.requested
-    said = (
-        f"The curve says how well the heads fall into k groups. Its knee is at {curve.knee}: more groups say little "
-        "new."
+    asked, kept = run.budget.requested, run.budget.attained
+    said = "The curve says how well the heads fall into k groups. "
+    said += (
+        f"Its knee is at {curve.knee}: more groups say little new."
+        if curve.knee
+        else "It has no knee that would suggest how many heads to keep."
     )
-    if asked is not None:
+    if run.settings.method == BY_HAND:
+        said += f" Here a person chose {kept} heads, whatever the curve says."
+        if curve.knee:
+            more = kept - curve.knee
+            said += (
+                " That is as many as it suggests."
+                if not more
+                else f" That is {abs(more)} {'more' if more > 0 else 'fewer'} than it suggests."
+            )
+    elif asked is not None:
         said += f" Here {asked} heads were asked for."
     yield f"<p>{safe(said)}</p>"
     yield f"<noscript>{silhouette(curve)}</noscript>" if on_board else silhouette(curve)
+
+
+def _examples(found: Sequence[Example]) -> Iterator[str]:
+    yield "<p>Texts that are answered otherwise than with all heads; who made this report allowed them to be shown.</p>"
+    rows = [
+        (f"{one.text[:_EXCERPT]}{'…' if len(one.text) > _EXCERPT else ''}", [one.label, one.full, one.pruned])
+        for one in found
+    ]
+    yield table("Examples", ["right is", "all heads say", "pruned says"], rows)
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:

@@ -73,6 +73,12 @@ class SplitRecord:
     class_counts: Mapping[str, int]
     sha256: str
 
+    @property
+    def most_frequent(self) -> float | None:
+        """The share of the most frequent class: what one is right in who always names it (None: there is no text)."""
+        counts = list(self.class_counts.values())
+        return max(counts) / sum(counts) if sum(counts) else None
+
     @classmethod
     def of(cls, split: str, texts: Texts) -> SplitRecord:
         """What a run says of a sample of a split."""
@@ -260,6 +266,7 @@ class RunDocument:
             settings=settings,
             refit=None,
             distill=None,
+            steps=(),
             report=report,
             timings=timings,
             command=command(settings),

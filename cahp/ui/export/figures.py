@@ -10,7 +10,7 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures.curves import accuracy_by_budget, silhouette_figure
 from cahp.figures.head_grid import grid_figure
-from cahp.ui.export.view import View
+from cahp.ui.export.view import DONE, View
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import theme
 from cahp.ui.session.explorer import Explorer
@@ -44,7 +44,7 @@ def silhouette_curve(explorer: Explorer) -> None:
     clustering = evidence.clustering
     charts.show(
         silhouette_figure(clustering, dark=theme.dark()),
-        title=f"The curve's knee is at {clustering.knee} clusters",
+        title=f"The curve's knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
         help="How well the heads fall into k clusters. After the knee, more clusters say little new.",
         name="silhouette",
         data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
@@ -53,7 +53,8 @@ def silhouette_curve(explorer: Explorer) -> None:
 
 def accuracy_curve(explorer: Explorer) -> None:
     """Draw accuracy by budget, where the Budget page has measured it."""
-    table = explorer.table()
+    swept = explorer.swept
+    table = explorer.table(swept)
     rows = [] if table is None else table.rows()
     measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
     if len(measured) < 2:
@@ -61,8 +62,9 @@ def accuracy_curve(explorer: Explorer) -> None:
         return
     charts.show(
         accuracy_by_budget(rows, dark=theme.dark()),
-        title=f"Right answers at {len(measured)} budgets, all measured",
-        help="Accuracy of the pruned model without recovery. Budgets that were not measured are left out.",
+        title=f"Right answers {DONE[swept]} at {len(measured)} budgets (n = {measured[0][1].n:,})",
+        help=f"Accuracy of the pruned model, {DONE[swept]}, with Wilson's 95 % intervals. Budgets that were not "
+        "measured are left out.",
         name="accuracy",
         data={
             "heads": [budget for budget, _ in measured],

@@ -17,8 +17,15 @@ from cahp.export.run_folder import run_archive
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
+from cahp.ui.export import world
 from cahp.ui.export.view import View
+from cahp.ui.frame import page as shell
+from cahp.ui.frame.progress import follow
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import FLIPS
+
+#: Session key: whether texts of the data may be shown in a report.
+_EXAMPLES = "export-examples"
 
 
 def mask_files(explorer: Explorer, view: View) -> None:
@@ -48,6 +55,7 @@ def report_files(explorer: Explorer, view: View) -> None:
     if run is None:
         st.caption("Measure the mask first (above).")
         return
+    _with_examples(explorer)
     with st.container(horizontal=True):
         download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
         download(
@@ -90,7 +98,36 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
         live=live,
         static=static,
         recoveries={name: found for name, found in beside.items() if found is not None},
+        examples=_examples(explorer),
+        assumed=world.assumed(),
     )
+
+
+def _with_examples(explorer: Explorer) -> None:
+    """Draw the question whether texts of the data may go along: the explorer cannot know whose they are."""
+    wanted = st.checkbox(
+        "With three texts whose answer changed",
+        key=_EXAMPLES,
+        persist_state="session",
+        help="They are copied into the report as they are. Only if these data may be shown to whoever gets it.",
+    )
+    job = explorer.job(FLIPS)
+    if wanted and job is None:
+        job = explorer.start(FLIPS)
+        job.wait(1.0)
+    if wanted and job is not None and not job.ended:
+        follow(job, place="export-examples", title="Comparing answers")
+    elif wanted and job is not None and job.error:
+        shell.problem(job.error)
+
+
+def _examples(explorer: Explorer) -> list[report.Example]:
+    """Three texts whose answer changed, right answers that were lost first; none unless somebody allowed it."""
+    job = explorer.job(FLIPS)
+    if not st.session_state.get(_EXAMPLES) or job is None or not job.result:
+        return []
+    flips = sorted(job.result, key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
+    return [report.Example(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
 
 
 def again(explorer: Explorer, view: View) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.export.drawings import Clusters, Curve
-from cahp.export.report import Origin, page, verdict
+from cahp.export.drawings import Clusters, Curve, axis, grid
+from cahp.export.real_world import Assumptions
+from cahp.export.report import Example, Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
@@ -167,3 +168,69 @@ def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     ):
         assert words in text
     assert "What each step brought" not in report().text
+
+
+def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin() -> None:
+    assert axis([89.5, 96.4]) == (88.0, 98.0, 2.0)
+    assert axis([20.1, 96.4]) == (0.0, 100.0, 25.0)
+    assert axis([95.0, 95.0]) == (95.0, 97.0, 1.0)
+    assert axis([float("nan")]) == (0.0, 100.0, 25.0)
+    assert "right answers in %, from 88" in report().text
+
+
+@pytest.mark.parametrize(
+    ("knee", "words"),
+    [
+        (3, "a person chose 3 heads, whatever the curve says. That is as many as it suggests."),
+        (5, "That is 2 fewer than it suggests."),
+        (0, "It has no knee that would suggest how many heads to keep. Here a person chose 3 heads"),
+    ],
+)
+def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str) -> None:
+    document = run()
+    document["settings"]["method"], document["knee"] = BY_HAND, None
+    text = report(document, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), knee)).text
+    assert words in text
+
+
+def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
+    assert "Answers that changed" not in report().text
+    shown = report(examples=[Example("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
+    assert "Answers that changed" in shown.text
+    assert "<b>a film</b> xxx" in shown.text
+    assert "b" not in {tag for tag, _ in shown.tags}
+    assert "x" * 300 not in shown.text
+
+
+def test_what_that_is_worth_follows_from_two_assumptions_that_are_said() -> None:
+    # 8 texts in 12.34 ms: 2.33 million an hour; at 100 W a million take 0.0428 kWh.
+    text = report(assumed=Assumptions(100, 0.5)).text
+    assert "Texts an hour 2,330,000 2,850,000 2,750,000 to 2,920,000" in text
+    assert "0.0428 kWh 0.0351 kWh 0.0343 to 0.0364" in text
+    assert "Its price 0.0214 0.0176 0.0171 to 0.0182" in text
+    assert "draws 100 W" in text
+    assert "costs 0.5 (any currency)" in text
+
+
+def test_a_time_that_does_not_change_measurably_is_worth_nothing() -> None:
+    document = run()
+    document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
+    text = report(document).text
+    assert "What that is worth" not in text
+    assert "Time against all heads 1 × no measurable change" in text
+
+
+def test_words_of_a_table_stay_whole_unless_no_column_holds_them() -> None:
+    cells = [(attrs.get("class"), tag) for tag, attrs in report().tags if tag in ("td", "th")]
+    # The model's digest alone.
+    assert cells.count(("long", "td")) == 1
+    assert ("long", "th") not in cells
+
+
+def test_a_ninth_cluster_has_stripes_where_it_is_kept_and_a_broken_line_where_it_is_not() -> None:
+    labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
+    mask = HeadMask.of(list(range(25)), 1, 26)
+    drawn = grid(mask, Clusters.of(labels))
+    assert drawn.count("class=stripe") == 1
+    assert drawn.count("stroke-dasharray") == 1
+    assert "class=stripe" not in grid(mask, Clusters.of(np.repeat(np.arange(8), [5, 3, 3, 3, 3, 3, 3, 3])))
