@@ -250,7 +250,7 @@ def test_a_head_that_is_pointed_at_lights_its_cluster_and_one_asked_about_has_it
 
 
 def test_letters_stay_at_twenty_four_layers_and_the_ninth_cluster_has_stripes(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(24, 16), 24))
+    page = bare(data_of(in_a_row(24, 16), 100))
     cells = page.get_by_role("gridcell")
     expect(cells).to_have_count(384)
     letters = cells.all_inner_texts()

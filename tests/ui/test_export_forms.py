@@ -39,7 +39,7 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     app.query_params["recover"] = "distill"
     app.run()
     assert not app.exception
-    offered = app.radio(key="export-recover-distill")
+    offered = app.radio(key="export-recover")
     assert [option.partition(":")[0] for option in offered.options] == [
         "As far as time allows",
         "Refit",

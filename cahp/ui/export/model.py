@@ -99,6 +99,8 @@ _RECOVERIES: dict[Recovery, str] = {
     "none": "As pruned: nothing recovered",
     "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is resumed where it stopped",
 }
+#: Session key: the recovery of the board that the choice of a recovery last followed.
+_OF_BOARD = "cahp_export_of_board"
 #: Session key: steps and losses of trainings, by the name of their job.
 _LOSSES = "cahp_export_losses"
 
@@ -129,21 +131,19 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int, f
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
     there = [how for how in _RECOVERIES if how != "refit" or not no_refit]
-    # What is on the board, unless somebody asks for another: page, report and model then say the same.
-    recover = st.radio(
-        "Recovery",
-        there,
-        index=there.index(explorer.recover) if explorer.recover in there else 0,
-        format_func=_RECOVERIES.__getitem__,
-        key=f"export-recover-{explorer.recover}",
-    )
+    shown = st.session_state.get("export-recover")
+    if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
+        # The recovery on the board, so that page, report and model say the same; where there is none, the most.
+        st.session_state[_OF_BOARD] = explorer.recover
+        on_board = explorer.recover != "none" and explorer.recover in there
+        st.session_state["export-recover"] = explorer.recover if on_board else there[0]
+    recover = st.radio("Recovery", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
     if recover != explorer.recover:
         st.caption(
             f"The figures above and the report are of the mask {DONE[explorer.recover]}; this model will be "
-            f"{DONE[recover]}, and its README says its own. The Budget page changes what is reported."
+            f"{DONE[recover]}, so its own figures differ: they stand here and in its README when it is made. The "
+            "Budget page changes what is reported."
         )
-    elif recover == "none":
-        st.caption("Nothing is won back then; most people want what time allows (the first choice), refit first.")
     epochs, allowed = 0, 0.0
     if recover == "auto":
         usual = seconds(RECOVER_TIME) / 60

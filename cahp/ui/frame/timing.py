@@ -23,4 +23,4 @@ def button(explorer: Explorer, *, place: str) -> bool:
     )
     if pressed:
         explorer.start(SPEED)
-    return pressed
+    return bool(pressed)
