@@ -156,7 +156,7 @@ def _begins(low: float) -> str:
 
 
 @dataclass(frozen=True)
-class Answers:
+class RightAt:
     """Right answers at a budget, a share, with the ends of its interval."""
 
     budget: int
@@ -165,7 +165,7 @@ class Answers:
     high: float
 
 
-def by_budget(points: Sequence[Answers], *, full: float, chance: float | None, at: int) -> str:
+def by_budget(points: Sequence[RightAt], *, full: float, chance: float | None, at: int) -> str:
     """Right answers over budgets with their intervals, beside those of all heads and of the most frequent class.
 
     ``at`` is the budget of the report.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from cahp.export.drawings import Answers, by_budget, intervals, safe, table
+from cahp.export.drawings import RightAt, by_budget, intervals, safe, table
 from cahp.export.real_world import RealWorld
 from cahp.run.document import RunDocument, StateDeltas, StateMetrics
 from cahp.run.ladder import RecoveryStep
@@ -134,7 +134,7 @@ def _share(value: float | None, digits: int = 1) -> str:
 def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
     """Right answers at every budget that was measured, beside all heads and the best guess without reading."""
     found = [
-        Answers(row.budget, row.quality.accuracy, *row.quality.ci95) for row in of.rows() if row.quality is not None
+        RightAt(row.budget, row.quality.accuracy, *row.quality.ci95) for row in of.rows() if row.quality is not None
     ]
     chance = run.data.eval.most_frequent
     guess = (

@@ -232,7 +232,7 @@ def test_a_head_that_is_pointed_at_lights_its_cluster_and_one_asked_about_has_it
     expect(card).to_contain_text("Nearest survivor: layer 1, head 0")
     expect(card).to_contain_text("1.0 apart (any two heads: 10.0)")
     expect(cells.nth(3)).to_have_class(re.compile("cover"))
-    expect(cells.nth(3)).to_have_class(re.compile("mate"))
+    expect(cells.nth(3)).to_have_class(re.compile("member"))
     box, head = card.bounding_box(), cells.nth(2).bounding_box()
     assert box is not None
     assert head is not None
