@@ -101,15 +101,22 @@ def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
 def head_habits(bench: Bench) -> HeadHabits:
     """The habits of all heads of the unpruned model on some evaluation texts."""
     texts = sample_of(bench.evaluation)
-    name = key("habits", 1, bench.card.sha256, texts.sha256, POOL)
-    resources = bench.resources
-    found = resources.found("habits", name, _stored)
+    resources, found = bench.resources, kept_habits(bench)
     if found is None:
         with resources.timed("habits"):
             found = look(resources.model, texts, progress=resources.progress)
         names = ("shares", "breadth", "lengths", "patterns")
-        resources.keep(name, {part: getattr(found, part) for part in names})
+        resources.keep(_key(bench, texts), {part: getattr(found, part) for part in names})
     return found
+
+
+def kept_habits(bench: Bench) -> HeadHabits | None:
+    """What ``head_habits`` found before, if it is in the store; nothing is measured."""
+    return bench.resources.found("habits", _key(bench, sample_of(bench.evaluation)), _stored)
+
+
+def _key(bench: Bench, texts: Texts) -> str:
+    return key("habits", 1, bench.card.sha256, texts.sha256, POOL)
 
 
 def _stored(entry: Entry) -> HeadHabits:

@@ -8,12 +8,12 @@ import streamlit as st
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import places
-from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits
+from cahp.studies.head_habits import MOSTLY, HeadHabits
 from cahp.ui.parts import chart, theme
 from cahp.ui.parts.once import once
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.over_texts import HABITS, measured
+from cahp.ui.similarity.over_texts import habits
 from cahp.values import HeadMask
 
 
@@ -25,30 +25,27 @@ def draw(explorer: Explorer) -> None:
         with st.container(width=320):
             chosen.box(mask)
         st.button("Look at this head", key="glance-open", on_click=chosen.open_view, args=("head",))
-    texts = min(TEXTS, len(explorer.bench.evaluation))
-    habits = measured(
-        explorer, HABITS, explorer.bench, name="habits", texts=texts, title="Watch what every head looks at"
-    )
-    if habits is not None:
-        _thumbnails(habits, mask, head)
+    found = habits(explorer)
+    if found is not None:
+        _thumbnails(found, mask, head)
 
 
-def _thumbnails(habits: HeadHabits, mask: HeadMask, head: int) -> None:
-    mostly, dark = habits.mostly, theme.dark()
+def _thumbnails(found: HeadHabits, mask: HeadMask, head: int) -> None:
+    mostly, dark = found.mostly, theme.dark()
 
     def opened(other: int) -> None:
         chosen.choose(other)
         chosen.open_view("head")
 
-    means = habits.shares.mean(axis=0)
+    means = found.shares.mean(axis=0)
     chart.show(
         once(
-            habits,
+            found,
             ("glance", mask.sha256, head, dark),
-            lambda: figures.glance_figure(habits.patterns, mostly, mask, selected=head, dark=dark),
+            lambda: figures.glance_figure(found.patterns, mostly, mask, selected=head, dark=dark),
         ),
         title=_finding(mostly),
-        help=f"The mean attention map of every head over {habits.texts} evaluation texts, each text's map resized to "
+        help=f"The mean attention map of every head over {found.texts} evaluation texts, each text's map resized to "
         "one size: rows look, columns are looked at, and each head has its own scale, so that faint patterns show. "
         "A frame means that the board keeps the head; the strong frame is the head that is chosen. Under each stands "
         f"where {MOSTLY:.0%} or more of its attention goes (mean over the texts): 1st = the first token, sep = "

@@ -9,14 +9,14 @@ import streamlit as st
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name
-from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits
+from cahp.studies.head_habits import MOSTLY, HeadHabits
 from cahp.studies.one_head import ALIKE_TEXTS, LookAlikes, Removal
 from cahp.ui.frame.pages import link
 from cahp.ui.parts import chart, theme
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW
-from cahp.ui.similarity.over_texts import ALIKE, HABITS, REMOVAL, HeadOf, measured
+from cahp.ui.similarity.over_texts import ALIKE, REMOVAL, HeadOf, habits, measured
 from cahp.values import HeadMask
 from cahp.words import number, percent, points, signed, span
 
@@ -41,11 +41,9 @@ def draw(explorer: Explorer) -> None:
         link("budget", "Keep or drop it on the board →")
     st.caption("The address of this page is a link to this head.")
     asked, n = HeadOf(explorer.bench, head), len(explorer.bench.evaluation)
-    habits = measured(
-        explorer, HABITS, explorer.bench, name="habits", texts=min(TEXTS, n), title="Watch what every head looks at"
-    )
-    if habits is not None:
-        _habits(habits, head, mask)
+    found = habits(explorer)
+    if found is not None:
+        _habits(found, head, mask)
     removal = measured(explorer, REMOVAL, asked, name="removal", texts=n, title="Answer the texts without this head")
     if removal is not None:
         _removal(removal, head, mask)
@@ -63,9 +61,9 @@ def _first(explorer: Explorer) -> int:
     return 0 if explorer.clusters is None else int(explorer.clusters.salience.argmax())
 
 
-def _habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
+def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
     name, dark = head_name(head, mask.heads).capitalize(), theme.dark()
-    shares, breadth, mostly = habits.of(head), habits.breadth_of(head), habits.mostly[head]
+    shares, breadth, mostly = found.of(head), found.breadth_of(head), found.mostly[head]
     if mostly == "broad":
         kind, said = max(shares, key=lambda one: shares[one].mean), "spreads its attention; most goes to"
     else:
@@ -76,7 +74,7 @@ def _habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
         chart.show(
             figures.shares_figure(shares, dark=dark),
             title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].mean, 0)} of its attention "
-            f"({span(100 * low, 100 * high)}, n = {habits.texts} texts)",
+            f"({span(100 * low, 100 * high)}, n = {found.texts} texts)",
             help=_SHARES,
             name="head-habits",
             data={
@@ -88,17 +86,17 @@ def _habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
         )
     with right:
         chart.show(
-            figures.pattern_figure(habits.patterns[head], dark=dark),
+            figures.pattern_figure(found.patterns[head], dark=dark),
             title=f"It looks at {number(breadth.mean)} tokens at once ({span(*breadth.ci95)}), of "
-            f"{number(float(habits.lengths.mean()), 0)} in a text",
+            f"{number(float(found.lengths.mean()), 0)} in a text",
             help="The mean attention map: each text's map resized to one size, rows look, columns are looked at. A "
             "line down the diagonal is a head that looks nearby, a column one that looks at one place. How many "
             "tokens it looks at once is the exponential of the entropy of a token's attention: 1 for a single token.",
             formula=r"b=\frac{1}{S}\sum_{i=1}^{S}\exp\Bigl(-\sum_j A_{ij}\ln A_{ij}\Bigr)",
             name="head-pattern",
             data=lambda: {
-                f"to {column}": habits.patterns[head][:, column].round(6).tolist()
-                for column in range(habits.patterns.shape[2])
+                f"to {column}": found.patterns[head][:, column].round(6).tolist()
+                for column in range(found.patterns.shape[2])
             },
         )
 

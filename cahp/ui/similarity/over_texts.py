@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
 import streamlit as st
 
 from cahp.run.bench import Bench
-from cahp.studies.head_habits import HeadHabits, head_habits
+from cahp.studies.head_habits import TEXTS, HeadHabits, head_habits, kept_habits
 from cahp.studies.one_head import LookAlikes, Removal, look_alikes, removed
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import follow
@@ -20,7 +21,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 #: Seconds that a page waits before it says how far the worker is, and up to which nobody is asked first.
-_PATIENCE_S, _UNASKED_S = 0.7, 30.0
+_PATIENCE_S, _UNASKED_S = 0.7, 60.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,17 +56,35 @@ ALIKE: Kind[HeadOf, LookAlikes] = Kind(
 )
 
 
-def measured(explorer: Explorer, kind: Kind[S, T], subject: S, *, name: str, texts: int, title: str) -> T | None:
+def habits(explorer: Explorer) -> HeadHabits | None:
+    """What every head looks at, as ``measured``."""
+    bench = explorer.bench
+    texts, title = min(TEXTS, len(bench.evaluation)), "Watch what every head looks at"
+    return measured(
+        explorer, HABITS, bench, name="habits", texts=texts, title=title, kept=lambda: kept_habits(bench) is not None
+    )
+
+
+def measured(
+    explorer: Explorer,
+    kind: Kind[S, T],
+    subject: S,
+    *,
+    name: str,
+    texts: int,
+    title: str,
+    kept: Callable[[], bool] = lambda: False,
+) -> T | None:
     """What the worker finds; None while it is under way, or if it was stopped or cannot be found.
 
-    It begins by itself unless reading ``texts`` evaluation texts takes long; then a person is asked first. ``name``
-    tells its buttons apart, ``title`` is said beside its progress.
+    It begins by itself unless reading ``texts`` evaluation texts takes long; then a person is asked first, except for
+    what is ``kept`` from before. ``name`` tells its buttons apart, ``title`` is said beside its progress.
     """
     job = explorer.work.job(kind, subject)
     if job is None:
         seconds = reading_seconds(explorer.bench, texts)
-        asked = seconds > _UNASKED_S and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}")
-        if asked:
+        ask = seconds > _UNASKED_S and not kept()
+        if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
             return None
         job = explorer.work.start(kind, subject)
         job.wait(_PATIENCE_S)

@@ -5,7 +5,7 @@ import pytest
 
 from cahp.run.bench import Bench
 from cahp.stages.similarity import attend
-from cahp.studies.head_habits import KINDS, HeadHabits, head_habits, look
+from cahp.studies.head_habits import KINDS, HeadHabits, head_habits, kept_habits, look
 from cahp.values import Cancelled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -42,7 +42,9 @@ def test_each_weight_counts_once_as_the_first_kind_that_it_is(small_bench: Bench
 def test_what_heads_look_at_is_measured_once_and_found_again(
     small_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert kept_habits(small_bench) is None
     first = head_habits(small_bench)
+    assert kept_habits(small_bench) is not None
     monkeypatch.setattr("cahp.studies.head_habits.look", lambda *_, **__: pytest.fail("it was measured again"))
     again = head_habits(small_bench)
     assert np.array_equal(first.shares, again.shares)
