@@ -28,6 +28,8 @@ ADDRESS_SPACE = 2 << 30
 SECONDS, BYTES, TIMES = 1.0, 200 << 20, 20
 #: A child that says nothing for so long hangs.
 _PATIENCE = 60.0
+#: On a busy machine its libraries alone take a minute to load.
+_START = 240.0
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,10 @@ class Opener:
                     "ARROW_DEFAULT_MEMORY_POOL": "system",
                 },
             )
-            assert self._answer() is not None, "the child cannot start"
+            if self._answer(_START) is None:
+                # Its answer must not be taken for that to another question.
+                self.close()
+                raise AssertionError("the child cannot start")
         assert self._child.stdin is not None
         self._child.stdin.write(json.dumps([kind, str(path)]) + "\n")
         self._child.stdin.flush()
@@ -83,12 +88,12 @@ class Opener:
             return Opened("", what, 0.0, 0)
         return Opened(**answer)
 
-    def _answer(self) -> dict[str, Any] | None:
+    def _answer(self, patience: float = _PATIENCE) -> dict[str, Any] | None:
         assert self._child is not None
         assert self._child.stdout is not None
         with selectors.DefaultSelector() as waiting:
             waiting.register(self._child.stdout, selectors.EVENT_READ)
-            if not waiting.select(_PATIENCE):
+            if not waiting.select(patience):
                 return None
         line = self._child.stdout.readline()
         if not line:
