@@ -31,8 +31,12 @@ Edit = Callable[[int, Tensor], Tensor]
 #: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
 Tap = Callable[[Site, int, Tensor], None]
 
-#: Called with what leaves each layer, ``(batch, tokens, hidden)``, in the order in which the layers are passed.
-Leaving = Callable[[Tensor], None]
+#: Called with what leaves each layer, ``(batch, tokens, hidden)``, in the order in which the layers are passed; what it
+#: returns, if anything, goes on in its place.
+Leaving = Callable[[Tensor], Tensor | None]
+
+#: Called with a layer's index and what its output projection took in, ``(batch, tokens, width)``, after all hooks.
+Taken = Callable[[int, Tensor], None]
 
 #: The name under which transformers finds our attention and mask functions.
 IMPLEMENTATION = "cahp"
@@ -51,6 +55,7 @@ class ForwardCall:
     edit: Edit | None = None
     tap: Tap | None = None
     leaving: Leaving | None = None
+    taken: Taken | None = None
     #: Leave with the first layer's arguments instead of running it.
     stop: bool = False
     #: The hidden states that enter a network whose first layers were left out.
@@ -188,6 +193,12 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     return (context, *args[1:])
 
 
+def _after_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    taken = _current.get().taken
+    if taken is not None:
+        taken(module.cahp_layer, args[0])  # type: ignore[arg-type]
+
+
 def _before_feed(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
     def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
         tap = _current.get().tap
@@ -214,10 +225,13 @@ def _before_other_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[s
         record.append((args, kwargs))
 
 
-def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     leaving = _current.get().leaving
-    if leaving is not None:
-        leaving(output if isinstance(output, Tensor) else output[0])
+    if leaving is None:
+        return None
+    whole = isinstance(output, Tensor)
+    instead = leaving(output if whole else output[0])
+    return instead if instead is None or whole else (instead, *output[1:])
 
 
 def watch_answers(network: nn.Module) -> None:
@@ -263,7 +277,9 @@ def attach(
             weighing.register_forward_pre_hook(_before_weights)
         if family.interface and family.matched is not None:
             attention.cahp_own, attention.cahp_fused = own_function(attention), fused  # type: ignore[assignment]
-        layer.get_submodule(family.output).register_forward_pre_hook(_before_output)
+        output = layer.get_submodule(family.output)
+        output.register_forward_pre_hook(_before_output)
+        output.register_forward_hook(_after_output)
         if family.feed_out is not None:
             layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))
         if family.feed_in is not None:

@@ -17,6 +17,7 @@ from cahp.models.attention import (
     ForwardCall,
     Leaving,
     Probe,
+    Taken,
     Tap,
     attach,
     calling,
@@ -267,14 +268,17 @@ class HeadModel:
         edit: Edit | None = None,
         tap: Tap | None = None,
         leaving: Leaving | None = None,
+        taken: Taken | None = None,
+        record: list[Arguments] | None = None,
         start: Tensor | None = None,
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
-        ``tap`` sees what enters its projections, ``leaving`` what leaves it. ``start`` are the hidden states that enter
-        a ``tail``.
+        ``tap`` sees what enters its projections, ``taken`` what its output projection took in after all hooks, and
+        ``leaving`` what leaves it, which it may replace. ``record`` gets the arguments of every layer. ``start`` are
+        the hidden states that enter a ``tail``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
@@ -284,9 +288,18 @@ class HeadModel:
         passes = _Passes() if probe is not None and self.family.shared else None
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
         seeing = None if answers is not None else passes or probe
-        with calling(
-            ForwardCall(gates=gates, probe=seeing, edit=edit, tap=tap, leaving=leaving, start=start, answers=answers)
-        ):
+        call = ForwardCall(
+            gates=gates,
+            probe=seeing,
+            edit=edit,
+            tap=tap,
+            leaving=leaving,
+            taken=taken,
+            record=record,
+            start=start,
+            answers=answers,
+        )
+        with calling(call):
             logits = self.scores(batch.tensors)
         if passes is not None and probe is not None:
             passes.report(probe)

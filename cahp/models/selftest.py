@@ -5,13 +5,13 @@ transformers has silently ignored head masks before; a figure from a mask that d
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from cahp.models.attention import Arguments
 from cahp.models.head_model import Batch, HeadModel, Verified
 from cahp.models.settling import SENTENCES
 from cahp.models.surgery import cut
@@ -19,6 +19,8 @@ from cahp.values import HeadMask, ModelError, SelfTestError
 
 #: Largest difference between masked and cut logits.
 TOLERANCE = 1e-5
+#: What equal rows of a batch may differ by, relative to their size.
+_ROUNDING = 1e-4
 
 
 def proven(model: HeadModel) -> HeadModel:
@@ -38,68 +40,161 @@ def proven(model: HeadModel) -> HeadModel:
 def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
     """Check gates and surgery of ``model`` on two short texts.
 
+    Every gate of every layer is tried, whatever the size: all heads of a layer are rows of one batch, and all layers
+    are tried in one pass, since each goes on from the row whose gates are open.
+
     Raises:
-        SelfTestError: If a gate does not change its layer's output, all gates at 0 leave the logits as they were,
-            or a masked and a cut model disagree by more than ``TOLERANCE`` (relative to logits beyond 1).
+        SelfTestError: If a gate does not shut its head's channels and nothing else, or does not change its layer's
+            output; if all gates at 0 leave the logits as they were; or if a masked and a cut model disagree by more
+            than ``TOLERANCE`` (relative to logits beyond 1).
     """
     tokens = model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length))
     (batch,) = model.batches(tokens)
-    full = model.logits(batch)
-    if torch.equal(full, model.logits(batch, gates=torch.zeros(model.layers, model.heads, device=model.device))):
+    generator = np.random.default_rng(seed)
+    # What was cut before is not cut again.
+    tried = [] if model.card.kept is not None else [_random_mask(model, generator) for _ in range(masks)]
+    # Each text under open gates, under none, and under each mask: one pass in place of many small ones.
+    keeps = np.stack([np.ones((model.layers, model.heads)), np.zeros((model.layers, model.heads))])
+    gates = torch.cat([model.gates(keeps), *(model.gates(mask.keep)[None] for mask in tried)])
+    full, shut, *masked = model.logits(
+        _repeated(batch, len(gates)), gates=gates.repeat_interleave(len(batch), dim=0)
+    ).chunk(len(gates))
+    if torch.equal(full, shut):
         raise SelfTestError(f"all heads of {model.card.id} gated off and the answer is the same: no mask would be true")
     idle = _idle_where_each_gate_bites(model)
-    gates = sum(model.head_counts) - idle
-    if model.card.kept is not None:
-        # What was cut before is not cut again.
-        return Verified(gates, idle, masks=0, difference=None)
-    generator = np.random.default_rng(seed)
-    worst = max(difference(model, _random_mask(model, generator), [batch]) for _ in range(masks))
-    return Verified(gates, idle, masks, worst)
+    count = sum(model.head_counts) - idle
+    if not tried:
+        return Verified(count, idle, masks=0, difference=None)
+    apart = [_apart(found, cut(model, mask).logits(batch)) for mask, found in zip(tried, masked, strict=True)]
+    return Verified(count, idle, masks, _within(model, apart))
+
+
+def _repeated(batch: Batch, times: int) -> Batch:
+    """A batch that holds its texts so many times, one after the other."""
+    return Batch(
+        np.tile(batch.rows, times),
+        batch.lengths.repeat(times),
+        {name: tensor.repeat(times, *[1] * (tensor.ndim - 1)) for name, tensor in batch.tensors.items()},
+    )
 
 
 def _idle_where_each_gate_bites(model: HeadModel) -> int:
     """Number of heads through which nothing can change their layer, if the gates of all others do."""
-    idle = 0
     (batch,) = model.batches(model.tokenize(model.examples(SENTENCES)[:1], max_length=min(12, model.max_length)))
-    heads = model.heads
-    # One row with every gate open, then one row a head with that head's gate shut: a layer at a time costs one pass
-    # in all, where gating heads one by one would cost N.
-    many = Batch(
-        np.repeat(batch.rows, heads + 1),
-        batch.lengths.expand(heads + 1),
-        {name: tensor.expand(heads + 1, *tensor.shape[1:]) for name, tensor in batch.tensors.items()},
-    )
-    shut = 1 - torch.eye(heads, device=model.device)
-    rows = torch.cat([torch.ones(1, heads, device=model.device), shut])
-    for layer, moved in enumerate(_moved(model, many, rows)):
+    heads, idle = model.heads, 0
+    # One row with every gate open, then one row a head with that head's gate shut, and the open one again.
+    many, open_ = _repeated(batch, heads + 2), torch.ones(1, heads, device=model.device)
+    rows = torch.cat([open_, 1 - torch.eye(heads, device=model.device), open_])
+    for layer, (wrong, moved) in enumerate(_tried(model, many, rows)):
+        there = _heads_of(model, layer)
+        if wrong is not None:
+            raise SelfTestError(
+                f"the gate of layer {layer}, head {there[wrong]} of {model.card.id} does not shut its head and nothing "
+                "else: no mask would be true"
+            )
         # A head whose output weights are all zero was pruned before: nothing can change its layer through it.
         weight = model.projection(layer).weight
-        there = range(heads) if model.card.kept is None else model.card.kept[layer]
-        alive = torch.zeros(heads, dtype=torch.bool, device=model.device)
-        alive[list(there)] = weight.reshape(len(weight), len(there), -1).abs().amax(dim=(0, 2)) > 0
+        alive = weight.reshape(len(weight), len(there), -1).abs().amax(dim=(0, 2)) > 0
         idle += len(there) - int(alive.sum())
-        if bool((alive & ~moved).any()):
-            head = int(torch.nonzero(alive & ~moved)[0])
+        deaf = alive & ~moved
+        if bool(deaf.any()):
+            head = there[int(torch.nonzero(deaf)[0])]
             raise SelfTestError(f"the gate of layer {layer}, head {head} of {model.card.id} does not reach its layer")
     return idle
 
 
-def _moved(model: HeadModel, many: Batch, rows: Tensor) -> Iterator[Tensor]:
-    """For each layer, whether shutting each of its heads changes what it says."""
-    state = model.enter(many) if model.family.walks else None
+def _heads_of(model: HeadModel, layer: int) -> tuple[int, ...]:
+    """The heads that a layer has, as they are numbered in the whole model."""
+    return tuple(range(model.heads)) if model.card.kept is None else model.card.kept[layer]
+
+
+def _tried(model: HeadModel, many: Batch, rows: Tensor) -> list[tuple[int | None, Tensor]]:
+    """For each layer, the first of its heads whose gate does not do what it should, and which change what it says.
+
+    ``rows`` are the gates of each row of ``many``, whose first and last are open.
+    """
+    every = _Trial(model)
+    gates = rows[:, None].expand(-1, model.layers, -1)
+    calls: list[Arguments] = []
+    model.logits(many, gates=gates, taken=every.take, leaving=every.leave, record=calls)
+    if all(_same_rows(call, len(many)) for call in calls):
+        return every.found()
+    # Something passes by the layers' outputs, by which the gates of one would be seen in the next: one at a time.
+    found: list[tuple[int | None, Tensor]] = []
     for layer in range(model.layers):
-        gates = torch.ones(len(rows), model.layers, model.heads, device=model.device)
-        gates[:, layer] = rows
-        if state is None:
-            left: list[Tensor] = []
-            model.logits(many, gates=gates, leaving=left.append)
-            hidden = left[layer]
-        else:
-            state = model.step(state, gates=gates)
-            hidden = state.hidden
-            # Go on from the open row, so that each layer is tried on its true input.
-            state = replace(state, hidden=hidden[:1].expand_as(hidden).contiguous())
-        yield (hidden[1:] - hidden[:1]).abs().amax(dim=(1, 2)) > 0
+        one, alone = _Trial(model, only=layer), torch.ones_like(gates)
+        alone[:, layer] = rows
+        model.logits(many, gates=alone, taken=one.take, leaving=one.leave)
+        found += one.found()
+    return found
+
+
+class _Trial:
+    """Watches a pass whose rows differ by one gate a layer, and lets every layer go on from the open row.
+
+    ``only`` watches a single layer, and lets all rows go on as they are.
+    """
+
+    def __init__(self, model: HeadModel, *, only: int | None = None) -> None:
+        self._model, self._only = model, only
+        self._layers = range(model.layers) if only is None else (only,)
+        self._wrong: dict[int, Tensor] = {}
+        self._moved: dict[int, Tensor] = {}
+        #: The layer whose output projection ran last.
+        self._layer: int | None = None
+
+    def take(self, layer: int, context: Tensor) -> None:
+        """See what an output projection takes in: each row without one head's channels, and else as the open row."""
+        self._layer = layer
+        if layer not in self._layers:
+            return
+        there = _heads_of(self._model, layer)
+        parts = context.unflatten(-1, (len(there), -1)).transpose(0, -2)
+        # (heads whose channels, tokens, rows, channels) -> rows of the heads that are there, beside the open one.
+        shut, open_ = parts[:, :, [1 + head for head in there]], parts[:, :, :1]
+        own = torch.eye(len(there), dtype=torch.bool, device=context.device)
+        apart = (shut - open_).abs().amax(dim=(1, 3))
+        rest = shut.abs().amax(dim=(1, 3))
+        # Not `apart > ...`: what is not a number must count as wrong, too. Shut is exactly 0, whatever the rounding.
+        right = torch.where(own, rest == 0, apart <= _ROUNDING * open_.abs().max().clamp_min(1e-30))
+        wrong = ~right.all(dim=0)
+        self._wrong[layer] = self._wrong[layer] | wrong if layer in self._wrong else wrong
+
+    def leave(self, hidden: Tensor) -> Tensor | None:
+        """See what leaves a layer; the open row goes on in all of them."""
+        layer, self._layer = self._layer, None
+        if layer is not None and layer in self._layers:
+            there = [1 + head for head in _heads_of(self._model, layer)]
+            moved = (hidden - hidden[:1]).abs().amax(dim=(1, 2))
+            # By more than two open rows differ: products of matrices may round by where a row stands.
+            moved = moved[there] > moved[-1]
+            # A layer that is used in many passes must be changed in each.
+            self._moved[layer] = self._moved[layer] & moved if layer in self._moved else moved
+        return None if self._only is not None else hidden[:1].expand_as(hidden).contiguous()
+
+    def found(self) -> list[tuple[int | None, Tensor]]:
+        """For each watched layer, the place of the first head whose gate is wrong, and which heads change the layer."""
+        found: list[tuple[int | None, Tensor]] = []
+        for layer in self._layers:
+            nothing = torch.zeros(len(_heads_of(self._model, layer)), dtype=torch.bool, device=self._model.device)
+            # A projection that nobody called shuts nothing, and a layer that nobody called says nothing.
+            wrong, moved = self._wrong.get(layer, ~nothing), self._moved.get(layer, nothing)
+            first = int(torch.nonzero(wrong)[0]) if bool(wrong.any()) else None
+            found.append((first, moved))
+        return found
+
+
+def _same_rows(value: object, rows: int) -> bool:
+    """Whether all of a layer's arguments are the same in every row of a batch."""
+    if isinstance(value, Tensor):
+        if value.ndim == 0 or len(value) != rows or not value.is_floating_point():
+            return True
+        return bool((value - value[:1]).nan_to_num().abs().max() <= _ROUNDING * value.nan_to_num().abs().max())
+    if isinstance(value, Mapping):
+        return all(_same_rows(part, rows) for part in value.values())
+    if isinstance(value, tuple | list):
+        return all(_same_rows(part, rows) for part in value)
+    return True
 
 
 def _random_mask(model: HeadModel, generator: np.random.Generator) -> HeadMask:
@@ -115,12 +210,17 @@ def difference(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> fl
     Raises:
         SelfTestError: If it is more than ``TOLERANCE``.
     """
-    sliced, gates, found = cut(model, mask), model.gates(mask.keep), [0.0]
-    for batch in batches:
-        masked = model.logits(batch, gates=gates)
-        scale = max(1.0, float(masked.abs().max()))
-        found.append(float((masked - sliced.logits(batch)).abs().max()) / scale)
-    worst = float(np.max(found))
+    sliced, gates = cut(model, mask), model.gates(mask.keep)
+    return _within(model, [_apart(model.logits(batch, gates=gates), sliced.logits(batch)) for batch in batches])
+
+
+def _apart(masked: Tensor, sliced: Tensor) -> float:
+    """Largest difference, relative to logits beyond 1."""
+    return float((masked - sliced).abs().max()) / max(1.0, float(masked.abs().max()))
+
+
+def _within(model: HeadModel, found: Sequence[float]) -> float:
+    worst = float(np.max([0.0, *found]))
     # Not `worst > TOLERANCE`: a difference that is not a number must fail too.
     if not worst <= TOLERANCE:
         raise SelfTestError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import fakes
 import numpy as np
@@ -65,6 +67,87 @@ def test_the_self_test_refuses_a_model_whose_gates_do_nothing(model: HeadModel) 
 def test_the_self_test_refuses_a_single_gate_that_does_nothing(model: HeadModel) -> None:
     deaf = models.load(model.card.folder, device="cpu")
     deaf.projection(1).module._forward_pre_hooks.clear()
+    with pytest.raises(SelfTestError, match="layer 1, head 0"):
+        verify(deaf)
+
+
+def rolled(module: torch.nn.Module, args: tuple[torch.Tensor], *, size: int) -> tuple[torch.Tensor]:
+    """Undoes the gates and shuts the next head's channels instead."""
+    return (args[0].roll(size, -1),)
+
+
+def weak(module: torch.nn.Module, args: tuple[torch.Tensor], *, before: list[torch.Tensor]) -> tuple[torch.Tensor]:
+    """Lets a little of each head through its shut gate."""
+    return (args[0] + 1e-3 * before.pop(),)
+
+
+def unheard(module: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
+    """Says of every row what it says of the first."""
+    return output[:1].expand_as(output)
+
+
+@pytest.mark.parametrize("layer", [0, 2, 4])
+@pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "unheard", "only the second head"])
+def test_a_wrong_gate_in_one_layer_is_found_wherever_it_is(tmp_path: Path, layer: int, wrong: str) -> None:
+    broken = read(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
+    module = broken.projection(layer).module
+    size, head = broken.card.head_size, 0
+    if wrong == "deaf":
+        module._forward_pre_hooks.clear()
+    elif wrong == "the next head's":
+        module.register_forward_pre_hook(partial(rolled, size=size))
+    elif wrong == "not quite shut":
+        before: list[torch.Tensor] = []
+        module.register_forward_pre_hook(lambda _, args: before.append(args[0]), prepend=True)
+        module.register_forward_pre_hook(partial(weak, before=before))
+    elif wrong == "unheard":
+        module.register_forward_hook(unheard)
+    else:
+        head, (gate,) = 1, module._forward_pre_hooks.values()
+
+        def past_the_gate(module: torch.nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+            (gated,), second = gate(module, args) or args, slice(size, 2 * size)
+            gated = gated.clone()
+            gated[..., second] = args[0][..., second]
+            return (gated,)
+
+        module._forward_pre_hooks.clear()
+        module.register_forward_pre_hook(past_the_gate)
+    with pytest.raises(SelfTestError, match=f"layer {layer}, head {head}"):
+        verify(broken)
+
+
+@pytest.mark.parametrize("layer", [0, 2, 4])
+def test_a_layer_that_is_cut_elsewhere_than_it_is_gated_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int
+) -> None:
+    from cahp.models import selftest
+
+    model = read(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
+
+    def wrong_cut(whole: HeadModel, mask: HeadMask) -> HeadModel:
+        keep = mask.keep.copy()
+        keep[layer] = np.roll(keep[layer], 1)
+        return cut(whole, HeadMask(keep))
+
+    monkeypatch.setattr(selftest, "cut", wrong_cut)
+    with pytest.raises(SelfTestError, match="cannot be cut"):
+        verify(model)
+
+
+def test_what_passes_by_the_layers_is_no_alibi_for_a_deaf_gate(tmp_path: Path) -> None:
+    deaf = read(models.identify(str(fakes.save_model(tmp_path))), device_name="cpu")
+    first, second = deaf.layer_modules[0], deaf.layer_modules[1]
+    aside: list[torch.Tensor] = []
+    # What a network does that hands something of a layer to the next one but its hidden states.
+    first.get_submodule(deaf.family.feed_out).register_forward_hook(lambda _, __, out: aside.append(out))
+    second.register_forward_pre_hook(
+        lambda _, args, kw: (args, {**kw, "aside": aside[-1]}), with_kwargs=True, prepend=True
+    )
+    plain = second.forward
+    second.forward = lambda *args, aside, **kw: plain(*args, **kw) + aside
+    assert verify(deaf).gates == deaf.layers * deaf.heads
+    deaf.projection(1).module.register_forward_hook(unheard)
     with pytest.raises(SelfTestError, match="layer 1, head 0"):
         verify(deaf)
 
