@@ -129,7 +129,8 @@ def _attention(
         # Without padding no mask is made: fused kernels know by themselves that nobody looks ahead.
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(ahead, torch.finfo(scores.dtype).min)
-    weights = scores.softmax(-1)
+    # Where products are computed in bfloat16, rows must still sum to 1.
+    weights = scores.softmax(-1, dtype=torch.float32)
     weights = _seen(module, call, weights)
     if module.training and dropout:
         weights = nn.functional.dropout(weights, dropout)

@@ -23,14 +23,11 @@ from cahp.models.attention import (
     calling,
     watch_answers,
 )
+from cahp.models.devices import batch_size, computing, in_float32, sent
 from cahp.models.families import FAMILIES, Family, Residual, Site
 from cahp.models.projection import Projection
 from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
-from cahp.values import DataError, Input, Ints, ModelCard, OptionError
-
-#: Padded tokens a batch: the size that two CPU cores run best.
-BATCH_TOKENS = 2048
-_MAX_ROWS = 256
+from cahp.values import DataError, Input, Ints, ModelCard, OptionError, Precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +35,14 @@ class Batch:
     """Inputs of similar length, padded together.
 
     ``rows (b,)`` are their positions in the sample, ``lengths (b,)`` their real tokens, ``tensors`` what the network
-    takes.
+    takes. ``here (b, tokens)`` says in the processor's memory which tokens are real (None: ask the tensors), so that
+    nobody need wait for a device to say it.
     """
 
     rows: Ints
     lengths: Tensor
     tensors: dict[str, Tensor]
+    here: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -235,9 +234,11 @@ class HeadModel:
         return list(sentences) if self.prompt is None else self.prompt.examples(sentences)
 
     def batches(
-        self, tokens: Tokens, *, rows: Sequence[int] | Ints | None = None, size: int = BATCH_TOKENS
+        self, tokens: Tokens, *, rows: Sequence[int] | Ints | None = None, size: int | None = None
     ) -> list[Batch]:
         """Batches of at most ``size`` padded tokens (at least one input), longest inputs first.
+
+        Without a size they are as large as the device runs best.
 
         ``rows`` restricts and numbers the inputs: a batch's ``rows`` index into ``tokens``.
         """
@@ -245,8 +246,10 @@ class HeadModel:
         lengths = np.array([len(tokens[row]["input_ids"]) for row in chosen], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
         batches, start = [], 0
+        usual, most = batch_size(self.device)
+        size = usual if size is None else size
         while start < len(order):
-            fit = max(1, min(_MAX_ROWS, size // max(1, int(lengths[order[start]]))))
+            fit = max(1, min(most, size // max(1, int(lengths[order[start]]))))
             members = order[start : start + fit]
             batches.append(self._padded(tokens, chosen[members], lengths[members]))
             start += fit
@@ -256,8 +259,9 @@ class HeadModel:
         padded = self.tokenizer.pad(
             {name: [tokens[row][name] for row in rows] for name in tokens[rows[0]]}, return_tensors="pt"
         )
-        tensors = {name: tensor.to(self.device) for name, tensor in padded.items()}
-        return Batch(rows, torch.as_tensor(lengths, device=self.device), tensors)
+        tensors = {name: sent(tensor, self.device) for name, tensor in padded.items()}
+        here = padded["attention_mask"].bool()
+        return Batch(rows, sent(torch.as_tensor(lengths), self.device), tensors, here)
 
     def logits(
         self,
@@ -271,6 +275,7 @@ class HeadModel:
         taken: Taken | None = None,
         record: list[Arguments] | None = None,
         start: Tensor | None = None,
+        precision: Precision = "float32",
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch.
 
@@ -278,13 +283,15 @@ class HeadModel:
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
         ``tap`` sees what enters its projections, ``taken`` what its output projection took in after all hooks, and
         ``leaving`` what leaves it, which it may replace. ``record`` gets the arguments of every layer. ``start`` are
-        the hidden states that enter a ``tail``.
+        the hidden states that enter a ``tail``. ``precision`` says in which numbers products of matrices are computed.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
                 f"the attention maps of {self.card.id} can be read and not replaced, since it computes them inside; "
                 "choose a method that does not edit maps"
             )
+        if precision != "float32" and probe is not None:
+            probe = in_float32(probe, self.device)
         passes = _Passes() if probe is not None and self.family.shared else None
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
         seeing = None if answers is not None else passes or probe
@@ -299,7 +306,7 @@ class HeadModel:
             start=start,
             answers=answers,
         )
-        with calling(call):
+        with calling(call), computing(self.device, precision):
             logits = self.scores(batch.tensors)
         if passes is not None and probe is not None:
             passes.report(probe)

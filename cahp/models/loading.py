@@ -14,6 +14,7 @@ from transformers import AutoTokenizer
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import row
+from cahp.models.devices import device, free
 from cahp.models.families import Family
 from cahp.models.head_model import HeadModel
 from cahp.models.language import head_of, without_classes
@@ -23,23 +24,8 @@ from cahp.models.settling import settled
 from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_files
-from cahp.values import Language, ModelCard, ModelError, OptionError, Prompt
-
-
-def device(name: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
-
-    Raises:
-        OptionError: If this machine has no such device.
-    """
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if name not in available:
-        raise OptionError(f"no device named {name!r}; use auto, cpu, cuda or mps")
-    if not available[name]:
-        raise OptionError(f"this machine has no {name} device; use --device auto")
-    return torch.device(name)
+from cahp.values import Language, ModelCard, ModelError, Prompt
+from cahp.words import size_of
 
 
 def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] | None = None) -> HeadModel:
@@ -55,6 +41,7 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
     if not names:
         raise ModelError(without_classes(card, card.id))
     where = device(device_name)
+    _check_memory(card, where)
     if card.kept is not None:
         if fresh or card.adapter is not None:
             raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
@@ -82,6 +69,20 @@ def read(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] 
         # Classifiers that look back only read their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
     return settled(HeadModel(network.to(where), tokenizer, card, family=family))
+
+
+def _check_memory(card: ModelCard, where: torch.device) -> None:
+    """Refuse a model that does not fit, before a machine swaps or ends the process for it."""
+    needed = 4 * ((card.details or {}).get("parameters") or 0)
+    # It is read into the processor's memory first, wherever it goes.
+    for place in dict.fromkeys((torch.device("cpu"), where)):
+        room = free(place)
+        if room is not None and needed > room:
+            elsewhere = "a machine with more memory" if place.type == "cpu" else "--device cpu, or a larger GPU"
+            raise ModelError(
+                f"the weights of {card.id} take {size_of(needed)} in float32, and {place.type} has {size_of(room)} "
+                f"free, while a model is kept whole on one device here; use {elsewhere}"
+            )
 
 
 def _check_vocabulary(tokenizer: Any, rows: int, card: ModelCard) -> None:

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from cahp.models.attention import Arguments
+from cahp.models.devices import tolerance
 from cahp.models.head_model import Batch, HeadModel, Verified
 from cahp.models.settling import SENTENCES
 from cahp.models.surgery import cut
 from cahp.values import HeadMask, ModelError, SelfTestError
 
-#: Largest difference between masked and cut logits.
-TOLERANCE = 1e-5
 #: What equal rows of a batch may differ by, relative to their size.
 _ROUNDING = 1e-4
 
@@ -46,7 +45,7 @@ def verify(model: HeadModel, *, masks: int = 2, seed: int = 0) -> Verified:
     Raises:
         SelfTestError: If a gate does not shut its head's channels and nothing else, or does not change its layer's
             output; if all gates at 0 leave the logits as they were; or if a masked and a cut model disagree by more
-            than ``TOLERANCE`` (relative to logits beyond 1).
+            than the device's tolerance (relative to logits beyond 1).
     """
     tokens = model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length))
     (batch,) = model.batches(tokens)
@@ -149,7 +148,7 @@ class _Trial:
         if layer not in self._layers:
             return
         there = _heads_of(self._model, layer)
-        parts = context.unflatten(-1, (len(there), -1)).transpose(0, -2)
+        parts = context.reshape(*context.shape[:-1], len(there), -1).transpose(0, -2)
         # (heads whose channels, tokens, rows, channels) -> rows of the heads that are there, beside the open one.
         shut, open_ = parts[:, :, [1 + head for head in there]], parts[:, :, :1]
         own = torch.eye(len(there), dtype=torch.bool, device=context.device)
@@ -208,7 +207,7 @@ def difference(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> fl
     """Largest difference between the logits of the masked and of the cut model, relative to logits beyond 1.
 
     Raises:
-        SelfTestError: If it is more than ``TOLERANCE``.
+        SelfTestError: If it is more than the device's tolerance.
     """
     sliced, gates = cut(model, mask), model.gates(mask.keep)
     return _within(model, [_apart(model.logits(batch, gates=gates), sliced.logits(batch)) for batch in batches])
@@ -221,10 +220,11 @@ def _apart(masked: Tensor, sliced: Tensor) -> float:
 
 def _within(model: HeadModel, found: Sequence[float]) -> float:
     worst = float(np.max([0.0, *found]))
-    # Not `worst > TOLERANCE`: a difference that is not a number must fail too.
-    if not worst <= TOLERANCE:
+    allowed = tolerance(model.device)
+    # Not `worst > allowed`: a difference that is not a number must fail too.
+    if not worst <= allowed:
         raise SelfTestError(
-            f"masked and pruned {model.card.id} differ by {worst:.1e} (more than {TOLERANCE:.0e}): "
+            f"masked and pruned {model.card.id} differ by {worst:.1e} (more than {allowed:.0e}): "
             "its heads cannot be cut out truly"
         )
     return worst

@@ -7,6 +7,7 @@ by one, and what a layer adds to what differs between architectures of one shape
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,17 +51,19 @@ def settled(model: HeadModel) -> HeadModel:
 def _tried(model: HeadModel) -> HeadModel:
     (batch,) = model.batches(model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length)))
     with torch.inference_mode():
-        _check_answers(model, batch)
+        # Each way through the layers is gone once: large models take their time for the shortest texts.
+        left: list[Tensor] = []
+        _check_answers(model, batch, model.logits(batch, leaving=left.append))
         model = model.around(model.network, family=_with_maps(model, batch))
-        walks = _walks(model, batch)
-        model = model.around(model.network, family=replace(model.family, walks=walks))
-        return model.around(model.network, family=_with_sums(model, batch) if walks else _alone(model.family))
+        walk = _walk(model, batch, left)
+        model = model.around(model.network, family=replace(model.family, walks=walk is not None))
+        return model.around(model.network, family=_alone(model.family) if walk is None else _with_sums(model, walk))
 
 
-def _check_answers(model: HeadModel, batch: Batch) -> None:
+def _check_answers(model: HeadModel, batch: Batch, ours: Tensor) -> None:
     if not model.family.interface:
         return
-    network, ours = model.network, model.logits(batch)
+    network = model.network
     if not bool(ours.isfinite().all()):
         raise SelfTestError(f"{model.card.id} answers a plain sentence with no numbers; save it from a sound model")
     if model.card.kept is not None:
@@ -105,30 +108,37 @@ def _with_maps(model: HeadModel, batch: Batch) -> Family:
     )
 
 
-def _walks(model: HeadModel, batch: Batch) -> bool:
-    """Whether its layers, run one by one, pass on what they pass on in a whole run."""
-    left: list[Tensor] = []
-    model.logits(batch, leaving=left.append)
+#: The state before a layer, and what entered its projections.
+Step = tuple[LayerState, dict[Site, Tensor]]
+
+
+def _walk(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | None:
+    """Its layers run one by one, and at last the state after them.
+
+    None if they do not pass on what they pass on in a whole run, which is what ``left`` them there.
+    """
     try:
-        state = model.enter(batch)
+        state, walk = model.enter(batch), []
         for layer in range(model.layers):
-            state = model.step(state)
+            before, (state, seen) = state, _watched(model, state)
+            walk.append((before, seen))
             # Layers without heads may follow, whose output is looked at where the next one with heads ends.
             if len(model.stack) == model.layers and not _close(state.hidden, left[layer]):
-                return False
+                return None
     except Exception:  # layers that are called in a way of their own fail in any way
-        return False
-    return len(left) == model.layers and (len(model.stack) > model.layers or _close(state.hidden, left[-1]))
+        return None
+    if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(state.hidden, left[-1])):
+        return None
+    return [*walk, (state, {})]
 
 
-def _with_sums(model: HeadModel, batch: Batch) -> Family:
+def _with_sums(model: HeadModel, walk: list[Step]) -> Family:
     """The family, with what its layers add to what, or without a feed-forward block where that is not known."""
     family = model.family
     if family.feed_out is None or len(model.stack) > model.layers:
         return _alone(family)
-    state, fits = model.enter(batch), {"pre": True, "post": family.feed_in is not None}
-    for layer in range(model.layers):
-        after, seen = _watched(model, state)
+    fits = {"pre": True, "post": family.feed_in is not None}
+    for layer, ((state, seen), (after, _)) in enumerate(pairwise(walk)):
         if seen.keys() < {"output", "feed_out"}:
             return _alone(family)
         said = model.projection(layer)(seen["output"])
@@ -141,7 +151,6 @@ def _with_sums(model: HeadModel, batch: Batch) -> Family:
             and _normalised((state.hidden + said)[real], seen["feed_in"][real])
             and _normalised((seen["feed_in"] + fed)[real], after.hidden[real])
         )
-        state = after
     for residual in ("pre", "post"):
         if fits[residual]:
             return replace(family, residual=residual, feed_in=family.feed_in if residual == "post" else None)

@@ -144,8 +144,7 @@ def test_what_passes_by_the_layers_is_no_alibi_for_a_deaf_gate(tmp_path: Path) -
     second.register_forward_pre_hook(
         lambda _, args, kw: (args, {**kw, "aside": aside[-1]}), with_kwargs=True, prepend=True
     )
-    plain = second.forward
-    second.forward = lambda *args, aside, **kw: plain(*args, **kw) + aside
+    second.register_forward_hook(lambda _, __, kw, out: out + kw["aside"], with_kwargs=True, prepend=True)
     assert verify(deaf).gates == deaf.layers * deaf.heads
     deaf.projection(1).module.register_forward_hook(unheard)
     with pytest.raises(SelfTestError, match="layer 1, head 0"):
