@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cahp import models
 from cahp.data import sample
+from cahp.models.devices import synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
 from cahp.run.settings import Settings, identified
@@ -31,9 +32,19 @@ STAGE = "bench"
 _POOL = 32
 
 
-def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
-    """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split."""
-    model = models.load(identified(settings), device=settings.device)
+def measure(
+    settings: Settings,
+    *,
+    model: HeadModel | None = None,
+    limit: int = 640,
+    rounds: int = 3,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split.
+
+    ``model`` is that of the settings, where it was read before.
+    """
+    model = model or models.load(identified(settings), device=settings.device)
     texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
     chosen: dict[str, HeadMask] = {}
 
@@ -58,10 +69,12 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     for round_ in range(rounds + 1):
         for name, work in contestants.items():
             progress(STAGE, done, total)
+            synchronise(model.device)
             start = perf_counter()
             # The first round warms up; the slow baseline needs none.
             if round_ or name != "naive":
                 work()
+            synchronise(model.device)
             if round_:
                 seconds[name].append(perf_counter() - start)
             done += 1
@@ -112,7 +125,8 @@ def _padded(model: HeadModel, texts: Texts) -> Iterator[Batch]:
             return_tensors="pt",
         )
         lengths = torch.tensor([len(entry["input_ids"]) for entry in part])
-        yield Batch(np.arange(start, start + len(part)), lengths, dict(padded))
+        tensors = {name: tensor.to(model.device) for name, tensor in padded.items()}
+        yield Batch(np.arange(start, start + len(part)), lengths, tensors)
 
 
 def naive_signatures(model: HeadModel, texts: Texts) -> Signatures:
@@ -127,7 +141,7 @@ def naive_signatures(model: HeadModel, texts: Texts) -> Signatures:
             length, label = int(batch.lengths[position]), texts.labels[row]
             cut = torch.cat([layer[position, :, :length, :length] for layer in maps])
             pooled = nn.functional.interpolate(cut[None], size=(_POOL, _POOL), mode="bilinear", align_corners=False)
-            cells = pooled[0].flatten(1).double().numpy()
+            cells = pooled[0].flatten(1).cpu().double().numpy()
             counts[label] += 1
             delta = cells - mean[:, label]
             mean[:, label] += delta / counts[label]
@@ -139,9 +153,10 @@ def naive_salience(model: HeadModel, texts: Texts) -> np.ndarray[Any, Any]:
     """Salience by one backward pass of each padded batch's mean loss."""
     gradients = []
     for batch in _padded(model, texts.take(range(examples_used(len(texts))))):
-        gates = torch.ones(model.layers, model.heads, requires_grad=True)
-        loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), torch.tensor(texts.labels[batch.rows]))
+        gates = torch.ones(model.layers, model.heads, device=model.device, requires_grad=True)
+        labels = torch.tensor(texts.labels[batch.rows], device=model.device)
+        loss = nn.functional.cross_entropy(model.logits(batch, gates=gates), labels)
         (gradient,) = torch.autograd.grad(loss, gates)
-        gradients.append(gradient.abs().double().numpy())
+        gradients.append(gradient.abs().cpu().double().numpy())
     scores = np.mean(gradients, axis=0)
     return np.asarray((scores - scores.min()) / (scores.max() - scores.min()))

@@ -5,22 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from terminal import call
+from terminal import call, refused
 
-from cahp.studies import benchmark
+from cahp.studies import performance
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_bench_prints_ratios_and_says_whether_the_heads_agree(
-    model: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+def test_bench_prints_ratios_and_a_table_and_says_whether_the_heads_agree(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(performance, "HEADS", (16, 24))
     asked = ["bench", "--model", model, "--data", data, "--limit", 32, "--rounds", 1, "--device", "cpu", "--quiet"]
-    answer = call(*asked, "--json")
+    answer = call(*asked, "--latency-time", "0.2s", "--json")
     assert (answer.code, answer.err) == (0, "")
-    assert set(answer.document["ratios"]) == {"signatures_to_forward", "naive_to_selection"}
-    assert all(ratio > 0 for ratio in answer.document["ratios"].values())
-    assert answer.document["texts"] == 32
+    found = answer.document
+    assert set(found["ratios"]) == {"signatures_to_forward", "naive_to_selection"}
+    assert all(ratio > 0 for ratio in found["ratios"].values())
+    assert found["texts"] == 32
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == [row.name for row in performance.ROWS]
+    assert rows["signatures_to_forward"]["value"] == found["ratios"]["signatures_to_forward"]
+    assert rows["self_test"]["value"] == pytest.approx(found["self_test_s"] / found["whole_run_s"])
+    assert 0 < rows["self_test"]["value"] < rows["self_test"]["value"] + rows["timing"]["value"] < 1
+    assert all(row["value"] > 0 for row in rows.values())
+    # Their limits are of other models, or there is none.
+    assert [name for name, row in rows.items() if row["kept"] is None] == ["timing", "first_nine", "peak_memory"]
+    into = tmp_path / "README.md"
+    into.write_text("before <!-- bench -->old<!-- /bench --> after\n", encoding="utf-8")
     for agree, said in ((True, "the same heads"), (False, "different heads")):
-        monkeypatch.setattr(benchmark, "measure", lambda *_, **__: {**answer.document, "same_heads": agree})  # noqa: B023
-        assert f"both keep {said}" in call(*asked).out.splitlines()[-1]
+        monkeypatch.setattr(performance, "measure", lambda *_, **__: {**found, "same_heads": agree})  # noqa: B023
+        lines = call(*asked, "--into", into).out.splitlines()
+        assert f"both keep {said}" in lines[-1]
+        written = into.read_text(encoding="utf-8")
+        assert "\n".join(lines) in written
+        assert (written[:7], written[-7:], "old" in written) == ("before ", " after\n", False)
+
+
+def test_a_file_without_marks_is_refused_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(performance, "measure", lambda *_, **__: pytest.fail("measured"))
+    (tmp_path / "notes.md").write_text("nothing", encoding="utf-8")
+    assert "has no marks <!-- bench -->" in refused(call("bench", "--into", tmp_path / "notes.md"))
+    assert "cannot be read" in refused(call("bench", "--into", tmp_path / "none.md"))

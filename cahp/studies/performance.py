@@ -1,0 +1,225 @@
+"""How fast this package is, as one table: ratios measured side by side, with the limits that they are held to.
+
+Every row is measured on the machine it is printed on. What it may be is written once, in ``ROWS``; a row without a
+limit is shown for what it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from cahp.files import scratch
+from cahp.models import devices
+from cahp.models.head_model import HeadModel
+from cahp.models.selftest import verify
+from cahp.models.surgery import cut
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import machine
+from cahp.run.prune import measure as run_on
+from cahp.run.settings import Settings
+from cahp.run.shared_prefixes import SharedPrefixes
+from cahp.stages.clustering import cluster
+from cahp.stages.evaluation import evaluate
+from cahp.store import Store
+from cahp.studies import benchmark
+from cahp.studies.budget_sweep import BudgetTable, coarse_to_fine, fill
+from cahp.studies.head_clusters import HeadClusters
+from cahp.values import HeadMask, Progress, Space, silent
+from cahp.words import number, size_of
+
+Unit = Literal["times", "share", "seconds", "bytes"]
+#: The whole run that shares are of.
+CALIBRATION, EVALUATION = 200, 64
+#: Sizes at which clustering is timed.
+HEADS = (384, 1024)
+#: Texts and masks on which answers with shared layers are held against answers one by one.
+_SHARED_TEXTS, _SHARED_MASKS = 32, 72
+_FIRST = 9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: what is measured, and what it may be at most, or at least (None: no limit is set)."""
+
+    name: str
+    words: str
+    unit: Unit
+    limit: float | None = None
+    side: Literal["most", "least"] = "most"
+    #: The model whose limit it is, where it is not everyone's.
+    model: str | None = None
+
+    def kept(self, value: float | None, model: str) -> bool | None:
+        """Whether the limit is kept (None: there is none for this model, or nothing was measured)."""
+        if value is None or self.limit is None or self.model not in (None, model):
+            return None
+        return value <= self.limit if self.side == "most" else value >= self.limit
+
+
+ROWS = (
+    Row("signatures_to_forward", "signatures, beside a forward pass", "times", 1.05),
+    Row("naive_to_selection", "naive selection, beside ours", "times", 5.0, "least"),
+    Row("clustering_384", "clustering 384 heads, every number of clusters", "seconds", 10.0),
+    Row("clustering_1024", "clustering 1,024 heads, 128 numbers of clusters", "seconds", 10.0),
+    Row("self_test", f"self-test, of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
+    Row("timing", "timing full and pruned model, of that run", "share"),
+    Row("sweep_to_evaluations", "answers under many masks, beside one by one", "times", 1.0),
+    Row("first_nine", "accuracy at the first nine budgets", "seconds", 8.0, model="minilm-bbc"),
+    Row("peak_memory", "most memory in use", "bytes"),
+)
+
+
+def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: Progress = silent) -> dict[str, Any]:
+    """What ``cahp.studies.benchmark`` measures, and the ``rows`` of the table with their values.
+
+    ``settings`` name model, data and device; the whole run keeps nothing in the user's cache.
+    """
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    with scratch() as folder:
+        store = Store(folder)
+        bench = open_bench(replace(settings, limit=CALIBRATION, eval_limit=EVALUATION), store=store)
+        devices.forget_peak(devices.device(settings.device))
+        start = perf_counter()
+        run_on(bench)
+        whole = perf_counter() - start
+        model = bench.model
+        proof = float(np.median([_seconds(model, verify) for _ in range(rounds)]))
+        shared = _sharing(bench, progress)
+        nine = _first_nine(settings, bench, store)
+    found = benchmark.measure(settings, model=model, limit=limit, rounds=rounds, progress=progress)
+    values = {
+        **found["ratios"],
+        **{f"clustering_{heads}": _clustering(size) for heads, size in zip((384, 1024), HEADS, strict=True)},
+        "self_test": proof / whole,
+        "timing": bench.resources.timings.get("latency", 0.0) / whole,
+        "sweep_to_evaluations": shared,
+        "first_nine": nine,
+        "peak_memory": devices.peak(model.device),
+    }
+    rows = [
+        {**asdict(row), "value": values[row.name], "kept": row.kept(values[row.name], model.card.id)} for row in ROWS
+    ]
+    return {
+        **found,
+        "rows": rows,
+        "whole_run_s": whole,
+        "self_test_s": proof,
+        "device": _named(model.device),
+        "load": busy,
+    }
+
+
+def _named(where: torch.device) -> str:
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else machine()
+
+
+def _seconds(model: HeadModel, work: Any) -> float:
+    devices.synchronise(model.device)
+    start = perf_counter()
+    work(model)
+    devices.synchronise(model.device)
+    return perf_counter() - start
+
+
+def _masks(bench: Bench) -> list[HeadMask]:
+    """Masks of budgets all over the range, in the order in which a table measures them."""
+    table = BudgetTable.plan(HeadClusters.of(bench.evidence), bench.settings)
+    masks = {one.mask.count: one.mask for one in table.selections if not one.mask.empty_layers}
+    budgets = sorted(masks)
+    spread = [budgets[at] for at in np.unique(np.linspace(0, len(budgets) - 1, _SHARED_MASKS).round().astype(int))]
+    return [masks[budget] for budget in coarse_to_fine(spread)]
+
+
+def _sharing(bench: Bench, progress: Progress) -> float | None:
+    """Time of answers under many masks with shared first layers, over that of each alone (None: nothing is shared)."""
+    model, masks = bench.model, _masks(bench)
+    if bench.card.no_refit:
+        return None
+    texts = bench.evaluation.take(range(min(_SHARED_TEXTS, len(bench.evaluation))))
+    prefixes = SharedPrefixes(model, texts, masks)
+    together = alone = 0.0
+    for done, mask in enumerate(masks):
+        progress("table", done, len(masks))
+        together += _seconds(model, lambda _, mask=mask: prefixes.evaluate(mask))
+        alone += _seconds(model, lambda whole, mask=mask: evaluate(cut(whole, mask), texts))
+    progress("table", len(masks), len(masks))
+    return together / alone
+
+
+def _first_nine(settings: Settings, bench: Bench, store: Store) -> float | None:
+    """Seconds until the table knows nine budgets' accuracy on the usual evaluation texts; the model is there."""
+    own = open_bench(replace(settings, limit=CALIBRATION), store=store, model=bench.model)
+    table = BudgetTable.plan(HeadClusters.of(own.evidence), own.settings)
+    if len(table.budgets) < _FIRST:
+        return None
+    filling = fill(table, own)
+    start = perf_counter()
+    while table.measured()[0] < _FIRST:
+        next(filling)
+    seconds = perf_counter() - start
+    filling.close()
+    return seconds
+
+
+def _clustering(heads: int) -> float:
+    """Seconds of clustering so many heads that lie as heads do: a few dozen groups, and some between them."""
+    generator = np.random.default_rng(0)
+    centres = generator.normal(scale=20, size=(max(2, heads // 12), 2))
+    points = (centres[generator.integers(len(centres), size=heads)] + generator.normal(size=(heads, 2))).astype(
+        np.float32
+    )
+    distances = np.linalg.norm(points[:, None] - points[None], axis=-1).astype(np.float32)
+    start = perf_counter()
+    cluster(Space(points, points, distances, "none"))
+    return perf_counter() - start
+
+
+def words(found: Mapping[str, Any]) -> Iterator[str]:
+    """A benchmark as a person reads it."""
+    first, *times, last = benchmark.words(found)
+    yield first
+    load = "" if found["load"] is None else f"; load {number(found['load'], 2)} before"
+    yield f"on {found['device']}{load}"
+    yield from times
+    yield ""
+    wide = max(len(row["words"]) for row in found["rows"])
+    yield f"  {'':<{wide}}  {'measured':>9}   limit"
+    for row in found["rows"]:
+        yield f"  {row['words']:<{wide}}  {_written(row['value'], row['unit']):>9}   {_limit(row)}".rstrip()
+    yield last
+
+
+def _limit(row: Mapping[str, Any]) -> str:
+    if row["kept"] is None:
+        return ""
+    return f"at {row['side']} {_written(row['limit'], row['unit'])}{'' if row['kept'] else ', not kept'}"
+
+
+def _written(value: float | None, unit: Unit) -> str:
+    if value is None:
+        return "-"
+    if unit == "bytes":
+        return size_of(int(value))
+    if unit == "share":
+        return f"{number(100 * value)} %"
+    return f"{number(value, 2)} {'x' if unit == 'times' else 's'}"
+
+
+#: Between these a file holds the last table.
+MARKS = ("<!-- bench -->", "<!-- /bench -->")
+
+
+def placed(text: str, lines: Sequence[str]) -> str | None:
+    """``text`` with the table in the place of the one between its marks (None: it has no marks)."""
+    before, opened, rest = text.partition(MARKS[0])
+    _, closed, after = rest.partition(MARKS[1])
+    if not opened or not closed:
+        return None
+    return "\n".join([f"{before}{MARKS[0]}", "```", *lines, "```", f"{MARKS[1]}{after}"])

@@ -1,0 +1,80 @@
+"""The table of limits: which side of a limit a number is on, and how it reads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cahp.studies import performance
+from cahp.studies.performance import ROWS, Row, placed, words
+
+
+@pytest.mark.parametrize(
+    ("row", "value", "kept"),
+    [
+        (Row("a", "a", "times", 1.05), 1.05, True),
+        (Row("a", "a", "times", 1.05), 1.06, False),
+        (Row("a", "a", "times", 5.0, "least"), 5.0, True),
+        (Row("a", "a", "times", 5.0, "least"), 4.9, False),
+        (Row("a", "a", "times"), 1.0, None),
+        (Row("a", "a", "seconds", 8.0, model="other"), 9.0, None),
+        (Row("a", "a", "seconds", 8.0, model="tiny"), 9.0, False),
+        (Row("a", "a", "seconds", 8.0), None, None),
+    ],
+)
+def test_a_limit_is_kept_on_its_own_side(row: Row, value: float | None, kept: bool | None) -> None:
+    assert row.kept(value, "tiny") is kept
+
+
+def found(**values: Any) -> dict[str, Any]:
+    rows = [
+        {
+            "name": row.name,
+            "words": row.words,
+            "unit": row.unit,
+            "limit": row.limit,
+            "side": row.side,
+            "value": values.get(row.name, 1.0),
+            "kept": row.kept(values.get(row.name, 1.0), "minilm-bbc"),
+        }
+        for row in ROWS
+    ]
+    return {
+        "model": "minilm-bbc",
+        "texts": 640,
+        "threads": 2,
+        "rounds": 3,
+        "seconds": dict.fromkeys(("forward", "signatures", "selection", "naive"), 1.0),
+        "ratios": {"signatures_to_forward": 1.0, "naive_to_selection": 6.0},
+        "same_heads": True,
+        "rows": rows,
+        "device": "Somebody's processor, 2 cores",
+        "load": 0.25,
+    }
+
+
+def test_the_table_says_where_and_under_which_load_and_which_limits_are_not_kept() -> None:
+    said = "\n".join(
+        words(found(self_test=0.123, first_nine=9.5, peak_memory=1_500_000_000, sweep_to_evaluations=None))
+    )
+    assert "on Somebody's processor, 2 cores; load 0.25 before" in said
+    lines = {row.name: next(line for line in said.splitlines() if row.words in line) for row in ROWS}
+    assert lines["self_test"].endswith("12.3 %   at most 10.0 %, not kept")
+    assert lines["first_nine"].endswith("9.50 s   at most 8.00 s, not kept")
+    assert lines["signatures_to_forward"].endswith("1.00 x   at most 1.05 x")
+    assert lines["peak_memory"].endswith("1.5 GB")
+    assert lines["sweep_to_evaluations"].endswith("-")
+
+
+def test_the_table_takes_the_place_of_the_last_one() -> None:
+    before = "# A\n<!-- bench -->\nold\n<!-- /bench -->\nend\n"
+    once = placed(before, ["one", "two"])
+    assert once == "# A\n<!-- bench -->\n```\none\ntwo\n```\n<!-- /bench -->\nend\n"
+    assert placed(once, ["three"]) == "# A\n<!-- bench -->\n```\nthree\n```\n<!-- /bench -->\nend\n"
+    assert placed("no marks", ["one"]) is None
+    assert placed("<!-- bench --> alone", ["one"]) is None
+
+
+def test_sizes_of_clustering_stand_in_the_table() -> None:
+    assert performance.HEADS == (384, 1024)
