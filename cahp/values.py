@@ -34,6 +34,17 @@ WATTS, KWH_PRICE = 65.0, 0.30
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]
 
+#: The numbers in which products of matrices are computed.
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Precisions:
+    """In which numbers answers and signatures are computed. Salience, recoveries, proofs and timings are in float32."""
+
+    evaluation: Precision = "float32"
+    signatures: Precision = "float32"
+
 
 class CahpError(Exception):
     """The input cannot be used. The message is one sentence that names the next step."""

@@ -140,7 +140,7 @@ def compare(
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
-    jobs: int = 1,
+    jobs: int | None = None,
     cluster: str | None = None,
     progress: Followed = None,
     yes: bool = False,
@@ -163,7 +163,7 @@ def compare(
         limit: Calibration texts.
         eval_limit: Evaluation texts.
         tries: Settings of a method that tuning texts choose among.
-        jobs: Processes of this machine.
+        jobs: Processes of this machine; without, one, or one for each of several GPUs.
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
         progress: See ``cahp.prune``.
         yes: See ``cahp.prune``.

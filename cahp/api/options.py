@@ -54,6 +54,7 @@ class Options(DataOptions, total=False):
     recover_time: str | None
     labels: bool
     latency_time: str
+    precision: Literal["auto", "float32", "bfloat16"]
 
 
 def settings_of(model: Name, data: Name | None, **asked: Any) -> Settings:

@@ -19,7 +19,7 @@ _WHICH = (
 _TEXTS = (OPTIONS["limit"].but(default=None, fills=False), OPTIONS["eval_limit"].but(default=None, fills=False))
 _TRIES = Option("tries", "Settings that tuning texts choose among; 1: the defaults.", int, 1, low=1)
 WORKERS = (
-    Option("jobs", "Processes of this machine.", int, 1, low=1, high=1024),
+    Option("jobs", "Processes of this machine; without, one, or one for each GPU.", int, low=1, high=1024),
     Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
 )
 _OUT = OPTIONS["out"].but(help="Folder for compare.json, a table and figures.")
@@ -39,7 +39,7 @@ def compare(
     limit: int | None,
     eval_limit: int | None,
     tries: int,
-    jobs: int,
+    jobs: int | None,
     cluster: str | None,
     out: Path | None,
     force: bool,

@@ -96,6 +96,7 @@ OPTIONS: Mapping[str, Option] = {
         _setting("report", "test: open the test split, and report on it too."),
         _setting("seed", "Seeds sampling, projection, clustering and training."),
         _setting("device", "auto, cpu, cuda or mps."),
+        _setting("precision", "float32; bfloat16: answers and signatures; auto: answers, where it is fast here."),
         _setting("latency_time", "Seconds that a timing may take; it ends before when it knows: 5s, 1m."),
         _setting("text_column", "The column of the texts."),
         _setting("pair_column", "The column of the second text of each pair."),

@@ -38,7 +38,7 @@ def reproduce(
     seeds: str | None,
     limit: int | None,
     eval_limit: int | None,
-    jobs: int,
+    jobs: int | None,
     cluster: str | None,
     estimate: bool,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -41,9 +41,10 @@ class Here(Executor):
 
 
 @contextmanager
-def engine(*, jobs: int = 1, cluster: str | None = None) -> Iterator[Executor]:
+def engine(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor]:
     """What runs the cells while the block lasts; on an error, what has not begun is dropped and the rest told to stop.
 
+    Where ``device`` may be a GPU and this machine has several, each process of it works on one of them, in turn.
     ``cluster`` is ``dask`` (the scheduler that Dask's own configuration names, or a cluster on this machine) or
     ``dask:ADDRESS``.
 
@@ -56,17 +57,33 @@ def engine(*, jobs: int = 1, cluster: str | None = None) -> Iterator[Executor]:
     elif jobs == 1:
         yield Here()
     else:
-        with _processes(jobs) as executor:
+        with _processes(jobs, gpus(device)) as executor:
             yield executor
 
 
+def gpus(device: str) -> list[str]:
+    """The names of this machine's GPUs where it has several and ``device`` may be one of them; else none."""
+    if device not in ("auto", "cuda"):
+        return []
+    from cahp.models.devices import visible_gpus
+
+    return visible_gpus()
+
+
+def usual_jobs(device: str) -> int:
+    """How many processes work on such a device unless it is said: one, or one for each GPU."""
+    return max(1, len(gpus(device)))
+
+
 @contextmanager
-def _processes(jobs: int) -> Iterator[Executor]:
+def _processes(jobs: int, gpus: Sequence[str]) -> Iterator[Executor]:
     # Spawned: a forked process must not go on with the threads of torch.
     context = get_context("spawn")
     stop = context.Event()
     threads = max(1, _cores() // jobs)
-    executor = ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(stop, threads))
+    executor = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_begin, initargs=(stop, threads, gpus, context.Value("i", 0))
+    )
     try:
         yield executor
     except BaseException:
@@ -82,10 +99,11 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(stop: _Event, threads: int) -> None:
-    """Begin a worker process: its share of the cores, and no interest in Ctrl-C, which is for the parent."""
+def _begin(stop: _Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
+    """Begin a worker process: its share of the cores, its GPU, and no interest in Ctrl-C, which is for the parent."""
     global _stop
     _stop = stop
+    _take_gpu(gpus, turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
@@ -93,6 +111,14 @@ def _begin(stop: _Event, threads: int) -> None:
 
     torch.set_num_threads(threads)
     threadpool_limits(limits=threads)
+
+
+def _take_gpu(gpus: Sequence[str], turn: Any) -> None:
+    """Let this process see the next of the GPUs alone, before it looks for any; ``turn`` counts over all processes."""
+    if gpus:
+        with turn.get_lock():
+            os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
+            turn.value += 1
 
 
 def _end_with_parent() -> None:

@@ -50,6 +50,10 @@ class Plan:
     few_seeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.settings.precision != "float32":
+            raise OptionError(
+                "methods are compared in float32, so that none is judged by rounding; leave precision out"
+            )
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
             if not given:
                 raise OptionError(f"--{name} names none; give at least one")

@@ -9,7 +9,7 @@ from time import perf_counter
 from cahp import models
 from cahp.compare.benches import Benches
 from cahp.compare.cells import Measured, cached
-from cahp.compare.engines import Here, engine, workers_of
+from cahp.compare.engines import Here, engine, usual_jobs, workers_of
 from cahp.compare.estimate import Estimate, estimate, forwards
 from cahp.compare.plan import FULL, Cell, Plan
 from cahp.compare.recording import comparison
@@ -28,7 +28,7 @@ def compare(
     plan: Plan,
     *,
     store: Store | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     cluster: str | None = None,
     command: str = "",
     progress: Progress = silent,
@@ -43,16 +43,16 @@ def compare(
     ``plan.tries`` says so, with as many tries for every such method; they are no evaluation texts. The test split is
     opened only if the plan's settings report on it, and after the choice of each mask. ``progress`` counts forward
     passes and may raise ``Cancelled``; what was measured by then is kept. ``jobs`` processes share the cells, or a
-    ``cluster`` does. ``load`` reads the model in this process; a ``dataset`` as it was read, its
-    labels not yet matched, may be given where no other process takes part.
+    ``cluster`` does; None is one process, or one for each of several GPUs. ``load`` reads the model in this process; a
+    ``dataset`` as it was read, its labels not yet matched, may be given where no other process takes part.
 
     Raises:
         CahpError: If model, data and options cannot be used together, or no method could be measured.
     """
     start = clock()
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
-    if dataset is not None and (jobs > 1 or cluster):
+    if dataset is not None and ((jobs or 1) > 1 or cluster):
         raise OptionError("texts at hand stay in this process; use one job and no cluster")
     if plan.settings.report and not plan.settings.report == "test":
         raise OptionError(f"--report {plan.settings.report} is unknown; the only split to report on is test")
@@ -68,7 +68,8 @@ def compare(
     opened = _opened(benches, bool(missing))
     cost = Estimate(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
-        with engine(jobs=jobs, cluster=cluster) as executor:
+        jobs = jobs or (1 if dataset is not None or cluster else usual_jobs(plan.settings.device))
+        with engine(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The first one is the full model's: it also tells how long a forward pass takes.
             first = replace(references[0], recovered=False)
             pace = cached(benches, first) or next(run(benches, [first], executor, cluster))

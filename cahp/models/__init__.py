@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from cahp.models.description import TOKENIZER_FILES
 from cahp.models.identity import BUILTINS, assets, identify, preview
 from cahp.models.language import EXAMPLE
-from cahp.values import Input, ModelCard, OptionError, Prompt, PromptReading
+from cahp.values import Input, ModelCard, OptionError, Precision, Prompt, PromptReading
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "preview", "proven", "reading"]
+__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "precision_of", "preview", "proven", "reading"]
 
 
 def load(
@@ -39,6 +39,21 @@ def load(
     elif prompt is not None or answers:
         raise OptionError("a card holds its prompt already; give prompt and answers to cahp.models.identify")
     return proven(read(name, device_name=device))
+
+
+def precision_of(asked: str, device: str) -> Precision:
+    """The numbers that ``auto``, ``float32`` or ``bfloat16`` means for answers on a device of this name.
+
+    ``auto`` is bfloat16 where the device has instructions for it.
+
+    Raises:
+        OptionError: If this machine has no such device.
+    """
+    if asked != "auto":
+        return "bfloat16" if asked == "bfloat16" else "float32"
+    from cahp.models import devices
+
+    return "bfloat16" if devices.native(devices.device(device)) else "float32"
 
 
 def reading(card: ModelCard, one: Input | None = None) -> PromptReading | None:

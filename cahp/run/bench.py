@@ -17,7 +17,7 @@ from cahp.models.language import without_classes
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
-from cahp.run.settings import Settings, check_recovery, check_splits, identified, seconds
+from cahp.run.settings import Settings, check_recovery, check_splits, identified, precision_notices, precisions, seconds
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
 from cahp.values import (
@@ -127,6 +127,7 @@ def open_bench(
         card,
         store=store or Store(),
         device=settings.device,
+        precisions=precisions(settings),
         model=model,
         load=load,
         progress=progress,
@@ -144,7 +145,15 @@ def open_bench(
     )
     unlabelled, left_out = _unlabelled(settings, dataset)
     measurements = Measurements(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
-    notices = (*card.notes, *prompt_notices(card), *dataset.notices, *drawn, *sampled, *left_out)
+    notices = (
+        *precision_notices(resources.precisions),
+        *card.notes,
+        *prompt_notices(card),
+        *dataset.notices,
+        *drawn,
+        *sampled,
+        *left_out,
+    )
     return Bench(
         settings,
         card,

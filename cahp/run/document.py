@@ -28,6 +28,7 @@ from cahp.values import (
     HeadMask,
     Metrics,
     ModelCard,
+    Precisions,
     Ratio,
     RefitReport,
     Texts,
@@ -209,8 +210,8 @@ class Verification:
 class RunDocument:
     """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head.
 
-    ``machine`` is where it was measured (None: an earlier version did not say). ``steps`` are what each step of a
-    recovery brought that has several.
+    ``machine`` is where it was measured (None: an earlier version did not say), ``precision`` in which numbers.
+    ``steps`` are what each step of a recovery brought that has several.
     """
 
     model: ModelRecord
@@ -239,6 +240,7 @@ class RunDocument:
     distill: DistillReport | None = None
     machine: str | None = None
     steps: tuple[RecoveryStep, ...] = ()
+    precision: Precisions = field(default_factory=Precisions)
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property

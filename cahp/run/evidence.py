@@ -21,7 +21,7 @@ from cahp.stages.clustering import revision as clustering_revision
 from cahp.stages.space import Projection, space
 from cahp.stages.space import revision as space_revision
 from cahp.store import Entry, key
-from cahp.values import Clustering, Floats, GateGradients, ModelCard, Progress, Signatures, Space, Texts
+from cahp.values import Clustering, Floats, GateGradients, ModelCard, Precision, Progress, Signatures, Space, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -126,7 +126,9 @@ class HeadEvidence:
             seen = examples_used(len(self.texts))
         with self._resources.timed("signatures"):
             rest = np.arange(seen, len(self.texts))
-            made = collect(model, self.texts, rows=rest, into=collector, progress=self.progress)
+            made = collect(
+                model, self.texts, rows=rest, into=collector, precision=self._precision, progress=self.progress
+            )
         self._resources.keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
         return made, gradients
 
@@ -187,12 +189,17 @@ class HeadEvidence:
         return made
 
     @property
+    def _precision(self) -> Precision:
+        return self._resources.precisions.signatures
+
+    @property
     def _heads(self) -> int:
         return self.card.layers * self.card.heads
 
     @cached_property
     def _signatures_key(self) -> str:
-        return key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
+        name = key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
+        return name if self._precision == "float32" else key("computed in", name, self._precision)
 
     @cached_property
     def _gradients_key(self) -> str:

@@ -17,7 +17,18 @@ from cahp.run.recovered import Recovered
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.store import Entry, key
-from cahp.values import LATENCY_SECONDS, Cost, Costs, Evaluation, HeadMask, Input, OptionError, Progress, Texts
+from cahp.values import (
+    LATENCY_SECONDS,
+    Cost,
+    Costs,
+    Evaluation,
+    HeadMask,
+    Input,
+    OptionError,
+    Precision,
+    Progress,
+    Texts,
+)
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -52,6 +63,8 @@ class Measurements(Recoveries):
         name = key(
             "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
         )
+        if self._precision != "float32":
+            name = key("computed in", name, self._precision)
         # The full model's are asked for again and again, also where the store gives nothing back.
         if mask is None and name in self._full:
             return self._full[name]
@@ -80,7 +93,11 @@ class Measurements(Recoveries):
         if sharing is None:
             return self.answers(self.pruned(mask, recovered), texts)
         with self._resources.timed("evaluation"):
-            return sharing.evaluate(self.model, mask, self._resources.progress)
+            return sharing.evaluate(self.model, mask, self._precision, self._resources.progress)
+
+    @property
+    def _precision(self) -> Precision:
+        return self._resources.precisions.evaluation
 
     def _sharing_on(self, texts: Texts) -> _Sharing | None:
         return self._sharing if self._sharing is not None and self._sharing.texts.sha256 == texts.sha256 else None
@@ -102,7 +119,7 @@ class Measurements(Recoveries):
         from cahp.stages.evaluation import evaluate
 
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, progress=self._resources.progress)
+            return evaluate(model, texts, mask=mask, precision=self._precision, progress=self._resources.progress)
 
     def difference(self, mask: HeadMask, texts: Texts) -> float | None:
         """Largest difference between the logits of the masked and the cut model on some texts (None: it cannot be cut).
@@ -203,12 +220,12 @@ class _Sharing:
             if self._prefixes is not None:
                 self._prefixes.answered(mask)
 
-    def evaluate(self, model: HeadModel, mask: HeadMask, progress: Progress) -> Evaluation:
+    def evaluate(self, model: HeadModel, mask: HeadMask, precision: Precision, progress: Progress) -> Evaluation:
         from cahp.run.shared_prefixes import SharedPrefixes
 
         with self._lock:
             if self._prefixes is None:
-                self._prefixes = SharedPrefixes(model, self.texts, self._masks.values())
+                self._prefixes = SharedPrefixes(model, self.texts, self._masks.values(), precision=precision)
         return self._prefixes.evaluate(mask, progress=progress)
 
 

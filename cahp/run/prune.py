@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,7 @@ from cahp.values import (
     HeadMask,
     KneeNotFoundError,
     OptionError,
+    Precisions,
     Progress,
     Selection,
     Texts,
@@ -156,6 +157,8 @@ def _run_key(bench: Bench) -> str:
     if settings.latency:
         # Timings were of thirty rounds once, whatever these said.
         name = key("timed until known", name)
+    if bench.resources.precisions != Precisions():
+        name = key("computed in", name, asdict(bench.resources.precisions))
     if settings.recover_data is not None:
         name = key("recovered on", name, bench.measurements.inputs_sha256)
     if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
@@ -315,6 +318,7 @@ def _document(
         command=command,
         machine=machine(),
         steps=steps(bench.measurements, bench.evaluation, mask, recovered, seed=settings.seed),
+        precision=bench.resources.precisions,
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.store import Entry, Store
-from cahp.values import ModelCard, Progress, silent
+from cahp.values import ModelCard, Precisions, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel, Verified
@@ -45,13 +45,14 @@ class Resources:
         *,
         store: Store,
         device: str = "auto",
+        precisions: Precisions = Precisions(),  # noqa: B008 - frozen
         model: HeadModel | None = None,
         load: Loader = models.load,
         progress: Progress = silent,
         watch: Watch | None = None,
         clock: Callable[[], float] = perf_counter,
     ) -> None:
-        self.card, self.store, self.device = card, store, device
+        self.card, self.store, self.device, self.precisions = card, store, device, precisions
         self.progress, self.watch, self.clock = progress, watch, clock
         self.cached: list[str] = []
         self.timings: dict[str, float] = {}

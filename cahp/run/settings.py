@@ -11,7 +11,7 @@ from cahp import models
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.values import ModelCard, OptionError
+from cahp.values import ModelCard, OptionError, Precisions
 
 Salience = Literal["batch", "example"]
 Recovery = Literal["none", "refit", "distill", "auto", "finetune"]
@@ -54,6 +54,7 @@ class Settings:
     prompt: str | None = None
     answers: Sequence[str] = ()
     latency_time: str = "5s"
+    precision: Literal["auto", "float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "answers", self.answers if isinstance(self.answers, str) else tuple(self.answers))
@@ -64,6 +65,7 @@ class Settings:
         _one_of("salience", self.salience, get_args(Salience))
         _one_of("representative", self.representative, get_args(Representative))
         _one_of("recover", self.recover, get_args(Recovery))
+        _one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
         _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         if self.report not in (None, "test"):
             raise OptionError(f"--report {self.report} is unknown; the only split to report on is test")
@@ -87,6 +89,21 @@ def identified(settings: Settings) -> ModelCard:
     return models.identify(settings.model, prompt=models.asked(settings.prompt, settings.answers))
 
 
+def precisions(settings: Settings) -> Precisions:
+    """In which numbers a run of ``settings`` computes: ``auto`` leaves signatures alone, which choose the heads."""
+    answers = models.precision_of(settings.precision, settings.device)
+    return Precisions(answers, "bfloat16" if settings.precision == "bfloat16" else "float32")
+
+
+def precision_notices(found: Precisions) -> tuple[str, ...]:
+    """What a person should know of the numbers in which figures were computed."""
+    if found == Precisions():
+        return ()
+    what = "answers" if found.signatures == "float32" else "answers and signatures"
+    kept = "" if found.signatures == "float32" else ", by which the kept heads may differ from float32's"
+    return (f"precision: {what} were computed in bfloat16{kept}; all else in float32",)
+
+
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise OptionError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
@@ -103,7 +120,7 @@ _TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
 #: Fields that came after results had been kept.
-_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time", "splits")
+_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time", "splits", "precision")
 
 
 def seconds(time: str, option: str = "recover-time") -> float:

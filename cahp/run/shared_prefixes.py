@@ -10,7 +10,7 @@ from torch import Tensor
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import answers
-from cahp.values import Evaluation, HeadMask, Progress, Texts, silent
+from cahp.values import Evaluation, HeadMask, Precision, Progress, Texts, silent
 
 #: What hidden states may take, in bytes.
 ROOM = 512 << 20
@@ -30,8 +30,16 @@ class SharedPrefixes:
     The limit is that masks differ in their first layers: there, every set of heads must run.
     """
 
-    def __init__(self, model: HeadModel, texts: Texts, masks: Iterable[HeadMask], *, room: int = ROOM) -> None:
-        self._model, self._texts, self._room = model, texts, room
+    def __init__(
+        self,
+        model: HeadModel,
+        texts: Texts,
+        masks: Iterable[HeadMask],
+        *,
+        precision: Precision = "float32",
+        room: int = ROOM,
+    ) -> None:
+        self._model, self._texts, self._room, self._precision = model, texts, room, precision
         self._batches: list[Batch] = model.batches(model.tokenize(texts.inputs))
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
@@ -54,7 +62,7 @@ class SharedPrefixes:
         def scores(number: int) -> Tensor:
             passed: list[Tensor] = []
             start = None if states is None else states[number]
-            logits = rest.logits(self._batches[number], start=start, leaving=passed.append)
+            logits = rest.logits(self._batches[number], start=start, leaving=passed.append, precision=self._precision)
             left.append(passed)
             return logits
 

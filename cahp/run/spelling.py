@@ -28,7 +28,7 @@ PRUNE: Mapping[str, str] = {
     for field in (
         *("model", "data", "method", "limit", "sample", "select_split", "eval_split", "eval_limit", "budget"),
         *("min_per_layer", "pool_size", "poly_degree", "projection", "salience", "representative", "recover"),
-        *("recover_data", "recover_time", "labels", "report", "seed", "device", "latency_time"),
+        *("recover_data", "recover_time", "labels", "report", "seed", "device", "precision", "latency_time"),
         *(*COLUMNS, "label_map"),
         *PROMPT,
     )
@@ -40,7 +40,7 @@ EVALUATE: Mapping[str, str] = {
     "data": "--data",
     "eval_split": "--split",
     "eval_limit": "--limit",
-    **{field: option(field) for field in ("sample", "seed", "device", *COLUMNS, "label_map", *PROMPT)},
+    **{field: option(field) for field in ("sample", "seed", "device", "precision", *COLUMNS, "label_map", *PROMPT)},
 }
 
 

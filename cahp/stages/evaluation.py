@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.values import Delta, Evaluation, HeadMask, Ints, Metrics, Progress, Texts, silent
+from cahp.values import Delta, Evaluation, HeadMask, Ints, Metrics, Precision, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -25,6 +25,7 @@ def evaluate(
     texts: Texts,
     *,
     mask: HeadMask | None = None,
+    precision: Precision = "float32",
     stage: str = "evaluation",
     progress: Progress = silent,
 ) -> Evaluation:
@@ -36,7 +37,11 @@ def evaluate(
     gates = None if mask is None else model.gates(mask.keep)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
     found = answers(
-        batches, lambda number: model.logits(batches[number], gates=gates), texts, stage=stage, progress=progress
+        batches,
+        lambda number: model.logits(batches[number], gates=gates, precision=precision),
+        texts,
+        stage=stage,
+        progress=progress,
     )
     # Each text was answered by one process, and is 0 in the others.
     return Evaluation(parallel.total(found.predictions), texts.labels, parallel.total(found.losses), texts.classes)
@@ -57,13 +62,16 @@ def answers(
     predictions = np.zeros(len(texts), dtype=np.int64)
     losses = np.zeros(len(texts))
     total, done = sum(map(len, batches)), 0
+    found: list[Tensor] = []
     for number, batch in enumerate(batches):
         progress(stage, done, total)
-        logits = logits_of(number).float()
-        labels = torch.as_tensor(texts.labels[batch.rows], device=logits.device)
-        predictions[batch.rows] = logits.argmax(-1).cpu().numpy()
-        losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").cpu().numpy()
+        found.append(logits_of(number).float())
         done += len(batch)
+    # Fetched at last: a device need not wait for the processor between two batches.
+    for batch, scores in zip(batches, found, strict=True):
+        logits, labels = scores.cpu(), torch.as_tensor(texts.labels[batch.rows])
+        predictions[batch.rows] = logits.argmax(-1).numpy()
+        losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").numpy()
     progress(stage, done, total)
     return Evaluation(predictions, texts.labels, losses, texts.classes)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cahp.models.devices import synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
 from cahp.values import LATENCY_SECONDS, HeadMask, Progress, Ratio, Timing, silent
@@ -205,18 +206,11 @@ def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
 
 
 def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:
-    _synchronise(model.device)
+    synchronise(model.device)
     start = clock()
     model.logits(inputs)
-    _synchronise(model.device)
+    synchronise(model.device)
     return clock() - start
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
 
 
 def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, seconds: float | None = None) -> float:
@@ -230,11 +224,11 @@ def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, second
     started, inside = [0.0], [0.0]
 
     def enter(*_: Any) -> None:
-        _synchronise(model.device)
+        synchronise(model.device)
         started[0] = perf_counter()
 
     def leave(*_: Any) -> None:
-        _synchronise(model.device)
+        synchronise(model.device)
         inside[0] += perf_counter() - started[0]
 
     for layer in copy.layer_modules:

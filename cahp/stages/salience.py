@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.attention import Probe
@@ -61,6 +61,7 @@ def example_gradients(
     at = model.gates(np.ones(values.shape[1:]) if mask is None else mask.keep)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
     total, done = sum(map(len, batches)), 0
+    found: list[Tensor] = []
     for batch in batches:
         progress(STAGE, done, total)
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
@@ -69,8 +70,11 @@ def example_gradients(
         # The sum keeps the examples apart: each one's loss depends on its own gates only.
         loss = nn.functional.cross_entropy(logits, labels[batch.rows], reduction="sum")
         (gradient,) = torch.autograd.grad(loss, gates)
-        values[batch.rows] = gradient.double().cpu().numpy()
+        found.append(gradient)
         done += len(batch)
+    # Fetched at last: a device need not wait for the processor between two batches.
+    for batch, gradient in zip(batches, found, strict=True):
+        values[batch.rows] = gradient.cpu().double().numpy()
     progress(STAGE, done, total)
     return parallel.total(values)
 

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.attention import Probe
+from cahp.models.devices import sent, sums_on
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import Ints, Progress, Signatures, Texts, silent
+from cahp.values import Ints, Precision, Progress, Signatures, Texts, silent
 
 STAGE = "signatures"
 
@@ -37,27 +38,27 @@ class Collector:
     def __init__(self, model: HeadModel, *, classes: int, pool_size: int = 32) -> None:
         self._layers, self._heads, self._pool, self._classes = model.layers, model.heads, pool_size, classes
         shape = (model.layers, classes, model.heads * pool_size**2)
-        self._counts = torch.zeros(model.layers, classes, dtype=torch.float64)
-        self._mean = torch.zeros(shape, dtype=torch.float64)
-        self._m2 = torch.zeros(shape, dtype=torch.float64)
+        # Where the maps are: fetching them from a device would make it wait in every layer.
+        self._where = sums_on(model.device)
+        self._counts, self._mean, self._m2 = (
+            torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
+        )
 
     def watch(self, batch: Batch, labels: Ints) -> Probe:
         """A probe for one forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
-        widest = batch.tensors["attention_mask"].shape[1]
-        resize = torch.zeros(len(batch), self._pool, widest)
-        for row, (length, mask) in enumerate(
-            zip(batch.lengths.tolist(), batch.tensors["attention_mask"].cpu(), strict=True)
-        ):
+        real = batch.tensors["attention_mask"].cpu().bool() if batch.here is None else batch.here
+        resize = torch.zeros(len(batch), self._pool, real.shape[1])
+        for row, mask in enumerate(real):
             # Padding becomes a zero column, on whichever side the tokenizer puts it.
-            resize[row, :, mask.bool()] = resizing(length, self._pool)
+            resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
         # One matrix a head, once a batch: broadcasting would copy it again in every layer.
-        left = resize.to(device).repeat_interleave(self._heads, dim=0)
+        left = sent(resize, device).repeat_interleave(self._heads, dim=0)
         right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
-        members = nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float().to(device)
+        members = sent(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
-        present_rows = torch.as_tensor(present)
+        present_rows = sent(torch.as_tensor(present), self._where)
 
         def probe(layer: int, weights: Tensor) -> None:
             maps = weights.float().flatten(0, 1)
@@ -65,7 +66,7 @@ class Collector:
             mean = members @ cells / counts
             # Each example less the mean of its class, in place: cells are what takes memory and time here.
             m2 = members @ cells.addmm_(members.T, mean, alpha=-1).square_()
-            self._merge(layer, present_rows, counts.cpu().double(), mean.cpu().double(), m2.cpu().double())
+            self._merge(layer, present_rows, *(part.to(self._where).double() for part in (counts, mean, m2)))
 
         return probe
 
@@ -83,9 +84,10 @@ class Collector:
 
         def by_head(values: Tensor) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
             split = values.reshape(self._layers, self._classes, self._heads, self._pool**2).transpose(1, 2)
-            return split.reshape(self._layers * self._heads, self._classes, self._pool**2).numpy().copy()
+            flat = split.reshape(self._layers * self._heads, self._classes, self._pool**2)
+            return flat.cpu().numpy().copy()
 
-        counts = self._counts[0].numpy().astype(np.int64)
+        counts = self._counts[0].cpu().numpy().astype(np.int64)
         return Signatures(counts, by_head(self._mean), by_head(self._m2), self._layers, self._heads)
 
 
@@ -96,6 +98,7 @@ def collect(
     pool_size: int = 32,
     rows: Sequence[int] | Ints | None = None,
     into: Collector | None = None,
+    precision: Precision = "float32",
     progress: Progress = silent,
 ) -> Signatures:
     """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass.
@@ -108,7 +111,7 @@ def collect(
     total, done = sum(map(len, batches)), 0
     for batch in batches:
         progress(STAGE, done, total)
-        model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]))
+        model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]), precision=precision)
         done += len(batch)
     progress(STAGE, done, total)
     return reduce(Signatures.merge, parallel.gather(collector.result()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from cahp.run.measurements import Measurements
 from cahp.run.prune import outcomes
 from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
-from cahp.run.settings import Settings, identified
+from cahp.run.settings import Settings, identified, precision_notices, precisions
 from cahp.store import Store
 from cahp.values import LATENCY_SECONDS, Progress, Prompt, silent
 
@@ -36,15 +37,20 @@ def evaluate(
     )
     store = store or Store()
     seal = TestSeal(card, dataset, store)
-    measurements = Measurements(Resources(card, store=store, device=settings.device, progress=progress))
+    numbers = precisions(settings)
+    measurements = Measurements(
+        Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
+    )
     found = outcomes(measurements, texts, keep, seed=settings.seed)
     return {
         "model": card.id,
         "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
         "kept": kept_heads(keep),
         **vars(found),
+        "precision": numbers.evaluation,
         "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
         "notices": [
+            *precision_notices(replace(numbers, signatures="float32")),
             *prompt_notices(card),
             *dataset.notices,
             *notices,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import data, hub, models
-from cahp.compare.engines import engine, stopped
+from cahp.compare.engines import engine, stopped, usual_jobs
 from cahp.compare.plan import COMPARED, OURS, Plan
 from cahp.compare.result import Comparison
 from cahp.compare.running import compare
@@ -183,7 +183,7 @@ def reproduce(
     *,
     out: Path | Output,
     store: Store | None = None,
-    jobs: int = 1,
+    jobs: int | None = 1,
     cluster: str | None = None,
     command: str = "",
     progress: Progress = silent,
@@ -207,7 +207,8 @@ def reproduce(
         # Here, so that a person is asked once, before hours of work.
         models.identify(one.hub)
         data.load(one.data)
-    with engine(jobs=min(jobs, len(asked.chosen)), cluster=cluster) as executor:
+    jobs = jobs or (1 if cluster else usual_jobs(asked.device))
+    with engine(jobs=min(jobs, len(asked.chosen)), cluster=cluster, device=asked.device) as executor:
         here = jobs == 1 and cluster is None
         folder = store.folder.parent if cluster is None else None
         work = partial(

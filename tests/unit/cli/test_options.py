@@ -46,6 +46,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "recover_data": NAMED,
     "recover_time": st.sampled_from(["90", "30s", "2m", "1.5h"]),
     "labels": st.booleans(),
+    "precision": st.sampled_from(["auto", "float32", "bfloat16"]),
     "latency_time": st.sampled_from(["5s", "90", "1m"]),
     "report": st.just("test"),
     "seed": st.integers(0, 2**32 - 1),

@@ -65,7 +65,7 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     run = documents.run_json()
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
     said = json.loads(json_text(document.to_json()))
-    assert list(said) == [*run, "clusters", "report", "notices", "distill", "machine", "steps"]
+    assert list(said) == [*run, "clusters", "report", "notices", "distill", "machine", "steps", "precision"]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
     assert {name: said[name] for name in run if name not in ("settings", "data", "verified")} == {
@@ -93,6 +93,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "prompt": None,
         "answers": [],
         "latency_time": "5s",
+        "precision": "float32",
     }
     assert json.loads(json_text(document.to_json())) == {
         **said,
@@ -100,4 +101,5 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "distill": None,
         "machine": None,
         "steps": [],
+        "precision": {"evaluation": "float32", "signatures": "float32"},
     }

@@ -1,0 +1,144 @@
+"""What is said of devices, and that nothing waits for one in every layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from cahp import models
+from cahp.models import devices, loading
+from cahp.models.head_model import Batch, HeadModel
+from cahp.models.selftest import verify
+from cahp.stages.evaluation import evaluate
+from cahp.stages.salience import gate_gradients
+from cahp.stages.signatures import Collector, collect
+from cahp.values import ModelError, OptionError
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the processor wait for a number that a device computes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += function.overloadpacket.__name__ in ("_local_scalar_dense", "item", "equal", "nonzero")
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.fixture(scope="module")
+def models_of(tmp_path_factory: pytest.TempPathFactory) -> dict[int, HeadModel]:
+    """Models by their number of layers."""
+    folder = tmp_path_factory.mktemp("models")
+    return {
+        layers: models.load(str(fakes.save_model(folder / str(layers), num_hidden_layers=layers)), device="cpu")
+        for layers in (2, 5)
+    }
+
+
+@pytest.fixture(scope="module")
+def model(models_of: dict[int, HeadModel]) -> HeadModel:
+    return models_of[2]
+
+
+@pytest.mark.parametrize("stage", [collect, evaluate, gate_gradients])
+def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
+    models_of: dict[int, HeadModel], stage: Callable[..., object]
+) -> None:
+    waits = []
+    for model in models_of.values():
+        with Waits() as seen:
+            stage(model, fakes.sentences(24))
+        waits.append(seen.count)
+    assert waits[0] == waits[1]
+
+
+def test_statistics_are_gathered_where_the_maps_are(model: HeadModel) -> None:
+    """On a device without any memory, whatever is fetched from it raises."""
+    there = model.around(model.network)
+    collector = Collector(there, classes=2, pool_size=4)
+    for name in ("_counts", "_mean", "_m2"):
+        setattr(collector, name, getattr(collector, name).to("meta"))
+    collector._where = torch.device("meta")
+    (batch,) = model.batches(model.tokenize(fakes.sentences(6).inputs))
+    away = Batch(
+        batch.rows, batch.lengths.to("meta"), {name: one.to("meta") for name, one in batch.tensors.items()}, batch.here
+    )
+    width = batch.tensors["input_ids"].shape[1]
+    probe = collector.watch(away, np.arange(6) % 2)
+    for layer in range(model.layers):
+        probe(layer, torch.empty(6, model.heads, width, width, device="meta"))
+    assert collector._mean.device.type == "meta"
+
+
+def test_what_a_device_is_given_fits_it() -> None:
+    assert devices.batch_size(CPU) == (2048, 256)
+    assert devices.batch_size(GPU)[0] > 2048
+    assert devices.tolerance(CPU) == 1e-5 < devices.tolerance(GPU) <= 1e-4
+    assert devices.sums_on(torch.device("mps")) == CPU
+    assert devices.sums_on(GPU) == GPU
+    assert devices.sent(torch.ones(2), CPU).device == CPU
+    assert devices.native(torch.device("mps")) is False
+    assert (devices.peak(CPU) or 0) > 1 << 20
+    with pytest.raises(OptionError, match="no device named"):
+        devices.device("tpu")
+
+
+def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    2048 kB\n")
+    (tmp_path / "memory.max").write_text("3000000\n")
+    (tmp_path / "memory.stat").write_text("anon 2000000\nfile 900000\n")
+    monkeypatch.setattr(devices, "_MEMORY", tmp_path / "meminfo")
+    monkeypatch.setattr(devices, "_GROUP", tmp_path)
+    assert devices.free(CPU) == 1_000_000
+    (tmp_path / "memory.max").write_text("max\n")
+    assert devices.free(CPU) == 2048 * 1024
+    (tmp_path / "meminfo").unlink()
+    assert devices.free(CPU) is None
+    assert devices.free(torch.device("mps")) is None
+
+
+def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = models.identify(str(fakes.save_model(tmp_path)))
+    monkeypatch.setattr(loading, "_network", lambda *_: pytest.fail("it was read"))
+    monkeypatch.setattr(loading, "free", lambda place: 50_000)
+    with pytest.raises(ModelError) as refused:
+        models.load(card, device="cpu")
+    size = 4 * card.details["parameters"]
+    assert f"take {size / 1e3:.0f} kB in float32, and cpu has 50 kB free" in str(refused.value)
+    assert str(refused.value).endswith("use a machine with more memory")
+    monkeypatch.setattr(loading, "device", lambda name: GPU)
+    monkeypatch.setattr(loading, "free", lambda place: None if place.type == "cpu" else 50_000)
+    with pytest.raises(ModelError, match=r"cuda has 50 kB free.*use --device cpu, or a larger GPU"):
+        models.load(card, device="cuda")
+
+
+def test_a_device_is_held_to_its_own_tolerance(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cahp.models.selftest.tolerance", lambda where: -1.0)
+    with pytest.raises(ModelError, match="cannot be cut out truly"):
+        verify(model)
+
+
+def test_gpus_are_named_as_they_are_made_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert devices.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa, 3")
+    assert devices.visible_gpus() == ["GPU-aa", "3"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert devices.visible_gpus() == []

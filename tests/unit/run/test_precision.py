@@ -1,0 +1,138 @@
+"""In which numbers a run computes: what it says of that, what it changes, and that results are not mixed up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
+import numpy as np
+import pytest
+import torch
+
+from cahp import models
+from cahp.compare.plan import Plan
+from cahp.models import devices
+from cahp.models.head_model import HeadModel
+from cahp.models.surgery import cut
+from cahp.run.document import RunDocument
+from cahp.run.prune import prune
+from cahp.run.settings import Settings, precisions
+from cahp.run.shared_prefixes import SharedPrefixes
+from cahp.stages.evaluation import evaluate
+from cahp.stages.signatures import collect
+from cahp.store import Store
+from cahp.tasks import evaluate as task
+from cahp.values import HeadMask, OptionError, Precisions
+
+TEXTS = fakes.sentences(40)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def model(place: Path) -> HeadModel:
+    return models.load(str(place), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def settings(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    data = fakes.write_data(tmp_path_factory.mktemp("data"), train=60, validation=20, test=5)
+    return Settings(
+        model=str(place), data=str(data), budget="5", pool_size=8, projection="pca", latency=False, device="cpu"
+    )
+
+
+def test_products_in_bfloat16_answer_nearly_the_same_and_leave_weights_and_gates_alone(model: HeadModel) -> None:
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs))
+    exact, rough = model.logits(batch), model.logits(batch, precision="bfloat16")
+    assert 0 < float((exact - rough).abs().max()) < 0.1 * float(exact.abs().max())
+    assert {weight.dtype for weight in model.network.parameters()} == {torch.float32}
+    assert torch.equal(model.logits(batch), exact)
+    shut = model.gates(np.zeros((model.layers, model.heads)))
+    taken: list[float] = []
+    model.logits(batch, gates=shut, precision="bfloat16", taken=lambda _, one: taken.append(float(one.abs().max())))
+    assert taken == [0.0] * model.layers
+
+
+def test_maps_that_are_watched_still_sum_to_one(model: HeadModel) -> None:
+    (batch,) = model.batches(model.tokenize(TEXTS.inputs))
+    sums: list[torch.Tensor] = []
+    model.logits(batch, precision="bfloat16", probe=lambda _, maps: sums.append(maps.sum(-1)))
+    assert all(torch.allclose(one, torch.ones_like(one), atol=1e-5) for one in sums)
+    exact, rough = collect(model, TEXTS, pool_size=8), collect(model, TEXTS, pool_size=8, precision="bfloat16")
+    assert 0 < np.abs(exact.mean - rough.mean).max() < 0.05
+
+
+def test_shared_layers_answer_in_the_same_numbers(model: HeadModel) -> None:
+    keep = np.ones((model.layers, model.heads), dtype=np.bool_)
+    keep[1, 0] = False
+    mask = HeadMask(keep)
+    shared = SharedPrefixes(model, TEXTS, [mask, HeadMask.full(model.layers, model.heads)], precision="bfloat16")
+    for one in (HeadMask.full(model.layers, model.heads), mask):
+        found = shared.evaluate(one)
+        alone = evaluate(cut(model, one), TEXTS, precision="bfloat16")
+        assert np.array_equal(found.losses, alone.losses)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_auto_never_touches_what_chooses_heads(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    monkeypatch.setattr(devices, "native", lambda where: fast)
+    usual = Settings(device="cpu")
+    assert precisions(usual) == Precisions("float32", "float32")
+    assert precisions(replace(usual, precision="auto")) == Precisions("bfloat16" if fast else "float32", "float32")
+    assert precisions(replace(usual, precision="bfloat16")) == Precisions("bfloat16", "bfloat16")
+
+
+def test_a_run_says_its_precision_and_none_is_taken_for_another(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "native", lambda where: True)
+    store, runs = Store(tmp_path), {}
+    for asked in ("float32", "auto", "bfloat16"):
+        runs[asked] = prune(replace(settings, precision=asked), store=store)
+        again = prune(replace(settings, precision=asked), store=store)
+        assert again.document.metrics == runs[asked].document.metrics
+        assert again.document.precision == runs[asked].document.precision
+    exact, quick, rough = (runs[asked].document for asked in ("float32", "auto", "bfloat16"))
+    assert [one.precision for one in (exact, quick, rough)] == [
+        Precisions(),
+        Precisions("bfloat16", "float32"),
+        Precisions("bfloat16", "bfloat16"),
+    ]
+    # Answers differ in their losses, and were not found among those of float32.
+    assert exact.metrics.full.loss != quick.metrics.full.loss == rough.metrics.full.loss
+    # With the same signatures, found again, the same heads.
+    assert quick.kept == exact.kept
+    assert "signatures" in quick.cached
+    assert "signatures" not in rough.cached
+    assert not np.array_equal(runs["float32"].arrays["mean"], runs["bfloat16"].arrays["mean"])
+    assert not any("precision" in notice for notice in exact.notices)
+    assert "precision: answers were computed in bfloat16; all else in float32" in quick.notices
+    assert any("answers and signatures" in notice and "kept heads may differ" in notice for notice in rough.notices)
+    said = quick.to_json()
+    assert said["precision"] == {"evaluation": "bfloat16", "signatures": "float32"}
+    assert RunDocument.from_json(said) == quick
+    # What earlier versions wrote was of float32.
+    assert RunDocument.from_json({name: one for name, one in said.items() if name != "precision"}).precision == (
+        Precisions()
+    )
+
+
+def test_an_evaluation_says_its_precision(settings: Settings, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    exact = task.evaluate(settings, store=store)
+    rough = task.evaluate(replace(settings, precision="bfloat16"), store=store)
+    assert (exact["precision"], rough["precision"]) == ("float32", "bfloat16")
+    assert exact["metrics"].full.loss != rough["metrics"].full.loss
+    assert rough["notices"][0] == "precision: answers were computed in bfloat16; all else in float32"
+
+
+def test_what_is_unknown_or_unfair_is_refused(settings: Settings) -> None:
+    with pytest.raises(OptionError, match="--precision float16 is unknown"):
+        replace(settings, precision="float16")  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="compared in float32"):
+        Plan(replace(settings, precision="auto"), ("complementary",), ("5",), (42,))
