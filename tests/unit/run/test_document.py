@@ -93,6 +93,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
         "prompt": None,
         "answers": [],
         "latency_time": "5s",
+        "splits": {},
         "precision": "float32",
     }
     assert json.loads(json_text(document.to_json())) == {
