@@ -51,9 +51,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.settings.precision != "float32":
-            raise OptionError(
-                "methods are compared in float32, so that none is judged by rounding; leave precision out"
-            )
+            raise OptionError("methods are compared in float32, so that rounding decides nothing; leave precision out")
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
             if not given:
                 raise OptionError(f"--{name} names none; give at least one")
