@@ -45,7 +45,7 @@ _FIRST = 9
 
 
 @dataclass(frozen=True)
-class Row:
+class Limit:
     """One line of the table: what is measured, and what it may be at most, or at least (None: no limit is set)."""
 
     name: str
@@ -64,15 +64,15 @@ class Row:
 
 
 ROWS = (
-    Row("signatures_to_forward", "signatures, beside a forward pass", "times", 1.05),
-    Row("naive_to_selection", "naive selection, beside ours", "times", 5.0, "least"),
-    Row("clustering_384", "clustering 384 heads, every number of clusters", "seconds", 10.0),
-    Row("clustering_1024", "clustering 1,024 heads, 128 numbers of clusters", "seconds", 10.0),
-    Row("self_test", f"self-test, of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
-    Row("timing", "timing full and pruned model, of that run", "share"),
-    Row("sweep_to_evaluations", "answers under many masks, beside one by one", "times", 1.0),
-    Row("first_nine", "accuracy at the first nine budgets", "seconds", 8.0, model="minilm-bbc"),
-    Row("peak_memory", "most memory in use", "bytes"),
+    Limit("signatures_to_forward", "signatures, beside a forward pass", "times", 1.05),
+    Limit("naive_to_selection", "naive selection, beside ours", "times", 5.0, "least"),
+    Limit("clustering_384", "clustering 384 heads, every number of clusters", "seconds", 10.0),
+    Limit("clustering_1024", "clustering 1,024 heads, 128 numbers of clusters", "seconds", 10.0),
+    Limit("self_test", f"self-test, of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
+    Limit("timing", "timing full and pruned model, of that run", "share"),
+    Limit("sweep_to_evaluations", "answers under many masks, beside one by one", "times", 1.0),
+    Limit("first_nine", "accuracy at the first nine budgets", "seconds", 8.0, model="minilm-bbc"),
+    Limit("peak_memory", "most memory in use", "bytes"),
 )
 
 

@@ -7,23 +7,23 @@ from typing import Any
 import pytest
 
 from cahp.studies import performance
-from cahp.studies.performance import ROWS, Row, placed, words
+from cahp.studies.performance import ROWS, Limit, placed, words
 
 
 @pytest.mark.parametrize(
     ("row", "value", "kept"),
     [
-        (Row("a", "a", "times", 1.05), 1.05, True),
-        (Row("a", "a", "times", 1.05), 1.06, False),
-        (Row("a", "a", "times", 5.0, "least"), 5.0, True),
-        (Row("a", "a", "times", 5.0, "least"), 4.9, False),
-        (Row("a", "a", "times"), 1.0, None),
-        (Row("a", "a", "seconds", 8.0, model="other"), 9.0, None),
-        (Row("a", "a", "seconds", 8.0, model="tiny"), 9.0, False),
-        (Row("a", "a", "seconds", 8.0), None, None),
+        (Limit("a", "a", "times", 1.05), 1.05, True),
+        (Limit("a", "a", "times", 1.05), 1.06, False),
+        (Limit("a", "a", "times", 5.0, "least"), 5.0, True),
+        (Limit("a", "a", "times", 5.0, "least"), 4.9, False),
+        (Limit("a", "a", "times"), 1.0, None),
+        (Limit("a", "a", "seconds", 8.0, model="other"), 9.0, None),
+        (Limit("a", "a", "seconds", 8.0, model="tiny"), 9.0, False),
+        (Limit("a", "a", "seconds", 8.0), None, None),
     ],
 )
-def test_a_limit_is_kept_on_its_own_side(row: Row, value: float | None, kept: bool | None) -> None:
+def test_a_limit_is_kept_on_its_own_side(row: Limit, value: float | None, kept: bool | None) -> None:
     assert row.kept(value, "tiny") is kept
 
 
