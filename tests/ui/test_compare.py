@@ -121,9 +121,14 @@ def test_a_bundled_comparison_that_is_broken_is_named_and_the_others_are_shown(s
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary")
     assert not app.exception
-    accuracy = charted(app)[0]["data"]
-    assert [trace["name"] for trace in accuracy if trace["mode"] == "lines+markers"] == ["CAHP", "random"]
-    assert "6 heads after refit" in accuracy[2]["hovertext"][1]
+    accuracy = charted(app)[0]
+    lines = [trace for trace in accuracy["data"] if trace["mode"] == "lines+markers"]
+    # The one that was not chosen stays behind, faint and without a name at its end.
+    assert [trace["name"] for trace in lines] == ["magnitude", "CAHP", "random"]
+    named = [note["text"] for note in accuracy["layout"]["annotations"]]
+    assert named[:2] == ["<b>CAHP</b>", "random"]
+    assert "magnitude" not in named
+    assert "6 heads after refit" in lines[1]["hovertext"][1]
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
