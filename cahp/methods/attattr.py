@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp import processes as parallel
 from cahp.methods.shared.scored import Scored
 from cahp.methods.shared.texts import STAGE, drawn
 from cahp.registry import Evidence, register
@@ -51,7 +52,10 @@ class AttentionAttribution(Scored):
 
 
 def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:
-    """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``."""
+    """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``.
+
+    Processes that work together share the batches, and each gets all attributions.
+    """
     import torch
 
     from cahp.models.surgery import tail
@@ -59,8 +63,9 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
 
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    done, total = 0, len(texts) * model.layers * steps
-    for batch in model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)):
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=backward_tokens(model)))
+    done, total = 0, sum(map(len, batches)) * model.layers * steps
+    for batch in batches:
         maps = _maps(model, batch)
         state = None if model.card.no_refit else model.enter(batch)
         real = batch.tensors["attention_mask"].bool()
@@ -86,7 +91,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
                 with torch.no_grad():
                     state = model.step(state)
     progress(STAGE, done, total)
-    return values
+    return parallel.total(values)
 
 
 def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:

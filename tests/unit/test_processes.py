@@ -15,9 +15,10 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import models
+from cahp import methods, models
 from cahp import processes as parallel
 from cahp.files import plain_json
+from cahp.models import head_model
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
@@ -75,6 +76,17 @@ try:
     parallel.from_first(fail)
 except ValueError as error:
     found["error"] = str(error)
+from cahp import methods
+from cahp.models import head_model
+from cahp.run.bench import open_bench
+from cahp.run.settings import Settings
+from cahp.store import Store
+
+asked = json.loads((here / "scores.json").read_text())
+evidence = open_bench(Settings(**asked["settings"]), store=Store(here / "scores")).evidence
+rows, head_model._MAX_ROWS = head_model._MAX_ROWS, 5  # several batches, of which each process takes some
+found["scores"] = {name: methods.get(name).score(evidence).tolist() for name in asked["methods"]}
+head_model._MAX_ROWS = rows
 for words in json.loads((here / "asked.json").read_text()):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -82,6 +94,10 @@ for words in json.loads((here / "asked.json").read_text()):
     found["distill" if "auto" in words else words[0]] = [code, out.getvalue(), err.getvalue()]
 (here / f"found-{parallel.rank()}.json").write_text(json.dumps(found))
 """
+
+
+#: Methods that read attention maps of all texts, and one that goes through their layers.
+SCORED = ["confidence", "hies", "attattr"]
 
 
 @dataclass(frozen=True)
@@ -110,6 +126,8 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
     asked[1] += ["--out", str(folder / "checkpoint")]
     asked[4] += ["--out", str(folder / "distilled")]
     (folder / "asked.json").write_text(json.dumps(asked))
+    scored = {"model": str(model), "data": str(data), "device": "cpu", "limit": 24}
+    (folder / "scores.json").write_text(json.dumps({"methods": SCORED, "settings": scored}))
     (folder / "program.py").write_text(PROGRAM)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -152,6 +170,17 @@ def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
         assert set(arrays) == set(one.arrays)
         for name, array in one.arrays.items():
             assert np.allclose(arrays[name], array, rtol=0, atol=1e-6), name
+
+
+@pytest.mark.slow
+def test_two_processes_score_heads_as_one_does(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_model, "_MAX_ROWS", 5)
+    asked = json.loads((two.folder / "scores.json").read_text())["settings"]
+    evidence = open_bench(Settings(**asked), store=Store(tmp_path)).evidence
+    for name in SCORED:
+        alone = methods.get(name).score(evidence)
+        for found in two.found:
+            np.testing.assert_allclose(found["scores"][name], alone, rtol=1e-9, err_msg=name)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp import processes as parallel
 from cahp.methods.shared.texts import STAGE, part
 from cahp.models.tokens import special_ids
 from cahp.registry import Evidence
@@ -27,30 +28,35 @@ def row_means(
     """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
 
     Padding and tokens whose id is in ``without`` do not count, neither as queries nor as keys. All NaN if no token
-    counts.
+    counts. Processes that work together share the batches, and each gets the same means as one process alone.
     """
     import torch
 
     model = evidence.model
-    sums = np.zeros((model.layers, model.heads))
+    batches = model.batches(model.tokenize(evidence.texts.inputs))
+    # Batch by batch: added up in one order, they give the same mean however many processes measured them.
+    sums = np.zeros((len(batches), model.layers, model.heads))
     # Of each layer, since some models run a layer many times.
-    rows = np.zeros((model.layers, 1))
+    rows = np.zeros((len(batches), model.layers, 1))
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
-    done, total = 0, len(evidence.texts)
+    mine = parallel.share(range(len(batches)))
+    done, total = 0, sum(len(batches[number]) for number in mine)
     with torch.no_grad():
-        for batch in model.batches(model.tokenize(evidence.texts.inputs)):
+        for number in mine:
+            batch = batches[number]
             progress(STAGE, done, total)
             counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
 
-            def probe(layer: int, weights: Tensor, counted: Tensor = counted) -> None:
+            def probe(layer: int, weights: Tensor, counted: Tensor = counted, number: int = number) -> None:
                 values = statistic(weights.float(), counted).masked_fill(~counted[:, None], 0.0)
-                sums[layer] += values.sum(dim=(0, 2), dtype=torch.float64).cpu().numpy()
-                rows[layer] += int(counted.sum())
+                sums[number, layer] += values.sum(dim=(0, 2), dtype=torch.float64).cpu().numpy()
+                rows[number, layer] += int(counted.sum())
 
             model.logits(batch, probe=probe)
             done += len(batch)
     progress(STAGE, done, total)
-    return np.asarray(sums / np.where(rows > 0, rows, np.nan))
+    summed, counts = parallel.total(sums).sum(axis=0), parallel.total(rows).sum(axis=0)
+    return np.asarray(summed / np.where(counts > 0, counts, np.nan))
 
 
 def confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:

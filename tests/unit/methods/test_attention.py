@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cahp import models, registry
+from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
-from cahp.methods.shared.attention import maxima
+from cahp.methods.shared.attention import maxima, row_means
+from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.tokens import special_ids
 from cahp.run.evidence import HeadEvidence
@@ -265,3 +268,46 @@ def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel,
     score = registry.get("confidence-no-special").score  # type: ignore[attr-defined]
     alone, beside = some("good film", "the plot"), some("good film", "", "the plot")
     assert np.allclose(score(bench(model, alone, tmp_path)), score(bench(model, beside, tmp_path)), atol=1e-6)
+
+
+# --- several processes
+
+
+def shares(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> list[list[NDArray[np.float64]]]:
+    """What each of two processes would add to the total, every time that they add up."""
+    monkeypatch.setattr(head_model, "_MAX_ROWS", 2)
+    parts: list[list[NDArray[np.float64]]] = []
+    for rank in range(2):
+        added: list[NDArray[np.float64]] = []
+        monkeypatch.setattr(parallel, "share", lambda items, rank=rank: items[rank::2])
+        monkeypatch.setattr(parallel, "total", lambda part, added=added: added.append(part) or part)
+        work()
+        parts.append(added)
+    return parts
+
+
+def test_processes_share_the_texts_of_attributions_and_find_what_one_finds(
+    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = fakes.sentences(7)
+    parts = shares(monkeypatch, lambda: attributions(model, texts, steps=2, progress=silent))
+    monkeypatch.undo()
+    monkeypatch.setattr(head_model, "_MAX_ROWS", 2)
+    seen = [part[0].any(axis=(1, 2)) for part in parts]
+    assert seen[0].sum() == 4
+    assert (seen[0] ^ seen[1]).all()
+    np.testing.assert_array_equal(parts[0][0] + parts[1][0], attributions(model, texts, steps=2, progress=silent))
+
+
+def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
+    model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = bench(model, fakes.sentences(7), tmp_path)
+    parts = shares(monkeypatch, lambda: row_means(evidence, maxima, progress=silent))
+    sums, rows = ([one[index] for one in parts] for index in range(2))
+    # Of four batches each process went through two.
+    assert [np.flatnonzero(part.any(axis=(1, 2))).tolist() for part in rows] == [[0, 2], [1, 3]]
+    monkeypatch.undo()
+    monkeypatch.setattr(head_model, "_MAX_ROWS", 2)
+    both = np.sum(sums, axis=0).sum(axis=0) / np.sum(rows, axis=0).sum(axis=0)
+    np.testing.assert_array_equal(both, row_means(evidence, maxima, progress=silent))
