@@ -640,7 +640,8 @@ class ModelCard:
     the logits; ``sha256`` is the digest of configuration, tokenizer and weights, empty where the weights of a model on
     the hub were not fetched (``cahp.models.preview``); ``folder`` is where they lie.
     ``kept`` lists the heads that each layer has left, if the model was pruned before; ``no_refit`` is the reason why
-    its projections cannot be refitted, if there is one, and ``no_cut`` why its heads can be masked and not cut out.
+    its projections cannot be refitted, if there is one, ``no_cut`` why its heads can be masked and not cut out, and
+    ``no_onnx`` why it cannot be written as ONNX.
     ``places`` are the indices of its layers among all of the model's, where others between them have no heads. A
     language model (``language``) has no classes of its own; those are the answers of its ``prompt``, which is then part
     of ``sha256``.
@@ -665,4 +666,5 @@ class ModelCard:
     language: Language | None = None
     prompt: Prompt | None = None
     no_cut: str | None = None
+    no_onnx: str | None = None
     places: tuple[int, ...] | None = None

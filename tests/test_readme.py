@@ -14,6 +14,7 @@ import typer
 
 from cahp import cli
 from cahp.export import formats
+from cahp.words import percent
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
@@ -54,7 +55,10 @@ def test_the_options_that_are_shown_exist(call: list[str]) -> None:
 def test_the_table_of_exports_is_the_table_of_forms() -> None:
     table = README.split("<!-- forms -->")[1].split("<!-- /forms -->")[0].strip().splitlines()[2:]
     said = README.split("<!-- /forms -->")[1].split("###")[0]
-    assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in formats.model_forms())
+    exact = [form for form in formats.model_forms() if form.rounded is None]
+    assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in exact)
+    rounded = [form.rounded.agreement for form in formats.model_forms() if form.rounded is not None]
+    assert all(percent(share, 0) in said for share in rounded)
     extras = {form.key: f" (extra `{form.extra}`)" for form in formats.model_forms() if form.extra}
     assert table == [
         f"| `{form.key}` | {form.words}{extras.get(form.key, '')} | {form.loads} |" for form in formats.FORMS

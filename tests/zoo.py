@@ -96,8 +96,10 @@ SMALL: dict[str, Any] = {
 OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     **{
         kind: {"head_dim": None, "num_key_value_heads": 4}
-        for kind in ("axk1", "axk2", "deepseek_v2", "deepseek_v3", "minicpm3", "mistral4")
+        for kind in ("axk1", "axk2", "deepseek_v2", "minicpm3", "mistral4")
     },
+    # Experts from the second layer on, where by default there are three without.
+    "deepseek_v3": {"head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1},
     "bigbird_pegasus": {"attention_type": "original_full"},
     "ctrl": {"dff": 48},
     "esm": {"position_embedding_type": "rotary", "token_dropout": False},
@@ -109,7 +111,11 @@ OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     "gptj": {"rotary_dim": 4},
     "jamba": {"num_hidden_layers": 4, "attn_layer_period": 2, "attn_layer_offset": 1},
     "layoutlmv3": {"visual_embed": False},
-    "minimax": {"num_hidden_layers": 3, "layer_types": ["full_attention", "linear_attention", "full_attention"]},
+    "minimax": {
+        "num_hidden_layers": 3,
+        "block_size": 8,
+        "layer_types": ["full_attention", "linear_attention", "full_attention"],
+    },
     "lilt": {"hidden_size": 48, "channel_shrink_ratio": 2},
     "mobilebert": {"true_hidden_size": 32, "intra_bottleneck_size": 32, "num_feedforward_networks": 2},
     "mpt": {"max_seq_len": 80},

@@ -22,7 +22,12 @@ _HOW = Option(
     None,
     ("--recover",),
 )
-_LATENCY = Option("latency", "Time the ONNX file beside the full model's.", bool, True)
+_LATENCY = Option(
+    "latency",
+    "Time ONNX files: the full model's, the pruned one's, and where weights are rounded that one's.",
+    bool,
+    True,
+)
 
 
 @command(

@@ -8,23 +8,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.export import formats
-from cahp.export.formats import ModelForm, Pruned
+from cahp.export.footprint import Footprint, footprints_of
+from cahp.export.form import ModelForm, Pruned
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.export.model_card import model_card
 from cahp.files import json_text, scratch
 from cahp.output import Output
 from cahp.run.bench import Bench
-from cahp.run.document import versions
+from cahp.run.document import StateDeltas, StateMetrics, versions
 from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
-from cahp.values import LATENCY_SECONDS, CahpError, HeadMask, Input, ModelCard, OptionError, Progress, silent
+from cahp.values import (
+    LATENCY_SECONDS,
+    Delta,
+    Evaluation,
+    HeadMask,
+    Input,
+    Metrics,
+    ModelCard,
+    OptionError,
+    Progress,
+    silent,
+)
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+    from cahp.models.saving import ReadBack
     from cahp.models.training import Watch
-    from cahp.stages.latency import Times
 
 STAGE = "write"
 #: Texts that a written model is tried on.
@@ -39,29 +51,72 @@ _SENTENCES = (
 
 
 @dataclass(frozen=True)
+class Rounding:
+    """Quality of a model with rounded weights as it was read back, and its accuracy against the full model's."""
+
+    metrics: Metrics
+    delta: Delta
+
+
+@dataclass(frozen=True)
 class Written:
     """A model on disk: its form, the bytes of its weights, how far its logits stray when read back.
 
-    ``latency`` is that of its file beside the full model's where the form has a runtime of its own (None for other
-    forms, or if not asked for).
+    ``agreement`` is the share of ``tried`` texts with the same answer as in memory. Where the form has a runtime of its
+    own, ``files`` are its file beside those of the full model (and of the one that it was rounded from); empty for
+    other forms, or if not asked for. ``rounding`` is what was measured of a rounded model, where there were texts.
     """
 
     form: ModelForm
     bytes: int
     difference: float
-    latency: Times | None = None
+    agreement: float
+    tried: int
+    files: tuple[Footprint, ...] = ()
+    rounding: Rounding | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What JSON can say of it."""
         timed = None
-        if self.latency is not None:
-            found = self.latency
-            timed = {
-                "full": asdict(found.full),
-                "pruned": asdict(found.pruned),
-                "ratio": asdict(found.ratio),
-            }
-        return {"form": self.form.key, "bytes": self.bytes, "difference": self.difference, "onnx_latency_ms": timed}
+        if self.files:
+            full, pruned = self.files[:2]
+            assert pruned.ratio is not None
+            timed = {name: asdict(of) for name, of in (("full", full.latency_ms), ("pruned", pruned.latency_ms))}
+            timed["ratio"] = asdict(pruned.ratio)
+        return {
+            "form": self.form.key,
+            "bytes": self.bytes,
+            "difference": self.difference,
+            "agreement": self.agreement,
+            "tried": self.tried,
+            "onnx_latency_ms": timed,
+            "files": self.files or None,
+        }
+
+    def beside(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
+        """``outcome`` with what was measured of the rounded model among its ``metrics`` and ``delta``."""
+        if self.rounding is None or self.form.rounded is None:
+            return dict(outcome)
+        metrics, delta = outcome["metrics"], outcome["delta"]
+        return {
+            **outcome,
+            "metrics": RoundedMetrics(**vars(metrics), int8=self.rounding.metrics),
+            "delta": RoundedDeltas(**vars(delta), int8=self.rounding.delta),
+        }
+
+
+@dataclass(frozen=True)
+class RoundedMetrics(StateMetrics):
+    """Quality of the model with weights of 8 bits (``int8``) beside that of what it was made of."""
+
+    int8: Metrics
+
+
+@dataclass(frozen=True)
+class RoundedDeltas(StateDeltas):
+    """Accuracy of the model with weights of 8 bits (``int8``) against the full one, beside that of the others."""
+
+    int8: Delta
 
 
 def claimed(out: Path | Output, card: ModelCard) -> Output:
@@ -126,6 +181,7 @@ def write(
     pruned: HeadModel,
     mask: HeadMask,
     inputs: Sequence[Input] | None = None,
+    full: Evaluation | None = None,
     outcome: Mapping[str, Any] | None = None,
     method: str = "by hand",
     data: Mapping[str, Any] | None = None,
@@ -133,85 +189,119 @@ def write(
     command: str = "",
     latency: bool = True,
     seconds: float = LATENCY_SECONDS,
+    seed: int = 42,
     progress: Progress = silent,
 ) -> Written:
     """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder that others load, whole or not at all.
 
     Besides weights and tokenizer it holds ``head_mask.json``, ``metrics.json`` and a ``README.md`` that says how to
     load it, what was measured, and from which model and data it was made. It is read back in a fresh process that does
-    not know this package and must answer ``inputs`` with the same logits. ``outcome`` has the ``metrics`` and
-    ``delta`` of a run, ``data`` what it was measured on; None where nothing was measured. Without ``inputs`` it is
-    tried on a few sentences. With ``latency``, a form with a runtime of its own is timed for at most ``seconds``.
+    not know this package and must answer ``inputs`` as in memory: with the same logits, or, where the form rounds, with
+    the same answers to so many of them. ``outcome`` has the ``metrics`` and ``delta`` of a run, ``data`` what it was
+    measured on, ``full`` what the full model answers to ``inputs``; None where nothing was measured. Without ``inputs``
+    it is tried on a few sentences. With ``latency``, a form with a runtime of its own is timed for at most ``seconds``.
 
     Raises:
-        CahpError: If it answers otherwise by more than the form's tolerance, or cannot be read; nothing is written.
+        CahpError: If the model cannot be written so, answers otherwise than the form allows, or cannot be read; nothing
+            is written.
     """
     card = model.card
-    asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
-    measured = dict(outcome or {"metrics": None, "delta": None})
-    source = {
-        "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
-        "data": data,
-        "recovery": recovery,
-        "parameters": {"full": model.parameters, "pruned": pruned.parameters},
-        "versions": versions(),
-        "command": command,
-    }
-    origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=measured["metrics"] or {})
-    said = {
-        formats.MASK_FILE: mask_json(mask, origin),
-        formats.FIGURES_FILE: json_text({"schema": "cahp.metrics/1", **source, **measured}).encode(),
-        formats.CARD_FILE: model_card(
-            form, card, mask, measured, source, reading=None if model.prompt is None else model.prompt.reading_of()
-        ).encode(),
-    }
-    # Where no data are at hand a prompt may still be for pairs.
-    tried = model.examples(_SENTENCES) if inputs is None else list(inputs)
+    formats.check_card(form, card)
     timed = form.runtime is not None and latency
-    steps = 2 if timed else 1
-    progress(STAGE, 0, steps)
+    total = 2 if timed else 1
+    progress(STAGE, 0, total)
     place = Output.of(out)
-    difference = _place(form, place, Pruned(model, pruned, mask, tried[:TRIED]), said)
-    folder = place.folder
-    progress(STAGE, 1, steps)
-    found = _times(form, model, folder, seconds) if timed else None
-    progress(STAGE, steps, steps)
-    weights = Path(form.file)
-    # Large models are written in parts.
-    size = sum(path.stat().st_size for path in folder.glob(f"{weights.stem}*{weights.suffix}"))
-    return Written(form, size, difference, found)
-
-
-def _place(form: ModelForm, out: Output, pruned: Pruned, said: Mapping[str, bytes]) -> float:
-    """Write a folder, with the files in ``said``, unless it answers otherwise; by how much it does."""
-    from cahp.models.saving import read_back, save_tokenizer
-
-    with out.whole() as part:
+    # Where no data are at hand a prompt may still be for pairs.
+    given = model.examples(_SENTENCES) if inputs is None else list(inputs)
+    tried = given if form.rounded else given[:TRIED]
+    with place.whole() as part:
+        read = _fill(form, part, Pruned(model, pruned, mask, tried))
+        progress(STAGE, 1, total)
+        written = Written(
+            form,
+            _bytes(form, part),
+            read.difference,
+            read.agreement,
+            len(tried),
+            _files(form, part, Pruned(model, pruned, mask, tried[:TRIED]), recovery, seconds) if timed else (),
+            None if form.rounded is None or full is None else _rounding(read, full, seed),
+        )
+        measured = written.beside(outcome or {"metrics": None, "delta": None})
+        asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
+        source = {
+            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
+            "data": data,
+            "recovery": recovery,
+            "parameters": {"full": model.parameters, "pruned": pruned.parameters},
+            "versions": versions(),
+            "command": command,
+        }
+        origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=measured["metrics"] or {})
+        reading = None if model.prompt is None else model.prompt.reading_of()
+        said = {
+            formats.MASK_FILE: mask_json(mask, origin),
+            formats.FIGURES_FILE: json_text(
+                {"schema": "cahp.metrics/1", **source, **measured, **written.as_json()}
+            ).encode(),
+            formats.CARD_FILE: model_card(
+                form, card, mask, measured, source, reading=reading, files=written.files
+            ).encode(),
+        }
         for name, content in said.items():
             (part / name).write_bytes(content)
-        save_tokenizer(pruned.cut.tokenizer, part)
-        form.write(part, pruned)
-        reads = formats.as_asked(form.reads, pruned.cut.card.prompt)
-        difference = read_back(part, reads, pruned.cut, pruned.inputs)
-        # Not `difference > tolerance`: what is not a number must fail too.
-        if not difference <= form.tolerance:
-            raise CahpError(
-                f"the {form.key} model, read again, answers otherwise than the one in memory (by {difference:.1e}), so "
-                "it was not written; export the mask instead, and tell us which model this is"
-            )
         for path in part.iterdir():
             # Weights are written for their owner alone; the folder is as open as its configuration.
             path.chmod((part / "config.json").stat().st_mode)
-        return difference
+    progress(STAGE, total, total)
+    return written
 
 
-def _times(form: ModelForm, model: HeadModel, folder: Path, seconds: float) -> Times:
-    """Time the pruned model in ``folder`` beside the full ``model``, written in the same form, in turn."""
+def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
+    """Write a model into a folder, and what it answers when it is read back.
+
+    Raises:
+        CahpError: If it answers otherwise than in memory.
+    """
+    from cahp.models.saving import read_back, save_tokenizer
+
+    save_tokenizer(pruned.cut.tokenizer, folder)
+    form.write(folder, pruned)
+    read = read_back(folder, formats.as_asked(form.reads, pruned.cut.card.prompt), pruned.cut, pruned.inputs)
+    form.check(read)
+    return read
+
+
+def _bytes(form: ModelForm, folder: Path) -> int:
+    # Large models are written in parts.
+    weights = Path(form.file)
+    return sum(path.stat().st_size for path in folder.glob(f"{weights.stem}*{weights.suffix}"))
+
+
+def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> tuple[Footprint, ...]:
+    """The pruned model in ``folder`` beside the full one; where it was rounded, beside both as they were before."""
     from cahp.models.surgery import cut
 
     assert form.runtime is not None
-    everything = HeadMask.full(model.layers, model.heads)
+    exact = form if form.rounded is None else formats.model_form(form.rounded.exact)
+    model, everything = pruned.whole, HeadMask.full(pruned.whole.layers, pruned.whole.heads)
     with scratch() as place:
-        full = place / "full"
-        _place(form, Output(full), Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)), {})
-        return form.runtime.times(model, full / form.file, folder / form.file, seconds)
+        beside = {"full": Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES))}
+        if form.rounded is not None:
+            beside["pruned" if recovery == "none" else "recovered"] = pruned
+        for name, one in beside.items():
+            (place / name).mkdir()
+            _fill(exact, place / name, one)
+        last = form.rounded.state if form.rounded else "pruned" if recovery == "none" else "recovered"
+        folders = {**{name: (exact, place / name) for name in beside}, last: (form, folder)}
+        return footprints_of(
+            list(folders),
+            [_bytes(of, where) for of, where in folders.values()],
+            form.runtime.times(model, [where / of.file for of, where in folders.values()], seconds),
+        )
+
+
+def _rounding(read: ReadBack, full: Evaluation, seed: int) -> Rounding:
+    from cahp.stages.evaluation import delta, metrics, scored
+
+    found = scored(read.found, full)
+    return Rounding(metrics(found, full=full), delta(found, full, seed=seed))

@@ -7,99 +7,18 @@ test holds to this table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp.export.masks import MaskOrigin, heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
-from cahp.values import HeadMask, Input, OptionError, Prompt
+from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
+from cahp.export.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
+from cahp.values import ModelCard, OptionError, Prompt
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.stages.latency import Times
-
-
-@dataclass(frozen=True, eq=False)
-class Pruned:
-    """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
-
-    ``inputs`` are texts that the written model will be tried on.
-    """
-
-    whole: HeadModel
-    cut: HeadModel
-    mask: HeadMask
-    inputs: Sequence[Input]
-
-
-@dataclass(frozen=True)
-class Runtime:
-    """What runs a form in place of transformers, and how two files of a model are timed in so many seconds."""
-
-    name: str
-    times: Callable[[HeadModel, Path, Path, float], Times]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Form:
-    """What every form has.
-
-    ``key`` is the word of ``--format``, ``title`` its name on screen, ``file`` the file that holds the mask or the
-    weights, ``words`` say in a line what it is, ``loads`` how to load it, and ``media`` is the type of a download.
-    """
-
-    key: str
-    title: str
-    file: str
-    words: str
-    loads: str
-    media: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class MaskForm(Form):
-    """A file that holds a mask alone; the Export page has a ``button`` for it or leaves it to the command line."""
-
-    write: Callable[[HeadMask, MaskOrigin], bytes]
-    button: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelForm(Form):
-    """A folder that holds a pruned model.
-
-    ``write`` fills a folder that has the tokenizer already. ``reads`` is Python, run in a process where this package
-    does not exist: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its
-    logits. They may differ by ``tolerance`` from those in memory, relative to logits beyond 1. ``card`` says in
-    Markdown how the folder loads. ``besides`` are files beside ``file``, the configuration and the tokenizer;
-    ``needs`` are packages that writing needs, installed by the ``extra`` of this package.
-    """
-
-    write: Callable[[Path, Pruned], None]
-    reads: str
-    tolerance: float
-    card: str
-    gist: str = ""
-    besides: tuple[str, ...] = ()
-    needs: tuple[str, ...] = ()
-    extra: str = ""
-    runtime: Runtime | None = None
-    media: str = "application/zip"
-
-    def check_installed(self) -> None:
-        """Check that the packages which writing needs are there.
-
-        Raises:
-            OptionError: If not.
-        """
-        missing = [name for name in self.needs if find_spec(name) is None]
-        if missing:
-            raise OptionError(
-                f"writing {self.title} needs {' and '.join(missing)}; install it with "
-                f"`pip install 'cahp-explorer[{self.extra}]'`"
-            )
 
 
 # How models are written and read back ---------------------------------------------------------------------------
@@ -120,13 +39,19 @@ def _drop_in(folder: Path, pruned: Pruned) -> None:
 def _onnx(folder: Path, pruned: Pruned) -> None:
     from cahp.models.saving import save_onnx
 
-    save_onnx(folder / "model.onnx", pruned.cut, pruned.mask, pruned.inputs)
+    save_onnx(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs)
 
 
-def _onnx_times(model: HeadModel, full: Path, pruned: Path, seconds: float) -> Times:
+def _onnx_int8(folder: Path, pruned: Pruned) -> None:
+    from cahp.models.saving import save_onnx_int8
+
+    save_onnx_int8(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs)
+
+
+def _onnx_times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
     from cahp.stages.latency import measure_onnx
 
-    return measure_onnx(model, full, pruned, length=min(128, model.max_length), seconds=seconds)
+    return measure_onnx(model, files, length=min(128, model.max_length), seconds=seconds)
 
 
 _TORCH = """
@@ -135,6 +60,31 @@ def answer(batch):
     with torch.inference_mode():
         return model(**{name: torch.from_numpy(value) for name, value in batch.items()}).logits.numpy()
 """
+
+_ONNX_FILE = "model.onnx"
+#: What is done with an ONNX file, however its numbers are kept.
+_ONNX_READS = f"""
+import onnxruntime
+session = onnxruntime.InferenceSession(str(folder / "{_ONNX_FILE}"), providers=["CPUExecutionProvider"])
+wanted = [entry.name for entry in session.get_inputs()]
+def answer(batch):
+    return session.run(["logits"], {{name: batch[name] for name in wanted}})[0]
+"""
+_ONNX_CARD = f"""\
+It needs onnxruntime, and transformers or tokenizers to make tokens of texts; batch and length are free.
+
+```python
+import onnxruntime
+from transformers import AutoTokenizer
+
+session = onnxruntime.InferenceSession("FOLDER/{_ONNX_FILE}")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+inputs = tokenizer(["a text", "another"], padding=True, return_tensors="np")
+wanted = {{entry.name for entry in session.get_inputs()}}
+(logits,) = session.run(["logits"], {{name: values for name, values in inputs.items() if name in wanted}})
+```
+"""
+_ONNX_RUNTIME = Runtime("onnxruntime", _onnx_times)
 
 _MODEL_FORMS = (
     ModelForm(
@@ -145,6 +95,7 @@ _MODEL_FORMS = (
         loads="load it with cahp.load_pruned, or with the load_pruned.py that lies in it",
         file="model.safetensors",
         besides=("load_pruned.py",),
+        bars=("no_cut",),
         write=_compact,
         reads=f"""
 import sys
@@ -202,32 +153,34 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         title="ONNX",
         words="the compact model for onnxruntime, its time measured beside the full model's",
         loads="run model.onnx with onnxruntime",
-        file="model.onnx",
+        file=_ONNX_FILE,
         needs=("onnx", "onnxruntime"),
         extra="onnx",
+        bars=("no_cut", "no_onnx"),
         write=_onnx,
-        reads="""
-import onnxruntime
-session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
-wanted = [entry.name for entry in session.get_inputs()]
-def answer(batch):
-    return session.run(["logits"], {name: batch[name] for name in wanted})[0]
-""",
+        reads=_ONNX_READS,
         tolerance=1e-4,
-        runtime=Runtime("onnxruntime", _onnx_times),
-        card="""\
-`model.onnx` holds the smaller model; batch and length are free.
-
-```python
-import onnxruntime
-from transformers import AutoTokenizer
-
-session = onnxruntime.InferenceSession("FOLDER/model.onnx")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
-inputs = tokenizer(["a text", "another"], padding=True, return_tensors="np")
-wanted = {entry.name for entry in session.get_inputs()}
-(logits,) = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})
-```
+        runtime=_ONNX_RUNTIME,
+        card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
+    ),
+    ModelForm(
+        key="onnx-int8",
+        title="ONNX, int8",
+        words="the same with weights of 8 bits; its size, time and answers measured beside both in float32",
+        loads="run model.onnx with onnxruntime",
+        file=_ONNX_FILE,
+        needs=("onnx", "onnxruntime"),
+        extra="onnx",
+        bars=("no_cut", "no_onnx"),
+        write=_onnx_int8,
+        reads=_ONNX_READS,
+        tolerance=math.inf,
+        rounded=Rounded("int8", agreement=0.95, exact="onnx"),
+        runtime=_ONNX_RUNTIME,
+        card=f"""\
+`{_ONNX_FILE}` holds the smaller model with weights of 8 bits (dynamic quantisation). {_ONNX_CARD}
+Activations are rounded while it runs, to steps that are chosen for each batch: the logits of a text differ a little
+with the texts beside it.
 """,
     ),
 )
@@ -321,6 +274,22 @@ def model_form(key: str) -> ModelForm:
     if not isinstance(form, ModelForm):
         raise OptionError(f"{key} is a form of a mask, not of a model")
     return form
+
+
+def barred(form: ModelForm, card: ModelCard) -> str | None:
+    """Why a model cannot be written in a form; None if nothing is known that speaks against it."""
+    return next((reason for entry in form.bars if (reason := getattr(card, entry)) is not None), None)
+
+
+def check_card(form: ModelForm, card: ModelCard) -> None:
+    """Check that a model may be written in a form.
+
+    Raises:
+        OptionError: If not, with the reason and the forms that it can be written in.
+    """
+    if (reason := barred(form, card)) is not None:
+        others = " or ".join(other.key for other in model_forms() if barred(other, card) is None)
+        raise OptionError(f"{card.id} cannot be exported as {form.key}, since {reason}; export it as {others}")
 
 
 def as_asked(text: str, prompt: Prompt | None) -> str:

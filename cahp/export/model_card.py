@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cahp.export.formats import ModelForm, as_asked
+from cahp.export.footprint import Footprint, markdown
+from cahp.export.form import ModelForm
+from cahp.export.formats import as_asked
+from cahp.run.document import machine
 from cahp.run.spelling import listed
 from cahp.values import HeadMask, ModelCard, Prompt, PromptReading
 from cahp.words import STEPS, percent, span
@@ -20,10 +23,11 @@ def model_card(
     source: Mapping[str, Any],
     *,
     reading: PromptReading | None = None,
+    files: Sequence[Footprint] = (),
 ) -> str:
     """``README.md`` of a folder: what it is, how to load it, what was measured, where it comes from.
 
-    ``reading`` is what a language model was asked.
+    ``reading`` is what a language model was asked, ``files`` are sizes and times if they were measured.
     """
     weights = source["parameters"]
     lines = [
@@ -53,6 +57,7 @@ def model_card(
         "",
         *_figures(outcome, source["data"]),
         "",
+        *([*markdown(files, form.runtime.name, machine()), ""] if files and form.runtime is not None else []),
         "## Where it comes from",
         "",
         f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.sha256}`",
@@ -122,10 +127,11 @@ _RECOVERED = {
 def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
     if not outcome["metrics"]:
         return ["Nothing: no data were given."]
-    rows = ["| model | accuracy | 95 % interval | macro-F1 |", "|---|---|---|---|"]
+    rows = ["| model | accuracy | 95 % interval | macro-F1 | same answer as full |", "|---|---|---|---|---|"]
     for name, metrics in outcome["metrics"].measured.items():
         ends = span(100 * metrics.ci95[0], 100 * metrics.ci95[1])
-        rows.append(f"| {name} | {percent(metrics.accuracy)} | {ends} % | {percent(metrics.macro_f1)} |")
+        same = "" if metrics.agreement is None else percent(metrics.agreement)
+        rows.append(f"| {name} | {percent(metrics.accuracy)} | {ends} % | {percent(metrics.macro_f1)} | {same} |")
     steps = outcome.get("steps", ())
     if steps:
         after = [f"{STEPS[one.step]} {percent(one.metrics.accuracy)}" for one in steps]

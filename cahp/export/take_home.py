@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import models
 from cahp.export import checkpoints, formats
-from cahp.export.formats import MaskForm, ModelForm
+from cahp.export.form import MaskForm, ModelForm
 from cahp.export.masks import MaskOrigin, kept_heads, read_for
 from cahp.export.run_folder import zipped
 from cahp.files import scratch
@@ -56,6 +56,7 @@ def export(
         return _mask_alone(asked, keep, card, output)
     assert isinstance(asked, ModelForm)
     asked.check_installed()
+    formats.check_card(asked, card)
     checkpoints.claimed(output, card)
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
@@ -68,6 +69,7 @@ def export(
         measurements = bench.measurements
         outcome, pruned = checkpoints.recovered(bench, keep, recover=how, watch=watch)
         inputs: Sequence[Input] | None = bench.evaluation.inputs
+        full = measurements.evaluate(bench.evaluation)
         data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
         notices = list(bench.notices)
     elif how != "none":
@@ -76,7 +78,7 @@ def export(
         resources = Resources(card, store=store or Store(), device=settings.device, progress=progress)
         measurements = Measurements(resources)
         outcome, pruned = {}, measurements.pruned(keep)
-        inputs, data, notices = None, None, []
+        inputs, full, data, notices = None, None, None, []
     found = {
         "model": card.id,
         "data": data,
@@ -86,7 +88,10 @@ def export(
         "form": asked.key,
         "bytes": None,
         "difference": None,
+        "agreement": None,
+        "tried": None,
         "onnx_latency_ms": None,
+        "files": None,
         "loads": formats.as_asked(asked.loads, card.prompt),
         "notices": notices,
     }
@@ -98,6 +103,7 @@ def export(
             pruned=pruned,
             mask=keep,
             inputs=inputs,
+            full=full,
             outcome=outcome or None,
             method=str(said.get("method", BY_HAND)),
             data=data,
@@ -105,9 +111,10 @@ def export(
             command=command,
             latency=time,
             seconds=seconds(settings.latency_time, "latency-time"),
+            seed=settings.seed,
             progress=progress,
         )
-    return {**found, **written.as_json()}
+    return {**found, **written.beside(outcome), **written.as_json()}
 
 
 def _mask_alone(form: MaskForm, mask: HeadMask, card: ModelCard, out: Output) -> dict[str, Any]:
@@ -150,6 +157,7 @@ def checkpoint(
         MaskError: If a layer keeps no head.
         CahpError: If what is read back answers otherwise than what was written.
     """
+    formats.check_card(form, bench.card)
     outcome, pruned = checkpoints.recovered(bench, mask, recover=recover, epochs=epochs, allowed=allowed, watch=watch)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
@@ -160,11 +168,13 @@ def checkpoint(
             pruned=pruned,
             mask=mask,
             inputs=bench.evaluation.inputs,
+            full=bench.measurements.evaluate(bench.evaluation),
             outcome=outcome,
             method=bench.settings.method,
             data={"id": bench.dataset.id, **vars(SplitRecord.of(bench.settings.eval_split, bench.evaluation))},
             recovery=recover,
             command=command,
+            seed=bench.settings.seed,
             progress=progress,
         )
-        return Checkpoint(zipped(folder), outcome, written)
+        return Checkpoint(zipped(folder), written.beside(outcome), written)

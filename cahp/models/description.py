@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cahp.models.families import FAMILIES, REFUSED, Family
+from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256, weight_files
 from cahp.values import Language, ModelCard, ModelError, digest
@@ -57,6 +57,7 @@ class Claims:
     passes: int
     kept: tuple[tuple[int, ...], ...] | None
     no_refit: str | None
+    no_onnx: str | None
     folder: Path
     language: Language | None
 
@@ -98,6 +99,7 @@ def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) ->
         passes=_size(folder, config, "num_hidden_layers") if family.shared else shape["layers"],
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
         no_refit=_no_refit(name, config, family),
+        no_onnx=NO_ONNX.get(kind),
         folder=folder,
         language=language_of(config),
     )
@@ -131,7 +133,7 @@ def _matched(name: str, folder: Path, config: dict[str, Any], kind: str) -> tupl
     if not family.edits:
         notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
     if family.no_cut is not None:
-        notes.append(f"cut: no; heads are masked, since {family.no_cut}")
+        notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
     shape = {
         "layers": layers,
         "heads": found.heads,
@@ -208,6 +210,7 @@ def describe(
         },
         kept=said.kept,
         no_refit=said.no_refit,
+        no_onnx=said.no_onnx,
         language=said.language,
         **said.shape,
     )

@@ -56,6 +56,7 @@ def look(name: str) -> ModelCard:
             details=details,
             kept=said.kept,
             no_refit=said.no_refit,
+            no_onnx=said.no_onnx,
             language=said.language,
             **said.shape,
         )

@@ -1,24 +1,28 @@
 """Pruned networks on disk in the shapes that others load, and what such a folder answers in a process of its own.
 
 *Compact* has smaller layers and the one file that loads them, *drop-in* the original's shapes with zeros where heads
-were, *ONNX* the compact network for other runtimes. What is exported when, and under which words, is
-``cahp.export.formats``.
+were, *ONNX* the compact network for other runtimes, in float32 or with weights of 8 bits. What is exported when, and
+under which words, is ``cahp.export.formats``.
 """
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import save_model
 
 from cahp.files import scratch
-from cahp.models import compact
+from cahp.models import compact, to_onnx
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.language import head_of
 from cahp.models.sketch import quiet
@@ -84,9 +88,31 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[In
     tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
     batches = pruned.batches([tokens[0], tokens[-1]], size=2 * len(tokens[-1]["input_ids"]))
     with scratch() as place:
-        _in_new_process(_TO_ONNX, file.parent, _asked(place, batches), file)
+        source = Path(to_onnx.__file__).read_text(encoding="utf-8")
+        try:
+            _in_new_process(f"{source}\nmain()\n", file.parent, _asked(place, batches), file)
+        except _FailedError as error:
+            raise CahpError(
+                f"the exporter to ONNX cannot write {pruned.card.id} ({error.reason}); export it as compact or drop-in"
+            ) from error
     for name in (_WEIGHTS, _LOADER):
         (file.parent / name).unlink()
+
+
+def save_onnx_int8(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Input]) -> None:
+    """``save_onnx`` with weights of 8 bits; activations are rounded while it runs (dynamic quantisation).
+
+    Raises:
+        CahpError: If it cannot be traced or rounded.
+    """
+    with scratch() as place:
+        exact = place / "exact" / file.name
+        exact.parent.mkdir()
+        save_onnx(exact, pruned, mask, inputs)
+        _in_new_process(_TO_INT8, exact, file)
+        for path in exact.parent.iterdir():
+            if path.suffix == ".json":
+                shutil.copyfile(path, file.parent / path.name)
 
 
 def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:
@@ -120,12 +146,32 @@ def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:
 # Reading it back --------------------------------------------------------------------------------------------------
 
 
-def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Input]) -> float:
-    """The largest difference between the logits of ``pruned`` and of what lies in ``folder``, read in a fresh process.
+@dataclass(frozen=True, eq=False)
+class ReadBack:
+    """Scores ``(n, C)`` of the same texts: ``found`` by what was read in a fresh process, ``expected`` in memory."""
 
-    Relative to logits beyond 1. ``reads`` is Python that makes a function ``answer`` from the path ``folder``: from a
-    batch (arrays by name) to its logits, of which a language model's answers are compared. This package does not exist
-    there, as it does not where people load models.
+    found: NDArray[np.float64]
+    expected: NDArray[np.float64]
+    #: Batch by batch: the largest difference, relative to the batch's scores beyond 1.
+    differences: tuple[float, ...]
+
+    @property
+    def difference(self) -> float:
+        """The largest difference between scores, relative to scores beyond 1; not a number if one of them is none."""
+        return float(np.max([0.0, *self.differences]))
+
+    @property
+    def agreement(self) -> float:
+        """The share of texts that get the same answer."""
+        return float((self.found.argmax(axis=1) == self.expected.argmax(axis=1)).mean())
+
+
+def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Input]) -> ReadBack:
+    """What lies in ``folder``, read in a fresh process, answers to ``inputs``, beside the answers of ``pruned``.
+
+    ``reads`` is Python that makes a function ``answer`` from the path ``folder``: from a batch (arrays by name) to its
+    logits, of which a language model's answers are compared. This package does not exist there, as it does not where
+    people load models.
 
     Raises:
         CahpError: If the folder cannot be read.
@@ -135,13 +181,17 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
         answered = place / "logits.npz"
         scores = _SCORES if pruned.prompt is None else pruned.prompt.reading
         _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(place, batches), answered)
-        with np.load(answered) as found:
-            differences = [0.0]
-            for index, batch in enumerate(batches):
-                expected = pruned.logits(batch).detach().cpu().numpy()
-                scale = max(1.0, float(np.abs(expected).max()))
-                differences.append(float(np.abs(expected - found[str(index)]).max()) / scale)
-    return float(np.max(differences))
+        with np.load(answered) as read:
+            pairs = [
+                (batch.rows, read[str(index)], pruned.logits(batch).detach().cpu().numpy())
+                for index, batch in enumerate(batches)
+            ]
+    found, expected = (np.zeros((len(inputs), pairs[0][1].shape[1])) for _ in range(2))
+    differences = []
+    for rows, got, wanted in pairs:
+        found[rows], expected[rows] = got, wanted
+        differences.append(float(np.abs(wanted - got).max()) / max(1.0, float(np.abs(wanted).max())))
+    return ReadBack(found, expected, tuple(differences))
 
 
 _READ = """
@@ -162,35 +212,13 @@ def scores(batch, logits):
 _ANSWER = """
 numpy.savez(rest[0], **{index: scores(batch, answer(batch)) for index, batch in batches.items()})
 """
-_TO_ONNX = f"""{_READ}
-import inspect, warnings
-import torch
-sys.path.insert(0, str(folder))
-from load_pruned import load_pruned
-# The plain computation of attention is made of operations that every runtime has.
-model = load_pruned(folder, attn_implementation="eager")
-example = {{name: torch.from_numpy(value) for name, value in batches["0"].items()}}
-class Logits(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.model = model
-    def forward(self, *values):
-        return self.model(**dict(zip(example, values)), **options).logits
-options = {{"use_cache": False}} if "use_cache" in inspect.signature(model.forward).parameters else {{}}
+#: From a file with float32 weights to one with weights of 8 bits.
+_TO_INT8 = """
+import sys, warnings
 warnings.simplefilter("ignore")
-with torch.inference_mode():
-    ranks = {{**dict.fromkeys(example, 2), "logits": Logits().eval()(*example.values()).ndim - 1}}
-    torch.onnx.export(
-        Logits().eval(),
-        tuple(example.values()),
-        str(rest[0]),
-        input_names=list(example),
-        output_names=["logits"],
-        # The logits of a language model are those of every token.
-        dynamic_axes={{name: dict(enumerate(("batch", "length")[:rank])) for name, rank in ranks.items()}},
-        opset_version=17,
-        dynamo=False,
-    )
+from onnxruntime.quantization import QuantType, quantize_dynamic
+# Of 7 bits in 8: on processors without instructions for sums of such products, those of 8 bits would overflow.
+quantize_dynamic(sys.argv[1], sys.argv[2], weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
 """
 
 
@@ -204,10 +232,26 @@ def _asked(place: Path, batches: Sequence[Batch]) -> Path:
     return place / _INPUTS
 
 
+class _FailedError(CahpError):
+    """What ran in a fresh process failed, for this reason."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the exported model cannot be read in a fresh process ({reason}), so it was not written")
+
+
 def _in_new_process(code: str, folder: Path, *paths: Path) -> None:
     # Isolated: neither the current folder nor variables of the environment decide what is imported.
     command = [sys.executable, "-I", "-B", "-c", code, str(folder), *map(str, paths)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1][:300]
-        raise CahpError(f"the exported model cannot be read in a fresh process ({last}), so it was not written")
+        raise _FailedError(_reason(done.stderr))
+
+
+def _reason(printed: str) -> str:
+    """The error that a process of Python ended with, as its first line says it; some print a graph after that."""
+    lines = printed.strip().splitlines() or ["it ended without a word"]
+    errors = [
+        line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Fail|InvalidGraph|NotImplemented)\b", line)
+    ]
+    return (errors or lines)[-1][:300]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.values import Delta, Evaluation, HeadMask, Ints, Metrics, Precision, Progress, Texts, silent
+from cahp.values import Delta, Evaluation, Floats, HeadMask, Ints, Metrics, Precision, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,6 +74,14 @@ def answers(
         losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").numpy()
     progress(stage, done, total)
     return Evaluation(predictions, texts.labels, losses, texts.classes)
+
+
+def scored(scores: Floats, beside: Evaluation) -> Evaluation:
+    """What class scores ``(n, C)`` come to, on the texts that another model's answers ``beside`` are on."""
+    from scipy.special import log_softmax
+
+    losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), beside.labels]
+    return Evaluation(scores.argmax(axis=1).astype(np.int64), beside.labels, losses, beside.classes)
 
 
 def wilson(right: int, total: int) -> tuple[float, float]:

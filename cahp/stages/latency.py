@@ -102,8 +102,7 @@ def measure(
 
 def measure_onnx(
     model: HeadModel,
-    full: Path,
-    pruned: Path,
+    files: Sequence[Path],
     *,
     batch: int = 8,
     length: int = 128,
@@ -111,18 +110,19 @@ def measure_onnx(
     repeats: int | None = None,
     seed: int = 0,
     clock: Callable[[], float] = perf_counter,
-) -> Times:
-    """Time two ONNX files of ``model``, full and pruned, as ``measure`` does, with onnxruntime on torch's threads."""
+) -> list[Times]:
+    """Time ONNX files of ``model`` in turn, as ``measure`` does: each but the first beside the first, the full one.
+
+    They run in onnxruntime on as many threads as torch has.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Or the threads of the one that rests would spin on the cores of the one that runs.
+    # Or the threads of those that rest would spin on the cores of the one that runs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     tensors = sample_batch(model, batch=batch, length=length, seed=seed).tensors
-    sessions = [
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in (full, pruned)
-    ]
+    sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
     wanted = [entry.name for entry in sessions[0].get_inputs()]
     inputs = {name: tensors[name].cpu().numpy() for name in wanted}
 
@@ -132,7 +132,7 @@ def measure_onnx(
         return clock() - start
 
     times = _in_turn([partial(timed, session) for session in sessions], repeats, seconds, seed, silent, clock)
-    return _summary(times, batch, length, seed)
+    return [_summary(times[:, [0, column]], batch, length, seed) for column in range(1, len(files))]
 
 
 def _in_turn(
@@ -143,7 +143,7 @@ def _in_turn(
     progress: Progress,
     clock: Callable[[], float],
 ) -> np.ndarray[Any, Any]:
-    """Seconds ``(rounds, 2)`` of two calls, after a warm-up."""
+    """Seconds ``(rounds, len(calls))`` of each call, after a warm-up."""
     start = clock()
     for call in calls:
         for _ in range(_WARMUP):
@@ -159,22 +159,24 @@ def _in_turn(
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
         if repeats is None and len(times) == look:
-            if _is_known(np.array(times), seed):
+            if _are_known(np.array(times), seed):
                 break
             # Looking after every round would find a narrow interval by chance.
             look = math.ceil(1.25 * look)
-        # The order alternates: whoever comes second finds warmer caches.
-        one = [0.0, 0.0]
-        for column in (0, 1) if len(times) % 2 else (1, 0):
+        # The order alternates: whoever comes later finds warmer caches.
+        one = [0.0] * len(calls)
+        columns = range(len(calls))
+        for column in columns if len(times) % 2 else reversed(columns):
             one[column] = calls[column]()
         times.append(one)
     progress(STAGE, 100, 100)
     return np.array(times)
 
 
-def _is_known(times: np.ndarray[Any, Any], seed: int) -> bool:
-    found = ratio(times[:, 1] / times[:, 0], seed=seed)
-    return found.ci95[1] - found.ci95[0] < KNOWN * found.median
+def _are_known(times: np.ndarray[Any, Any], seed: int) -> bool:
+    """Whether the ratio of each column to the first one is."""
+    ratios = [ratio(column / times[:, 0], seed=seed) for column in times.T[1:]]
+    return all(found.ci95[1] - found.ci95[0] < KNOWN * found.median for found in ratios)
 
 
 def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cahp import models
+from cahp.export import formats
 from cahp.values import CahpError, ModelCard, Prompt
 from cahp.words import duration, size_of
 
@@ -78,7 +79,9 @@ def looked(card: ModelCard) -> dict[str, Any]:
             *card.notes,
             *([reading.notice] if reading and reading.notice else []),
             *([f"no refit: {card.no_refit}"] if card.no_refit else []),
+            *([f"no ONNX export: {card.no_onnx}"] if card.no_onnx else []),
         ],
+        "exports": [form.key for form in formats.model_forms() if formats.barred(form, card) is None],
         "to_fetch_bytes": (card.details or {}).get("missing", 0),
         "sha256": card.sha256 or None,
     }
@@ -169,7 +172,9 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         yield f"  memory    about {found['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if found["expected_s"]:
         yield f"  time      about {duration(found['expected_s'])} for the default run on this machine's processor"
-    if found["pruned_before"]:
+    if not found["pruned_before"]:
+        yield f"  exports   {', '.join(found['exports'])}"
+    else:
         yield "  pruned    before: it can be evaluated, and its heads cannot be chosen again"
     for note in found["notes"]:
         yield f"  note: {note}"

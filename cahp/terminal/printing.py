@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cahp.run.ladder import RecoveryStep
     from cahp.values import DistillReport, HeadMask, Ratio, RefitReport
 
+from cahp.export.footprint import lines
 from cahp.export.formats import model_form
 from cahp.run.settings import Settings
 from cahp.words import STEPS, duration, interval, percent, points
@@ -165,16 +166,12 @@ def exported(found: Document, output: Output | None = None) -> Iterator[str]:
         yield f"  size      {full:,} weights -> {pruned:,}"
         return
     yield f"  size      {full:,} weights -> {pruned:,}; {found['bytes'] / 1e6:.1f} MB on disk"
-    yield f"  verified  read back in a fresh process, its logits differ by at most {found['difference']:.0e}"
-    timed = found["onnx_latency_ms"]
-    if timed is not None and form.runtime is not None:
-        ratio, before, after = timed["ratio"], timed["full"], timed["pruned"]
-        low, high = ratio["ci95"]
-        yield (
-            f"  latency   with {form.runtime.name} {_change(ratio['median'], (low, high))}: pruned / full "
-            f"{ratio['median']:.2f} {interval(low, high, 2)}, n = {after['repeats']} rounds; {before['median']:.1f} ms "
-            f"-> {after['median']:.1f} ms a batch of {after['batch']} texts of {after['length']} tokens (median)"
-        )
+    yield (
+        "  verified  read back in a fresh process, "
+        + form.closeness(found["difference"], found["agreement"], found["tried"])
+    )
+    if found["files"] and form.runtime is not None:
+        yield from lines(found["files"], form.runtime.name)
     yield f"{output.wrote()} ({found['form']}): {found['loads']}"
 
 

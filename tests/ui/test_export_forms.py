@@ -17,6 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.export import formats
 from cahp.ui.export import model
+from cahp.ui.parts.text import plain
 from cahp.values import silent
 
 
@@ -83,3 +84,51 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
     assert "export-allowed" not in [one.key for one in app.number_input]
     app.button(key="export-model").click().run()
     assert (asked[-1]["recover"], asked[-1]["allowed"]) == ("refit", None)
+
+
+def test_a_form_that_the_model_cannot_have_says_why_in_place_of_the_button(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Every card has a name, which is no reason; but a form that is barred by it shows what a reason does.
+    barred = replace(formats.model_form("onnx"), key="toy", title="Toy", bars=("id",))
+    monkeypatch.setattr(formats, "FORMS", (*formats.FORMS, barred))
+    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
+    assert [button.key for button in app.button if button.key == "export-model"] == ["export-model"]
+    app.radio(key="export-form").set_value("toy").run()
+    assert not app.exception
+    assert not [button for button in app.button if button.key == "export-model"]
+    said = "minilm-bbc cannot be exported as toy, since minilm-bbc; export it as compact or drop-in or onnx"
+    assert any(caption.value.startswith(plain(said)) for caption in app.caption)
+
+
+def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() -> None:
+    def show() -> None:
+        from types import SimpleNamespace
+
+        from cahp.export import formats
+        from cahp.export.footprint import Footprint
+        from cahp.ui.export.model import _files
+        from cahp.values import Metrics, Ratio, Timing
+
+        def step(name, size, median, ratio):  # type: ignore[no-untyped-def]
+            return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio)
+
+        files = (
+            step("full", 90_900_000, 50.0, None),
+            step("pruned", 80_700_000, 49.0, Ratio(0.98, (0.95, 1.01))),
+            step("int8", 20_500_000, 25.0, Ratio(0.5, (0.49, 0.51))),
+        )
+        measured = {one.name: Metrics(0.9, 0.9, 0.3, 311, (0.862, 0.929), None) for one in files}
+        written = SimpleNamespace(files=files, form=formats.model_form("onnx-int8"))
+        _files(SimpleNamespace(written=written, outcome={"metrics": SimpleNamespace(measured=measured)}))
+
+    app = AppTest.from_function(show).run()
+    assert not app.exception
+    rows = app.table[0].value.to_dict("list")
+    assert rows["file"] == ["91 MB", "81 MB", "20 MB"]
+    assert rows["a batch"] == ["50.0 ms", "49.0 ms", "25.0 ms"]
+    assert rows["time (95 % interval of the ratio)"] == [
+        "",
+        "no measurable change (0.95 to 1.01)",
+        "0.50 of the full model's time (0.49 to 0.51)",
+    ]
+    assert rows["right (95 % interval)"] == ["90.0 % (86.2 to 92.9 %)"] * 3
+    assert "median of 40 rounds in turn; answers on 311 texts." in app.caption[0].value

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.export import formats
-from cahp.export.checkpoints import Written
-from cahp.export.formats import ModelForm
+from cahp.export.footprint import change, circumstances
+from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
@@ -19,8 +19,8 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import distil_seconds
-from cahp.values import DistillReport
-from cahp.words import duration, percent, span
+from cahp.values import DistillReport, OptionError
+from cahp.words import duration, percent, size_of, span
 
 #: Session key: the jobs that wrote models.
 _WRITTEN = "cahp_export_written"
@@ -37,6 +37,11 @@ def model_files(explorer: Explorer, view: View) -> None:
         st.caption("A layer keeps no head, so there is no model to cut.")
         return
     form, recover, epochs, allowed = _asked_of_the_model(explorer)
+    try:
+        formats.check_card(form, explorer.card)
+    except OptionError as refused:
+        st.caption(plain(str(refused)))
+        return
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
     if job is not None and not job.ended:
@@ -81,15 +86,17 @@ def model_files(explorer: Explorer, view: View) -> None:
         taken = "was taken" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     steps.draw(made.outcome.get("steps", ()))
-    said = metrics.recovered or metrics.pruned or metrics.full
-    low, high = said.ci95
+    *_, said = metrics.measured.values()
     size = len(made.content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
+    ends = span(100 * said.ci95[0], 100 * said.ci95[1])
+    rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
+    close = form.closeness(made.written.difference, made.written.agreement, made.written.tried)
     st.caption(
-        f"{percent(said.accuracy)} of answers right {DONE[recover]} (95 % interval "
-        f"{span(low * 100, high * 100)} %, n = {said.n:,}). Read back in a fresh process, its logits differ by "
-        f"at most {made.written.difference:.0e}. {_timed(made.written)}"
+        f"{percent(said.accuracy)} of answers right {DONE[recover]}{rounded} (95 % interval {ends} %, "
+        f"n = {said.n:,}). Read back in a fresh process, {close}."
     )
+    _files(made)
 
 
 _RECOVERIES: dict[Recovery, str] = {
@@ -163,14 +170,25 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int, f
     return formats.model_form(key), recover, epochs, allowed
 
 
-def _timed(written: Written) -> str:
-    if written.latency is None or written.form.runtime is None:
-        return ""
-    ratio, runtime = written.latency.ratio, written.form.runtime.name
-    if not ratio.measurable:
-        return f"With {runtime}, no measurable change of time."
-    return (
-        f"With {runtime} it takes {ratio.median:.2f} of the full model's time (95 % interval {ratio.ci95[0]:.2f} to "
-        f"{ratio.ci95[1]:.2f}, n = {written.latency.full.repeats} rounds, batch of {written.latency.full.batch}, "
-        f"{written.latency.full.length} tokens)."
+def _files(made: Checkpoint) -> None:
+    """Draw how large the files of the full, the pruned and a rounded model are, and what they take."""
+    files, runtime = made.written.files, made.written.form.runtime
+    if not files or runtime is None:
+        return
+    accuracy = made.outcome["metrics"].measured
+    st.table(
+        {
+            "model": [one.name for one in files],
+            "file": [size_of(one.bytes) for one in files],
+            "a batch": [f"{one.latency_ms.median:.1f} ms" for one in files],
+            "time (95 % interval of the ratio)": [
+                "" if one.ratio is None else f"{change(one.ratio)} ({span(*one.ratio.ci95, 2)})" for one in files
+            ],
+            "right (95 % interval)": [
+                f"{percent(accuracy[one.name].accuracy)} "
+                f"({span(100 * accuracy[one.name].ci95[0], 100 * accuracy[one.name].ci95[1])} %)"
+                for one in files
+            ],
+        }
     )
+    st.caption(f"Times {circumstances(files, runtime.name)}; answers on {accuracy['full'].n:,} texts.")

@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 from safetensors.torch import save_file
@@ -14,8 +15,10 @@ from safetensors.torch import save_file
 import cahp
 from cahp import cli
 from cahp.export import formats
-from cahp.export.formats import Form, MaskForm, ModelForm, Pruned
+from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.export.take_home import export
+from cahp.models import saving
+from cahp.models.saving import ReadBack
 from cahp.output import Output
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -112,7 +115,7 @@ def test_a_new_form_is_offered_and_listed_where_an_unknown_one_is_refused() -> N
     said = formats.option_help()
     assert "toy (to play with)" in said
     assert said.endswith("heads-to-prune, bits.")
-    with pytest.raises(OptionError, match=r"compact, drop-in, onnx, .*, toy, bits$"):
+    with pytest.raises(OptionError, match=r"compact, drop-in, onnx, onnx-int8, .*, toy, bits$"):
         formats.find("zip")
     with pytest.raises(OptionError, match="of a mask"):
         formats.model_form("bits")
@@ -141,10 +144,58 @@ def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form
         names = {node.name for node in ast.walk(ast.parse(form.reads)) if isinstance(node, ast.FunctionDef)}
         assert "answer" in names
         assert "cahp" not in form.reads
-        assert 0 < form.tolerance <= 1e-4
+        if form.rounded is None:
+            assert 0 < form.tolerance <= 1e-4
+        else:
+            assert 0.9 <= form.rounded.agreement < 1
+            exact = formats.model_form(form.rounded.exact)
+            assert exact.rounded is None
+            assert exact.reads == form.reads
         assert "```python" in form.card
 
 
 def test_words_and_files_are_not_used_twice() -> None:
     assert len({form.key for form in formats.FORMS}) == len(formats.FORMS)
     assert len({form.file for form in formats.mask_forms()}) == len(formats.mask_forms())
+
+
+def read(*answers: tuple[float, float]) -> ReadBack:
+    """Two classes; what is expected of every text is the first."""
+    found = np.array(answers)
+    return ReadBack(found, np.tile([1.0, 0.0], (len(found), 1)), (float(np.abs(found - [1.0, 0.0]).max()),))
+
+
+def test_a_rounded_model_is_held_to_its_answers_and_another_to_its_logits() -> None:
+    rounded = replace(TOY, rounded=Rounded("int8", agreement=0.75, exact="onnx"))
+    astray = read((0.6, 0.4), (0.7, 0.1), (0.9, 0.2), (0.4, 0.5))
+    assert (astray.agreement, astray.difference) == (0.75, pytest.approx(0.6))
+    rounded.check(astray)
+    with pytest.raises(CahpError, match=r"toy model, read again, .* \(by 6\.0e-01\)"):
+        TOY.check(astray)
+    with pytest.raises(CahpError, match=r"\(to 2 of 4 texts, and 1 may be\).* export it as onnx"):
+        rounded.check(read((0.6, 0.4), (0.1, 0.2), (0.9, 0.2), (0.4, 0.5)))
+    with pytest.raises(CahpError, match="answers otherwise"):
+        TOY.check(read((float("nan"), 0.0)))
+    assert [replace(rounded.rounded, agreement=0.95).allowed(texts) for texts in (1, 20, 21, 311)] == [1, 1, 2, 16]
+    assert rounded.closeness(0.6, 0.75, 4).startswith("75.0 % of its answers to 4 texts")
+
+
+def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
+    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.description.NO_ONNX", {"bert": "it reads backwards"})
+    monkeypatch.setattr("cahp.export.take_home.open_bench", lambda *_, **__: pytest.fail("it was measured"))
+    for form in ("onnx", "onnx-int8"):
+        with pytest.raises(
+            OptionError,
+            match=f"cannot be exported as {form}, since it reads backwards; export it as compact or drop-in$",
+        ):
+            export(settings, mask=mask, form=form, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_reason_of_a_failed_process_is_its_error_and_not_what_it_printed_after_that() -> None:
+    said = "Traceback (most recent call last):\n  File\ntorch.onnx.errors.OnnxExporterError: no such thing\n  %1 = a()"
+    assert saving._reason(said) == "torch.onnx.errors.OnnxExporterError: no such thing"
+    assert saving._reason("Killed\n") == "Killed"
+    assert saving._reason("") == "it ended without a word"

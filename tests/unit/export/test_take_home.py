@@ -15,13 +15,18 @@ import torch
 
 import cahp
 from cahp.export import checkpoints
+from cahp.export.footprint import change
 from cahp.export.formats import model_form
+from cahp.export.masks import mask_array
 from cahp.export.take_home import checkpoint, export
 from cahp.models.training import Schedule
-from cahp.run.bench import Bench
+from cahp.output import Output
+from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask
+from cahp.terminal.printing import exported
+from cahp.values import HeadMask, Ratio
+from cahp.words import percent, size_of
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -109,3 +114,72 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
     bare = exported(replace(settings, data=None))
     assert (bare["metrics"], [how for how, _ in asked]) == (None, ["auto", "refit"])
     assert "nothing was recovered" in bare["card"]
+
+
+def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(settings: Settings, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
+    (tmp_path / "mask.npy").write_bytes(mask_array(MASK))
+    out = tmp_path / "int8"
+    found = export(
+        replace(settings, latency_time="0.1s"),
+        mask=tmp_path / "mask.npy",
+        form="onnx-int8",
+        out=out,
+        how="refit",
+        store=Store(tmp_path / "store"),
+    )
+    assert found["tried"] == 30
+    assert found["agreement"] >= 0.95
+    assert [one.name for one in found["files"]] == ["full", "recovered", "int8"]
+    full, exact, rounded = found["files"]
+    assert full.bytes > exact.bytes > rounded.bytes == found["bytes"] == (out / "model.onnx").stat().st_size
+    assert full.ratio is None
+    assert rounded.ratio.ci95[0] <= rounded.ratio.median <= rounded.ratio.ci95[1]
+    assert rounded.latency_ms.repeats == full.latency_ms.repeats >= 3
+
+    # Its figures are those of its answers, had as the README says.
+    bench = open_bench(settings, store=Store(tmp_path / "store"))
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    right = 0
+    for batch in bench.model.batches(bench.model.tokenize(bench.evaluation.inputs), size=512):
+        asked = {entry.name: batch.tensors[entry.name].numpy() for entry in session.get_inputs()}
+        right += int((session.run(["logits"], asked)[0].argmax(1) == bench.evaluation.labels[batch.rows]).sum())
+    metrics = found["metrics"].int8
+    assert metrics.accuracy == pytest.approx(right / 30)
+    assert metrics.n == 30
+    assert metrics.ci95[0] < metrics.accuracy < metrics.ci95[1]
+    assert found["delta"].int8.pp == pytest.approx(100 * (metrics.accuracy - found["metrics"].full.accuracy))
+
+    card = (out / "README.md").read_text()
+    assert 'onnxruntime.InferenceSession("FOLDER/model.onnx")' in card
+    assert f"| int8 | {percent(metrics.accuracy)} |" in card
+    assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
+    said = "\n".join(exported(found, Output(out)))
+    assert "of its answers to 30 texts are those of the model before it was rounded" in said
+    assert f"{rounded.latency_ms.median:.1f} ms   {change(rounded.ratio)}" in said
+    figures = json.loads((out / "metrics.json").read_text())
+    assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
+    assert figures["metrics"]["int8"]["accuracy"] == metrics.accuracy
+
+
+def test_the_time_of_an_onnx_file_stands_in_its_readme(settings: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
+    (tmp_path / "mask.npy").write_bytes(mask_array(MASK))
+    asked = {"mask": tmp_path / "mask.npy", "form": "onnx", "store": Store(tmp_path / "store")}
+    model = replace(settings, data=None, latency_time="0.1s")
+    found = export(model, out=tmp_path / "timed", **asked)
+    assert found["metrics"] is None
+    full, pruned = found["files"]
+    assert found["onnx_latency_ms"]["pruned"]["median"] == pruned.latency_ms.median
+    assert found["onnx_latency_ms"]["full"]["median"] == full.latency_ms.median
+    card = (tmp_path / "timed" / "README.md").read_text()
+    assert f"| pruned | {size_of(pruned.bytes)} | {pruned.latency_ms.median:.1f} ms | {change(pruned.ratio)}" in card
+    assert f"median of {full.latency_ms.repeats} rounds in turn" in card
+    untimed = export(model, out=tmp_path / "untimed", time=False, **asked)
+    assert untimed["files"] is untimed["onnx_latency_ms"] is None
+    assert "rounds in turn" not in (tmp_path / "untimed" / "README.md").read_text()
+
+
+def test_no_measurable_change_is_said_where_the_interval_holds_one() -> None:
+    assert change(Ratio(0.99, (0.97, 1.01))) == "no measurable change"
+    assert change(Ratio(0.56, (0.55, 0.57))) == "0.56 of the full model's time"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import fakes
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.stages.latency import KNOWN, flops, measure, ratio, sample_batch
+from cahp.stages.latency import KNOWN, _in_turn, flops, measure, ratio, sample_batch
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, False, False]] * 3))
@@ -135,3 +136,24 @@ def test_inputs_have_no_padding(model: HeadModel) -> None:
     assert batch.tensors["input_ids"].shape == (3, 7)
     assert bool((batch.tensors["attention_mask"] == 1).all())
     assert not bool((batch.tensors["input_ids"] == model.tokenizer.pad_token_id).any())
+
+
+def test_more_than_two_are_timed_in_turn_until_every_ratio_is_known() -> None:
+    order: list[int] = []
+    times = {0: 1.0, 1: 0.5, 2: 0.25}
+    now = [0.0]
+
+    def call(number: int) -> float:
+        order.append(number)
+        # The last one's time wavers in its first calls, so that its ratio is known later than the other's.
+        took = times[number] * (1.5 if number == 2 and order.count(2) in (5, 6) else 1.0)
+        now[0] += took
+        return took
+
+    calls = [partial(call, number) for number in times]
+    found = _in_turn(calls, None, 1e6, 0, lambda *_: None, lambda: now[0])
+    assert found.shape[1] == 3
+    assert len(found) > 5
+    warm = 3 * 3
+    assert order[warm : warm + 6] == [2, 1, 0, 0, 1, 2]
+    assert [order.count(number) for number in times] == [3 + len(found)] * 3
