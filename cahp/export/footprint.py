@@ -55,7 +55,11 @@ def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
     """For a terminal."""
     yield f"  latency   {circumstances(files, runtime)}:"
     for one in files:
-        said = "" if one.ratio is None else f"   {change(one.ratio)} {interval(*one.ratio.ci95, 2)}"
+        said = ""
+        if one.ratio is not None:
+            first = "" if one.ratio.measurable else f"{change(one.ratio)}: "
+            said = f"   {first}{one.name} / full {one.ratio.median:.2f} {interval(*one.ratio.ci95, 2)}"
+            said += f", n = {one.latency_ms.repeats} rounds"
         yield f"            {one.name:<10}{size_of(one.bytes):>8}{one.latency_ms.median:>10.1f} ms{said}"
 
 

@@ -156,7 +156,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
     said = "\n".join(exported(found, Output(out)))
     assert "of its answers to 30 texts are those of the model before it was rounded" in said
-    assert f"{rounded.latency_ms.median:.1f} ms   {change(rounded.ratio)}" in said
+    assert f"int8 / full {rounded.ratio.median:.2f} [" in said
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
     assert figures["metrics"]["int8"]["accuracy"] == metrics.accuracy
