@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from threading import Event
 from urllib.parse import urlencode
 
 from cahp.values import CahpError
@@ -147,6 +148,10 @@ class Access:
             # There is no such thing, no path can have that name, or links go round in circles.
             return None
         return path if inside else None
+
+
+#: Set where this process answers through the door that holds requests against ``current()`` (``cahp.ui.server``).
+door = Event()
 
 
 @cache

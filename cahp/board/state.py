@@ -110,6 +110,11 @@ class Board:
         return HeadMask.full(card.layers, card.heads) if selection is None else selection.mask
 
     @property
+    def asked(self) -> int | None:
+        """The budget that was asked for (None: what the curve suggests); before the first run it waits."""
+        return self._position.budget
+
+    @property
     def budget(self) -> int:
         """How many heads the mask keeps."""
         return self.mask.count

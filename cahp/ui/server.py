@@ -31,7 +31,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from cahp import models
-from cahp.access import TOKEN, Access, current, is_every_address, reachable
+from cahp.access import TOKEN, Access, current, door, is_every_address, reachable
+from cahp.ui.frame.history import SCRIPT
 from cahp.ui.frame.preparation import prepare
 
 #: Neither kept by anybody on the way, nor told to where a link leads.
@@ -49,6 +50,7 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
+        door.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or hand the request on to it."""
@@ -91,19 +93,22 @@ class Guard:
 
 
 class Dressed:
-    """Middleware that puts the explorer's style into the page before its first script runs, so that nothing jumps."""
+    """Middleware that puts the explorer's style and the script of ``frame.history`` into the page.
+
+    Both are there before Streamlit's first script runs: nothing jumps, and no address makes an entry by mistake.
+    """
 
     def __init__(self, app: ASGIApp, style: str) -> None:
         self._app = app
-        self._style = f"<style>{style}</style></head>".encode()
+        self._head = f"{SCRIPT}<style>{style}</style></head>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, and the answer back; one that is a page of HTML with the style in its head."""
-        if scope["type"] != "http" or "text/html" not in Headers(scope=scope).get("accept", ""):
+        """Hand the request on, and the answer back; one that is a page of HTML with both in its head."""
+        if not _may_be_page(scope):
             await self._app(scope, receive, send)
             return
-        # What is packed cannot be written into; the page is small.
-        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] != b"accept-encoding"]}
+        # What is packed cannot be written into, and a copy that a browser has may be without: the page is small.
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]}
         start: Message = {}
         body = bytearray()
 
@@ -116,13 +121,28 @@ class Dressed:
             else:
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False):
-                    dressed = bytes(body).replace(b"</head>", self._style, 1)
+                    dressed = bytes(body).replace(b"</head>", self._head, 1)
                     headers = MutableHeaders(raw=list(start["headers"]))
                     headers["content-length"] = str(len(dressed))
                     await send({**start, "headers": headers.raw})
                     await send({"type": "http.response.body", "body": dressed})
 
         await self._app(scope, receive, dress)
+
+
+#: What asks for the page in another form than whole and anew.
+_CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
+#: First parts of paths under which no page is: files that people made are handed out there as they are.
+_NO_PAGES = ("media", "static", "component", "app", "_stcore")
+
+
+def _may_be_page(scope: Scope) -> bool:
+    """Whether a request may be for a page."""
+    return (
+        scope["type"] == "http"
+        and "text/html" in Headers(scope=scope).get("accept", "")
+        and scope["path"].lstrip("/").partition("/")[0] not in _NO_PAGES
+    )
 
 
 def _is_page(start: Message) -> bool:

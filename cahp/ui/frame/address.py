@@ -1,36 +1,54 @@
-"""A view is a link: model, prompt, data, and budget or mask live in the address; texts never do."""
+"""A view is a link: model, prompt, data and how they are read, the settings, and budget or mask live in the address.
+
+Texts never do, nor the names of files that somebody brought: such a link says that files belong to it, and whoever
+opens it is asked for them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
 
 import numpy as np
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, data, models
+from cahp.run import spelling
 from cahp.run.settings import Settings
-from cahp.run.spelling import written
 from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError, HeadMask, MaskError
 
-#: A prompt, or its answers, of a link: longer addresses do not survive everywhere.
+#: Session keys: what a link wished for, until a person has said yes or no; and the job that opens a model and data.
+WISH, OPENING = "cahp_wish", "cahp_opening"
+
+#: A prompt, its answers, or a list of pairs of a link: longer addresses do not survive everywhere.
 _LONGEST = 4_000
-#: What an address says of a board.
+
+#: Parts of an address, called like the fields of ``Settings`` that they fill: how data are read, and what is asked.
+_READING = (*spelling.COLUMNS, "label_map")
+_CHOICES = ("limit", "eval_limit", "min_per_layer", "poly_degree", "projection", "salience", "representative")
 _BOARD = ("budget", "mask", "recover", "pin", "pin-recover")
+_SOURCE = ("model", "data", "files", "prompt", "answers", *_READING)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a link asked for that needs a person's yes."""
+    """What a link asked for that needs a person's yes; ``files``: the fingerprint of those that belong to it.
+
+    ``said`` are settings as the link has them, and ``board`` what is to be on the board then.
+    """
 
     model: str
     data: str | None
     prompt: str | None = None
     answers: str = ""
+    files: str | None = None
+    said: Mapping[str, str] = field(default_factory=dict)
+    board: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
@@ -45,90 +63,157 @@ class Wish:
             data=self.data,
             prompt=self.prompt,
             answers=data.parse_answers(self.answers),
+            **_settings(self.said),
         )
 
 
 def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
-    """The settings that a link may open at once, and what it wishes beyond them."""
+    """The settings that a link may open at once, and what it wishes beyond them.
+
+    Raises:
+        CahpError: If what it asks for has no sense.
+    """
     default = bundled.SETTINGS
     model, named = params.get("model", default.model), params.get("data")
     builtin = models.BUILTINS.get(model)
-    if builtin is not None and builtin.data is not None and named in (None, builtin.data):
-        return replace(default, model=model), None
-    if model == default.model and named is None:
-        return default, None
+    said = {name: params[name][:_LONGEST] for name in (*_READING, *_CHOICES) if name in params}
+    read_otherwise = "files" in params or bool(set(said) & set(_READING))
+    if builtin is not None and builtin.data is not None and named in (None, builtin.data) and not read_otherwise:
+        return replace(default, model=model, **_settings(said)), None
+    if model == default.model and named is None and not read_otherwise:
+        return replace(default, **_settings(said)), None
     prompt, answers = params.get("prompt"), params.get("answers", "")
     return default, Wish(
         model[:200],
         None if named is None else named[:200],
         None if prompt is None else prompt[:_LONGEST],
         answers[:_LONGEST],
+        params.get("files"),
+        said,
+        {name: params[name] for name in _BOARD if name in params},
     )
 
 
-def restore(explorer: Explorer) -> None:
+def _settings(said: Mapping[str, str]) -> dict[str, Any]:
+    """Settings as a link has them."""
+    usual = Settings()
+    found: dict[str, Any] = {}
+    for name, text in said.items():
+        if name in ("label_map", "splits"):
+            found[name] = (data.parse_label_map if name == "label_map" else data.parse_splits)(text)
+        else:
+            found[name] = _number(name, text) if isinstance(getattr(usual, name), int) else text
+    if "min_per_layer" in found:
+        found["recover"] = "refit" if found["min_per_layer"] else "none"
+    return found
+
+
+def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     """Put the budget or the mask of a link on the board, recovered as it says, and pin what it says beside it.
 
     Raises:
         CahpError: If it is not one for this model.
     """
-    budget, mask = st.query_params.get("budget"), st.query_params.get("mask")
-    explorer.recover = _recovery("recover")
-    if (pinned := st.query_params.get("pin")) is not None:
+    here = {name: value for name, value in wanted(explorer).items() if name in _BOARD}
+    if here == {name: params[name] for name in _BOARD if name in params}:
+        # It is there: what led to it can still be undone.
+        return
+    budget, mask, pinned = (params.get(name) for name in ("budget", "mask", "pin"))
+    explorer.recover, explorer.pinned = _recovery(params.get("recover")), None
+    if pinned is not None:
         other = mask_from_hex(pinned, explorer.card.layers, explorer.card.heads)
         explorer.choices().check(other)
-        explorer.pinned = Variant(other, _recovery("pin-recover"))
+        explorer.pinned = Variant(other, _recovery(params.get("pin-recover")))
     if mask is not None:
         explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
         table = explorer.table()
         if table is not None:
-            table.selection(_number(budget))
-            explorer.board.set_budget(_number(budget))
+            table.selection(_number("budget", budget))
+        # Before the first run it waits there.
+        explorer.board.set_budget(_number("budget", budget))
+    else:
+        explorer.board.set_budget(None)
 
 
-def _recovery(name: str) -> Recover:
-    """A recovery that the address names; an unknown word is none."""
-    said = st.query_params.get(name)
+def _recovery(said: str | None) -> Recover:
+    """A recovery that an address names; an unknown word is none."""
     return next((recover for recover in get_args(Recover) if recover == said), "none")
 
 
-def _number(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 6):
-        raise CahpError("The budget in this link is not a number of heads.")
+def _number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        what = "a number of heads" if name == "budget" else "a number"
+        raise CahpError(f"The {name} in this link is not {what}.")
     return int(text)
 
 
-def write(explorer: Explorer) -> None:
-    """Say where one is: model, prompt, data, budget or mask, recovery, and what is pinned beside it.
-
-    Never a text, and no name of a session's file.
-    """
-    wanted = {"model": explorer.settings.model}
-    if not explorer.source.uploaded:
-        wanted["data"] = explorer.bench.dataset.id
-    if explorer.settings.prompt is not None and len(explorer.settings.prompt) <= _LONGEST:
-        wanted["prompt"], wanted["answers"] = explorer.settings.prompt, written(explorer.settings.answers)
-    if explorer.board.by_hand:
-        wanted["mask"] = mask_to_hex(explorer.mask)
+def wanted(explorer: Explorer) -> dict[str, str]:
+    """Where one is, as the parts of an address, also what is pinned: never a text, no name of a session's file."""
+    settings = explorer.settings
+    found = {"model": settings.model}
+    if explorer.source.uploaded:
+        found["files"] = explorer.source.fingerprint
+    else:
+        found["data"] = explorer.bench.dataset.id
+    if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
+        found["prompt"], found["answers"] = settings.prompt, spelling.written(settings.answers)
+    for name in (*_READING, *_CHOICES):
+        value = getattr(settings, name)
+        if value == getattr(bundled.SETTINGS, name) or (name == "splits" and explorer.source.uploaded):
+            continue
+        text = spelling.written(value)
+        if len(text) <= _LONGEST:
+            found[name] = text
+    board = explorer.board
+    if board.by_hand:
+        found["mask"] = mask_to_hex(explorer.mask)
     elif explorer.results.run is not None:
-        wanted["budget"] = "auto" if explorer.board.auto else str(explorer.board.budget)
+        found["budget"] = "auto" if board.auto else str(board.budget)
+    elif board.asked is not None:
+        found["budget"] = str(board.asked)
     if explorer.recover != "none":
-        wanted["recover"] = explorer.recover
+        found["recover"] = explorer.recover
     if explorer.pinned is not None:
-        wanted["pin"] = mask_to_hex(explorer.pinned.mask)
+        found["pin"] = mask_to_hex(explorer.pinned.mask)
         if explorer.pinned.recover != "none":
-            wanted["pin-recover"] = explorer.pinned.recover
-    if any(st.query_params.get(name) != value for name, value in wanted.items()):
-        st.query_params.update(wanted)
-    for name in {"data", "prompt", "answers", *_BOARD} - set(wanted):
+            found["pin-recover"] = explorer.pinned.recover
+    return found
+
+
+def write(explorer: Explorer) -> None:
+    """Say where one is.
+
+    As long as a link's wish waits for a yes, the address is that link, so that a reload keeps it.
+    """
+    if WISH in st.session_state or OPENING in st.session_state:
+        return
+    found = wanted(explorer)
+    if any(st.query_params.get(name) != value for name, value in found.items()):
+        st.query_params.update(found)
+    for name in {*_SOURCE, *_CHOICES, *_BOARD} - set(found):
         st.query_params.pop(name, None)
 
 
-def forget_board() -> None:
-    """Take a budget, or masks for another model, and their recovery out of the address."""
-    for name in _BOARD:
-        st.query_params.pop(name, None)
+def came_back() -> bool:
+    """Whether this run was asked for by the browser's Back or Forward: its address is then where one is."""
+    context = get_script_run_ctx()
+    return context is not None and context.is_history_navigation
+
+
+def source_of(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
+    """What an address says of model and data: the same for all views of them."""
+    return frozenset((name, value) for name, value in params.items() if name in _SOURCE)
+
+
+def choices_of(params: Mapping[str, str]) -> dict[str, Any]:
+    """The settings that an address asks for on its model and data, those that it leaves out as they usually are.
+
+    Raises:
+        CahpError: If one has no sense.
+    """
+    usual = {name: getattr(bundled.SETTINGS, name) for name in _CHOICES}
+    return usual | _settings({name: params[name] for name in _CHOICES if name in params})
 
 
 def view() -> dict[str, str]:

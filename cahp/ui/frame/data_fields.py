@@ -6,7 +6,7 @@ always shown, and can be changed. What was chosen for some data is never said of
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,9 @@ _CELL = 300
 _MOST_SHOWN = 50
 _NOTHING = "(none)"
 _UNUSED = "not used"
-#: Session key: the hub data that the dialog looked at last, by name.
-_FETCHED = "cahp_fetched"
+#: Session keys: the hub data that the dialog looked at last, by name; how a link read its files; and files that are
+#: being opened, which the boxes of a closed dialog do not keep.
+_FETCHED, _MEANT, _KEPT = "cahp_fetched", "cahp_fields_meant", "cahp_fields_kept"
 
 
 def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] | None:
@@ -53,7 +54,7 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     # Where the hub is closed but for the presets, nobody types an id: they are listed.
     presets = [] if current().opens_hub else list(PRESETS)
     others = [*presets, *([ELSEWHERE] if current().opens_folders else [])]
-    picked = st.selectbox("Data", [*own, FILES, *others], key=f"source-data-{bool(own)}")
+    picked = st.selectbox("Data", [*own, FILES, *others], key=f"source-data-{bool(own)}", persist_state="session")
     settings = replace(settings, **prompt_fields.settings(card))
     if picked == WITH_MODEL:
         return settings, None
@@ -64,6 +65,7 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
         name = st.text_input(
             "Folder, file, preset or hub data" if current().opens_hub else "Folder or file",
             key="source-data-name",
+            persist_state="session",
             placeholder="/path/to/folder, sst5, mnli, or hub:org/name" if current().opens_hub else "texts.csv",
         ).strip()
         if not name:
@@ -71,6 +73,31 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     settings = permitted(replace(settings, data=name))
     found = _elsewhere(card, settings)
     return None if found is None else (found, None)
+
+
+def fill_in(meant: Settings) -> None:
+    """Choose files, to be read as a link has it; they are to be brought."""
+    st.session_state[_MEANT] = meant
+    for own in (True, False):
+        st.session_state[f"source-data-{own}"] = FILES
+    prompt_fields.fill_in(meant)
+    for what in ("column", "map"):
+        st.session_state.pop(f"source-{what}-of", None)
+
+
+def forget_link() -> None:
+    """What a link said of its files is not said of other files."""
+    st.session_state.pop(_MEANT, None)
+
+
+def keep_files(upload: Upload | None) -> None:
+    """Keep these files for the dialog, until it is certain that they can be used."""
+    st.session_state[_KEPT] = upload
+
+
+def forget_files() -> None:
+    """They are in use, or not wanted any more."""
+    st.session_state.pop(_KEPT, None)
 
 
 def agreed(name: str) -> bool:
@@ -102,18 +129,26 @@ def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | Non
         accept_multiple_files=True,
         key="source-file",
     )
-    if not brought:
+    upload: Upload | None = st.session_state.get(_KEPT)
+    if brought:
+        upload = _upload(brought)
+    elif upload is not None:
+        st.caption(f"Still here: {plain(upload.name)}. Bring others in their place.")
+    if upload is None:
         st.caption("They stay in this session: nothing of them is kept on disk, logged, or put into a link.")
         return None
+    with upload.found() as parts:
+        settings = _read_as(parts, card, replace(settings, data=upload.folder))
+        return _matched(parts.read(**settings.reading), card, settings), upload
+
+
+def _upload(brought: Sequence[Any]) -> Upload:
     files: dict[str, bytes] = {}
     for one in brought:
         # Two folders may hold files of one name.
         twice = sum(name == one.name or name.endswith(f") {one.name}") for name in files)
         files[f"({twice + 1}) {one.name}" if twice else one.name] = one.getvalue()
-    upload = Upload(files)
-    with upload.found() as parts:
-        settings = _read_as(parts, card, replace(settings, data=upload.folder))
-        return _matched(parts.read(**settings.reading), card, settings), upload
+    return Upload(files)
 
 
 # What is what -----------------------------------------------------------------------------------------------------
@@ -142,7 +177,9 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     chosen: dict[str, str] = {}
     with st.container(key="source-splits"):
         for place, part in enumerate(names):
-            split = st.segmented_control(plain(part[:60]), (*SPLITS, _UNUSED), key=f"split-{place}", required=True)
+            split = st.segmented_control(
+                plain(part[:60]), (*SPLITS, _UNUSED), key=f"split-{place}", required=True, persist_state="session"
+            )
             if split in SPLITS:
                 chosen[part] = split
     return chosen
@@ -156,17 +193,26 @@ def _columns(parts: data.Parts, part: str, card: ModelCard) -> dict[str, Any]:
         raise DataError(f"A column's name in {part} is not valid Unicode; rename that column.")
     shown = {name: [_encodable(row[name][:_CELL]) for row in rows[:_PREVIEW]] for name in names[:_MOST_SHOWN]}
     st.dataframe(shown, hide_index=True)
-    guess = data.guess_columns(names, rows, card.labels)
+    guess = _meant_columns(names) or data.guess_columns(names, rows, card.labels)
     others = [_NOTHING, *names]
     _anew("column", (part, names), {"text": guess.text, "pair": guess.pair or _NOTHING, "label": guess.label})
     left, middle, right = st.columns(3)
-    text = left.selectbox("Text", names, key="column-text")
-    second = middle.selectbox("Second text", others, key="column-pair")
-    label = right.selectbox("Label", names, key="column-label")
+    text = left.selectbox("Text", names, key="column-text", persist_state="session")
+    second = middle.selectbox("Second text", others, key="column-pair", persist_state="session")
+    label = right.selectbox("Label", names, key="column-label", persist_state="session")
     chosen = data.Columns(text, None if second == _NOTHING else second, label)
     if chosen == usual_columns(names):
         chosen = data.Columns()
     return {"text_column": chosen.text, "pair_column": chosen.pair, "label_column": chosen.label}
+
+
+def _meant_columns(names: list[str]) -> data.Columns | None:
+    """The columns that a link names, if they are there."""
+    meant: Settings | None = st.session_state.get(_MEANT)
+    if meant is None or meant.text_column is None or meant.label_column is None:
+        return None
+    columns = data.Columns(meant.text_column, meant.pair_column, meant.label_column)
+    return columns if {columns.text, columns.label, columns.pair or columns.text} <= set(names) else None
 
 
 def _encodable(text: str) -> str:
@@ -217,11 +263,18 @@ def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settin
 def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
     chosen: dict[str, Any] = {}
     alike = {name.strip().casefold(): name for name in theirs}
-    usual = {str(place): alike.get(label.strip().casefold()) for place, label in enumerate(ours)}
+    meant: Settings | None = st.session_state.get(_MEANT)
+    linked = {} if meant is None else {said: goal for said, goal in meant.label_map.items() if goal in theirs}
+    usual = {str(place): linked.get(label, alike.get(label.strip().casefold())) for place, label in enumerate(ours)}
     _anew("map", (ours, theirs), usual)
     for position, label in enumerate(ours):
         chosen[label] = st.selectbox(
-            plain(label[:60]), theirs, index=None, key=f"map-{position}", placeholder="which class of the model?"
+            plain(label[:60]),
+            theirs,
+            index=None,
+            key=f"map-{position}",
+            persist_state="session",
+            placeholder="which class of the model?",
         )
     if any(goal is None for goal in chosen.values()):
         raise CahpError("Every label of the data needs a class of the model before this data can be used.")

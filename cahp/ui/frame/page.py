@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, models
+from cahp.access import door
 from cahp.run.document import machine
-from cahp.run.settings import Settings
 from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
 from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
+from cahp.ui.session.presence import served
 from cahp.values import CahpError
 
 _EXPLORER = "cahp_explorer"
 _NOTE = "cahp_note"
+#: Session key: models and data that were on screen before, by what an address says of them; and how many of them.
+_SOURCES, _REMEMBERED = "cahp_sources", 2
 
 
 def page(title: str) -> Explorer:
@@ -29,6 +34,10 @@ def page(title: str) -> Explorer:
         initial_sidebar_state="auto",
     )
     st.html(models.assets() / "explorer.css")
+    if served(_session_id()) and not door.is_set():
+        # Streamlit was started on this one script: nothing asks for the token or looks at who comes.
+        problem("A page is not opened alone: start the explorer with cahp explore, and choose the page there")
+        st.stop()
     explorer = _explorer()
     explorer.collect()
     address.write(explorer)
@@ -65,35 +74,32 @@ def provenance(explorer: Explorer) -> str:
 def _explorer() -> Explorer:
     found = st.session_state.get(_EXPLORER)
     if isinstance(found, Explorer):
-        _opened(found)
-        return st.session_state[_EXPLORER]  # type: ignore[no-any-return]
-    settings, wish = address.asked(st.query_params.to_dict())
+        explorer = _opened(found)
+        return _went_back(explorer) if address.came_back() else explorer
+    wish = None
     try:
+        settings, wish = address.asked(address.view())
         explorer = Explorer(_session_id(), Source.open(settings))
     except CahpError as error:
-        explorer = _fallback(settings, error)
+        explorer = _fallback(error)
     st.session_state[_EXPLORER] = explorer
     if wish is not None:
         # Reading from the network or a folder waits for a person's yes; a link alone does not do it.
-        st.session_state[source_dialog.WISH] = wish
+        st.session_state[address.WISH] = wish
     else:
-        try:
-            address.restore(explorer)
-        except CahpError as broken:
-            st.session_state[_NOTE] = str(broken)
+        _restore(explorer, address.view())
     return explorer
 
 
-def _fallback(settings: Settings, error: CahpError) -> Explorer:
+def _fallback(error: CahpError) -> Explorer:
     """The embedded default where a link asked for something that cannot be used; the end where that is missing too."""
-    if settings != bundled.SETTINGS:
-        try:
-            explorer = Explorer(_session_id(), Source.open(bundled.SETTINGS))
-        except CahpError as missing:
-            error = missing
-        else:
-            st.session_state[_NOTE] = str(error)
-            return explorer
+    try:
+        explorer = Explorer(_session_id(), Source.open(bundled.SETTINGS))
+    except CahpError as missing:
+        error = missing
+    else:
+        st.session_state[_NOTE] = str(error)
+        return explorer
     st.title("The explorer has nothing to show yet")
     problem(error)
     st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
@@ -101,19 +107,69 @@ def _fallback(settings: Settings, error: CahpError) -> Explorer:
     raise AssertionError("a stopped page went on")
 
 
-def _opened(explorer: Explorer) -> None:
+def _opened(explorer: Explorer) -> Explorer:
     """Take over a model and data that the worker has opened meanwhile."""
-    job = st.session_state.get(source_dialog.OPENING)
+    job = st.session_state.get(address.OPENING)
     if job is None or not job.ended:
-        return
-    del st.session_state[source_dialog.OPENING]
-    if job.result is not None:
-        explorer.close()
-        st.session_state[_EXPLORER] = Explorer(explorer.id, job.result)
-        # The old address named another budget, or a mask for another model.
-        address.forget_board()
-    elif job.error:
+        return explorer
+    del st.session_state[address.OPENING]
+    if job.result is None:
         st.session_state[_NOTE] = job.error
+        source_dialog.failed(job.error)
+        return explorer
+    wish = source_dialog.succeeded()
+    explorer = _exchange(explorer, job.result)
+    if wish is not None:
+        if wish.files not in (None, job.result.fingerprint):
+            st.session_state[_NOTE] = "The link was made with other files than these; its view may not fit them."
+        _restore(explorer, wish.board)
+    return explorer
+
+
+def _went_back(explorer: Explorer) -> Explorer:
+    """What the browser's Back or Forward leads to, as its address says."""
+    params, here = address.view(), address.wanted(explorer)
+    if "model" not in params:
+        return explorer
+    st.session_state.pop(address.WISH, None)
+    try:
+        there = address.source_of(params)
+        if there != address.source_of(here):
+            source = _sources().get(there)
+            if source is None:
+                settings, wish = address.asked(params)
+                if wish is not None:
+                    st.session_state[address.WISH] = wish
+                    return explorer
+                source = Source.open(settings)
+            explorer = _exchange(explorer, source)
+        explorer.change(**address.choices_of(params))
+    except CahpError as error:
+        st.session_state[_NOTE] = str(error)
+    else:
+        _restore(explorer, params)
+    return explorer
+
+
+def _exchange(explorer: Explorer, source: Source) -> Explorer:
+    """Another model or data; the ones before are remembered for whoever goes back."""
+    _sources()[address.source_of(address.wanted(explorer))] = explorer.source
+    while len(_sources()) > _REMEMBERED:
+        _sources().pop(next(iter(_sources())))
+    explorer.close()
+    st.session_state[_EXPLORER] = explorer = Explorer(explorer.id, source)
+    return explorer
+
+
+def _sources() -> dict[frozenset[tuple[str, str]], Source]:
+    return st.session_state.setdefault(_SOURCES, {})  # type: ignore[no-any-return]
+
+
+def _restore(explorer: Explorer, params: Mapping[str, str]) -> None:
+    try:
+        address.restore(explorer, params)
+    except CahpError as broken:
+        st.session_state[_NOTE] = str(broken)
 
 
 def _session_id() -> str:

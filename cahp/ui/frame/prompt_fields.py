@@ -8,6 +8,8 @@ import streamlit as st
 
 from cahp import data, models
 from cahp.models.language import prompted
+from cahp.run.settings import Settings
+from cahp.run.spelling import written
 from cahp.ui.parts.text import plain
 from cahp.values import Input, ModelCard
 
@@ -40,6 +42,14 @@ def draw(card: ModelCard) -> ModelCard | None:
     if not answers.strip():
         return None
     return prompted(card, models.asked(template, data.parse_answers(answers)))
+
+
+def fill_in(meant: Settings) -> None:
+    """Put the prompt and the answers of a link into their boxes."""
+    if meant.prompt is not None:
+        for language in _USUAL:
+            st.session_state[f"prompt-{language}"] = meant.prompt
+        st.session_state["prompt-answers"] = written(tuple(meant.answers))
 
 
 def settings(card: ModelCard) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from cahp.figures import lessons as figures
 from cahp.studies import answers, lessons
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step, Subject
+from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.pages import link
 from cahp.ui.frame.progress import follow
@@ -55,6 +56,7 @@ def draw(explorer: Explorer) -> None:
         room = None
     if room is not None:
         teaching.door(room)
+    _link_guesses(steps, subject)
     at = _choose_step(steps, subject)
     with st.container(border=True, key="learn-step"):
         if room is None:
@@ -95,7 +97,12 @@ def _example(subject: Subject) -> None:
 
 
 def _choose_step(steps: list[Step], subject: Subject) -> int:
-    at = min(int(st.session_state.get(_AT, 0)), len(steps) - 1)
+    if _AT not in st.session_state or address.came_back():
+        linked = st.query_params.get("step", "")
+        st.session_state[_AT] = int(linked) - 1 if linked in map(str, range(1, len(steps) + 1)) else 0
+    at = min(int(st.session_state[_AT]), len(steps) - 1)
+    if st.query_params.get("step") != str(at + 1):
+        st.query_params["step"] = str(at + 1)
     with st.container(horizontal=True, key="learn-steps", gap="small"):
         for number, step in enumerate(steps):
             seen = _answer(step, subject) is not None
@@ -108,6 +115,21 @@ def _choose_step(steps: list[Step], subject: Subject) -> int:
                 st.session_state[_AT] = number
                 st.rerun()
     return at
+
+
+def _link_guesses(steps: list[Step], subject: Subject) -> None:
+    """Take the guesses of a link over, once; put those that were handed in into the address, in the order of steps."""
+    names = [_name(step, subject) for step in steps]
+    if _GUESSES not in st.session_state:
+        # What has no answer yet was not measured here: the slider is where it was, and the question is asked again.
+        there = _moved() if _shipped(subject) is None else _guesses()
+        for step, name, text in zip(steps, names, st.query_params.get("guesses", "").split(","), strict=False):
+            if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= step.highest:
+                there[name] = int(text)
+        _guesses()
+    said = ",".join(str(_guesses().get(name, "")) for name in names).rstrip(",")
+    if said and st.query_params.get("guesses") != said:
+        st.query_params["guesses"] = said
 
 
 def _onwards(at: int, count: int) -> None:

@@ -10,7 +10,7 @@ from cahp.ui.parts.examples import examples
 from cahp.values import Input
 
 #: Characters that a box takes.
-_LONGEST = 100_000
+LONGEST = 100_000
 
 
 def input_box(name: str, kind: Literal["single", "pairs"], *, label: str, place: int = 0) -> Input:
@@ -39,7 +39,7 @@ def input_box(name: str, kind: Literal["single", "pairs"], *, label: str, place:
             label if len(parts) == 1 else f"{label}, {part} part",
             key=key,
             height=100 if len(parts) == 1 else 68,
-            max_chars=_LONGEST,
+            max_chars=LONGEST,
             placeholder="Type or paste a text",
             persist_state="session",
         )

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings, identified
 from cahp.ui.session import jobs
-from cahp.values import DataError, ModelCard
+from cahp.values import DataError, ModelCard, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -168,6 +168,11 @@ class Source:
         card = _card(settings)
         raw = _data(settings, card) if upload is None else upload.read(settings)
         return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A short digest of all texts and labels as they were read: whether files that are brought are the same."""
+        return digest(*(f"{split}-{texts.sha256}" for split, texts in self.raw.splits.items()))[:8]
 
     def with_settings(self, settings: Settings) -> Source:
         """The same model and data, asked differently."""

@@ -27,3 +27,8 @@ def alive(session_id: str) -> bool:
         for gone in [other for other, at in _seen.copy().items() if now - at > 2 * _PATIENCE_S]:
             _seen.pop(gone, None)
     return lately
+
+
+def served(session_id: str) -> bool:
+    """Whether a server of this process shows this session to a browser; pages also run without one, in tests."""
+    return Runtime.exists() and Runtime.instance().is_active_session(session_id)

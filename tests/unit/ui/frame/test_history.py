@@ -1,0 +1,69 @@
+"""The script that makes an address of the same page replace its entry, and the style, are in pages and nowhere else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from cahp.ui.server import Dressed
+
+STYLE = "p { color: red; }"
+PAGE = b"<!DOCTYPE html><html><head><title>x</title></head><body></body></html>"
+
+
+def answered(
+    path: str, *, kind: str = "text/html; charset=utf-8", status: int = 200, asked: dict[str, str] | None = None
+) -> tuple[dict[str, str], bytes, set[str]]:
+    """Headers and body of the answer, and the headers that the application was asked with."""
+    seen: set[str] = set()
+    sent: list[dict[str, Any]] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.update(name.decode() for name, _ in scope["headers"])
+        length = str(len(PAGE)).encode()
+        headers = [(b"content-type", kind.encode()), (b"content-length", length), (b"etag", b"x")]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": PAGE[:20], "more_body": True})
+        await send({"type": "http.response.body", "body": PAGE[20:]})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(name.encode(), value.encode()) for name, value in (asked or {}).items()]
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
+    asyncio.run(Dressed(app, STYLE)(scope, None, send))  # type: ignore[arg-type]
+    said = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+    return said, b"".join(message.get("body", b"") for message in sent[1:]), seen
+
+
+@pytest.mark.parametrize("path", ["/", "/Budget", "/Similarity/"])
+def test_a_page_has_both_in_its_head_and_says_its_length(path: str) -> None:
+    asked = {"if-none-match": "x", "accept-encoding": "gzip", "accept": "text/html"}
+    said, body, seen = answered(path, asked=asked)
+    put = body[body.index(b"<script>") : body.index(b"</head>")]
+    assert b"history.pushState" in put
+    assert put.endswith(f"<style>{STYLE}</style>".encode())
+    assert body.replace(put, b"") == PAGE
+    assert said["content-length"] == str(len(body))
+    # A copy without it is never said to be new enough.
+    assert seen == {"accept"}
+
+
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [
+        ("/media/report.html", {}),
+        ("/static/index.html", {}),
+        ("/_stcore/health", {}),
+        ("/Budget", {"kind": "application/json"}),
+        ("/Budget", {"status": 403}),
+    ],
+)
+def test_nothing_else_is_touched(path: str, options: dict[str, Any]) -> None:
+    said, body, _ = answered(path, asked={"accept": "text/html"}, **options)
+    assert body == PAGE
+    assert said["etag"] == "x"
