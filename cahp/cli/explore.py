@@ -101,7 +101,7 @@ def start(access: Access, *, port: int, browser: bool) -> int:
     # command, is nobody else's to see.
     with subprocess.Popen(command, cwd=home(), env={**os.environ, **access.environment()}) as server:
         # Who ends this process, as service managers do, means the server.
-        signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+        before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
             code = server.wait()
             return code if code >= 0 else 128 - code  # as shells write the signal that ended it
@@ -111,6 +111,7 @@ def start(access: Access, *, port: int, browser: bool) -> int:
                 server.wait(timeout=_ENDING)
             raise
         finally:
+            signal.signal(signal.SIGTERM, before)
             server.kill()
 
 

@@ -18,7 +18,7 @@ import pytest
 from cahp import methods, models
 from cahp import processes as parallel
 from cahp.files import plain_json
-from cahp.models import head_model
+from cahp.models import devices
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
@@ -77,16 +77,16 @@ try:
 except ValueError as error:
     found["error"] = str(error)
 from cahp import methods
-from cahp.models import head_model
+from cahp.models import devices
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
 
 asked = json.loads((here / "scores.json").read_text())
 evidence = open_bench(Settings(**asked["settings"]), store=Store(here / "scores")).evidence
-rows, head_model._MAX_ROWS = head_model._MAX_ROWS, 5  # several batches, of which each process takes some
+usual, devices._BATCH = devices._BATCH, (devices._BATCH[0], 5)  # several batches, of which each process takes some
 found["scores"] = {name: methods.get(name).score(evidence).tolist() for name in asked["methods"]}
-head_model._MAX_ROWS = rows
+devices._BATCH = usual
 for words in json.loads((here / "asked.json").read_text()):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -174,7 +174,7 @@ def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_score_heads_as_one_does(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head_model, "_MAX_ROWS", 5)
+    monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 5))
     asked = json.loads((two.folder / "scores.json").read_text())["settings"]
     evidence = open_bench(Settings(**asked), store=Store(tmp_path)).evidence
     for name in SCORED:
