@@ -6,6 +6,7 @@ this does nothing, and loads nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -96,5 +97,16 @@ def _begin() -> None:
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
+    if not torch.distributed.is_initialized():
+        # A group whose threads still run when the interpreter has gone ends the process with an abort, now and then.
+        atexit.register(_leave)
     # Without being told, accelerate would leave processes without a GPU each on its own.
     PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def _leave() -> None:
+    """Leave the processes, at the end of this one."""
+    import torch.distributed
+
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
