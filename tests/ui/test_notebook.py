@@ -187,7 +187,7 @@ import os, signal
 from cahp.stages.signatures import Collector
 watch = Collector.watch
 Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5)
+asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5, seed=77)
 cahp.prune("../model", **asked)
 """
 AGAIN = 'Collector.watch = watch\ncahp.prune("../model", **asked).budget'
