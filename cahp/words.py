@@ -5,6 +5,8 @@ A minus is the sign that typesetters use: as wide as the plus, and never taken f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def number(value: float, digits: int = 1) -> str:
     """A number with so many digits after its point."""
@@ -43,6 +45,11 @@ def span(low: float, high: float, digits: int = 1) -> str:
 
 #: A step of a recovery, and what it has done to the model.
 STEPS = {"pruned": "as pruned", "refit": "refitted", "distill": "distilled"}
+
+
+def side_by_side(text: str | Sequence[str]) -> str:
+    """A text, or the texts of a pair, as one line of a table."""
+    return text if isinstance(text, str) else " ⸱ ".join(text)
 
 
 def ordinal(place: int) -> str:

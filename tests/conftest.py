@@ -5,9 +5,15 @@ import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from streamlit.testing.v1 import AppTest
+
+    from cahp.ui.session.explorer import Explorer
 
 # Before anything imports the libraries that read these once; processes that a test starts inherit them.
 # No test needs the network.
@@ -80,6 +86,15 @@ def page_script(key: str) -> str:
     root = Path(__file__).parents[1]
     (script,) = (root / page.path for page in found(root) if page.key == key)
     return str(script)
+
+
+def explorer_of(app: AppTest) -> Explorer:
+    """What the person of a page's script test explores."""
+    from cahp.ui.session.explorer import Explorer
+
+    found = app.session_state["cahp_explorer"]
+    assert isinstance(found, Explorer)
+    return found
 
 
 def chromium() -> Path | None:

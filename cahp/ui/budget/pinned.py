@@ -15,7 +15,7 @@ from cahp.ui.frame.progress import in_line
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import Kind
-from cahp.words import points, span
+from cahp.words import points, side_by_side, span
 
 #: The tab below the board that shows the texts.
 TAB = "A against B"
@@ -151,7 +151,7 @@ def draw_texts(explorer: Explorer) -> None:
     inputs, classes = texts.inputs, texts.classes
     st.dataframe(
         {
-            "text": [one if isinstance(one := inputs[row], str) else " ⸱ ".join(one) for row in rows],
+            "text": [side_by_side(inputs[row]) for row in rows],
             "label": [classes[texts.labels[row]] for row in rows],
             "A says": [classes[found.a.predictions[row]] for row in rows],
             "B says": [classes[found.b.predictions[row]] for row in rows],

@@ -22,7 +22,7 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
-from cahp.words import percent, span
+from cahp.words import percent, side_by_side, span
 
 #: Session keys: which step is open, where sliders were moved, the guesses that were handed in, the jobs that answered.
 _AT, _MOVED, _GUESSES, _ANSWERS = (f"cahp_learn_{what}" for what in ("at", "moved", "guesses", "answers"))
@@ -82,7 +82,7 @@ def _example(subject: Subject) -> None:
     """One of the texts, and what the model has to say of it."""
     texts = subject.texts
     row = len(texts) // 2
-    text = " ⸱ ".join(side[row] for side in (texts.first, texts.second) if side is not None)
+    text = side_by_side(texts.inputs[row])
     if len(text) > _EXCERPT:
         text = f"{text[:_EXCERPT]}…"
     classes = ", ".join(plain(name) for name in texts.classes)
@@ -305,16 +305,7 @@ def _scores(steps: list[Step], subject: Subject) -> None:
     if len(seen) < len(steps):
         return
     st.subheader("What you guessed and what it was")
-    st.dataframe(
-        {
-            "Step": [step.title for step, _, _ in seen],
-            "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-            "Measured": [wording.measured(step, answer) for step, _, answer in seen],
-            "You were": [wording.off(step, guess, answer) for step, guess, answer in seen],
-        },
-        hide_index=True,
-        key="learn-scores",
-    )
+    st.dataframe(wording.beside(seen), hide_index=True, key="learn-scores")
     card = "\n".join(
         [
             f"Six small steps: attention heads of {subject.mask.layers} x {subject.mask.heads}, "

@@ -173,16 +173,7 @@ def _so_far(room: Classroom, who: str) -> None:
     if not seen:
         return
     st.subheader("Your guesses so far")
-    st.dataframe(
-        {
-            "Step": [step.title for step, _, _ in seen],
-            "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-            "Measured": [wording.measured(step, answer) for step, _, answer in seen],
-            "You were": [wording.off(step, guess, answer) for step, guess, answer in seen],
-        },
-        hide_index=True,
-        key="class-so-far",
-    )
+    st.dataframe(wording.beside(seen), hide_index=True, key="class-so-far")
 
 
 # What all see -------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
 from cahp.words import number
@@ -28,6 +30,16 @@ def off(step: Step, guess: int, answer: Answer) -> str:
         return "exactly right"
     size = number(abs(distance), 0 if float(distance).is_integer() else 1)
     return f"{size} {step.unit} too {'many' if distance > 0 else 'few'}"
+
+
+def beside(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
+    """Steps with one's guesses and their answers, as the columns of a table."""
+    return {
+        "Step": [step.title for step, _, _ in seen],
+        "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
+        "Measured": [measured(step, answer) for step, _, answer in seen],
+        "You were": [off(step, guess, answer) for step, guess, answer in seen],
+    }
 
 
 def counted(answer: Answer, step: Step) -> str:

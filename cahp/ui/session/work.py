@@ -35,6 +35,7 @@ from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import Costs, HeadMask, Progress, Texts
+from cahp.words import side_by_side
 
 if TYPE_CHECKING:
     from cahp.models.training import Watch
@@ -162,7 +163,7 @@ def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
     classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
     return [
         Flip(
-            inputs[row] if isinstance(inputs[row], str) else " ⸱ ".join(inputs[row]),
+            side_by_side(inputs[row]),
             *(classes[side[row]] for side in (bench.evaluation.labels, full.predictions, pruned.predictions)),
         )
         for row in flipped(pruned, full)

@@ -18,7 +18,7 @@ from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW
 from cahp.ui.similarity.over_texts import ALIKE, REMOVAL, HeadOf, habits, measured
 from cahp.values import HeadMask
-from cahp.words import number, percent, points, signed, span
+from cahp.words import number, percent, points, side_by_side, signed, span
 
 #: Heads that are shown as most alike, and texts that a head matters most for.
 _NEAR, _STRONGEST = 8, 5
@@ -166,7 +166,7 @@ def _strongest(explorer: Explorer, removal: Removal, head: int) -> None:
     inputs, classes = texts.inputs, texts.classes
     st.dataframe(
         {
-            "text": [one if isinstance(one := inputs[row], str) else " ⸱ ".join(one) for row in rows],
+            "text": [side_by_side(inputs[row]) for row in rows],
             "label": [classes[texts.labels[row]] for row in rows],
             "all heads say": [classes[removal.full.predictions[row]] for row in rows],
             "without it": [classes[removal.without.predictions[row]] for row in rows],
