@@ -155,7 +155,7 @@ def compare(
     Args:
         model: A built-in, a hub id or a folder, or all that is asked as a ``cahp.compare.Plan``.
         data: A built-in, a file, a folder or ``hub:org/name``; without, what comes with the model.
-        preset: ``"quick"`` (unless methods are named), ``"posthoc"`` or ``"full"``.
+        preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``.
         methods: Names of methods, as a list or with commas.
         budgets: How many heads every method keeps, numbers or shares such as ``"10%"``.
         seeds: How many (5), or which ([42, 43]).

@@ -13,7 +13,7 @@ _WHICH = (
     Option("budgets", "Heads to keep, with commas: 6,12,20 or 10%,20%."),
     Option("seeds", "How many (5), or which (42,43)."),
     OPTIONS["recover"].but(default=None, fills=False, help="none, refit, distill, finetune, with commas."),
-    Option("preset", "quick (the default), posthoc or full."),
+    Option("preset", "quick (the default), posthoc, full or recovery."),
 )
 #: Without a number, the preset's.
 _TEXTS = (OPTIONS["limit"].but(default=None, fills=False), OPTIONS["eval_limit"].but(default=None, fills=False))

@@ -45,6 +45,7 @@ def asked(
         draws=start.draws,
         recovered_draws=start.recovered_draws,
         learned_budgets=start.learned_budgets if budgets is None else None,
+        distilled_budgets=start.distilled_budgets if budgets is None and recover is None else None,
         finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
         few_seeds=start.few_seeds if seeds is None else (),
     )

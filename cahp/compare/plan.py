@@ -33,8 +33,9 @@ class Plan:
     unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method
     tuning texts choose among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
     those of them that are recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are
-    learned (None: all), ``finetuned_budgets`` those at which masks are fine-tuned, if the recoveries say so (None:
-    all), and ``few_seeds`` the methods that are measured with the first seed alone.
+    learned (None: all), ``distilled_budgets`` and ``finetuned_budgets`` those at which masks are distilled and
+    fine-tuned, if the recoveries say so (None: all), and ``few_seeds`` the methods that are measured with the first
+    seed alone.
     """
 
     settings: Settings
@@ -46,6 +47,7 @@ class Plan:
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
+    distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
     few_seeds: tuple[str, ...] = ()
 
@@ -77,7 +79,8 @@ class Plan:
             BudgetError: If a budget is impossible, or two are the same.
         """
         found: dict[str, int] = {}
-        for budget in dict.fromkeys((*self.budgets, *(self.learned_budgets or ()), *(self.finetuned_budgets or ()))):
+        some = (self.learned_budgets, self.distilled_budgets, self.finetuned_budgets)
+        for budget in dict.fromkeys(budget for budgets in (self.budgets, *some) for budget in budgets or ()):
             count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
             if count is None:
                 raise BudgetError("a comparison needs the same number of heads for all; give --budgets numbers")
@@ -95,6 +98,7 @@ class Plan:
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
         """All that is measured, in its order: seeds turn fastest, so that workers meet different ones."""
         counts = self.heads(layers=layers, heads=heads)
+        distilled = self.budgets if self.distilled_budgets is None else self.distilled_budgets
         tuned = self.budgets if self.finetuned_budgets is None else self.finetuned_budgets
         return [
             Cell(
@@ -104,6 +108,7 @@ class Plan:
                 noise(name, seed, draw),
                 draw,
                 recovered=draw == 0 or draw < self._recovered(name),
+                distilled=budget in distilled,
                 finetuned=budget in tuned,
             )
             for name in self.methods
@@ -116,7 +121,8 @@ class Plan:
     def recoveries_of(self, cell: Cell) -> Iterator[Recovery]:
         """What a cell is measured after."""
         for recovery in self.recoveries:
-            measured = cell.recovered and (cell.finetuned or recovery != "finetune")
+            here = {"distill": cell.distilled, "finetune": cell.finetuned}.get(recovery, True)
+            measured = cell.recovered and here
             # A refit of the unpruned model returns its own weights, and it has nothing to learn from itself.
             if recovery == "none" or (measured and not (cell.method == FULL and recovery in ("refit", "distill"))):
                 yield recovery
@@ -150,7 +156,7 @@ class Plan:
             name: getattr(self, name)
             for name in (
                 *("budgets", "seeds", "recoveries", "draws", "recovered_draws"),
-                *("learned_budgets", "finetuned_budgets", "few_seeds"),
+                *("learned_budgets", "distilled_budgets", "finetuned_budgets", "few_seeds"),
             )
         }
         return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
@@ -161,7 +167,7 @@ class Cell:
     """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is.
 
     ``noise`` is the seed of the method's own randomness, ``recovered`` whether recoveries are measured at all, and
-    ``finetuned`` whether fine-tuning is among them.
+    ``distilled`` and ``finetuned`` whether these are among them.
     """
 
     method: str
@@ -170,6 +176,7 @@ class Cell:
     noise: int
     draw: int = 0
     recovered: bool = True
+    distilled: bool = True
     finetuned: bool = True
 
 
@@ -220,7 +227,8 @@ def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
 class Preset:
     """A comparison whose length was measured; every part of it can be given otherwise.
 
-    ``expensive`` says what becomes of methods that take as long as all the others together.
+    ``expensive`` says what becomes of methods that take as long as all the others together, and ``only`` names the
+    methods where not all take part.
     """
 
     budgets: tuple[str, ...]
@@ -232,12 +240,16 @@ class Preset:
     draws: int | None = None
     recovered_draws: int | None = None
     learned_budgets: tuple[str, ...] | None = None
+    distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
+    only: tuple[str, ...] | None = None
     recoveries: tuple[Recovery, ...] = field(default=("none", "refit"))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Its methods, as they are registered now."""
+        if self.only is not None:
+            return self.only
         names = everyone(learned_too=self.learned)
         return tuple(name for name in names if self.expensive != "left out" or not methods.facts(name).expensive)
 
@@ -278,6 +290,18 @@ PRESETS: Mapping[str, Preset] = {
         learned_budgets=("12", "36"),
         finetuned_budgets=("12",),
         recoveries=("none", "refit", "finetune"),
+    ),
+    # What is left of the choice of heads after each recovery: ours, the best rival, chance, and what pruners of weights
+    # do, on as many texts as telling them apart takes.
+    "recovery": replace(
+        _POSTHOC,
+        only=(OURS, "random", "facility", "magnitude"),
+        limit=1000,
+        eval_limit=1101,
+        draws=10,
+        distilled_budgets=("12", "20"),
+        finetuned_budgets=("12",),
+        recoveries=("none", "refit", "distill", "finetune"),
     ),
 }
 

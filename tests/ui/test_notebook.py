@@ -181,13 +181,14 @@ class Ran:
     after: list[Any]
 
 
-#: Stopped while the heads are watched, as the button of a notebook stops it; nobody asked this before.
+#: Stopped while the heads are watched, as the button of a notebook stops it. Nobody asked this before, also where this
+#: notebook ran already: by a seed of its own nothing of it is found again.
 STOPPED = """
 import os, signal
 from cahp.stages.signatures import Collector
 watch = Collector.watch
 Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5, seed=77)
+asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5, seed=int.from_bytes(os.urandom(3)))
 cahp.prune("../model", **asked)
 """
 AGAIN = 'Collector.watch = watch\ncahp.prune("../model", **asked).budget'

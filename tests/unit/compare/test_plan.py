@@ -63,6 +63,13 @@ def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settin
     assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
 
 
+def test_masks_are_distilled_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
+    asked = plan(settings, "counted", recoveries=("refit", "distill"), distilled_budgets=("4",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    assert {cell.budget for cell in cells if "distill" in asked.recoveries_of(cell)} == {4}
+    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
+
+
 def test_an_expensive_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
     asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
     measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
@@ -116,3 +123,4 @@ def test_presets_follow_what_is_registered() -> None:
     assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
     assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
     assert everyone()[0] == "complementary"
+    assert set(PRESETS["recovery"].methods) < set(PRESETS["quick"].methods)
