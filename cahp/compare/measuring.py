@@ -131,8 +131,11 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
 def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
     """The model that answers: pruned, and recovered on the calibration texts of the cell's seed."""
     bench = benches.bench(cell.seed)
+    if recovery == "none" and mask.keep.all():
+        # Its time tells what a comparison will take, so it is answered now, also where the answers are known.
+        return lambda texts: bench.measurements.answers(bench.model, texts)
     if recovery == "none":
-        return lambda texts: bench.measurements.evaluate(texts, mask=None if mask.keep.all() else mask)
+        return lambda texts: bench.measurements.evaluate(texts, mask=mask)
     # Weights are not kept: those of hundreds of masks would push everything else out of the store.
     if recovery == "refit":
         from cahp.stages.recovery import refit

@@ -23,6 +23,7 @@ from cahp.files import plain_json
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
+from cahp.stages import evaluation
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, OptionError
 
@@ -289,6 +290,23 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     assert estimate.forward_ms > 0
     assert seen[-1] == (round(estimate.forwards), round(estimate.forwards))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_pass_is_timed_also_where_its_answers_are_known(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune(replace(settings, budget="4", latency=False), store=store)
+    evaluate = evaluation.evaluate
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(evaluation, "evaluate", slow)
+    said: list[Estimate] = []
+    compare(plan(settings, "counted", seeds=(42,), budgets=("4",)), store=store, announce=said.append)
+    # 30 texts in 0.3 seconds.
+    assert said[0].forward_ms >= 10
 
 
 def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
