@@ -291,11 +291,11 @@ PRESETS: Mapping[str, Preset] = {
         finetuned_budgets=("12",),
         recoveries=("none", "refit", "finetune"),
     ),
-    # What is left of the choice of heads after each recovery: ours, the best rival, chance, and what pruners of weights
-    # do, on as many texts as telling them apart takes.
+    # What is left of the choice of heads after each recovery: ours, chance and the best rival, on as many texts as
+    # telling them apart takes.
     "recovery": replace(
         _POSTHOC,
-        only=(OURS, "random", "facility", "magnitude"),
+        only=(OURS, "random", "facility"),
         limit=1000,
         eval_limit=1101,
         draws=10,
