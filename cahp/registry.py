@@ -6,7 +6,7 @@ group ``cahp.methods``, whose entries name such a class.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -175,5 +175,7 @@ def _made(name: str) -> Callable[..., Method]:
     raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
 
 
-def _outside() -> Iterator[EntryPoint]:
-    yield from entry_points(group=ENTRY_POINTS)
+@cache
+def _outside() -> tuple[EntryPoint, ...]:
+    # To look reads a file of every package that is installed, which takes longer than many a page that asks.
+    return tuple(entry_points(group=ENTRY_POINTS))

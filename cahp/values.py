@@ -213,10 +213,10 @@ class HeadMask:
         """Kept heads by layer, as files hold them."""
         return {str(layer): heads for layer, heads in enumerate(self.by_layer)}
 
-    @property
-    def empty_layers(self) -> list[int]:
+    @cached_property
+    def empty_layers(self) -> tuple[int, ...]:
         """Layers that keep no head."""
-        return [int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1))]
+        return tuple(int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1)))
 
     @cached_property
     def sha256(self) -> str:

@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
-from cahp.stages.clustering import smoothed
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Clustering, HeadMask, Ints
+from cahp.values import HeadMask, Ints
 
 #: Up to so many heads, who covers for each of them is found in no time; beyond, where one is asked about.
 _ALWAYS = 512
@@ -88,7 +87,7 @@ def contents(
         "rows": [_row(row, table) for row in rows],
         "ks": clusters.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
-        "smooth": _smooth(clusters.clustering),
+        "smooth": _smooth(clusters),
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
         "tints": tints(labels).tolist(),
@@ -196,6 +195,6 @@ def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
 
 
-def _smooth(clustering: Clustering) -> dict[str, Any] | None:
-    fitted = smoothed(clustering)
+def _smooth(clusters: HeadClusters) -> dict[str, Any] | None:
+    fitted = clusters.smoothed
     return None if fitted is None else {"degree": fitted[0], "values": [round(float(value), 4) for value in fitted[1]]}

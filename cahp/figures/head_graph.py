@@ -69,7 +69,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
                 hoverinfo="text",
             )
         )
-    legend(figure, "circle", ink)
+    figure.add_traces(legend("circle", ink))
     axis = {"visible": False, "range": [-1.12, 1.12]}
     figure.update_layout(
         xaxis=axis,

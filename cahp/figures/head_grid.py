@@ -111,7 +111,7 @@ def grid_figure(
                     **UNDIMMED,
                 )
             )
-    legend(figure, "square", colours)
+    figure.add_traces(legend("square", colours))
     on_grid(figure, layers, heads, width=width)
     figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"})
     return figure

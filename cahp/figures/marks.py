@@ -36,21 +36,20 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def legend(figure: Any, shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> None:
-    """What solid and hollow mean, in no group's colour: a legend must not seem to name a group."""
-    import plotly.graph_objects as go
-
-    for name, symbol in zip(names, (shape, f"{shape}-open"), strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=[None],
-                y=[None],
-                mode="markers",
-                marker={"symbol": symbol, "size": 11, "color": colours.text, "line": {"width": 2}},
-                name=name,
-                hoverinfo="skip",
-            )
-        )
+def legend(shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> list[dict[str, Any]]:
+    """Traces that say what solid and hollow mean, in no group's colour: a legend must not seem to name a group."""
+    return [
+        {
+            "type": "scatter",
+            "x": [None],
+            "y": [None],
+            "mode": "markers",
+            "marker": {"symbol": symbol, "size": 11, "color": colours.text, "line": {"width": 2}},
+            "name": name,
+            "hoverinfo": "skip",
+        }
+        for name, symbol in zip(names, (shape, f"{shape}-open"), strict=True)
+    ]
 
 
 def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
-from cahp.stages.clustering import with_degree
+from cahp.stages.clustering import smoothed, with_degree
 from cahp.stages.selection import Representative, select, table
 from cahp.values import Clustering, HeadMask, Ints, Selection
 
@@ -75,6 +75,11 @@ class HeadClusters:
     def selections(self, settings: Settings) -> tuple[Selection, ...]:
         """What each budget keeps, from the fewest heads that ``settings`` allow to all."""
         return self._selections(settings.min_per_layer, settings.representative)
+
+    @cached_property
+    def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
+        """The polynomial on which the knee was found: its degree and its values at every k, or None without one."""
+        return smoothed(self.clustering)
 
     @cached_property
     def _suggested(self) -> Callable[[int, Representative], Selection | None]:

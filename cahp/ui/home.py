@@ -56,7 +56,7 @@ def _picture(explorer: Explorer) -> None:
             "hollow ones were pruned. Accuracy is measured on texts that did not choose the heads, with Wilson's 95 % "
             "interval; time on a model whose heads were really cut out.",
             name="home-heads",
-            data=_heads(explorer),
+            data=lambda: _heads(explorer),
         )
         budget_board(
             table,

@@ -99,7 +99,7 @@ def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_
         explorer.board.set_mask(HeadMask(keep.copy()))
     explorer.change(min_per_layer=0)
     explorer.board.set_mask(HeadMask(keep))
-    assert explorer.mask.empty_layers == [2]
+    assert explorer.mask.empty_layers == (2,)
     assert explorer.speed() is None
 
 

@@ -50,7 +50,9 @@ def test_signatures_of_other_heads_do_not_merge() -> None:
 def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
     mask = HeadMask(np.array([[True, False], [False, True]]))
     assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
-    assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], [])
+    assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], ())
+    # Boards ask for those of all budgets at every move.
+    assert mask.empty_layers is mask.empty_layers
 
 
 def test_a_mask_can_be_made_from_flat_indices_and_cannot_be_changed() -> None:

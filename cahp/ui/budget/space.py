@@ -37,7 +37,7 @@ def draw(explorer: Explorer) -> None:
         + (", except that here clustering uses all features." if explorer.settings.projection == "none" else "."),
         formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
         name="space",
-        data=_table(explorer, clusters),
+        data=lambda: _table(explorer, clusters),
         on_pick=lambda head: setattr(explorer, "selected", head),
     )
 

@@ -191,7 +191,7 @@ def write(explorer: Explorer) -> None:
     found = wanted(explorer)
     if any(st.query_params.get(name) != value for name, value in found.items()):
         st.query_params.update(found)
-    for name in {*_SOURCE, *_CHOICES, *_BOARD} - set(found):
+    for name in {*_SOURCE, *_CHOICES, *_BOARD}.intersection(st.query_params) - set(found):
         st.query_params.pop(name, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import streamlit as st
@@ -30,8 +31,12 @@ class PageScript:
         return self.label.lower().replace(" ", "-")
 
 
+@cache
 def found(folder: Path) -> tuple[PageScript, ...]:
-    """The pages of the app in ``folder``: home, then the scripts in ``pages/`` in the order of their numbers."""
+    """The pages of the app in ``folder``: home, then the scripts in ``pages/`` in the order of their numbers.
+
+    Read once: no page comes or goes while a server runs.
+    """
     return tuple(_found(folder))
 
 

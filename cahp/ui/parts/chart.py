@@ -44,6 +44,7 @@ def show(
         on_pick: Called with the ``customdata`` of a point that was clicked, before the page runs again.
     """
     key = f"chart-{name}"
+    _settle(figure)
     with st.container(key=f"figure-{name}"):
         heading(title, help=help, name=name, data=data, formula=formula, pictures=True)
         options: dict[str, Any] = {}
@@ -63,6 +64,16 @@ def show(
             config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}},
             **options,
         )
+
+
+def _settle(figure: Any) -> None:
+    """Have the figure make its dictionary once: nobody changes a figure that is shown.
+
+    Streamlit asks for it at every run of the page, and Plotly copies and encodes all that is in the figure each time.
+    """
+    if "to_dict" not in vars(figure):
+        made = figure.to_dict()
+        figure.to_dict = lambda: made
 
 
 # A long finding breaks inside its own box; the button stays beside it.

@@ -27,6 +27,9 @@ _EVERY_S = 30.0
 #: Seconds without a page after which nobody is thought to wait for one.
 _QUIET_S = 1.0
 
+#: What Streamlit calls the threads that draw pages; each lives as long as its page is being drawn.
+_DRAWING = "ScriptRunner.scriptThread"
+
 _sessions: WeakSet[Session] = WeakSet()
 _lock = threading.Lock()
 _drawn = 0.0
@@ -45,8 +48,10 @@ def page_drawn() -> None:
 
 
 def quiet() -> bool:
-    """Whether no page was drawn for a moment."""
-    return monotonic() - _drawn > _QUIET_S
+    """Whether no page is being drawn, and none was begun for a moment."""
+    # Fifty pages that are opened at once take longer than a moment: what begins between them makes all of them wait.
+    drawing = any(thread.name == _DRAWING for thread in threading.enumerate())
+    return not drawing and monotonic() - _drawn > _QUIET_S
 
 
 def give_back() -> bool:

@@ -32,6 +32,17 @@ POST_HOC = [name for name in NAMES if name not in LEARNED]
 FREE = ["magnitude", "magnitude-raw", "random", "random-even"]
 
 
+def test_packages_are_searched_for_methods_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[str] = []
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: searched.append(group) or [])
+    registry._outside.cache_clear()
+    try:
+        assert registry.names() == registry.names()
+        assert searched == [registry.ENTRY_POINTS]
+    finally:
+        registry._outside.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     return models.load(str(fakes.save_model(tmp_path_factory.mktemp("models") / "tiny")), device="cpu")

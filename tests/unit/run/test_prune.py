@@ -86,7 +86,7 @@ def notices(run: Run, about: str) -> list[str]:
 def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, store: Store, budget: int) -> None:
     run = prune(replace(settings, budget=str(budget)), store=store)
     assert run.mask.count == budget
-    assert run.mask.empty_layers == []
+    assert run.mask.empty_layers == ()
     assert run.document.budget == Budget(requested=budget, attained=budget)
     assert RunDocument.from_json(json.loads(json_text(run.document.to_json()))) == run.document
     kept = [len(heads) for heads in run.document.kept.values()]

@@ -116,7 +116,7 @@ def test_without_a_budget_the_knee_decides() -> None:
 def test_a_layer_may_stay_empty_if_the_floor_is_zero() -> None:
     chosen = select(BY_HAND, SALIENCE, budget=None, min_per_layer=0)
     assert kept(chosen) == [0, 3]
-    assert chosen.mask.empty_layers == [1]
+    assert chosen.mask.empty_layers == (1,)
 
 
 def test_the_floor_is_met_in_every_layer() -> None:

@@ -46,6 +46,8 @@ def test_pages_are_the_scripts_beside_the_app_in_the_order_of_their_numbers(tmp_
         PageScript("Last", "pages/10_Last.py"),
     )
     assert [page.key for page in found(tmp_path)] == ["home", "not-quite", "last"]
+    # Not read again for every link of every page.
+    assert found(tmp_path) is found(tmp_path)
 
 
 def test_without_an_app_there_is_no_page(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import pytest
 
 pytest.importorskip("streamlit")
 
+from streamlit.testing.v1 import AppTest
+
 from cahp import bundled
 from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
@@ -52,4 +54,19 @@ def test_a_page_is_waited_for_until_a_moment_after_it_was_drawn(monkeypatch: pyt
     memory.page_drawn()
     assert not memory.quiet()
     clock[0] += 1.1
+    assert memory.quiet()
+
+
+def test_nothing_is_quiet_as_long_as_a_page_is_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def script() -> None:
+        import streamlit as st
+
+        from cahp.ui.session import memory
+
+        st.write(str(memory.quiet()))
+
+    # The last page was begun long ago.
+    monkeypatch.setattr(memory, "_drawn", -1e6)
+    app = AppTest.from_function(script).run()
+    assert [said.value for said in app.markdown] == ["False"]
     assert memory.quiet()

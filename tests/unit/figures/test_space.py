@@ -1,0 +1,47 @@
+"""Where the heads lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("plotly", reason="what draws figures is not installed")
+
+import plotly.graph_objects as go
+
+from cahp.figures.space import space_figure
+from cahp.run.settings import Settings
+from cahp.values import HeadMask
+
+#: Five heads of three clusters; of the largest, head 2 is the most salient.
+LABELS = np.array([0, 0, 0, 1, 2, 1])
+PLANE = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+SALIENCE = np.array([[0.1, 0.2, 0.9], [0.3, 0.5, 0.4]])
+MASK = HeadMask.of([2, 4], 2, 3)
+
+
+def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringed() -> None:
+    figure = space_figure(PLANE, SALIENCE, LABELS, MASK, Settings(projection="pca"), lit=1, dark=False)
+    kept, pruned, lit, *legend, best = figure.data
+    assert (list(kept.customdata), list(kept.x), list(kept.y)) == ([2, 4], [4, 8], [5, 9])
+    assert (list(pruned.customdata), pruned.marker.symbol) == ([0, 1, 3, 5], "circle-open")
+    assert list(lit.x) == [6, 10]
+    assert [trace.name for trace in legend] == ["kept", "pruned"]
+    assert sorted(best.x) == [4, 8, 10]
+    assert figure.layout.xaxis.title.text == "PCA 1 (no unit)"
+
+
+def test_plotly_checks_each_part_of_it_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[str] = []
+    made: Callable[..., None] = go.Scatter.__init__
+
+    def counted(trace: Any, *args: Any, **options: Any) -> None:
+        checked.append("trace")
+        made(trace, *args, **options)
+
+    monkeypatch.setattr(go.Scatter, "__init__", counted)
+    figure = space_figure(PLANE, SALIENCE, LABELS, MASK, Settings(projection="pca"), dark=False)
+    assert len(checked) == len(figure.data)
