@@ -193,7 +193,7 @@ class HeadMask:
         """Heads a layer before pruning."""
         return int(self.keep.shape[1])
 
-    @property
+    @cached_property
     def count(self) -> int:
         """Heads kept."""
         return int(self.keep.sum())

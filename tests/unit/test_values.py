@@ -51,7 +51,11 @@ def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
     mask = HeadMask(np.array([[True, False], [False, True]]))
     assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
     assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], ())
-    # Boards ask for those of all budgets at every move.
+
+
+def test_boards_which_ask_for_the_empty_layers_of_every_budget_find_them_once() -> None:
+    mask = HeadMask.of([1], 2, 2)
+    assert mask.empty_layers == (1,)
     assert mask.empty_layers is mask.empty_layers
 
 
