@@ -70,6 +70,33 @@ def _statistics(one: Verdict, of: str, ends: str) -> str:
     )
 
 
+def in_short(found: Reading) -> str:
+    """The first that ``headline`` says, as a title: how many are ahead and behind after the cheapest recovery."""
+    ours = called(found.against)
+    tested = [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
+    if not tested:
+        return f"Only {ours} was measured"
+    if all(one.tie for one in (*found.verdicts, *found.overall)):
+        return f"No method differs from {ours} at this n"
+    recovery = tested[0]
+    whole: list[Verdict] = [one for one in found.overall if one.recovery == recovery]
+    tests = whole or [one for one in found.verdicts if one.recovery == recovery]
+    methods = {one.method for one in tests}
+    ahead = {one.method for one in tests if one.better == found.against}
+    behind = {one.method for one in tests if one.better not in (None, found.against)}
+    of = f"{len(methods)} method{'' if len(methods) == 1 else 's'}"
+    if not ahead | behind:
+        said = f"{ours} does not differ from any of {of}"
+    elif not behind:
+        said = f"{ours} is ahead of {len(ahead)} of {of}"
+    elif not ahead:
+        said = f"{ours} is behind {len(behind)} of {of}"
+    else:
+        said = f"{ours} is ahead of {len(ahead)} of {of} and behind {len(behind)}"
+    somewhere = not whole and len({one.budget for one in tests}) > 1 and bool(ahead | behind)
+    return f"{AFTER[recovery].capitalize()}, {said}{' at some budgets' if somewhere else ''}"
+
+
 def headline(found: Reading) -> str:
     """Who is ahead after which recovery, over all budgets where that was tested, in one sentence."""
     ours = called(found.against)

@@ -189,7 +189,7 @@ def by_budget(points: Sequence[RightAt], *, full: float, chance: float | None, a
     said = (
         f"Right answers at {len(measured)} budgets from {first} to {last} heads: {percent(worst.accuracy)} at "
         f"{worst.budget} heads at least; all heads give {percent(full)}"
-        + ("" if chance is None else f", always the most frequent class {percent(chance)}")
+        + ("" if chance is None else f", answering always the most frequent class would give {percent(chance)}")
     )
     drawn = [
         f'<svg viewBox="0 0 600 {height + 60}" style="max-width:600px" role="img" aria-label="{safe(said)}">',
@@ -199,7 +199,7 @@ def by_budget(points: Sequence[RightAt], *, full: float, chance: float | None, a
         y = down(tick / 100)
         drawn.append(f'<line class=rule x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
         drawn.append(f'<text class=side x="{left - 8}" y="{y + 4:.1f}">{tick:g}</text>')
-    for level, name in ((full, "all heads"), (chance, "always the most frequent class")):
+    for level, name in ((full, "all heads"), (chance, "answering always the most frequent class:")):
         if level is not None:
             y = down(level)
             drawn.append(f'<line class=knee x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>')

@@ -150,11 +150,18 @@ def test_a_head_is_pressed_and_asked_about_by_mouse_and_by_keyboard(bare: Callab
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     page.keyboard.press("i")
+    # A finger has neither Shift nor keys.
+    page.get_by_role("button", name="asks who covers").click()
+    cells.nth(7).click()
+    page.get_by_role("button", name="drops or brings back").click()
+    cells.nth(7).click()
     assert page.evaluate("told") == [
         {"kind": "toggle", "head": 3},
         {"kind": "ask", "head": 5},
         {"kind": "toggle", "head": 16},
         {"kind": "ask", "head": 16},
+        {"kind": "ask", "head": 7},
+        {"kind": "toggle", "head": 7},
     ]
 
 

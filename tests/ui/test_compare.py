@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 from cahp import bundled, data
 from cahp.compare import Comparison, Estimate, Plan, compare
 from cahp.compare.opening import read
-from cahp.compare.sentences import headline
+from cahp.compare.sentences import headline, in_short
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import own as compare_own
@@ -81,9 +81,8 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert not app.exception
     assert not app.error
     found = read(shipped / "tiny").reading
-    said_first = app.subheader[0].value.replace("\\", "")
-    assert said_first.startswith(f"{found.model} on {found.data}: ")
-    assert said_first.endswith(headline(found)[1:])
+    assert app.subheader[0].value == in_short(found)
+    assert f"**{found.model} on {found.data}.** {headline(found)}" in said(app)
     assert "measured on An abacus, 20" in said(app)
     assert len(charted(app)) == 5
     assert "bundled" in app.selectbox(key="compare-which").options[0]
@@ -103,9 +102,8 @@ def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shipped: Pa
     assert not app.exception
     assert len(app.selectbox(key="compare-which").options) == 2
     found = read(shipped / "tiny").reading
-    said_first = app.subheader[0].value.replace("\\", "")
-    assert said_first.startswith(f"{found.model} on {found.data}: ")
-    assert said_first.endswith(headline(found)[1:])
+    assert app.subheader[0].value == in_short(found)
+    assert f"**{found.model} on {found.data}.** {headline(found)}" in said(app)
     assert app.selectbox(key="compare-which").value == "bundled-tiny"
 
 

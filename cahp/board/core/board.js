@@ -72,12 +72,30 @@ class Board {
     const left = make("div", "left", top);
     const does = this.tell ? "drops or brings back a head" : "says who covers for a head";
     this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
+    if (this.tell && !still) this.mode(left);
     this.figures = make("div", "figures", top);
     if (!still) {
       this.dial(budgets);
       this.curves = new Curves(this.root);
     }
     this.fit();
+  }
+
+  // What a click on a head does: without a keyboard nobody can hold Shift.
+  mode(left) {
+    const mode = make("div", "mode", left, "A click ");
+    const choices = [["drops or brings back", false], ["asks who covers", true]];
+    const buttons = choices.map(([name, asks]) => {
+      const button = make("button", "", mode, name);
+      button.type = "button";
+      button.onclick = () => {
+        this.asking = asks;
+        mark();
+      };
+      return button;
+    });
+    const mark = () => buttons.forEach((button, index) => button.setAttribute("aria-pressed", choices[index][1] === Boolean(this.asking)));
+    mark();
   }
 
   dial(budgets) {
@@ -137,7 +155,7 @@ class Board {
 
   press(head, ask) {
     if (this.data.still) return;
-    if (this.tell) return this.tell({ kind: ask ? "ask" : "toggle", head });
+    if (this.tell) return this.tell({ kind: ask || this.asking ? "ask" : "toggle", head });
     this.data = { ...this.data, selected: head, asked: undefined };
     this.settle();
   }

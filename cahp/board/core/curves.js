@@ -21,15 +21,16 @@ export class Curves {
     const all = [...rows, data.current];
     const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
     // What one gets without reading is far below most curves: it is said, and drawn where it is in sight.
-    const guess = chance == null ? "" : `; always the most frequent class: ${Math.round(chance * 100)} %`;
+    const naming = "answering always the most frequent class";
+    const guess = chance == null ? "" : `${naming} would give ${Math.round(chance * 100)} %`;
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
-        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval${guess}`,
+        of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval`, guess,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
         sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
-        floor: chance, floorName: "always the most frequent class",
+        floor: chance, floorName: naming,
       },
       {
         of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's)", about: "with 95 % interval",
@@ -76,14 +77,15 @@ export class Curves {
     if (panel.smooth) note = `dotted: the polynomial of degree ${panel.smooth.degree} whose knee it is`;
     // One line of words, or one below the other where there is no room.
     const narrow = width < 760;
-    const words = narrow ? [panel.title, panel.about, note].filter(Boolean) : [`${panel.title}, ${panel.about}`];
+    const lines = narrow ? [panel.title, panel.about, panel.guess, note] : [`${panel.title}, ${panel.about}`, panel.guess];
+    const words = lines.filter(Boolean);
     const [bottom, ceiling] = panel.span;
     const foot = panel.bottom ? 38 : 8;
     const top = 12 + 14 * words.length;
     const height = panel.height + top - 26 + (panel.bottom ? 30 : 0);
     const y = (value) => top + (1 - (value - bottom) / (ceiling - bottom)) * (height - top - foot);
     const svg = draw("svg", { width, height, viewBox: `0 0 ${width} ${height}`, role: "img" });
-    svg.setAttribute("aria-label", `${panel.title}, ${panel.about}, over the heads kept`);
+    svg.setAttribute("aria-label", `${[panel.title, panel.about, panel.guess].filter(Boolean).join(", ")}, over the heads kept`);
     words.forEach((line, index) => {
       draw("text", { x: narrow ? 0 : 56, y: 14 + 14 * index, class: index ? "tick" : "title" }, svg, line);
     });

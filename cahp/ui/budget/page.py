@@ -23,7 +23,7 @@ _DETAILS = {
 
 def draw(explorer: Explorer) -> None:
     """The board, and below it where the heads lie, who covers for whom, and which answers changed."""
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="budget-title"):
         with st.container():
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
@@ -31,7 +31,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
-        "to drop it or bring it back; Shift and click asks who covers for it."
+        "to drop it or bring it back; Shift and click, or the switch below the squares, asks who covers for it."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.compare import Reading
-from cahp.compare.sentences import called, headline
+from cahp.compare.sentences import called, headline, in_short
 from cahp.ui.compare import accuracies, choices, costs, heads, own
 from cahp.ui.compare.view import filters
 from cahp.ui.frame import page as shell
@@ -26,12 +26,11 @@ def draw(explorer: Explorer) -> None:
     found = choice.comparison.reading
     with st.expander("Measure a comparison of your own", expanded=own.under_way(), key="compare-own-panel"):
         own.draw(explorer, choices.keep)
-    # Names of methods, which a reading has checked, are the only other foreign words.
-    st.subheader(f"{plain(found.model)} on {plain(found.data)}: {_within(headline(found))}")
+    # Names of methods, which a reading has checked, are the only foreign words of a headline.
+    st.subheader(in_short(found), anchor=False)
+    st.markdown(f"**{plain(found.model)} on {plain(found.data)}.** {headline(found)}")
     st.caption(f"{choice.origin} {_asked(found)}")
-    if found.notices:
-        with st.expander(f"Notes ({len(found.notices)})", key="compare-notes"):
-            st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in found.notices[:20]))
+    _rules(found)
     view = filters(found)
     accuracies.draw(found, view)
     left, right = st.columns([8, 7], gap="medium")
@@ -44,9 +43,16 @@ def draw(explorer: Explorer) -> None:
     costs.downloads(choice.comparison)
 
 
-def _within(sentence: str) -> str:
-    """A sentence after a colon."""
-    return sentence if sentence[1:2].isupper() else f"{sentence[:1].lower()}{sentence[1:]}"
+def _rules(found: Reading) -> None:
+    """How it was tested, and what else should be known, for whoever opens it."""
+    rule = plain(found.rule[:400].replace(found.against, called(found.against))) if found.verdicts else ""
+    if not rule and not found.notices:
+        return
+    notes = f"notes ({len(found.notices)})" if found.notices else ""
+    label = " and ".join(part for part in ("How it was tested" if rule else "", notes) if part)
+    with st.expander(f"{label[:1].upper()}{label[1:]}", key="compare-notes"):
+        st.markdown(rule)
+        st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in found.notices[:20]))
 
 
 def _nothing(explorer: Explorer) -> None:
@@ -68,8 +74,7 @@ def _asked(found: Reading) -> str:
         if found.test_opened
         else ""
     )
-    rule = "" if not found.verdicts else f" {plain(found.rule[:400].replace(found.against, called(found.against)))}"
     return (
         f"{found.calibration:,} calibration texts, {found.n:,} evaluation texts of {plain(found.split[:40])}, "
-        f"{found.seeds} seed{'' if found.seeds == 1 else 's'}.{rule}{tests}"
+        f"{found.seeds} seed{'' if found.seeds == 1 else 's'}.{tests}"
     )

@@ -128,7 +128,8 @@ def found(explorer: Explorer, view: View) -> None:
         for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", DONE[run.settings.recover]))
         if name in run.metrics.measured
     ]
-    columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
+    with st.container(key="export-figures"):
+        columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
     for column, (name, words) in zip(columns, states, strict=False):
         metrics, change = run.metrics.measured[name], run.delta.of(name)
         column.metric(f"Right answers, {words}", percent(metrics.accuracy))

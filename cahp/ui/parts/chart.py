@@ -7,7 +7,6 @@ it meets Plotly, which reads tags in labels.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.files import csv_text
+from cahp.ui.parts.text import plain
 
 #: A table to download: columns by name, all of one length; or what makes it when it is asked for.
 Table = Mapping[str, Sequence[Any]] | Callable[[], Mapping[str, Sequence[Any]]]
@@ -76,20 +76,14 @@ def _settle(figure: Any) -> None:
         figure.to_dict = lambda: made
 
 
-# A long finding breaks inside its own box; the button stays beside it.
-_ONE_LINE = """<style>
-[class*="st-key-heading-"] { flex-wrap: nowrap !important; }
-[class*="st-key-heading-"] > :first-child { flex: 1 1 0 !important; min-width: 0 !important; }
-[class*="st-key-heading-"] > :last-child { flex: 0 0 auto !important; width: auto !important; }
-</style>"""
-
-
 def heading(
     title: str, *, help: str, name: str, data: Table, formula: str | None = None, pictures: bool = False
 ) -> None:
     """A chart's finding, its explanation and its downloads; see ``show``."""
+    # A long finding breaks inside its own box (explorer.css); the button stays beside it.
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
-        st.html(f'<h3 class="cahp-finding">{html.escape(title)}</h3>{_ONE_LINE}')
+        # Streamlit brings headings at once, and HTML a moment later: charts would jump.
+        st.subheader(plain(title), anchor=False)
         with st.popover(
             "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
         ):
@@ -142,6 +136,7 @@ _PICTURES_HTML = """
 _PICTURES_CSS = """
 div { display: flex; gap: 0.75rem; }
 button { font: inherit; color: var(--st-primary-color); background: none; border: 0; padding: 0; cursor: pointer; }
+button { min-width: 24px; min-height: 24px; }
 button:hover, button:focus-visible { text-decoration: underline; }
 """
 

@@ -35,7 +35,8 @@ def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
         return
     st.subheader(verdict(result))
     st.caption(used(result, asked))
-    overlap, always, never, moved = st.columns(4)
+    with st.container(key="stability-figures"):
+        overlap, always, never, moved = st.columns(4)
     overlap.metric(
         "Overlap of two resamples",
         f"{result.overlap:.2f}",

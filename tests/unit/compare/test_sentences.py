@@ -9,7 +9,7 @@ import pytest
 from comparisons import KEPT, made, verdict
 
 from cahp.compare import Reading
-from cahp.compare.sentences import called, headline, phrase, sentence, told, where
+from cahp.compare.sentences import called, headline, in_short, phrase, sentence, told, where
 from cahp.compare.summary import AreaVerdict, Verdict
 
 
@@ -29,6 +29,7 @@ def given(reading: Reading, *verdicts: Verdict) -> Reading:
 def test_no_difference_at_this_n_is_a_verdict(reading: Reading) -> None:
     ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
     assert headline(given(reading, *ties)) == "No method differs from CAHP at this n, before recovery or after refit."
+    assert in_short(given(reading, *ties)) == "No method differs from CAHP at this n"
 
 
 def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Reading) -> None:
@@ -42,6 +43,7 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Read
         "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, CAHP does not differ "
         "from any of the 2 others at this n."
     )
+    assert in_short(found) == "Before recovery, CAHP is ahead of 1 of 2 methods and behind 1 at some budgets"
 
 
 def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading) -> None:
@@ -56,6 +58,7 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading)
         "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
         "heads after refit, CAHP does not differ from the other method at this n."
     )
+    assert in_short(found) == "Before recovery, CAHP is ahead of 1 of 2 methods"
     assert told(found.overall[0]).startswith("Over all budgets, before recovery: CAHP is better than random")
 
 
