@@ -240,6 +240,8 @@ def _time(subject: Subject, progress: Progress) -> Answer:
         f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {latency.batch} texts of "
         f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.measurable else 'no measurable change'}."
     )
+    if costs.noisy:
+        found += " The machine was busy meanwhile: take the time with care, or time again."
     meaning = (
         f"Attention takes {percent(share, 0)} of the time; the rest is work that no head does. So these "
         f"{heads - stay} of {heads} heads a layer can save about {percent(ceiling, 0)} at best: a part cannot save "

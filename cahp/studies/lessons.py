@@ -92,8 +92,13 @@ class Subject:
         return HeadMask(keep.reshape(self.mask.keep.shape))
 
 
-def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader) -> Subject:
-    """The subject that a workbench and a selection of its heads make; ``load`` is how its model is read."""
+def subject_of(
+    bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader, fresh_times: bool = False
+) -> Subject:
+    """The subject that a workbench and a selection of its heads make; ``load`` is how its model is read.
+
+    With ``fresh_times`` times are taken once more, also those that are in the store.
+    """
 
     def measurements(progress: Progress) -> Measurements:
         resources = Resources(
@@ -109,7 +114,7 @@ def subject_of(bench: Bench, clusters: HeadClusters, selection: Selection, *, lo
         with Stopwatch(
             bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
         ) as watch:
-            return watch.costs(mask, length=bench.length, progress=progress)
+            return watch.costs(mask, length=bench.length, fresh=fresh_times, progress=progress)
 
     return Subject.of(
         bench.evaluation,

@@ -8,14 +8,16 @@ import streamlit as st
 
 from cahp.figures import palette
 from cahp.figures.head_grid import places
-from cahp.ui.frame.page import provenance
+from cahp.ui.frame import timing
+from cahp.ui.frame.page import problem, provenance
 from cahp.ui.frame.pages import link
+from cahp.ui.frame.progress import follow
 from cahp.ui.frame.run_button import need_run, run_button
 from cahp.ui.parts import chart
 from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import RUN
+from cahp.ui.session.work import RUN, SPEED
 from cahp.words import percent, span
 
 
@@ -38,9 +40,17 @@ def draw(explorer: Explorer) -> None:
                 run_button(explorer, place="home", primary=False)
         link("learn", "Learn it in six guesses")
         link("export", "Take it home")
-    st.caption(
-        f"{provenance(explorer)} Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
-    )
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
+        timing_job = explorer.job(SPEED)
+        if timing_job is not None and not timing_job.ended:
+            follow(timing_job, place="home-time", title="Timing this mask")
+        else:
+            if timing_job is not None and timing_job.error:
+                problem(timing_job.error)
+            if timing.button(explorer, place="home"):
+                st.rerun()
+        evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
+        st.caption(f"{provenance(explorer)} {evaluated}")
 
 
 def _picture(explorer: Explorer) -> None:

@@ -236,3 +236,12 @@ def test_a_text_survives_a_reload_and_is_in_no_address(
     expect(box).to_have_value("The xyzzyplugh flooded after the river bank gave way.")
     settled(page)
     assert page.get_by_test_id("stException").count() == 0
+    page = open_page("Budget")
+    page.locator(".st-key-own-text-panel summary").click()
+    box = page.locator(".st-key-own-text-text-3 textarea")
+    box.fill("The plughxyzzy rose before the interest rate did.")
+    box.press("Control+Enter")
+    page.wait_for_function("() => sessionStorage.getItem('cahp-own-text')?.includes('plughxyzzy')")
+    assert "plughxyzzy" not in page.url
+    page.reload(wait_until="domcontentloaded")
+    expect(box).to_have_value("The plughxyzzy rose before the interest rate did.")

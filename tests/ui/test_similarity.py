@@ -61,8 +61,8 @@ def app() -> AppTest:
 
 
 def shown(app: AppTest) -> str:
-    """All HTML that the page adds."""
-    return "\n".join(str(element.proto) for element in app.get("html"))
+    """The charts' findings."""
+    return "\n".join(heading.value for heading in app.subheader).replace("\\", "")
 
 
 def drawn(app: AppTest) -> str:

@@ -1,10 +1,12 @@
 """Before and after on a person's own text: what is answered with all heads and with those on the board.
 
-Texts and what is read of them live in the browser session and nowhere else: no file, no address, no log.
+Texts and what is read of them live in the browser session and nowhere else: no file, no address, no log; the text
+itself also in the browser's tab, so that a reload brings it back.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -16,14 +18,18 @@ from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.input_box import has_words, input_box
+from cahp.ui.parts import chart, kept, theme
+from cahp.ui.parts.input_box import LONGEST, has_words, input_box
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.values import HeadMask
 from cahp.words import percent
 
 _MEMORY = "own-text-memory"
+#: Names the boxes of the panel; the session key of whether it is open, and the example that it begins with: of the ten
+#: this one is of a topic that the embedded model knows.
+_BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
+_KEYS = tuple(f"{_BOXES}-{part}-{_EXAMPLE}" for part in ("text", "first", "second"))
 #: Seconds that a page waits for the worker before it says how far it is.
 _PATIENCE_S = 0.1
 
@@ -32,18 +38,19 @@ _CALLED: dict[Recover, str] = {"none": "as pruned", "refit": "after refit", "dis
 
 def draw(explorer: Explorer) -> None:
     """The panel above the board; closed, it costs nothing."""
-    panel = st.expander("Before and after on a text of your own", key="own-text-panel", on_change="rerun")
+    _put_back(kept.said(_BOXES))
+    kept.keep(_BOXES, _in_boxes)
+    panel = st.expander("Before and after on a text of your own", key=_PANEL, on_change="rerun")
     if not panel.open:
         return
     with panel:
         left, right = st.columns([2, 3], gap="medium")
         with left:
             text = input_box(
-                "own-text",
+                _BOXES,
                 "single" if explorer.bench.calibration.second is None else "pairs",
                 label="Your text",
-                # Of the ten examples this one is of a topic that the embedded model knows.
-                place=3,
+                place=_EXAMPLE,
             )
         if not has_words(text):
             with right:
@@ -55,6 +62,20 @@ def draw(explorer: Explorer) -> None:
         with left:
             _work(explorer, asked)
         _show(explorer, asked, left, right)
+
+
+def _in_boxes() -> dict[str, Any]:
+    """What is in the boxes and whether the panel is open, for the browser to keep."""
+    return {key: st.session_state[key] for key in (_PANEL, *_KEYS) if st.session_state.get(key) is not None}
+
+
+def _put_back(boxes: Mapping[str, Any]) -> None:
+    """Open the panel and fill its boxes as the browser has kept them; nothing that could not have been typed there."""
+    if boxes.get(_PANEL) is True:
+        st.session_state[_PANEL] = True
+    for key in _KEYS:
+        if isinstance(boxes.get(key), str):
+            st.session_state[key] = boxes[key][:LONGEST]
 
 
 def _work(explorer: Explorer, asked: TextOnBoard) -> None:

@@ -69,13 +69,13 @@ def draw(explorer: Explorer) -> None:
         teaching.invite(steps, about=_about(explorer, subject), leader=explorer.id)
 
 
-def _subject(explorer: Explorer) -> Subject | None:
+def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None:
     clusters = explorer.clusters
     # Always CAHP's own suggestion, whatever is on the board: the steps are about the method.
     selection = explorer.choices().of_budget(None)
     if clusters is None or selection is None:
         return None
-    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model)
+    return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model, fresh_times=fresh_times)
 
 
 def _example(subject: Subject) -> None:
@@ -164,6 +164,9 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
         _show(step, guess, answer)
         if job is None or job.result is None:
             _bundled_note(explorer, step, subject)
+        elif step.name == "time" and st.button("Time again", key="learn-time-again", type="tertiary"):
+            _measure(explorer, step, _subject(explorer, fresh_times=True) or subject)
+            st.rerun()
     else:
         with st.container(horizontal=True, vertical_alignment="center"):
             asked = st.button("See", key=f"learn-see-{step.name}", type="primary", disabled=name not in _moved())

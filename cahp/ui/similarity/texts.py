@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import streamlit as st
 
+from cahp.ui.parts import kept
 from cahp.ui.parts.input_box import LONGEST, input_box
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.similarity import kept
 from cahp.values import Input
 
 #: Texts that can be compared at once.
@@ -21,7 +21,7 @@ _NUMBER, _PAIRS, _PARTS = "similarity-texts", "similarity-pairs", ("text", "firs
 
 def inputs(explorer: Explorer) -> list[Input]:
     """The boxes, and what is in them."""
-    _put_back(kept.said())
+    _put_back(kept.said("similarity"))
     st.session_state.setdefault(_NUMBER, 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         number = st.segmented_control(
@@ -40,7 +40,7 @@ def inputs(explorer: Explorer) -> list[Input]:
     for place, column in enumerate(columns):
         with column:
             found.append(input_box("similarity", kind, label=f"Text {place + 1}", place=place))
-    kept.keep(_in_boxes)
+    kept.keep("similarity", _in_boxes)
     return found
 
 

@@ -51,14 +51,14 @@ class Bench:
         return Refitted({}, self.accepted, "held-out texts say so", 80)
 
 
-def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None) -> Subject:
+def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None, slowest: float = 11.0) -> Subject:
     def measurements(progress: Progress) -> Measurements:
         bench.progress = progress
         return cast(Measurements, bench)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         bench.asked.append(mask)
-        timing = Timing(10.0, 11.0, 8, 64, 30)
+        timing = Timing(10.0, slowest, 8, 64, 30)
         return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, (0.8, 0.9)), share)
 
     return Subject.of(texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
@@ -211,6 +211,8 @@ def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amda
     assert found.interval == (pytest.approx(10), pytest.approx(20))
     assert "Attention takes 40 % of the time" in found.meaning
     assert "about 20 % at best" in found.meaning
+    assert "busy" not in found.found
+    assert "The machine was busy meanwhile" in answer("time", bench, slowest=20.0).found
 
 
 def test_progress_counts_the_variants_and_can_stop_between_batches() -> None:
