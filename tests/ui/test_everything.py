@@ -428,7 +428,7 @@ def test_little_jumps_while_a_page_comes_up(
         page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
         page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
         settled(page)
-        expect(page.get_by_test_id("stMain").get_by_test_id("stSkeleton")).to_have_count(0)
+        expect(page.locator("[data-testid=stMain] [data-testid=stSkeleton]:visible")).to_have_count(0)
         assert page.evaluate("window.shifts") < 0.1, f"{name} at {width}"
         context.close()
 
@@ -458,6 +458,6 @@ def test_what_is_touched_on_a_phone_is_as_large_as_a_finger_needs(
         page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
         settled(page)
         page.get_by_test_id("stMain").locator(".modebar-btn").first.wait_for(state="attached")
-        expect(page.get_by_test_id("stMain").get_by_test_id("stSkeleton")).to_have_count(0)
+        expect(page.locator("[data-testid=stMain] [data-testid=stSkeleton]:visible")).to_have_count(0)
         assert page.evaluate(_SMALL) == [], name
         assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth <= main.clientWidth"), name
