@@ -74,7 +74,7 @@ export class Heads {
   fit(cell) {
     this.grid.style.setProperty("--cell", `${cell}px`);
     this.grid.classList.toggle("small", cell < 20);
-    // A finger wants 24 px: where cells are narrow, the room between them goes to them.
+    // Whoever touches one needs 24 px: where cells are narrow, the room between them goes to them.
     this.grid.classList.toggle("tight", cell < 28);
     this.lettered = cell >= LETTERED;
     if (this.labels) this.letter();
