@@ -38,7 +38,7 @@ _UNDER_WAY = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
 _PART_OF_A_MODEL = re.compile(
     r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
     r"|(tokenizer|special_tokens_map|added_tokens|vocab|metrics|head_mask)\.json|(vocab|merges)\.txt|\w+\.model"
-    r"|model\.onnx|load_pruned\.py|README\.md"
+    r"|model\.onnx(\.data)?|load_pruned\.py|README\.md"
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,8 +214,13 @@ def write(
     # Where no data are at hand a prompt may still be for pairs.
     given = model.examples(_SENTENCES) if inputs is None else list(inputs)
     tried = given if form.rounded else given[:TRIED]
-    with place.whole() as part:
-        read = _fill(form, part, Pruned(model, pruned, mask, tried))
+    with scratch() as beside, place.whole() as part:
+        whole = Pruned(model, pruned, mask, tried)
+        if form.rounded is not None:
+            exact = replace(whole, inputs=tried[:TRIED])
+            whole = replace(whole, exact=beside / form.rounded.exact)
+            _fill(formats.model_form(form.rounded.exact), beside / form.rounded.exact, exact)
+        read = _fill(form, part, whole)
         progress(STAGE, 1, total)
         written = Written(
             form,
@@ -223,7 +228,7 @@ def write(
             read.difference,
             read.agreement,
             len(tried),
-            _files(form, part, Pruned(model, pruned, mask, tried[:TRIED]), recovery, seconds) if timed else (),
+            _files(form, part, whole, recovery, seconds) if timed else (),
             None if form.rounded is None or full is None else _rounding(read, full, seed),
         )
         measured = written.beside(outcome or {"metrics": None, "delta": None})
@@ -264,6 +269,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     """
     from cahp.models.saving import read_back, save_tokenizer
 
+    folder.mkdir(exist_ok=True)
     save_tokenizer(pruned.cut.tokenizer, folder)
     form.write(folder, pruned)
     read = read_back(folder, formats.as_asked(form.reads, pruned.cut.card.prompt), pruned.cut, pruned.inputs)
@@ -272,9 +278,10 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
 
 
 def _bytes(form: ModelForm, folder: Path) -> int:
-    # Large models are written in parts.
+    # Large models are written in parts, or their weights beside their graph.
     weights = Path(form.file)
-    return sum(path.stat().st_size for path in folder.glob(f"{weights.stem}*{weights.suffix}"))
+    parts = (f"{weights.stem}*{weights.suffix}", f"{form.file}.data")
+    return sum(path.stat().st_size for part in parts for path in folder.glob(part))
 
 
 def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> tuple[Footprint, ...]:
@@ -282,21 +289,20 @@ def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds
     from cahp.models.surgery import cut
 
     assert form.runtime is not None
-    exact = form if form.rounded is None else formats.model_form(form.rounded.exact)
     model, everything = pruned.whole, HeadMask.full(pruned.whole.layers, pruned.whole.heads)
-    with scratch() as place:
-        beside = {"full": Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES))}
-        if form.rounded is not None:
-            beside["pruned" if recovery == "none" else "recovered"] = pruned
-        for name, one in beside.items():
-            (place / name).mkdir()
-            _fill(exact, place / name, one)
-        last = form.rounded.state if form.rounded else "pruned" if recovery == "none" else "recovered"
-        folders = {**{name: (exact, place / name) for name in beside}, last: (form, folder)}
+    state = "pruned" if recovery == "none" else "recovered"
+    with scratch() as full:
+        if form.rounded is None:
+            exact, folders = form, {"full": full, state: folder}
+        else:
+            assert pruned.exact is not None
+            exact = formats.model_form(form.rounded.exact)
+            folders = {"full": full, state: pruned.exact, form.rounded.state: folder}
+        _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
         return footprints_of(
             list(folders),
-            [_bytes(of, where) for of, where in folders.values()],
-            form.runtime.times(model, [where / of.file for of, where in folders.values()], seconds),
+            [_bytes(form, where) for where in folders.values()],
+            form.runtime.times(model, [where / form.file for where in folders.values()], seconds),
         )
 
 

@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 class Pruned:
     """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
 
-    ``inputs`` are texts that the written model will be tried on.
+    ``inputs`` are texts that the written model will be tried on. ``exact`` is the folder that holds it in full
+    precision, for a form that rounds.
     """
 
     whole: HeadModel
     cut: HeadModel
     mask: HeadMask
     inputs: Sequence[Input]
+    exact: Path | None = None
 
 
 @dataclass(frozen=True)

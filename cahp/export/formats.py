@@ -45,7 +45,8 @@ def _onnx(folder: Path, pruned: Pruned) -> None:
 def _onnx_int8(folder: Path, pruned: Pruned) -> None:
     from cahp.models.saving import save_onnx_int8
 
-    save_onnx_int8(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs)
+    assert pruned.exact is not None
+    save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
 
 
 def _onnx_times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
@@ -154,7 +155,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         words="the compact model for onnxruntime, its time measured beside the full model's",
         loads="run model.onnx with onnxruntime",
         file=_ONNX_FILE,
-        needs=("onnx", "onnxruntime"),
+        needs=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
         bars=("no_cut", "no_onnx"),
         write=_onnx,
@@ -169,7 +170,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         words="the same with weights of 8 bits; its size, time and answers measured beside both in float32",
         loads="run model.onnx with onnxruntime",
         file=_ONNX_FILE,
-        needs=("onnx", "onnxruntime"),
+        needs=("onnx", "onnxruntime", "onnxscript"),
         extra="onnx",
         bars=("no_cut", "no_onnx"),
         write=_onnx_int8,

@@ -99,20 +99,17 @@ def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[In
         (file.parent / name).unlink()
 
 
-def save_onnx_int8(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Input]) -> None:
-    """``save_onnx`` with weights of 8 bits; activations are rounded while it runs (dynamic quantisation).
+def save_onnx_int8(file: Path, exact: Path) -> None:
+    """Write what ``save_onnx`` wrote as ``exact`` with weights of 8 bits; its configuration lies beside it, too.
+
+    Activations are rounded while it runs (dynamic quantisation).
 
     Raises:
-        CahpError: If it cannot be traced or rounded.
+        CahpError: If it cannot be rounded.
     """
-    with scratch() as place:
-        exact = place / "exact" / file.name
-        exact.parent.mkdir()
-        save_onnx(exact, pruned, mask, inputs)
-        _in_new_process(_TO_INT8, exact, file)
-        for path in exact.parent.iterdir():
-            if path.suffix == ".json":
-                shutil.copyfile(path, file.parent / path.name)
+    _in_new_process(_TO_INT8, exact, file)
+    for path in exact.parent.glob("*config.json"):
+        shutil.copyfile(path, file.parent / path.name)
 
 
 def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 
+#: Bytes of weights that are written into the file itself: the format ends at 2 GiB, and the graph takes some of it.
+LARGEST_FILE = 2**31 - 2**24
 #: The name under which transformers finds ``every_expert``.
 _EVERY = "cahp_every_expert"
 
@@ -65,49 +67,52 @@ def every_expert(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) 
     return total.to(hidden.dtype)
 
 
-def _repeated(plain: Any) -> Any:
-    """``Tensor.repeat_interleave`` in operations that the exporter writes rightly."""
+def _squeezed(plain: Any) -> Any:
+    """``Tensor.squeeze`` that leaves alone the dimensions which are free in the file, and may be 1 there."""
 
-    def repeat_interleave(self: Tensor, repeats: Any, dim: int | None = None, **options: Any) -> Tensor:
-        if dim is None or not isinstance(repeats, int):
-            repeated: Tensor = plain(self, repeats, dim, **options)
-            return repeated
-        place = dim % self.ndim
-        return torch.stack([self] * repeats, dim=place + 1).flatten(place, place + 1)
+    def squeeze(self: Tensor, *dims: Any, **options: Any) -> Tensor:
+        if not dims and not options:
+            # Free sizes are symbols here, and no whole numbers.
+            dims = (tuple(place for place, size in enumerate(self.shape) if isinstance(size, int) and size == 1),)
+        squeezed: Tensor = plain(self, *dims, **options)
+        return squeezed
 
-    return repeat_interleave
+    return squeeze
 
 
 @contextmanager
 def _writable(network: Any) -> Iterator[None]:
     """Inside the block, what the exporter cannot write is computed by other operations."""
-    plain = Tensor.repeat_interleave
-    Tensor.repeat_interleave = _repeated(plain)  # type: ignore[method-assign]
+    plain = Tensor.squeeze
+    Tensor.squeeze = _squeezed(plain)  # type: ignore[method-assign]
     ALL_EXPERTS_FUNCTIONS.register(_EVERY, every_expert)
     if network._can_set_experts_implementation():
         network.set_experts_implementation(_EVERY)
     try:
         yield
     finally:
-        Tensor.repeat_interleave = plain  # type: ignore[method-assign]
+        Tensor.squeeze = plain  # type: ignore[method-assign]
 
 
 def write(network: Any, example: Mapping[str, Tensor], file: Path) -> None:
-    """Write ``network`` as ``file`` for any batch and length; ``example`` is what it is traced with."""
+    """Write ``network`` as ``file`` for any batch and length; ``example`` is what it is traced with.
+
+    Weights that one file cannot hold lie in ``file`` with ``.data`` at its end.
+    """
     names = list(example)
-    wrapped = Logits(network, names).eval()
-    with _writable(network), torch.inference_mode():
-        # The logits of a language model are those of every token.
-        ranks = {**dict.fromkeys(names, 2), "logits": wrapped(*example.values()).ndim - 1}
+    with _writable(network), torch.no_grad():
         torch.onnx.export(
-            wrapped,
+            Logits(network, names).eval(),
             tuple(example.values()),
             str(file),
             input_names=names,
             output_names=["logits"],
-            dynamic_axes={name: dict(enumerate(("batch", "length")[:rank])) for name, rank in ranks.items()},
-            opset_version=17,
-            dynamo=False,
+            # One entry for the one argument, which takes all values.
+            dynamic_shapes=(tuple({0: "batch", 1: "length"} for _ in names),),
+            external_data=sum(weights.nbytes for weights in network.parameters()) > LARGEST_FILE,
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
         )
 
 
