@@ -22,7 +22,7 @@ from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
 #: Bytes of weights that are written into the file itself: the format ends at 2 GiB, and the graph takes some of it.
 LARGEST_FILE = 2**31 - 2**24
 #: The name under which transformers finds ``every_expert``.
-_EVERY = "cahp_every_expert"
+EVERY = "cahp_every_expert"
 
 
 class Logits(nn.Module):
@@ -81,13 +81,13 @@ def _squeezed(plain: Any) -> Any:
 
 
 @contextmanager
-def _writable(network: Any) -> Iterator[None]:
+def writable(network: Any) -> Iterator[None]:
     """Inside the block, what the exporter cannot write is computed by other operations."""
     plain = Tensor.squeeze
     Tensor.squeeze = _squeezed(plain)  # type: ignore[method-assign]
-    ALL_EXPERTS_FUNCTIONS.register(_EVERY, every_expert)
+    ALL_EXPERTS_FUNCTIONS.register(EVERY, every_expert)
     if network._can_set_experts_implementation():
-        network.set_experts_implementation(_EVERY)
+        network.set_experts_implementation(EVERY)
     try:
         yield
     finally:
@@ -100,7 +100,7 @@ def write(network: Any, example: Mapping[str, Tensor], file: Path) -> None:
     Weights that one file cannot hold lie in ``file`` with ``.data`` at its end.
     """
     names = list(example)
-    with _writable(network), torch.no_grad():
+    with writable(network), torch.no_grad():
         torch.onnx.export(
             Logits(network, names).eval(),
             tuple(example.values()),

@@ -125,7 +125,7 @@ def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
         assert tied == again.network.get_input_embeddings().weight.data_ptr()
 
 
-@pytest.mark.parametrize("form", ["compact", "drop-in", "onnx"])
+@pytest.mark.parametrize("form", ["compact", "drop-in", "onnx-int8"])
 def test_what_is_exported_is_a_language_model_again(
     run: Run,
     settings: Settings,
@@ -140,10 +140,17 @@ def test_what_is_exported_is_a_language_model_again(
     monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     np.save(tmp_path / "mask.npy", run.mask.keep)
     out = tmp_path / "out"
-    if form == "onnx":
+    if form == "onnx-int8":
         pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
+        if language == "masked":
+            pytest.skip("one model in 8 bits says enough, and writing one takes seconds")
     found = export(settings, mask=tmp_path / "mask.npy", form=form, out=out, how="none", time=False, store=store)
-    assert found["difference"] <= (1e-4 if form == "onnx" else 1e-5)
+    if form == "onnx-int8":
+        # What it was rounded from was held against the model on the way.
+        assert found["difference"] > 0
+        assert found["agreement"] >= 0.95
+    else:
+        assert found["difference"] <= 1e-5
     card = (out / "README.md").read_text()
     assert ("AutoModelForCausalLM" in found["loads"] + card) is (form == "drop-in" and language == "causal")
     assert "SequenceClassification" not in card
@@ -158,7 +165,7 @@ def test_what_is_exported_is_a_language_model_again(
     (batch,) = pruned.batches(pruned.tokenize(["a text"]))
     expected = dict(zip(fakes.ANSWERS, pruned.logits(batch)[0].tolist(), strict=True))
     names: dict[str, Any] = {"tokenizer": tokenizer}
-    if form == "onnx":
+    if form == "onnx-int8":
         import onnxruntime
 
         names["session"] = onnxruntime.InferenceSession(str(out / "model.onnx"))
@@ -166,8 +173,9 @@ def test_what_is_exported_is_a_language_model_again(
     else:
         made = load_pruned(out) if form == "compact" else _LOADS[language].from_pretrained(out).eval()
         names["model"] = made
-    assert _told(card, names) == pytest.approx(expected, abs=1e-4)
-    if language == "causal" and form != "onnx":
+    rounding = found["difference"] * max(1.0, *map(abs, expected.values())) if form == "onnx-int8" else 0.0
+    assert _told(card, names) == pytest.approx(expected, abs=1e-4 + 2 * rounding)
+    if language == "causal" and form != "onnx-int8":
         given = tokenizer("the film is", return_tensors="pt", add_special_tokens=False)
         said = made.generate(**given, max_new_tokens=6, do_sample=False, eos_token_id=None)
         assert said.shape[1] == given["input_ids"].shape[1] + 6

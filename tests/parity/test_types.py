@@ -15,7 +15,7 @@ from transformers.utils import logging
 
 from cahp import models
 from cahp.export import formats
-from cahp.models import saving
+from cahp.models import saving, to_onnx
 from cahp.models.compact import load_pruned
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.head_model import Batch, HeadModel
@@ -169,12 +169,16 @@ def check_onnx(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
         assert worst <= 1e-4
 
 
-#: The exporter does not write these by itself: experts, of two kinds.
-@pytest.mark.parametrize("kind", ["deepseek_v3", "gpt_oss"])
-def test_what_the_exporter_does_not_know_is_written_in_operations_that_it_does(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["deepseek_v3", "gpt_oss", "mixtral", "qwen2_moe"])
+def test_experts_are_written_in_operations_that_the_exporter_knows_and_answer_as_before(
+    kind: str, tmp_path: Path
 ) -> None:
-    check_onnx(kind, tmp_path, monkeypatch)
+    model = models.load(str(zoo.save(tmp_path, kind, seed=3)), device="cpu")
+    (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
+    expected = model.logits(batch)
+    with to_onnx.writable(model.network), torch.no_grad():
+        assert alike(model.network(**batch.tensors).logits, expected, 1e-5)
+        assert to_onnx.EVERY in model.network.get_experts_implementation().values()
 
 
 @pytest.mark.long

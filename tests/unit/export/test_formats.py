@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,18 @@ from safetensors.torch import save_file
 import cahp
 from cahp import cli
 from cahp.export import formats
-from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded
+from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
 from cahp.export.take_home import export
 from cahp.models import saving
+from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
 from cahp.output import Output
 from cahp.run.settings import Settings
+from cahp.stages.latency import Times
 from cahp.store import Store
 from cahp.terminal.printing import exported
-from cahp.values import CahpError, OptionError
+from cahp.values import CahpError, OptionError, Ratio, Timing
+from cahp.words import size_of
 
 
 def write_toy(folder: Path, pruned: Pruned) -> None:
@@ -91,6 +95,26 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     assert "Play with it." in (out / "README.md").read_text()
     assert cahp.read_mask(out / "head_mask.json")[0].count == found["kept"]["heads"] == 9
     assert list(exported(found, Output(out)))[-1].endswith("out (toy): play with it")
+
+
+@pytest.mark.usefixtures("read_back_here")
+def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_says_so(
+    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
+        assert len({file.read_bytes() for file in files}) == len(files) == 2
+        return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), Ratio(0.8, (0.78, 0.82)))]
+
+    monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime=Runtime("toys", times)),))
+    asked = {"mask": mask, "form": "toy", "store": Store(tmp_path / "store"), "how": "none"}
+    found = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "timed", **asked)
+    assert [(one.name, one.latency_ms.median) for one in found["files"]] == [("full", 50.0), ("pruned", 40.0)]
+    card = (tmp_path / "timed" / "README.md").read_text()
+    assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 of the full model's time" in card
+    assert "median of 40 rounds in turn" in card
+    untimed = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "untimed", time=False, **asked)
+    assert untimed["files"] is untimed["onnx_latency_ms"] is None
+    assert "rounds in turn" not in (tmp_path / "untimed" / "README.md").read_text()
 
 
 @pytest.mark.usefixtures("toys", "read_back_here")

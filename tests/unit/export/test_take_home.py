@@ -131,6 +131,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert found["tried"] == 30
     assert found["agreement"] >= 0.95
     assert [one.name for one in found["files"]] == ["full", "recovered", "int8"]
+    assert found["onnx_latency_ms"]["pruned"]["median"] == found["files"][1].latency_ms.median
     full, exact, rounded = found["files"]
     assert full.bytes > exact.bytes > rounded.bytes == found["bytes"] == (out / "model.onnx").stat().st_size
     assert full.ratio is None
@@ -160,24 +161,6 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
     assert figures["metrics"]["int8"]["accuracy"] == metrics.accuracy
-
-
-def test_the_time_of_an_onnx_file_stands_in_its_readme(settings: Settings, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
-    (tmp_path / "mask.npy").write_bytes(mask_array(MASK))
-    asked = {"mask": tmp_path / "mask.npy", "form": "onnx", "store": Store(tmp_path / "store")}
-    model = replace(settings, data=None, latency_time="0.1s")
-    found = export(model, out=tmp_path / "timed", **asked)
-    assert found["metrics"] is None
-    full, pruned = found["files"]
-    assert found["onnx_latency_ms"]["pruned"]["median"] == pruned.latency_ms.median
-    assert found["onnx_latency_ms"]["full"]["median"] == full.latency_ms.median
-    card = (tmp_path / "timed" / "README.md").read_text()
-    assert f"| pruned | {size_of(pruned.bytes)} | {pruned.latency_ms.median:.1f} ms | {change(pruned.ratio)}" in card
-    assert f"median of {full.latency_ms.repeats} rounds in turn" in card
-    untimed = export(model, out=tmp_path / "untimed", time=False, **asked)
-    assert untimed["files"] is untimed["onnx_latency_ms"] is None
-    assert "rounds in turn" not in (tmp_path / "untimed" / "README.md").read_text()
 
 
 def test_no_measurable_change_is_said_where_the_interval_holds_one() -> None:

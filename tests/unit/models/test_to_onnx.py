@@ -29,6 +29,8 @@ class Toy(nn.Module):
         return SimpleNamespace(logits=self.table(input_ids).sum(1, keepdim=True).squeeze())
 
 
+# PyTorch's exporter uses what PyTorch has replaced.
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_a_batch_of_one_keeps_its_dimension_and_large_weights_lie_beside_their_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
