@@ -180,15 +180,20 @@ def _files(made: Checkpoint) -> None:
         {
             "model": [one.name for one in files],
             "file": [size_of(one.bytes) for one in files],
-            "a batch": [f"{one.latency_ms.median:.1f} ms" for one in files],
-            "time (95 % interval of the ratio)": [
-                "" if one.ratio is None else f"{change(one.ratio)} ({span(*one.ratio.ci95, 2)})" for one in files
+            # One column for both: five do not fit on a phone.
+            "a batch": [
+                f"{one.latency_ms.median:.1f} ms"
+                + ("" if one.ratio is None else f", {change(one.ratio)} ({span(*one.ratio.ci95, 2)})")
+                for one in files
             ],
-            "right (95 % interval)": [
+            "right": [
                 f"{percent(accuracy[one.name].accuracy)} "
                 f"({span(100 * accuracy[one.name].ci95[0], 100 * accuracy[one.name].ci95[1])} %)"
                 for one in files
             ],
         }
     )
-    st.caption(f"Times {circumstances(files, runtime.name)}; answers on {accuracy['full'].n:,} texts.")
+    st.caption(
+        f"Times {circumstances(files, runtime.name)}; answers on {accuracy['full'].n:,} texts. In brackets stand 95 % "
+        "intervals, of times those of the ratio."
+    )
