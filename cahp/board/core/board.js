@@ -72,18 +72,18 @@ class Board {
     const left = make("div", "left", top);
     const does = this.tell ? "drops or brings back a head" : "says who covers for a head";
     this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
-    if (this.tell && !still) this.mode(left);
     this.figures = make("div", "figures", top);
     if (!still) {
       this.dial(budgets);
+      if (this.tell) this.mode();
       this.curves = new Curves(this.root);
     }
     this.fit();
   }
 
-  // What a click on a head does: without a keyboard nobody can hold Shift.
-  mode(left) {
-    const mode = make("div", "mode", left, "A click ");
+  // What a click does: without a keyboard nobody can hold Shift. It stands below the slider, which is used more.
+  mode() {
+    const mode = make("div", "mode", this.root, "A click on a head ");
     const choices = [["drops or brings back", false], ["asks who covers", true]];
     const buttons = choices.map(([name, asks]) => {
       const button = make("button", "", mode, name);

@@ -31,7 +31,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
-        "to drop it or bring it back; Shift and click, or the switch below the squares, asks who covers for it."
+        "to drop it or bring it back; Shift and click, or the switch below the slider, asks who covers for it."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
