@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,13 +35,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the tests out of the person's cache, and the cache's old results out of the tests.
-
-    The processes of one run share theirs: what one of them measured of the embedded model, the others find.
-    """
-    own = tmp_path_factory.getbasetemp()
-    run = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    os.environ["CAHP_CACHE"] = str(run / "cache")
+    """Keep the tests out of the person's cache, and the cache's old results out of the tests."""
+    os.environ["CAHP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(scope="module")
@@ -73,29 +67,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     late = [item for item in items if item.get_closest_marker("long")]
     if late:
         config.hook.pytest_deselected(items=late)
-    workers = int(getattr(config, "workerinput", {}).get("workercount", 1))
-    items[:] = _dealt([item for item in items if item not in late], workers)
-
-
-def _dealt(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """An order in which each process's share, which is contiguous, begins with whole modules that take long.
-
-    What a process takes over from another is the end of its share. These are then quick tests, and no module starts its
-    explorer or kernel, or trains its model, in two processes.
-    """
-    modules: dict[Path, list[pytest.Item]] = {}
-    for item in items:
-        modules.setdefault(item.path, []).append(item)
-    quick, long = [], []
-    for path, tests in modules.items():
-        light = "unit" in path.parts and not any(test.get_closest_marker("slow") for test in tests)
-        (quick if light else long).append(tests)
-    shares = [[test for tests in long[first::workers] for test in tests] for first in range(workers)]
-    rest = iter([test for tests in quick for test in tests])
-    for share in shares[:-1]:
-        share += islice(rest, max(0, len(items) // workers - len(share)))
-    shares[-1] += rest
-    return [test for share in shares for test in share]
+        items[:] = [item for item in items if item not in late]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
