@@ -360,6 +360,8 @@ def test_a_cluster_measures_what_this_process_does(
 )
 def test_a_cluster_that_is_not_there_is_refused(settings: Settings, store: Store, cluster: str, said: str) -> None:
     dask = pytest.importorskip("dask")
+    # Its settings are there once it is imported; imported inside the block, they would go with it.
+    pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
     with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}), pytest.raises(OptionError, match=said):
         compare(plan(settings, "counted"), store=store, cluster=cluster)
 

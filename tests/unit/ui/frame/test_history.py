@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -35,7 +36,9 @@ def answered(
 
     headers = [(name.encode(), value.encode()) for name, value in (asked or {}).items()]
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
-    asyncio.run(Dressed(app, STYLE)(scope, None, send))  # type: ignore[arg-type]
+    # In a thread of its own: a browser's tests may have left a loop running in this one.
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, Dressed(app, STYLE)(scope, None, send)).result()  # type: ignore[arg-type]
     said = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return said, b"".join(message.get("body", b"") for message in sent[1:]), seen
 
