@@ -70,13 +70,22 @@ def _statistics(one: Verdict, of: str, ends: str) -> str:
     )
 
 
+def _tested(found: Reading) -> list[str]:
+    """The recoveries after which anything was tested; the cheapest first."""
+    return [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
+
+
+def _all_tie(found: Reading) -> bool:
+    return all(one.tie for one in (*found.verdicts, *found.overall))
+
+
 def in_short(found: Reading) -> str:
     """The first that ``headline`` says, as a title: how many are ahead and behind after the cheapest recovery."""
     ours = called(found.against)
-    tested = [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
+    tested = _tested(found)
     if not tested:
         return f"Only {ours} was measured"
-    if all(one.tie for one in (*found.verdicts, *found.overall)):
+    if _all_tie(found):
         return f"No method differs from {ours} at this n"
     recovery = tested[0]
     whole: list[Verdict] = [one for one in found.overall if one.recovery == recovery]
@@ -100,10 +109,10 @@ def in_short(found: Reading) -> str:
 def headline(found: Reading) -> str:
     """Who is ahead after which recovery, over all budgets where that was tested, in one sentence."""
     ours = called(found.against)
-    tested = [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
+    tested = _tested(found)
     if not tested:
         return f"Only {ours} was measured, so there is nothing to hold it against."
-    if all(one.tie for one in (*found.verdicts, *found.overall)):
+    if _all_tie(found):
         when = _listed([AFTER[recovery] for recovery in tested], "or")
         return f"No method differs from {ours} at this n, {when}."
     whole = [recovery for recovery in tested if any(one.recovery == recovery for one in found.overall)]

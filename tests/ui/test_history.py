@@ -226,22 +226,22 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
 def test_a_text_survives_a_reload_and_is_in_no_address(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page]
 ) -> None:
+    def written(page: Page, field: str, place: str, text: str) -> None:
+        box = page.locator(field)
+        box.fill(text)
+        box.press("Control+Enter")
+        word = text.split()[1]
+        page.wait_for_function(f"() => sessionStorage.getItem('{place}')?.includes('{word}')")
+        assert word not in page.url
+        page.reload(wait_until="domcontentloaded")
+        expect(box).to_have_value(text)
+
     page = open_page("Similarity")
-    box = page.locator(".st-key-similarity-text-0 textarea")
-    box.fill("The xyzzyplugh flooded after the river bank gave way.")
-    box.press("Control+Enter")
-    page.wait_for_function("() => sessionStorage.getItem('cahp-similarity')?.includes('xyzzyplugh')")
-    assert "xyzzyplugh" not in page.url
-    page.reload(wait_until="domcontentloaded")
-    expect(box).to_have_value("The xyzzyplugh flooded after the river bank gave way.")
+    text = "The xyzzyplugh flooded after the river bank gave way."
+    written(page, ".st-key-similarity-text-0 textarea", "cahp-similarity", text)
     settled(page)
     assert page.get_by_test_id("stException").count() == 0
     page = open_page("Budget")
     page.locator(".st-key-own-text-panel summary").click()
-    box = page.locator(".st-key-own-text-text-3 textarea")
-    box.fill("The plughxyzzy rose before the interest rate did.")
-    box.press("Control+Enter")
-    page.wait_for_function("() => sessionStorage.getItem('cahp-own-text')?.includes('plughxyzzy')")
-    assert "plughxyzzy" not in page.url
-    page.reload(wait_until="domcontentloaded")
-    expect(box).to_have_value("The plughxyzzy rose before the interest rate did.")
+    text = "The plughxyzzy rose before the interest rate did."
+    written(page, ".st-key-own-text-text-3 textarea", "cahp-own-text", text)
