@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
@@ -55,12 +54,6 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def plain_main(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For processes that are spawned: they run the main script anew, and tests of pages leave theirs behind."""
-    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
-
-
-@pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else runs here: no timing of this process counts as disturbed, so that all of them are kept."""
     from cahp import values
@@ -78,8 +71,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in late]
 
 
+#: What this process began with.
+MAIN = sys.modules["__main__"]
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip browser tests where there is no Chromium; in CI that is a failure."""
+    # A test of a page leaves its script behind as the main one, which processes that are spawned later would run anew.
+    sys.modules["__main__"] = MAIN
     if item.get_closest_marker("browser") is not None and chromium() is None:
         reason = "no Chromium on this machine; `make test` installs it on Debian as root"
         if os.environ.get("CI"):

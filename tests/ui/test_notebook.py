@@ -181,14 +181,16 @@ class Ran:
     after: list[Any]
 
 
-#: Stopped while the heads are watched, as the button of a notebook stops it. Nobody asked this before, also where this
-#: notebook ran already: by a seed of its own nothing of it is found again.
+#: Stopped while the heads are watched, as the button of a notebook stops it; with a store of its own, where nothing of
+#: it can be found, whichever tests asked the same before.
 STOPPED = """
-import os, signal
+import os, pathlib, signal, tempfile
 from cahp.stages.signatures import Collector
+from cahp.store import Store
 watch = Collector.watch
 Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)
-asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5, seed=int.from_bytes(os.urandom(3)))
+asked = dict(data="../data", pool_size=6, projection="pca", latency=False, budget=5)
+asked["store"] = Store(pathlib.Path(tempfile.mkdtemp()))
 cahp.prune("../model", **asked)
 """
 AGAIN = 'Collector.watch = watch\ncahp.prune("../model", **asked).budget'

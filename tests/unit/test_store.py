@@ -354,7 +354,6 @@ def write_often(folder: Path, writer: int) -> None:
         raise AssertionError(store.trouble)
 
 
-@pytest.mark.usefixtures("plain_main")
 def test_processes_that_write_and_evict_at_once_never_meet_half_an_entry(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     workers = [spawn.Process(target=write_often, args=(tmp_path, writer)) for writer in range(3)]
