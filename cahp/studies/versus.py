@@ -1,12 +1,16 @@
-"""Two pruned models of one full model against each other, on the same texts."""
+"""Two pruned models against each other, on the same texts: of one full model, or of two with as many heads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.data.table import listed
 from cahp.run.bench import Bench
 from cahp.studies.budget_sweep import Recover, recovered_by
-from cahp.values import Delta, Evaluation, HeadMask
+from cahp.values import DataError, Delta, Evaluation, HeadMask, ModelCard, Texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +22,14 @@ class Variant:
 
     def __str__(self) -> str:
         return f"{self.mask.sha256}-{self.recover}"
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One side of a comparison: a pruned model and the bench that its full model stands on."""
+
+    bench: Bench
+    variant: Variant
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,25 +52,79 @@ class Versus:
         return int((a & ~b).sum()), int((b & ~a).sum())
 
 
-def versus(bench: Bench, a: Variant, b: Variant) -> Versus | None:
-    """Compare two pruned models on the evaluation texts; None where one is distilled that nobody distilled before."""
+def mismatch(a: ModelCard, b: ModelCard) -> str:
+    """Why pruned models of ``a`` and ``b`` cannot be held against each other, as a clause; empty if they can."""
+    if (a.layers, a.heads) != (b.layers, b.heads):
+        return f"A's model has {a.layers} layers of {a.heads} heads, and B's {b.layers} of {b.heads}"
+    if len(a.labels) != len(b.labels):
+        return f"A's model knows {len(a.labels)} classes, and B's {len(b.labels)}"
+    if {_folded(name) for name in a.labels} != {_folded(name) for name in b.labels}:
+        return f"A's model answers {listed(a.labels)}, and B's {listed(b.labels)}"
+    return ""
+
+
+def versus(a: Side, b: Side) -> Versus | None:
+    """Compare two pruned models on B's evaluation texts; None where one is distilled that nobody distilled before.
+
+    Two benches are two models on the same data: each reads the texts with its own tokenizer and is recovered on the
+    calibration texts of its own bench; what A answers is said in B's classes.
+
+    Raises:
+        DataError: If the models do not divide the labels of the data into the same classes.
+    """
     from cahp.stages.evaluation import delta
 
-    ours, theirs = _answers(bench, b), _answers(bench, a)
+    texts = b.bench.evaluation
+    ours, theirs = _answers(b, texts), _answers(a, texts) if a.bench is b.bench else _translated(a, b.bench)
     if ours is None or theirs is None:
         return None
-    return Versus(theirs, ours, delta(ours, theirs, seed=bench.settings.seed))
+    return Versus(theirs, ours, delta(ours, theirs, seed=b.bench.settings.seed))
 
 
-def _answers(bench: Bench, one: Variant) -> Evaluation | None:
+def _answers(side: Side, texts: Texts) -> Evaluation | None:
+    bench, one = side.bench, side.variant
     whole = one.mask.count == one.mask.keep.size
     if whole or one.recover != "distill":
         recovered = recovered_by(one.recover, bench, one.mask)
-        return bench.measurements.evaluate(bench.evaluation, mask=None if whole else one.mask, recovered=recovered)
+        return bench.measurements.evaluate(texts, mask=None if whole else one.mask, recovered=recovered)
     distilled = bench.for_distillation().measurements.distilled_before(one.mask)
     if distilled is None:
         return None
-    return bench.measurements.evaluate(bench.evaluation, mask=one.mask, recovered=distilled)
+    return bench.measurements.evaluate(texts, mask=one.mask, recovered=distilled)
+
+
+def _translated(a: Side, b: Bench) -> Evaluation | None:
+    """What A answers on the evaluation texts of ``b``, in the classes of ``b``."""
+    texts, goals = b.evaluation, _goals(a.bench, b)
+    classes = a.bench.card.labels
+    if classes == texts.classes and (goals == np.arange(len(goals))).all():
+        # The very texts: what was measured of them under A's model before is found again.
+        return _answers(a, texts)
+    found = _answers(a, Texts(texts.first, texts.second, goals[texts.labels], classes))
+    if found is None:
+        return None
+    back = np.argsort(goals)
+    return Evaluation(back[found.predictions], texts.labels, found.losses, texts.classes)
+
+
+def _goals(a: Bench, b: Bench) -> NDArray[np.int64]:
+    """A's class for each of B's, shape ``(C,)``."""
+    alike = {_folded(name): name for name in a.card.labels}
+    found = {name: alike.get(_folded(name)) for name in b.card.labels}
+    # How each reads the data goes before names: "LABEL_0" of two models need not be the same class.
+    said = {(ours, a.reading.get(label)) for label, ours in b.reading.items()}
+    found.update(said)
+    goals = [a.card.labels.index(name) for name in found.values() if name is not None]
+    if len(dict(said)) < len(said) or len(set(goals)) < len(b.card.labels):
+        raise DataError(
+            "the two models do not divide the labels of the data into the same classes, so their answers cannot be "
+            "compared; open both with label maps that agree"
+        )
+    return np.array(goals, dtype=np.int64)
+
+
+def _folded(name: str) -> str:
+    return name.strip().casefold()
 
 
 def only(a: HeadMask, b: HeadMask) -> tuple[int, int, int]:

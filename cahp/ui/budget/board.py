@@ -6,7 +6,7 @@ from typing import Any
 
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.budget import distilling, notes
+from cahp.ui.budget import distilling, notes, pinned
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
 from cahp.ui.parts import chart
@@ -68,7 +68,7 @@ def draw(explorer: Explorer) -> None:
             note=distilling.note(explorer),
             rescued=() if selection is None else selection.rescued,
             places=explorer.card.places,
-            pinned=None if explorer.pinned is None else explorer.pinned.mask,
+            pinned=pinned.beside(explorer),
         ),
         labels=explorer.board.labels,
         key="board",

@@ -28,6 +28,8 @@ def draw(explorer: Explorer) -> None:
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
             method.draw(explorer)
+    if explorer.results.run is None:
+        pinned.before_run(explorer)
     need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "

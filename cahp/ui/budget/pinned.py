@@ -1,4 +1,7 @@
-"""A mask that was pinned, A, against the one on the board, B: heads, accuracy, and the texts on which they disagree."""
+"""A mask that was pinned, A, against the one on the board, B: heads, accuracy, and the texts on which they disagree.
+
+A may be of another model with as many heads; both then answer the evaluation texts of the board's data.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,20 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cahp.run.bench import Bench
+from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import Recover
-from cahp.studies.versus import Variant, Versus, only, versus
-from cahp.ui.budget import notes
+from cahp.studies.versus import Side, Variant, Versus, only, versus
+from cahp.ui.budget import notes, pin_asked
+from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
+from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
+from cahp.ui.session.opening import Source
+from cahp.ui.session.pin import Pin
 from cahp.ui.session.work import Kind
+from cahp.values import HeadMask, ModelCard, Progress
 from cahp.words import points, side_by_side, span
 
 #: The tab below the board that shows the texts.
@@ -25,17 +33,25 @@ _CALLED: dict[Recover, str] = {"none": "as pruned", "refit": "refitted", "distil
 
 @dataclass(frozen=True, eq=False)
 class _AgainstPinned:
-    """Two pruned models of a bench."""
+    """A pinned model and one of the model and data on screen."""
 
-    bench: Bench
-    a: Variant
+    source: Source
+    a: Pin
     b: Variant
+
+    def __str__(self) -> str:
+        bench = self.source.bench
+        models = f"{self.a.card.sha256}-{bench.card.sha256}"
+        return f"{models}-{bench.calibration.sha256}-{bench.evaluation.sha256}-{self.a.variant}-{self.b}"
+
+
+def _held(pair: _AgainstPinned, _: Progress) -> Versus | None:
+    # The other model's bench lives as long as this takes: what stays in memory is up to those that all sessions share.
+    return versus(Side(pair.a.bench(pair.source), pair.a.variant), Side(pair.source.bench, pair.b))
 
 
 #: Hold one against the other. Nobody waits for a mask that is not on the board any more.
-VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
-    lambda pair, _: versus(pair.bench, pair.a, pair.b), lambda pair: f"versus-{pair.a}-{pair.b}", newest=True
-)
+VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_held, lambda pair: f"versus-{pair}", newest=True)
 
 
 def button(explorer: Explorer) -> None:
@@ -43,40 +59,119 @@ def button(explorer: Explorer) -> None:
     if st.button(
         "Pin as A",
         key="board-pin",
-        help="Keep this choice of heads beside the next one: the board marks which heads only one of them keeps, and "
-        "their answers are compared",
+        help="Keep this choice of heads beside the next one, of this model or of another with as many heads: the board "
+        "marks which heads only one of them keeps, and their answers are compared",
     ):
         notes.forget()
-        explorer.pinned = _on_board(explorer)
+        explorer.pinned, explorer.pin_asked = Pin(_on_board(explorer), explorer.card, explorer.settings), {}
         explorer.detail = TAB
         st.rerun()
 
 
+def beside(explorer: Explorer) -> HeadMask | None:
+    """The mask that the board shows beside its own."""
+    pin = explorer.pinned
+    return None if pin is None or pin.mismatch(explorer.card) else pin.variant.mask
+
+
 def draw(explorer: Explorer) -> None:
     """What A and B have in common and how their answers differ, above the board."""
-    a, b = explorer.pinned, _on_board(explorer)
-    if a is None:
+    pin_asked.take(explorer)
+    if explorer.pinned is None and not explorer.pin_asked:
         return
-    both, only_a, only_b = only(a.mask, b.mask)
     with st.container(border=True, key="pinned"):
-        st.markdown(
-            f"**A** (pinned) keeps {a.mask.count} heads, {_CALLED[a.recover]}; **B** (on the board) {b.mask.count}, "
-            f"{_CALLED[b.recover]}. {both} heads are in both, {only_a} only in A, {only_b} only in B."
-        )
-        if str(a) == str(b):
-            st.caption("They are the same: move the budget, click heads, or choose another recovery.")
+        if explorer.pinned is None:
+            pin_asked.draw(explorer)
+            _unpin(explorer)
+        elif why := explorer.pinned.mismatch(explorer.card):
+            _apart(explorer, explorer.pinned, why)
+            _unpin(explorer)
         else:
-            _verdict(explorer, _AgainstPinned(explorer.bench, a, b))
-        with st.container(horizontal=True, gap="small"):
-            if st.button("Swap A and B", key="pin-swap", disabled=str(a) == str(b)):
-                explorer.pinned = b
-                _put(explorer, a)
-                st.rerun()
-            if st.button("Unpin", key="pin-forget"):
-                explorer.pinned = None
-                if explorer.detail == TAB:
-                    explorer.detail = "Where the heads lie"
-                st.rerun()
+            _against(explorer, explorer.pinned)
+
+
+def before_run(explorer: Explorer) -> None:
+    """Whether what is pinned can be held against this model, before anybody waits for a run of it."""
+    pin_asked.take(explorer)
+    pin = explorer.pinned
+    if pin is None or pin.is_of(explorer.card):
+        return
+    with st.container(border=True, key="pinned"):
+        if why := pin.mismatch(explorer.card):
+            _apart(explorer, pin, why)
+        else:
+            a, _ = _names(pin, explorer)
+            st.markdown(f"**A** is pinned: {pin.variant.mask.count} heads of {a}. A run brings **B** beside it.")
+        _unpin(explorer)
+
+
+def _apart(explorer: Explorer, pin: Pin, why: str) -> None:
+    a, b = _names(pin, explorer)
+    st.markdown(
+        f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be held against each other: "
+        f"{plain(why)}. **A** stays pinned for when you open its model again."
+    )
+
+
+def _against(explorer: Explorer, pin: Pin) -> None:
+    a, b = pin.variant, _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    of_a, of_b = ("", "") if one_model else (f" of {name}," for name in _names(pin, explorer))
+    same = one_model and str(a) == str(b)
+    both, only_a, only_b = only(a.mask, b.mask)
+    st.markdown(
+        f"**A** (pinned){of_a} keeps {a.mask.count} heads, {_CALLED[a.recover]}; **B** (on the board){of_b} keeps "
+        f"{b.mask.count}, {_CALLED[b.recover]}. {both} heads are in both, {only_a} only in A, {only_b} only in B."
+    )
+    if same:
+        st.caption("They are the same: move the budget, click heads, or choose another recovery or model.")
+    else:
+        _verdict(explorer, _AgainstPinned(explorer.source, pin, b))
+    if not one_model:
+        _of_two_models(explorer)
+    with st.container(horizontal=True, gap="small"):
+        if st.button(
+            "Swap A and B",
+            key="pin-swap",
+            disabled=same or not one_model,
+            help=None if one_model else "A is of another model: open that one to have A on the board",
+        ):
+            explorer.pinned = Pin(b, explorer.card, explorer.settings)
+            _put(explorer, a)
+            st.rerun()
+        _unpin(explorer)
+
+
+def _of_two_models(explorer: Explorer) -> None:
+    said = "Both models answer the same evaluation texts, those of the data on screen"
+    said += ", and are recovered, if at all, on its calibration texts."
+    if "pin-again" in address.wanted(explorer):
+        said += " What A's model is asked is too long for a link: whoever opens the link has to open that model again."
+    st.caption(said)
+
+
+def _names(pin: Pin, explorer: Explorer) -> tuple[str, str]:
+    """What the two models are called: by as much as tells them apart."""
+    pairs = (
+        (pin.card.id, explorer.card.id),
+        (pin.settings.model, explorer.settings.model),
+        (_asked(pin.card), _asked(explorer.card)),
+    )
+    a, b = next((pair for pair in pairs if pair[0] != pair[1]), pairs[1])
+    return f"**{plain(a)}**", f"**{plain(b)}**"
+
+
+def _asked(card: ModelCard) -> str:
+    asked = "" if card.prompt is None else f" asked “{card.prompt.template[:80]}”"
+    return f"{card.id}{asked} ({', '.join(card.labels)[:80]})"
+
+
+def _unpin(explorer: Explorer) -> None:
+    if st.button("Unpin", key="pin-forget"):
+        explorer.pinned, explorer.pin_asked = None, {}
+        if explorer.detail == TAB:
+            explorer.detail = "Where the heads lie"
+        st.rerun()
 
 
 def _put(explorer: Explorer, one: Variant) -> None:
@@ -113,7 +208,8 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
 
 def _progress(job: Job[Versus | None]) -> None:
     place = job.place
-    said = f"Waiting: {in_line(place)}" if place is not None else "Comparing their answers"
+    doing = on_screen(job.stage) if job.stage == "load" else "Comparing their answers"
+    said = f"Waiting: {in_line(place)}" if place is not None else doing
     with st.container(horizontal=True, vertical_alignment="center"):
         st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
         if st.button("Cancel", key="pin-cancel"):
@@ -132,12 +228,12 @@ def _sentence(found: Versus) -> str:
 
 def draw_texts(explorer: Explorer) -> None:
     """The texts on which A and B disagree, in the tab below the board."""
-    a = explorer.pinned
-    if a is None:
+    pin = explorer.pinned
+    if pin is None:
         st.markdown("Pin what is on the board as **A** (above), then change it: what changed is **B**.")
         return
-    job = explorer.work.job(VERSUS, _AgainstPinned(explorer.bench, a, _on_board(explorer)))
-    found = None if job is None else job.result
+    job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
+    found = None if job is None or pin.mismatch(explorer.card) else job.result
     if found is None:
         under_way = job is not None and not job.ended
         st.caption("Comparing answers…" if under_way else "There are no answers of two different choices to compare.")

@@ -15,12 +15,14 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, data, models
+from cahp.board.state import Choices
 from cahp.run import spelling
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
-from cahp.values import CahpError, HeadMask, MaskError
+from cahp.ui.session.pin import Pin
+from cahp.values import CahpError, HeadMask, MaskError, ModelCard
 
 #: Session keys: what a link wished for, until a person has said yes or no; and the job that opens a model and data.
 WISH, OPENING = "cahp_wish", "cahp_opening"
@@ -31,7 +33,9 @@ _LONGEST = 4_000
 #: Parts of an address, called like the fields of ``Settings`` that they fill: how data are read, and what is asked.
 _READING = (*spelling.COLUMNS, "label_map")
 _CHOICES = ("limit", "eval_limit", "min_per_layer", "poly_degree", "projection", "salience", "representative")
-_BOARD = ("budget", "mask", "recover", "pin", "pin-recover")
+#: What is pinned; from the third on, what opens its model, where that is not the model of the address.
+_PINNED = ("pin", "pin-recover", "pin-model", "pin-prompt", "pin-answers", "pin-label_map", "pin-again")
+_BOARD = ("budget", "mask", "recover", *_PINNED)
 _SOURCE = ("model", "data", "files", "prompt", "answers", *_READING)
 
 
@@ -118,12 +122,8 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if here == {name: params[name] for name in _BOARD if name in params}:
         # It is there: what led to it can still be undone.
         return
-    budget, mask, pinned = (params.get(name) for name in ("budget", "mask", "pin"))
-    explorer.recover, explorer.pinned = _recovery(params.get("recover")), None
-    if pinned is not None:
-        other = mask_from_hex(pinned, explorer.card.layers, explorer.card.heads)
-        explorer.choices().check(other)
-        explorer.pinned = Variant(other, _recovery(params.get("pin-recover")))
+    budget, mask = params.get("budget"), params.get("mask")
+    explorer.recover = _recovery(params.get("recover"))
     if mask is not None:
         explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
@@ -134,6 +134,72 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         explorer.board.set_budget(_number("budget", budget))
     else:
         explorer.board.set_budget(None)
+    _restore_pin(explorer, {name: params[name] for name in _PINNED if name in params})
+
+
+def _restore_pin(explorer: Explorer, said: Mapping[str, str]) -> None:
+    if said == _pin(explorer):
+        # It may be of another model, which was looked up already.
+        return
+    explorer.pinned, explorer.pin_asked = None, {}
+    if "pin" not in said:
+        return
+    if "pin-model" in said:
+        pin_settings(said)
+        explorer.pin_asked = said
+    else:
+        explorer.pinned = pin_of(said, explorer.settings, explorer.card)
+
+
+def pin_settings(said: Mapping[str, str]) -> Settings:
+    """What opens the model of a pin that a link asks for.
+
+    Raises:
+        CahpError: If that has no sense.
+    """
+    if any(len(text) > _LONGEST for text in said.values()):
+        raise CahpError("What this link says of the pinned mask is longer than a link can be.")
+    return replace(
+        bundled.SETTINGS,
+        model=said["pin-model"],
+        data=None,
+        prompt=said.get("pin-prompt"),
+        answers=data.parse_answers(said.get("pin-answers", "")),
+        label_map=data.parse_label_map(said["pin-label_map"]) if "pin-label_map" in said else {},
+        # A mask that only stands beside the board may empty a layer.
+        min_per_layer=0,
+        recover="none",
+    )
+
+
+def pin_of(said: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
+    """What a link pins of the model of ``card``.
+
+    Raises:
+        MaskError: If its mask is not one for this model.
+    """
+    mask = mask_from_hex(said["pin"], card.layers, card.heads)
+    Choices(card, settings).check(mask)
+    return Pin(Variant(mask, "none" if mask.empty_layers else _recovery(said.get("pin-recover"))), card, settings)
+
+
+def _pin(explorer: Explorer) -> dict[str, str]:
+    """What is pinned, as parts of an address."""
+    pin = explorer.pinned
+    if pin is None:
+        return dict(explorer.pin_asked)
+    found = {"pin": mask_to_hex(pin.variant.mask)}
+    if pin.variant.recover != "none":
+        found["pin-recover"] = pin.variant.recover
+    if pin.is_of(explorer.card):
+        return found
+    asked = pin.settings
+    more = {"pin-prompt": asked.prompt or "", "pin-answers": spelling.written(asked.answers)}
+    more["pin-label_map"] = spelling.written(asked.label_map)
+    found["pin-model"] = asked.model
+    if max(map(len, more.values())) > _LONGEST:
+        return {**found, "pin-again": "1"}
+    return found | {name: text for name, text in more.items() if text}
 
 
 def _recovery(said: str | None) -> Recover:
@@ -174,11 +240,7 @@ def wanted(explorer: Explorer) -> dict[str, str]:
         found["budget"] = str(board.asked)
     if explorer.recover != "none":
         found["recover"] = explorer.recover
-    if explorer.pinned is not None:
-        found["pin"] = mask_to_hex(explorer.pinned.mask)
-        if explorer.pinned.recover != "none":
-            found["pin-recover"] = explorer.pinned.recover
-    return found
+    return found | _pin(explorer)
 
 
 def write(explorer: Explorer) -> None:

@@ -157,8 +157,10 @@ def _exchange(explorer: Explorer, source: Source) -> Explorer:
     while len(_sources()) > _REMEMBERED:
         _sources().pop(next(iter(_sources())))
     explorer.close()
-    st.session_state[_EXPLORER] = explorer = Explorer(explorer.id, source)
-    return explorer
+    st.session_state[_EXPLORER] = there = Explorer(explorer.id, source)
+    # What is pinned is held against the other model too, or waits until its own is back.
+    there.pinned, there.pin_asked = explorer.pinned, explorer.pin_asked
+    return there
 
 
 def _sources() -> dict[frozenset[tuple[str, str]], Source]:

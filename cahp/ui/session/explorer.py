@@ -6,6 +6,7 @@ content and holds nobody's texts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,10 +15,10 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.versus import Variant
 from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
+from cahp.ui.session.pin import Pin
 from cahp.ui.session.results import READINGS, Results
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
 from cahp.values import HeadMask, ModelCard
@@ -44,7 +45,9 @@ class Explorer:
         #: Whether the board shows pruned models as they are, refitted, or distilled.
         self.recover: Recover = "none"
         #: A pruned model to hold the one on the board against, if one was pinned.
-        self.pinned: Variant | None = None
+        self.pinned: Pin | None = None
+        #: What a link says of one whose model is not yet looked up.
+        self.pin_asked: Mapping[str, str] = {}
         #: Where the distillation that was asked for last stands, once it trains.
         self.training: Training | None = None
         #: The head that was clicked or asked about last, as a flat index.

@@ -133,6 +133,16 @@ class Upload:
             return parts.read(**settings.reading)
 
 
+def look_up(settings: Settings) -> tuple[Settings, ModelCard]:
+    """A model without its data: the settings as they may be opened here, and its card.
+
+    Raises:
+        CahpError: If there is no such model, or it may not be opened here.
+    """
+    settings = permitted(settings)
+    return settings, _card(settings)
+
+
 def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
     """The settings with the model and data as they may be opened here; whoever asks, and by whatever way.
 
@@ -177,6 +187,14 @@ class Source:
     def with_settings(self, settings: Settings) -> Source:
         """The same model and data, asked differently."""
         return replace(self, settings=settings, bench=_bench(settings, self.card, self.raw))
+
+    def beside(self, settings: Settings, card: ModelCard) -> Bench:
+        """Another model on the same data; whoever lets go of the bench lets go of the model.
+
+        Raises:
+            CahpError: If the model is not for these data.
+        """
+        return _bench(settings, card, self.raw)
 
 
 def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:

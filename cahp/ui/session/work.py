@@ -228,6 +228,7 @@ class Kind(Generic[S, T]):
 
     ``key`` tells its jobs apart. ``awaited``: a page shows what comes of it. ``newest``: nobody waits for an older one.
     With a ``headline`` only the progress of that stage is shown. ``shared``: the same for all sessions with that key.
+    ``aside``: it computes little and waits for a disk or the network.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -236,6 +237,7 @@ class Kind(Generic[S, T]):
     awaited: bool = True
     newest: bool = False
     shared: bool = False
+    aside: bool = False
     headline: str | None = None
     expected: Callable[[S], float | None] = lambda _: None
 
@@ -286,15 +288,19 @@ class Work:
         key, earlier = kind.key(subject), self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel(self._session_id)
-        job: Job[T] = jobs.submit(
-            self._session_id,
-            key,
-            partial(kind.work, subject),
-            rank=kind.rank,
-            expected=kind.expected(subject),
-            headline=kind.headline,
-            shared=kind.shared,
-        )
+        work: Any = partial(kind.work, subject)
+        if kind.aside:
+            job: Job[T] = jobs.submit_aside(self._session_id, key, work)
+        else:
+            job = jobs.submit(
+                self._session_id,
+                key,
+                work,
+                rank=kind.rank,
+                expected=kind.expected(subject),
+                headline=kind.headline,
+                shared=kind.shared,
+            )
         self._jobs[kind] = job
         return job
 

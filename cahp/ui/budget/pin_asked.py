@@ -1,0 +1,118 @@
+"""A pinned mask that a link brings, of another model than the board's: what opens that model, or why it cannot be."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from cahp import hub, models
+from cahp.run.settings import Settings
+from cahp.ui.budget import notes
+from cahp.ui.frame import address
+from cahp.ui.frame.page import problem
+from cahp.ui.frame.progress import in_line
+from cahp.ui.parts.text import plain
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job
+from cahp.ui.session.opening import look_up, permitted
+from cahp.ui.session.work import Kind
+from cahp.values import CahpError, ModelCard, Progress
+
+
+def _looked_up(asked: Settings, progress: Progress) -> tuple[Settings, ModelCard]:
+    # Much is fetched by the dialog alone, which says how much.
+    with hub.asking(lambda *_: False), hub.reporting(progress):
+        return look_up(asked)
+
+
+#: Seconds after which a page goes on without what is looked up.
+_SOON_S = 0.3
+
+#: Find out what the pinned model is; its weights are read when it is compared.
+LOOK_UP: Kind[Settings, tuple[Settings, ModelCard]] = Kind(
+    _looked_up, lambda asked: f"pinned-{asked.model}-{asked.prompt}-{asked.answers}", aside=True
+)
+
+
+def take(explorer: Explorer) -> None:
+    """Pin what a link asks for, if its model has been looked up, or is the one on the board."""
+    said = explorer.pin_asked
+    if not said:
+        return
+    try:
+        asked = permitted(address.pin_settings(said))
+    except CahpError:
+        # It stays in the address, and ``draw`` says why it waits.
+        return
+    job = explorer.work.job(LOOK_UP, asked)
+    if _is_on_board(explorer, asked, again="pin-again" in said):
+        found = explorer.settings, explorer.card
+    elif job is not None and job.result is not None:
+        found = job.result
+    else:
+        return
+    explorer.pin_asked = {}
+    try:
+        explorer.pinned = address.pin_of(said, *found)
+    except CahpError as error:
+        notes.refuse(error)
+
+
+def _is_on_board(explorer: Explorer, asked: Settings, *, again: bool) -> bool:
+    here = explorer.settings
+    return here.model == asked.model and (again or (here.prompt, here.answers) == (asked.prompt, asked.answers))
+
+
+def draw(explorer: Explorer) -> None:
+    """What the link asks for, and the way there."""
+    said = explorer.pin_asked
+    asked = address.pin_settings(said)
+    name = f"**{plain(asked.model[:200])}**"
+    try:
+        asked = permitted(asked)
+    except CahpError as error:
+        st.markdown(f"This link pins a mask of {name} as **A**, but {plain(str(error))}.")
+        return
+    if "pin-again" in said:
+        st.markdown(
+            f"This link pins a mask of {name} as **A**, but what that model is asked is too long for a link. Open it "
+            "again, asked as it was: **A** is there then, and stays when you come back."
+        )
+        return
+    if asked.model in models.BUILTINS and explorer.work.job(LOOK_UP, asked) is None:
+        _start(explorer, asked)
+    job = explorer.work.job(LOOK_UP, asked)
+    if job is None or job.state == "cancelled":
+        st.markdown(
+            f"This link pins a mask of {name} as **A**. To hold it against the board, that model is read from a folder "
+            "or the network."
+        )
+        _offer(explorer, asked, "Open it")
+    elif not job.ended:
+        _progress(job)
+    elif job.error:
+        problem(job.error)
+        st.markdown(
+            f"This link pins a mask of {name} as **A**. Open that model (*Change model or data*), or try again."
+        )
+        _offer(explorer, asked, "Try again")
+
+
+def _offer(explorer: Explorer, asked: Settings, words: str) -> None:
+    if st.button(words, key="pin-open"):
+        _start(explorer, asked)
+        st.rerun()
+
+
+def _start(explorer: Explorer, asked: Settings) -> None:
+    if explorer.work.start(LOOK_UP, asked).wait(_SOON_S):
+        st.rerun()
+
+
+def _progress(job: Job[tuple[Settings, ModelCard]]) -> None:
+    place = job.place
+    said = f"Waiting: {in_line(place)}" if place is not None else "Looking at the pinned model"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
+        if st.button("Cancel", key="pin-open-cancel"):
+            job.cancel()
+            st.rerun()
