@@ -164,9 +164,12 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
     explorer_of(app).detail = TAB
     app.run()
     words = said(app)
-    assert "**A** (pinned) of **first**, keeps 7 heads, as pruned; **B** (on the board) of **second**, keeps 5" in words
+    assert (
+        "**A** (pinned, of **first**) keeps 7 heads, as pruned; **B** (on the board, of **second**) 5, as pruned"
+        in words
+    )
     assert "on the same 40 texts, compared in pairs" in words
-    assert "Both models answer the same evaluation texts" in words
+    assert "Both models answer the evaluation texts of the data on screen." in words
     job = explorer_of(app).work.job(VERSUS)
     assert job is not None
     assert job.result is not None
@@ -210,6 +213,17 @@ def test_a_link_pins_a_built_in_model_at_once_and_says_why_it_cannot_be_compared
     assert explorer.work.job(VERSUS) is None
     app.button(key="pin-forget").click().run()
     assert not {"pin", "pin-model"} & set(app.query_params)
+
+
+def test_a_pinned_model_that_is_not_there_is_asked_for_again_and_the_link_keeps_it() -> None:
+    app = opened(budget="20", pin="f" * 18, pin_model="/no/such/model")
+    assert "This link pins a mask of **/no/such/model**" in said(app)
+    app.button(key="pin-open").click().run()
+    assert "does not exist" in " ".join(error.value for error in app.error)
+    assert app.button(key="pin-open").label == "Try again"
+    assert "Open that model" in said(app)
+    assert app.query_params["pin-model"] == "/no/such/model"
+    assert explorer_of(app).board.budget == 20
 
 
 def test_in_public_a_link_pins_no_model_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

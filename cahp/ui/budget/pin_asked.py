@@ -62,8 +62,8 @@ def _is_on_board(explorer: Explorer, asked: Settings, *, again: bool) -> bool:
     return here.model == asked.model and (again or (here.prompt, here.answers) == (asked.prompt, asked.answers))
 
 
-def draw(explorer: Explorer) -> None:
-    """What the link asks for, and the way there."""
+def draw(explorer: Explorer) -> str | None:
+    """What the link asks for, and what a button that looks it up is called (None: there is none)."""
     said = explorer.pin_asked
     asked = address.pin_settings(said)
     name = f"**{plain(asked.model[:200])}**"
@@ -71,13 +71,13 @@ def draw(explorer: Explorer) -> None:
         asked = permitted(asked)
     except CahpError as error:
         st.markdown(f"This link pins a mask of {name} as **A**, but {plain(str(error))}.")
-        return
+        return None
     if "pin-again" in said:
         st.markdown(
             f"This link pins a mask of {name} as **A**, but what that model is asked is too long for a link. Open it "
             "again, asked as it was: **A** is there then, and stays when you come back."
         )
-        return
+        return None
     if asked.model in models.BUILTINS and explorer.work.job(LOOK_UP, asked) is None:
         _start(explorer, asked)
     job = explorer.work.job(LOOK_UP, asked)
@@ -86,20 +86,22 @@ def draw(explorer: Explorer) -> None:
             f"This link pins a mask of {name} as **A**. To hold it against the board, that model is read from a folder "
             "or the network."
         )
-        _offer(explorer, asked, "Open it")
-    elif not job.ended:
+        return "Open it"
+    if not job.ended:
         _progress(job)
-    elif job.error:
-        problem(job.error)
-        st.markdown(
-            f"This link pins a mask of {name} as **A**. Open that model (*Change model or data*), or try again."
-        )
-        _offer(explorer, asked, "Try again")
+        return None
+    if job.error is None:
+        # It was found just now: the next run of the page takes it over.
+        return None
+    problem(job.error)
+    st.markdown(f"This link pins a mask of {name} as **A**. Open that model (*Change model or data*), or try again.")
+    return "Try again"
 
 
-def _offer(explorer: Explorer, asked: Settings, words: str) -> None:
+def offer(explorer: Explorer, words: str) -> None:
+    """The button that looks up what the link asks for."""
     if st.button(words, key="pin-open"):
-        _start(explorer, asked)
+        _start(explorer, permitted(address.pin_settings(explorer.pin_asked)))
         st.rerun()
 
 

@@ -81,8 +81,11 @@ def draw(explorer: Explorer) -> None:
         return
     with st.container(border=True, key="pinned"):
         if explorer.pinned is None:
-            pin_asked.draw(explorer)
-            _unpin(explorer)
+            way = pin_asked.draw(explorer)
+            with st.container(horizontal=True, gap="small"):
+                if way is not None:
+                    pin_asked.offer(explorer, way)
+                _unpin(explorer)
         elif why := explorer.pinned.mismatch(explorer.card):
             _apart(explorer, explorer.pinned, why)
             _unpin(explorer)
@@ -116,11 +119,11 @@ def _apart(explorer: Explorer, pin: Pin, why: str) -> None:
 def _against(explorer: Explorer, pin: Pin) -> None:
     a, b = pin.variant, _on_board(explorer)
     one_model = pin.is_of(explorer.card)
-    of_a, of_b = ("", "") if one_model else (f" of {name}," for name in _names(pin, explorer))
+    of_a, of_b = ("", "") if one_model else (f", of {name}" for name in _names(pin, explorer))
     same = one_model and str(a) == str(b)
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
-        f"**A** (pinned){of_a} keeps {a.mask.count} heads, {_CALLED[a.recover]}; **B** (on the board){of_b} keeps "
+        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {_CALLED[a.recover]}; **B** (on the board{of_b}) "
         f"{b.mask.count}, {_CALLED[b.recover]}. {both} heads are in both, {only_a} only in A, {only_b} only in B."
     )
     if same:
@@ -128,7 +131,7 @@ def _against(explorer: Explorer, pin: Pin) -> None:
     else:
         _verdict(explorer, _AgainstPinned(explorer.source, pin, b))
     if not one_model:
-        _of_two_models(explorer)
+        _of_two_models(explorer, recovered={a.recover, b.recover} != {"none"})
     with st.container(horizontal=True, gap="small"):
         if st.button(
             "Swap A and B",
@@ -142,9 +145,9 @@ def _against(explorer: Explorer, pin: Pin) -> None:
         _unpin(explorer)
 
 
-def _of_two_models(explorer: Explorer) -> None:
-    said = "Both models answer the same evaluation texts, those of the data on screen"
-    said += ", and are recovered, if at all, on its calibration texts."
+def _of_two_models(explorer: Explorer, *, recovered: bool) -> None:
+    said = "Both models answer the evaluation texts of the data on screen"
+    said += ", and are recovered on its calibration texts." if recovered else "."
     if "pin-again" in address.wanted(explorer):
         said += " What A's model is asked is too long for a link: whoever opens the link has to open that model again."
     st.caption(said)
