@@ -60,6 +60,9 @@ class Measurements(Recoveries):
 
     def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
+        if mask is not None and mask.count == mask.keep.size and recovered is None:
+            # Nothing is dropped, which the self-test has proven to be the full model.
+            mask = None
         name = key(
             "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
         )
@@ -73,12 +76,12 @@ class Measurements(Recoveries):
             name,
             lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
         )
-        sharing = None if mask is None or recovered is not None else self._sharing_on(texts)
+        sharing = None if recovered is not None else self._sharing_on(texts)
         if made is None:
             made = self._answered(texts, mask, recovered, sharing)
             self._resources.keep(name, {"predictions": made.predictions, "losses": made.losses})
-        elif sharing is not None and mask is not None:
-            sharing.answered(mask)
+        elif sharing is not None:
+            sharing.answered(mask or self._whole)
         if mask is None:
             self._full[name] = made
         return made
@@ -86,14 +89,16 @@ class Measurements(Recoveries):
     def _answered(
         self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, sharing: _Sharing | None
     ) -> Evaluation:
-        if mask is None:
-            return self.answers(self.model, texts)
-        if mask.empty_layers:
+        if mask is not None and mask.empty_layers:
             return self.answers(self.model, texts, mask=mask)
-        if sharing is None:
-            return self.answers(self.pruned(mask, recovered), texts)
-        with self._resources.timed("evaluation"):
-            return sharing.evaluate(self.model, mask, self._precision, self._resources.progress)
+        if sharing is not None:
+            with self._resources.timed("evaluation"):
+                return sharing.evaluate(self.model, mask or self._whole, self._precision, self._resources.progress)
+        return self.answers(self.model if mask is None else self.pruned(mask, recovered), texts)
+
+    @property
+    def _whole(self) -> HeadMask:
+        return HeadMask.full(self.card.layers, self.card.heads)
 
     @property
     def _precision(self) -> Precision:

@@ -205,6 +205,22 @@ def test_what_weighs_too_much_is_computed_anew(
 # --- masks
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
+    model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    made = bench(model, texts, store).measurements
+    full, seen = HeadMask.full(LAYERS, HEADS), []
+    logits = HeadModel.logits
+    monkeypatch.setattr(HeadModel, "logits", lambda own, batch, **more: (seen.append(1), logits(own, batch, **more))[1])
+    with made.sharing(texts, [full, MASK] if shared else []):
+        assert made.evaluate(texts, mask=full) is made.evaluate(texts)
+        passes = len(seen)
+        made.evaluate(texts, mask=full)
+    assert len(seen) == passes == len(model.batches(model.tokenize(texts.inputs)))
+    assert np.allclose(made.evaluate(texts).losses, evaluate(model, texts).losses, atol=1e-6)
+
+
 def test_a_cut_and_a_masked_model_answer_alike(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
     cut = made.measurements.evaluate(texts, mask=MASK)
