@@ -407,6 +407,10 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
     expect(settled(page).get_by_role("heading", level=1)).to_be_visible()
     main = page.get_by_test_id("stMain")
     assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
+    page.get_by_test_id("stExpandSidebarButton").click()
+    page.locator(".st-key-change-source button").click()
+    page.locator(".st-key-use-source button").click()
+    expect(closed).to_be_attached()
 
 
 def test_a_wide_window_shows_the_way_around(open_page: Callable[[str], Page]) -> None:
@@ -450,14 +454,22 @@ _SMALL = """() => {
 }"""
 
 
+#: Tool bars of charts that lie over what is drawn.
+_OVER_CHARTS = """() => [...document.querySelectorAll(".js-plotly-plot")].filter((plot) => {
+  const bar = plot.querySelector(".modebar")?.getBoundingClientRect();
+  return bar && bar.bottom > plot.querySelector(".main-svg").getBoundingClientRect().top + 1;
+}).map((plot) => plot.closest("[class*=st-key-chart-]").className)"""
+
+
 def test_what_is_touched_on_a_phone_is_as_large_as_a_finger_needs(
     new_person: Callable[..., Page], explorer_url: str, settled: Callable[[Page], Page]
 ) -> None:
-    page = new_person("Budget", viewport={"width": 390, "height": 844})
+    page = new_person("Budget", viewport={"width": 390, "height": 844}, has_touch=True)
     for name in ("Budget", "Compare", "Export"):
         page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
         settled(page)
         page.get_by_test_id("stMain").locator(".modebar-btn").first.wait_for(state="attached")
         expect(page.locator("[data-testid=stMain] [data-testid=stSkeleton]:visible")).to_have_count(0)
         assert page.evaluate(_SMALL) == [], name
+        assert page.evaluate(_OVER_CHARTS) == [], name
         assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth <= main.clientWidth"), name

@@ -1,4 +1,4 @@
-"""On a tablet or a phone the sidebar begins closed, and closes when a page was chosen there."""
+"""On a tablet or a phone the sidebar begins closed, and closes when a page, or a model and data, were chosen there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ const close = () => {
   if (narrow.matches) sidebar()?.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
 };
 const chosen = (event) => {
-  if (event.target.closest?.('[data-testid="stSidebar"] .st-key-pages a')) setTimeout(close, 0);
+  const ways = '[data-testid="stSidebar"] .st-key-pages a, .st-key-use-source button';
+  if (event.target.closest?.(ways)) setTimeout(close, 0);
 };
 export default function () {
   // Once in the life of the document: whoever opens it later wants it open.

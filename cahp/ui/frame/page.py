@@ -41,6 +41,7 @@ def page(title: str) -> Explorer:
     explorer = _explorer()
     explorer.collect()
     address.write(explorer)
+    source_dialog.offer(explorer)
     with st.sidebar:
         pages.navigation()
         sidebar.draw(explorer)

@@ -29,9 +29,6 @@ def draw(explorer: Explorer) -> None:
         if card.prompt is not None:
             st.caption(f"Asked “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.door(explorer)
-    opening = st.session_state.get(source_dialog.OPENING)
-    if opening is not None:
-        follow(opening, place="opening", title="Opening model and data")
     _sample(explorer)
     _badge(explorer)
     job = explorer.work.job(RUN)

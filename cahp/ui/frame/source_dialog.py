@@ -16,6 +16,7 @@ from cahp.run.settings import Settings
 from cahp.tasks import inspect as preflight
 from cahp.ui.frame import address, data_fields, prompt_fields
 from cahp.ui.frame.address import Wish
+from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -34,11 +35,22 @@ _LOOKED = "cahp_looked"
 _OTHER_MODEL = "A folder or a Hugging Face id…"
 
 
-def door(explorer: Explorer) -> None:
-    """The way to other models and data, and what a link wished for."""
+def offer(explorer: Explorer) -> None:
+    """What a link wished for, and how far it is with being opened: on the page, whose figures are of something else.
+
+    To be drawn before ``door``, whose dialog it may open.
+    """
     wish = st.session_state.get(WISH)
     if wish is not None:
-        _offer(explorer, wish)
+        with st.container(key="wish"):
+            _offer(explorer, wish)
+    opening = st.session_state.get(OPENING)
+    if opening is not None:
+        follow(opening, place="opening", title="Opening model and data")
+
+
+def door(explorer: Explorer) -> None:
+    """The way to other models and data."""
     if st.button("Change model or data", key="change-source", type="tertiary"):
         st.session_state[_OPEN] = True
     # Drawn in each run until it is closed: what ends in the background runs the page, and must not close it.
@@ -69,31 +81,35 @@ def failed(why: str | None) -> None:
 
 def _offer(explorer: Explorer, wish: Wish) -> None:
     """Offer what a link wished for, or say why it cannot be had."""
+    instead = f"This page shows {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)} instead."
     asked = f"{wish.model} on {wish.data}" if wish.data else wish.model
     if wish.files is not None:
         asked = f"{wish.model} on files that are in no link"
     if wish.prompt is not None:
         asked += f", asked “{wish.prompt[:200]}”"
+    settings: Settings | None = None
     try:
+        permitted(wish.settings)
         settings = wish.settings
-        permitted(settings)
     except CahpError as error:
-        st.info(f"This link asks for {plain(asked)}, but {plain(str(error))}.")
+        st.info(f"This link asks for {plain(asked)}, but {plain(str(error))}. {instead}")
     else:
         if wish.files is not None:
-            st.info(f"This view is of {plain(asked)}. Bring them again, and it comes back.")
-            if st.button("Bring the files", key="bring-files") or st.session_state.get(_FILLED) != wish:
+            st.info(f"This view is of {plain(asked)}. Bring them again, and it comes back. {instead}")
+        else:
+            st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network. {instead}")
+    with st.container(horizontal=True, gap="small"):
+        if settings is not None and wish.files is not None:
+            if st.button("Bring the files", key="bring-files", type="primary") or st.session_state.get(_FILLED) != wish:
                 _fill_in(wish)
                 st.session_state[_OPEN] = True
-        else:
-            st.info(f"This link asks for {plain(asked)}. Opening it reads from a folder or the network.")
-            if st.button("Open it", key="open-wish"):
-                _open(explorer, settings, None, wish=wish)
-    if st.button("Leave it", key="leave-wish", type="tertiary"):
-        data_fields.forget_link()
-        _close()
-        del st.session_state[WISH]
-        st.rerun()
+        elif settings is not None and st.button("Open it", key="open-wish", type="primary"):
+            _open(explorer, settings, None, wish=wish)
+        if st.button("Leave it", key="leave-wish", type="tertiary"):
+            data_fields.forget_link()
+            _close()
+            del st.session_state[WISH]
+            st.rerun()
 
 
 def _fill_in(wish: Wish) -> None:
