@@ -113,6 +113,14 @@ class Reading:
         """All numbers of heads that something was measured at, ascending."""
         return tuple(sorted({budget for _, _, budget in self.means}))
 
+    def seeds_of(self, method: str) -> int:
+        """Seeds that a method was measured with: one is enough for a method that chance does not touch."""
+        return max((mean.seeds for (_, name, _), mean in self.means.items() if name == method), default=0)
+
+    def masks_of(self, method: str, recovery: str) -> int:
+        """Masks of a method that were recovered so."""
+        return sum(mean.masks for (how, name, _), mean in self.means.items() if (how, name) == (recovery, method))
+
     @property
     def by_cost(self) -> tuple[str, ...]:
         """The recoveries, the cheapest first."""

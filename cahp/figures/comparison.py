@@ -266,7 +266,7 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
     ours = name_of(against)
     figure.update_layout(
         xaxis={
-            "title": {"text": f"{ours} minus the other (points of accuracy; right of 0: {ours} is better)"},
+            "title": {"text": f"points of accuracy<br>that {ours} is ahead"},
             "zeroline": False,
         },
         yaxis={
@@ -276,8 +276,8 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
             "showgrid": False,
             "automargin": True,
         },
-        height=110 + 30 * max(2, len(order)),
-        margin={"l": 10, "r": 10, "t": 30, "b": 50},
+        height=128 + 30 * max(2, len(order)),
+        margin={"l": 10, "r": 10, "t": 30, "b": 68},
         legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         showlegend=True,
     )

@@ -65,7 +65,7 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
     step = 1 if layers <= 16 else 4
     figure.update_layout(
         xaxis={
-            "title": {"text": "layer (first on the left, output on the right)"},
+            "title": {"text": "layer (first to last)"},
             "tickvals": list(range(0, layers, step)),
             "showgrid": False,
             "zeroline": False,

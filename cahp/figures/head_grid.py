@@ -172,7 +172,15 @@ def share_figure(
             zmin=0,
             zmax=100,
             colorscale=[list(stop) for stop in colours.scale],
-            colorbar={"title": {"text": scale, "side": "right"}, "thickness": 10},
+            # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
+            colorbar={
+                "title": {"text": scale, "side": "bottom"},
+                "orientation": "h",
+                "thickness": 10,
+                "yref": "container",
+                "y": 0,
+                "yanchor": "bottom",
+            },
             xgap=2,
             ygap=2,
             customdata=told,
@@ -196,5 +204,5 @@ def share_figure(
             line={"color": CLUSTER_COLOURS[1], "width": 2.5},
         )
     on_grid(figure, layers, heads, width=width)
-    figure.update_layout(showlegend=False)
+    figure.update_layout(showlegend=False, height=figure.layout.height + 52, margin={"b": 98})
     return figure

@@ -92,7 +92,7 @@ def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) 
         )
     )
     figure.update_layout(
-        xaxis={"title": {"text": "distance to the chosen head (0..1)"}, "range": [-0.04, 1.02], "zeroline": False},
+        xaxis={"title": {"text": "distance to it (0..1)"}, "range": [-0.04, 1.02], "zeroline": False},
         yaxis={
             "title": {"text": "Layer (first on top)"},
             "range": [mask.layers - 0.5, -0.5],

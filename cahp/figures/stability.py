@@ -32,7 +32,6 @@ def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
         scale="resamples that keep it (%)",
         said="kept in %{z:.0f} % of the resamples%{customdata}",
         told=[[f" ({times} of {n}){interval_of(times)}" for times in row] for row in counts.tolist()],
-        # The scale beside it needs room too.
         width=450,
         dark=dark,
     )

@@ -23,7 +23,7 @@ _DETAILS = {
 
 def draw(explorer: Explorer) -> None:
     """The board, and below it where the heads lie, who covers for whom, and which answers changed."""
-    with st.container(horizontal=True, vertical_alignment="bottom", key="budget-title"):
+    with st.container(horizontal=True, vertical_alignment="center", key="budget-title"):
         with st.container():
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):

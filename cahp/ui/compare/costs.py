@@ -14,6 +14,8 @@ from cahp.ui.parts import chart as charts
 from cahp.words import span
 
 _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-k_i)}{2}"
+#: The column of the mean accuracy over all budgets.
+_OVERALL = "Accuracy (%)"
 #: What recoveries are called at the head of a column.
 _RECOVERIES = {"refit": "Refit", "distill": "Distillation", "finetune": "Fine-tuning"}
 
@@ -23,27 +25,7 @@ def draw(found: Reading, view: ComparisonView) -> None:
     shown = [name for name in view.methods if name in found.cost]
     if not shown:
         return
-    costs = [found.cost[name] for name in shown]
-    areas = [found.areas.get((view.recovery, name)) for name in shown]
-    table: dict[str, list[Any]] = {"Method": [called(name) for name in shown]}
-    if any(areas):
-        table["Accuracy (%)"] = [None if area is None else _share(area.area, area.low, area.high) for area in areas]
-    elif len(measured := {budget for recovery, _, budget in found.means if recovery == view.recovery}) == 1:
-        (budget,) = measured
-        means = [found.means.get((view.recovery, name, budget)) for name in shown]
-        table[f"Accuracy at {budget} heads (%)"] = [
-            None if mean is None else _share(mean.accuracy, mean.low, mean.high) for mean in means
-        ]
-    # Seconds were read off a clock once a seed: a mean without an interval, and said to be one.
-    often = "one seed" if found.seeds == 1 else f"mean of {found.seeds} seeds"
-    table |= {
-        "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
-        "Labels": [cost.labels for cost in costs],
-        f"Choosing (s, {often})": [cost.score_s for cost in costs],
-    }
-    for recovery in found.by_cost:
-        if recovery != "none":
-            table[f"{_RECOVERIES[recovery]} (s, mean of masks)"] = [cost.recovery_s.get(recovery) for cost in costs]
+    measured = table(found, shown, view.recovery)
     with st.container(key="figure-compare-cost"):
         charts.heading(
             _costs(found, shown),
@@ -51,25 +33,55 @@ def draw(found: Reading, view: ComparisonView) -> None:
                 "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
                 "were cached: it compares methods. **Seconds** are what this comparison took for the "
                 "costliest budget, and evidence that another method had gathered before took none, so they do not; "
-                "they have no interval, and say more of the machine than of the method. "
+                "they are means over the **n** seeds or masks beside them, without an interval, and say more of the "
+                "machine than of the method. "
                 "**Labels** are labelled texts that a method needs. The **accuracy** is the mean over all budgets, "
                 f"that is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its "
                 "95 % interval; methods that were not measured at every budget have none."
             ),
-            formula=_AREA if any(areas) else None,
+            formula=_AREA if _OVERALL in measured else None,
             name="compare-cost",
-            data=table,
+            data=measured,
         )
         st.dataframe(
-            table,
+            measured,
             hide_index=True,
             height="content",
             column_config={
                 "Forward passes": st.column_config.NumberColumn(format="localized"),
                 "Labels": st.column_config.NumberColumn(format="localized"),
-                **{name: st.column_config.NumberColumn(format="%.2f") for name in table if "(s, " in name},
+                **{name: st.column_config.NumberColumn(format="%.2f") for name in measured if name.endswith("(s)")},
             },
         )
+
+
+def table(found: Reading, shown: Sequence[str], recovery: str) -> dict[str, list[Any]]:
+    """What each method costs beside what it achieves after a recovery, column by column."""
+    costs = [found.cost[name] for name in shown]
+    areas = [found.areas.get((recovery, name)) for name in shown]
+    made: dict[str, list[Any]] = {"Method": [called(name) for name in shown]}
+    if any(areas):
+        made[_OVERALL] = [
+            "some budgets only" if area is None else _share(area.area, area.low, area.high) for area in areas
+        ]
+    elif len(measured := {budget for how, _, budget in found.means if how == recovery}) == 1:
+        (budget,) = measured
+        means = [found.means.get((recovery, name, budget)) for name in shown]
+        made[f"Accuracy at {budget} heads (%)"] = [
+            "not measured" if mean is None else _share(mean.accuracy, mean.low, mean.high) for mean in means
+        ]
+    made |= {
+        "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],
+        "Labels": [cost.labels for cost in costs],
+        # Seconds were read off a clock: means without an interval, each with how many it is the mean of.
+        "Choosing (s)": [cost.score_s for cost in costs],
+        "n (seeds)": [found.seeds_of(name) for name in shown],
+    }
+    for how in found.by_cost:
+        if how != "none":
+            made[f"{_RECOVERIES[how]} (s)"] = [cost.recovery_s.get(how) for cost in costs]
+            made[f"n ({_RECOVERIES[how].lower()})"] = [found.masks_of(name, how) for name in shown]
+    return made
 
 
 def _share(value: float, low: float, high: float) -> str:

@@ -139,7 +139,8 @@ def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | Non
         return None
     with upload.found() as parts:
         settings = _read_as(parts, card, replace(settings, data=upload.folder))
-        return _matched(parts.read(**settings.reading), card, settings), upload
+        matched = _matched(parts.read(**settings.reading), card, settings)
+        return None if matched is None else (matched, upload)
 
 
 def _upload(brought: Sequence[Any]) -> Upload:
@@ -237,11 +238,11 @@ def _anew(what: str, of: Any, usual: Mapping[str, Any]) -> None:
 # Whose label is whose -----------------------------------------------------------------------------------------------
 
 
-def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settings:
-    """Settings with the labels matched, by name or by hand.
+def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settings | None:
+    """Settings with the labels matched, by name or by hand (None: not all of them are matched yet).
 
     Raises:
-        DataError: If they are not matched yet.
+        CahpError: If they cannot be.
     """
     for notice in found.notices[:4]:
         st.caption(plain(notice))
@@ -253,14 +254,15 @@ def _matched(found: data.Dataset, card: ModelCard, settings: Settings) -> Settin
         if len(found.classes) > 20:
             raise
         st.warning(plain(str(error).partition(": none of")[0]) + ". Say which is which:")
-        return replace(settings, label_map=_by_hand(found.classes, card.labels))
+        by_hand = _by_hand(found.classes, card.labels)
+        return None if by_hand is None else replace(settings, label_map=by_hand)
     reading = label_reading(found, matched)
     said = [ours if card.prompt is None else f"{ours} = {theirs}" for ours, theirs in reading.items()]
     st.caption(f"Labels match: {plain(', '.join(said)[:200])}")
     return settings
 
 
-def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
+def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str] | None:
     chosen: dict[str, Any] = {}
     alike = {name.strip().casefold(): name for name in theirs}
     meant: Settings | None = st.session_state.get(_MEANT)
@@ -277,5 +279,6 @@ def _by_hand(ours: tuple[str, ...], theirs: tuple[str, ...]) -> dict[str, str]:
             placeholder="which class of the model?",
         )
     if any(goal is None for goal in chosen.values()):
-        raise CahpError("Every label of the data needs a class of the model before this data can be used.")
+        st.caption("Every label of the data needs a class of the model before this data can be used.")
+        return None
     return chosen

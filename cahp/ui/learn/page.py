@@ -308,7 +308,8 @@ def _scores(steps: list[Step], subject: Subject) -> None:
     if len(seen) < len(steps):
         return
     st.subheader("What you guessed and what it was")
-    st.dataframe(wording.beside(seen), hide_index=True, key="learn-scores")
+    with st.container(key="learn-scores"):
+        st.table(wording.beside(seen), hide_index=True)
     card = "\n".join(
         [
             f"Six small steps: attention heads of {subject.mask.layers} x {subject.mask.heads}, "

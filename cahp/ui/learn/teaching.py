@@ -173,7 +173,8 @@ def _so_far(room: Classroom, who: str) -> None:
     if not seen:
         return
     st.subheader("Your guesses so far")
-    st.dataframe(wording.beside(seen), hide_index=True, key="class-so-far")
+    with st.container(key="class-so-far"):
+        st.table(wording.beside(seen), hide_index=True)
 
 
 # What all see -------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
-from cahp.words import number
+from cahp.words import number, span
 
 
 def value(answer: Answer) -> str:
@@ -29,15 +29,20 @@ def off(step: Step, guess: int, answer: Answer) -> str:
     if not distance:
         return "exactly right"
     size = number(abs(distance), 0 if float(distance).is_integer() else 1)
-    return f"{size} {step.unit} too {'many' if distance > 0 else 'few'}"
+    # Per cents differ by points.
+    unit = "points" if step.unit == "per cent" else step.unit
+    return f"{size} {unit} too {'many' if distance > 0 else 'few'}"
 
 
 def beside(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
-    """Steps with one's guesses and their answers, as the columns of a table."""
+    """Steps with one's guesses and their answers, with 95 % intervals, as the columns of a table."""
     return {
         "Step": [step.title for step, _, _ in seen],
         "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
-        "Measured": [measured(step, answer) for step, _, answer in seen],
+        "Measured": [
+            measured(step, answer) + ("" if answer.interval is None else f" ({span(*answer.interval)})")
+            for step, _, answer in seen
+        ],
         "You were": [off(step, guess, answer) for step, guess, answer in seen],
     }
 
