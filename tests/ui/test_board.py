@@ -208,6 +208,20 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
 
 
+def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_their_names(
+    bare: Callable[..., Page],
+) -> None:
+    page = bare(data_of(in_a_row(6, 12), 30, chance=0.88))
+    names = [
+        page.locator(".curves text, svg text").get_by_text(name, exact=True)
+        for name in ("all heads", "answering always the most frequent class")
+    ]
+    above, below = (name.bounding_box() for name in names)
+    assert above is not None
+    assert below is not None
+    assert above["y"] + above["height"] <= below["y"] + 1
+
+
 def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3, alone=True), answers=False)
     page.get_by_role("gridcell").nth(2).click()

@@ -111,7 +111,10 @@ export class Curves {
     }
     if (panel.floor != null && panel.floor >= bottom) {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
-      draw("text", { x: width - 6, y: y(panel.floor) - 5, class: "tick end" }, svg, panel.floorName);
+      // Where the full model is hardly better, its line has its name above, and this one below.
+      const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < 14;
+      const beside = near ? Math.max(y(panel.floor), y(panel.line)) + 13 : y(panel.floor) - 5;
+      draw("text", { x: width - 6, y: beside, class: "tick end" }, svg, panel.floorName);
     }
     // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
     // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.

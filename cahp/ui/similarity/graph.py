@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
-from cahp.figures.palette import COMMUNITIES, contrast, ink, striped
+from cahp.figures.palette import COMMUNITIES, Ink, contrast, ink, striped
 from cahp.stages.similarity import HeadGraph
 from cahp.values import HeadMask
 
 #: Where the layout's -1..1 lies on the canvas.
 _ACROSS, _DOWN = 360, 340
 _HEIGHT = 520
+#: From a head to the number of its community.
+_BESIDE = 28
 
 # Nothing may be loaded, sent or opened; the scripts are those of this very document.
 _POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
@@ -33,6 +37,17 @@ const light = (group) => nodes.update([...drawn.values()].map(({ id, community }
   ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
 const outline = (group) => nodes.update([...drawn.values()].map(({ id, community, borderWidth }) =>
   ({ id, borderWidth: community === group ? borderWidth + 3 : borderWidth })));
+// Each community's number beside it: colours are eight, and are not seen by everybody.
+network.on("afterDrawing", (context) => {
+  const { color, backgroundColor } = getComputedStyle(document.body);
+  Object.assign(context, { font: "bold 22px system-ui", textAlign: "center", textBaseline: "middle" });
+  Object.assign(context, { lineJoin: "round", lineWidth: 5, strokeStyle: backgroundColor, fillStyle: color });
+  for (const [sign, x, y] of SIGNS) {
+    context.strokeText(sign, x, y);
+    context.fillText(sign, x, y);
+  }
+});
+network.redraw();
 network.on("click", (event) => {
   if (event.nodes.length) parent.postMessage({ cahpHead: event.nodes[0] }, "*");
 });
@@ -105,24 +120,41 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
     network.options.edges.smooth.enabled = False
     # Over a small graph the wheel moves the page on; a crowded one needs it to be read.
     network.options.interaction.__dict__.update(hover=True, tooltipDelay=120, dragNodes=False, zoomView=crowded)
-    return _confined(network.generate_html(notebook=False), colours.ground)
+    signs = [(COMMUNITIES.sign(group), *place) for group, place in enumerate(_beside(graph))]
+    talk = _TALK.replace("SIGNS", json.dumps(signs))
+    return _confined(network.generate_html(notebook=False), talk, colours)
 
 
-def _confined(document: str, ground: str) -> str:
+def _beside(graph: HeadGraph) -> list[tuple[int, int]]:
+    """A place on the canvas for the number of each community: beside one of its heads, where most room is."""
+    nodes = graph.positions * [_ACROSS, _DOWN]
+    taken, places = nodes, []
+    for group in range(int(graph.communities.max()) + 1):
+        members = nodes[graph.communities == group]
+        around = (members[:, None] + [(0, -_BESIDE), (0, _BESIDE), (-_BESIDE, 0), (_BESIDE, 0)]).reshape(-1, 2)
+        room = np.linalg.norm(around[:, None] - taken, axis=2).min(axis=1)
+        place = around[int(np.argmax(room))]
+        taken = np.vstack([taken, place])
+        places.append((round(float(place[0])), round(float(place[1]))))
+    return places
+
+
+def _confined(document: str, talk: str, colours: Ink) -> str:
     """A pyvis document that asks nobody for anything: pyvis links style sheets and scripts even when told not to."""
     inner = _OUTSIDE.sub("", document)
     # What is left are names of licences and namespaces in vis-network's own text.
     inner = re.sub(r"\bhttps?://", "", inner)
     head = (
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
-        f"<style>html, body {{ margin: 0; overflow: hidden; background: {ground}; }}"
+        f"<style>html, body {{ margin: 0; overflow: hidden; background: {colours.ground}; }}"
+        f" body {{ color: {colours.text}; }}"
         " center { display: none; } #mynetwork { border: 0 !important; }"
         " .vis-tooltip { font-family: system-ui !important; }</style>"
     )
     inner = inner.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{head}', 1)
     # The last one: vis-network's own text has such a tag in a string.
     before, tag, after = inner.rpartition("</body>")
-    return before + _TALK + tag + after
+    return before + talk + tag + after
 
 
 # The frame cannot call Python; this invisible element of the page listens to it.

@@ -114,7 +114,8 @@ def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark
         covered,
         name="head-graph",
         help=(
-            "Every node is a head (layer.head); filled nodes are kept by pruning, hollow ones are pruned. "
+            "Every node is a head (layer.head); filled nodes are kept by pruning, hollow ones are pruned; the "
+            "large number beside some of them is their community's. "
             f"{int((~graph.backbone).sum())} solid links join heads at least as similar as the slider says, thicker "
             "ones more so; dashed links belong to the tree that holds the graph together. Communities (Louvain) are "
             f"groups with more links inside than chance would give, modularity {graph.modularity:.2f}. Nearness on the "
