@@ -83,10 +83,9 @@ def versus(a: Side, b: Side) -> Versus | None:
 
 def _answers(side: Side, texts: Texts) -> Evaluation | None:
     bench, one = side.bench, side.variant
-    whole = one.mask.count == one.mask.keep.size
-    if whole or one.recover != "distill":
+    if one.mask.count == one.mask.keep.size or one.recover != "distill":
         recovered = recovered_by(one.recover, bench, one.mask)
-        return bench.measurements.evaluate(texts, mask=None if whole else one.mask, recovered=recovered)
+        return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
     distilled = bench.for_distillation().measurements.distilled_before(one.mask)
     if distilled is None:
         return None
