@@ -82,6 +82,17 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     assert "| 51.0 |" in table
 
 
+@pytest.mark.long
+def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: Path, tmp_path: Path) -> None:
+    asked = ("--experiments", "bert-base-cased-sst5", "--recover", "none,refit", "--report", "test", *SHORT)
+    there = call("reproduce", "--out", tmp_path / "there", *asked, "--cluster", "dask")
+    assert there.code == 0, there.err
+    known = json.loads((out / task.FILE).read_text())["rows"]
+    rows = json.loads((tmp_path / "there" / task.FILE).read_text())["rows"]
+    assert len(rows) > 2
+    assert [row for row in rows if row not in known] == []
+
+
 def test_what_it_takes_is_said_first(answer: Answer) -> None:
     first = answer.err.splitlines()[0]
     assert "2 experiments" in first
