@@ -32,7 +32,7 @@ def draw(explorer: Explorer) -> None:
     )
     need_run(explorer)
     _picture(explorer)
-    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="home-ways"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-ways"):
         _onward()
         if explorer.results.bundled:
             job = explorer.work.job(RUN)

@@ -38,7 +38,12 @@ def draw(explorer: Explorer) -> None:
                 "this mask says": [flip.pruned for flip in flips],
             }
             st.dataframe(
-                table, hide_index=True, column_config={"text": st.column_config.TextColumn(width="large")}, key="flips"
+                table,
+                hide_index=True,
+                # The answers first: on a phone a text alone fills the table.
+                column_order=[*(name for name in table if name != "text"), "text"],
+                column_config={"text": st.column_config.TextColumn(width="large")},
+                key="flips",
             )
             st.download_button(
                 "CSV",
