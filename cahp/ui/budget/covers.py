@@ -27,7 +27,11 @@ def draw(explorer: Explorer) -> None:
     assert clusters is not None
     heads = clusters.heads
     if head is None or head >= clusters.salience.size:
-        st.markdown("Click a head on the board, or press **i** on it, to see who covers for it.")
+        # A plain click drops it.
+        st.markdown(
+            "To see who covers for a head, set the switch below the slider to “asks who covers” and click the head; or "
+            "click it with Shift, or press **i** on it."
+        )
         return
     labels, mask = explorer.board.labels, explorer.mask
     cover, distance, same = clusters.nearest_kept(mask, head, labels)

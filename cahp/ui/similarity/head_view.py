@@ -118,12 +118,17 @@ def _removal(removal: Removal, head: int, mask: HeadMask) -> None:
         points(change.pp),
         help="The same texts with and without the head, so their answers are compared in pairs; interval by bootstrap.",
     )
-    accuracy.caption(f"95 % interval {span(*change.ci95)}, n = {n:,} texts")
+    accuracy.caption(_sure(change.ci95, changed=removal.changed, n=n))
     loss.metric("Mean loss, in nats", signed(rise.mean, 4), help="Cross-entropy; above 0 the head is missed.")
     loss.caption(f"95 % interval {span(*rise.ci95, 4)}, n = {n:,} texts")
     answers.metric("Answers that change", f"{removal.changed} of {n:,}")
     low, high = wilson(removal.changed, n)
     answers.caption(f"95 % interval {span(n * low, n * high)}, n = {n:,} texts")
+
+
+def _sure(ci95: tuple[float, float], *, changed: int, n: int) -> str:
+    # Without a change there is nothing to resample, and an interval without width would promise too much.
+    return f"{f'95 % interval {span(*ci95)}' if changed else 'no answer changed'}, n = {n:,} texts"
 
 
 def _alike(alike: LookAlikes, mask: HeadMask) -> None:
