@@ -18,6 +18,14 @@ from cahp.ui.stability import page as stability_view
 from cahp.values import Progress, SpaceError
 
 
+def tried(app: AppTest) -> AppTest:
+    """Start what the page offers and wait for it: the worker may be busy with what tests before asked of it."""
+    app.button(key="stability-start").click().run()
+    for job in app.session_state["stability-memory"].values():
+        assert job.wait(120)
+    return app.run()
+
+
 def test_the_degrees_are_there_at_once() -> None:
     app = AppTest.from_file(page_script("stability"), default_timeout=120).run()
     assert not app.exception
@@ -40,7 +48,7 @@ def test_other_seeds_are_tried_when_asked(monkeypatch: pytest.MonkeyPatch) -> No
     app.session_state["stability-resamples"] = 6
     app.run()
     assert not app.metric
-    app.button(key="stability-start").click().run()
+    tried(app)
     assert not app.exception
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
@@ -56,7 +64,7 @@ def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.Monk
     app = AppTest.from_file(page_script("stability"), default_timeout=120)
     app.session_state["stability-axis"] = "sample"
     app.run()
-    app.button(key="stability-start").click().run()
+    tried(app)
     assert not app.exception
     assert "too few to draw other samples" in app.error[0].value.replace("\\", "")
     assert any(button.key == "stability-again" for button in app.button)
