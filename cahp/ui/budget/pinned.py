@@ -250,10 +250,11 @@ def draw_texts(explorer: Explorer) -> None:
     inputs, classes = texts.inputs, texts.classes
     st.dataframe(
         {
-            "text": [side_by_side(inputs[row]) for row in rows],
-            "label": [classes[texts.labels[row]] for row in rows],
+            # The answers first: on a phone a text alone fills the table.
             "A says": [classes[found.a.predictions[row]] for row in rows],
             "B says": [classes[found.b.predictions[row]] for row in rows],
+            "label": [classes[texts.labels[row]] for row in rows],
+            "text": [side_by_side(inputs[row]) for row in rows],
         },
         hide_index=True,
         column_config={"text": st.column_config.TextColumn(width="large")},
