@@ -94,6 +94,27 @@ def test_every_page_can_be_the_first_of_a_process() -> None:
     assert done.stdout.splitlines() == [f"{script} 0" for script in scripts], done.stderr
 
 
+#: Choices whose words do not stand out from their ground: a contrast below 4.5 (WCAG 2.2, 1.4.3).
+_PALE = """() => {
+  const parts = colour => colour.match(/[0-9.]+/g).map(Number);
+  const light = rgb => rgb.slice(0, 3).map(v => v / 255)
+    .map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = element => {
+    const [r, g, b, a = 1] = parts(getComputedStyle(element).backgroundColor);
+    if (a === 1 || !element.parentElement) return [r, g, b];
+    return ground(element.parentElement).map((below, at) => below * (1 - a) + [r, g, b][at] * a);
+  };
+  return [...document.querySelectorAll('[data-variant=segmented_control]:not([data-disabled]):not(:disabled)')]
+    .map(choice => {
+      const words = choice.querySelector('p') ?? choice;
+      const [a, b] = [light(parts(getComputedStyle(words).color)), light(ground(choice))];
+      return [choice.innerText, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
+    })
+    .filter(([, contrast]) => contrast < 4.5);
+}"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Page], scheme: str) -> None:
     page = new_person("", color_scheme=scheme)
@@ -109,6 +130,7 @@ def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Pag
         )
         assert wide <= 0, f"{name} scrolls sideways"
         assert high > 200
+        assert page.evaluate(_PALE) == []
         ground = page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
         assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
 

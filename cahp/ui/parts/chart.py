@@ -135,7 +135,7 @@ _PICTURES_HTML = """
 """
 _PICTURES_CSS = """
 div { display: flex; gap: 0.75rem; }
-button { font: inherit; color: var(--st-primary-color); background: none; border: 0; padding: 0; cursor: pointer; }
+button { font: inherit; color: var(--st-link-color); background: none; border: 0; padding: 0; cursor: pointer; }
 button { min-width: 24px; min-height: 24px; }
 button:hover, button:focus-visible { text-decoration: underline; }
 """
