@@ -16,11 +16,14 @@ from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 from cahp.ui.similarity.graph import graph_html, show_graph
 from cahp.values import HeadMask
 
+#: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
+_GRID = 370
+
 
 def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     """Graph and grid side by side, with ``head`` marked in both; the graph, whose threshold a person sets."""
     mask, dark = explorer.mask, theme.dark()
-    left, right = st.columns([3, 2], gap="medium")
+    left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
     panel = left.container()
     with left:
         graph = seen.graph(_threshold(seen))
@@ -36,7 +39,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
                 selected=head,
                 lit=int(graph.communities[head]),
                 dark=dark,
-                width=370,
+                width=_GRID,
             ),
             title="Where the communities sit among the layers",
             help=(
