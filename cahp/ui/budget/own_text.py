@@ -17,11 +17,10 @@ from cahp.studies.budget_sweep import Recover
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_line
+from cahp.ui.frame.progress import in_row
 from cahp.ui.parts import chart, kept, theme
 from cahp.ui.parts.input_box import LONGEST, has_words, input_box
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
 from cahp.values import HeadMask
 from cahp.words import percent
 
@@ -87,23 +86,13 @@ def _work(explorer: Explorer, asked: TextOnBoard) -> None:
         job = explorer.work.start(OWN_TEXT, asked)
         job.wait(_PATIENCE_S)
     if not job.ended:
-        _progress(job)
+        in_row(job, on_screen(job.stage) if job.stage else "Starting", key="cancel-own-text")
     elif job.error:
         problem(job.error)
     elif asked.missing:
         st.caption("Stopped. What was read so far stays.")
         if st.button("Read it again", key="own-text-again"):
             explorer.work.start(OWN_TEXT, asked)
-            st.rerun()
-
-
-def _progress(job: Job[Any]) -> None:
-    place = job.place
-    said = f"Waiting: {in_line(place)}" if place is not None else on_screen(job.stage) if job.stage else "Starting"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
-        if st.button("Cancel", key="cancel-own-text"):
-            job.cancel()
             st.rerun()
 
 

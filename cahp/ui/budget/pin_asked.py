@@ -9,10 +9,9 @@ from cahp.run.settings import Settings
 from cahp.ui.budget import notes
 from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_line
+from cahp.ui.frame.progress import in_row
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import look_up, permitted
 from cahp.ui.session.work import Kind
 from cahp.values import CahpError, ModelCard, Progress
@@ -88,7 +87,7 @@ def draw(explorer: Explorer) -> str | None:
         )
         return "Open it"
     if not job.ended:
-        _progress(job)
+        in_row(job, "Looking at the pinned model", key="pin-open-cancel")
         return None
     if job.error is None:
         # It was found just now: the next run of the page takes it over.
@@ -108,13 +107,3 @@ def offer(explorer: Explorer, words: str) -> None:
 def _start(explorer: Explorer, asked: Settings) -> None:
     if explorer.work.start(LOOK_UP, asked).wait(_SOON_S):
         st.rerun()
-
-
-def _progress(job: Job[tuple[Settings, ModelCard]]) -> None:
-    place = job.place
-    said = f"Waiting: {in_line(place)}" if place is not None else "Looking at the pinned model"
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
-        if st.button("Cancel", key="pin-open-cancel"):
-            job.cancel()
-            st.rerun()

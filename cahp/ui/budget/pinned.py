@@ -15,10 +15,9 @@ from cahp.studies.versus import Side, Variant, Versus, only, versus
 from cahp.ui.budget import notes, pin_asked
 from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_line
+from cahp.ui.frame.progress import in_row
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source
 from cahp.ui.session.pin import Pin
 from cahp.ui.session.work import Kind
@@ -196,7 +195,7 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         job = explorer.work.start(VERSUS, pair)
         job.wait(0.05)
     if not job.ended:
-        _progress(job)
+        in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing their answers", key="pin-cancel")
     elif job.error:
         problem(job.error)
     elif job.state == "cancelled":
@@ -207,17 +206,6 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         st.caption("One of them was not distilled, so there is nothing to compare yet.")
     else:
         st.markdown(_sentence(job.result))
-
-
-def _progress(job: Job[Versus | None]) -> None:
-    place = job.place
-    doing = on_screen(job.stage) if job.stage == "load" else "Comparing their answers"
-    said = f"Waiting: {in_line(place)}" if place is not None else doing
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
-        if st.button("Cancel", key="pin-cancel"):
-            job.cancel()
-            st.rerun()
 
 
 def _sentence(found: Versus) -> str:

@@ -18,6 +18,17 @@ def in_line(place: Place) -> str:
     return said if place.seconds is None or place.seconds < 1 else f"{said}, about {duration(place.seconds)}"
 
 
+def in_row(job: Job[Any], doing: str, *, key: str) -> None:
+    """What the job does, drawn once, with a way out beside it; the page sees to it that it is drawn again."""
+    place = job.place
+    said = f"Waiting: {in_line(place)}" if place is not None else doing
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=said)
+        if st.button("Cancel", key=key):
+            job.cancel()
+            st.rerun()
+
+
 def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
     """Draw the job's progress with the time left and a way out; the page runs again when it has ended."""
     if not job.ended:
