@@ -199,6 +199,11 @@ class HeadMask:
         return int(self.keep.sum())
 
     @property
+    def is_full(self) -> bool:
+        """Whether every head is kept."""
+        return bool(self.keep.all())
+
+    @property
     def flat(self) -> list[int]:
         """Flat indices of the kept heads, ascending."""
         return [int(index) for index in np.flatnonzero(self.keep)]

@@ -28,7 +28,7 @@ def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
     return share_figure(
         result.frequency,
         # A frame around everything says nothing.
-        framed=[divmod(head, heads) for head in mask.flat] if mask.count < mask.keep.size else (),
+        framed=() if mask.is_full else [divmod(head, heads) for head in mask.flat],
         scale="resamples that keep it (%)",
         said="kept in %{z:.0f} % of the resamples%{customdata}",
         told=[[f" ({times} of {n}){interval_of(times)}" for times in row] for row in counts.tolist()],

@@ -60,7 +60,7 @@ class Measurements(Recoveries):
 
     def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
         """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
-        if mask is not None and mask.count == mask.keep.size and recovered is None:
+        if mask is not None and mask.is_full and recovered is None:
             # Nothing is dropped, which the self-test has proven to be the full model.
             mask = None
         name = key(

@@ -299,7 +299,7 @@ def recovered_by(recover: Recover, bench: Bench, mask: HeadMask) -> Recovered | 
 
     A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.
     """
-    if recover == "none" or mask.count == mask.keep.size:
+    if recover == "none" or mask.is_full:
         return None
     if recover == "distill":
         return bench.for_distillation().measurements.distill(mask)

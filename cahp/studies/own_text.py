@@ -96,7 +96,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
         # A cut layer has its kept heads alone.
         looked.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
 
-    gates = model.gates(mask.keep) if masked and mask.count < mask.keep.size else None
+    gates = model.gates(mask.keep) if masked and not mask.is_full else None
     with torch.inference_mode():
         scores = model.logits(model.batches([read.entry])[0], gates=gates, probe=watch)
     special = special_ids(model.tokenizer)

@@ -83,7 +83,7 @@ def versus(a: Side, b: Side) -> Versus | None:
 
 def _answers(side: Side, texts: Texts) -> Evaluation | None:
     bench, one = side.bench, side.variant
-    if one.mask.count == one.mask.keep.size or one.recover != "distill":
+    if one.mask.is_full or one.recover != "distill":
         recovered = recovered_by(one.recover, bench, one.mask)
         return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
     distilled = bench.for_distillation().measurements.distilled_before(one.mask)

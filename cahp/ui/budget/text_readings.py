@@ -51,7 +51,7 @@ class TextOnBoard:
     def recoveries(self) -> tuple[Recover, ...]:
         """The recovery that is asked for on the board, or else one that was measured of its mask."""
         mask, asked = self.board.mask, self.board.recover
-        if mask.count == mask.keep.size:
+        if mask.is_full:
             return ()
         if asked != "none":
             return (asked,)

@@ -112,7 +112,7 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
 
 def _figure(asked: OnBoard, _: Progress) -> Quality | None:
     """How the mask answers; None where it would have to be distilled first, which a person asks for."""
-    if asked.recover == "distill" and asked.mask.count < asked.mask.keep.size:
+    if asked.recover == "distill" and not asked.mask.is_full:
         before = asked.bench.for_distillation().measurements.distilled_before(asked.mask)
         return None if before is None else _distilled(asked, before)
     return _entered(asked, quality(asked.bench, asked.mask, recover=asked.recover))
