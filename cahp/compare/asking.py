@@ -47,6 +47,7 @@ def asked(
         learned_budgets=start.learned_budgets if budgets is None else None,
         distilled_budgets=start.distilled_budgets if budgets is None and recover is None else None,
         finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
+        trained=start.trained if methods is None and recover is None else None,
         few_seeds=start.few_seeds if seeds is None else (),
     )
 

@@ -34,8 +34,8 @@ class Plan:
     tuning texts choose among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
     those of them that are recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are
     learned (None: all), ``distilled_budgets`` and ``finetuned_budgets`` those at which masks are distilled and
-    fine-tuned, if the recoveries say so (None: all), and ``few_seeds`` the methods that are measured with the first
-    seed alone.
+    fine-tuned, if the recoveries say so (None: all), ``trained`` the methods whose masks are (None: all), and
+    ``few_seeds`` the methods that are measured with the first seed alone.
     """
 
     settings: Settings
@@ -49,6 +49,7 @@ class Plan:
     learned_budgets: tuple[str, ...] | None = None
     distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
+    trained: tuple[str, ...] | None = None
     few_seeds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -108,8 +109,8 @@ class Plan:
                 noise(name, seed, draw),
                 draw,
                 recovered=draw == 0 or draw < self._recovered(name),
-                distilled=budget in distilled,
-                finetuned=budget in tuned,
+                distilled=budget in distilled and self._is_trained(name),
+                finetuned=budget in tuned and self._is_trained(name),
             )
             for name in self.methods
             for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
@@ -148,6 +149,9 @@ class Plan:
         wanted = draws(name) if self.recovered_draws is None else self.recovered_draws
         return -(-wanted // len(self.seeds))
 
+    def _is_trained(self, name: str) -> bool:
+        return self.trained is None or name in self.trained
+
     def as_json(self) -> dict[str, Any]:
         """What ``compare.json`` says was asked."""
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
@@ -156,7 +160,7 @@ class Plan:
             name: getattr(self, name)
             for name in (
                 *("budgets", "seeds", "recoveries", "draws", "recovered_draws"),
-                *("learned_budgets", "distilled_budgets", "finetuned_budgets", "few_seeds"),
+                *("learned_budgets", "distilled_budgets", "finetuned_budgets", "trained", "few_seeds"),
             )
         }
         return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
@@ -227,8 +231,7 @@ def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
 class Preset:
     """A comparison whose length was measured; every part of it can be given otherwise.
 
-    ``expensive`` says what becomes of methods that take as long as all the others together, and ``only`` names the
-    methods where not all take part.
+    ``expensive`` says what becomes of methods that take as long as all the others together.
     """
 
     budgets: tuple[str, ...]
@@ -242,14 +245,12 @@ class Preset:
     learned_budgets: tuple[str, ...] | None = None
     distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
-    only: tuple[str, ...] | None = None
+    trained: tuple[str, ...] | None = None
     recoveries: tuple[Recovery, ...] = field(default=("none", "refit"))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Its methods, as they are registered now."""
-        if self.only is not None:
-            return self.only
         names = everyone(learned_too=self.learned)
         return tuple(name for name in names if self.expensive != "left out" or not methods.facts(name).expensive)
 
@@ -291,11 +292,11 @@ PRESETS: Mapping[str, Preset] = {
         finetuned_budgets=("12",),
         recoveries=("none", "refit", "finetune"),
     ),
-    # What is left of the choice of heads after each recovery: ours, chance and the best rival, on as many texts as
-    # telling them apart takes.
+    # What is left of the choice of heads after each recovery, on as many texts as telling methods apart takes. A mask
+    # is trained in minutes, so of these there are ours, chance and the best rival.
     "recovery": replace(
         _POSTHOC,
-        only=(OURS, "random", "facility"),
+        trained=(OURS, "random", "facility"),
         limit=1000,
         eval_limit=1101,
         draws=10,

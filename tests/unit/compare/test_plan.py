@@ -70,6 +70,14 @@ def test_masks_are_distilled_at_the_budgets_that_are_asked_for(settings: Setting
     assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
 
 
+def test_only_the_methods_that_are_named_have_their_masks_trained(settings: Settings) -> None:
+    asked = plan(settings, "counted", "tossed", recoveries=("refit", "distill", "finetune"), trained=("tossed",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    for recovery, methods in (("distill", {"tossed"}), ("finetune", {"tossed"}), ("refit", {"counted", "tossed"})):
+        assert {cell.method for cell in cells if recovery in asked.recoveries_of(cell)} == methods
+    assert asked.as_json()["trained"] == ("tossed",)
+
+
 def test_an_expensive_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
     asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
     measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
@@ -123,4 +131,7 @@ def test_presets_follow_what_is_registered() -> None:
     assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
     assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
     assert everyone()[0] == "complementary"
-    assert set(PRESETS["recovery"].methods) < set(PRESETS["quick"].methods)
+    recovery = PRESETS["recovery"]
+    assert (set(recovery.methods), recovery.few_seeds) == (set(PRESETS["posthoc"].methods), PRESETS["posthoc"].few_seeds)
+    assert recovery.trained is not None
+    assert set(recovery.trained) < set(PRESETS["quick"].methods)
