@@ -164,6 +164,8 @@ def _row(row: Row, table: BudgetTable) -> dict[str, Any]:
 def _figures(row: Row) -> dict[str, Any]:
     quality, speed = row.quality, row.speed
     found: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
+    if row.glimpse is not None:
+        found["glimpsed"] = row.glimpse.n
     if quality is not None:
         found |= {
             "accuracy": quality.accuracy,

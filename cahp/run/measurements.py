@@ -24,9 +24,9 @@ from cahp.values import (
     Evaluation,
     HeadMask,
     Input,
+    Ints,
     OptionError,
     Precision,
-    Progress,
     Texts,
 )
 
@@ -63,19 +63,11 @@ class Measurements(Recoveries):
         if mask is not None and mask.is_full and recovered is None:
             # Nothing is dropped, which the self-test has proven to be the full model.
             mask = None
-        name = key(
-            "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
-        )
-        if self._precision != "float32":
-            name = key("computed in", name, self._precision)
+        name = self._name_of_answers(texts, mask, recovered)
         # The full model's are asked for again and again, also where the store gives nothing back.
         if mask is None and name in self._full:
             return self._full[name]
-        made = self._resources.found(
-            "evaluation",
-            name,
-            lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
-        )
+        made = self._known(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
         if made is None:
             made = self._answered(texts, mask, recovered, sharing)
@@ -86,6 +78,33 @@ class Measurements(Recoveries):
             self._full[name] = made
         return made
 
+    def glimpse(self, texts: Texts, mask: HeadMask) -> tuple[Ints, Evaluation] | None:
+        """Answers under a mask on a part of the texts that masks share now, and the rows of that part.
+
+        It takes a third of the time, which answering all of them is spared later. None: there is no part to answer
+        first, or all is known already.
+        """
+        sharing = self._sharing_on(texts)
+        if sharing is None or mask.is_full or mask.empty_layers:
+            return None
+        if self._known(self._name_of_answers(texts, mask, None), texts) is not None:
+            return None
+        with self._resources.timed("evaluation"):
+            return sharing.prefixes(self.model, self._precision).glimpse(mask, progress=self._resources.progress)
+
+    def _name_of_answers(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
+        name = key(
+            "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
+        )
+        return name if self._precision == "float32" else key("computed in", name, self._precision)
+
+    def _known(self, name: str, texts: Texts) -> Evaluation | None:
+        return self._resources.found(
+            "evaluation",
+            name,
+            lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
+        )
+
     def _answered(
         self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, sharing: _Sharing | None
     ) -> Evaluation:
@@ -93,7 +112,8 @@ class Measurements(Recoveries):
             return self.answers(self.model, texts, mask=mask)
         if sharing is not None:
             with self._resources.timed("evaluation"):
-                return sharing.evaluate(self.model, mask or self._whole, self._precision, self._resources.progress)
+                prefixes = sharing.prefixes(self.model, self._precision)
+                return prefixes.evaluate(mask or self._whole, progress=self._resources.progress)
         return self.answers(self.model if mask is None else self.pruned(mask, recovered), texts)
 
     @property
@@ -225,13 +245,13 @@ class _Sharing:
             if self._prefixes is not None:
                 self._prefixes.answered(mask)
 
-    def evaluate(self, model: HeadModel, mask: HeadMask, precision: Precision, progress: Progress) -> Evaluation:
+    def prefixes(self, model: HeadModel, precision: Precision) -> SharedPrefixes:
         from cahp.run.shared_prefixes import SharedPrefixes
 
         with self._lock:
             if self._prefixes is None:
                 self._prefixes = SharedPrefixes(model, self.texts, self._masks.values(), precision=precision)
-        return self._prefixes.evaluate(mask, progress=progress)
+            return self._prefixes
 
 
 def _costs_of(entry: Entry) -> Costs:

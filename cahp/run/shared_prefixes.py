@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
 from torch import Tensor
 
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import answers
-from cahp.values import Evaluation, HeadMask, Precision, Progress, Texts, silent
+from cahp.values import Evaluation, HeadMask, Ints, Precision, Progress, Texts, silent
 
 #: What hidden states may take, in bytes.
 ROOM = 512 << 20
+#: A glimpse is every so manieth batch, of at least so many.
+_GLIMPSED, _FEWEST_BATCHES = 3, 6
 
 #: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
 Path = tuple[int, ...]
@@ -28,6 +31,8 @@ class SharedPrefixes:
     ``evaluate``, and so are the answers, to the last digit.
 
     The limit is that masks differ in their first layers: there, every set of heads must run.
+
+    A ``glimpse`` answers every third batch, so texts of all lengths; what it found is part of the answer later.
     """
 
     def __init__(
@@ -39,15 +44,76 @@ class SharedPrefixes:
         precision: Precision = "float32",
         room: int = ROOM,
     ) -> None:
+        masks = list(masks)
+        batches = model.batches(model.tokenize(texts.inputs))
+        chosen = set(range(1, len(batches), _GLIMPSED)) if len(batches) >= _FEWEST_BATCHES else set()
+        parts = (
+            [batches[place] for place in sorted(chosen)],
+            [batch for place, batch in enumerate(batches) if place not in chosen],
+        )
+        some, others = (
+            _Part(model, texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in parts
+        )
+        self._texts, self._some, self._others = texts, some, others
+        self._glimpses: dict[str, Evaluation] = {}
+        self._lock = threading.Lock()
+
+    def glimpse(self, mask: HeadMask, *, progress: Progress = silent) -> tuple[Ints, Evaluation] | None:
+        """Some texts' rows, and what ``evaluate`` will say of them (None: there are too few texts for a part)."""
+        rows = self._some.rows
+        if not len(rows):
+            return None
+        found = self._first(mask, progress)
+        return rows, Evaluation(found.predictions[rows], found.labels[rows], found.losses[rows], found.classes)
+
+    def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
+        """What ``evaluate`` says of the model cut to ``mask``, none of whose layers is empty."""
+        before, total = len(self._some.rows), len(self._texts)
+        some = self._first(mask, lambda stage, done, _: progress(stage, done, total))
+        others = self._others.evaluate(mask, progress=lambda stage, done, _: progress(stage, before + done, total))
+        with self._lock:
+            self._glimpses.pop(mask.sha256, None)
+        # Each text was answered in one part, and is 0 in the other.
+        return Evaluation(some.predictions + others.predictions, some.labels, some.losses + others.losses, some.classes)
+
+    def answered(self, mask: HeadMask) -> None:
+        """Forget a mask that was answered elsewhere."""
+        with self._lock:
+            self._glimpses.pop(mask.sha256, None)
+        for part in (self._some, self._others):
+            part.answered(mask)
+
+    def _first(self, mask: HeadMask, progress: Progress) -> Evaluation:
+        with self._lock:
+            found = self._glimpses.get(mask.sha256)
+        if found is None:
+            found = self._some.evaluate(mask, progress=progress)
+            with self._lock:
+                self._glimpses[mask.sha256] = found
+        return found
+
+
+class _Part:
+    """Answers on the texts of some batches; those of all others are 0."""
+
+    def __init__(
+        self,
+        model: HeadModel,
+        texts: Texts,
+        batches: Sequence[Batch],
+        masks: Iterable[HeadMask],
+        precision: Precision,
+        room: int,
+    ) -> None:
         self._model, self._texts, self._room, self._precision = model, texts, room, precision
-        self._batches: list[Batch] = model.batches(model.tokenize(texts.inputs))
+        self._batches = batches
+        self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
         self._states: dict[int, tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
 
-    def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
-        """What ``evaluate`` says of the model cut to ``mask``, none of whose layers is empty."""
+    def evaluate(self, mask: HeadMask, *, progress: Progress) -> Evaluation:
         with self._lock:
             path = self._path(mask)
             self._pending.discard(path)
@@ -75,7 +141,6 @@ class SharedPrefixes:
         return found
 
     def answered(self, mask: HeadMask) -> None:
-        """Forget a mask that was answered elsewhere."""
         with self._lock:
             self._pending.discard(self._path(mask))
 

@@ -1,7 +1,7 @@
 """The table of all budgets: measured row by row, and estimated where it is not measured yet.
 
-An estimate lies between measured neighbours and says so. The table is filled coarse to fine, the current budget first;
-whatever was measured once is found again on disk.
+An estimate rests on a part of the texts, or lies between measured neighbours, and says so. The table is filled coarse
+to fine, the current budget first; whatever was measured once is found again on disk.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ Recover = Literal["none", "refit", "distill"]
 
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8
+#: Budgets that answer a part of the texts before any answers all of them, so that a curve is there within seconds.
+GLIMPSED = 9
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,18 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Glimpse:
+    """An estimate of the accuracy (0..1) from the first ``n`` texts answered: the full model's, moved by the change."""
+
+    accuracy: float
+    n: int
+
+
+@dataclass(frozen=True)
 class Row:
     """One budget. What is not measured is an estimate without interval, or None while nothing supports one.
 
+    An estimate rests on a ``glimpse`` at some of the texts, if there is one, and otherwise on the budgets beside it.
     Between models that were distilled nothing does: how far a training comes differs from mask to mask.
     """
 
@@ -105,6 +116,7 @@ class Row:
     quality: Quality | None
     ratio: float | None
     speed: Speed | None
+    glimpse: Glimpse | None = None
 
 
 #: Told of a measurement: the mask, and what was found of it.
@@ -128,6 +140,7 @@ class BudgetTable:
         self.current_budget: int | None = None
         self._quality: dict[int, Quality] = {}
         self._speed: dict[int, Speed] = {}
+        self._glimpses: dict[int, Glimpse] = {}
         self._lock = threading.Lock()
         self._version = 0
 
@@ -164,11 +177,21 @@ class BudgetTable:
         """How the unpruned model answers."""
         return self._quality.get(self.budgets[-1])
 
-    def add(self, budget: int, *, quality: Quality | None = None, speed: Speed | None = None) -> None:
-        """Enter a measurement."""
+    def add(
+        self,
+        budget: int,
+        *,
+        quality: Quality | None = None,
+        speed: Speed | None = None,
+        glimpse: Glimpse | None = None,
+    ) -> None:
+        """Enter a measurement, or a glimpse until there is one."""
         with self._lock:
+            if glimpse is not None:
+                self._glimpses[budget] = glimpse
             if quality is not None:
                 self._quality[budget] = quality
+                self._glimpses.pop(budget, None)
             if speed is not None:
                 self._speed[budget] = speed
             self._version += 1
@@ -183,8 +206,8 @@ class BudgetTable:
     def rows(self) -> list[Row]:
         """All rows, estimates in between the measurements by straight lines."""
         with self._lock:
-            quality, speed = dict(self._quality), dict(self._speed)
-        measured = {budget: found.accuracy for budget, found in quality.items()}
+            quality, speed, glimpses = dict(self._quality), dict(self._speed), dict(self._glimpses)
+        measured = {budget: found.accuracy for budget, found in (glimpses | quality).items()}
         accuracy: list[float | None]
         if self.recover == "distill":
             accuracy = [measured.get(budget) for budget in self.budgets]
@@ -194,7 +217,7 @@ class BudgetTable:
         ratios = {**{budget: found.ratio for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
         return [
-            Row(budget, accuracy[index], quality.get(budget), ratio[index], speed.get(budget))
+            Row(budget, accuracy[index], quality.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
             for index, budget in enumerate(self.budgets)
         ]
 
@@ -202,10 +225,11 @@ class BudgetTable:
         """Rows whose accuracy is measured, and rows in all."""
         return len(self._quality), len(self.budgets)
 
-    def missing(self) -> tuple[Literal["quality", "speed"], int] | None:
+    def missing(self) -> tuple[Literal["quality", "speed", "glimpse"], int] | None:
         """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part.
 
-        Of distilled models nothing is missing that nobody asked for.
+        The first ones are glimpsed at before; a refit takes longer than its answers, so of refitted models none is. Of
+        distilled models nothing is missing that nobody asked for.
         """
         if self.recover == "distill":
             return None
@@ -217,6 +241,11 @@ class BudgetTable:
         if current_budget is not None and current_budget in self.budgets and current_budget not in self._quality:
             return "quality", current_budget
         order = [budget for budget in coarse_to_fine(self.budgets) if budget not in self._quality]
+        if self.recover == "none":
+            first = list(coarse_to_fine(self.budgets))[:GLIMPSED]
+            unseen = [budget for budget in first if budget not in self._quality and budget not in self._glimpses]
+            if unseen:
+                return "glimpse", unseen[0]
         rough = len(self._quality) >= min(len(self.budgets), 2 * TIMED)
         late = [budget for budget in timed if budget not in self._speed]
         if late and (rough or not order):
@@ -306,8 +335,22 @@ def recovered_by(recover: Recover, bench: Bench, mask: HeadMask) -> Recovered | 
     return bench.measurements.refit(mask)
 
 
+def glimpse(bench: Bench, mask: HeadMask) -> Glimpse | None:
+    """An estimate of the accuracy under ``mask`` from a part of the evaluation texts (None: all may as well answer).
+
+    Texts that are hard or easy for both models move neither, so this says more than the share of right answers would.
+    """
+    part = bench.measurements.glimpse(bench.evaluation, mask)
+    if part is None:
+        return None
+    rows, answered = part
+    right = bench.measurements.evaluate(bench.evaluation).correct
+    change = float(answered.correct.mean()) - float(right[rows].mean())
+    return Glimpse(min(1.0, max(0.0, float(right.mean()) + change)), len(rows))
+
+
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
-    """Measure what the table lacks, one measurement a step.
+    """Measure what the table lacks, one measurement or glimpse a step.
 
     Budgets whose first layers keep the same heads run these once. Latency is measured in a process of its own, so that
     nothing here disturbs it. ``progress`` may raise ``Cancelled``.
@@ -324,7 +367,10 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             done, total = table.measured()
             progress("table", done, total)
             mask = table.selection(budget).mask
-            if what == "quality":
+            seen = glimpse(bench, mask) if what == "glimpse" else None
+            if seen is not None:
+                table.add(budget, glimpse=seen)
+            elif what != "speed":
                 table.add(budget, quality=quality(bench, mask, recover=table.recover))
             else:
                 costs = timed(watch, bench, mask, progress)

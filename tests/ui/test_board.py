@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.budget_sweep import BudgetTable, Glimpse
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask
 
@@ -173,6 +173,22 @@ def test_arrow_keys_move_the_budget_and_only_where_they_stop_is_told(bare: Calla
     assert figures(page)[0] == "5 of 6"
     page.wait_for_function("told.length")
     assert page.evaluate("told") == [{"kind": "budget", "budget": 5}]
+
+
+def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
+    clusters = on_a_line()
+    table = BudgetTable.plan(clusters, Settings())
+    table.add(6, quality=quality(0.9))
+    table.add(2, glimpse=Glimpse(0.5, 104))
+    selection = table.selection(6)
+    shown = Shown(selection.mask, "budget", table.full, None, rescued=())
+    page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
+    accuracy = page.locator(".figure").nth(1)
+    page.locator("input.slider").focus()
+    page.keyboard.press("Home")
+    expect(accuracy).to_contain_text(re.compile("≈ 50.0 %.*estimated.*from the first 104 texts", re.DOTALL))
+    page.keyboard.press("ArrowRight")
+    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated.*between the budgets", re.DOTALL))
 
 
 def test_other_data_are_taken_by_the_same_board_which_goes_when_it_is_told_to(bare: Callable[..., Page]) -> None:

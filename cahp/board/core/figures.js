@@ -33,7 +33,8 @@ function accuracy(state, data, total, yet) {
   const name = data.recovered ? `Accuracy after ${data.recovered}` : plain;
   if (state.low == null) {
     if (state.accuracy == null) return [name, "–", "", [data.status || data.unmeasured || `not measured${yet}`]];
-    return [name, `≈ ${percent(state.accuracy)}`, "estimated", ["between the budgets that were measured"]];
+    const basis = state.glimpsed ? `from the first ${state.glimpsed} texts` : "between the budgets that were measured";
+    return [name, `≈ ${percent(state.accuracy)}`, "estimated", [basis]];
   }
   const lines = [`95 % interval ${(state.low * 100).toFixed(1)} to ${percent(state.high)}, n = ${state.n}`];
   if (data.full && state.budget < total) {

@@ -27,6 +27,71 @@ def masks(model: HeadModel) -> list[HeadMask]:
     return [HeadMask(few | (choice >> np.arange(model.layers) & 1 == 1)[:, None]) for choice in choices]
 
 
+def kept(shared: SharedPrefixes) -> int:
+    return sum(len(part._states) for part in (shared._some, shared._others))
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three texts a batch: eight batches, of which two are looked at first."""
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 3))
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_glimpse_is_a_part_of_the_answer_that_is_not_computed_twice(
+    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = SharedPrefixes(model, TEXTS, masks(model))
+    answered: list[int] = []
+    forward = HeadModel.logits
+    monkeypatch.setattr(
+        HeadModel,
+        "logits",
+        lambda self, batch, **options: answered.extend(batch.rows) or forward(self, batch, **options),
+    )
+    for mask in masks(model):
+        answered.clear()
+        rows, glimpsed = shared.glimpse(mask)  # type: ignore[misc]
+        assert sorted(answered) == sorted(rows)
+        shared.glimpse(mask)
+        ours = shared.evaluate(mask)
+        assert sorted(answered) == list(range(len(TEXTS)))
+        alone = evaluate(cut(model, mask), TEXTS)
+        assert np.array_equal(ours.predictions, alone.predictions)
+        assert np.array_equal(ours.losses, alone.losses)
+        assert np.array_equal(glimpsed.losses, alone.losses[rows])
+        assert np.array_equal(glimpsed.labels, TEXTS.labels[rows])
+    assert kept(shared) == len(shared._glimpses) == 0
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_a_glimpse_sees_a_third_of_the_texts_short_and_long_ones(model: HeadModel) -> None:
+    rows, _ = SharedPrefixes(model, TEXTS, masks(model)).glimpse(masks(model)[0])  # type: ignore[misc]
+    lengths = np.array([len(one["input_ids"]) for one in model.tokenize(TEXTS.inputs)])
+    assert len(rows) in (6, 9)
+    assert lengths[rows].min() < np.median(lengths) < lengths[rows].max()
+
+
+def test_few_texts_are_not_parted(model: HeadModel) -> None:
+    assert SharedPrefixes(model, TEXTS, masks(model)).glimpse(masks(model)[0]) is None
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_what_is_cancelled_after_a_glimpse_goes_on_from_it(model: HeadModel) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        seen.append((done, total))
+        raise Cancelled
+
+    seen: list[tuple[int, int]] = []
+    mask = masks(model)[0]
+    shared = SharedPrefixes(model, TEXTS, masks(model))
+    rows, _ = shared.glimpse(mask)  # type: ignore[misc]
+    with pytest.raises(Cancelled):
+        shared.evaluate(mask, progress=stop)
+    assert seen == [(len(rows), len(TEXTS))]
+    assert np.array_equal(shared.evaluate(mask).losses, evaluate(cut(model, mask), TEXTS).losses)
+
+
 @pytest.mark.parametrize("room", [0, 1 << 20])
 def test_answers_are_those_of_each_cut_model_to_the_last_digit(model: HeadModel, room: int) -> None:
     shared = SharedPrefixes(model, TEXTS, masks(model), room=room)
@@ -52,7 +117,7 @@ def test_each_set_of_first_layers_runs_once(model: HeadModel, monkeypatch: pytes
     # Of three layers of two kinds each: 2 first layers, 4 pairs, 8 triples. One by one it would be 8 times 3.
     each = sum(2**layer for layer in range(1, model.layers + 1))
     assert len(runs) == each * len(model.batches(model.tokenize(TEXTS.inputs)))
-    assert shared._states == {}
+    assert kept(shared) == 0
 
 
 def test_what_is_cancelled_leaves_nothing_and_what_others_answered_is_not_waited_for(model: HeadModel) -> None:
@@ -63,11 +128,11 @@ def test_what_is_cancelled_leaves_nothing_and_what_others_answered_is_not_waited
     shared = SharedPrefixes(model, TEXTS, all_masks)
     with pytest.raises(Cancelled):
         shared.evaluate(all_masks[0], progress=stop)
-    assert shared._states == {}
+    assert kept(shared) == 0
     for mask in all_masks[1:]:
         shared.answered(mask)
     shared.evaluate(all_masks[0])
-    assert shared._states == {}
+    assert kept(shared) == 0
 
 
 def test_a_place_is_worth_the_layers_that_it_saves_beyond_the_next_best() -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 from cahp import bundled
 from cahp.run.document import Outcome, StateDeltas, StateMetrics
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import TIMED, BudgetTable, Quality, Speed, coarse_to_fine, faster_by, within_loss
+from cahp.studies.budget_sweep import (
+    GLIMPSED,
+    TIMED,
+    BudgetTable,
+    Glimpse,
+    Quality,
+    Speed,
+    coarse_to_fine,
+    faster_by,
+    within_loss,
+)
 from cahp.values import BudgetError, Delta, HeadMask, Metrics, Selection
 
 
@@ -92,7 +102,50 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     filled.add(8, quality=quality(0.9))
     assert filled.missing() == ("quality", 5)
     filled.add(5, quality=quality(0.9))
+    assert filled.missing() == ("glimpse", 2)
+
+
+def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
+    filled = table(2, 8)
+    filled.add(8, quality=quality(0.9))
+    asked: list[int] = []
+    while (task := filled.missing()) is not None and task[0] == "glimpse":
+        asked.append(task[1])
+        filled.add(task[1], glimpse=Glimpse(0.5, 40))
+    assert asked == [2, 5, 3, 6, 4, 7]
     assert filled.missing() == ("quality", 2)
+    refitted = BudgetTable(filled.selections, recover="refit")
+    refitted.add(8, quality=quality(0.9))
+    assert refitted.missing() == ("quality", 2)
+
+
+def test_at_most_nine_budgets_are_glimpsed_at() -> None:
+    masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
+    filled = BudgetTable([Selection(mask, mask.count) for mask in masks])
+    filled.add(64, quality=quality(0.9))
+    seen = 1
+    while (task := filled.missing()) is not None and task[0] == "glimpse":
+        filled.add(task[1], glimpse=Glimpse(0.5, 40))
+        seen += 1
+    assert seen == GLIMPSED == 9
+
+
+def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
+    filled = table()
+    filled.add(8, quality=quality(0.9))
+    before = filled.version
+    filled.add(4, glimpse=Glimpse(0.6, 40))
+    assert filled.version > before
+    assert (filled.row(4).accuracy, filled.row(4).quality, filled.row(4).glimpse) == (0.6, None, Glimpse(0.6, 40))
+    # Between a glimpse and a measurement lies an estimate, as between two measurements.
+    assert filled.row(6).accuracy == pytest.approx(0.75)
+    assert filled.measured()[0] == 1
+    assert filled.as_json()["quality"].keys() == {"8"}
+    found = within_loss(filled, 50)
+    assert found is not None
+    assert found.budget == 8
+    filled.add(4, quality=quality(0.7))
+    assert (filled.row(4).accuracy, filled.row(4).glimpse) == (0.7, None)
 
 
 def test_the_order_goes_from_coarse_to_fine() -> None:
@@ -111,8 +164,13 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
     while (task := filled.missing()) is not None:
         asked.append(task)
         what, budget = task
-        filled.add(budget, **({"quality": quality(0.5)} if what == "quality" else {"speed": speed(0.5)}))
-    kinds = [what for what, _ in asked]
+        if what == "glimpse":
+            filled.add(budget, glimpse=Glimpse(0.5, 40))
+        elif what == "quality":
+            filled.add(budget, quality=quality(0.5))
+        else:
+            filled.add(budget, speed=speed(0.5))
+    kinds = [what for what, _ in asked if what != "glimpse"]
     assert kinds.count("quality") == 63
     assert kinds.count("speed") == TIMED
     assert kinds.index("speed") == 2 * TIMED

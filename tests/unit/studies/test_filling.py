@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import fakes
+import numpy as np
 import pytest
 
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
+from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, Speed, fill
+from cahp.studies.budget_sweep import BudgetTable, Glimpse, Speed, fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Cancelled
 
@@ -60,6 +63,38 @@ def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: lis
     assert (watch.entered, watch.left) == (1, 1)
     # With all heads kept both models are the same: nothing to time.
     assert 12 not in {row.budget for row in timed}
+
+
+def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
+    bench = open_bench(settings, store=Store(tmp_path))
+    monkeypatch.setattr(budget_sweep, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(bench))
+    table = planned(bench)
+    filling = fill(table, bench)
+    seen: list[tuple[int, Glimpse | None]] = []
+    next(filling)
+    while (task := table.missing()) is not None and task[0] == "glimpse":
+        next(filling)
+        seen.append((task[1], table.row(task[1]).glimpse))
+    assert len(seen) == budget_sweep.GLIMPSED - 1
+    assert table.measured()[0] == 1
+    assert all(row.accuracy is not None for row in table.rows())
+    full = bench.measurements.evaluate(bench.evaluation)
+    for budget, found in seen:
+        assert found is not None
+        assert found.n < len(bench.evaluation) / 2
+        rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
+        own = evaluate(bench.measurements.pruned(table.selection(budget).mask), bench.evaluation)
+        change = own.correct[rows].mean() - full.correct[rows].mean()
+        assert found.accuracy == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+    for _ in filling:
+        pass
+    whole = planned(bench)
+    for _ in fill(whole, bench):
+        assert all(row.glimpse is None for row in whole.rows()), "what is in the store needs no glimpse"
+    assert whole.as_json()["quality"] == table.as_json()["quality"]
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
