@@ -94,7 +94,7 @@ def test_every_page_can_be_the_first_of_a_process() -> None:
     assert done.stdout.splitlines() == [f"{script} 0" for script in scripts], done.stderr
 
 
-#: Choices whose words do not stand out from their ground: a contrast below 4.5 (WCAG 2.2, 1.4.3).
+#: Choices and sliders' values that do not stand out from their ground: a contrast below 4.5 (WCAG 2.2, 1.4.3).
 _PALE = """() => {
   const parts = colour => colour.match(/[0-9.]+/g).map(Number);
   const light = rgb => rgb.slice(0, 3).map(v => v / 255)
@@ -105,10 +105,14 @@ _PALE = """() => {
     if (a === 1 || !element.parentElement) return [r, g, b];
     return ground(element.parentElement).map((below, at) => below * (1 - a) + [r, g, b][at] * a);
   };
-  return [...document.querySelectorAll('[data-variant=segmented_control]:not([data-disabled]):not(:disabled)')]
+  return [...document.querySelectorAll(
+    '[data-variant=segmented_control]:not([data-disabled]):not(:disabled),'
+    + ' [data-testid=stSlider]:not(:has([data-disabled])) [data-testid=stSliderThumbValue]')]
     .map(choice => {
       const words = choice.querySelector('p') ?? choice;
-      const [a, b] = [light(parts(getComputedStyle(words).color)), light(ground(choice))];
+      // A value lies above its thumb, not on it.
+      const below = choice.closest('[data-testid=stSlider]') ?? choice;
+      const [a, b] = [light(parts(getComputedStyle(words).color)), light(ground(below))];
       return [choice.innerText, (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05)];
     })
     .filter(([, contrast]) => contrast < 4.5);
