@@ -13,7 +13,8 @@ from cahp.figures.head_grid import grid_figure
 from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
 from cahp.run.prune import method_of
-from cahp.studies.budget_sweep import Recover, Row, Speed, quality
+from cahp.studies.budget_sweep import Recover, Row, Speed
+from cahp.studies.filling import quality
 from cahp.values import BudgetError, HeadMask, Progress
 
 if TYPE_CHECKING:

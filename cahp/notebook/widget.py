@@ -18,7 +18,7 @@ from cahp.files import plain_json
 from cahp.notebook.background import Background, Doing
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
-from cahp.studies import budget_sweep
+from cahp.studies import filling
 from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_quality
@@ -161,14 +161,14 @@ class BudgetBoard(anywidget.AnyWidget):
         bench.resources.progress = progress
         if self._known(mask) is None:
             progress("evaluation", 0, 1)
-            found = budget_sweep.quality(bench, mask, recover="none" if mask.empty_layers else self._table.recover)
+            found = filling.quality(bench, mask, recover="none" if mask.empty_layers else self._table.recover)
             self._found[mask.sha256] = found
             if self._table.has(mask):
                 self._table.add(mask.count, quality=found)
             self._measuring = False
             self._show()
         if self._sweeping:
-            for _ in budget_sweep.fill(self._table, bench, progress):
+            for _ in filling.fill(self._table, bench, progress):
                 self._show()
 
     def _known(self, mask: HeadMask) -> Quality | None:

@@ -29,7 +29,8 @@ from cahp.stages.clustering import cluster
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import benchmark
-from cahp.studies.budget_sweep import BudgetTable, coarse_to_fine, fill
+from cahp.studies.budget_sweep import BudgetTable, coarse_to_fine
+from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask, Progress, Space, silent
 from cahp.words import number, size_of

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from cahp.data.table import listed
 from cahp.run.bench import Bench
-from cahp.studies.budget_sweep import Recover, recovered_by
+from cahp.studies.budget_sweep import Recover
+from cahp.studies.filling import recovered_by
 from cahp.values import DataError, Delta, Evaluation, HeadMask, ModelCard, Texts
 
 

@@ -11,7 +11,8 @@ from cahp.run.bench import open_bench
 from cahp.run.prune import Run, measure
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.studies.budget_sweep import BudgetTable, fill
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.values import OptionError, Progress, silent

@@ -49,9 +49,10 @@ def draw(explorer: Explorer) -> None:
         _finding(explorer),
         help="One table of all budgets draws everything here. A square is a head: solid stays, hollow goes, colour "
         "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
-        "dashed line are estimates, at first from a third of the texts, later between measured budgets. Accuracy carries Wilson's 95 % interval; time is the median ratio of "
-        "the really smaller model to the full one, timed in turns. The silhouette tells how well the clusters are "
-        "separated; past the curve's knee, more clusters hardly pay.",
+        "dashed line are estimates, at first from a third of the texts, later between measured budgets. Accuracy "
+        "carries Wilson's 95 % interval; time is the median ratio of the really smaller model to the full one, timed "
+        "in turns. The silhouette tells how well the clusters are separated; past the curve's knee, more clusters "
+        "hardly pay.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table),

@@ -15,7 +15,8 @@ from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
 from cahp.run.settings import Recovery
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import Speed, timed
+from cahp.studies.budget_sweep import Speed
+from cahp.studies.filling import timed
 from cahp.ui.frame import page as shell
 from cahp.ui.frame import timing
 from cahp.ui.frame.progress import follow

@@ -18,16 +18,8 @@ from cahp.run.prune import Run, choose, measure
 from cahp.run.recovered import Distilled
 from cahp.run.seal import TestSeal
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import (
-    BudgetTable,
-    Quality,
-    Recover,
-    fill,
-    quality,
-    quality_of,
-    recovered_by,
-    timed,
-)
+from cahp.studies.budget_sweep import BudgetTable, Quality, Recover
+from cahp.studies.filling import fill, quality, quality_of, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs, memory

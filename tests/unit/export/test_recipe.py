@@ -23,7 +23,7 @@ from cahp.run.prune import Run, choose, measure, measure_mask
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.studies.budget_sweep import quality
+from cahp.studies.filling import quality
 from cahp.tasks.evaluate import evaluate
 from cahp.values import Costs, HeadMask, MaskError
 

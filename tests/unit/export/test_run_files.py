@@ -14,7 +14,8 @@ from cahp.export.run_folder import write_run
 from cahp.export.run_report import live_of, run_report
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, measure
-from cahp.studies.budget_sweep import Quality, fill
+from cahp.studies.budget_sweep import Quality
+from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
 from cahp.values import CahpError

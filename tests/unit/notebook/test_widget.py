@@ -14,7 +14,7 @@ pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
 import cahp
 from cahp.notebook.widget import BudgetBoard
 from cahp.store import Store
-from cahp.studies import budget_sweep
+from cahp.studies import budget_sweep, filling
 from cahp.values import BudgetError, HeadMask, MaskError
 
 PATIENCE = 120
@@ -66,7 +66,7 @@ def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     press(board, kind="budget", budget=7)
     assert board.budget == board.mask.count == 7
     assert board.wait(PATIENCE)
-    found = budget_sweep.quality(run.bench, board.mask)
+    found = filling.quality(run.bench, board.mask)
     assert board.quality == found
     assert board.data["rows"][7 - 3]["accuracy"] == found.accuracy
     assert board.data["current"]["low"] is not None
@@ -84,7 +84,7 @@ def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: Budge
     assert board.budget == 10
     assert board.data["current"]["origin"] == "hand"
     assert board.wait(PATIENCE)
-    assert board.quality == budget_sweep.quality(run.bench, HeadMask(keep))
+    assert board.quality == filling.quality(run.bench, HeadMask(keep))
     press(board, kind="undo")
     assert board.budget == 12
 

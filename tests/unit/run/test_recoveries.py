@@ -26,7 +26,8 @@ from cahp.run.settings import Settings, check_recovery, identity, seconds
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
-from cahp.studies.budget_sweep import Quality, quality
+from cahp.studies.budget_sweep import Quality
+from cahp.studies.filling import quality
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -14,8 +14,9 @@ from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, Glimpse, Speed, fill
+from cahp.studies import budget_sweep, filling
+from cahp.studies.budget_sweep import BudgetTable, Glimpse, Speed
+from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Cancelled
 
@@ -42,7 +43,7 @@ def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) 
         started.append(fakes.StopwatchHere(bench))
         return started[-1]
 
-    monkeypatch.setattr(budget_sweep, "Stopwatch", start)
+    monkeypatch.setattr(filling, "Stopwatch", start)
     return started
 
 
@@ -70,13 +71,13 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     bench = open_bench(settings, store=Store(tmp_path))
-    monkeypatch.setattr(budget_sweep, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(bench))
+    monkeypatch.setattr(filling, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(bench))
     table = planned(bench)
-    filling = fill(table, bench)
+    steps = fill(table, bench)
     seen: list[tuple[int, Glimpse | None]] = []
-    next(filling)
+    next(steps)
     while (task := table.missing()) is not None and task[0] == "glimpse":
-        next(filling)
+        next(steps)
         seen.append((task[1], table.row(task[1]).glimpse))
     assert len(seen) == budget_sweep.GLIMPSED - 1
     assert table.measured()[0] == 1
@@ -89,7 +90,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
         own = evaluate(bench.measurements.pruned(table.selection(budget).mask), bench.evaluation)
         change = own.correct[rows].mean() - full.correct[rows].mean()
         assert found.accuracy == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
-    for _ in filling:
+    for _ in steps:
         pass
     whole = planned(bench)
     for _ in fill(whole, bench):

@@ -1,0 +1,88 @@
+"""Filling the table of all budgets: what each row's mask answers and costs, one measurement or glimpse a step."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from cahp.run.bench import Bench
+from cahp.run.recovered import Recovered
+from cahp.run.stopwatch import Stopwatch
+from cahp.studies.budget_sweep import BudgetTable, Glimpse, Quality, Recover, Speed
+from cahp.values import Costs, HeadMask, Progress, silent
+
+
+def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quality:
+    """How the model answers the evaluation texts under ``mask``, as ``cahp evaluate --mask`` says.
+
+    See ``recovered_by`` for what ``recover`` does first.
+    """
+    return quality_of(bench, mask, recovered_by(recover, bench, mask))
+
+
+def quality_of(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Quality:
+    """How the model answers the evaluation texts under ``mask``, recovered so (None: as pruned)."""
+    from cahp.run.prune import outcomes
+
+    found = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
+    return Quality.of(found, "pruned" if recovered is None else "recovered")
+
+
+def recovered_by(recover: Recover, bench: Bench, mask: HeadMask) -> Recovered | None:
+    """What ``recover`` makes of the model under ``mask`` (None: it stays as pruned, as the full model always does).
+
+    A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.
+    """
+    if recover == "none" or mask.is_full:
+        return None
+    if recover == "distill":
+        return bench.for_distillation().measurements.distill(mask)
+    return bench.measurements.refit(mask)
+
+
+def glimpse(bench: Bench, mask: HeadMask) -> Glimpse | None:
+    """An estimate of the accuracy under ``mask`` from a part of the evaluation texts (None: all may as well answer).
+
+    Texts that are hard or easy for both models move neither, so this says more than the share of right answers would.
+    """
+    part = bench.measurements.glimpse(bench.evaluation, mask)
+    if part is None:
+        return None
+    rows, answered = part
+    right = bench.measurements.evaluate(bench.evaluation).correct
+    change = float(answered.correct.mean()) - float(right[rows].mean())
+    return Glimpse(min(1.0, max(0.0, float(right.mean()) + change)), len(rows))
+
+
+def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
+    """Measure what the table lacks, one measurement or glimpse a step.
+
+    Budgets whose first layers keep the same heads run these once. Latency is measured in a process of its own, so that
+    nothing here disturbs it. ``progress`` may raise ``Cancelled``.
+    """
+    masks = [selection.mask for selection in table.selections]
+    with (
+        bench.measurements.sharing(bench.evaluation, masks),
+        Stopwatch(
+            bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
+        ) as watch,
+    ):
+        while (task := table.missing()) is not None:
+            what, budget = task
+            done, total = table.measured()
+            progress("table", done, total)
+            mask = table.selection(budget).mask
+            seen = glimpse(bench, mask) if what == "glimpse" else None
+            if seen is not None:
+                table.add(budget, glimpse=seen)
+            elif what != "speed":
+                table.add(budget, quality=quality(bench, mask, recover=table.recover))
+            else:
+                costs = timed(watch, bench, mask, progress)
+                table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
+            yield
+    return table
+
+
+def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False) -> Costs:
+    """What the model cut to ``mask`` costs, measured by the other process; ``fresh`` times it once more."""
+    return watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)
