@@ -222,6 +222,11 @@ class BudgetTable:
         """Rows whose accuracy is measured, and rows in all."""
         return len(self._quality), len(self.budgets)
 
+    @property
+    def glimpsed(self) -> int:
+        """Rows whose accuracy is estimated from a part of the texts so far."""
+        return len(self._glimpses)
+
     def missing(self) -> tuple[Literal["quality", "speed", "glimpse"], int] | None:
         """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part.
 

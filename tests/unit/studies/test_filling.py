@@ -72,8 +72,8 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     bench = open_bench(settings, store=Store(tmp_path))
     monkeypatch.setattr(filling, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(bench))
-    table = planned(bench)
-    steps = fill(table, bench)
+    table, told = planned(bench), []
+    steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
     seen: list[tuple[int, Glimpse | None]] = []
     next(steps)
     while (task := table.missing()) is not None and task[0] == "glimpse":
@@ -90,8 +90,11 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
         own = evaluate(bench.measurements.pruned(table.selection(budget).mask), bench.evaluation)
         change = own.correct[rows].mean() - full.correct[rows].mean()
         assert found.accuracy == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+    # Eight thirds of a row came before the second row was measured.
+    assert told[-1] == (3, 10)
     for _ in steps:
         pass
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
     whole = planned(bench)
     for _ in fill(whole, bench):
         assert all(row.glimpse is None for row in whole.rows()), "what is in the store needs no glimpse"
