@@ -77,8 +77,12 @@ def contents(
     full = table.full
     mask = shown.mask
     at = mask.count - table.budgets[0]
-    # Time hardly depends on which heads go, so the budget's estimate serves a mask of one's own, as an estimate.
-    ratio = rows[at].ratio if 0 <= at < len(rows) else None
+    row = rows[at] if 0 <= at < len(rows) else None
+    # Time hardly depends on which heads go, so the budget's estimate serves a mask of one's own, as an estimate. How it
+    # answers does: that estimate is of the budget's own mask alone.
+    ratio = None if row is None else row.ratio
+    own = row if row is not None and table.has(mask) else None
+    accuracy, glimpse = (None, None) if own is None else (own.accuracy, own.glimpse)
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
@@ -103,7 +107,7 @@ def contents(
         "still": still,
         "selected": selected,
         "current": {
-            **_figures(Row(mask.count, None, shown.quality, ratio, shown.speed)),
+            **_figures(Row(mask.count, accuracy, shown.quality, ratio, shown.speed, glimpse)),
             "budget": mask.count,
             "kept": _packed(mask),
             "origin": shown.origin,

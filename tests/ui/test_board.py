@@ -191,6 +191,25 @@ def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., 
     expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated.*between the budgets", re.DOTALL))
 
 
+def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
+    bare: Callable[..., Page],
+) -> None:
+    clusters = on_a_line()
+    table = BudgetTable.plan(clusters, Settings())
+    table.add(6, quality=quality(0.9))
+    table.add(3, glimpse=Glimpse(0.5, 104))
+    selection = table.selection(3)
+    other = HeadMask(~selection.mask.keep)
+    for mask, origin, said in (
+        (selection.mask, "budget", "≈ 50.0 %.*estimated.*from the first 104 texts.*Answering the texts: 2 of 9"),
+        (other, "hand", "–.*Answering the texts: 2 of 9"),
+    ):
+        shown = Shown(mask, origin, None, None, rescued=())
+        labels = clusters.groups(selection.k)[0]
+        page = bare(contents(table, clusters, shown, labels=labels, status="Answering the texts: 2 of 9"))
+        expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
+
+
 def test_other_data_are_taken_by_the_same_board_which_goes_when_it_is_told_to(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3))
     kept = page.get_by_role("gridcell", selected=True)
@@ -214,7 +233,7 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     names = [cell.get_attribute("aria-label") for cell in page.get_by_role("gridcell").all()]
     assert names[:2] == ["Layer 0, head 0: pruned, cluster A", "Layer 0, head 1: kept, cluster A"]
     slider = page.get_by_role("slider", name="Heads to keep")
-    assert slider.get_attribute("aria-valuetext") == "3 of 6 heads, – accuracy"
+    assert slider.get_attribute("aria-valuetext") == "3 of 6 heads, ≈ 60.0 % accuracy"
     pictures = page.get_by_role("img")
     assert pictures.count() == 3
     assert "Silhouette of the clusters (−1 to 1), knee at 3 clusters" in str(

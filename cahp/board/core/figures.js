@@ -34,7 +34,7 @@ function accuracy(state, data, total, yet) {
   if (state.low == null) {
     if (state.accuracy == null) return [name, "–", "", [data.status || data.unmeasured || `not measured${yet}`]];
     const basis = state.glimpsed ? `from the first ${state.glimpsed} texts` : "between the budgets that were measured";
-    return [name, `≈ ${percent(state.accuracy)}`, "estimated", [basis]];
+    return [name, `≈ ${percent(state.accuracy)}`, "estimated", data.status ? [basis, data.status] : [basis]];
   }
   const lines = [`95 % interval ${(state.low * 100).toFixed(1)} to ${percent(state.high)}, n = ${state.n}`];
   if (data.full && state.budget < total) {
