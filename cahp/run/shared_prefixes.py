@@ -52,9 +52,9 @@ class SharedPrefixes:
             [batch for place, batch in enumerate(batches) if place not in chosen],
         )
         some, others = (
-            _Part(model, texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in parts
+            _Part(texts, part, masks, precision, room * sum(map(len, part)) // len(texts)) for part in parts
         )
-        self._texts, self._some, self._others = texts, some, others
+        self._model, self._texts, self._some, self._others = model, texts, some, others
         self._glimpses: dict[str, Evaluation] = {}
         self._lock = threading.Lock()
 
@@ -63,14 +63,15 @@ class SharedPrefixes:
         rows = self._some.rows
         if not len(rows):
             return None
-        found = self._first(mask, progress)
+        found = self._first(mask, cut(self._model, mask), progress)
         return rows, Evaluation(found.predictions[rows], found.labels[rows], found.losses[rows], found.classes)
 
     def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
         """What ``evaluate`` says of the model cut to ``mask``, none of whose layers is empty."""
         before, total = len(self._some.rows), len(self._texts)
-        some = self._first(mask, lambda stage, done, _: progress(stage, done, total))
-        others = self._others.evaluate(mask, progress=lambda stage, done, _: progress(stage, before + done, total))
+        pruned = cut(self._model, mask)
+        some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
+        others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
         with self._lock:
             self._glimpses.pop(mask.sha256, None)
         # Each text was answered in one part, and is 0 in the other.
@@ -83,11 +84,11 @@ class SharedPrefixes:
         for part in (self._some, self._others):
             part.answered(mask)
 
-    def _first(self, mask: HeadMask, progress: Progress) -> Evaluation:
+    def _first(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
         with self._lock:
             found = self._glimpses.get(mask.sha256)
         if found is None:
-            found = self._some.evaluate(mask, progress=progress)
+            found = self._some.answers(mask, pruned, progress)
             with self._lock:
                 self._glimpses[mask.sha256] = found
         return found
@@ -97,30 +98,23 @@ class _Part:
     """Answers on the texts of some batches; those of all others are 0."""
 
     def __init__(
-        self,
-        model: HeadModel,
-        texts: Texts,
-        batches: Sequence[Batch],
-        masks: Iterable[HeadMask],
-        precision: Precision,
-        room: int,
+        self, texts: Texts, batches: Sequence[Batch], masks: Iterable[HeadMask], precision: Precision, room: int
     ) -> None:
-        self._model, self._texts, self._room, self._precision = model, texts, room, precision
-        self._batches = batches
+        self._texts, self._batches, self._precision, self._room = texts, batches, precision, room
         self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
         self._states: dict[int, tuple[Tensor, ...]] = {}
         self._lock = threading.Lock()
 
-    def evaluate(self, mask: HeadMask, *, progress: Progress) -> Evaluation:
+    def answers(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
+        """Of the model ``pruned``, which was cut to ``mask``."""
         with self._lock:
             path = self._path(mask)
             self._pending.discard(path)
             wanted = {place for other in self._pending for place in other[:-1]}
             depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
             states = self._states[path[depth - 1]] if depth else None
-        pruned = cut(self._model, mask)
         rest = tail(pruned, depth) if depth else pruned
         assert rest is not None
         left: list[list[Tensor]] = []
