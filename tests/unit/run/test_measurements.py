@@ -221,6 +221,24 @@ def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
     assert np.allclose(made.evaluate(texts).losses, evaluate(model, texts).losses, atol=1e-6)
 
 
+def test_only_masks_that_share_texts_are_glimpsed_at_and_only_before_they_answered(
+    model: HeadModel, texts: Texts, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 20))
+    made = bench(model, texts, store).measurements
+    full, keep = HeadMask.full(LAYERS, HEADS), MASK.keep.copy()
+    keep[1] = False
+    assert made.glimpse(texts, MASK) is None
+    with made.sharing(texts, [MASK]):
+        assert made.glimpse(texts, full) is None
+        assert made.glimpse(texts, HeadMask(keep)) is None
+        assert made.glimpse(fakes.sentences(80), MASK) is None
+        rows, found = made.glimpse(texts, MASK)  # type: ignore[misc]
+        assert 0 < len(rows) < len(texts) / 2
+        assert np.array_equal(found.losses, made.evaluate(texts, mask=MASK).losses[rows])
+        assert made.glimpse(texts, MASK) is None
+
+
 def test_a_cut_and_a_masked_model_answer_alike(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
     cut = made.measurements.evaluate(texts, mask=MASK)
