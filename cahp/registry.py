@@ -16,18 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import (
-    Clustering,
-    Floats,
-    GateGradients,
-    ModelCard,
-    OptionError,
-    Progress,
-    Selection,
-    Signatures,
-    Space,
-    Texts,
-)
+from cahp.cards import ModelCard
+from cahp.values import Clustering, Floats, GateGradients, OptionError, Progress, Selection, Signatures, Space, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

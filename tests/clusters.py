@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.cards import ModelCard
 from cahp.studies.budget_sweep import Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Clustering, ModelCard
+from cahp.values import Clustering
 
 #: What is known of the model.
 CARD = ModelCard("by-hand", None, "bert", 2, 3, 4, 12, ("no", "yes"), "ab" * 32, "")

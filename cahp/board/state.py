@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.cards import ModelCard
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import HeadMask, MaskError, ModelCard, Selection
+from cahp.values import HeadMask, MaskError, Selection
 
 #: Changes that can be undone.
 _REMEMBERED = 100

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.compare.plan import Plan
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identified
 from cahp.store import Store
-from cahp.values import CahpError, ModelCard, Progress, Texts, silent
+from cahp.values import CahpError, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cahp.cards import ModelCard
 from cahp.export import formats
 from cahp.export.footprint import Footprint, footprints_of
 from cahp.export.form import ModelForm, Pruned
@@ -20,18 +21,7 @@ from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
-from cahp.values import (
-    LATENCY_SECONDS,
-    Delta,
-    Evaluation,
-    HeadMask,
-    Input,
-    Metrics,
-    ModelCard,
-    OptionError,
-    Progress,
-    silent,
-)
+from cahp.values import LATENCY_SECONDS, Delta, Evaluation, HeadMask, Input, Metrics, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

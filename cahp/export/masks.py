@@ -16,8 +16,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.cards import ModelCard
 from cahp.files import csv_text, json_text
-from cahp.values import HeadMask, Ints, MaskError, ModelCard
+from cahp.values import HeadMask, Ints, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 

@@ -6,12 +6,13 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cahp.cards import ModelCard, Prompt, PromptReading
 from cahp.export.footprint import Footprint, markdown
 from cahp.export.form import ModelForm
 from cahp.export.formats import as_asked
 from cahp.run.document import machine
 from cahp.run.spelling import listed
-from cahp.values import HeadMask, ModelCard, Prompt, PromptReading
+from cahp.values import HeadMask
 from cahp.words import STEPS, percent, span
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.export import checkpoints, formats
 from cahp.export.form import MaskForm, ModelForm
 from cahp.export.masks import MaskOrigin, kept_heads, read_for
@@ -20,7 +21,7 @@ from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
 from cahp.run.settings import Recovery, Settings, identified, seconds
 from cahp.store import Store
-from cahp.values import HeadMask, Input, ModelCard, OptionError, Progress, silent
+from cahp.values import HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.training import Watch

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cahp.cards import ModelCard, Prompt, PromptReading
 from cahp.models.description import TOKENIZER_FILES
 from cahp.models.identity import BUILTINS, assets, identify, preview
 from cahp.models.language import EXAMPLE
-from cahp.values import Input, ModelCard, OptionError, Precision, Prompt, PromptReading
+from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -9,9 +9,9 @@ from typing import Any
 
 from torch import nn
 
+from cahp.cards import ModelCard
 from cahp.models.language import Head, head_of
 from cahp.models.sketch import sketched
-from cahp.values import ModelCard
 
 #: The tokens of a usual text, which an attention score is computed of each pair of.
 _TOKENS = 32

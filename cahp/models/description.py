@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cahp.cards import Language, ModelCard
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256, weight_files
-from cahp.values import Language, ModelCard, ModelError, digest
+from cahp.values import ModelError, digest
 
 #: What makes tokens of texts, whichever of them a model has.
 TOKENIZER_FILES = (

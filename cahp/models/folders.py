@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import BUILTINS
 from cahp.models.loading import read
@@ -19,7 +20,6 @@ from cahp.models.saving import save_tokenizer
 from cahp.models.selftest import proven
 from cahp.models.sketch import quiet
 from cahp.output import Output
-from cahp.values import ModelCard
 
 
 def save_adapter(fitted: Fitted, out: Path | Output, *, base: str) -> Path:

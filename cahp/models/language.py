@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
-from cahp.values import Language, ModelCard, ModelError, OptionError, Prompt, digest
+from cahp.cards import Language, ModelCard, Prompt
+from cahp.values import ModelError, OptionError, digest
 
 #: What a prompt is shown with where there is no text yet.
 EXAMPLE = "A warm and funny film."

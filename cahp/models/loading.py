@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
+from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import row
@@ -24,7 +25,7 @@ from cahp.models.settling import settled
 from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_files
-from cahp.values import Language, ModelCard, ModelError, Prompt
+from cahp.values import ModelError
 from cahp.words import size_of
 
 

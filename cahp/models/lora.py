@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
+from cahp.cards import ModelCard
 from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import read
 from cahp.models.sketch import quiet
 from cahp.models.training import Schedule, train
-from cahp.values import ModelCard, Progress, Texts, silent
+from cahp.values import Progress, Texts, silent
 
 #: Low-rank adapters stand a far higher rate than whole weights, and need it.
 LORA_SCHEDULE = Schedule(epochs=4, learning_rate=5e-4)

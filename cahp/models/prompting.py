@@ -17,8 +17,9 @@ from unicodedata import east_asian_width
 import torch
 from torch import Tensor, nn
 
+from cahp.cards import AnswerToken, Language, ModelCard, Prompt, PromptReading
 from cahp.models.language import EXAMPLE
-from cahp.values import AnswerToken, Input, Language, ModelCard, ModelError, OptionError, Prompt, PromptReading
+from cahp.values import Input, ModelError, OptionError
 
 #: Where the texts of the current call are answered ``(b,)``, if anywhere.
 _at: ContextVar[Tensor | None] = ContextVar("cahp_at", default=None)

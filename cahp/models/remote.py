@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from cahp import hub
+from cahp.cards import ModelCard
 from cahp.models.description import TOKENIZER_FILES, TOKENIZER_SETTINGS, Claims, check_attention, claims, describe
 from cahp.models.weights import (
     ADAPTER,
@@ -22,7 +23,7 @@ from cahp.models.weights import (
     shapes,
     stated,
 )
-from cahp.values import ModelCard, ModelError, silent
+from cahp.values import ModelError, silent
 
 _KIND: hub.Kind = "model"
 

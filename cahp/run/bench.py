@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from cahp import data, models
+from cahp.cards import ModelCard
 from cahp.models.language import without_classes
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
@@ -20,17 +21,7 @@ from cahp.run.resources import Loader, Resources
 from cahp.run.settings import Settings, check_recovery, check_splits, identified, precision_notices, precisions, seconds
 from cahp.run.spelling import label_map
 from cahp.store import Store, key
-from cahp.values import (
-    DataError,
-    Evaluation,
-    Input,
-    ModelCard,
-    ModelError,
-    OptionError,
-    Progress,
-    Texts,
-    silent,
-)
+from cahp.values import DataError, Evaluation, Input, ModelError, OptionError, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

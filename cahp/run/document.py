@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cahp.cards import ModelCard
 from cahp.files import plain_json
 from cahp.run.ladder import RecoveryStep
 from cahp.run.settings import Settings
@@ -27,7 +28,6 @@ from cahp.values import (
     Evaluation,
     HeadMask,
     Metrics,
-    ModelCard,
     Precisions,
     Ratio,
     RefitReport,

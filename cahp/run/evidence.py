@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
 from cahp.stages.clustering import cluster, with_degree
@@ -21,7 +22,7 @@ from cahp.stages.clustering import revision as clustering_revision
 from cahp.stages.space import Projection, space
 from cahp.stages.space import revision as space_revision
 from cahp.store import Entry, key
-from cahp.values import Clustering, Floats, GateGradients, ModelCard, Precision, Progress, Signatures, Space, Texts
+from cahp.values import Clustering, Floats, GateGradients, Precision, Progress, Signatures, Space, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

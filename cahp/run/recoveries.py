@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
 from cahp.run.resources import Resources
 from cahp.run.settings import Recovery
@@ -21,7 +22,6 @@ from cahp.values import (
     DistillReport,
     HeadMask,
     Input,
-    ModelCard,
     OptionError,
     Progress,
     RefitReport,

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from numpy.typing import NDArray
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.store import Entry, Store
-from cahp.values import ModelCard, Precisions, Progress, silent
+from cahp.values import Precisions, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel, Verified

@@ -10,8 +10,8 @@ from filelock import FileLock
 
 from cahp import data
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.store import Store, key
-from cahp.values import ModelCard
 
 #: Beside the store's results, of which the oldest are forgotten.
 _LEDGER = "test-opened.txt"

@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.values import ModelCard, OptionError, Precisions
+from cahp.values import OptionError, Precisions
 
 Salience = Literal["batch", "example"]
 Recovery = Literal["none", "refit", "distill", "auto", "finetune"]

@@ -19,10 +19,11 @@ from typing import IO
 import numpy as np
 
 from cahp import models
+from cahp.cards import Prompt
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import LATENCY_SECONDS, CahpError, Costs, HeadMask, Progress, Prompt, silent
+from cahp.values import LATENCY_SECONDS, CahpError, Costs, HeadMask, Progress, silent
 
 #: Seconds between two looks at whether to stop.
 _PATIENCE = 0.1

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.cards import ModelCard
 from cahp.data.table import listed
 from cahp.run.bench import Bench
 from cahp.studies.budget_sweep import Recover
 from cahp.studies.filling import recovered_by
-from cahp.values import DataError, Delta, Evaluation, HeadMask, ModelCard, Texts
+from cahp.values import DataError, Delta, Evaluation, HeadMask, Texts
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import data, models
+from cahp.cards import Prompt
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record
@@ -16,7 +17,7 @@ from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings, identified, precision_notices, precisions
 from cahp.store import Store
-from cahp.values import LATENCY_SECONDS, Progress, Prompt, silent
+from cahp.values import LATENCY_SECONDS, Progress, silent
 
 
 def evaluate(

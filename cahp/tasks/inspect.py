@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from cahp import models
+from cahp.cards import ModelCard, Prompt
 from cahp.export import formats
-from cahp.values import CahpError, ModelCard, Prompt
+from cahp.values import CahpError
 from cahp.words import duration, size_of
 
 #: The default sample: calibration texts, and evaluation texts for the full and the pruned model.

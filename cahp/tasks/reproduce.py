@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import data, hub, models
+from cahp.cards import ModelCard
 from cahp.compare.engines import engine, stopped, usual_jobs
 from cahp.compare.plan import COMPARED, OURS, Plan
 from cahp.compare.result import Comparison
@@ -22,7 +23,7 @@ from cahp.store import Store, key
 from cahp.tasks.fit import fit
 from cahp.tasks.inspect import expected_seconds
 from cahp.tasks.inspect import looked as preflight
-from cahp.values import ModelCard, OptionError, Progress, silent
+from cahp.values import OptionError, Progress, silent
 from cahp.words import interval, percent
 
 SCHEMA = "cahp.reproduction/1"

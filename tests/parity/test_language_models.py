@@ -14,6 +14,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from cahp import models
+from cahp.cards import Prompt
 from cahp.export.take_home import export
 from cahp.models import saving
 from cahp.models.compact import load_pruned
@@ -23,7 +24,7 @@ from cahp.run.prune import Run, prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.values import HeadMask, Prompt
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

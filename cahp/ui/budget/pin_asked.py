@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp import hub, models
+from cahp.cards import ModelCard
 from cahp.run.settings import Settings
 from cahp.ui.budget import notes
 from cahp.ui.frame import address
@@ -14,7 +15,7 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import look_up, permitted
 from cahp.ui.session.work import Kind
-from cahp.values import CahpError, ModelCard, Progress
+from cahp.values import CahpError, Progress
 
 
 def _looked_up(asked: Settings, progress: Progress) -> tuple[Settings, ModelCard]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from cahp.cards import ModelCard
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Side, Variant, Versus, only, versus
@@ -21,7 +22,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.pin import Pin
 from cahp.ui.session.work import Kind
-from cahp.values import HeadMask, ModelCard, Progress
+from cahp.values import HeadMask, Progress
 from cahp.words import points, side_by_side, span
 
 #: The tab below the board that shows the texts.

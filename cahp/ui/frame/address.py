@@ -16,13 +16,14 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, data, models
 from cahp.board.state import Choices
+from cahp.cards import ModelCard
 from cahp.run import spelling
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.pin import Pin
-from cahp.values import CahpError, HeadMask, MaskError, ModelCard
+from cahp.values import CahpError, HeadMask, MaskError
 
 #: Session keys: what a link wished for, until a person has said yes or no; and the job that opens a model and data.
 WISH, OPENING = "cahp_wish", "cahp_opening"

@@ -15,6 +15,7 @@ import streamlit as st
 
 from cahp import data, models
 from cahp.access import current
+from cahp.cards import ModelCard
 from cahp.data.dataset import SPLITS
 from cahp.data.parts import MOST_PARTS
 from cahp.data.rawsplit import usual_columns
@@ -25,7 +26,7 @@ from cahp.run.settings import Settings
 from cahp.ui.frame import prompt_fields
 from cahp.ui.parts.text import plain
 from cahp.ui.session.opening import Upload, permitted
-from cahp.values import CahpError, DataError, ModelCard
+from cahp.values import CahpError, DataError
 
 WITH_MODEL = "What comes with the model"
 FILES = "Files of mine (CSV, TSV, JSONL, Parquet)"

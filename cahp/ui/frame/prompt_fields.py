@@ -7,11 +7,12 @@ from typing import Any
 import streamlit as st
 
 from cahp import data, models
+from cahp.cards import ModelCard
 from cahp.models.language import prompted
 from cahp.run.settings import Settings
 from cahp.run.spelling import written
 from cahp.ui.parts.text import plain
-from cahp.values import Input, ModelCard
+from cahp.values import Input
 
 #: Characters of a prompt that are shown at each of its ends.
 _SHOWN = 600

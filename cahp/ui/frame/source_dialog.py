@@ -10,6 +10,7 @@ import streamlit as st
 
 from cahp import bundled, hub, models
 from cahp.access import current
+from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
 from cahp.models.language import without_classes
 from cahp.run.settings import Settings
@@ -21,7 +22,7 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, Upload, permitted
-from cahp.values import CahpError, ModelCard, Progress
+from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
 #: Keys of the session: the job that opens a model and data, and what a link wished for.

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cahp.board.state import Board, Choices
+from cahp.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
@@ -21,7 +22,7 @@ from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.pin import Pin
 from cahp.ui.session.results import READINGS, Results
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
-from cahp.values import HeadMask, ModelCard
+from cahp.values import HeadMask
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp import access, data, models
+from cahp.cards import ModelCard
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
 from cahp.run.settings import Settings, identified
 from cahp.ui.session import jobs
-from cahp.values import DataError, ModelCard, digest
+from cahp.values import DataError, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

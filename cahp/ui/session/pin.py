@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cahp.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.versus import Variant, mismatch
 from cahp.ui.session.opening import Source
-from cahp.values import ModelCard
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from cahp import methods, models, registry
+from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.registry import Evidence
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, ModelCard, OptionError, Price, Texts, digest
+from cahp.values import BudgetError, Cancelled, OptionError, Price, Texts, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

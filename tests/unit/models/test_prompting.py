@@ -12,9 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 import cahp
+from cahp.cards import Prompt
 from cahp.models import identify
 from cahp.models.prompting import PromptReader
-from cahp.values import DataError, ModelError, OptionError, Prompt
+from cahp.values import DataError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cahp import models, values
+from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
@@ -30,7 +31,6 @@ from cahp.values import (
     Costs,
     DataError,
     HeadMask,
-    ModelCard,
     OptionError,
     Ratio,
     RefitReport,

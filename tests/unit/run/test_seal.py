@@ -9,11 +9,11 @@ from pathlib import Path
 import fakes
 import pytest
 
+from cahp.cards import ModelCard
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rawsplit import RawSplit
 from cahp.run.seal import TestSeal as Seal
 from cahp.store import Store, key
-from cahp.values import ModelCard
 
 THREADS, TIMES = 4, 5
 

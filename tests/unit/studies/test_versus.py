@@ -7,10 +7,11 @@ import fakes
 import numpy as np
 import pytest
 
+from cahp.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.studies.versus import Side, Variant, Versus, mismatch, only, versus
-from cahp.values import DataError, Delta, Evaluation, HeadMask, ModelCard
+from cahp.values import DataError, Delta, Evaluation, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

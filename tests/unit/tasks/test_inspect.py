@@ -9,11 +9,12 @@ import pytest
 from transformers import AutoConfig
 
 from cahp import models
+from cahp.cards import ModelCard
 from cahp.models.counting import operations
 from cahp.models.description import claims
 from cahp.stages.latency import flops
 from cahp.tasks import inspect as preflight
-from cahp.values import ModelCard, ModelError
+from cahp.values import ModelError
 
 
 @pytest.fixture(scope="module")
