@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +85,16 @@ class Output:
     ever removed.
     """
 
-    def __init__(self, folder: Path, *, force: bool = False) -> None:
-        self.folder, self.note = folder, ""
+    def __init__(self, folder: str | PathLike[str], *, force: bool = False) -> None:
+        self.folder, self.note = Path(folder), ""
         self._force = force
-        self._real = folder.resolve()
+        self._real = self.folder.resolve()
         with _alone(self._real.parent):
             _restore(self._real)
         self._before = _seen(self._real)
 
     @classmethod
-    def of(cls, folder: Path | Output) -> Output:
+    def of(cls, folder: str | PathLike[str] | Output) -> Output:
         """``folder`` as an output, looked at now unless it was before."""
         return folder if isinstance(folder, Output) else cls(folder)
 

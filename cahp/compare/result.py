@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import IO, Any
 
@@ -69,13 +70,14 @@ class Comparison:
         return self.on(self.document.parts[-1])
 
     @classmethod
-    def read(cls, path: Path) -> Comparison:
+    def read(cls, path: str | PathLike[str]) -> Comparison:
         """The comparison in a folder that ``write`` made, or in its ``compare.json``.
 
         Raises:
             CahpError: If there is none, or it is of another schema.
         """
-        file = path / FILE if path.is_dir() else path
+        place = Path(path)
+        file = place / FILE if place.is_dir() else place
         try:
             with file.open("rb") as open_file:
                 content = open_file.read(_LARGEST_FILE + 1)
@@ -92,7 +94,7 @@ class Comparison:
             raise CahpError(f"{file} is broken ({error}); write one with `cahp compare --out DIR`") from None
         return cls(document, _read_arrays(file.with_name(_ARRAYS), document), said.get("summary"))
 
-    def write(self, folder: Path | Output) -> list[str]:
+    def write(self, folder: str | PathLike[str] | Output) -> list[str]:
         """Write all files of the comparison, whole or not at all, and give their names.
 
         Those of another comparison are replaced, other files are left alone.

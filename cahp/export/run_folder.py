@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 import zipfile
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def files(*, table: bool = False) -> tuple[str, ...]:
     return ("run.json", "head_mask.json", "arrays.npz", *([TABLE_FILE] if table else []))
 
 
-def write_run(folder: Path | Output, run: Run, *, table: BudgetTable | None = None) -> None:
+def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTable | None = None) -> None:
     """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all of them or none.
 
     With a ``table`` of its budgets ``table.json`` too. Those of another run are replaced, other files are left alone.

@@ -28,6 +28,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     names = comparison.write(tmp_path)
     assert set(names) == {path.name for path in tmp_path.iterdir()}
     again = Comparison.read(tmp_path)
+    assert Comparison.read(str(tmp_path)).document == again.document
     assert again.summary.verdicts == comparison.summary.verdicts
     written = json.loads((tmp_path / "compare.json").read_text())["summary"]
     assert written == plain_json(comparison.summary)

@@ -22,7 +22,7 @@ RUN = Run(DOCUMENT, DOCUMENT.mask, {"salience": np.arange(6.0), "labels": np.arr
 
 
 def test_a_run_is_three_files_that_say_the_same(tmp_path: Path) -> None:
-    write_run(tmp_path / "out", RUN)
+    write_run(str(tmp_path / "out"), RUN)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "arrays.npz",
         "head_mask.json",
