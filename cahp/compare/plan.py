@@ -296,6 +296,7 @@ PRESETS: Mapping[str, Preset] = {
     # is trained in minutes, so of these there are ours, chance and the best rival.
     "recovery": replace(
         _POSTHOC,
+        expensive="left out",
         trained=(OURS, "random", "facility"),
         limit=1000,
         eval_limit=1101,
