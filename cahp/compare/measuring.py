@@ -131,7 +131,7 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
 def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
     """The model that answers: pruned, and recovered on the calibration texts of the cell's seed."""
     bench = benches.bench(cell.seed)
-    if recovery == "none" and mask.keep.all():
+    if recovery == "none" and mask.is_full:
         # Its time tells what a comparison will take, so it is answered now, also where the answers are known.
         return lambda texts: bench.measurements.answers(bench.model, texts)
     if recovery == "none":

@@ -65,7 +65,7 @@ class IteratedGradient:
 
 def _under(evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
     """Mean absolute gradients ``(L, H)`` under a mask. By mask, so that all budgets share their first rounds."""
-    if mask.keep.all():
+    if mask.is_full:
         return np.asarray(np.abs(gate_gradients(evidence)).mean(axis=0))
 
     def make() -> Floats:

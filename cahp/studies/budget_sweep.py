@@ -235,20 +235,20 @@ class BudgetTable:
         """
         if self.recover == "distill":
             return None
-        cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
-        timed = _spread(cuttable[:-1], TIMED)
         if self.budgets[-1] not in self._quality:
             return "quality", self.budgets[-1]
         current_budget = self.current_budget
         if current_budget is not None and current_budget in self.budgets and current_budget not in self._quality:
             return "quality", current_budget
-        order = [budget for budget in coarse_to_fine(self.budgets) if budget not in self._quality]
+        coarse = list(coarse_to_fine(self.budgets))
         if self.recover == "none":
-            first = list(coarse_to_fine(self.budgets))[:GLIMPSED]
-            unseen = [budget for budget in first if budget not in self._quality and budget not in self._glimpses]
-            if unseen:
-                return "glimpse", unseen[0]
+            for budget in coarse[:GLIMPSED]:
+                if budget not in self._quality and budget not in self._glimpses:
+                    return "glimpse", budget
+        order = [budget for budget in coarse if budget not in self._quality]
         rough = len(self._quality) >= min(len(self.budgets), 2 * TIMED)
+        cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
+        timed = _spread(cuttable[:-1], TIMED)
         late = [budget for budget in timed if budget not in self._speed]
         if late and (rough or not order):
             return "speed", late[0]
