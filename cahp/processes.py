@@ -7,6 +7,7 @@ this does nothing, and loads nothing.
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -98,15 +99,22 @@ def _begin() -> None:
     from accelerate.utils import parse_flag_from_env
 
     if not torch.distributed.is_initialized():
-        # A group whose threads still run when the interpreter has gone ends the process with an abort, now and then.
+        # Its functions name the group that there is when they are read as their default, and would keep it for ever.
+        import torch.distributed.nn.functional
+
         atexit.register(_leave)
     # Without being told, accelerate would leave processes without a GPU each on its own.
     PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def _leave() -> None:
-    """Leave the processes, at the end of this one."""
+    """Leave the processes, at the end of this one.
+
+    A group whose threads still run when the interpreter has gone ends the process with an abort, now and then; they
+    end with the last reference to it, and models that were trained refer to it in circles.
+    """
     import torch.distributed
 
     if torch.distributed.is_initialized():
+        gc.collect()
         torch.distributed.destroy_process_group()

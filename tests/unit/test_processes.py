@@ -61,12 +61,19 @@ def test_the_package_is_a_program_that_a_launcher_can_start() -> None:
 
 #: What each of two processes does. Reading the libraries takes seconds, so they are started once for all tests.
 PROGRAM = """
-import contextlib, io, json, sys
+import atexit, contextlib, io, json, sys
 from pathlib import Path
 from cahp.cli import run
 from cahp import processes as parallel
 
 here = Path(sys.argv[1])
+
+@atexit.register
+def still_run():
+    # Registered first, this comes last, after the processes have parted.
+    threads = [(task / "comm").read_text().strip() for task in Path("/proc/self/task").glob("*")]
+    (here / f"threads-{parallel.rank()}.json").write_text(json.dumps(threads))
+
 found = {"gathered": parallel.gather(parallel.rank()), "first": parallel.from_first(parallel.rank)}
 
 def fail():
@@ -211,6 +218,16 @@ def test_two_processes_distil_one_model_in_the_time_that_they_have(two: Two) -> 
     written = models.load(str(two.folder / "distilled"), device="cpu")
     answered = metrics(evaluate(written, open_bench(two.settings, store=Store(two.folder / "cache")).evaluation))
     assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux names a process's threads there")
+def test_nothing_of_the_group_still_runs_when_a_process_ends(two: Two) -> None:
+    # Such a thread that is to wait for the interpreter once that has gone aborts the process.
+    for rank in range(2):
+        threads = json.loads((two.folder / f"threads-{rank}.json").read_text())
+        assert threads
+        assert [name for name in threads if "gloo" in name] == []
 
 
 @pytest.mark.slow
