@@ -85,8 +85,7 @@ class HeadEvidence:
         if self._signatures is None:
             self._signatures = self._resources.found("signatures", self._signatures_key, self._signatures_of)
         if self._signatures is None:
-            # One forward pass serves both: whoever asks first pays for the other.
-            self._signatures, self._gradients = self._observe()
+            self._signatures = self._observe()
         return self._signatures
 
     def _signatures_of(self, entry: Entry) -> Signatures:
@@ -112,26 +111,33 @@ class HeadEvidence:
             "salience", self._gradients_key, lambda entry: GateGradients(entry.arrays["values"], len(self.texts))
         )
 
-    def _observe(self) -> tuple[Signatures, GateGradients]:
-        """Signatures and, unless they are cached, gate gradients, from one forward pass of each text."""
-        from cahp.stages.salience import examples_used, gate_gradients
+    def _observe(self) -> Signatures:
+        """Signatures, from one forward pass of each text, which in float32 serves the gradients, too.
+
+        Whatever is known already, the texts come in the same batches: sums in another order would differ in their last
+        digits, and t-SNE would make other heads of these.
+        """
+        from cahp.stages.salience import backward_tokens, examples_used, gate_gradients
         from cahp.stages.signatures import Collector, collect
 
-        model = self.model
-        collector = Collector(model, classes=len(self.texts.classes), pool_size=self._pool_size)
-        gradients, seen = self._gradients or self._stored_gradients(), 0
-        if gradients is None:
-            with self._resources.timed("salience"):
-                gradients = gate_gradients(model, self.texts, watch=collector.watch, progress=self.progress)
-            self._resources.keep(self._gradients_key, {"values": gradients.values})
-            seen = examples_used(len(self.texts))
+        model, texts, seen = self.model, self.texts, 0
+        collector = Collector(model, classes=len(texts.classes), pool_size=self._pool_size)
+        if self._precision == "float32":
+            seen = examples_used(len(texts))
+            self._gradients = self._gradients or self._stored_gradients()
+            if self._gradients is None:
+                with self._resources.timed("salience"):
+                    self._gradients = gate_gradients(model, texts, watch=collector.watch, progress=self.progress)
+                self._resources.keep(self._gradients_key, {"values": self._gradients.values})
+            else:
+                with self._resources.timed("signatures"):
+                    ahead, size = np.arange(seen), backward_tokens(model)
+                    collect(model, texts, rows=ahead, size=size, into=collector, progress=self.progress)
         with self._resources.timed("signatures"):
-            rest = np.arange(seen, len(self.texts))
-            made = collect(
-                model, self.texts, rows=rest, into=collector, precision=self._precision, progress=self.progress
-            )
+            rest = np.arange(seen, len(texts))
+            made = collect(model, texts, rows=rest, into=collector, precision=self._precision, progress=self.progress)
         self._resources.keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
-        return made, gradients
+        return made
 
     @cached_property
     def salience(self) -> NDArray[np.float64]:
@@ -199,7 +205,7 @@ class HeadEvidence:
 
     @cached_property
     def _signatures_key(self) -> str:
-        name = key("signatures", 1, self.card.sha256, self.texts.sha256, self._pool_size)
+        name = key("signatures", 2, self.card.sha256, self.texts.sha256, self._pool_size)
         return name if self._precision == "float32" else key("computed in", name, self._precision)
 
     @cached_property

@@ -98,16 +98,18 @@ def collect(
     pool_size: int = 32,
     rows: Sequence[int] | Ints | None = None,
     into: Collector | None = None,
+    size: int | None = None,
     precision: Precision = "float32",
     progress: Progress = silent,
 ) -> Signatures:
     """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass.
 
-    ``into`` goes on with a collector that has seen other examples already. Processes that work together share the
+    ``into`` goes on with a collector that has seen other examples already, ``size`` are the padded tokens of a batch
+    (None: as many as usual), on which the last digits depend. Processes that work together share the
     batches, and each gets the statistics of all; what their collectors have seen must differ.
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows))
+    batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows, size=size))
     total, done = sum(map(len, batches)), 0
     for batch in batches:
         progress(STAGE, done, total)
