@@ -108,6 +108,11 @@ class Store:
         entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
         return entry
 
+    def holds(self, key: str) -> bool:
+        """Whether something is kept under ``key``; it is not looked at."""
+        path = self._path(key)
+        return not self._fresh and parallel.from_first(path.exists)
+
     def read(self, key: str, of: Callable[[Entry], T]) -> T | None:
         """What ``of`` makes of the entry saved under ``key``, or None; an entry that it can make nothing of is removed.
 

@@ -76,6 +76,10 @@ class TrainingCheckpoint(Protocol):
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         """What was kept last, if anything was."""
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything was."""
+
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Keep this, instead of what was kept before."""
 

@@ -283,7 +283,7 @@ class Recoveries:
             left = training.allowance.left
             rows = training.rows(model, inputs)
             inputs = [inputs[row] for row in rows]
-        refitted = self._first(mask, inputs, until(progress, left), keep)
+        refitted = self._first(mask, inputs, progress if training.waits else until(progress, left), keep)
         start = self.pruned(mask, refitted)
         called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
         known = self.calibration.labels if labels else None

@@ -26,6 +26,11 @@ class StoredTraining:
     #: Whether there was one.
     resumed: bool = field(default=False, init=False)
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is one."""
+        return self.store.holds(self.name)
+
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         """What was kept last."""
         found = self.store.load(self.name)

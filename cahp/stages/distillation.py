@@ -91,7 +91,8 @@ def distill(
     Every fifth text is held out. The epoch that agrees best with the full model there is kept (share of equal answers;
     on a tie the lower divergence), and the whole only if it agrees better than ``start``. ``labels`` are read only if
     the goal weighs them. With a ``checkpoint`` a training that was stopped is resumed. Where seconds are ``left`` to
-    it, it has as many batches as fit, and stops where they are over. See ``cahp.models.training.optimise``.
+    it, it has as many batches as fit, and stops where they are over; what has to be made again before one that was
+    stopped can go on is not held against these. See ``cahp.models.training.optimise``.
     """
     learned, held_out = held_out_rows(len(inputs))
     tokens = model.tokenize(inputs)
@@ -100,9 +101,10 @@ def distill(
     # The texts are few, and most words are not among them.
     network.get_input_embeddings().requires_grad_(False)
     before, ready = None, 0.0 if left is None else left()
+    bounded = progress if checkpoint is not None and checkpoint.waits else until(progress, left)
     try:
-        wanted = logits_of(model, tokens, stage=TEACHER, progress=until(progress, left))
-        score = _score(start, network, kept_back, wanted[held_out], until(progress, left))
+        wanted = logits_of(model, tokens, stage=TEACHER, progress=bounded)
+        score = _score(start, network, kept_back, wanted[held_out], bounded)
         ready = 0.0 if left is None else left()
         before = score(None)
     except TimeIsUp:

@@ -41,6 +41,10 @@ class Memory:
         self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
         self.saved = 0
 
+    @property
+    def waits(self) -> bool:
+        return self.kept is not None
+
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         return self.kept
 

@@ -346,6 +346,24 @@ def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_fo
     assert (again.sha256, again.seconds) == (whole.sha256, None)
 
 
+@pytest.mark.parametrize(("allowed", "step"), [(1700, 11), (1800, 13)])
+def test_what_was_learned_before_it_was_stopped_is_not_lost_to_what_is_made_again(
+    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path, allowed: float, step: int
+) -> None:
+    # An epoch is over, and less time is left than the teacher takes to read all texts once more.
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, allowed, card=model.card, progress=stop_at(step))
+    clock.now = 0.0
+    again = hurried(model, store, clock, allowed, card=model.card)
+    assert again.report.accepted
+    assert again.report.epochs
+    clock.now = 0.0
+    whole = hurried(model, Store(tmp_path / "whole"), clock, allowed, card=model.card)
+    assert again.report.examples == whole.report.examples
+    # Nothing is left waiting.
+    assert len(list(store.folder.iterdir())) == len(list((tmp_path / "whole" / "results").iterdir()))
+
+
 def test_in_haste_one_that_was_stopped_goes_on_in_what_is_left_of_its_time(
     model: HeadModel, store: Store, clock: fakes.WorkClock
 ) -> None:

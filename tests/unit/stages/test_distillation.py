@@ -158,6 +158,10 @@ class Memory:
     def __init__(self) -> None:
         self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
 
+    @property
+    def waits(self) -> bool:
+        return self.kept is not None
+
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         return self.kept
 
