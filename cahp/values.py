@@ -21,8 +21,8 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
-#: Texts that a refit works on at least, and the share of all calibration texts: see ``refit_texts``.
-REFIT_TEXTS, _REFIT_SHARE = 512, 1 / 3
+#: Texts that a refit works on at least and at most, and the share of all calibration texts: see ``refit_texts``.
+REFIT_TEXTS, _MOST_REFIT_TEXTS, _REFIT_SHARE = 512, 4096, 1 / 3
 #: Seconds that timing a model may take, unless it is told.
 LATENCY_SECONDS = 5.0
 #: A machine is noisy when the 95th percentile of a model's times is more than this many times their median.
@@ -425,13 +425,14 @@ class Delta:
 
 
 def refit_texts(texts: int) -> int:
-    """How many of so many calibration texts a refit works on: a third, but 512 where these are more, if there are.
+    """How many of so many calibration texts a refit works on: a third, at least 512 if there are, at most 4,096.
 
-    So it takes no longer than choosing the heads on them did: at 4.1 forward passes a text, and 2 of each of the fifth
-    that is held out, 1.8 of every calibration text against 1.8 (the signatures, and gradients of a quarter of them).
-    More texts recover little more.
+    So it takes little longer than choosing the heads on them did: at 4.1 forward passes a text, and 2 of each of the
+    fifth that is held out, 1.8 of every calibration text against 1.5 (the signatures, and gradients of a quarter of
+    them). More texts recover little more, and a refit holds some hidden states of each of their tokens.
     """
-    return min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), texts - texts // 5)
+    wanted = min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
+    return min(wanted, texts - texts // 5)
 
 
 @dataclass(frozen=True)

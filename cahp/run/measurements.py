@@ -5,6 +5,7 @@ Every result is found again in the store under a key of all it depends on.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -213,21 +214,26 @@ class Measurements(Recoveries):
         return self._resources.store.read(name, _costs_of)
 
     def _name_of_costs(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
-        import platform
-
         return key(
             "costs",
-            3,
+            4,
             self.card.sha256,
             [len(heads) for heads in mask.by_layer],
             batch,
             length,
             seconds if repeats is None else None,
             repeats,
-            self._resources.device,
-            platform.node(),
-            version("torch"),
+            *timed_on(self._resources.device),
         )
+
+
+def timed_on(device: str) -> tuple[str | int | None, ...]:
+    """All that times on a device of this name depend on, as far as it is known without asking PyTorch."""
+    import platform
+
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    said = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
+    return device, platform.node(), version("torch"), there, *said
 
 
 class _Sharing:

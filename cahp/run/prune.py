@@ -31,7 +31,7 @@ from cahp.run.document import (
 )
 from cahp.run.evidence import HeadEvidence
 from cahp.run.ladder import steps
-from cahp.run.measurements import Measurements
+from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.recoveries import more_texts
 from cahp.run.seal import TestSeal
@@ -155,11 +155,12 @@ def _run_key(bench: Bench) -> str:
     if clustered > 1:
         name = key("clustered", name, clustered)
     if settings.latency:
-        # Timings were of thirty rounds once, whatever these said.
-        name = key("timed until known", name)
+        # Timings were of thirty rounds once, whatever these said, and are another machine's elsewhere.
+        name = key("timed until known", name, *timed_on(settings.device))
     if bench.resources.precisions != Precisions():
         name = key("computed in", name, asdict(bench.resources.precisions))
-    if settings.recover_data is not None:
+    if settings.recover_data is not None or settings.recover in ("distill", "auto"):
+        # Other texts than the calibration's: without labels they are drawn anew from all there are.
         name = key("recovered on", name, bench.measurements.inputs_sha256)
     if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
         # Several processes take a batch each at a time, which makes it another training.

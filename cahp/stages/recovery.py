@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cahp.models.course import Epoch
+from cahp.models.devices import sums_on
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
@@ -56,12 +58,26 @@ class Walk:
     def __init__(self, model: HeadModel, inputs: Sequence[Input], *, room: int = 0) -> None:
         self.model = model
         whole = set(model.family.refits) >= _ALL
-        self.start = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))] if whole else []
-        tokens = sum(state.real.numel() for state in self.start)
+        self._batches = model.batches(model.tokenize(inputs)) if whole else []
+        tokens = sum(batch.tensors["attention_mask"].numel() for batch in self._batches)
         self.nbytes = 2 * 4 * model.layers * model.card.hidden * tokens
         self.kept = whole and self.nbytes <= room
-        self._states = list(self.start)
+        self._states: list[LayerState] = []
         self._sums: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+
+    @cached_property
+    def _start(self) -> list[LayerState]:
+        return [self.model.enter(batch) for batch in self._batches]
+
+    def begin(self) -> list[LayerState]:
+        """Where both models begin: what enters the first layer, a batch each."""
+        start = self._start
+        if not self._sums:
+            self._states = list(start)
+        if not self.kept:
+            # Nobody begins there again, and it is as large as what is needed of a layer.
+            del self._start
+        return list(start)
 
     def at(self, layer: int, index: int) -> tuple[Tensor, Tensor]:
         """Residual and output of a layer's attention, and of its feed-forward block, of one batch.
@@ -112,7 +128,7 @@ def solve(
     if not set(model.family.refits) >= _ALL:
         return _with_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
     walk = walk or Walk(model, inputs)
-    pruned_states = list(walk.start)
+    pruned_states = walk.begin()
     total, done = model.layers * len(pruned_states) * 3, 0
 
     def tick() -> None:
@@ -192,13 +208,14 @@ class _Equations:
         out, self._channels = self._projection.weight.shape
         width = self._channels + (self._projection.bias is not None)
         #: Of ``X'X``, which is symmetric, what lies on and below the diagonal.
-        self._gram = torch.zeros(width, width, dtype=torch.float64, device=pruned.device)
+        self._where = sums_on(pruned.device)
+        self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
 
     def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
-        wanted = target[real].double()
+        wanted = target[real].to(self._where).double()
         design = wanted.new_ones(len(wanted), len(self._gram))
-        design[:, : self._channels] = entering[real]
+        design[:, : self._channels] = entering[real].to(self._where)
         self._gram = _with_gram(self._gram, design)
         self._cross.addmm_(design.T, wanted)
 
@@ -206,14 +223,15 @@ class _Equations:
         gram, channels = self._gram.tril() + self._gram.tril(-1).T, self._channels
         penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].mean()))
         penalty[channels:] = 0.0
-        weight, bias = self._projection.weight, self._projection.bias
+        device, bias = self._projection.weight.device, self._projection.bias
+        weight, bias = self._projection.weight.to(self._where), None if bias is None else bias.to(self._where)
         before = weight.double().T if bias is None else torch.cat([weight.T, bias[None]]).double()
         # X'(Y - X W0), without a product for every batch.
         factor = torch.linalg.cholesky(gram + penalty.diag())
         change = torch.cholesky_solve(self._cross - gram @ before, factor)
         self._projection.replace(
-            (weight.double() + change[:channels].T).float(),
-            None if bias is None else (bias.double() + change[-1]).float(),
+            (weight.double() + change[:channels].T).float().to(device),
+            None if bias is None else (bias.double() + change[-1]).float().to(device),
         )
 
 

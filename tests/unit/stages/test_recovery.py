@@ -84,9 +84,34 @@ def test_masks_that_share_a_walk_of_the_full_model_are_solved_as_they_would_be_a
         for layer in range(3):
             for site in ("output", "feed_out"):
                 assert torch.equal(found.projection(layer, site).weight, expected.projection(layer, site).weight)
-    assert not recovery.Walk(model, inputs, room=walk.nbytes - 1).kept
     # The full model walked once.
-    assert len(steps) == 3 * len(walk.start)
+    assert len(steps) == 3 * len(walk.begin())
+
+
+def test_a_walk_without_room_holds_nothing_and_begins_anew(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[object] = []
+    enter = type(model).enter
+    monkeypatch.setattr(type(model), "enter", lambda *given: entered.append(given) or enter(*given))
+    inputs = texts.inputs[:40]
+    room = recovery.Walk(model, inputs, room=1 << 30).nbytes
+    walk = recovery.Walk(model, inputs, room=room - 1)
+    assert not walk.kept
+    assert entered == []
+    first, second = (solve(model, MASK, inputs, walk=walk) for _ in range(2))
+    assert torch.equal(first.projection(2).weight, second.projection(2).weight)
+    assert walk.__dict__.keys().isdisjoint({"_start"})
+
+
+def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[torch.device] = []
+    where = recovery.sums_on
+    monkeypatch.setattr(recovery, "sums_on", lambda device: asked.append(device) or where(device))
+    solve(model, MASK, texts.inputs[:10])
+    # Two projections a layer, on Apple's GPUs away from the model.
+    assert asked == [model.device] * 6
+    assert where(torch.device("mps")).type == "cpu"
 
 
 def test_refit_brings_the_answers_nearer_to_the_full_model_s(model: HeadModel, texts: Texts) -> None:
@@ -129,16 +154,16 @@ def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Te
 
 @pytest.mark.parametrize(
     ("there", "expected"),
-    [(5, 4), (100, 80), (640, 512), (641, 512), (1476, 512), (1536, 512), (3000, 1000), (9000, 3000)],
+    [(5, 4), (100, 80), (640, 512), (641, 512), (1476, 512), (1536, 512), (3000, 1000), (9000, 3000), (390000, 4096)],
 )
-def test_a_refit_works_on_a_third_of_the_texts_but_on_512_where_these_are_more(there: int, expected: int) -> None:
+def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, expected: int) -> None:
     inputs = [f"text {row}" for row in range(there)]
     chosen = calibration_inputs(inputs)
     assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
     assert set(chosen) <= {inputs[row] for row in held_out_rows(there)[0]}
-    # No more passes than choosing the heads takes on as many texts: the signatures, and gradients of a quarter of them.
+    # Choosing the heads takes one and a half on as many texts: the signatures, and gradients of a quarter of them.
     passes = recovery_passes(there)["refit"] / there
-    assert passes < 1.05 + 3 / 4 or there < 1536
+    assert passes < 1.8 or there < 1536
     assert recovery_passes(there)["refit"] == pytest.approx(4.1 * expected + 2 * 0.2 * there)
 
 
