@@ -19,6 +19,9 @@ _TOLERANCE, _ELSEWHERE = 1e-5, 1e-4
 #: Padded tokens a batch, and texts in it: what two processor cores run best, and what keeps a GPU busy.
 _BATCH, _LARGE_BATCH = (2048, 256), (16384, 1024)
 
+#: What the activations of one backward pass may take. Not a share of what is free: batches decide on the last digits.
+_ACTIVATION_BYTES, _LARGE_ACTIVATION_BYTES = 256 << 20, 2 << 30
+
 #: Where Linux says what is free, and what a container may use and does.
 _MEMORY, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _LIMITS = (
@@ -60,7 +63,8 @@ def computing(where: torch.device, precision: Precision) -> Iterator[None]:
     """Let forward passes inside the block compute their products so.
 
     Weights stay in float32 always. In bfloat16 products of matrices are computed on numbers with 8 binary digits in
-    place of 24; normalisations, softmax of probed maps, sums over texts and losses stay in float32.
+    place of 24; normalisations, sums over texts and losses stay in float32, and so does the softmax of attention where
+    a family does not write it out itself (DeBERTa and ESM do).
     """
     if precision == "float32":
         yield
@@ -87,6 +91,11 @@ def tolerance(where: torch.device) -> float:
 def batch_size(where: torch.device) -> tuple[int, int]:
     """How many padded tokens, and how many texts, a batch has at most."""
     return _LARGE_BATCH if where.type == "cuda" else _BATCH
+
+
+def activation_bytes(where: torch.device) -> int:
+    """What the activations of one backward pass may take of a device's memory."""
+    return _LARGE_ACTIVATION_BYTES if where.type == "cuda" else _ACTIVATION_BYTES
 
 
 def sums_on(where: torch.device) -> torch.device:

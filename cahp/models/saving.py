@@ -26,7 +26,7 @@ from cahp.models import compact, to_onnx
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.language import head_of
 from cahp.models.sketch import quiet
-from cahp.models.surgery import restore_shapes, sizes
+from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.values import CahpError, HeadMask, Input
 
 _WEIGHTS = "model.safetensors"
@@ -173,6 +173,9 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     Raises:
         CahpError: If the folder cannot be read.
     """
+    if pruned.device.type != "cpu":
+        # That is where the fresh process runs, and another device sums products in another order.
+        pruned = pruned.around(separate(pruned).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     with scratch() as place:
         answered = place / "logits.npz"

@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.attention import Probe
+from cahp.models.devices import activation_bytes, batch_size, sent
 from cahp.models.head_model import Batch, HeadModel
 from cahp.values import GateGradients, HeadMask, Ints, Progress, Texts, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.
 BATCH = 32
-#: What the activations of one backward pass may take.
-_ACTIVATION_BYTES = 256 << 20
 
 
 def examples_used(total: int) -> int:
@@ -74,7 +73,8 @@ def example_gradients(
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
         # The sum keeps the examples apart: each one's loss depends on its own gates only.
-        loss = nn.functional.cross_entropy(logits, labels[batch.rows], reduction="sum")
+        rows = sent(torch.as_tensor(batch.rows), model.device)
+        loss = nn.functional.cross_entropy(logits, labels[rows], reduction="sum")
         (gradient,) = torch.autograd.grad(loss, gates)
         found.append(gradient)
         done += len(batch)
@@ -88,7 +88,8 @@ def example_gradients(
 def backward_tokens(model: HeadModel) -> int:
     """Padded tokens a batch, so that the activations of one backward pass fit into memory."""
     # Twelve float32 vectors of the hidden size stay per token and layer until the backward pass has used them.
-    return max(1, min(2048, _ACTIVATION_BYTES // (model.layers * model.card.hidden * 48)))
+    usual, _ = batch_size(model.device)
+    return max(1, min(usual, activation_bytes(model.device) // (model.layers * model.card.hidden * 48)))
 
 
 def salience(gradients: GateGradients, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:

@@ -13,13 +13,13 @@ import pytest
 
 from cahp import models, values
 from cahp.cards import ModelCard
+from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
 from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.recovered import Refitted
-from cahp.stages import salience
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
@@ -112,7 +112,7 @@ def test_which_is_asked_first_changes_no_digit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # So that passes with gradients have batches of their own, as those of larger models do.
-    monkeypatch.setattr(salience, "_ACTIVATION_BYTES", 100 * model.layers * model.card.hidden * 48)
+    monkeypatch.setattr(devices, "_ACTIVATION_BYTES", 100 * model.layers * model.card.hidden * 48)
     computed = Precisions(signatures=precision)
     made = bench(model, texts, store, precisions=computed)
     other = bench(model, texts, Store(tmp_path / "other"), precisions=computed)
