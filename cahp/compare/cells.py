@@ -7,7 +7,7 @@ stopped, and another one finds what both ask.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -22,14 +22,14 @@ from cahp.registry import Method
 from cahp.run.recoveries import more_texts
 from cahp.run.settings import Recovery
 from cahp.stages.clustering import revision
-from cahp.store import Entry, Store, key
+from cahp.store import Entry, key
 from cahp.values import Evaluation, HeadMask, Price, Texts, digest
 
 #: Raised when a change of the code changes numbers, so that nothing that is kept outlives it.
 _REVISION = 1
 
-#: What was measured and is to be kept, by its key.
-Entries = dict[str, Entry]
+#: Keeps what was measured, under its key.
+Keep = Callable[[str, Entry], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,12 +126,6 @@ def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recov
         name = answers_key(benches, cell, mask, recovery, texts)
         found[split] = benches.store.read(name, partial(Answers.of, texts=texts))
     return found
-
-
-def keep(store: Store, entries: Entries) -> None:
-    """Keep what was measured."""
-    for name, entry in entries.items():
-        store.save(name, arrays=entry.arrays, meta=entry.meta)
 
 
 def choice_key(benches: Benches, cell: Cell) -> str:

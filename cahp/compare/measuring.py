@@ -1,6 +1,7 @@
 """One cell, measured: choose a mask, recover the model, answer the evaluation texts. Runs here or in a worker.
 
-What was measured is handed back ready to be kept, since a worker elsewhere has a store of its own.
+What is measured is handed over as it is made, ready to be kept: a cell may be stopped between two recoveries that
+took hours each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from cahp import methods
 from cahp.compare.benches import Benches
 from cahp.compare.cells import (
     Answers,
-    Entries,
+    Keep,
     MaskChoice,
     Measured,
     answers_key,
@@ -32,28 +33,27 @@ from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, H
 _FEWEST = 5
 
 
-def measure(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
-    """What is cached of a cell, the rest measured now, and what is new, ready to be kept.
+def measure(benches: Benches, cell: Cell, keep: Keep) -> Measured:
+    """What is cached of a cell, and the rest measured now; ``keep`` gets each new part as soon as it is there.
 
     A method or a recovery that fails costs the cell, not the comparison.
     """
-    fresh: Entries = {}
     choice: MaskChoice | None = None
     answers: dict[tuple[Recovery, str], Answers] = {}
     try:
         choice = cached_choice(benches, cell)
         if choice is None:
             choice = _choose(benches, cell)
-            fresh[choice_key(benches, cell)] = choice.entry()
+            keep(choice_key(benches, cell), choice.entry())
         for recovery in benches.plan.recoveries_of(cell):
-            for split, one in _answered(benches, cell, choice.mask, recovery, fresh).items():
+            for split, one in _answered(benches, cell, choice.mask, recovery, keep).items():
                 answers[recovery, split] = one
     except (Cancelled, MemoryError):
         raise
     except Exception as error:
         said = " ".join(str(error).split()) or "no reason given"
-        return Measured(cell, choice, answers, f"{type(error).__name__}: {said}"), fresh
-    return Measured(cell, choice, answers), fresh
+        return Measured(cell, choice, answers, f"{type(error).__name__}: {said}")
+    return Measured(cell, choice, answers)
 
 
 # --- the mask
@@ -109,8 +109,8 @@ class _Redrawn:
 # --- the answers
 
 
-def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, fresh: Entries) -> dict[str, Answers]:
-    """By split, what a mask answers after a recovery; ``fresh`` gets what was not cached."""
+def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, keep: Keep) -> dict[str, Answers]:
+    """By split, what a mask answers after a recovery; ``keep`` gets what was not cached."""
     found = cached_answers(benches, cell, mask, recovery)
     missing = [split for split, one in found.items() if one is None]
     if missing:
@@ -124,7 +124,7 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
             start = perf_counter()
             made = answering(texts)
             found[split] = one = Answers(made, took, perf_counter() - start)
-            fresh[answers_key(benches, cell, mask, recovery, texts)] = one.entry()
+            keep(answers_key(benches, cell, mask, recovery, texts), one.entry())
     return cast(dict[str, Answers], found)
 
 

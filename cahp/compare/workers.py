@@ -1,4 +1,4 @@
-"""Cells measured, here or by workers, and each kept as soon as it is done."""
+"""Cells measured, here or by workers; what is measured is kept as soon as it is made, or comes back from elsewhere."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from cahp import hub
 from cahp.compare.benches import Benches
-from cahp.compare.cells import Entries, Measured, keep
+from cahp.compare.cells import Measured
 from cahp.compare.engines import Here, stopped
 from cahp.compare.measuring import measure
 from cahp.compare.plan import Cell, Plan
-from cahp.store import Store
+from cahp.store import Entry, Store
 from cahp.values import CahpError, Cancelled
+
+#: What was measured and is still to be kept, by its key.
+Entries = dict[str, Entry]
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,22 @@ def work(task: Task) -> tuple[Measured, Entries]:
             # Who sent the task was asked; a worker elsewhere may have to fetch the model, too.
             with hub.asking(lambda *_: True):
                 _benches[name] = Benches(task.plan, store=Store(task.folder), progress=stopped)
-        return measure(_benches[name], task.cell)
+        benches, back = _benches[name], Entries()
+        # Another store than the caller's: all goes back with the cell.
+        keep = back.__setitem__ if task.folder is None else partial(_save, benches.store)
+        return measure(benches, task.cell, keep), back
+
+
+def _here(benches: Benches, cell: Cell) -> tuple[Measured, Entries]:
+    return measure(benches, cell, partial(_save, benches.store)), {}
+
+
+def _save(store: Store, name: str, entry: Entry) -> None:
+    store.save(name, arrays=entry.arrays, meta=entry.meta)
 
 
 def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: str | None) -> Iterator[Measured]:
-    """Measure cells and keep each as soon as it is done.
+    """Measure cells, each of which is kept by the time it is yielded.
 
     Raises:
         CahpError: If a worker dies.
@@ -56,18 +71,18 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
     waiting = list(reversed(cells))
     running: set[Future[tuple[Measured, Entries]]] = set()
     while waiting or running:
-        # In this process a cell is measured when it is submitted, so each is kept before the next begins.
+        # In this process a cell is measured when it is submitted, so each is yielded before the next begins.
         while waiting and not (here and running):
             cell = waiting.pop()
             running.add(
-                executor.submit(measure, benches, cell)
+                executor.submit(_here, benches, cell)
                 if here
                 else executor.submit(work, Task(benches.plan, cell, folder))
             )
         ready, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ready:
             try:
-                one, fresh = future.result()
+                one, back = future.result()
             except (CahpError, Cancelled):
                 raise
             except Exception as error:
@@ -76,5 +91,6 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
                     f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was "
                     "measured is kept, so go on with fewer --jobs"
                 ) from error
-            keep(benches.store, fresh)
+            for name, entry in back.items():
+                _save(benches.store, name, entry)
             yield one

@@ -25,7 +25,7 @@ from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.values import CahpError, Cancelled, OptionError
+from cahp.values import CahpError, Cancelled, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -254,6 +254,52 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
     assert (len(Counted.asked), dict(done)) == before
     assert accuracies(again) == accuracies(found)
     assert again.summary.verdicts == found.summary.verdicts
+
+
+def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.stages import distillation, recovery
+
+    distill, finetune = distillation.distill, recovery.finetune
+    done: Counter[str] = Counter()
+
+    def distilled(*given: Any, **options: Any) -> Any:
+        done["distill"] += 1
+        return distill(*given, **options)
+
+    def tuned(model: Any, mask: HeadMask, *given: Any, **options: Any) -> Any:
+        if not mask.is_full:
+            done["finetune"] += 1
+            if done["finetune"] == 1:
+                raise Cancelled
+        return finetune(model, mask, *given, **options)
+
+    monkeypatch.setattr(distillation, "distill", distilled)
+    monkeypatch.setattr(recovery, "finetune", tuned)
+    small = replace(settings, limit=20)
+    asked = plan(small, "counted", budgets=("6",), seeds=(42,), recoveries=("distill", "finetune"))
+    with pytest.raises(Cancelled):
+        compare(asked, store=store)
+    found = compare(asked, store=store)
+    assert set(written(found)["cells"][0]["recoveries"]) == {"none", "distill", "finetune"}
+    assert (done["distill"], done["finetune"], len(Counted.asked)) == (1, 2, 1)
+
+
+def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back_from_another(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.compare import workers
+    from cahp.compare.plan import Cell
+
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
+    asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
+    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent)
+    # The choice and the answers.
+    assert len(workers.work(replace(task, folder=None))[1]) == 2
+    assert workers.work(task)[1] == {}
+    compare(asked, store=store)
+    assert len(Counted.asked) == 2
 
 
 def test_progress_may_cancel_between_two_batches(settings: Settings, store: Store) -> None:
