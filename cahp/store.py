@@ -96,7 +96,7 @@ class Store:
         # Whoever named a folder may have opened it to others, so that they share results.
         self._always_private = named is None
         self.trouble: str | None = None
-        self._limit_bytes = limit_bytes
+        self.limit_bytes = limit_bytes
         self._fresh = fresh
 
     def load(self, key: str) -> Entry | None:
@@ -162,7 +162,7 @@ class Store:
 
         def write() -> str | None:
             head = _head(key, arrays or {}, meta or {})
-            if len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values()) <= self._limit_bytes:
+            if len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values()) <= self.limit_bytes:
                 try:
                     self._make_folder()
                     write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays or {})})
@@ -215,7 +215,7 @@ class Store:
                 entries.append((used, size, item))
             elif used < stale:
                 Path(item).unlink(missing_ok=True)
-        excess = sum(size for _, size, _ in entries) - self._limit_bytes
+        excess = sum(size for _, size, _ in entries) - self.limit_bytes
         for _, size, item in sorted(entries, key=lambda entry: entry[0]):
             if excess <= 0:
                 break

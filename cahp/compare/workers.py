@@ -24,11 +24,15 @@ Entries = dict[str, Entry]
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker is sent: the plan, a cell, and where results are kept (None: in the worker's own store)."""
+    """What a worker is sent: the plan, a cell, and where results are kept (None: in the worker's own store).
+
+    ``limit_bytes`` is the room of the caller's store, which a worker must not trim to less.
+    """
 
     plan: Plan
     cell: Cell
     folder: Path | None
+    limit_bytes: int
 
 
 _benches: dict[str, Benches] = {}
@@ -37,14 +41,15 @@ _lock = threading.Lock()
 
 def work(task: Task) -> tuple[Measured, Entries]:
     """Measure a cell in a worker process, which keeps the model and its evidence for the next one."""
-    name = repr((task.plan, task.folder))
+    name = repr((task.plan, task.folder, task.limit_bytes))
     # A cluster's worker may run several threads, which would only wait for each other's products.
     with _lock:
         if name not in _benches:
             _benches.clear()
             # Who sent the task was asked; a worker elsewhere may have to fetch the model, too.
             with hub.asking(lambda *_: True):
-                _benches[name] = Benches(task.plan, store=Store(task.folder), progress=stopped)
+                store = Store(task.folder, limit_bytes=task.limit_bytes)
+                _benches[name] = Benches(task.plan, store=store, progress=stopped)
         benches, back = _benches[name], Entries()
         # Another store than the caller's: all goes back with the cell.
         keep = back.__setitem__ if task.folder is None else partial(_save, benches.store)
@@ -67,7 +72,7 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
     """
     here = isinstance(executor, Here)
     # A store elsewhere is the worker's own.
-    folder = benches.store.folder.parent if cluster is None else None
+    folder, room = benches.store.folder.parent if cluster is None else None, benches.store.limit_bytes
     waiting = list(reversed(cells))
     running: set[Future[tuple[Measured, Entries]]] = set()
     while waiting or running:
@@ -77,7 +82,7 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
             running.add(
                 executor.submit(_here, benches, cell)
                 if here
-                else executor.submit(work, Task(benches.plan, cell, folder))
+                else executor.submit(work, Task(benches.plan, cell, folder, room))
             )
         ready, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ready:

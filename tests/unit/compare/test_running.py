@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from concurrent.futures import Executor, Future
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -294,12 +295,37 @@ def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back
 
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
-    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent)
+    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes)
     # The choice and the answers.
     assert len(workers.work(replace(task, folder=None))[1]) == 2
     assert workers.work(task)[1] == {}
     compare(asked, store=store)
     assert len(Counted.asked) == 2
+
+
+def test_a_worker_s_store_has_the_room_of_the_caller_s(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.compare import workers
+    from cahp.compare.benches import Benches
+    from cahp.compare.plan import Cell
+
+    sent: list[workers.Task] = []
+
+    class Elsewhere(Executor):
+        def submit(self, fn: Any, /, *given: Any, **_: Any) -> Future[Any]:
+            sent.extend(given)
+            future: Future[Any] = Future()
+            future.set_result(fn(*given))
+            return future
+
+    benches = Benches(plan(settings, "counted"), store=Store(tmp_path / "cache", limit_bytes=5 << 30))
+    made: list[Store] = []
+    monkeypatch.setattr(workers, "Benches", lambda *_, store, **__: made.append(store) or benches)
+    for cluster in (None, "dask"):
+        list(workers.run(benches, [Cell("counted", 6, 42, 42)], Elsewhere(), cluster))
+    assert [one.limit_bytes for one in made] == [5 << 30] * 2
+    assert [task.folder for task in sent] == [tmp_path / "cache", None]
 
 
 def test_progress_may_cancel_between_two_batches(settings: Settings, store: Store) -> None:
