@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from cahp.values import Cancelled, OptionError
+from cahp.values import CahpError, Cancelled, OptionError
+
+T = TypeVar("T")
 
 CLUSTERS = ("dask",)
 
@@ -59,6 +61,24 @@ def engine(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") ->
     else:
         with _processes(jobs, gpus(device)) as executor:
             yield executor
+
+
+def result(future: Future[T]) -> T:
+    """What a worker made.
+
+    Raises:
+        CahpError: If the worker died.
+    """
+    try:
+        return future.result()
+    except (CahpError, Cancelled):
+        raise
+    except Exception as error:
+        # A process pool, a cluster and the system each have a name for it.
+        raise CahpError(
+            f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was done is kept, "
+            "so go on with fewer --jobs"
+        ) from error
 
 
 def gpus(device: str) -> list[str]:

@@ -12,11 +12,10 @@ from pathlib import Path
 from cahp import hub
 from cahp.compare.benches import Benches
 from cahp.compare.cells import Measured
-from cahp.compare.engines import Here, stopped
+from cahp.compare.engines import Here, result, stopped
 from cahp.compare.measuring import measure
 from cahp.compare.plan import Cell, Plan
 from cahp.store import Entry, Store
-from cahp.values import CahpError, Cancelled
 
 #: What was measured and is still to be kept, by its key.
 Entries = dict[str, Entry]
@@ -86,16 +85,7 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
             )
         ready, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ready:
-            try:
-                one, back = future.result()
-            except (CahpError, Cancelled):
-                raise
-            except Exception as error:
-                # A process pool, a cluster and the system each have a name for it.
-                raise CahpError(
-                    f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was "
-                    "measured is kept, so go on with fewer --jobs"
-                ) from error
+            one, back = result(future)
             for name, entry in back.items():
                 _save(benches.store, name, entry)
             yield one

@@ -10,7 +10,7 @@ from typing import Any
 
 from cahp import data, hub, models
 from cahp.cards import ModelCard
-from cahp.compare.engines import engine, stopped, usual_jobs
+from cahp.compare.engines import engine, result, stopped, usual_jobs
 from cahp.compare.plan import COMPARED, OURS, Plan
 from cahp.compare.result import Comparison
 from cahp.compare.running import compare
@@ -215,7 +215,7 @@ def reproduce(
         work = partial(
             _classifier, asked=asked, out=place, cache=folder, progress=_training(progress) if here else stopped
         )
-        classifiers = [future.result() for future in [executor.submit(work, one) for one in asked.chosen]]
+        classifiers = [result(future) for future in [executor.submit(work, one) for one in asked.chosen]]
     rows: list[dict[str, Any]] = []
     for one, classifier in zip(asked.chosen, classifiers, strict=True):
         card = models.identify(str(classifier))

@@ -9,6 +9,7 @@ import pytest
 
 from cahp.compare import engines
 from cahp.models import devices
+from cahp.values import CahpError
 
 
 def seen() -> str | None:
@@ -38,3 +39,8 @@ def test_as_usual_there_is_a_process_for_each_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(devices, "visible_gpus", list)
     assert engines.usual_jobs(device) == 1
     assert engines.gpus(device) == []
+
+
+def test_a_worker_that_is_killed_is_told_in_one_sentence() -> None:
+    with pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"), engines.engine(jobs=2) as executor:
+        engines.result(executor.submit(os._exit, 1))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
@@ -161,6 +165,20 @@ def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
     assert base.budget(layers=12, heads=12) == 26
     assert base.budget(layers=12, heads=24) == 52
     assert base.budget(layers=3, heads=4) == 3
+
+
+def test_a_worker_that_dies_while_it_trains_is_told_in_one_sentence(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Dying(Executor):
+        def submit(self, fn: Any, /, *_: Any, **__: Any) -> Future[Any]:
+            future: Future[Any] = Future()
+            future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
+            return future
+
+    monkeypatch.setattr(task, "engine", lambda **_: nullcontext(Dying()))
+    asked = ("--experiments", "bert-base-cased-sst5", "--quiet", *SHORT)
+    assert "fewer --jobs" in refused(call("reproduce", "--out", tmp_path / "out", *asked))
 
 
 def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
