@@ -309,6 +309,7 @@ class StopwatchHere:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self.asked: list[HeadMask] = []
+        self.seconds: list[float] = []
         self.entered = self.left = 0
 
     def __enter__(self) -> StopwatchHere:
@@ -328,6 +329,7 @@ class StopwatchHere:
         progress: Progress = silent,
     ) -> Costs:
         self.asked.append(mask)
+        self.seconds.append(seconds)
         return self._bench.measurements.costs(mask, length=length, fresh=fresh, **self.QUICK)
 
 

@@ -14,7 +14,7 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +24,10 @@ from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
 from cahp.values import LATENCY_SECONDS, CahpError, Costs, HeadMask, Progress, silent
+
+if TYPE_CHECKING:
+    # The process reads no data, and starts sooner without what does.
+    from cahp.run.bench import Bench
 
 #: Seconds between two looks at whether to stop.
 _PATIENCE = 0.1
@@ -37,6 +41,12 @@ class Stopwatch:
         self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), said]
         self._process: subprocess.Popen[str] | None = None
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    @classmethod
+    def of(cls, bench: Bench) -> Stopwatch:
+        """A process that times the model of a bench, and keeps what it finds where the bench does."""
+        settings = bench.settings
+        return cls(settings.model, device=settings.device, store=bench.resources.store, prompt=bench.card.prompt)
 
     def __enter__(self) -> Stopwatch:
         return self

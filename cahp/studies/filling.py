@@ -60,12 +60,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     nothing here disturbs it. ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
-    with (
-        bench.measurements.sharing(bench.evaluation, masks),
-        Stopwatch(
-            bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
-        ) as watch,
-    ):
+    with bench.measurements.sharing(bench.evaluation, masks), Stopwatch.of(bench) as watch:
         while (task := table.missing()) is not None:
             what, budget = task
             done, total = table.measured()

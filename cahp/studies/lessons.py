@@ -13,6 +13,7 @@ from cahp.run.bench import Bench
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
 from cahp.run.stopwatch import Stopwatch
+from cahp.studies.filling import timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Costs, Floats, HeadMask, Ints, Progress, Selection, Texts, digest
 
@@ -111,10 +112,8 @@ def subject_of(
         return Measurements(resources, bench.calibration, seed=bench.settings.seed)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with Stopwatch(
-            bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
-        ) as watch:
-            return watch.costs(mask, length=bench.length, fresh=fresh_times, progress=progress)
+        with Stopwatch.of(bench) as watch:
+            return timed(watch, bench, mask, progress, fresh=fresh_times)
 
     return Subject.of(
         bench.evaluation,

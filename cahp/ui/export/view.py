@@ -198,12 +198,7 @@ def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
             known = results.costs(mask)
             if known is not None:
                 return known
-            with Stopwatch(
-                bench.settings.model,
-                device=bench.settings.device,
-                store=bench.resources.store,
-                prompt=bench.card.prompt,
-            ) as watch:
+            with Stopwatch.of(bench) as watch:
                 made = timed(watch, bench, mask, progress)
             # The board shows the same.
             results.add_costs(mask, made)

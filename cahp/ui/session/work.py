@@ -86,7 +86,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     selection, costs = choose(bench), None
     if bench.settings.latency and not selection.mask.empty_layers:
         # In a process of its own.
-        with _stopwatch(bench) as watch:
+        with Stopwatch.of(bench) as watch:
             costs = timed(watch, bench, selection.mask, progress)
     return measure(bench, costs=costs), HeadClusters.of(bench.evidence)
 
@@ -134,7 +134,7 @@ def _entered(asked: OnBoard, found: Quality) -> Quality:
 def _speed(asked: OnBoard, progress: Progress) -> Costs:
     """The time of the mask; where one is shown already, it is taken once more."""
     again = asked.results.speed(asked.mask) is not None
-    with _stopwatch(asked.bench) as watch:
+    with Stopwatch.of(asked.bench) as watch:
         found = timed(watch, asked.bench, asked.mask, progress, fresh=again)
     asked.results.add_costs(asked.mask, found)
     return found
@@ -168,12 +168,6 @@ def _confirm(asked: OnBoard, _: Progress) -> Confirmation:
     test = replace(bench, evaluation=bench.dataset.split("test"))
     found = quality(test, asked.mask, recover=asked.recover)
     return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
-
-
-def _stopwatch(bench: Bench) -> Stopwatch:
-    return Stopwatch(
-        bench.settings.model, device=bench.settings.device, store=bench.resources.store, prompt=bench.card.prompt
-    )
 
 
 #: Every page that offers a run asks again.

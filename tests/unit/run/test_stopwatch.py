@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import fakes
 import pytest
 
 from cahp import models
+from cahp.run.bench import open_bench
+from cahp.run.settings import Settings
 from cahp.run.stopwatch import Stopwatch
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, HeadMask
@@ -92,3 +95,16 @@ def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(store:
     assert process.returncode is not None
     assert process.stdin is not None
     assert process.stdin.closed
+
+
+def test_a_bench_is_timed_by_its_own_model_device_store_and_prompt(store: Store, tmp_path: Path) -> None:
+    model, data = fakes.save_language_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
+    settings = Settings(
+        model=str(model), data=str(data), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS
+    )
+    bench = open_bench(settings, store=store)
+    with (
+        Stopwatch.of(bench) as ours,
+        Stopwatch(str(model), device="cpu", store=store, prompt=bench.card.prompt) as same,
+    ):
+        assert ours._command == same._command

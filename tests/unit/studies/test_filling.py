@@ -12,9 +12,10 @@ import pytest
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
+from cahp.run.stopwatch import Stopwatch
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.studies import budget_sweep, filling
+from cahp.studies import budget_sweep
 from cahp.studies.budget_sweep import BudgetTable, Glimpse, Speed
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
@@ -38,12 +39,12 @@ def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) 
     """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
     started: list[fakes.StopwatchHere] = []
 
-    def start(model: str, *, device: str, store: Store, prompt: object = None) -> fakes.StopwatchHere:
-        assert (model, device, store, prompt) == (bench.settings.model, "cpu", bench.resources.store, None)
-        started.append(fakes.StopwatchHere(bench))
+    def start(asked: Bench) -> fakes.StopwatchHere:
+        assert asked.settings.model == bench.settings.model
+        started.append(fakes.StopwatchHere(asked))
         return started[-1]
 
-    monkeypatch.setattr(filling, "Stopwatch", start)
+    monkeypatch.setattr(Stopwatch, "of", start)
     return started
 
 
@@ -71,7 +72,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     bench = open_bench(settings, store=Store(tmp_path))
-    monkeypatch.setattr(filling, "Stopwatch", lambda *_, **__: fakes.StopwatchHere(bench))
+    monkeypatch.setattr(Stopwatch, "of", fakes.StopwatchHere)
     table, told = planned(bench), []
     steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
     seen: list[tuple[int, Glimpse | None]] = []

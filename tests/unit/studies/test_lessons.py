@@ -1,15 +1,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, cast
 
+import fakes
 import numpy as np
 import pytest
 
+from cahp.run import bench as benches
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
+from cahp.run.stopwatch import Stopwatch
 from cahp.studies.answers import Answer, measure
-from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps
+from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
 from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
 
 LAYERS, HEADS = 2, 4
@@ -226,3 +230,21 @@ def test_progress_counts_the_variants_and_can_stop_between_batches() -> None:
     with pytest.raises(Cancelled):
         measure("random", subject(Bench(lambda mask: 0)), progress=progress)
     assert seen == [("variants", done, DRAWS + 2) for done in range(4)]
+
+
+def test_a_step_times_for_as_long_as_the_settings_say(
+    small_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[fakes.StopwatchHere] = []
+
+    def start(asked: benches.Bench) -> fakes.StopwatchHere:
+        started.append(fakes.StopwatchHere(asked))
+        return started[-1]
+
+    monkeypatch.setattr(Stopwatch, "of", start)
+    bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
+    clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
+    mask = HeadMask.of([0, 4, 5, 8], 3, 4)
+    selection = cast(Any, SimpleNamespace(mask=mask, k=3))
+    subject_of(bench, clusters, selection, load=lambda card, *, device: bench.model).costs(mask, silent)
+    assert [(watch.asked, watch.seconds) for watch in started] == [([mask], [2.0])]
