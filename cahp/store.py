@@ -151,8 +151,8 @@ class Store:
         *,
         arrays: Mapping[str, NDArray[Any]] | None = None,
         meta: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Keep arrays and JSON under ``key``; an entry larger than the limit is not kept.
+    ) -> bool:
+        """Keep arrays and JSON under ``key``, and say whether they are: an entry larger than the limit is not.
 
         Raises:
             TypeError: If ``meta`` is not JSON.
@@ -160,18 +160,22 @@ class Store:
         """
         path = self._path(key)
 
-        def write() -> str | None:
+        def write() -> tuple[bool, str | None]:
+            kept = False
             head = _head(key, arrays or {}, meta or {})
-            if len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values()) <= self.limit_bytes:
+            size = len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values())
+            if size <= self.limit_bytes:
                 try:
                     self._make_folder()
                     write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays or {})})
+                    kept = True
                     self._evict()
                 except OSError as error:
                     self._report(error)
-            return self.trouble
+            return kept, self.trouble
 
-        self.trouble = parallel.from_first(write)
+        kept, self.trouble = parallel.from_first(write)
+        return kept
 
     def remove(self, key: str) -> None:
         """Forget what is kept under ``key``, if anything is."""

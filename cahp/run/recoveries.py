@@ -237,7 +237,7 @@ class Recoveries:
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
         if keep:
-            self._resources.keep(name, tuned.weights, {"epochs": tuned.epochs})
+            self._resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
         return tuned
 
     def distill(
@@ -312,7 +312,7 @@ class Recoveries:
         )
         if keep:
             # Time decides on the rate, too: what had enough of it may still be another training.
-            self._resources.keep(key("distilled", 1, *parts, *timed), *_as_entry(distilled))
+            self._resources.keep(key("distilled", 1, *parts, *timed), *_as_entry(distilled), trained=True)
         return distilled
 
     def distilled_before(self, mask: HeadMask) -> Distilled | None:

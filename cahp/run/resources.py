@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What a stored result may weigh; above it, computing anew is the lesser evil.
 _LARGEST_ENTRY = 256 << 20
+#: Trained weights may take this part of the store: those of BERT-base under a mask, with their refit, take a fifth.
+_TRAINED_SHARE = 4
 
 
 class Loader(Protocol):
@@ -84,9 +86,17 @@ class Resources:
             self.cached.append(stage)
         return result
 
-    def keep(self, name: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any] | None = None) -> None:
-        """Put a result into the store, unless it is too large."""
-        if sum(array.nbytes for array in arrays.values()) <= _LARGEST_ENTRY:
+    def keep(
+        self,
+        name: str,
+        arrays: Mapping[str, NDArray[Any]],
+        meta: Mapping[str, Any] | None = None,
+        *,
+        trained: bool = False,
+    ) -> None:
+        """Put a result into the store, unless it is too large for what it took; ``trained`` weights took most."""
+        largest = self.store.limit_bytes // _TRAINED_SHARE if trained else _LARGEST_ENTRY
+        if sum(array.nbytes for array in arrays.values()) <= largest:
             self.store.save(name, arrays=arrays, meta=meta)
             # What was kept from here is no finding from an earlier run.
             self._kept.add(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ class StoredTraining:
     name: str
     #: Whether there was one.
     resumed: bool = field(default=False, init=False)
+    _lost: bool = field(default=False, init=False)
 
     @property
     def waits(self) -> bool:
@@ -38,8 +40,19 @@ class StoredTraining:
         return None if found is None else (found.arrays, found.meta)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Keep this instead."""
-        self.store.save(self.name, arrays=arrays, meta=meta)
+        """Keep this instead; where the store is too small for it, say so once."""
+        self._keep(arrays, meta)
+
+    def _keep(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
+        kept = self.store.save(self.name, arrays=arrays, meta=meta)
+        if not kept and not self._lost and self.store.trouble is None:
+            size = sum(array.nbytes for array in arrays.values())
+            logging.getLogger(__name__).warning(
+                f"Where this training stands is not kept: it takes {size / 1e9:.1f} GB, and all results may take "
+                f"{self.store.limit_bytes / 1e9:.1f}. If it is stopped it begins anew."
+            )
+        self._lost = not kept
+        return kept
 
     def remove(self) -> None:
         """Keep nothing."""
@@ -72,8 +85,9 @@ class TimedTraining(StoredTraining):
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
         """Keep this instead, and how much time is gone."""
-        super().save(arrays, meta)
-        self.store.save(self._plan, meta={"texts": self._texts, "used": self.allowance.used})
+        # What was not kept was used for nothing.
+        if self._keep(arrays, meta):
+            self.store.save(self._plan, meta={"texts": self._texts, "used": self.allowance.used})
 
     def remove(self) -> None:
         """Keep nothing."""

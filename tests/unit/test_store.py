@@ -283,8 +283,8 @@ def test_above_the_limit_the_entries_unused_for_longest_are_removed(tmp_path: Pa
 
 def test_an_entry_above_the_limit_is_not_kept_and_displaces_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path, limit_bytes=2000)
-    store.save(KEY, meta={"small": True})
-    store.save(key("stage", "large"), arrays={"a": np.zeros(1000)})
+    assert store.save(KEY, meta={"small": True})
+    assert not store.save(key("stage", "large"), arrays={"a": np.zeros(1000)})
     assert store.load(key("stage", "large")) is None
     assert store.load(KEY) is not None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -452,6 +453,27 @@ def test_every_option_leads_to_a_run_of_its_own(settings: Settings, store: Store
         (name,) = change
         alone = prune(document.settings, store=Store(tmp_path / name)).document
         assert (document.kept, document.metrics, document.refit) == (alone.kept, alone.metrics, alone.refit)
+
+
+def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    data = tmp_path / "reviews"
+    shutil.copytree(settings.data or "", data)
+    asked = replace(settings, data=str(data), limit=40, recover="distill")
+    bench = open_bench(asked, store=store)
+    calibration, read = set(bench.calibration.inputs), set(bench.measurements.inputs)
+    first = prune(asked, store=store).document
+    train = data / "train.jsonl"
+    rows = [json.loads(line) for line in train.read_text().splitlines()]
+    for place, row in enumerate(rows):
+        # The heads are chosen on the same texts.
+        if row["text"] in read - calibration:
+            row["text"] = f"cold film never dull story number {place}"
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    again = prune(asked, store=store).document
+    assert (again.kept, again.metrics.measured["pruned"]) == (first.kept, first.metrics.measured["pruned"])
+    assert again.distill != first.distill
 
 
 @pytest.mark.parametrize("stage", ["salience", "signatures", "features", "clustering", "evaluation"])

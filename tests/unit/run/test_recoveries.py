@@ -388,6 +388,20 @@ def test_in_haste_one_that_was_stopped_goes_on_in_what_is_left_of_its_time(
     assert len(list(store.folder.iterdir())) == entries == 2
 
 
+def test_where_there_is_no_room_for_what_it_learned_its_time_is_not_held_against_it(
+    model: HeadModel, clock: fakes.WorkClock, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path / "small", limit_bytes=10_000)
+    with pytest.raises(Cancelled):
+        hurried(model, store, clock, ALL, card=model.card, progress=stop_at(12))
+    (said,) = caplog.messages
+    assert "is not kept" in said
+    assert "begins anew" in said
+    clock.now = 0.0
+    again = hurried(model, store, clock, ALL, card=model.card)
+    assert again.sha256 == distilled(model, Store(tmp_path / "other")).sha256
+
+
 def test_nobody_with_time_takes_over_what_was_done_in_haste(
     model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
 ) -> None:
