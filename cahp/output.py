@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
@@ -24,7 +24,7 @@ from typing import Any
 from cahp.files import Content, sweep, write_whole
 from cahp.values import CahpError, OptionError
 
-#: The mark of a folder that was written as a whole: which files in it are ours.
+#: The mark of a folder that was written as a whole: which files in it are ours, and what their maker says of them.
 MARK = "cahp.json"
 _SCHEMA = "cahp.folder/1"
 #: What a mark is looked for in: it stands at the beginning of its file.
@@ -161,9 +161,17 @@ class Output:
                 "name a new or empty folder with --out, or add --force to replace files of the same names"
             )
 
+    @property
+    def made(self) -> Mapping[str, Any]:
+        """What whoever wrote the folder as a whole says of it; empty if nothing."""
+        said = (_mark(self._real) or {}).get("made")
+        return said if isinstance(said, dict) else {}
+
     @contextmanager
-    def whole(self) -> Iterator[Path]:
+    def whole(self, made: Callable[[Path], Mapping[str, Any]] | None = None) -> Iterator[Path]:
         """A new folder to fill, which takes its place when the block is left without an error.
+
+        ``made`` is called with the filled folder and says, as JSON, what ``made`` is to say of it later.
 
         Raises:
             UnwrittenError: If it cannot be written.
@@ -174,7 +182,9 @@ class Output:
                 part.mkdir(parents=True)
                 yield part
                 names = sorted({*(path.name for path in part.iterdir()), MARK})
-                said = {"schema": _SCHEMA, "files": names}
+                said: dict[str, Any] = {"schema": _SCHEMA, "files": names}
+                if made is not None:
+                    said["made"] = made(part)
                 (part / MARK).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
                 with _alone(self._real.parent):
                     self._place(part, names)
@@ -282,16 +292,22 @@ def _listed(folder: Path) -> set[str] | None:
     """The files that a folder's mark says are ours; None without a mark."""
     # Of what lies in it: whatever a mark lists, it reaches nothing outside of its folder.
     there = set(_seen(folder))
-    try:
-        with (folder / MARK).open("rb") as file:
-            said = json.loads(file.read(_LARGEST_MARK))
-        if said["schema"] == _SCHEMA:
-            return there & {name for name in said["files"] if isinstance(name, str)}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
+    said = _mark(folder)
+    if said is not None and isinstance(said.get("files"), list):
+        return there & {name for name in said["files"] if isinstance(name, str)}
     # Exported before there were marks.
     exported = Mark("metrics.json", "cahp.metrics").is_in(folder)
     return set(filter(_PART_OF_A_MODEL.fullmatch, there)) if exported else None
+
+
+def _mark(folder: Path) -> dict[str, Any] | None:
+    """What a folder's mark says; None without one."""
+    try:
+        with (folder / MARK).open("rb") as file:
+            said = json.loads(file.read(_LARGEST_MARK))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) and said.get("schema") == _SCHEMA else None
 
 
 def _restore(folder: Path) -> None:

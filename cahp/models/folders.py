@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,18 @@ def save_merged(fitted: Fitted, out: Path | Output) -> Path:
     return save_network(merged, fitted.model.tokenizer, out)
 
 
-def save_network(network: Any, tokenizer: Any, out: Path | Output) -> Path:
-    """Write network and tokenizer, as safetensors, whole or not at all, and say where."""
+def save_network(
+    network: Any,
+    tokenizer: Any,
+    out: Path | Output,
+    *,
+    made: Callable[[Path], Mapping[str, Any]] | None = None,
+) -> Path:
+    """Write network and tokenizer, as safetensors, whole or not at all, and say where; see ``Output.whole``."""
 
     def write() -> Path:
         output = Output.of(out)
-        with output.whole() as part, quiet():
+        with output.whole(made) as part, quiet():
             network.save_pretrained(part)
             save_tokenizer(tokenizer, part)
         return output.folder

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cahp import data, models
+from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.export.checkpoints import claimed
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
 from cahp.run.stored_training import StoredTraining
 from cahp.store import Store, key
-from cahp.values import CahpError, OptionError, Progress, SelfTestError, silent
+from cahp.values import CahpError, ModelError, OptionError, Progress, SelfTestError, Texts, silent
+
+if TYPE_CHECKING:
+    from cahp.models.training import Schedule
 
 
 def fit(
@@ -32,8 +37,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train a classifier with low-rank adapters on the ``train`` split; the best epoch on ``validation`` is kept.
 
-    With ``whole`` all weights are trained, and with a ``store`` such a training that was stopped is resumed. The result
-    is ``measured`` as it was written: read back from ``out``.
+    With ``whole`` all weights are trained, with a ``store`` such a training that was stopped is resumed, and one whose
+    classifier lies in ``out`` is not done again. The result is ``measured`` as it was written: read back from ``out``.
 
     Raises:
         CahpError: If model and data do not go together, or training goes astray.
@@ -53,22 +58,25 @@ def fit(
     dataset = data.load(settings.data, **settings.reading)
     texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
     validation = dataset.split("validation")
+    network, epochs = None, None
     if whole:
         if save == "adapter":
             raise OptionError("--whole trains all weights, which no adapter holds; leave --save out")
         slow = replace(whole_model.PAPER_SCHEDULE, **schedule)
-        name = key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(slow), settings.seed)
-        trained, history = whole_model.fit(
-            card,
-            texts,
-            validation=validation,
-            schedule=slow,
-            device=settings.device,
-            seed=settings.seed,
-            progress=progress,
-            checkpoint=None if store is None else StoredTraining(store, name),
-        )
-        network = trained.network
+        name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
+        epochs = _finished(output, name)
+        if epochs is None:
+            trained, history = whole_model.fit(
+                card,
+                texts,
+                validation=validation,
+                schedule=slow,
+                device=settings.device,
+                seed=settings.seed,
+                progress=progress,
+                checkpoint=None if store is None else StoredTraining(store, name),
+            )
+            network, epochs = trained.network, [asdict(epoch) for epoch in history]
     else:
         fitted = lora.fit(
             card,
@@ -80,19 +88,27 @@ def fit(
             seed=settings.seed,
             progress=progress,
         )
-        network, history = fitted.peft, fitted.history
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        network, epochs = fitted.peft, [asdict(epoch) for epoch in fitted.history]
+    if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError("training went astray: the weights are no longer finite numbers; lower --learning-rate")
     found = {
         "model": card.id,
         "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
-        "epochs": [asdict(epoch) for epoch in history],
+        "epochs": epochs,
         "metrics": None,
         "notices": [*dataset.notices, *notices],
     }
     with UnwrittenError.saying(found):
-        if whole:
-            folder = folders.save_network(network, trained.tokenizer, output)
+        if network is None:
+            folder = output.folder
+        elif whole:
+            # With the weights, so that whatever stops what follows, the training is not lost.
+            folder = folders.save_network(
+                network,
+                trained.tokenizer,
+                output,
+                made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": epochs},
+            )
         elif save == "adapter":
             folder = folders.save_adapter(fitted, output, base=folders.base_name(card))
         else:
@@ -114,3 +130,24 @@ def fit(
             if split in dataset.splits
         },
     }
+
+
+def training_key(card: ModelCard, texts: Texts, *, validation: Texts, schedule: Schedule, seed: int) -> str:
+    """What tells a training of all weights from others."""
+    return key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(schedule), seed)
+
+
+def _finished(output: Output, name: str) -> list[dict[str, Any]] | None:
+    """The epochs of the training ``name`` if its classifier lies in the folder, as it was written."""
+
+    def found() -> list[dict[str, Any]] | None:
+        made = output.made
+        if made.get("key") != name:
+            return None
+        try:
+            there = models.identify(str(output.folder.resolve()))
+        except ModelError:
+            return None
+        return made.get("epochs") if there.sha256 == made.get("sha256") else None
+
+    return parallel.from_first(found)

@@ -144,6 +144,17 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+@pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"schema": "cahp.folder/1", "made": 1}'])
+def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes) -> None:
+    output = Output(tmp_path / "out")
+    assert output.made == {}
+    with output.whole(lambda part: {"of": sorted(path.name for path in part.iterdir())}) as part:
+        (part / "model").write_text("mine")
+    assert Output(tmp_path / "out").made == {"of": ["model"]}
+    (tmp_path / "out" / MARK).write_bytes(spoilt)
+    assert output.made == {}
+
+
 def test_a_folder_is_as_open_as_the_umask_allows(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

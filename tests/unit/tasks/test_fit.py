@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -104,6 +105,38 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
     with pytest.raises(CahpError, match=named):
         task.fit(asked, out=tmp_path / "out", schedule={}, **options)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_training_is_found_again_where_its_evaluation_was_stopped(
+    settings: Settings, encoder: Path, tmp_path: Path
+) -> None:
+    asked: dict[str, Any] = {"whole": True, "schedule": {"epochs": 1}, "limit": 32, "store": Store(tmp_path / "store")}
+    trained: list[str] = []
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage != "fit":
+            raise KeyboardInterrupt
+
+    def watch(stage: str, done: int, total: int) -> None:
+        trained.extend([stage] if stage == "fit" else [])
+
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, encoder, out, progress=stop, **asked)
+    found = fit(settings, encoder, out, progress=watch, **asked)
+    assert trained == []
+    fresh = fit(settings, encoder, tmp_path / "other", progress=watch, **asked)
+    assert trained
+    assert (found["metrics"], found["epochs"]) == (fresh["metrics"], fresh["epochs"])
+    # Another training, or weights that somebody changed, are not taken for it.
+    del trained[:]
+    assert len(fit(settings, encoder, out, progress=watch, **{**asked, "schedule": {"epochs": 2}})["epochs"]) == 2
+    assert trained
+    del trained[:]
+    config = json.loads((out / "config.json").read_text())
+    (out / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
+    fit(settings, encoder, out, progress=watch, **{**asked, "schedule": {"epochs": 2}})
+    assert trained
 
 
 def test_an_interrupted_training_leaves_nothing(settings: Settings, encoder: Path, tmp_path: Path) -> None:
