@@ -19,8 +19,8 @@ from cahp.files import json_text, write_whole
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.allowance import recovery_passes
 from cahp.run.settings import Recovery, Settings
-from cahp.store import Store, key
-from cahp.tasks.fit import fit
+from cahp.store import Store
+from cahp.tasks.fit import fit, training_key
 from cahp.tasks.inspect import expected_seconds
 from cahp.tasks.inspect import looked as preflight
 from cahp.values import OptionError, Progress, silent
@@ -246,11 +246,17 @@ def _training(progress: Progress) -> Progress:
 
 def _classifier(one: Published, *, asked: Asked, out: Path, cache: Path | None, progress: Progress) -> Path:
     """The fine-tuned classifier of an experiment, made unless the same one is there; here or in a worker."""
+    from cahp.models.whole import PAPER_SCHEDULE
+
     folder = out / "classifiers" / one.name
     note = folder.with_name(f"{one.name}.json")
     settings = Settings(model=one.hub, data=one.data, device=asked.device)
     with hub.asking(lambda *_: True):
-        name = key("classifier", 1, models.identify(one.hub).sha256, one.data, asked.limit, settings.seed)
+        card, texts = models.identify(one.hub), data.load(one.data)
+        sample, _ = data.sample(texts.split("train"), asked.limit, seed=settings.seed)
+        name = training_key(
+            card, sample, validation=texts.split("validation"), schedule=PAPER_SCHEDULE, seed=settings.seed
+        )
         if note.is_file() and name in note.read_text() and folder.is_dir():
             return folder
         found = fit(

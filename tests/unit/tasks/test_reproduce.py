@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ import pytest
 from hub import Hub, asked_here, files_in, serving
 from terminal import Answer, call, refused
 
+from cahp import data
 from cahp.compare import opening
+from cahp.models.training import Schedule
 from cahp.tasks import reproduce as task
-from cahp.values import CahpError
+from cahp.tasks.fit import fit
+from cahp.values import CahpError, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -165,6 +169,38 @@ def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
     assert base.budget(layers=12, heads=12) == 26
     assert base.budget(layers=12, heads=24) == 52
     assert base.budget(layers=3, heads=4) == 3
+
+
+def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = task.Asked(limit=40, device="cpu")
+    fits: list[int] = []
+
+    def fitted(*given: Any, **options: Any) -> Any:
+        found = fit(*given, **options)
+        fits.append(len(found["epochs"]))
+        return found
+
+    def made() -> None:
+        task._classifier(task.PUBLISHED[0], asked=asked, out=tmp_path, cache=tmp_path / "cache", progress=silent)
+
+    monkeypatch.setattr(task, "fit", fitted)
+    made()
+    made()
+    assert fits == [3]
+    monkeypatch.setattr("cahp.models.whole.PAPER_SCHEDULE", Schedule(epochs=2))
+    made()
+    assert fits == [3, 2]
+    load = data.load
+
+    def other(name: str, **reading: Any) -> data.Dataset:
+        found = load(name, **reading)
+        return replace(found, splits={**found.splits, "train": found.split("train").take(range(50))})
+
+    monkeypatch.setattr(data, "load", other)
+    made()
+    assert fits == [3, 2, 2]
 
 
 def test_a_worker_that_dies_while_it_trains_is_told_in_one_sentence(
