@@ -101,12 +101,19 @@ def made(answers: dict[str, list[NDArray[np.bool_]]]) -> Comparison:
     return Comparison(document(cells, seeds=seeds, n=n), {"eval": right})
 
 
-def verdict(method: str, budget: int | None, better: str | None, recovery: str = "none") -> Verdict:
-    """A test against CAHP, by one point."""
+def verdict(
+    method: str,
+    budget: int | None,
+    better: str | None,
+    recovery: str = "none",
+    *,
+    budgets: tuple[int, ...] = (4, 6),
+) -> Verdict:
+    """A test against CAHP, by one point; of areas over ``budgets`` where no budget is given."""
     statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}
     given: dict[str, Any] = {"method": method, "budget": budget, "recovery": recovery, **statistics}
-    kind = AreaVerdict if budget is None else Verdict
-    return kind(split="validation", against="complementary", tie=better is None, better=better, **given)
+    given |= {"split": "validation", "against": "complementary", "tie": better is None, "better": better}
+    return AreaVerdict(budgets=budgets, **given) if budget is None else Verdict(**given)
 
 
 #: What methods keep of five heads.

@@ -15,7 +15,7 @@ from cahp.compare.asking import Listed, asked
 from cahp.compare.plan import Plan
 from cahp.compare.result import Comparison
 from cahp.compare.running import compare as measured
-from cahp.compare.sentences import AFTER, called
+from cahp.compare.sentences import AFTER, called, over
 from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
@@ -59,8 +59,8 @@ class CompareResult(Comparison):
             name: ``accuracy`` (by budget), ``differences`` (which passed the test), or of the heads that are kept at a
                 budget: ``layers``, ``overlap`` (Jaccard index of every two methods), ``consensus`` (of all).
             recovery: After which recovery (None: the first, before any).
-            budget: At how many heads (None: the fewest; ``differences`` then shows the area over all budgets, if there
-                is one).
+            budget: At how many heads (None: the fewest; ``differences`` then shows the area over all budgets of the
+                recovery, if there is one).
             methods: Which methods are drawn (None: all).
             dark: Draw for a dark page.
 
@@ -84,7 +84,7 @@ class CompareResult(Comparison):
             ]
             over_all = budget is None and bool(overall)
             figure = figures.difference_figure(found.against, overall if over_all else single, dark=dark)
-            where = "over all budgets" if over_all else f"at {at} heads"
+            where = over(overall[0].budgets, found.budgets) if over_all else f"at {at} heads"
             title = f"{called(found.against)} against the others {where}, {AFTER[after]}"
         elif name == "layers":
             figure = head_figures.layer_figure(found, at, shown, dark=dark)

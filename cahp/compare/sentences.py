@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cahp.compare.plan import OURS
+from cahp.compare.summary import AreaVerdict, Verdict
 from cahp.words import points, signed
 
 if TYPE_CHECKING:
     from cahp.compare.reading import Reading
-    from cahp.compare.summary import Verdict
 
 #: What recoveries are called within a sentence, the cheapest first.
 AFTER = {
@@ -33,27 +33,38 @@ def after(recovery: str) -> str:
     return "before recovery" if recovery == "none" else f"after {recovery}"
 
 
-def where(budget: int | None, recovery: str) -> str:
-    """Where a test was made, with the names that options take."""
-    heads = "over all budgets" if budget is None else f"{budget} heads"
-    return heads if recovery == "none" else f"{heads} {after(recovery)}"
+def over(budgets: Sequence[int], every: Sequence[int]) -> str:
+    """What an area is taken over: all budgets of a comparison (``every``), or which of them."""
+    # Some recoveries are measured at some budgets alone. A file that somebody brought may not say at which.
+    whole = not budgets or set(budgets) == set(every)
+    return "over all budgets" if whole else f"over {_listed(list(map(str, budgets)))} heads"
 
 
-def sentence(one: Verdict) -> str:
+def where(one: Verdict, every: Sequence[int]) -> str:
+    """Where a test was made, with the names that options take; ``every`` are all budgets of the comparison."""
+    heads = _heads(one, every)
+    return heads if one.recovery == "none" else f"{heads} {after(one.recovery)}"
+
+
+def _heads(one: Verdict, every: Sequence[int]) -> str:
+    return over(one.budgets, every) if isinstance(one, AreaVerdict) else f"{one.budget} heads"
+
+
+def sentence(one: Verdict, every: Sequence[int]) -> str:
     """A test with its statistics, as the file and the terminal say it: with the names that options take."""
     ends = f"[{signed(one.low)}, {signed(one.high)}]"
     if one.tie:
         said, of = f"{one.against} and {one.method}: no difference at this n", ""
     else:
         said, of = _better(one, one.against, one.method), f" for {one.against}"
-    return f"{where(one.budget, one.recovery)}: {said} {_statistics(one, of, ends)}"
+    return f"{where(one, every)}: {said} {_statistics(one, of, ends)}"
 
 
-def told(one: Verdict) -> str:
+def told(one: Verdict, every: Sequence[int]) -> str:
     """A test with its statistics, as the screen says it: with the names that people use."""
     ours, other = called(one.against), called(one.method)
     ends = f"{signed(one.low)} to {signed(one.high)}"
-    heads = "Over all budgets" if one.budget is None else f"{one.budget} heads"
+    heads = _capital(_heads(one, every))
     said = f"no difference between {ours} and {other} at this n" if one.tie else _better(one, ours, other)
     return f"{heads}, {AFTER[one.recovery]}: {said} {_statistics(one, f' for {ours}', ends)}"
 
@@ -107,7 +118,7 @@ def in_short(found: Reading) -> str:
 
 
 def headline(found: Reading) -> str:
-    """Who is ahead after which recovery, over all budgets where that was tested, in one sentence."""
+    """Who is ahead after which recovery, over the budgets where that was tested, in one sentence."""
     ours = called(found.against)
     tested = _tested(found)
     if not tested:
@@ -115,18 +126,22 @@ def headline(found: Reading) -> str:
     if _all_tie(found):
         when = _listed([AFTER[recovery] for recovery in tested], "or")
         return f"No method differs from {ours} at this n, {when}."
-    whole = [recovery for recovery in tested if any(one.recovery == recovery for one in found.overall)]
-    # Those that were measured at one budget alone come last, with their budget.
-    parts = [
-        f"{AFTER[recovery]}, {phrase(found.against, [one for one in found.overall if one.recovery == recovery])}"
-        for recovery in whole
+    areas = {recovery: [one for one in found.overall if one.recovery == recovery] for recovery in tested}
+    spans = {recovery: over(of[0].budgets, found.budgets) for recovery, of in areas.items() if of}
+    # Those that were measured over the most come first, and those at one budget alone last, with their budget.
+    whole = [recovery for recovery, heads in spans.items() if heads == over(found.budgets, found.budgets)]
+    parts = [f"{AFTER[recovery]}, {phrase(found.against, areas[recovery])}" for recovery in whole]
+    parts += [
+        f"{heads} {AFTER[recovery]}, {phrase(found.against, areas[recovery])}"
+        for recovery, heads in spans.items()
+        if recovery not in whole
     ]
-    for recovery in [recovery for recovery in tested if recovery not in whole]:
+    for recovery in [recovery for recovery in tested if recovery not in spans]:
         tests = [one for one in found.verdicts if one.recovery == recovery]
-        heads = f"at {_listed(list(dict.fromkeys(str(one.budget) for one in tests)))} heads " if whole else ""
+        heads = f"at {_listed(list(dict.fromkeys(str(one.budget) for one in tests)))} heads " if spans else ""
         parts.append(f"{heads}{AFTER[recovery]}, {phrase(found.against, tests)}")
     said = "; ".join(parts)
-    return f"Over all budgets, {said}." if whole else f"{said[:1].upper()}{said[1:]}."
+    return f"Over all budgets, {said}." if whole else f"{_capital(said)}."
 
 
 def phrase(against: str, verdicts: Iterable[Verdict]) -> str:
@@ -166,6 +181,10 @@ def _whom(at: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -
             for name in names
         ]
     )
+
+
+def _capital(said: str) -> str:
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def _listed(names: Sequence[str], word: str = "and") -> str:

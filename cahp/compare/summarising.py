@@ -34,6 +34,7 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
     areas: list[Area] = []
     tests: list[Verdict] = []
     area_tests: list[AreaVerdict] = []
+    every = sorted({cell.budget.attained for cell in document.finished if cell.budget.attained is not None})
     for part, rows in right.items():
         split = document.data.of(part).split
         bootstrap = Bootstrap(len(document.seeds), rows.shape[1])
@@ -43,7 +44,9 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
             means += accuracy.means(measured, draws, part=part, split=split, recovery=recovery)
             areas += accuracy.areas(measured, draws, split=split, recovery=recovery)
             tests += verdicts(measured, bootstrap, split=split, recovery=recovery, against=against)
-            area_tests += area_verdicts(measured, bootstrap, split=split, recovery=recovery, against=against)
+            area_tests += area_verdicts(
+                measured, bootstrap, split=split, recovery=recovery, against=against, every=every
+            )
     kept = heads.masks(document)
     return Summary(
         against=against,

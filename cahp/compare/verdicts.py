@@ -47,20 +47,31 @@ def verdicts(
         for one in measured
         if one.method != against and one.budget in reference
     ]
-    return _tested(pairs, bootstrap, split=split, recovery=recovery, against=against)
+    found = _tested(pairs, bootstrap, split=split, recovery=recovery, against=against)
+    return [replace(one, words=sentence(one, list(reference))) for one in found]
 
 
 def area_verdicts(
-    measured: Sequence[Series], bootstrap: Bootstrap, *, split: str, recovery: str, against: str
+    measured: Sequence[Series],
+    bootstrap: Bootstrap,
+    *,
+    split: str,
+    recovery: str,
+    against: str,
+    every: Sequence[int],
 ) -> list[AreaVerdict]:
-    """The areas against one of them: one test for each method, whatever the number of budgets."""
+    """The areas against one of them: one test for each method, whatever the number of budgets.
+
+    ``every`` are all budgets of the comparison, of which some recoveries are measured at some alone.
+    """
     budgets, shares, whole = at_every_budget(measured)
     areas = {method: Answered(own[0].places, area(shares, own)) for method, own in whole.items()}
     if against not in areas:
         return []
     pairs = [_Pair(method, None, areas[against], one) for method, one in areas.items() if method != against]
     found = _tested(pairs, bootstrap, split=split, recovery=recovery, against=against)
-    return [AreaVerdict(**vars(one), budgets=tuple(budgets)) for one in found]
+    made = [AreaVerdict(**vars(one), budgets=tuple(budgets)) for one in found]
+    return [replace(one, words=sentence(one, every)) for one in made]
 
 
 def _tested(pairs: Sequence[_Pair], bootstrap: Bootstrap, *, split: str, recovery: str, against: str) -> list[Verdict]:
@@ -98,5 +109,5 @@ def _tested(pairs: Sequence[_Pair], bootstrap: Bootstrap, *, split: str, recover
             n=n,
             seeds=seeds,
         )
-        made.append(replace(one, words=sentence(one)))
+        made.append(one)
     return made

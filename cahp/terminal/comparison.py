@@ -128,12 +128,13 @@ def _verdicts(found: Summary) -> Iterator[str]:
     ties = [one for one in tests if one.tie]
     if ties:
         yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
+        every = sorted({one.budget for one in found.means})
         groups: dict[tuple[str, str, int | None], list[Verdict]] = {}
         for one in ties:
             groups.setdefault((one.split, one.recovery, one.budget), []).append(one)
-        for (split, recovery, budget), members in groups.items():
+        for (split, _, _), members in groups.items():
             said = ", ".join(f"{one.method} ({points(one.pp)})" for one in members)
-            yield f"      on {split}, {where(budget, recovery)}: {found.against} and {said}"
+            yield f"      on {split}, {where(members[0], every)}: {found.against} and {said}"
 
 
 def _heads(found: Summary) -> Iterator[str]:

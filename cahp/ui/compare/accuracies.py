@@ -116,7 +116,7 @@ def _differences(found: Reading, view: ComparisonView) -> None:
         ),
         formula=_TEST,
         name="compare-differences",
-        alt=" ".join(told(one) for one in tests[:30]),
+        alt=" ".join(told(one, found.budgets) for one in tests[:30]),
         data={
             "method": [one.method for one in tests],
             "reference": [found.against] * len(tests),
@@ -134,4 +134,4 @@ def _differences(found: Reading, view: ComparisonView) -> None:
     )
     with st.expander(f"All {len(everywhere)} tests {AFTER[view.recovery]}, in words", key="compare-words"):
         ordered = sorted(everywhere, key=lambda one: (one.tie, one.budget or 0, -abs(one.pp)))
-        st.markdown("\n".join(f"- {plain(told(one))}" for one in ordered))
+        st.markdown("\n".join(f"- {plain(told(one, found.budgets))}" for one in ordered))

@@ -8,13 +8,13 @@ from typing import Any
 import streamlit as st
 
 from cahp.compare import Comparison, Reading
-from cahp.compare.sentences import AFTER, called
+from cahp.compare.sentences import AFTER, called, over
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.words import span
 
 _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-k_i)}{2}"
-#: The column of the mean accuracy over all budgets.
+#: The column of the mean accuracy over the budgets of a recovery.
 _OVERALL = "Accuracy (%)"
 #: What recoveries are called at the head of a column.
 _RECOVERIES = {"refit": "Refit", "distill": "Distillation", "finetune": "Fine-tuning"}
@@ -26,6 +26,8 @@ def draw(found: Reading, view: ComparisonView) -> None:
     if not shown:
         return
     measured = table(found, shown, view.recovery)
+    areas = [found.areas[view.recovery, name] for name in shown if (view.recovery, name) in found.areas]
+    where = over(areas[0].budgets if areas else found.budgets, found.budgets)
     with st.container(key="figure-compare-cost"):
         charts.heading(
             _costs(found, shown),
@@ -35,9 +37,9 @@ def draw(found: Reading, view: ComparisonView) -> None:
                 "costliest budget, and evidence that another method had gathered before took none, so they do not; "
                 "they are means over the **n** seeds or masks beside them, without an interval, and say more of the "
                 "machine than of the method. "
-                "**Labels** are labelled texts that a method needs. The **accuracy** is the mean over all budgets, "
+                f"**Labels** are labelled texts that a method needs. The **accuracy** is the mean {where}, "
                 f"that is, the area under the first chart's line over its width ({AFTER[view.recovery]}), with its "
-                "95 % interval; methods that were not measured at every budget have none."
+                "95 % interval; methods that were not measured at all of these have none."
             ),
             formula=_AREA if _OVERALL in measured else None,
             name="compare-cost",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from comparisons import KEPT, cell, document, made
+from comparisons import KEPT, MORE, cell, document, made
 
 from cahp.compare import summarise
 from cahp.values import OptionError
@@ -48,6 +48,26 @@ def test_over_all_budgets_a_difference_passes_that_is_a_tie_at_each() -> None:
     assert one.pp == pytest.approx(100 * (areas["complementary"] - areas["gradient"]))
     assert (one.budget, one.budgets, one.better, one.seeds) == (None, (3, 5), "gradient", 4)
     assert one.words.startswith("over all budgets: gradient is better than complementary")
+
+
+def test_over_some_budgets_alone_a_test_says_which() -> None:
+    random = np.random.default_rng(0)
+    cells, rows = [], []
+    for method in ("complementary", "gradient"):
+        for kept, recoveries in (
+            (KEPT["complementary"], ("none", "refit")),
+            (MORE["complementary"], ("none", "refit")),
+            ({"0": [0, 1, 2], "1": [0, 1, 2]}, ("none",)),
+        ):
+            measured = {}
+            for recovery in recoveries:
+                rows.append(random.random(40) < 0.5)
+                measured[recovery] = cell(method, len(rows) - 1, kept, rows[-1])["recoveries"]["none"]
+            cells.append(cell(method, 0, kept, rows[-1], recoveries=measured))
+    found = summarise(document(cells, recoveries=("none", "refit"), n=40), {"eval": np.array(rows)})
+    before, refitted = found.area_verdicts
+    assert before.words.startswith("over all budgets: ")
+    assert refitted.words.startswith("over 3 and 5 heads after refit: ")
 
 
 def test_the_tests_can_be_made_against_another_method() -> None:
