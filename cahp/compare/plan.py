@@ -32,10 +32,11 @@ class Plan:
     ``budgets`` are numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them. The
     unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method
     tuning texts choose among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
-    those of them that are recovered, over all seeds (None: all). ``learned_budgets`` are those at which gates are
-    learned (None: all), ``distilled_budgets`` and ``finetuned_budgets`` those at which masks are distilled and
-    fine-tuned, if the recoveries say so (None: all), ``trained`` the methods whose masks are (None: all), and
-    ``few_seeds`` the methods that are measured with the first seed alone.
+    those of them that are recovered, over all seeds (None: all); each seed recovers as many, so there may be more.
+    ``learned_budgets`` are those at which gates are learned (None: all), ``distilled_budgets`` and
+    ``finetuned_budgets`` those at which masks are distilled and fine-tuned, if the recoveries say so (None: all),
+    ``trained`` the methods whose masks are (None: all), and ``few_seeds`` the methods that are measured with the first
+    seed alone.
     """
 
     settings: Settings

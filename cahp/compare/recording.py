@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from cahp.compare.document import (
     SeedSample,
 )
 from cahp.compare.estimate import Estimate
-from cahp.compare.plan import FULL, Cell, about
+from cahp.compare.plan import FULL, Cell, Plan, about, draws
 from cahp.compare.result import Comparison
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
@@ -89,10 +90,7 @@ def _notices(benches: Benches, found: Mapping[Cell, Measured]) -> list[str]:
             f"settings were chosen among {plan.tries_used}, not {plan.tries}: no method gets more tries than another."
         )
     if plan.recovered_draws is not None or plan.draws is not None:
-        notices.append(
-            f"of a method of chance at most {plan.draws or 'all its'} masks were drawn and "
-            f"{plan.recovered_draws or 'all'} of them recovered, over all seeds."
-        )
+        notices += _drawn(plan, found)
     few = [name for name in plan.methods if name in plan.few_seeds]
     if few and len(plan.seeds) > 1:
         notices.append(f"{', '.join(few)} take so long that they were measured with one seed alone.")
@@ -101,6 +99,20 @@ def _notices(benches: Benches, found: Mapping[Cell, Measured]) -> list[str]:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))
         notices.append(f"{len(failed)} cells failed ({names}): {failed[0].error}")
     return notices
+
+
+def _drawn(plan: Plan, cells: Iterable[Cell]) -> Iterator[str]:
+    """How many masks of chance there were: every seed has as many of them recovered, which may be more than asked."""
+    chance = [cell for cell in cells if cell.method in plan.methods and draws(cell.method) > 1]
+    drawn = Counter((cell.method, cell.budget) for cell in chance)
+    recovered = Counter((cell.method, cell.budget) for cell in chance if cell.recovered)
+    if drawn:
+        of_them = "" if plan.recoveries == ("none",) else f", {_most(recovered)} of them recovered"
+        yield f"masks of a method of chance at each budget, over all seeds: {_most(drawn)} drawn{of_them}."
+
+
+def _most(counts: Counter[tuple[str, int]]) -> str:
+    return f"{'at most ' if len(set(counts.values())) > 1 else ''}{max(counts.values())}"
 
 
 class _Rows:
