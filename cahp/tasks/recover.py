@@ -16,6 +16,7 @@ from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Recovered, refit_report
 from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identified, seconds
+from cahp.run.spelling import option
 from cahp.store import Store
 from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
 
@@ -54,7 +55,8 @@ def recover(
 
     The pruned heads' output weights are zero there, so any tool that loads the original loads this. A training, which
     ``watch`` sees, is measured beside the refit (``metrics.refitted``, ``delta.refitted``) where there can be one;
-    ``epochs``, ``learning_rate`` and ``batch`` are what its recovery usually has unless they are given.
+    ``epochs``, ``learning_rate`` and ``batch`` are what its recovery usually has unless they are given, which only a
+    training may be.
 
     Raises:
         CahpError: If model, mask and data do not go together.
@@ -65,14 +67,20 @@ def recover(
 
     if how not in ("refit", "distill", "auto", "finetune"):
         raise OptionError(f"--recover {how} is unknown; choose refit, distill, auto or finetune")
+    schedule = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    given = {name: one for name, one in schedule.items() if one is not None}
+    if how == "refit" and given:
+        raise OptionError(
+            f"{option(next(iter(given)))} is of a training, and a refit has none; leave it out, or use "
+            "--recover distill or finetune"
+        )
     card = identified(settings)
     output = claimed(out, card)
     keep = read_for(card, mask)[0]
     bench = open_bench(
         replace(settings, recover=cast(Recovery, how)), store=store, card=card, progress=progress, watch=watch
     )
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    document, recovered = _recovered(bench, keep, {name: one for name, one in given.items() if one is not None})
+    document, recovered = _recovered(bench, keep, given)
     measurements = bench.measurements
     pruned = measurements.pruned(keep, recovered)
     found = {

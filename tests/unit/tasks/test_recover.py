@@ -34,7 +34,8 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
     how: str,
     plain_accuracy: Callable[[Path, Path], float],
 ) -> None:
-    found = recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=1, store=store)
+    epochs = None if how == "refit" else 1
+    found = recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=epochs, store=store)
     assert found["metrics"].recovered.accuracy == plain_accuracy(tmp_path / "recovered", data)
     assert found["kept"] == {"heads": 6, "of": 12}
     if how == "refit":
@@ -71,6 +72,16 @@ def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path,
 def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="refit, distill, auto or finetune"):
         recover(settings, mask=mask, out=tmp_path / "out", how="pray")
+
+
+@pytest.mark.parametrize("given", [{"epochs": 9}, {"learning_rate": 0.5}, {"batch": 7}])
+def test_a_refit_is_given_no_schedule_of_a_training(
+    settings: Settings, mask: Path, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    named = f"--{next(iter(given)).replace('_', '-')} .*--recover distill or finetune"
+    with pytest.raises(OptionError, match=named):
+        recover(settings, mask=mask, out=tmp_path / "out", how="refit", **given)
+    assert not (tmp_path / "out").exists()
 
 
 def test_too_few_texts_cannot_check_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
