@@ -23,7 +23,7 @@ from cahp.store import Store
 from cahp.tasks.fit import fit, training_key
 from cahp.tasks.inspect import expected_seconds
 from cahp.tasks.inspect import looked as preflight
-from cahp.values import OptionError, Progress, silent
+from cahp.values import OptionError, Progress, refit_texts, silent
 from cahp.words import interval, percent
 
 SCHEMA = "cahp.reproduction/1"
@@ -36,6 +36,8 @@ _GPU = 6e13
 _TRAINED, _EPOCHS = 3, 3
 #: Signatures of each calibration text, and gradients through a quarter of them.
 _CHOOSING = 1.5
+#: Hidden states of all tokens that a refit holds at once.
+_HIDDEN_STATES = 4
 #: Bytes that the store may take meanwhile: a training of BERT-large that was stopped is five gigabytes.
 _ROOM = 16 << 30
 
@@ -174,8 +176,10 @@ def _expected(asked: Asked, one: Published, card: ModelCard) -> Expected:
 
     work = passes * one.tokens * operations(card)
     seconds = expected_seconds(card, tokens=1) / operations(card) * work
-    # Weights, gradients and both of the optimiser's moments, of two copies, the pruned and the full.
-    memory = preflight(card)["memory_bytes"] + 4 * 4 * (card.details or {}).get("parameters", 0)
+    # A training has weights, gradients and both of the optimiser's moments; a refit hidden states of all its tokens.
+    training = 4 * 4 * (card.details or {}).get("parameters", 0)
+    refit = _HIDDEN_STATES * 4 * card.hidden * one.tokens * refit_texts(texts)
+    memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
     return Expected(one.name, work, seconds / 3600, work / _GPU / 3600, memory)
 
 
