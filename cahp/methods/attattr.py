@@ -67,7 +67,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
     done, total = 0, sum(map(len, batches)) * model.layers * steps
     for batch in batches:
         maps = _maps(model, batch)
-        state = None if model.card.no_refit else model.enter(batch)
+        state = model.enter(batch) if model.has_tails else None
         real = batch.tensors["attention_mask"].bool()
         pairs = real[:, None, :, None] & real[:, None, None, :]
         for layer in range(model.layers):

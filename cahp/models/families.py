@@ -72,6 +72,8 @@ class Family:
     shared: str | None = None
     #: Each layer is called with arguments of its own (such as the reach of its attention).
     own_arguments: bool = False
+    #: Where layers are of several kinds, each knows its own and is not told it by its place in the network.
+    own_kind: bool = False
     #: It looks back only.
     causal: bool = False
     #: It would keep keys and values for a next token.
@@ -93,6 +95,8 @@ class Family:
     no_cut: str | None = None
     #: Layers can be run one by one.
     walks: bool = True
+    #: The first layers can be left out: none of the others takes more from them than hidden states.
+    tails: bool = True
 
     @property
     def refits(self) -> tuple[Site, ...]:
@@ -220,6 +224,7 @@ FAMILIES: dict[str, Family] = {
         feed_out="mlp.Wo",
         residual="pre",
         own_arguments=True,
+        own_kind=True,
     ),
     "mpnet": Family(
         layers="encoder.layer",

@@ -159,11 +159,19 @@ class HeadModel:
         return [layer for group in listed for layer in group.get_submodule(self.family.shared).children()]
 
     @property
-    def alike(self) -> bool:
-        """Whether layers can be walked one by one, and the first ones left out, since none depends on its place."""
+    def mixed(self) -> bool:
+        """Whether layers are of several kinds, such as some that look back to the beginning and some only so far."""
         kinds = getattr(self.network.config.get_text_config(), "layer_types", None)
-        uniform = self.family.matched is None or kinds is None or len(set(kinds)) == 1
-        return self.family.walks and uniform and len(self.stack) == self.layers
+        return kinds is not None and len(set(kinds)) > 1
+
+    @property
+    def has_tails(self) -> bool:
+        """Whether the first layers can be left out (``surgery.tail``), since others need only hidden states of them.
+
+        Mixed layers mostly need their places, too: the network takes the reach of each from its configuration by that.
+        """
+        known = self.family.tails and self.card.no_refit is None and len(self.stack) == self.layers
+        return known and (self.family.own_kind or not self.mixed)
 
     def projection(self, layer: int, site: Site = "output") -> Projection:
         """A layer's projection: of its heads' context (``output``), or of its feed-forward block."""
@@ -339,7 +347,7 @@ class HeadModel:
         """Embed a batch and stop before the first layer with heads."""
         real = batch.tensors["attention_mask"].bool()
         arguments: list[Arguments] = []
-        if self.family.own_arguments:
+        if self.family.own_arguments or self.mixed:
             # There is no other way to learn what the later layers are called with.
             with calling(ForwardCall(record=arguments)):
                 self.scores(batch.tensors)

@@ -6,13 +6,14 @@ by one, and what a layer adds to what differs between architectures of one shape
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from cahp.models.attention import IMPLEMENTATION
+from cahp.models.attention import IMPLEMENTATION, Arguments
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.values import CahpError, ModelError, SelfTestError
@@ -56,7 +57,8 @@ def _tried(model: HeadModel) -> HeadModel:
         _check_answers(model, batch, model.logits(batch, leaving=left.append))
         model = model.around(model.network, family=_with_maps(model, batch))
         walk = _walk(model, batch, left)
-        model = model.around(model.network, family=replace(model.family, walks=walk is not None))
+        tails = walk is not None and _called_alike(walk[0][0].arguments)
+        model = model.around(model.network, family=replace(model.family, walks=walk is not None, tails=tails))
         return model.around(model.network, family=_alone(model.family) if walk is None else _with_sums(model, walk))
 
 
@@ -130,6 +132,23 @@ def _walk(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | No
     if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(state.hidden, left[-1])):
         return None
     return [*walk, (state, {})]
+
+
+def _called_alike(calls: Sequence[Arguments]) -> bool:
+    """Whether all layers are called with the very same things besides hidden states.
+
+    Else one gets what those before it made, or what its place says. Equal numbers would not do: masks of different
+    reach are the same on a short text.
+    """
+    return all(_same(call, calls[0]) for call in calls)
+
+
+def _same(left: object, right: object) -> bool:
+    if isinstance(left, tuple | list) and isinstance(right, tuple | list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(value, right[name]) for name, value in left.items())
+    return left is right or (isinstance(left, float | int | str) and left == right)
 
 
 def _with_sums(model: HeadModel, walk: list[Step]) -> Family:

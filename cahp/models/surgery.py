@@ -84,9 +84,9 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     """The model without the layers before ``layer``; gates and layers keep their numbers, weights are shared.
 
     Its ``logits`` take the hidden states before that layer (``LayerState.hidden``) as ``start``, so what several calls
-    have in common is computed once. None where layers cannot be walked one by one.
+    have in common is computed once. None where there is no such thing (``has_tails``).
     """
-    if model.card.no_refit or not model.alike:
+    if not model.has_tails:
         return None
     made = _copy(model)
     left = nn.ModuleList(made.layer_modules[layer:])

@@ -14,9 +14,11 @@ import zoo
 from transformers import AutoModelForSequenceClassification
 
 from cahp import models
+from cahp.methods.ablation import _losses_without
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.surgery import cut
-from cahp.values import HeadMask, ModelError, OptionError
+from cahp.models.surgery import cut, tail
+from cahp.stages.evaluation import evaluate
+from cahp.values import HeadMask, ModelError, OptionError, silent
 
 TEXT = "the film was very good and the plot was not bad"
 
@@ -88,6 +90,34 @@ def test_nobody_looks_beyond_a_sliding_window(made: Callable[..., HeadModel]) ->
         assert bool((weights[..., (behind >= 3) | (behind < 0)] == 0).all())
         assert bool((weights[..., (behind < 3) & (behind >= 0)] > 0).all())
     without_first(model)
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}),
+        ("gemma2", {"sliding_window": 3}),
+        ("gpt_oss", {"sliding_window": 3}),
+    ],
+)
+def test_layers_whose_reach_goes_by_their_place_are_walked_with_their_own_and_have_no_tails(
+    kind: str, more: dict[str, Any], made: Callable[..., HeadModel]
+) -> None:
+    model = made(kind, **more)
+    assert model.mixed
+    assert [tail(model, layer) for layer in range(model.layers)] == [None] * model.layers
+    left: list[torch.Tensor] = []
+    batch = one_batch(model)
+    whole, state = model.logits(batch, leaving=left.append), model.enter(batch)
+    assert torch.allclose(whole, library(model, batch).logits, atol=1e-5)
+    for hidden in left:
+        state = model.step(state)
+        assert torch.allclose(state.hidden, hidden, atol=1e-5)
+    # What methods go on from halfway is then answered whole.
+    texts, keep = fakes.sentences(6), np.ones((model.layers, model.heads), dtype=np.bool_)
+    keep[1, 0] = False
+    found = _losses_without(model, texts, HeadMask.full(model.layers, model.heads), silent)
+    assert found[1 + model.heads] == pytest.approx(evaluate(model, texts, mask=HeadMask(keep)).losses.mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "olmo2"])

@@ -19,7 +19,7 @@ from cahp.models import saving, to_onnx
 from cahp.models.compact import load_pruned
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.surgery import cut
+from cahp.models.surgery import cut, tail
 from cahp.stages.recovery import solve
 from cahp.tasks import inspect as preflight
 from cahp.values import HeadMask, ModelError, OptionError
@@ -90,6 +90,17 @@ def check_maps(model: HeadModel, plain: object, batch: Batch) -> None:
         assert alike(seen[layer] * real, mean * real, 1e-5)
 
 
+def check_tails(model: HeadModel, batch: Batch) -> None:
+    """What goes on from the hidden states of an earlier layer comes to the same answer."""
+    left: list[torch.Tensor] = []
+    whole = model.logits(batch, leaving=left.append)
+    for layer in range(1, model.layers):
+        rest = tail(model, layer)
+        assert (rest is not None) is model.has_tails
+        if rest is not None:
+            assert alike(rest.logits(batch, start=left[layer - 1]), whole, 1e-5)
+
+
 @pytest.mark.parametrize("kind", PROVEN)
 def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp_path: Path) -> None:
     logging.disable_progress_bar()
@@ -108,6 +119,7 @@ def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp
     masked = model.logits(batch, gates=model.gates(mask.keep))
     pruned = cut(model, mask)
     assert alike(pruned.logits(batch), masked, 1e-5)
+    check_tails(pruned, batch)
     (tmp_path / "drop-in").mkdir()
     saving.save_drop_in(tmp_path / "drop-in", model, pruned, mask)
     dropped = AutoModelForSequenceClassification.from_pretrained(tmp_path / "drop-in").eval()
