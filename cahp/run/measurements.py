@@ -131,9 +131,8 @@ class Measurements(Recoveries):
     @contextmanager
     def sharing(self, texts: Texts, masks: Sequence[HeadMask]) -> Iterator[None]:
         """Inside the block, what ``masks`` have in common is computed once when they are evaluated on ``texts``."""
-        # Layers that are used in many passes have no first one that differs, and processes that share the texts go
-        # through the masks together anyway.
-        if not self.card.no_refit and parallel.world() == 1:
+        # Processes that share the texts go through the masks together anyway.
+        if parallel.world() == 1:
             self._sharing = _Sharing(texts, masks)
         try:
             yield

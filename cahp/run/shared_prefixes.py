@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -20,6 +21,8 @@ _GLIMPSED, _FEWEST_BATCHES = 3, 6
 
 #: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
 Path = tuple[int, ...]
+#: Hidden states that leave a place, one a batch.
+States = dict[int, list[Tensor]]
 
 
 class SharedPrefixes:
@@ -27,10 +30,11 @@ class SharedPrefixes:
 
     What leaves a layer depends on that layer and on those below, so a mask goes on from the hidden states of an earlier
     one with the same heads up to there. States are kept while a mask that was not answered yet can use them, the most
-    useful ones within ``room`` bytes; so are the texts, tokenised and sorted. Batches and operations are those of
-    ``evaluate``, and so are the answers, to the last digit.
+    useful ones within ``room`` bytes at any time; so are the texts, tokenised and sorted. Batches and operations are
+    those of ``evaluate``, and so are the answers, to the last digit.
 
-    The limit is that masks differ in their first layers: there, every set of heads must run.
+    The limit is that masks differ in their first layers: there, every set of heads must run. Where layers need more
+    than hidden states (``HeadModel.has_tails``), nothing is kept and every mask runs whole.
 
     A ``glimpse`` answers every third batch, so texts of all lengths; what it found is part of the answer later.
     """
@@ -104,7 +108,9 @@ class _Part:
         self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
-        self._states: dict[int, tuple[Tensor, ...]] = {}
+        self._states: States = {}
+        #: Of all states that are kept, and of those that masks bring that are being answered.
+        self._bytes = 0
         self._lock = threading.Lock()
 
     def answers(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
@@ -112,27 +118,56 @@ class _Part:
         with self._lock:
             path = self._path(mask)
             self._pending.discard(path)
-            wanted = {place for other in self._pending for place in other[:-1]}
             depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
-            states = self._states[path[depth - 1]] if depth else None
+            # Taken one by one, so that what is not kept for another mask is gone when its batch is through.
+            states = deque(self._states[path[depth - 1]] if depth else ())
+            # Nobody can go on from a state where layers need more than that.
+            ahead = path[depth:-1] if pruned.has_tails else ()
+            use = gains(self._pending, self._states.keys() | set(ahead))
+            left: States = {place: [] for place in ahead if use.get(place)}
         rest = tail(pruned, depth) if depth else pruned
         assert rest is not None
-        left: list[list[Tensor]] = []
 
         def scores(number: int) -> Tensor:
-            passed: list[Tensor] = []
-            start = None if states is None else states[number]
-            logits = rest.logits(self._batches[number], start=start, leaving=passed.append, precision=self._precision)
-            left.append(passed)
-            return logits
+            places = iter(path[depth:])
+            return rest.logits(
+                self._batches[number],
+                start=states.popleft() if states else None,
+                leaving=(lambda hidden: self._keep(left, next(places), hidden)) if left else None,
+                precision=self._precision,
+            )
 
-        found = answers(self._batches, scores, self._texts, progress=progress)
+        try:
+            found = answers(self._batches, scores, self._texts, progress=progress)
+        except BaseException:
+            with self._lock:
+                self._forget(left, list(left))
+            raise
         with self._lock:
-            for layer, place in enumerate(path[:-1], 1):
-                if layer > depth and place in wanted:
-                    self._states[place] = tuple(passed[layer - depth - 1] for passed in left)
-            self._trim()
+            self._forget(self._states, [place for place in left if place in self._states])
+            self._states |= left
+            use = gains(self._pending, self._states)
+            self._forget(self._states, [place for place in self._states if not use.get(place)])
         return found
+
+    def _keep(self, left: States, place: int, hidden: Tensor) -> None:
+        """Add what left a layer to ``left``, if its place is there, and drop the least useful place while all is full.
+
+        ``left`` is what a mask brings that is being answered.
+        """
+        if place not in left:
+            return
+        with self._lock:
+            left[place].append(hidden)
+            self._bytes += hidden.nbytes
+            while self._bytes > self._room and (left or self._states):
+                use = gains(self._pending, self._states.keys() | left.keys())
+                least = min([*self._states, *left], key=lambda place: use.get(place, 0))
+                for states in (self._states, left):
+                    self._forget(states, [least])
+
+    def _forget(self, states: States, places: Iterable[int]) -> None:
+        self._bytes -= sum(state.nbytes for place in places for state in states.pop(place, ()))
 
     def answered(self, mask: HeadMask) -> None:
         with self._lock:
@@ -144,15 +179,6 @@ class _Part:
             step = (path[-1] if path else -1, row.tobytes())
             path.append(self._places.setdefault(step, len(self._places)))
         return tuple(path)
-
-    def _trim(self) -> None:
-        while True:
-            use = gains(self._pending, self._states)
-            self._states = {place: states for place, states in self._states.items() if use.get(place)}
-            size = sum(state.nbytes for states in self._states.values() for state in states)
-            if size <= self._room:
-                return
-            del self._states[min(self._states, key=lambda place: use[place])]
 
 
 def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:

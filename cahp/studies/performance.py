@@ -144,7 +144,7 @@ def _masks(bench: Bench) -> list[HeadMask]:
 def _sharing(bench: Bench, progress: Progress) -> float | None:
     """Time of answers under many masks with shared first layers, over that of each alone (None: nothing is shared)."""
     model, masks = bench.model, _masks(bench)
-    if bench.card.no_refit:
+    if not model.has_tails:
         return None
     texts = bench.evaluation.take(range(min(_SHARED_TEXTS, len(bench.evaluation))))
     prefixes = SharedPrefixes(model, texts, masks)

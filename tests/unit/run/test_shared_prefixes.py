@@ -1,8 +1,14 @@
 from __future__ import annotations
 
+import weakref
+from pathlib import Path
+from typing import Any
+
 import fakes
 import numpy as np
 import pytest
+import torch
+import zoo
 
 from cahp import models
 from cahp.models.head_model import HeadModel
@@ -20,11 +26,75 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def masks(model: HeadModel) -> list[HeadMask]:
-    """All ways to take two heads of each layer or all of them: many first layers are alike."""
+    """All ways to take half of each layer's heads or all of them: many first layers are alike."""
     few = np.zeros((model.layers, model.heads), dtype=np.bool_)
-    few[:, :2] = True
+    few[:, : model.heads // 2] = True
     choices = range(2**model.layers)
     return [HeadMask(few | (choice >> np.arange(model.layers) & 1 == 1)[:, None]) for choice in choices]
+
+
+#: Models whose layers depend on their places or on those before them, or are used in many passes.
+WHOLE = {
+    "gemma2": (zoo.save, {"sliding_window": 3}),
+    "gpt_oss": (zoo.save, {"sliding_window": 3}),
+    "qwen3_next": (zoo.save, {}),
+    "t5": (zoo.save, {}),
+    "lilt": (zoo.save, {}),
+    "qwen2": (fakes.save_model, {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}),
+    "albert": (fakes.save_model, {"num_hidden_layers": 6}),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_model_without_tails_is_answered_whole_and_nothing_is_kept(kind: str, tmp_path: Path) -> None:
+    save, options = WHOLE[kind]
+    model = models.load(str(save(tmp_path, kind, **options)), device="cpu")
+    assert not model.has_tails
+    shared = SharedPrefixes(model, TEXTS, masks(model))
+    for mask in masks(model):
+        assert np.array_equal(shared.evaluate(mask).losses, evaluate(cut(model, mask), TEXTS).losses)
+        assert kept(shared) == 0
+
+
+class Alive:
+    """Counts the bytes of hidden states that left a layer and that anybody still holds."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._there: weakref.WeakSet[torch.Tensor] = weakref.WeakSet()
+        self.peak = 0
+        forward = HeadModel.logits
+
+        def watched(model: HeadModel, batch: Any, *, leaving: Any = None, **options: Any) -> torch.Tensor:
+            def left(hidden: torch.Tensor) -> torch.Tensor | None:
+                self._there.add(hidden)
+                instead: torch.Tensor | None = None if leaving is None else leaving(hidden)
+                self.peak = max(self.peak, sum(state.nbytes for state in self._there))
+                return instead
+
+            return forward(model, batch, leaving=left, **options)
+
+        monkeypatch.setattr(HeadModel, "logits", watched)
+
+
+@pytest.mark.parametrize("layers", [0.0, 0.5, 1.5, 2.5])
+def test_states_never_take_more_than_their_room(
+    model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
+    # One part, so that all of the room is its own.
+    monkeypatch.setattr("cahp.run.shared_prefixes._FEWEST_BATCHES", 100)
+    sizes = [
+        4 * model.network.config.hidden_size * batch.tensors["input_ids"].numel()
+        for batch in model.batches(model.tokenize(TEXTS.inputs))
+    ]
+    room = int(layers * sum(sizes))
+    wanted = [evaluate(cut(model, mask), TEXTS) for mask in masks(model)]
+    alive = Alive(monkeypatch)
+    shared = SharedPrefixes(model, TEXTS, masks(model), room=room)
+    for mask, answered in zip(masks(model), wanted, strict=True):
+        assert np.array_equal(shared.evaluate(mask).losses, answered.losses)
+    # What enters a layer and what leaves it are there beside.
+    assert alive.peak <= room + 2 * max(sizes)
 
 
 def kept(shared: SharedPrefixes) -> int:
