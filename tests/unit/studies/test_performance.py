@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import fakes
 import pytest
+import zoo
 
+from cahp.run.bench import open_bench
+from cahp.run.settings import Settings
+from cahp.store import Store
 from cahp.studies import performance
 from cahp.studies.performance import ROWS, Limit, placed, words
+from cahp.values import silent
 
 
 @pytest.mark.parametrize(
@@ -76,5 +83,27 @@ def test_the_table_takes_the_place_of_the_last_one() -> None:
     assert placed("<!-- bench --> alone", ["one"]) is None
 
 
-def test_sizes_of_clustering_stand_in_the_table() -> None:
-    assert performance.HEADS == (384, 1024)
+def test_sizes_of_clustering_stand_in_the_table_with_what_they_may_take() -> None:
+    rows = {row.name: row for row in ROWS}
+    for heads, said, seconds in (
+        (384, "384 heads, every number", 10),
+        (1024, "1,024 heads, 124 numbers", 2),
+        (2048, "2,048 heads, 126 numbers", 8),
+    ):
+        row = rows[f"clustering_{heads}"]
+        assert (row.words, row.limit) == (f"clustering {said} of clusters", seconds)
+    assert {f"clustering_{heads}" for heads in performance.CLUSTERED} == {name for name in rows if "clustering" in name}
+
+
+def test_answers_that_share_layers_must_save_a_quarter() -> None:
+    (row,) = (row for row in ROWS if row.name == "sweep_to_evaluations")
+    assert (row.kept(0.75, "tiny"), row.kept(0.76, "tiny")) == (True, False)
+
+
+@pytest.mark.parametrize(("kind", "shares"), [("bert", True), ("gemma2", False), ("albert", False)])
+def test_only_models_with_tails_are_held_to_what_shared_layers_save(kind: str, shares: bool, tmp_path: Path) -> None:
+    save = zoo.save if kind == "gemma2" else fakes.save_model
+    model, data = save(tmp_path / "model", kind), fakes.write_data(tmp_path / "data")
+    settings = Settings(model=str(model), data=str(data), device="cpu", limit=24, eval_limit=8, projection="pca")
+    found = performance._sharing(open_bench(settings, store=Store(tmp_path / "store")), silent)
+    assert (found is not None) is shares
