@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cahp import models
 from cahp.data import sample
-from cahp.models.devices import synchronise
+from cahp.models.devices import peak, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
 from cahp.run.settings import Settings, identified
@@ -42,7 +42,8 @@ def measure(
 ) -> dict[str, Any]:
     """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split.
 
-    ``model`` is that of the settings, where it was read before.
+    ``model`` is that of the settings, where it was read before. ``peak_memory`` is what was in use at most before the
+    baseline ran: of a GPU since ``devices.forget_peak``, else of this whole process.
     """
     model = model or models.load(identified(settings), device=settings.device)
     texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
@@ -66,7 +67,11 @@ def measure(
     }
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     total, done = (rounds + 1) * len(contestants), 0
+    most: int | None = None
     for round_ in range(rounds + 1):
+        if round_ == 1:
+            # All of ours has run, and the baseline has not: what it takes is not ours, and a peak never falls.
+            most = peak(model.device)
         for name, work in contestants.items():
             progress(STAGE, done, total)
             synchronise(model.device)
@@ -89,6 +94,7 @@ def measure(
             "signatures_to_forward": _ratio(seconds["signatures"], seconds["forward"]),
             "naive_to_selection": _ratio(seconds["naive"], seconds["selection"]),
         },
+        "peak_memory": most,
         "same_heads": chosen["ours"].sha256 == chosen["naive"].sha256,
     }
 

@@ -112,7 +112,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
         "sweep_to_evaluations": shared,
         "first_nine_glimpsed": glimpsed,
         "first_nine": nine,
-        "peak_memory": devices.peak(model.device),
+        "peak_memory": found["peak_memory"],
     }
     rows = [
         {**asdict(row), "value": values[row.name], "kept": row.kept(values[row.name], model.card.id)} for row in ROWS

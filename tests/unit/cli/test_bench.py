@@ -29,6 +29,7 @@ def test_bench_prints_ratios_and_a_table_and_says_whether_the_heads_agree(
     assert rows["signatures_to_forward"]["value"] == found["ratios"]["signatures_to_forward"]
     assert rows["self_test"]["value"] == pytest.approx(found["self_test_s"] / found["whole_run_s"])
     assert 0 < rows["self_test"]["value"] < rows["self_test"]["value"] + rows["timing"]["value"] < 1
+    assert rows["peak_memory"]["value"] == found["peak_memory"]
     assert all(row["value"] > 0 for row in rows.values())
     # Their limits are of other models, or there is none.
     assert [name for name, row in rows.items() if row["kept"] is None] == [

@@ -57,3 +57,23 @@ def test_whether_both_keep_the_same_heads_is_compared_and_told(
     assert (found["texts"], found["rounds"]) == (32, 1)
     # Four contestants, and a round to warm up.
     assert seen == [("bench", done, 8) for done in range(9)]
+
+
+def test_the_memory_of_the_baseline_is_not_counted_as_ours(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A peak never falls: whatever ran before it is read has raised it for good.
+    ran: list[str] = []
+    for name in ("naive_signatures", "naive_salience", "collect", "gate_gradients"):
+        work = getattr(benchmark, name)
+        monkeypatch.setattr(
+            benchmark,
+            name,
+            lambda *args, name=name, work=work, **options: ran.append(name) or work(*args, **options),
+        )
+    read: list[set[str]] = []
+    monkeypatch.setattr(benchmark, "peak", lambda _: read.append(set(ran)) or 7)
+    settings = Settings(model=str(place), data=str(fakes.write_data(tmp_path / "data")), device="cpu")
+    assert benchmark.measure(settings, limit=32, rounds=2)["peak_memory"] == 7
+    assert read == [{"collect", "gate_gradients"}]
+    assert {"naive_signatures", "naive_salience"} < set(ran)
