@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
 from cahp.run.settings import Settings, identified
 from cahp.store import Store
-from cahp.values import CahpError, Progress, Texts, silent
+from cahp.values import CahpError, Progress, Texts, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -51,14 +52,23 @@ class Benches:
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
-        rows = np.arange(len(first.evaluation))
         tuning = plan.tries_used > 1
-        self.tuning_texts = first.evaluation.take(rows[0::2]) if tuning else None
-        self.splits: dict[str, Texts] = {"eval": first.evaluation.take(rows[1::2]) if tuning else first.evaluation}
+        # Every other text of each class: data in which two classes alternate would leave one to each half.
+        by_class = np.argsort(first.evaluation.labels, kind="stable")
+        halves = [first.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1)] if tuning else []
+        self.tuning_texts = halves[0] if tuning else None
+        self.splits: dict[str, Texts] = {"eval": halves[1] if tuning else first.evaluation}
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
             raise CahpError("one text cannot both tune settings and evaluate; raise --eval-limit, or use --tries 1")
+
+    @cached_property
+    def content(self) -> str:
+        """Digest of the model and of all texts: what is found under their names elsewhere may be another."""
+        sampled = [self.bench(seed).calibration for seed in self.plan.seeds]
+        texts = [one for one in (self.tuning_texts, *self.splits.values(), *sampled) if one is not None]
+        return digest(self.card.sha256, *(one.sha256 for one in texts))
 
     def bench(self, seed: int) -> Bench:
         """The bench whose calibration texts ``seed`` draws."""

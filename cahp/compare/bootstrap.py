@@ -14,40 +14,52 @@ from numpy.typing import NDArray
 from cahp.compare.summary import Ends
 
 DRAWS = 10_000
+#: Draws for each of the tests that are corrected together: with fewer no p could be small enough after the correction,
+#: since the smallest there can be is two of all draws.
+_DRAWS_A_TEST = 80
 _BLOCK = 1000
 _SEED = 42
 
 
 class Bootstrap:
-    """Draws of ``seeds`` seeds and ``texts`` texts."""
+    """Draws of ``seeds`` seeds and ``texts`` texts, enough for so many ``tests`` of one family."""
 
-    def __init__(self, seeds: int, texts: int) -> None:
+    def __init__(self, seeds: int, texts: int, *, tests: int = 1) -> None:
         random = np.random.default_rng(_SEED)
-        self._seeds = random.multinomial(seeds, np.full(seeds, 1 / seeds), size=DRAWS).astype(np.float64)
-        self._random = random.integers(2**32, size=-(-DRAWS // _BLOCK))
+        drawn, blocks = [], []
+        # What more tests need comes after what all have.
+        for count in (DRAWS, max(0, _DRAWS_A_TEST * tests - DRAWS)):
+            whole = -(-count // _BLOCK)
+            drawn.append(random.multinomial(seeds, np.full(seeds, 1 / seeds), size=whole * _BLOCK))
+            blocks.append(random.integers(2**32, size=whole))
+        self._seeds, self._random = np.concatenate(drawn).astype(np.float64), np.concatenate(blocks)
         self._texts = texts
 
+    @property
+    def draws(self) -> int:
+        """How many draws there are."""
+        return len(self._seeds)
+
     def means(self, places: NDArray[np.int64], stack: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Means of ``stack (T, S, n)`` in each of the draws, ``(DRAWS, T)``, for the seeds at ``places (S,)``."""
+        """Means of ``stack (T, S, n)`` in each of the draws, ``(draws, T)``, for the seeds at ``places (S,)``."""
         weights = self._seeds[:, places]
         total = weights.sum(axis=1, keepdims=True)
         # A draw may hold none of the few seeds that a failing method was left with.
         weights = np.where(total > 0, weights / np.maximum(total, 1), 1 / len(places))
         flat = stack.reshape(-1, self._texts).T
-        found = np.empty((DRAWS, len(stack)))
+        found = np.empty((self.draws, len(stack)))
         for block, seed in enumerate(self._random):
-            part = slice(block * _BLOCK, min((block + 1) * _BLOCK, DRAWS))
-            size = part.stop - part.start
+            part = slice(block * _BLOCK, (block + 1) * _BLOCK)
             picked = np.random.default_rng(int(seed)).multinomial(
-                self._texts, np.full(self._texts, 1 / self._texts), size=size
+                self._texts, np.full(self._texts, 1 / self._texts), size=_BLOCK
             )
             by_seed = (picked / self._texts) @ flat
-            found[part] = np.einsum("bts,bs->bt", by_seed.reshape(size, len(stack), -1), weights[part])
+            found[part] = np.einsum("bts,bs->bt", by_seed.reshape(_BLOCK, len(stack), -1), weights[part])
         return found
 
 
 def interval(draws: NDArray[np.float64]) -> Ends:
-    """The 95 % interval of draws ``(DRAWS,)``."""
+    """The 95 % interval of ``draws``."""
     # Sums of many shares miss round numbers by rounding, and 0 from below would be written as minus 0.
     low, high = np.percentile(draws, [2.5, 97.5]).round(12) + 0.0
     return float(low), float(high)

@@ -7,9 +7,11 @@ stopped, and another one finds what both ask.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,8 +160,17 @@ def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery
 
 
 def _source(method: Method) -> str:
-    """Digest of the code of a method's file: with other code, nothing is found in the store."""
+    """Digest of a method's code: with other code, nothing is found in the store.
+
+    Of ours that is its file, of a package of somebody's own all of its files.
+    """
+    home = inspect.getmodule(type(method))
+    package = sys.modules.get(type(method).__module__.partition(".")[0])
+    places = getattr(package, "__path__", None)
     try:
-        return digest(inspect.getsource(inspect.getmodule(type(method)) or type(method)))
-    except (OSError, TypeError):
+        if places is None or package is sys.modules["cahp"]:
+            return digest(inspect.getsource(home or type(method)))
+        files = sorted(file for place in places for file in Path(place).rglob("*.py"))
+        return digest(*(part for file in files for part in (file.name, file.read_text(encoding="utf-8"))))
+    except (OSError, TypeError, ValueError):
         return ""

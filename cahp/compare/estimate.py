@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from cahp import methods
 from cahp.compare.benches import Benches
 from cahp.compare.cells import Measured, missing
 from cahp.compare.measuring import priced
@@ -84,8 +83,8 @@ def _choosing(benches: Benches, cell: Cell) -> float:
     if cell.method == FULL:
         return 0.0
     try:
-        price = priced(methods.get(cell.method), cast(Evidence, benches.bench(cell.seed).evidence), cell.budget)
+        price = priced(benches, cell, cast(Evidence, benches.bench(cell.seed).evidence))
     except Exception:
         # An estimate fails nothing; the cell will say what is wrong.
         return 0.0
-    return 0.0 if price is None else float(price.forwards) * benches.plan.tries_used
+    return 0.0 if price is None else float(price.forwards)

@@ -24,8 +24,8 @@ from cahp.compare.cells import (
     cached_choice,
     choice_key,
 )
-from cahp.compare.plan import Cell
-from cahp.registry import Evidence, Method
+from cahp.compare.plan import Cell, learned
+from cahp.registry import Evidence
 from cahp.run.settings import Recovery
 from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Price, Texts
 
@@ -64,7 +64,7 @@ def _choose(benches: Benches, cell: Cell) -> MaskChoice:
     redrawn = cell.noise != cell.seed
     evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
     floor = benches.plan.settings.min_per_layer
-    best: tuple[int, HeadMask, dict[str, Any], Method] | None = None
+    best: tuple[int, HeadMask, dict[str, Any]] | None = None
     start = perf_counter()
     settings = benches.plan.tried(cell.method)
     for setting in settings:
@@ -77,20 +77,29 @@ def _choose(benches: Benches, cell: Cell) -> MaskChoice:
             right = int(bench.measurements.evaluate(benches.tuning_texts, mask=mask).correct.sum())
         # Of equals the first, which is the default.
         if best is None or right > best[0]:
-            best = right, mask, dict(setting), method
+            best = right, mask, dict(setting)
     assert best is not None
     seconds = perf_counter() - start
-    _, mask, chosen, method = best
-    price = priced(method, evidence, cell.budget)
-    if price is not None:
-        price = Price(float(price.forwards) * len(settings), int(price.labels))
-    return MaskChoice(mask, chosen, price, seconds)
+    _, mask, chosen = best
+    return MaskChoice(mask, chosen, priced(benches, cell, evidence), seconds)
 
 
-def priced(method: Method, evidence: Evidence, budget: int) -> Price | None:
-    """What a choice costs, if the method says so."""
-    price: Callable[..., Price] | None = getattr(method, "price", None)
-    return None if price is None else price(evidence, budget=budget)
+def priced(benches: Benches, cell: Cell, evidence: Evidence) -> Price | None:
+    """What the choice of a cell costs, if its method says so: with all settings that are tried, and their tuning."""
+    settings, prices = benches.plan.tried(cell.method), []
+    for setting in settings:
+        price: Callable[..., Price] | None = getattr(methods.get(cell.method, **setting), "price", None)
+        if price is None:
+            return None
+        prices.append(price(evidence, budget=cell.budget))
+    # Gates are trained for each setting; others weigh the same evidence in another way.
+    trained = learned(cell.method)
+    forwards = (sum if trained else max)(float(price.forwards) for price in prices)
+    labels = max(int(price.labels) for price in prices)
+    if benches.tuning_texts is None or len(settings) == 1:
+        return Price(forwards, labels)
+    tuning = len(benches.tuning_texts)
+    return Price(forwards + len(settings) * tuning, labels + tuning)
 
 
 class _Redrawn:

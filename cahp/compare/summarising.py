@@ -35,9 +35,11 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
     tests: list[Verdict] = []
     area_tests: list[AreaVerdict] = []
     every = sorted({cell.budget.attained for cell in document.finished if cell.budget.attained is not None})
+    draws_made = 0
     for part, rows in right.items():
         split = document.data.of(part).split
-        bootstrap = Bootstrap(len(document.seeds), rows.shape[1])
+        bootstrap = Bootstrap(len(document.seeds), rows.shape[1], tests=(len(names) - 1) * len(every))
+        draws_made = bootstrap.draws
         for recovery in document.recoveries:
             measured = accuracy.series(document, rows, recovery)
             draws = accuracy.draw(measured, bootstrap)
@@ -50,7 +52,7 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
     kept = heads.masks(document)
     return Summary(
         against=against,
-        rule=rule(against),
+        rule=rule(against, draws=draws_made),
         means=tuple(means),
         areas=tuple(areas),
         verdicts=tuple(tests),

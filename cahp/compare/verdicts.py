@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.compare.accuracy import Answered, Series, area, at_every_budget
-from cahp.compare.bootstrap import DRAWS, Bootstrap, holm, interval, two_sided
+from cahp.compare.bootstrap import Bootstrap, holm, interval, two_sided
 from cahp.compare.sentences import sentence
 from cahp.compare.summary import AreaVerdict, Verdict
 
@@ -17,11 +17,11 @@ from cahp.compare.summary import AreaVerdict, Verdict
 LEVEL = 0.05
 
 
-def rule(against: str) -> str:
-    """How the tests are made, in words."""
+def rule(against: str, *, draws: int) -> str:
+    """How the tests are made, with so many draws, in words."""
     return (
         f"Each method is tested against {against}, at every budget and after every recovery: a paired bootstrap "
-        f"over texts and seeds ({DRAWS:,} draws), p corrected by Holm over all tests of one split and "
+        f"over texts and seeds ({draws:,} draws), p corrected by Holm over all tests of one split and "
         f"recovery; above {LEVEL} it is a tie. Over all budgets at once, the areas are tested likewise, corrected "
         "over the methods."
     )

@@ -16,6 +16,7 @@ from cahp.compare.engines import Here, result, stopped
 from cahp.compare.measuring import measure
 from cahp.compare.plan import Cell, Plan
 from cahp.store import Entry, Store
+from cahp.values import CahpError
 
 #: What was measured and is still to be kept, by its key.
 Entries = dict[str, Entry]
@@ -25,13 +26,15 @@ Entries = dict[str, Entry]
 class Task:
     """What a worker is sent: the plan, a cell, and where results are kept (None: in the worker's own store).
 
-    ``limit_bytes`` is the room of the caller's store, which a worker must not trim to less.
+    ``limit_bytes`` is the room of the caller's store, which a worker must not trim to less; ``content`` is the digest
+    of the caller's model and texts (``Benches.content``), which a worker must have, too.
     """
 
     plan: Plan
     cell: Cell
     folder: Path | None
     limit_bytes: int
+    content: str
 
 
 _benches: dict[str, Benches] = {}
@@ -39,8 +42,12 @@ _lock = threading.Lock()
 
 
 def work(task: Task) -> tuple[Measured, Entries]:
-    """Measure a cell in a worker process, which keeps the model and its evidence for the next one."""
-    name = repr((task.plan, task.folder, task.limit_bytes))
+    """Measure a cell in a worker process, which keeps the model and its evidence for the next one.
+
+    Raises:
+        CahpError: If it finds another model or other texts than the caller.
+    """
+    name = repr((task.plan, task.folder, task.limit_bytes, task.content))
     # A cluster's worker may run several threads, which would only wait for each other's products.
     with _lock:
         if name not in _benches:
@@ -48,7 +55,12 @@ def work(task: Task) -> tuple[Measured, Entries]:
             # Who sent the task was asked; a worker elsewhere may have to fetch the model, too.
             with hub.asking(lambda *_: True):
                 store = Store(task.folder, limit_bytes=task.limit_bytes)
-                _benches[name] = Benches(task.plan, store=store, progress=stopped)
+                opened = Benches(task.plan, store=store, progress=stopped)
+            if opened.content != task.content:
+                raise CahpError(
+                    "a worker finds another model or other texts under the same names; give it the same files"
+                )
+            _benches[name] = opened
         benches, back = _benches[name], Entries()
         # Another store than the caller's: all goes back with the cell.
         keep = back.__setitem__ if task.folder is None else partial(_save, benches.store)
@@ -72,6 +84,7 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
     here = isinstance(executor, Here)
     # A store elsewhere is the worker's own.
     folder, room = benches.store.folder.parent if cluster is None else None, benches.store.limit_bytes
+    content = "" if here else benches.content
     waiting = list(reversed(cells))
     running: set[Future[tuple[Measured, Entries]]] = set()
     while waiting or running:
@@ -81,7 +94,7 @@ def run(benches: Benches, cells: Sequence[Cell], executor: Executor, cluster: st
             running.add(
                 executor.submit(_here, benches, cell)
                 if here
-                else executor.submit(work, Task(benches.plan, cell, folder, room))
+                else executor.submit(work, Task(benches.plan, cell, folder, room, content))
             )
         ready, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ready:

@@ -80,6 +80,14 @@ class Recoveries:
         return self.calibration.inputs if self._unlabelled is None else list(self._unlabelled)
 
     @property
+    def no_refit(self) -> str | None:
+        """Why there is no refit on the calibration texts, if there is none."""
+        if self.card.no_refit:
+            return self.card.no_refit
+        few = len(self.calibration)
+        return f"{few} texts are too few to hold one out" if few < _FEWEST_TEXTS else None
+
+    @property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
         return _digest_of(self.inputs)

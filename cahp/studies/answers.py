@@ -13,7 +13,7 @@ import numpy as np
 
 from cahp.stages.selection import top
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
-from cahp.values import Evaluation, HeadMask, Progress, silent
+from cahp.values import Evaluation, HeadMask, OptionError, Progress, silent
 from cahp.words import number, percent, signed, span
 
 
@@ -160,8 +160,8 @@ def _random(subject: Subject, progress: Progress) -> Answer:
 
 
 def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation] | None:
-    """What the model answers under each mask after a refit, or None where a layer would be empty."""
-    if any(mask.empty_layers for mask in masks):
+    """What the model answers under each mask after a refit, or None where there is none, or a layer would be empty."""
+    if subject.measurements(progress).no_refit or any(mask.empty_layers for mask in masks):
         return None
     found = []
     for done, mask in enumerate(masks):
@@ -201,6 +201,8 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     from cahp.stages.evaluation import delta
 
     bench = subject.measurements(progress)
+    if bench.no_refit:
+        raise OptionError(f"{bench.no_refit}, so this step shows nothing here; go on with the next one")
     full, before = bench.evaluate(subject.texts), bench.evaluate(subject.texts, mask=subject.mask)
     recovered = bench.refit(subject.mask)
     after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)

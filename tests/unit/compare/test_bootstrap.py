@@ -45,3 +45,15 @@ def test_a_draw_without_any_of_the_seeds_that_are_left_takes_them_all() -> None:
     # Of two seeds, a quarter of the draws holds the other one alone; the one that is left counts in full all the same.
     found = Bootstrap(seeds=2, texts=4).means(np.array([1]), np.full((1, 1, 4), 0.5))
     assert np.allclose(found, 0.5)
+
+
+def test_more_tests_have_more_draws_after_those_that_all_have() -> None:
+    few, many = Bootstrap(seeds=2, texts=5), Bootstrap(seeds=2, texts=5, tests=300)
+    assert (few.draws, many.draws) == (10_000, 24_000)
+    values = np.random.default_rng(0).random((1, 2, 5))
+    first, more = (one.means(np.array([0, 1]), values) for one in (few, many))
+    assert np.array_equal(more[: few.draws], first)
+    # However many there are, a difference without a draw on the other side passes.
+    for tests in (1, 125, 300, 2000):
+        smallest = two_sided(np.ones(Bootstrap(seeds=1, texts=1, tests=tests).draws))
+        assert holm([smallest] * tests)[0] <= 0.05

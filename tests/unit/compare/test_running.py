@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ import numpy as np
 import pytest
 from fake_methods import Counted, Tuned, plan
 
+from cahp import methods
 from cahp.compare import Comparison, Estimate, compare
 from cahp.compare.plan import everyone
 from cahp.files import plain_json
@@ -140,7 +143,10 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
     assert written(found)["settings"]["tries"] == {"asked": 3, "used": 2}
     bench = open_bench(settings, store=store)
-    tuning, evaluation = bench.evaluation.take(range(0, 30, 2)), bench.evaluation.take(range(1, 30, 2))
+    # Every other text of each class; here two classes alternate.
+    by_class = np.argsort(bench.evaluation.labels, kind="stable")
+    tuning, evaluation = (bench.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1))
+    assert min(np.bincount(evaluation.labels)) >= 7
     sizes = (written(found)["data"]["steer"]["sha256"], written(found)["data"]["eval"]["sha256"])
     assert sizes == (tuning.sha256, evaluation.sha256)
     for cell in written(found)["cells"]:
@@ -151,8 +157,8 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
             mask = Tuned(**setting).choose(bench.evidence, budget=cell["budget"]["requested"]).mask
             right.append(int(bench.measurements.evaluate(tuning, mask=mask).correct.sum()))
         assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
-        # Two settings were tried, and paid for.
-        assert cell["price"]["forwards"] == 2 * 60
+        # Two settings weighed the same evidence, and each answered the tuning texts.
+        assert (cell["price"]["forwards"], cell["price"]["labels"]) == (60 + 2 * 15, 7 + 15)
 
 
 def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, store: Store) -> None:
@@ -305,16 +311,68 @@ def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from cahp.compare import workers
+    from cahp.compare.benches import Benches
     from cahp.compare.plan import Cell
 
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
-    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes)
+    content = Benches(asked, store=store).content
+    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
     # The choice and the answers.
     assert len(workers.work(replace(task, folder=None))[1]) == 2
     assert workers.work(task)[1] == {}
     compare(asked, store=store)
     assert len(Counted.asked) == 2
+
+
+def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    from cahp.compare import workers
+    from cahp.compare.benches import Benches
+    from cahp.compare.plan import Cell
+
+    data = tmp_path / "data"
+    shutil.copytree(settings.data or "", data)
+    asked = plan(replace(settings, data=str(data)), "counted", budgets=("6",), seeds=(42,))
+
+    def task() -> workers.Task:
+        content = Benches(asked, store=store).content
+        return workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+
+    first = task()
+    before = workers.work(first)[0].answers["none", "eval"].evaluation
+    validation = data / "validation.jsonl"
+    rows = [json.loads(line) for line in validation.read_text().splitlines()]
+    other = {"good": "bad", "bad": "good"}
+    validation.write_text("".join(json.dumps({**row, "label": other[row["label"]]}) + "\n" for row in rows))
+    after = workers.work(task())[0].answers["none", "eval"].evaluation
+    assert not np.array_equal(after.labels, before.labels)
+    assert np.array_equal(after.labels, Benches(asked, store=store).splits["eval"].labels)
+    # And one that has other files than who asks says so.
+    with pytest.raises(CahpError, match="other texts"):
+        workers.work(replace(first, content="other"))
+
+
+def test_the_code_of_a_method_is_all_that_of_its_package(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.compare.cells import _source
+
+    package = tmp_path / "theirs_of_two_files"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "scores.py").write_text("SIGN = 1")
+    (package / "method.py").write_text(
+        "from theirs_of_two_files import scores\n\n\nclass Mine:\n    sign = scores.SIGN\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = importlib.import_module("theirs_of_two_files.method").Mine()
+    before = _source(mine)
+    assert before == _source(mine) != ""
+    (package / "scores.py").write_text("SIGN = -1")
+    assert _source(mine) != before
+    assert _source(methods.get("magnitude")) != _source(methods.get("random"))
 
 
 def test_a_worker_s_store_has_the_room_of_the_caller_s(

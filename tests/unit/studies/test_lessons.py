@@ -14,7 +14,19 @@ from cahp.run.recovered import Refitted
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.answers import Answer, measure
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.values import Cancelled, Cost, Costs, Evaluation, HeadMask, Progress, Ratio, Texts, Timing, silent
+from cahp.values import (
+    Cancelled,
+    Cost,
+    Costs,
+    Evaluation,
+    HeadMask,
+    OptionError,
+    Progress,
+    Ratio,
+    Texts,
+    Timing,
+    silent,
+)
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -37,6 +49,7 @@ class Bench:
     recovered: int = 0
     accepted: bool = True
     keeps_lead: bool = False
+    no_refit: str | None = None
     refitted: list[HeadMask] = field(default_factory=list)
 
     def evaluate(
@@ -196,6 +209,14 @@ def test_refit_is_measured_against_the_pruned_model() -> None:
     assert found.value == pytest.approx(30)
     assert "60.0 % right before, 90.0 % after (+30.0 points)" in found.found
     assert "can be solved" in found.meaning
+
+
+def test_where_there_is_no_refit_chance_is_measured_without_and_the_refit_s_step_says_why() -> None:
+    without = Bench(lambda mask: 0 if mask is None else 40, no_refit="its layers are one")
+    assert len(answer("random", without).draws) == 1
+    assert without.refitted == []
+    with pytest.raises(OptionError, match="its layers are one, so this step shows nothing here"):
+        answer("refit", without)
 
 
 def test_a_rejected_refit_wins_nothing_and_says_why() -> None:
