@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Unpack, overload
 
+from cahp import models
 from cahp.api.following import Followed, following
 from cahp.api.options import Name, Options, settings_of
 from cahp.api.pruned import PruneResult
@@ -100,7 +101,27 @@ def _asked(
         if data is not None or options:
             raise OptionError("a Settings says all that is asked; give the options to it, or none of it")
         return model, None
-    card = getattr(model, "card", None)
-    if card is None:
+    if getattr(model, "card", None) is None:
         return settings_of(model, data, **options), None  # type: ignore[arg-type]
-    return settings_of(card.id, data, **options), model  # type: ignore[return-value]
+    return _of_loaded(model, data, options), model  # type: ignore[arg-type, return-value]
+
+
+def _of_loaded(model: HeadModel, data: Name | None, options: dict[str, Any]) -> Settings:
+    """What is asked of a model that is read already: by its name, prompt and device others find the same model."""
+    # Here, since it imports torch.
+    from cahp.models.devices import device
+
+    card, prompt, where = model.card, model.card.prompt, model.device.type
+    own = {} if prompt is None else {"prompt": prompt.template, "answers": prompt.answers}
+    unsaid = {name: value for name, value in own.items() if not options.get(name)}
+    settings = settings_of(models.name_of(card), data, **{**options, **unsaid})
+    if models.asked(settings.prompt, settings.answers) != prompt:
+        raise OptionError(
+            f"{card.id} was loaded with {'no' if prompt is None else 'another'} prompt; give prompt and answers to "
+            "cahp.load, or the model by its name"
+        )
+    if settings.device not in ("auto", where):
+        raise OptionError(
+            f"{card.id} was loaded on {where} and not on {settings.device}; leave device out, or give it to cahp.load"
+        )
+    return settings if device(settings.device).type == where else replace(settings, device=where)

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt, PromptReading
 from cahp.models.description import TOKENIZER_FILES
-from cahp.models.identity import BUILTINS, assets, identify, preview
+from cahp.models.identity import BUILTINS, assets, identify, name_of, preview
 from cahp.models.language import EXAMPLE
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "precision_of", "preview", "proven", "reading"]
+__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "name_of", "precision_of", "preview", "proven", "reading"]
 
 
 def load(

@@ -70,6 +70,17 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     return prompted(here, prompt)
 
 
+def name_of(card: ModelCard) -> str:
+    """The name by which ``identify`` finds the model of a card again, in whatever folder one works."""
+    if card.revision is not None:
+        return f"{card.id}@{card.revision}"
+    folder = Path(card.folder)
+    # A folder may be called like a built-in, and what is in it is another model.
+    if card.id in BUILTINS and folder.parts[-2:] == (ENCODER_PACKAGE, "model"):
+        return card.id
+    return str(folder.resolve())
+
+
 def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     """``identify`` for a look: of a model on the hub the weights are not fetched, and ``sha256`` stays empty.
 

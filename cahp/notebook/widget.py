@@ -22,7 +22,7 @@ from cahp.studies import filling
 from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_quality
-from cahp.values import CahpError, HeadMask, Progress
+from cahp.values import CahpError, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent
 
@@ -156,7 +156,10 @@ class BudgetBoard(anywidget.AnyWidget):
     def _work(self, progress: Progress) -> None:
         """Measure what is on the board, and then every budget, if so asked."""
         if self._own is None:
-            self._own = open_bench(self._bench.settings, store=self._bench.resources.store)
+            own = open_bench(self._bench.settings, store=self._bench.resources.store)
+            if own.card.sha256 != self._bench.card.sha256:
+                raise ModelError(f"{own.settings.model} is no longer the model of this run; prune it again")
+            self._own = own
         bench, mask = self._own, self._board.mask
         bench.resources.progress = progress
         if self._known(mask) is None:

@@ -8,12 +8,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
+import fakes
 import numpy as np
 import pytest
 from terminal import call
 
 import cahp
 from cahp.api.options import Options
+from cahp.api.pruning import _asked
+from cahp.run.bench import open_bench
 from cahp.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -44,6 +47,51 @@ def test_a_loaded_model_is_pruned_without_reading_it_again(
     again = cahp.prune(loaded, asked["data"], **rest, budget=6, store=store)
     assert again.bench.model is loaded
     assert again.budget == 6
+
+
+def test_a_loaded_model_is_named_so_that_others_find_it_in_any_folder(
+    asked: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(asked["model"].parent)
+    loaded = cahp.load("tiny", device="cpu")
+    rest = {name: value for name, value in asked.items() if name not in ("model", "data")}
+    again = cahp.prune(loaded, asked["data"], **rest, budget=5, store=store)
+    # Another model of that name lies where one goes on working.
+    fakes.save_model(tmp_path / "tiny", seed=7)
+    monkeypatch.chdir(tmp_path)
+    assert again.settings.model == str(asked["model"])
+    assert f"--model {asked['model']}" in again.document.command
+    assert open_bench(again.settings, store=store).card.sha256 == loaded.card.sha256
+
+
+def test_a_loaded_language_model_is_asked_by_its_own_prompt(
+    store: Store, asked: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = fakes.save_language_model(tmp_path / "words")
+    loaded = cahp.load(str(folder), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
+    rest = {name: value for name, value in asked.items() if name not in ("model", "data", "device")}
+    run = cahp.prune(loaded, asked["data"], **rest, budget=5, store=store)
+    assert (run.settings.prompt, run.settings.answers) == (fakes.PROMPTS["causal"], fakes.ANSWERS)
+    assert open_bench(run.settings, store=store).card == loaded.card
+    for otherwise in ({"prompt": "{text} I find it"}, {"answers": ("bad", "good")}):
+        with pytest.raises(cahp.CahpError, match="words was loaded with another prompt; give prompt and answers to"):
+            cahp.prune(loaded, asked["data"], **otherwise)
+
+
+def test_what_a_loaded_model_contradicts_is_refused(asked: dict[str, Any]) -> None:
+    loaded = cahp.load(str(asked["model"]), device="cpu")
+    with pytest.raises(cahp.CahpError, match="tiny was loaded on cpu and not on cuda; leave device out"):
+        cahp.prune(loaded, asked["data"], device="cuda")
+    with pytest.raises(cahp.CahpError, match="tiny was loaded with no prompt"):
+        cahp.prune(loaded, asked["data"], prompt="{text} It was", answers=("bad", "good"))
+
+
+def test_a_model_loaded_elsewhere_than_usual_is_remembered_there(
+    asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = cahp.load(str(asked["model"]), device="cpu")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert _asked(loaded, None, {})[0].device == "cpu"
 
 
 def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:

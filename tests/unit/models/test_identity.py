@@ -125,6 +125,18 @@ def test_a_built_in_without_its_package_says_what_to_install(monkeypatch: pytest
 # --- folders
 
 
+def test_a_folder_called_like_a_built_in_keeps_its_path_as_a_name(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(folder, tmp_path / "own" / "minilm-bbc")
+    for place, name in (("own", "./minilm-bbc"), ("own/minilm-bbc", ".")):
+        monkeypatch.chdir(tmp_path / place)
+        card = identify(name)
+        assert (card.id, models.name_of(card)) == ("minilm-bbc", str(tmp_path / "own" / "minilm-bbc"))
+    for builtin in BUILTINS:
+        assert models.name_of(identify(builtin)) == builtin
+
+
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     assert "config.json" in why_not(tmp_path)
 

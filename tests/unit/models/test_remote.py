@@ -129,6 +129,7 @@ def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, r
     card = models.identify(f"org/name@{asked}")
     assert (card.id, card.revision, card.labels) == ("org/name", old, ("no", "yes"))
     before = len(hub.requests)
+    assert models.name_of(card) == f"org/name@{old}"
     assert models.identify(f"org/name@{old}") == card
     # A commit does not change, so nobody is asked for it again.
     assert len(hub.requests) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -110,6 +111,17 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: Budg
     press(board, kind="toggle", head=alone)
     assert "would keep no head" in board.doing["error"]
     assert board.budget == 5
+
+
+def test_a_model_that_has_changed_since_the_run_is_not_measured(
+    run: cahp.PruneResult, board: BudgetBoard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(run.bench, card=replace(run.bench.card, sha256="of other weights"))
+    monkeypatch.setattr("cahp.notebook.widget.open_bench", lambda *_, **__: other)
+    board.budget = 8
+    assert board.wait(PATIENCE)
+    assert "is no longer the model of this run; prune it again" in board.doing["error"]
+    assert board.quality is None
 
 
 def test_a_sweep_measures_every_budget_and_reports_know_them(
