@@ -173,10 +173,13 @@ def compare(
     Raises:
         CahpError: If what is asked cannot be measured: one sentence with the next step.
     """
-    plan = (
-        model
-        if isinstance(model, Plan)
-        else asked(
+    if isinstance(model, Plan):
+        given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit)
+        if options or tries != 1 or any(one is not None for one in given):
+            raise OptionError("a Plan says all that is asked; give the options to it, or none of it")
+        plan = model
+    else:
+        plan = asked(
             settings_of(model, data, **options),
             preset=preset,
             methods=methods,
@@ -187,7 +190,6 @@ def compare(
             eval_limit=eval_limit,
             tries=tries,
         )
-    )
     with following(progress, yes=yes) as follow:
         from cahp.terminal.comparison import announcement
 

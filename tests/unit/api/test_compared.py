@@ -39,6 +39,28 @@ def test_the_room_can_be_called_whoever_imported_it_first(asked: dict[str, Any],
     assert cahp.compare(plan, store=store).summary.means == found.summary.means
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"data": "sst5"},
+        {"preset": "quick"},
+        {"methods": ["gradient"]},
+        {"budgets": [36]},
+        {"seeds": 5},
+        {"recover": "refit"},
+        {"limit": 500},
+        {"eval_limit": 500},
+        {"tries": 2},
+        {"device": "cpu"},
+    ],
+)
+def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cahp.api.compared.measured", None)
+    plan = cahp.compare.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
+    with pytest.raises(cahp.CahpError, match="a Plan says all that is asked; give the options to it, or none of it"):
+        cahp.compare(plan, **given)
+
+
 def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) -> None:
     table = found.table
     rows = list(
