@@ -17,6 +17,7 @@ from cahp.export.live import Live, board, covers, head, no_script, policy, scrip
 from cahp.export.real_world import Assumptions, RealWorld
 from cahp.export.recipe import recipe
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
 from cahp.words import interval, percent, points
@@ -161,11 +162,13 @@ def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Li
         "<p>A transformer reads a text with many attention heads side by side; each looks at the words in its own way, "
         "and some look alike. "
     )
-    yield (
-        "These heads were chosen by hand.</p>"
-        if run.settings.method == BY_HAND
-        else "Heads that tell the classes apart in the same way form a cluster, and each cluster keeps one of them.</p>"
-    )
+    method = run.settings.method
+    if method == Settings.method:
+        yield "Heads that tell the classes apart in the same way form a cluster, and each keeps one of them.</p>"
+    elif method == BY_HAND:
+        yield "These heads were chosen by hand.</p>"
+    else:
+        yield f"These heads were chosen by the method {safe(method)}.</p>"
     if live is not None:
         yield from board(run, mask, live)
         yield f"<noscript><p class=note>{no_script()}</p>{''.join(_still(run, mask, clusters))}</noscript>"

@@ -138,6 +138,22 @@ def test_what_was_not_measured_is_said_and_not_invented() -> None:
     assert " ms" not in text
 
 
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("complementary", "form a cluster, and each keeps one of them."),
+        ("random", "These heads were chosen by the method random."),
+        (BY_HAND, "These heads were chosen by hand."),
+    ],
+)
+def test_who_chose_the_heads_is_said(method: str, words: str) -> None:
+    document = run()
+    document["settings"]["method"] = method
+    text = report(document, clusters=CLUSTERS).text
+    assert words in text
+    assert ("each keeps one" in text) == (method == "complementary")
+
+
 def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
     document = run()
     document["settings"]["method"] = BY_HAND
