@@ -143,6 +143,7 @@ def checkpoint(
     mask: HeadMask,
     *,
     form: ModelForm,
+    method: str | None = None,
     recover: Recovery = "refit",
     epochs: int = 3,
     allowed: float | None = None,
@@ -152,7 +153,8 @@ def checkpoint(
 ) -> Checkpoint:
     """Cut the model to ``mask``, recover it, and write it in a form that others load.
 
-    See ``cahp.export.checkpoints``: ``recovered`` for the recovery, ``write`` for the rest.
+    ``method`` is who chose the heads, if not the bench's. See ``cahp.export.checkpoints``: ``recovered`` for the
+    recovery, ``write`` for the rest.
 
     Raises:
         MaskError: If a layer keeps no head.
@@ -171,7 +173,7 @@ def checkpoint(
             inputs=bench.evaluation.inputs,
             full=bench.measurements.evaluate(bench.evaluation),
             outcome=outcome,
-            method=bench.settings.method,
+            method=method or bench.settings.method,
             data={"id": bench.dataset.id, **vars(SplitRecord.of(bench.settings.eval_split, bench.evaluation))},
             recovery=recover,
             command=command,

@@ -34,6 +34,7 @@ from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
+from cahp.values import CahpError, HeadMask
 from cahp.words import percent, times
 
 BUDGET = 5
@@ -137,3 +138,28 @@ def test_every_way_out_says_the_same_of_a_mask(
     speed = explorer.speed()
     assert speed is not None
     assert (speed.ratio, speed.measurable) == (ratio.median, ratio.measurable)
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_the_model_of_a_mask_made_by_hand_is_made_as_such(
+    explorer: Explorer, by_hand: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def made(*_: Any, **options: Any) -> None:
+        asked.append(options)
+        raise CahpError("enough was seen")
+
+    monkeypatch.setattr("cahp.ui.export.model.checkpoint", made)
+    explorer.board.set_budget(BUDGET)
+    if by_hand:
+        keep = explorer.mask.keep.copy()
+        keep[:] = True
+        keep[0, 0] = False
+        explorer.board.set_mask(HeadMask(keep))
+    app = AppTest.from_file(page_script("export"), default_timeout=120)
+    app.session_state["cahp_explorer"] = explorer
+    app.run().button(key="export-model").click().run()
+    (job,) = app.session_state["cahp_export_written"].values()
+    assert job.wait(60)
+    assert [one["method"] for one in asked] == ["by hand" if by_hand else "complementary"]

@@ -14,11 +14,11 @@ from cahp.export import recipe as takeaway
 from cahp.export.live import Live
 from cahp.export.masks import MaskOrigin
 from cahp.export.run_folder import run_archive
-from cahp.run.document import BY_HAND, RunDocument, machine
+from cahp.run.document import RunDocument, machine
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export import world
-from cahp.ui.export.view import View
+from cahp.ui.export.view import View, chosen_by
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.session.explorer import Explorer
@@ -35,9 +35,8 @@ def mask_files(explorer: Explorer, view: View) -> None:
     mask, run = view.mask, view.document
     by_hand = explorer.board.by_hand
     if run is None:
-        method = BY_HAND if by_hand else explorer.settings.method
         budget = {"requested": None if by_hand else mask.count, "attained": mask.count}
-        origin = MaskOrigin(explorer.card.id, method, budget, labels=view.labels)
+        origin = MaskOrigin(explorer.card.id, chosen_by(explorer), budget, labels=view.labels)
     else:
         origin = MaskOrigin(explorer.card.id, view.method, run.budget, run.metrics, view.labels)
     with st.container(horizontal=True):
@@ -147,9 +146,8 @@ def again(explorer: Explorer, view: View) -> None:
 
 def _asked(explorer: Explorer) -> Settings:
     """The settings that make the mask on the board, before it is measured."""
-    method = BY_HAND if explorer.board.by_hand else explorer.settings.method
-    settings = replace(explorer.settings, budget=str(explorer.board.budget), method=method, recover=explorer.recover)
-    return _with_file(explorer, settings)
+    budget, method = str(explorer.board.budget), chosen_by(explorer)
+    return _with_file(explorer, replace(explorer.settings, budget=budget, method=method, recover=explorer.recover))
 
 
 def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:

@@ -11,7 +11,7 @@ from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
 from cahp.run.settings import RECOVER_TIME, Recovery, seconds
 from cahp.ui.export.files import download
-from cahp.ui.export.view import DONE, View, jobs_of, name_of
+from cahp.ui.export.view import DONE, View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import steps
@@ -56,7 +56,7 @@ def model_files(explorer: Explorer, view: View) -> None:
         if st.button("Make the model", key="export-model"):
             # A model is large: only the newest is kept.
             jobs_of(_WRITTEN).clear()
-            bench, mask, losses = explorer.bench, view.mask, _losses(name)
+            bench, mask, losses, method = explorer.bench, view.mask, _losses(name), chosen_by(explorer)
             if recover in ("distill", "auto"):
                 bench = bench.for_distillation()
             jobs_of(_WRITTEN)[name] = jobs.submit(
@@ -66,6 +66,7 @@ def model_files(explorer: Explorer, view: View) -> None:
                     bench,
                     mask,
                     form=form,
+                    method=method,
                     recover=recover,
                     epochs=epochs,
                     allowed=allowed or None,

@@ -72,6 +72,11 @@ def on_board(explorer: Explorer) -> View:
     return View(mask, labels, measured, arrays, bundled=False)
 
 
+def chosen_by(explorer: Explorer) -> str:
+    """Who chose the heads on the board, whether they are measured or not."""
+    return BY_HAND if explorer.board.by_hand else explorer.settings.method
+
+
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     """The run on screen, if it is about this mask and has what the board asks for; no more than that of it."""
     run, mask = explorer.results.run, explorer.mask

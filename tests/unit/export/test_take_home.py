@@ -22,6 +22,7 @@ from cahp.export.take_home import checkpoint, export
 from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
+from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import exported
@@ -49,6 +50,15 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: 
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
     assert made.written.difference < 1e-5
     assert made.outcome["metrics"].recovered.n == 30
+
+
+@pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
+def test_a_written_model_says_who_chose_its_heads(bench: Bench, method: str | None, said: str) -> None:
+    archive = zipfile.ZipFile(
+        io.BytesIO(checkpoint(bench, MASK, form=model_form("drop-in"), method=method, recover="none").content)
+    )
+    (name,) = (name for name in archive.namelist() if name.endswith("head_mask.json"))
+    assert json.loads(archive.read(name))["method"] == said
 
 
 def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_path: Path) -> None:
