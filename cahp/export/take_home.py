@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ def export(
     keep, said = read_for(card, mask)
     asked = formats.find(form)
     if isinstance(asked, MaskForm):
-        return _mask_alone(asked, keep, card, output)
+        return _mask_alone(asked, keep, _origin(card, keep, said), output)
     assert isinstance(asked, ModelForm)
     asked.check_installed()
     formats.check_card(asked, card)
@@ -118,15 +119,34 @@ def export(
     return {**found, **written.beside(outcome), **written.as_json()}
 
 
-def _mask_alone(form: MaskForm, mask: HeadMask, card: ModelCard, out: Output) -> dict[str, Any]:
-    origin = MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
+@dataclass(frozen=True)
+class _Told:
+    """What a mask's file may tell of its origin, as it is written on; anybody may have written the file."""
+
+    method: str
+    budget: dict[str, int | None]
+    metrics: dict[str, dict[str, int | float | list[float] | None] | None]
+
+
+def _origin(card: ModelCard, mask: HeadMask, said: Mapping[str, Any]) -> MaskOrigin:
+    """Who chose a mask and what was measured, as its file ``said``; by hand if it does not say so of this model."""
+    import msgspec
+
+    if said.get("model") == card.id:
+        with suppress(msgspec.ValidationError):
+            told = msgspec.convert(said, _Told)
+            return MaskOrigin(card.id, told.method, told.budget, told.metrics)
+    return MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
+
+
+def _mask_alone(form: MaskForm, mask: HeadMask, origin: MaskOrigin, out: Output) -> dict[str, Any]:
     content = form.write(mask, origin)
     if form.key == "mask":
         out.check_files([form.file], Mark(form.file, "cahp.mask"))
     else:
         out.check_file(form.file, content)
     out.write({form.file: content})
-    return {"model": card.id, "kept": kept_heads(mask), "form": form.key, "file": form.file}
+    return {"model": origin.model, "kept": kept_heads(mask), "form": form.key, "file": form.file}
 
 
 @dataclass(frozen=True)

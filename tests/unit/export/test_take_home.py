@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import documents
 import numpy as np
 import pytest
 import torch
@@ -17,7 +18,7 @@ import cahp
 from cahp.export import checkpoints
 from cahp.export.footprint import change
 from cahp.export.formats import model_form
-from cahp.export.masks import mask_array
+from cahp.export.masks import MaskOrigin, mask_array, mask_json
 from cahp.export.take_home import checkpoint, export
 from cahp.models.training import Schedule
 from cahp.output import Output
@@ -95,6 +96,28 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(benc
     (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)
+
+
+def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(
+    settings: Settings, tmp_path: Path
+) -> None:
+    run = documents.run_json()
+    origin = MaskOrigin("model", "gradient", {"requested": None, "attained": 7}, run["metrics"])
+    written = json.loads(mask_json(MASK, origin))
+
+    def again(name: str, **changed: object) -> dict[str, Any]:
+        (tmp_path / f"{name}.json").write_text(json.dumps({**written, **changed}))
+        out = tmp_path / name
+        export(Settings(model=settings.model), mask=tmp_path / f"{name}.json", form="mask", out=out)
+        said: dict[str, Any] = json.loads((out / "head_mask.json").read_text())
+        assert said["keep"] == written["keep"]
+        return said
+
+    assert again("whole") == written
+    by_hand = {**written, "method": "by hand", "budget": {"attained": 7}, "metrics": {}}
+    # Of another model nothing is known here, and what nobody writes is not passed on.
+    assert again("other", model="another") == by_hand
+    assert again("broken", metrics={"full": {"accuracy": {"deep": [[[]]]}}}) == by_hand
 
 
 def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it_is_told(
