@@ -20,7 +20,7 @@ from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.pin import Pin
-from cahp.ui.session.results import READINGS, Results
+from cahp.ui.session.results import Results, same_but_for_readings
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
 from cahp.values import HeadMask
 
@@ -102,10 +102,12 @@ class Explorer:
         settings = replace(self.settings, **changes)
         if settings == self.settings:
             return
+        same_question = same_but_for_readings(settings, self.settings)
         self.source = self.source.with_settings(settings)
-        if not set(changes) <= READINGS:
+        if not same_question:
             self.results = Results.found(self.bench)
-            self.work.drop(FIGURE, DISTIL)
+            # A run that is under way would answer the question of before.
+            self.work.drop(RUN, CLUSTERS, FIGURE, DISTIL)
         self.work.drop(TABLE)
 
     # What the board and its figures follow from --------------------------------------------------------------
@@ -182,6 +184,8 @@ class Explorer:
         self.trouble = job.error
         if job.result is not None:
             run, clusters = job.result
+            if not same_but_for_readings(run.document.settings, self.settings):
+                return
             self.results = Results.of(run)
             self.results.add_clusters(run.document.settings, clusters)
             self.work.drop(FIGURE, DISTIL, SPEED, TABLE)

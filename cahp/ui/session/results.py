@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -184,9 +184,13 @@ def _read_as(settings: Settings) -> tuple[Any, ...]:
     return settings.salience, settings.poly_degree
 
 
+def same_but_for_readings(ours: Settings, theirs: Settings, *, ignored: Sequence[str] = ()) -> bool:
+    """Whether a run of the one answers the other: they differ in what reads the same evidence, and in ``ignored``."""
+    asked = [field.name for field in fields(Settings) if field.name not in (*READINGS, *ignored)]
+    return all(getattr(ours, name) == getattr(theirs, name) for name in asked)
+
+
 def _same_question(ours: Settings, theirs: Settings) -> bool:
-    ignored = (*READINGS, "data", "label_map")
-    asked = [field.name for field in fields(Settings) if field.name not in ignored]
-    same = all(getattr(ours, name) == getattr(theirs, name) for name in asked)
+    same = same_but_for_readings(ours, theirs, ignored=("data", "label_map"))
     builtin = models.BUILTINS.get(ours.model)
     return same and builtin is not None and ours.data in (None, builtin.data)

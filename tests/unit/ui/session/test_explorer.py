@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -15,7 +16,7 @@ from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, TABLE
+from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -118,12 +119,41 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     assert explorer.results.run is not None
 
 
-def test_a_new_sample_stops_the_filling_of_the_old_table(explorer: Explorer, settings: Settings) -> None:
+def test_a_new_sample_stops_what_is_under_way_for_the_old_one(explorer: Explorer, settings: Settings) -> None:
     job = explorer.start(TABLE)
+    explorer.work.start(CLUSTERS, explorer.bench)
     explorer.change(limit=60)
     assert job.ended
     assert explorer.work.job(TABLE) is None
+    # Clusters of other texts would be taken for those of these.
+    assert explorer.work.job(CLUSTERS) is None
     explorer.change(limit=settings.limit)
+
+
+def test_a_run_that_is_under_way_does_not_answer_another_question(settings: Settings) -> None:
+    other = Explorer("impatient", Source.open(replace(settings, limit=80)))
+    job = other.work.start(RUN, other.bench)
+    other.change(limit=70, eval_limit=20)
+    assert job.wait(PATIENCE)
+    other.collect()
+    assert other.results.run is None
+    # Nor one that was started for other texts than those of now.
+    job = other.work.start(RUN, Source.open(replace(settings, limit=80)).bench)
+    assert job.wait(PATIENCE)
+    assert job.result is not None
+    other.collect()
+    assert other.results.run is None
+    other.close()
+
+
+def test_a_run_goes_on_while_its_evidence_is_read_differently(settings: Settings) -> None:
+    other = Explorer("curious", Source.open(replace(settings, limit=50)))
+    job = other.work.start(RUN, other.bench)
+    other.change(limit=50, poly_degree=3)
+    assert job.wait(PATIENCE)
+    other.collect()
+    assert other.results.run is not None
+    other.close()
 
 
 def test_without_a_floor_nothing_is_recovered(explorer: Explorer) -> None:
