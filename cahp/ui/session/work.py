@@ -57,7 +57,8 @@ class OnBoard:
     watch: Watch | None = None
 
     def __str__(self) -> str:
-        return f"{self.mask.sha256}-{self.recover}"
+        bench = self.bench
+        return f"{self.mask.sha256}-{self.recover}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -16,7 +17,7 @@ from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE
+from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, Kind, OnBoard
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -154,6 +155,24 @@ def test_a_run_goes_on_while_its_evidence_is_read_differently(settings: Settings
     other.collect()
     assert other.results.run is not None
     other.close()
+
+
+@pytest.mark.parametrize("kind", [FLIPS, CONFIRM])
+def test_what_was_shown_of_other_texts_is_not_shown_of_these(
+    explorer: Explorer, settings: Settings, kind: Kind[OnBoard, Any]
+) -> None:
+    explorer.board.set_mask(HeadMask.of([0, 4, 8], explorer.card.layers, explorer.card.heads))
+    try:
+        job = explorer.start(kind)
+        assert job.wait(PATIENCE)
+        assert explorer.job(kind) is job
+        explorer.change(eval_limit=20)
+        assert explorer.job(kind) is None
+        explorer.change(eval_limit=settings.eval_limit, limit=60)
+        assert explorer.job(kind) is None
+    finally:
+        explorer.change(eval_limit=settings.eval_limit, limit=settings.limit)
+        explorer.board.reset()
 
 
 def test_without_a_floor_nothing_is_recovered(explorer: Explorer) -> None:

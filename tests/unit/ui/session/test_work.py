@@ -36,6 +36,10 @@ from cahp.values import Delta, DistillReport, HeadMask, Metrics, Progress, Texts
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
+#: A bench of which only the texts are known, by their digests.
+TEXTS = cast(
+    Bench, SimpleNamespace(calibration=SimpleNamespace(sha256="chose"), evaluation=SimpleNamespace(sha256="evaluated"))
+)
 
 
 @pytest.fixture
@@ -65,7 +69,7 @@ def waiting(gate: threading.Event, **options: Any) -> Kind[str, str]:
 
 
 def on_board(mask: HeadMask = MASK, **more: Any) -> OnBoard:
-    return OnBoard(cast(Bench, None), Results(), mask, **more)
+    return OnBoard(TEXTS, Results(), mask, **more)
 
 
 # --- which job is whose
@@ -189,7 +193,7 @@ def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, m
     own = table.selection(3).mask
     by_hand = HeadMask.of([0, 2, 4], 2, 3)
     for mask in (own, by_hand):
-        assert mine.start(FIGURE, OnBoard(cast(Bench, None), results, mask, table=table)).wait(PATIENCE)
+        assert mine.start(FIGURE, OnBoard(TEXTS, results, mask, table=table)).wait(PATIENCE)
     assert table.row(3).quality == quality(0.5)
     assert told == [(own, quality(0.5))]
     assert results.quality(by_hand) == quality(0.5)
@@ -208,7 +212,7 @@ class Distilling:
 
     def __init__(self) -> None:
         self.trained, self.measurements = 0, self
-        self.evaluation, self.settings = None, Settings()
+        self.calibration, self.evaluation, self.settings = TEXTS.calibration, TEXTS.evaluation, Settings()
         self.known: Any = None
 
     def for_distillation(self) -> Distilling:
