@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
@@ -78,7 +78,17 @@ class TextOnBoard:
         if how == "none":
             return mask.sha256, how
         # Where no recovered model was kept, there may be one as soon as it was asked for or measured.
-        return mask.sha256, how, self.board.recover == how, self.board.results.quality(mask, how) is not None
+        looked_for = self.board.recover == how, self.board.results.quality(mask, how) is not None
+        return mask.sha256, how, self._distilled_on if how == "distill" else self._refitted_on, *looked_for
+
+    @property
+    def _refitted_on(self) -> str:
+        return self.board.bench.calibration.sha256
+
+    @cached_property
+    def _distilled_on(self) -> str:
+        """The digest of its texts, which takes a while: a reading is asked for many times."""
+        return self.board.bench.for_distillation().measurements.inputs_sha256
 
     def _read(self, mask: HeadMask, how: Recover, _: Progress) -> None:
         measurements = self.board.bench.measurements
