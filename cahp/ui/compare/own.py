@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
 from cahp import registry
-from cahp.compare import Comparison, compare
-from cahp.compare.plan import OURS, PRESETS, Plan, learned, split
+from cahp.compare import Comparison, asking, compare
+from cahp.compare.plan import OURS, PRESETS, Plan, learned
 from cahp.compare.sentences import AFTER, called
 from cahp.models import BUILTINS
 from cahp.run import spelling
-from cahp.run.settings import Recovery
+from cahp.run.settings import MOST, Settings
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
@@ -33,6 +33,8 @@ _ASKED, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
 #: Cheap rivals of different kinds, to begin with.
 _FIRST = (OURS, "random", "gradient", "confidence", "magnitude")
 _QUICK = PRESETS["quick"]
+#: What a comparison takes over from the board's settings beside its model and data, and its command says.
+_SAID = (*spelling.COLUMNS, "label_map", *spelling.PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +51,8 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
     with st.container(border=True, key="compare-own"):
         st.markdown(
             f"**Measure a comparison** of {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)}. "
-            "All methods get the same texts, the same numbers of heads and the same recovery. You see the cost first; "
-            "no text gets into the result."
+            "All methods have their usual settings, and the same texts, numbers of heads and recovery. You see the "
+            "cost first; no text gets into the result."
         )
         running = st.session_state.get(_RUNNING)
         if running is not None:
@@ -161,34 +163,35 @@ def _plan(
 ) -> Plan:
     if len(methods) < 2:
         raise OptionError("A comparison needs two methods at least; choose another one.")
-    plan = Plan(
-        replace(explorer.settings, limit=texts[0], eval_limit=texts[1], report=None),
+    settings = explorer.settings
+    plan = asking.asked(
+        # What the command cannot say is as usual, however the board reads its heads: it must measure the same.
+        Settings(model=settings.model, data=settings.data, **{name: getattr(settings, name) for name in _SAID}),
         # The method that the others are held against stands first.
-        methods=tuple(sorted(methods, key=lambda name: name != OURS)),
-        budgets=split(heads),
-        seeds=tuple(range(42, 42 + seeds)),
-        recoveries=cast(tuple[Recovery, ...], tuple(recoveries)),
-        draws=_QUICK.draws,
-        recovered_draws=_QUICK.recovered_draws,
+        methods=sorted(methods, key=lambda name: name != OURS),
+        budgets=heads,
+        seeds=seeds,
+        recover=("none", *recoveries),
+        limit=texts[0] or MOST,
+        eval_limit=texts[1] or MOST,
     )
     plan.heads(layers=explorer.card.layers, heads=explorer.card.heads)
     return plan
 
 
 def command(plan: Plan) -> str:
-    """The command line that measures the same, as far as one can say it."""
+    """The command line that measures the same."""
     settings = plan.settings
     words = ["cahp", "compare", "--model", settings.model]
     builtin = BUILTINS.get(settings.model)
     if settings.data is not None and (builtin is None or settings.data != builtin.data):
         words += ["--data", settings.data]
     words += ["--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
+    # Without a number, a command takes some.
     for name in ("limit", "eval_limit"):
-        if getattr(settings, name) is not None:
-            words += [spelling.option(name), str(getattr(settings, name))]
+        words += [spelling.option(name), spelling.written(getattr(settings, name))]
     words += ["--recover", ",".join(plan.recoveries)]
-    rest = (*spelling.COLUMNS, "label_map", *spelling.PROMPT, "min_per_layer")
-    words += spelling.words(settings, {field: spelling.option(field) for field in rest})
+    words += spelling.words(settings, {field: spelling.option(field) for field in _SAID})
     return shlex.join(words)
 
 

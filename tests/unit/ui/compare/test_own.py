@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import shlex
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
+
+from terminal import call
+
+from cahp.compare import running
+from cahp.compare.plan import Plan
+from cahp.run.settings import MOST, Settings
+from cahp.ui.compare import own
+from cahp.ui.session.explorer import Explorer
+from cahp.values import CahpError
+
+
+def planned(settings: Settings, *, texts: tuple[int | None, int | None] = (60, 30), heads: str = "6, 25%") -> Plan:
+    """What a person with these settings asks for on the page."""
+    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4))
+    return own._plan(cast(Explorer, explorer), ["random", "complementary"], heads, 3, texts, ["refit"])
+
+
+def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """What the command is about to measure."""
+    plans: list[Plan] = []
+
+    def compare(plan: Plan, **_: Any) -> None:
+        plans.append(plan)
+        raise CahpError("That is enough.")
+
+    monkeypatch.setattr(running, "compare", compare)
+    program, *words = shlex.split(line)
+    assert program == "cahp"
+    assert call(*words).err.endswith("That is enough.\n")
+    return plans[0]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(),
+        Settings(recover="distill", budget="6", latency=False, seed=7, report="test"),
+        Settings(salience="example", projection="pca", poly_degree=3, pool_size=8, representative="medoid"),
+        Settings(min_per_layer=0, device="cpu"),
+        Settings(model="some/model", data="reviews.csv", text_column="a b", label_map={"yes": "1", "no": "0"}),
+        Settings(model="gpt2", data="reviews.csv", prompt="{text} It was", answers=("bad", "good")),
+    ],
+)
+def test_the_command_of_a_comparison_measures_the_same_as_the_page(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(settings)
+    assert typed(own.command(plan), monkeypatch) == plan
+    assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
+    # As many masks of chance as the command draws.
+    assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 20
+
+
+def test_all_texts_are_all_texts_in_the_command_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = planned(Settings(limit=None, eval_limit=None), texts=(None, None))
+    assert (plan.settings.limit, plan.settings.eval_limit) == (MOST, MOST)
+    assert typed(own.command(plan), monkeypatch) == plan
