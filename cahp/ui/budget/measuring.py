@@ -22,7 +22,7 @@ def draw(explorer: Explorer) -> None:
             st.caption("Timing this mask…")
         elif timing.button(explorer, place="budget"):
             st.rerun()
-        st.caption(provenance(explorer))
+        st.caption(provenance(explorer, explorer.recover))
 
 
 def _growing(explorer: Explorer) -> None:

@@ -145,7 +145,11 @@ def found(explorer: Explorer, view: View) -> None:
     if run.latency_ratio is not None:
         with columns[-1]:
             _time(run, run.latency_ratio)
-    where = shell.provenance(explorer) if view.bundled else f"Measured on this machine ({plain(machine())})."
+    bundle = explorer.results.bundle
+    if view.bundled and bundle is not None:
+        where = shell.of_bundle(explorer, bundle)
+    else:
+        where = f"Measured on this machine ({plain(machine())})."
     if view.mask.empty_layers:
         where += " A layer keeps no head, so this is a mask only: it can be neither cut out, timed nor refitted."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):

@@ -9,7 +9,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, models
 from cahp.access import door
+from cahp.bundled import Bundle
 from cahp.run.document import machine
+from cahp.studies.budget_sweep import Recover
 from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
 from cahp.ui.session import memory
@@ -57,16 +59,26 @@ def problem(error: object) -> None:
     st.error(plain(sentence[:1].upper() + sentence[1:] + end))
 
 
-def provenance(explorer: Explorer) -> str:
-    """Where the figures on screen come from, in Markdown."""
-    if explorer.results.bundle is not None:
-        made = explorer.results.bundle.made
-        where = f"measured on {plain(made['machine'])}, {made['date']}"
-        if explorer.board.by_hand:
-            return f"This mask: measured here. Curves: bundled, {where}."
-        timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
-        return f"Bundled result, {where}.{timed}"
-    return f"Measured on this machine ({plain(machine())})."
+def provenance(explorer: Explorer, *shown: Recover) -> str:
+    """Where the figures of the mask on the board come from, after the recoveries that are ``shown``, in Markdown."""
+    results = explorer.results
+    if results.bundle is None:
+        return f"Measured on this machine ({plain(machine())})."
+    if all(results.ships(explorer.mask, recover) for recover in shown):
+        return of_bundle(explorer, results.bundle)
+    # Whatever the budgets keep, it follows from the same clusters.
+    curves = all(results.ships_table(explorer.settings, recover) for recover in shown)
+    return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_made(results.bundle)}."
+
+
+def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
+    """Where figures of the bundled run come from, in Markdown."""
+    timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
+    return f"Bundled result, {_made(bundle)}.{timed}"
+
+
+def _made(bundle: Bundle) -> str:
+    return f"measured on {plain(bundle.made['machine'])}, {bundle.made['date']}"
 
 
 # The session's explorer --------------------------------------------------------------------------------------

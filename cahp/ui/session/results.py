@@ -54,11 +54,15 @@ class Results:
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._quality: dict[tuple[str, Recover], Quality] = {}
+        #: Those of ``_quality`` that ship with the package.
+        self._shipped: set[tuple[str, Recover]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
         if run is not None:
             self._enter(run)
+        if bundle is not None:
+            self._shipped.update(self._quality)
 
     @classmethod
     def found(cls, bench: Bench) -> Results:
@@ -114,19 +118,28 @@ class Results:
 
     def _begin(self, table: BudgetTable, settings: Settings) -> None:
         """Enter what is measured already into a new table."""
-        if self.bundle is not None:
-            read_alike = ("salience", "min_per_layer", "representative")
-            same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in read_alike)
-            if same and table.recover == self.bundle.rows["recover"]:
-                table.fill_from(self.bundle.rows)
+        if self.bundle is not None and self.ships_table(settings, table.recover):
+            table.fill_from(self.bundle.rows)
+            budgets = map(int, self.bundle.rows["quality"])
+            self._shipped.update((table.selection(budget).mask.sha256, table.recover) for budget in budgets)
         if self.run is not None:
             enter_full(table, self.run)
+
+    def ships_table(self, settings: Settings, recover: Recover = "none") -> bool:
+        """Whether the table of these ``settings`` begins with the rows that ship with the package."""
+        read_alike = ("salience", "min_per_layer", "representative")
+        same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in read_alike)
+        return self.bundle is not None and same and recover == self.bundle.rows["recover"]
 
     # Figures -------------------------------------------------------------------------------------------------
 
     def quality(self, mask: HeadMask, recover: Recover = "none") -> Quality | None:
         """How the model answers under ``mask``, if that is measured."""
         return self._quality.get((mask.sha256, recover))
+
+    def ships(self, mask: HeadMask, recover: Recover = "none") -> bool:
+        """Whether what ``quality`` says was measured elsewhere, and ships with the package."""
+        return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
     def speed(self, mask: HeadMask) -> Speed | None:
         """Latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
@@ -136,6 +149,7 @@ class Results:
         """Enter a measurement."""
         if isinstance(found, Quality):
             self._quality[mask.sha256, recover] = found
+            self._shipped.discard((mask.sha256, recover))
         else:
             self._speed[heads_of_layers(mask)] = found
 
