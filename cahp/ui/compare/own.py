@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 _ASKED, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
 #: Cheap rivals of different kinds, to begin with.
 _FIRST = (OURS, "random", "gradient", "confidence", "magnitude")
-_QUICK = PRESETS["quick"]
+_PRESET = "quick"
+_QUICK = PRESETS[_PRESET]
 #: What a comparison takes over from the board's settings beside its model and data, and its command says.
 _SAID = (*spelling.COLUMNS, "label_map", *spelling.PROMPT, "min_per_layer", "device")
 
@@ -167,6 +168,8 @@ def _plan(
     plan = asking.asked(
         # What the command cannot say is as usual, however the board reads its heads: it must measure the same.
         Settings(model=settings.model, data=settings.data, **{name: getattr(settings, name) for name in _SAID}),
+        # As few masks of chance as somebody waits for.
+        preset=_PRESET,
         # The method that the others are held against stands first.
         methods=sorted(methods, key=lambda name: name != OURS),
         budgets=heads,
@@ -186,7 +189,16 @@ def command(plan: Plan) -> str:
     builtin = BUILTINS.get(settings.model)
     if settings.data is not None and (builtin is None or settings.data != builtin.data):
         words += ["--data", settings.data]
-    words += ["--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
+    words += [
+        "--preset",
+        _PRESET,
+        "--methods",
+        ",".join(plan.methods),
+        "--budgets",
+        ",".join(plan.budgets),
+        "--seeds",
+        str(len(plan.seeds)),
+    ]
     # Without a number, a command takes some.
     for name in ("limit", "eval_limit"):
         words += [spelling.option(name), spelling.written(getattr(settings, name))]

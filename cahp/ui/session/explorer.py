@@ -107,7 +107,7 @@ class Explorer:
         if not same_question:
             self.results = Results.found(self.bench)
             # A run that is under way would answer the question of before.
-            self.work.drop(RUN, CLUSTERS, FIGURE, DISTIL)
+            self.work.drop(RUN, CLUSTERS, FIGURE, DISTIL, SPEED)
         self.work.drop(TABLE)
 
     # What the board and its figures follow from --------------------------------------------------------------
