@@ -179,6 +179,14 @@ def settle(page: Page) -> Page:
     return page
 
 
+def come_up(page: Page) -> Page:
+    """Wait until a page that was opened stands still; the page itself."""
+    settle(page)
+    # The browser then says what it kept for this tab, which runs the script once more; a click just before is lost.
+    page.wait_for_timeout(300)
+    return settle(page)
+
+
 @pytest.fixture
 def settled() -> Callable[[Page], Page]:
     """``settled(page)`` waits until the page's script has run to its end."""
@@ -191,7 +199,7 @@ def open_page(explorer_url: str, page: Page) -> Callable[[str], Page]:
 
     def opened(name: str) -> Page:
         page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
-        return settle(page)
+        return come_up(page)
 
     return opened
 
@@ -203,6 +211,6 @@ def new_person(explorer_url: str, new_context: Callable[..., BrowserContext]) ->
     def made(name: str = "", **options: Any) -> Page:
         person = new_context(**options).new_page()
         person.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
-        return settle(person)
+        return come_up(person)
 
     return made

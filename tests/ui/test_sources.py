@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tempfile
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hub import asked_here, serving
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as NotThere
 from streamlit.testing.v1 import AppTest
 
 FILE = "Files of mine (CSV, TSV, JSONL, Parquet)"
@@ -367,8 +369,14 @@ def test_a_file_of_one_s_own_runs_through(
     # The list opens below its box and closes when the dialog scrolls, so scroll first, as a person does.
     mapping.evaluate("box => box.scrollIntoView({block: 'center', behavior: 'instant'})")
     settled(page)
-    mapping.click()
-    page.get_by_role("option", name="entertainment").first.click()
+    show = page.get_by_role("option", name="entertainment").first
+    for _ in range(5):
+        # The list closes, too, when what is above it in the dialog is drawn once more.
+        mapping.click()
+        with contextlib.suppress(NotThere):
+            show.wait_for(timeout=10_000)
+            break
+    show.click()
     page.locator(".st-key-use-source button").first.click()
     expect(page.locator(".st-key-source")).to_contain_text("mine.csv")
     # A file of one session is in no link.

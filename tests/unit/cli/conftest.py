@@ -10,8 +10,6 @@ import fakes
 import pytest
 from terminal import call
 
-from cahp import values
-
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -34,10 +32,7 @@ def words(model: Path, data: Path) -> list[object]:
 def folder(words: list[object], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What ``--out`` of a run with a budget and a refit holds."""
     out = tmp_path_factory.mktemp("runs") / "out"
-    with pytest.MonkeyPatch.context() as quiet:
-        # A timing that other work disturbed would not be kept, and be another one next time.
-        quiet.setattr(values, "NOISY", float("inf"))
-        answer = call(*words, "--budget", 5, "--recover", "refit", "--out", out)
+    answer = call(*words, "--budget", 5, "--recover", "refit", "--out", out)
     assert (answer.code, answer.err) == (0, "")
     return out
 
