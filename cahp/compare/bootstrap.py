@@ -21,6 +21,11 @@ _BLOCK = 1000
 _SEED = 42
 
 
+def draws_for(tests: int) -> int:
+    """How many draws so many tests of one family have."""
+    return max(DRAWS, -(-_DRAWS_A_TEST * tests // _BLOCK) * _BLOCK)
+
+
 class Bootstrap:
     """Draws of ``seeds`` seeds and ``texts`` texts, enough for so many ``tests`` of one family."""
 
@@ -28,10 +33,9 @@ class Bootstrap:
         random = np.random.default_rng(_SEED)
         drawn, blocks = [], []
         # What more tests need comes after what all have.
-        for count in (DRAWS, max(0, _DRAWS_A_TEST * tests - DRAWS)):
-            whole = -(-count // _BLOCK)
-            drawn.append(random.multinomial(seeds, np.full(seeds, 1 / seeds), size=whole * _BLOCK))
-            blocks.append(random.integers(2**32, size=whole))
+        for count in (DRAWS, draws_for(tests) - DRAWS):
+            drawn.append(random.multinomial(seeds, np.full(seeds, 1 / seeds), size=count))
+            blocks.append(random.integers(2**32, size=count // _BLOCK))
         self._seeds, self._random = np.concatenate(drawn).astype(np.float64), np.concatenate(blocks)
         self._texts = texts
 

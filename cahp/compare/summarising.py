@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cahp.compare import accuracy, heads
 from cahp.compare.accuracy import mean_of
-from cahp.compare.bootstrap import Bootstrap
+from cahp.compare.bootstrap import Bootstrap, draws_for
 from cahp.compare.document import CellRecord, ComparisonDocument
 from cahp.compare.plan import OURS
 from cahp.compare.summary import Area, AreaVerdict, Mean, MethodCost, Overlap, Summary, Verdict
@@ -35,11 +35,10 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
     tests: list[Verdict] = []
     area_tests: list[AreaVerdict] = []
     every = sorted({cell.budget.attained for cell in document.finished if cell.budget.attained is not None})
-    draws_made = 0
+    asked = (len(names) - 1) * len(every)
     for part, rows in right.items():
         split = document.data.of(part).split
-        bootstrap = Bootstrap(len(document.seeds), rows.shape[1], tests=(len(names) - 1) * len(every))
-        draws_made = bootstrap.draws
+        bootstrap = Bootstrap(len(document.seeds), rows.shape[1], tests=asked)
         for recovery in document.recoveries:
             measured = accuracy.series(document, rows, recovery)
             draws = accuracy.draw(measured, bootstrap)
@@ -52,7 +51,7 @@ def summarise(document: ComparisonDocument, right: Right, *, against: str | None
     kept = heads.masks(document)
     return Summary(
         against=against,
-        rule=rule(against, draws=draws_made),
+        rule=rule(against, draws=draws_for(asked)),
         means=tuple(means),
         areas=tuple(areas),
         verdicts=tuple(tests),
