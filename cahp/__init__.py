@@ -5,9 +5,7 @@ The names below are the public surface; importing them costs nothing until the f
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +58,7 @@ _HOMES = {
     "Settings": "run.settings",
     "SimilarityResult": "api.similar",
     "Texts": "values",
+    "compare": "api.compared",
     "cut": "models.surgery",
     "evaluate": "stages.evaluation",
     "load": "models",
@@ -75,8 +74,6 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import, so nothing that needs them is touched before it is asked for.
-    if name == "compare":  # a room that can be called
-        return import_module("cahp.compare")
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp' has no attribute {name!r}")
     return getattr(import_module(f"cahp.{_HOMES[name]}"), name)
@@ -84,22 +81,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
-
-
-class _Comparing(ModuleType):
-    """The room ``cahp.compare``, which can be called: it compares, as ``cahp.prune(...)`` prunes."""
-
-    def __call__(self, *args: Any, **asked: Any) -> Any:
-        return import_module("cahp.api.compared").compare(*args, **asked)
-
-
-class _Package(ModuleType):
-    """This package. Python binds a room to its name here as soon as anything imports it; a function would vanish."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "compare" and isinstance(value, ModuleType):
-            value.__class__ = _Comparing
-        super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

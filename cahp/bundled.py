@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.compare import Comparison, opening
-from cahp.compare.result import FILE
+from cahp.comparison import Comparison, opening
+from cahp.comparison.result import FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument, machine

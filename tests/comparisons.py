@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.compare import SCHEMA, Comparison
-from cahp.compare.document import ComparisonDocument
-from cahp.compare.summary import AreaVerdict, Verdict
+from cahp.comparison import SCHEMA, Comparison
+from cahp.comparison.document import ComparisonDocument
+from cahp.comparison.summary import AreaVerdict, Verdict
 
 LAYERS, HEADS = 2, 3
 

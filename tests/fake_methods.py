@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from cahp.compare import Plan
+from cahp.comparison import Plan
 from cahp.registry import Evidence
 from cahp.run.settings import Settings
 from cahp.stages.selection import top

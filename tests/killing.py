@@ -75,7 +75,7 @@ def nursery() -> Iterator[Nursery]:
 def _main() -> None:
     import torch
 
-    import cahp.compare.running
+    import cahp.comparison.running
     import cahp.export.take_home
     import cahp.tasks.recover
     from cahp import cli, models

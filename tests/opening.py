@@ -141,7 +141,7 @@ def _mask(path: Path) -> None:
 
 
 def _comparison(path: Path) -> None:
-    from cahp.compare.opening import opened
+    from cahp.comparison.opening import opened
 
     opened(path.name, path.read_bytes())
 
@@ -201,7 +201,7 @@ def _serve() -> None:
     import torch
     import transformers
 
-    import cahp.compare.opening
+    import cahp.comparison.opening
     import cahp.models.loading  # noqa: F401
 
     datasets.disable_progress_bars()

@@ -188,7 +188,7 @@ BANNED = {
 }
 
 #: Names in files that people have.
-KEPT = {("steer", "cahp/compare/document.py"), ("steer", "cahp/compare/recording.py")}
+KEPT = {("steer", "cahp/comparison/document.py"), ("steer", "cahp/comparison/recording.py")}
 
 
 def banned(line: str) -> Iterator[tuple[str, str]]:

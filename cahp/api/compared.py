@@ -11,11 +11,11 @@ from typing import Any, Literal, Unpack, get_args
 from cahp.api import drawing
 from cahp.api.following import Followed, following
 from cahp.api.options import DataOptions, Name, settings_of
-from cahp.compare.asking import Listed, asked
-from cahp.compare.plan import Plan
-from cahp.compare.result import Comparison
-from cahp.compare.running import compare as measured
-from cahp.compare.sentences import AFTER, called, over
+from cahp.comparison.asking import Listed, asked
+from cahp.comparison.plan import Plan
+from cahp.comparison.result import Comparison
+from cahp.comparison.running import compare as measured
+from cahp.comparison.sentences import AFTER, called, over
 from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
@@ -153,7 +153,7 @@ def compare(
     the same words does.
 
     Args:
-        model: A built-in, a hub id or a folder, or all that is asked as a ``cahp.compare.Plan``.
+        model: A built-in, a hub id or a folder, or all that is asked as a ``cahp.comparison.Plan``.
         data: A built-in, a file, a folder or ``hub:org/name``; without, what comes with the model.
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``.
         methods: Names of methods, as a list or with commas.

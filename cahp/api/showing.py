@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from cahp.compare import Reading
-from cahp.compare.sentences import after, called
-from cahp.compare.summary import Mean
+from cahp.comparison import Reading
+from cahp.comparison.sentences import after, called
+from cahp.comparison.summary import Mean
 from cahp.export.drawings import STYLE, Clusters, grid, safe, table
 from cahp.export.report import verdict
 from cahp.export.report_figures import quality

@@ -45,9 +45,9 @@ def compare(
     force: bool,
 ) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped."""
-    from cahp.compare.asking import asked
-    from cahp.compare.result import FILES, MARK
-    from cahp.compare.running import compare
+    from cahp.comparison.asking import asked
+    from cahp.comparison.result import FILES, MARK
+    from cahp.comparison.running import compare
     from cahp.output import UnwrittenError
     from cahp.terminal.comparison import reporting, summary
 

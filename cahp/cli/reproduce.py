@@ -43,7 +43,7 @@ def reproduce(
     estimate: bool,
 ) -> None:
     """Do the published experiment again, beside its numbers; what was interrupted goes on where it stopped."""
-    from cahp.compare.plan import parse_seeds, split
+    from cahp.comparison.plan import parse_seeds, split
     from cahp.run.settings import Recovery
     from cahp.tasks import reproduce as task
     from cahp.terminal.comparison import reporting

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cahp.compare import Reading
-from cahp.compare.sentences import AFTER, called
-from cahp.compare.summary import Mean, Verdict
+from cahp.comparison import Reading
+from cahp.comparison.sentences import AFTER, called
+from cahp.comparison.summary import Mean, Verdict
 from cahp.figures import palette
 from cahp.figures.labels import label
 from cahp.figures.line_names import ROW, LineName, name_lines, room_for

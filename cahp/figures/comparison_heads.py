@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cahp.compare import Reading
-from cahp.compare.reading import towards_output
-from cahp.compare.summary import Consensus
+from cahp.comparison import Reading
+from cahp.comparison.reading import towards_output
+from cahp.comparison.summary import Consensus
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of
 from cahp.figures.head_grid import share_figure

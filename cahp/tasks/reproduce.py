@@ -10,10 +10,10 @@ from typing import Any
 
 from cahp import data, hub, models
 from cahp.cards import ModelCard
-from cahp.compare.engines import engine, result, stopped, usual_jobs
-from cahp.compare.plan import COMPARED, OURS, Plan
-from cahp.compare.result import Comparison
-from cahp.compare.running import compare
+from cahp.comparison.engines import engine, result, stopped, usual_jobs
+from cahp.comparison.plan import COMPARED, OURS, Plan
+from cahp.comparison.result import Comparison
+from cahp.comparison.running import compare
 from cahp.data.sources import PRESETS
 from cahp.files import json_text, write_whole
 from cahp.output import Mark, Output, UnwrittenError

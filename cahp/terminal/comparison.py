@@ -13,8 +13,8 @@ from cahp.values import Progress, silent
 from cahp.words import interval, percent, points
 
 if TYPE_CHECKING:
-    from cahp.compare import Comparison, Estimate, Reading
-    from cahp.compare.summary import Area, Mean, Summary, Verdict
+    from cahp.comparison import Comparison, Estimate, Reading
+    from cahp.comparison.summary import Area, Mean, Summary, Verdict
 
 
 def announcement(estimate: Estimate) -> str:
@@ -93,7 +93,7 @@ def summary(comparison: Comparison) -> Iterator[str]:
 
 
 def _accuracies(found: Reading, recovery: str) -> Iterator[str]:
-    from cahp.compare.sentences import after
+    from cahp.comparison.sentences import after
 
     when = after(recovery)
     yield f"  right answers on {found.split} {when}, n = {found.n:,}, all heads {percent(found.full['none'])}"
@@ -118,7 +118,7 @@ def _share(share: float, of: Mean | Area) -> str:
 
 
 def _verdicts(found: Summary) -> Iterator[str]:
-    from cahp.compare.sentences import where
+    from cahp.comparison.sentences import where
 
     yield f"  {found.rule}"
     tests = (*found.area_verdicts, *found.verdicts)

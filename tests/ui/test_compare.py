@@ -21,9 +21,9 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled, data
-from cahp.compare import Comparison, Estimate, Plan, compare
-from cahp.compare.opening import read
-from cahp.compare.sentences import headline, in_short
+from cahp.comparison import Comparison, Estimate, Plan, compare
+from cahp.comparison.opening import read
+from cahp.comparison.sentences import headline, in_short
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import own as compare_own

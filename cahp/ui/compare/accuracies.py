@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.compare import Reading
-from cahp.compare.sentences import AFTER, called, phrase, told
+from cahp.comparison import Reading
+from cahp.comparison.sentences import AFTER, called, phrase, told
 from cahp.figures.comparison import accuracy_figure, difference_figure
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts

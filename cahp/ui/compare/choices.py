@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp import bundled
-from cahp.compare import Comparison
-from cahp.compare.opening import opened
+from cahp.comparison import Comparison
+from cahp.comparison.opening import opened
 from cahp.run.document import machine
 from cahp.ui.frame import page as shell
 from cahp.ui.parts.text import plain

@@ -7,8 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.compare import Comparison, Reading
-from cahp.compare.sentences import AFTER, called, over
+from cahp.comparison import Comparison, Reading
+from cahp.comparison.sentences import AFTER, called, over
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import chart as charts
 from cahp.words import span

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cahp.compare import Reading
-from cahp.compare.reading import towards_output
-from cahp.compare.sentences import called
+from cahp.comparison import Reading
+from cahp.comparison.reading import towards_output
+from cahp.comparison.sentences import called
 from cahp.figures.comparison_heads import (
     by_depth,
     consensus_figure,

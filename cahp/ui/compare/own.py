@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from cahp import registry
-from cahp.compare import Comparison, asking, compare
-from cahp.compare.plan import OURS, PRESETS, Plan, learned
-from cahp.compare.sentences import AFTER, called
+from cahp.comparison import Comparison, asking, compare
+from cahp.comparison.plan import OURS, PRESETS, Plan, learned
+from cahp.comparison.sentences import AFTER, called
 from cahp.models import BUILTINS
 from cahp.run import spelling
 from cahp.run.settings import MOST, Settings
@@ -26,7 +26,7 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 from cahp.words import duration
 
 if TYPE_CHECKING:
-    from cahp.compare import Estimate
+    from cahp.comparison import Estimate
 
 #: Session keys: what was asked last, and the job that measures it.
 _ASKED, _RUNNING = "cahp_compare_asked", "cahp_compare_running"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.compare import Reading
-from cahp.compare.sentences import called, headline, in_short
+from cahp.comparison import Reading
+from cahp.comparison.sentences import called, headline, in_short
 from cahp.ui.compare import accuracies, choices, costs, heads, own
 from cahp.ui.compare.view import filters
 from cahp.ui.frame import page as shell

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.compare import Reading
-from cahp.compare.sentences import called
+from cahp.comparison import Reading
+from cahp.comparison.sentences import called
 from cahp.ui.frame import address
 
 #: What recoveries are called where one is chosen.

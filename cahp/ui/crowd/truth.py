@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from cahp import bundled
 from cahp.board import Shown, contents
-from cahp.compare import Reading
-from cahp.compare.sentences import AFTER, phrase
+from cahp.comparison import Reading
+from cahp.comparison.sentences import AFTER, phrase
 from cahp.ui.session.results import Results
 
 Verdict = Literal["right", "wrong", "another's"]

@@ -1,4 +1,4 @@
-"""``cahp.compare``: a room that can be called, and what it gives."""
+"""``cahp.compare`` and its result."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from comparisons import varied
 
 import cahp
-import cahp.compare
+import cahp.comparison
 from cahp.api.compared import CompareResult
 from cahp.store import Store
 
@@ -21,14 +21,13 @@ def found() -> CompareResult:
     return CompareResult(made.document, made.right, made.written)
 
 
-def test_the_room_can_be_called_whoever_imported_it_first(asked: dict[str, Any], store: Store) -> None:
+def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store: Store) -> None:
     options = {name: asked[name] for name in ("model", "data", "device")}
     lists: dict[str, Any] = {"methods": ["complementary", "magnitude"], "budgets": [4, 6], "seeds": 1}
     found = cahp.compare(**options, **lists, limit=40, eval_limit=20, store=store)
     assert isinstance(found, cahp.CompareResult)
-    assert cahp.compare.Comparison is not None
     assert {one.budget for one in found.summary.means} == {4, 6}
-    plan = cahp.compare.Plan(
+    plan = cahp.comparison.Plan(
         cahp.Settings(
             **{**options, "model": str(options["model"]), "data": str(options["data"])}, limit=40, eval_limit=20
         ),
@@ -56,7 +55,7 @@ def test_the_room_can_be_called_whoever_imported_it_first(asked: dict[str, Any],
 )
 def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.api.compared.measured", None)
-    plan = cahp.compare.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
+    plan = cahp.comparison.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
     with pytest.raises(cahp.CahpError, match="a Plan says all that is asked; give the options to it, or none of it"):
         cahp.compare(plan, **given)
 

@@ -13,7 +13,7 @@ import fakes
 import pytest
 from terminal import call
 
-from cahp.compare import Comparison
+from cahp.comparison import Comparison
 from cahp.store import Store
 
 ROOT = Path(__file__).parents[3]

@@ -9,7 +9,7 @@ pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from comparisons import varied, verdict
 
-from cahp.compare import Reading
+from cahp.comparison import Reading
 from cahp.figures import comparison_heads, palette
 from cahp.figures.comparison import accuracy_figure, difference_figure, styles
 from cahp.figures.line_names import apart

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.compare.plan import Plan
+from cahp.comparison.plan import Plan
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut

@@ -17,7 +17,7 @@ from hub import Hub, asked_here, files_in, serving
 from terminal import Answer, call, refused
 
 from cahp import data
-from cahp.compare import opening
+from cahp.comparison import opening
 from cahp.models.training import Schedule
 from cahp.tasks import reproduce as task
 from cahp.tasks.fit import fit
@@ -120,7 +120,7 @@ def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
     before = files_in(out / "classifiers")
     rows = json.loads((out / task.FILE).read_text())["rows"]
     monkeypatch.setattr(task, "fit", lambda *_, **__: pytest.fail("fitted again"))
-    monkeypatch.setattr("cahp.compare.workers.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("cahp.comparison.workers.measure", lambda *_: pytest.fail("measured again"))
     hub.requests.clear()
     again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
     assert again.code == 0, again.err

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.compare import Estimate
+from cahp.comparison import Estimate
 from cahp.terminal.comparison import _Lines, announcement, minutes
 
 

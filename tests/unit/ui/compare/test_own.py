@@ -10,8 +10,8 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from terminal import call
 
-from cahp.compare import running
-from cahp.compare.plan import Plan
+from cahp.comparison import running
+from cahp.comparison.plan import Plan
 from cahp.run.settings import MOST, Settings
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer

@@ -1,0 +1,46 @@
+"""Where cells are measured: one process a GPU."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import get_context
+
+import pytest
+
+from cahp.comparison import engines
+from cahp.models import devices
+from cahp.values import CahpError
+
+
+def seen() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One real process, since each takes seconds to begin; the others' turns are taken here.
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["7", "GPU-b"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with engines.engine(jobs=2, device="cuda") as executor:
+        assert executor.submit(seen).result() == "7"
+    assert seen() is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,GPU-b")
+    turn = get_context("spawn").Value("i", 0)
+    for expected in ("7", "GPU-b", "7"):
+        engines._take_gpu(["7", "GPU-b"], turn)
+        assert seen() == expected
+    engines._take_gpu([], turn)
+    assert (seen(), turn.value) == ("7", 3)
+
+
+@pytest.mark.parametrize(("device", "jobs"), [("cpu", 1), ("mps", 1), ("cuda", 3), ("auto", 3)])
+def test_as_usual_there_is_a_process_for_each_gpu(monkeypatch: pytest.MonkeyPatch, device: str, jobs: int) -> None:
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1", "2"])
+    assert engines.usual_jobs(device) == jobs
+    monkeypatch.setattr(devices, "visible_gpus", list)
+    assert engines.usual_jobs(device) == 1
+    assert engines.gpus(device) == []
+
+
+def test_a_worker_that_is_killed_is_told_in_one_sentence() -> None:
+    with pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"), engines.engine(jobs=2) as executor:
+        engines.result(executor.submit(os._exit, 1))

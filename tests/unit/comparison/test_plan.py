@@ -1,0 +1,137 @@
+"""What a comparison is asked: how many masks, drawn with which numbers, and what is refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
+
+from cahp import registry
+from cahp.comparison import compare, parse_seeds
+from cahp.comparison.plan import PLAIN, PRESETS, everyone
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import BudgetError, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_cells_are_every_method_budget_and_seed_and_chance_is_drawn_in_all_as_often_as_it_says(
+    settings: Settings,
+) -> None:
+    cells = plan(settings, "counted", "tossed").cells(layers=LAYERS, heads=HEADS)
+    assert Counter((cell.method, cell.budget) for cell in cells) == {
+        ("counted", 4): 2,
+        ("counted", 6): 2,
+        # Five draws over two seeds: three and two.
+        ("tossed", 4): 5,
+        ("tossed", 6): 5,
+    }
+    drawn = [cell for cell in cells if cell.method == "tossed" and cell.budget == 4]
+    assert Counter(cell.seed for cell in drawn) == {42: 3, 43: 2}
+    assert len({cell.noise for cell in drawn}) == 5
+    assert {cell.noise for cell in cells if cell.method == "counted"} == {42, 43}
+
+
+def test_two_methods_of_chance_draw_other_numbers(settings: Settings) -> None:
+    cells = plan(settings, "random", "tossed").cells(layers=LAYERS, heads=HEADS)
+    first, second = ({cell.noise for cell in cells if cell.method == name} for name in ("random", "tossed"))
+    assert (len(first), len(second), first & second) == (20, 5, set())
+
+
+def test_only_so_many_masks_of_chance_are_recovered(settings: Settings) -> None:
+    cells = plan(settings, "counted", "tossed", recovered_draws=2).cells(layers=LAYERS, heads=HEADS)
+    assert all(cell.recovered for cell in cells if cell.method == "counted")
+    assert Counter(cell.draw for cell in cells if cell.recovered and cell.method == "tossed") == {0: 4}
+
+
+def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "learned", True, raising=False)
+    monkeypatch.setattr(Tuned, "learned", False)
+    # What a method says of itself is read once.
+    monkeypatch.setattr(registry, "_facts", registry._facts.__wrapped__)
+    cells = plan(settings, "counted", "tuned", learned_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
+    assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
+
+
+def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
+    asked = plan(settings, "counted", recoveries=("refit", "finetune"), finetuned_budgets=("6",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    assert {cell.budget for cell in cells if "finetune" in asked.recoveries_of(cell)} == {6}
+    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
+
+
+def test_masks_are_distilled_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
+    asked = plan(settings, "counted", recoveries=("refit", "distill"), distilled_budgets=("4",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    assert {cell.budget for cell in cells if "distill" in asked.recoveries_of(cell)} == {4}
+    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
+
+
+def test_only_the_methods_that_are_named_have_their_masks_trained(settings: Settings) -> None:
+    asked = plan(settings, "counted", "tossed", recoveries=("refit", "distill", "finetune"), trained=("tossed",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    for recovery, methods in (("distill", {"tossed"}), ("finetune", {"tossed"}), ("refit", {"counted", "tossed"})):
+        assert {cell.method for cell in cells if recovery in asked.recoveries_of(cell)} == methods
+    assert asked.as_json()["trained"] == ("tossed",)
+
+
+def test_an_expensive_method_may_be_measured_with_the_first_seed_alone(settings: Settings) -> None:
+    asked = plan(settings, "counted", "tossed", few_seeds=("counted", "tossed"), budgets=("4",))
+    measured = Counter((cell.method, cell.seed) for cell in asked.cells(layers=LAYERS, heads=HEADS))
+    # Of chance, those draws that would have been the seed's anyway.
+    assert measured == {("counted", 42): 1, ("tossed", 42): 3}
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (42, 43, 44)), ("7,11", (7, 11)), ("7,", (7,)), (" 5 , 6 ", (5, 6))])
+def test_seeds_are_a_number_of_them_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(text) == seeds
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "-1", "0", "2000", "1,x", "²"])
+def test_seeds_that_are_neither_are_refused(text: str) -> None:
+    with pytest.raises(OptionError):
+        parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"methods": ()}, "names none"),
+        ({"methods": ("counted", "counted")}, "twice"),
+        ({"methods": ("nobody",)}, "no method named 'nobody'"),
+        ({"recoveries": ("pray",)}, "--recover pray is unknown"),
+        ({"tries": 0}, "--tries 0"),
+        ({"seeds": (-1,)}, "--seed -1"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(settings: Settings, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(OptionError, match=said):
+        plan(settings, "counted", **options)
+
+
+@pytest.mark.parametrize("budgets", [("2",), ("13",), ("auto",), ("6", "50%")])
+def test_budgets_that_cannot_be_compared_are_refused_before_anything_is_measured(
+    settings: Settings, store: Store, budgets: tuple[str, ...]
+) -> None:
+    with pytest.raises(BudgetError):
+        compare(plan(settings, "counted", budgets=budgets), store=store)
+    assert Counted.asked == []
+
+
+def test_presets_follow_what_is_registered() -> None:
+    learned = {name for name in registry.names() if registry.facts(name).learned}
+    assert set(PRESETS["posthoc"].methods) == set(registry.names()) - learned
+    assert set(PRESETS["full"].methods) == set(registry.names())
+    assert {"counted", "tuned"} <= set(PRESETS["quick"].methods) < set(PRESETS["posthoc"].methods)
+    # Those that take as long as all the others.
+    assert set(PRESETS["posthoc"].methods) - set(PRESETS["quick"].methods) == {"ablation-greedy", "attattr"}
+    assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
+    assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
+    assert everyone()[0] == "complementary"
+    recovery = PRESETS["recovery"]
+    assert (recovery.methods, recovery.few_seeds) == (PRESETS["quick"].methods, ())
+    assert recovery.trained is not None
+    assert set(recovery.trained) < set(PRESETS["quick"].methods)

@@ -1,0 +1,168 @@
+"""A comparison as files: written, read again, and refused where it is none."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import tracemalloc
+import xml.etree.ElementTree as ElementTree
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from comparisons import KEPT, cell, document, failed, file, made
+
+from cahp.comparison import SCHEMA, Comparison
+from cahp.comparison.document import CellQuality
+from cahp.comparison.summary import Summary
+from cahp.files import plain_json
+from cahp.values import CahpError, Metrics
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    comparison = made({name: list(random.random((2, 60)) < 0.6) for name in KEPT})
+    names = comparison.write(tmp_path)
+    assert set(names) == {path.name for path in tmp_path.iterdir()}
+    again = Comparison.read(tmp_path)
+    assert Comparison.read(str(tmp_path)).document == again.document
+    assert again.summary.verdicts == comparison.summary.verdicts
+    written = json.loads((tmp_path / "compare.json").read_text())["summary"]
+    assert written == plain_json(comparison.summary)
+    assert Summary.from_json(written) == comparison.summary
+
+
+def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
+    right = np.arange(8) % 2 == 0
+    said = plain_json(made({name: [right, right] for name in KEPT}).summary)
+    assert list(said) == [
+        *("against", "rule", "means", "areas", "verdicts", "area_verdicts", "layers", "overlap", "consensus", "cost")
+    ]
+    assert list(said["means"][0]) == [
+        *("split", "recovery", "method", "budget", "accuracy", "ci95", "lowest", "highest", "sd", "macro_f1", "loss"),
+        *("agreement", "delta_pp", "n", "seeds", "masks"),
+    ]
+    assert list(said["verdicts"][0]) == [
+        *("split", "recovery", "budget", "method", "against", "pp", "ci95", "p", "p_holm", "tie", "better", "n"),
+        *("seeds", "words"),
+    ]
+    assert list(said["overlap"]["methods"][0]) == ["methods", "budget", "chance", "jaccard"]
+    assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
+    assert list(said["consensus"][0]) == ["budget", "methods", "everybody", "nobody", "share"]
+    assert list(said["cost"][0]) == ["method", "forwards", "labels", "score_s", "recovery_s"]
+
+
+def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path) -> None:
+    right = np.ones(4, dtype=np.bool_)
+    cells = [cell("complementary", 0, KEPT["complementary"], right), failed("gradient")]
+    Comparison(document(cells, n=4), {"eval": np.array([right, right])}).write(tmp_path)
+    written = json.loads((tmp_path / "compare.json").read_text())
+    assert list(written)[-2:] == ["summary", "cells"]
+    # Everything that was put in comes out, whatever the order of keys.
+    assert {name: one for name, one in written.items() if name != "summary"} == file(cells, n=4)
+    assert Comparison.read(tmp_path).document == document(cells, n=4)
+
+
+def test_what_is_not_finite_was_not_measured() -> None:
+    metrics = Metrics(0.5, 0.5, float("inf"), 4, (0.0, 1.0), None)
+    assert CellQuality.of(metrics, None, None).loss is None
+
+
+def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:
+    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
+    comparison.write(tmp_path)
+    (tmp_path / "compare.npz").unlink()
+    found = Comparison.read(tmp_path / "compare.json")
+    assert found.summary.means == comparison.summary.means
+    assert found.files["compare.json"] == (tmp_path / "compare.json").read_bytes()
+
+
+def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return out.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        # In the archive a thousandth of what it unpacks to.
+        ("eval.npy", bytes(100 << 20)),
+        ("eval.npy", npy((1 << 40,))),
+        ("eval.npy", npy((3, 6), bytes(3))),
+        ("eval.npy", npy((1, 6), bytes(6))),
+        ("eval.npy", b""),
+        ("train.npy", npy((3, 6), bytes(18))),
+    ],
+    ids=["unpacks to much", "says much", "cut", "another shape", "empty", "another split"],
+)
+def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
+    with zipfile.ZipFile(tmp_path / "compare.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(name, content)
+    tracemalloc.start()
+    try:
+        with pytest.raises(CahpError, match=r"compare\.npz is broken"):
+            Comparison.read(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 40 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path) -> None:
+    right = np.arange(8) % 2 == 0
+    made({"complementary": [right], "gradient": [right]}).write(tmp_path)
+    said = json.loads((tmp_path / "compare.json").read_text())
+    del said["summary"]["area_verdicts"]
+    (tmp_path / "old.json").write_text(json.dumps(said))
+    found = Comparison.read(tmp_path / "old.json")
+    assert Comparison(found.document, written=found.written).reading.overall == ()
+
+
+def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
+    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
+    names = comparison.write(tmp_path)
+    assert list(comparison.files) == names
+    assert {"compare.json", "comparison.csv", "compare.npz", "accuracy-none.svg"} <= set(names)
+    for name in set(names) - {"compare.npz"}:
+        assert comparison.files[name] == (tmp_path / name).read_bytes()
+    with np.load(io.BytesIO(comparison.files["compare.npz"])) as arrays:
+        assert arrays["eval"].tolist() == comparison.right["eval"].tolist()
+    with zipfile.ZipFile(io.BytesIO(comparison.archive)) as archive:
+        assert archive.namelist() == names
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"schema": "cahp.run/1"}', f'{{"schema": "{SCHEMA}"}}'])
+def test_a_file_of_another_kind_is_refused_with_the_next_step(tmp_path: Path, content: str) -> None:
+    (tmp_path / "compare.json").write_text(content)
+    with pytest.raises(CahpError, match="cahp compare --out"):
+        Comparison.read(tmp_path)
+
+
+def test_figures_stand_alone_and_show_every_method(tmp_path: Path) -> None:
+    right = np.arange(10) % 2 == 0
+    comparison = made({name: [right] for name in KEPT})
+    for name in comparison.write(tmp_path):
+        if not name.endswith(".svg"):
+            continue
+        drawn = (tmp_path / name).read_text()
+        assert ElementTree.fromstring(drawn).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "href" not in drawn
+        assert "script" not in drawn
+        assert all(f">{method}</text>" in drawn for method in KEPT)
+    assert {"accuracy-none.svg", "overlap-3.svg"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_reading_a_comparison_loads_no_torch(tmp_path: Path) -> None:
+    made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
+    program = (
+        "import sys; from pathlib import Path; from cahp.comparison import Comparison; "
+        f"assert Comparison.read(Path({str(tmp_path)!r})).reading.means; "
+        "assert not {'torch', 'scipy', 'sklearn', 'transformers', 'plotly'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])

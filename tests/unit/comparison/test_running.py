@@ -1,0 +1,541 @@
+"""Running a comparison: fair, resumable, and the same wherever the cells are measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_methods import Counted, Tuned, plan
+
+from cahp import methods
+from cahp.comparison import Comparison, Estimate, compare
+from cahp.comparison.plan import everyone
+from cahp.files import plain_json
+from cahp.run.bench import open_bench
+from cahp.run.prune import prune
+from cahp.run.settings import Settings
+from cahp.stages import evaluation
+from cahp.store import Store
+from cahp.values import CahpError, Cancelled, HeadMask, OptionError
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def written(found: Comparison) -> dict[str, Any]:
+    """What ``compare.json`` says of it."""
+    return dict(plain_json(found.document))
+
+
+def kept(found: Comparison, method: str | None = None) -> list[Any]:
+    return [cell["kept"] for cell in written(found)["cells"] if method in (None, cell["method"])]
+
+
+def accuracies(found: Comparison) -> list[dict[str, float]]:
+    cells = written(found)["cells"]
+    return [{name: of["eval"]["accuracy"] for name, of in cell["recoveries"].items()} for cell in cells]
+
+
+def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measures(
+    settings: Settings, store: Store
+) -> None:
+    found = compare(plan(settings, "complementary", "counted", recoveries=("refit",)), store=store)
+    assert [cell["budget"] for cell in written(found)["cells"]] == [
+        {"requested": k, "attained": k} for _ in range(2) for k in (4, 4, 6, 6)
+    ]
+    run = prune(replace(settings, budget="4", recover="refit", latency=False), store=store)
+    cell = written(found)["cells"][0]
+    assert cell["kept"] == run.mask.kept
+    for recovery, state in (("none", "pruned"), ("refit", "recovered")):
+        measured = cell["recoveries"][recovery]["eval"]
+        metrics = plain_json(run.document.metrics.measured[state])
+        assert {name: measured[name] for name in metrics} == metrics
+        assert measured["delta"] == plain_json(run.document.delta.of(state))
+
+
+def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
+    """The same texts with every label of some splits wrong."""
+    folder.mkdir()
+    for file in texts.iterdir():
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        for row in rows if file.stem in splits else []:
+            row["label"] = {"good": "bad", "bad": "good"}[row["label"]]
+        (folder / file.name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+@pytest.mark.parametrize(("tries", "splits"), [(1, ("validation", "test")), (2, ("test",))])
+def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept(
+    settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
+) -> None:
+    names = [name for name in everyone() if name in ("complementary", "gradient", "fisher", "hies", "ablation")]
+    # All of validation, since a sample follows the labels.
+    every = replace(settings, report="test", eval_limit=40)
+    given = {"budgets": ("5",), "seeds": (42,), "recoveries": ("refit",), "tries": tries}
+    clean = compare(plan(every, *names, "tuned", **given), store=Store(tmp_path / "one"))
+    bad = replace(every, data=str(poisoned(texts, tmp_path / "poisoned", *splits)))
+    dirty = compare(plan(bad, *names, "tuned", **given), store=Store(tmp_path / "two"))
+    assert kept(clean) == kept(dirty)
+    # Yet the poison bites: every answer that was right is wrong.
+    for before, after in zip(written(clean)["cells"], written(dirty)["cells"], strict=True):
+        for recovery in ("none", "refit"):
+            shares = [cell["recoveries"][recovery]["report"]["accuracy"] for cell in (before, after)]
+            assert sum(shares) == pytest.approx(1)
+
+
+def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_same(
+    settings: Settings, store: Store
+) -> None:
+    found = written(compare(plan(settings, "counted"), store=store))["data"]
+    assert len({one["sha256"] for one in found["select"]}) == 2
+    evaluation = open_bench(replace(settings, seed=42), store=store).evaluation
+    assert found["eval"]["sha256"] == evaluation.sha256
+
+
+def test_seeds_that_draw_the_same_texts_are_told(settings: Settings, store: Store) -> None:
+    found = compare(plan(replace(settings, limit=500), "counted"), store=store)
+    assert any("every seed chooses on the same ones" in notice for notice in written(found)["notices"])
+
+
+def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, store: Store) -> None:
+    found = compare(plan(settings, "tossed", budgets=("6",)), store=store)
+    assert len({json.dumps(mask) for mask in kept(found)}) == 5
+    assert [seed for seed, _ in Counted.asked] == [cell["noise"] for cell in written(found)["cells"]]
+
+
+def test_how_many_masks_of_chance_were_recovered_is_told_as_it_was(settings: Settings, store: Store) -> None:
+    asked = plan(settings, "tossed", "counted", draws=4, recovered_draws=3, recoveries=("refit",))
+    found = compare(asked, store=store)
+    refitted = [
+        cell for cell in written(found)["cells"] if cell["method"] == "tossed" and "refit" in cell["recoveries"]
+    ]
+    # Two seeds recover two each, at two budgets.
+    assert len(refitted) == 2 * 4
+    said = "masks of a method of chance at each budget, over all seeds: 4 drawn, 4 of them recovered."
+    assert said in written(found)["notices"]
+    alone = written(compare(plan(settings, "counted", draws=4), store=store))["notices"]
+    assert not any("chance" in notice for notice in alone)
+
+
+def test_by_default_nothing_looks_at_validation_to_choose_a_setting(settings: Settings, store: Store) -> None:
+    found = compare(plan(settings, "tuned"), store=store)
+    assert written(found)["data"]["steer"] is None
+    assert {json.dumps(cell["setting"]) for cell in written(found)["cells"]} == {"{}"}
+    assert written(found)["cells"][0]["price"] == {"forwards": 60.0, "labels": 7}
+
+
+def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
+    settings: Settings, store: Store
+) -> None:
+    # Complementary has two settings, so nobody gets more than two tries.
+    found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
+    assert written(found)["settings"]["tries"] == {"asked": 3, "used": 2}
+    bench = open_bench(settings, store=store)
+    # Every other text of each class; here two classes alternate.
+    by_class = np.argsort(bench.evaluation.labels, kind="stable")
+    tuning, evaluation = (bench.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1))
+    assert min(np.bincount(evaluation.labels)) >= 7
+    sizes = (written(found)["data"]["steer"]["sha256"], written(found)["data"]["eval"]["sha256"])
+    assert sizes == (tuning.sha256, evaluation.sha256)
+    for cell in written(found)["cells"]:
+        if cell["method"] != "tuned":
+            continue
+        right = []
+        for setting in Tuned.tries[:2]:
+            mask = Tuned(**setting).choose(bench.evidence, budget=cell["budget"]["requested"]).mask
+            right.append(int(bench.measurements.evaluate(tuning, mask=mask).correct.sum()))
+        assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
+        # Two settings weighed the same evidence, and each answered the tuning texts.
+        assert (cell["price"]["forwards"], cell["price"]["labels"]) == (60 + 2 * 15, 7 + 15)
+
+
+def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, store: Store) -> None:
+    assert compare(plan(settings, "counted"), store=store).document.test_opened == 0
+    asked = plan(replace(settings, report="test"), "counted")
+    found = compare(asked, store=store)
+    assert written(found)["test_opened"] == 1
+    assert written(found)["cells"][0]["recoveries"]["none"]["report"]["n"] == 40
+    assert {one.split for one in found.summary.verdicts or found.summary.means} >= {"validation", "test"}
+    # Found again, it is not opened again; other masks are another opening.
+    assert compare(asked, store=store).document.test_opened == 1
+    assert compare(replace(asked, budgets=("5",)), store=store).document.test_opened == 2
+
+
+def test_fine_tuning_is_given_to_the_unpruned_model_as_well(settings: Settings, store: Store) -> None:
+    asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("finetune", "refit"))
+    found = compare(asked, store=store)
+    (full,) = written(found)["full"]
+    # A refit of all heads gives the old weights back, so it is not measured.
+    assert set(full["recoveries"]) == {"none", "finetune"}
+    assert full["recoveries"]["none"]["eval"]["delta"] is None
+    measured = written(found)["cells"][0]["recoveries"]
+    assert set(measured) == {"none", "finetune", "refit"}
+    change = (measured["finetune"]["eval"]["accuracy"] - full["recoveries"]["finetune"]["eval"]["accuracy"]) * 100
+    assert measured["finetune"]["eval"]["delta_alike"]["pp"] == pytest.approx(change)
+    assert measured["refit"]["eval"]["delta_alike"] is None
+
+
+def test_a_distillation_is_compared_and_not_given_to_the_teacher_itself(settings: Settings, store: Store) -> None:
+    asked = plan(replace(settings, limit=20), "counted", budgets=("6",), seeds=(42,), recoveries=("distill",))
+    found = compare(asked, store=store)
+    assert set(written(found)["full"][0]["recoveries"]) == {"none"}
+    measured = written(found)["cells"][0]["recoveries"]
+    assert set(measured) == {"none", "distill"}
+    assert measured["distill"]["eval"]["n"] == measured["none"]["eval"]["n"]
+
+
+def test_what_depends_on_time_is_not_compared(settings: Settings) -> None:
+    with pytest.raises(OptionError, match="use distill"):
+        plan(settings, "counted", recoveries=("auto",))
+
+
+def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Settings, store: Store) -> None:
+    found = compare(plan(settings, "counted", "failing", "stingy"), store=store)
+    errors = {(cell["method"], cell["budget"]["requested"]): cell["error"] for cell in written(found)["cells"]}
+    assert errors["counted", 4] is None
+    assert errors["failing", 6] is None
+    assert errors["failing", 4] == "ZeroDivisionError: no such budget"
+    assert errors["stingy", 6] == "BudgetError: stingy kept 5 heads and not the 6 asked for"
+    assert any("6 cells failed (failing, stingy)" in notice for notice in written(found)["notices"])
+    assert {one.method for one in found.summary.means} == {"counted", "failing"}
+
+
+def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: Store) -> None:
+    with pytest.raises(CahpError, match="no method could be measured; the first says: BudgetError"):
+        compare(plan(settings, "stingy"), store=store)
+
+
+def test_who_was_right_is_kept_for_every_cell(settings: Settings, store: Store) -> None:
+    found = compare(plan(settings, "counted", recoveries=("refit",)), store=store)
+    rows = []
+    for cell in (*written(found)["full"], *written(found)["cells"]):
+        for of in cell["recoveries"].values():
+            rows.append(of["row"])
+            assert found.right["eval"][of["row"]].mean() == pytest.approx(of["eval"]["accuracy"])
+    assert rows == list(range(len(found.right["eval"])))
+
+
+# --- stopping and going on
+
+
+def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing_twice(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.run import measurements
+    from cahp.stages import recovery
+
+    done: Counter[str] = Counter()
+
+    def count(home: Any, name: str, what: Any) -> None:
+        way = getattr(home, name)
+
+        def counting(*given: Any, **options: Any) -> Any:
+            result = way(*given, **options)
+            done[f"{name} {what(*given, **options)}"] += 1
+            return result
+
+        monkeypatch.setattr(home, name, counting)
+
+    count(recovery, "refit", lambda model, mask, texts, **_: (mask.sha256, texts.sha256))
+    count(measurements.Measurements, "answers", lambda bench, model, texts, mask=None: (id(model), texts.sha256))
+    asked = plan(settings, "complementary", "counted", "tossed", recoveries=("refit",))
+
+    def stop_after(cells: int) -> Any:
+        def progress(stage: str, now: int, total: int) -> None:
+            if len(Counted.asked) >= cells:
+                raise KeyboardInterrupt
+
+        return progress
+
+    for cells in (1, 3):
+        with pytest.raises(KeyboardInterrupt):
+            compare(asked, store=store, progress=stop_after(cells))
+    assert 0 < len(Counted.asked) < 14
+    found = compare(asked, store=store)
+    # Every cell asked its method once, and those whose measurement was cut short once more.
+    assert len(Counted.asked) <= 14 + 2
+    refits = {name: times for name, times in done.items() if name.startswith("refit")}
+    masks = {(json.dumps(cell["kept"]), cell["seed"]) for cell in written(found)["cells"]}
+    assert len(refits) == len(masks)
+    assert set(refits.values()) == {1}
+    before = (len(Counted.asked), dict(done))
+    again = compare(asked, store=store, load=lambda *_, **__: pytest.fail("the model was read"))
+    assert (len(Counted.asked), dict(done)) == before
+    assert accuracies(again) == accuracies(found)
+    assert again.summary.verdicts == found.summary.verdicts
+
+
+def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.stages import distillation, recovery
+
+    distill, finetune = distillation.distill, recovery.finetune
+    done: Counter[str] = Counter()
+
+    def distilled(*given: Any, **options: Any) -> Any:
+        done["distill"] += 1
+        return distill(*given, **options)
+
+    def tuned(model: Any, mask: HeadMask, *given: Any, **options: Any) -> Any:
+        if not mask.is_full:
+            done["finetune"] += 1
+            if done["finetune"] == 1:
+                raise Cancelled
+        return finetune(model, mask, *given, **options)
+
+    monkeypatch.setattr(distillation, "distill", distilled)
+    monkeypatch.setattr(recovery, "finetune", tuned)
+    small = replace(settings, limit=20)
+    asked = plan(small, "counted", budgets=("6",), seeds=(42,), recoveries=("distill", "finetune"))
+    with pytest.raises(Cancelled):
+        compare(asked, store=store)
+    found = compare(asked, store=store)
+    assert set(written(found)["cells"][0]["recoveries"]) == {"none", "distill", "finetune"}
+    assert (done["distill"], done["finetune"], len(Counted.asked)) == (1, 2, 1)
+
+
+def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back_from_another(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.comparison import workers
+    from cahp.comparison.benches import Benches
+    from cahp.comparison.plan import Cell
+
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
+    asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
+    content = Benches(asked, store=store).content
+    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+    # The choice and the answers.
+    assert len(workers.work(replace(task, folder=None))[1]) == 2
+    assert workers.work(task)[1] == {}
+    compare(asked, store=store)
+    assert len(Counted.asked) == 2
+
+
+def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
+    settings: Settings, store: Store, tmp_path: Path
+) -> None:
+    from cahp.comparison import workers
+    from cahp.comparison.benches import Benches
+    from cahp.comparison.plan import Cell
+
+    data = tmp_path / "data"
+    shutil.copytree(settings.data or "", data)
+    asked = plan(replace(settings, data=str(data)), "counted", budgets=("6",), seeds=(42,))
+
+    def task() -> workers.Task:
+        content = Benches(asked, store=store).content
+        return workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+
+    first = task()
+    before = workers.work(first)[0].answers["none", "eval"].evaluation
+    validation = data / "validation.jsonl"
+    rows = [json.loads(line) for line in validation.read_text().splitlines()]
+    other = {"good": "bad", "bad": "good"}
+    validation.write_text("".join(json.dumps({**row, "label": other[row["label"]]}) + "\n" for row in rows))
+    after = workers.work(task())[0].answers["none", "eval"].evaluation
+    assert not np.array_equal(after.labels, before.labels)
+    assert np.array_equal(after.labels, Benches(asked, store=store).splits["eval"].labels)
+    # And one that has other files than who asks says so.
+    with pytest.raises(CahpError, match="other texts"):
+        workers.work(replace(first, content="other"))
+
+
+def test_the_code_of_a_method_is_all_that_of_its_package(
+    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.comparison.cells import _source
+
+    package = tmp_path / "theirs_of_two_files"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "scores.py").write_text("SIGN = 1")
+    (package / "method.py").write_text(
+        "from theirs_of_two_files import scores\n\n\nclass Mine:\n    sign = scores.SIGN\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    mine = importlib.import_module("theirs_of_two_files.method").Mine()
+    before = _source(mine)
+    assert before == _source(mine) != ""
+    (package / "scores.py").write_text("SIGN = -1")
+    assert _source(mine) != before
+    assert _source(methods.get("magnitude")) != _source(methods.get("random"))
+
+
+def test_a_worker_s_store_has_the_room_of_the_caller_s(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.comparison import workers
+    from cahp.comparison.benches import Benches
+    from cahp.comparison.plan import Cell
+
+    sent: list[workers.Task] = []
+
+    class Elsewhere(Executor):
+        def submit(self, fn: Any, /, *given: Any, **_: Any) -> Future[Any]:
+            sent.extend(given)
+            future: Future[Any] = Future()
+            future.set_result(fn(*given))
+            return future
+
+    benches = Benches(plan(settings, "counted"), store=Store(tmp_path / "cache", limit_bytes=5 << 30))
+    made: list[Store] = []
+    monkeypatch.setattr(workers, "Benches", lambda *_, store, **__: made.append(store) or benches)
+    for cluster in (None, "dask"):
+        list(workers.run(benches, [Cell("counted", 6, 42, 42)], Elsewhere(), cluster))
+    assert [one.limit_bytes for one in made] == [5 << 30] * 2
+    assert [task.folder for task in sent] == [tmp_path / "cache", None]
+
+
+def test_progress_may_cancel_between_two_batches(settings: Settings, store: Store) -> None:
+    def cancel(stage: str, done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        compare(plan(settings, "counted"), store=store, progress=cancel)
+
+
+def test_a_method_whose_code_has_changed_is_asked_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cahp.comparison import cells
+
+    compare(plan(settings, "counted"), store=store)
+    asked = len(Counted.asked)
+    monkeypatch.setattr(cells, "_source", lambda method: "another file")
+    compare(plan(settings, "counted"), store=store)
+    assert len(Counted.asked) == 2 * asked
+
+
+def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings, store: Store) -> None:
+    said: list[Estimate] = []
+    seen: list[tuple[int, int]] = []
+    asked = plan(settings, "complementary", "tuned", seeds=(42,))
+    compare(asked, store=store, announce=said.append, progress=lambda _, done, total: seen.append((done, total)))
+    (estimate,) = said
+    assert (estimate.cells, estimate.cached) == (4, 0)
+    # 60 texts, and gradients of a first batch of 32, which has them all; 60 for the other. Scores count once a seed.
+    assert estimate.choosing == (60 + 2 * 32) + 60
+    # The full model and four masks answer 30 texts each; the first of them is measured before.
+    assert estimate.forwards == estimate.choosing + 4 * 30
+    assert estimate.forward_ms > 0
+    assert seen[-1] == (round(estimate.forwards), round(estimate.forwards))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_a_pass_is_timed_also_where_its_answers_are_known(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prune(replace(settings, budget="4", latency=False), store=store)
+    evaluate = evaluation.evaluate
+
+    def slow(*given: Any, **named: Any) -> Any:
+        time.sleep(0.3)
+        return evaluate(*given, **named)
+
+    monkeypatch.setattr(evaluation, "evaluate", slow)
+    said: list[Estimate] = []
+    compare(plan(settings, "counted", seeds=(42,), budgets=("4",)), store=store, announce=said.append)
+    # 30 texts in 0.3 seconds.
+    assert said[0].forward_ms >= 10
+
+
+def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
+    said: list[Estimate] = []
+    compare(plan(settings, "complementary", seeds=(42,)), store=store)
+    compare(plan(settings, "complementary", seeds=(42,), recoveries=("refit",)), store=store, announce=said.append)
+    (estimate,) = said
+    assert (estimate.cells, estimate.cached, estimate.choosing) == (2, 0, 0.0)
+    # Two refits on 48 texts, accepted by 12 and answering 30; their masks and what they answer without it are cached.
+    assert estimate.forwards == pytest.approx(2 * (48 * 4.1 + 12 * 2 + 30))
+
+
+# --- elsewhere
+
+
+def test_worker_processes_measure_what_this_one_does(settings: Settings, tmp_path: Path) -> None:
+    # Workers do not know the methods of this file.
+    asked = plan(settings, "complementary", recoveries=("refit",))
+    here = compare(asked, store=Store(tmp_path / "one"))
+    there = compare(asked, store=Store(tmp_path / "two"), jobs=2)
+    assert kept(here) == kept(there)
+    assert accuracies(here) == accuracies(there)
+    # Everything came back: nothing is left to do.
+    compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
+
+
+def test_worker_processes_stop_when_the_caller_does(settings: Settings, store: Store) -> None:
+    def stop(stage: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compare(plan(settings, "complementary"), store=store, jobs=2, progress=stop)
+
+
+def test_a_cluster_measures_what_this_process_does(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
+    asked = plan(settings, "complementary", recoveries=("refit",))
+    here = compare(asked, store=Store(tmp_path / "one"))
+    # The workers have a store of their own, so what comes back must be kept here as well.
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
+    there = compare(asked, store=Store(tmp_path / "two"), cluster="dask", jobs=2)
+    assert kept(here) == kept(there)
+    assert accuracies(here) == accuracies(there)
+    compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "said"), [("slurm", "write dask"), ("dask:tcp://127.0.0.1:1", "no Dask scheduler")]
+)
+def test_a_cluster_that_is_not_there_is_refused(settings: Settings, store: Store, cluster: str, said: str) -> None:
+    dask = pytest.importorskip("dask")
+    # Its settings are there once it is imported; imported inside the block, they would go with it.
+    pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}), pytest.raises(OptionError, match=said):
+        compare(plan(settings, "counted"), store=store, cluster=cluster)
+
+
+def test_jobs_must_be_some(settings: Settings, store: Store) -> None:
+    with pytest.raises(OptionError, match="--jobs 0"):
+        compare(plan(settings, "counted"), store=store, jobs=0)
+
+
+_KILLED = """
+import os, signal, sys
+from cahp.comparison.engines import engine
+if __name__ == "__main__":
+    with engine(jobs=2) as executor:
+        print(executor.submit(os.getpid).result(), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked for as on Linux")
+def test_the_workers_of_a_killed_comparison_end_with_it(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(_KILLED)
+    root = Path(__file__).parents[3]
+    # Not a pipe to wait at: the worker would hold it.
+    with (tmp_path / "out").open("w") as out:
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        done = subprocess.run([sys.executable, tmp_path / "killed.py"], env=environment, stdout=out, check=False)
+    assert done.returncode == -signal.SIGKILL
+    worker = int((tmp_path / "out").read_text())
+    end = time.monotonic() + 60
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
