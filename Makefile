@@ -17,7 +17,7 @@ PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check lock clean chromium
+.PHONY: setup run test lint check nightly lock clean chromium
 
 setup: $(STAMP)
 
@@ -43,12 +43,22 @@ run: setup
 test: setup chromium
 	$(PYTEST)
 
-check: setup chromium
+lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST)
+
+# The linters run beside the tests. They print when they end, which is long before the tests do.
+check: setup chromium
+	@{ output=$$($(MAKE) --no-print-directory lint 2>&1); status=$$?; printf '\n%s\n' "$$output"; exit $$status; } & \
+	$(PYTEST); tests=$$?; \
+	wait $$! || { echo "A linter failed; its messages are above, among the tests." >&2; exit 1; }; \
+	exit $$tests
+
+# Slow tests of what rarely breaks: run them before a release.
+nightly: setup chromium
+	$(PYTEST) -m nightly
 
 # Versions that are locked stay, as long as pyproject.toml admits them; `make lock UPGRADE=--upgrade` takes the newest.
 lock:

@@ -61,16 +61,6 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(values, "NOISY", float("inf"))
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests that take minutes to hours run when they are asked for (``pytest -m long``), not by default."""
-    if "long" in config.option.markexpr:
-        return
-    late = [item for item in items if item.get_closest_marker("long")]
-    if late:
-        config.hook.pytest_deselected(items=late)
-        items[:] = [item for item in items if item not in late]
-
-
 #: What this process began with.
 MAIN = sys.modules["__main__"]
 

@@ -193,7 +193,7 @@ def test_experts_are_written_in_operations_that_the_exporter_knows_and_answer_as
         assert to_onnx.EVERY in model.network.get_experts_implementation().values()
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.parametrize("kind", sorted(set(PROVEN) - set(SLOW)))
 def test_the_table_says_which_can_be_exported_as_onnx(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -64,7 +64,7 @@ def _waited_for(work: Coroutine[Any, Any, None]) -> None:
             600,
             60.0,
             id="all pages",
-            marks=pytest.mark.long,
+            marks=pytest.mark.nightly,
         ),
     ],
 )

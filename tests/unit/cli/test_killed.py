@@ -2,7 +2,7 @@
 
 By default each command is killed a few times. For fifty times each, with exports read back in processes of their own:
 
-    .venv/bin/pytest -n 0 -m long tests/unit/cli/test_killed.py
+    .venv/bin/pytest -n 0 -m nightly tests/unit/cli/test_killed.py
 """
 
 from __future__ import annotations
@@ -155,7 +155,7 @@ def test_a_killed_command_is_as_good_as_one_that_never_began(
     check(nursed, command, cases[command], tmp_path, iter((0.45, 0.85)), real=False)
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_killed_at_fifty_moments_is(

@@ -90,7 +90,7 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     assert "| 51.0 |" in table
 
 
-@pytest.mark.long
+@pytest.mark.nightly
 def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: Path, tmp_path: Path) -> None:
     asked = ("--experiments", "bert-base-cased-sst5", "--recover", "none,refit", "--report", "test", *SHORT)
     there = call("reproduce", "--out", tmp_path / "there", *asked, "--cluster", "dask")
