@@ -161,14 +161,16 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class HeadMask:
-    """Which heads stay: ``keep[layer, head]`` is True for a kept head."""
+    """Which heads stay: ``keep[layer, head]`` is True for a kept head. The mask has its own, read-only copy."""
 
     keep: Bools
 
     def __post_init__(self) -> None:
         if self.keep.ndim != 2 or self.keep.dtype != np.bool_ or 0 in self.keep.shape:
             raise ValueError(f"keep must be (layers, heads) bool, got {self.keep.shape} {self.keep.dtype}")
-        self.keep.setflags(write=False)
+        keep = np.array(self.keep)
+        keep.setflags(write=False)
+        object.__setattr__(self, "keep", keep)
 
     @classmethod
     def full(cls, layers: int, heads: int) -> HeadMask:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 def number(value: float, digits: int = 1) -> str:
     """A number with so many digits after its point."""
-    return f"{value:.{digits}f}".replace("-", "−")
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int = 1) -> str:
     """A difference, with its sign."""
-    return f"{value:+.{digits}f}".replace("-", "−")
+    return f"{value:+z.{digits}f}".replace("-", "−")
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -66,7 +66,7 @@ def duration(seconds: float) -> str:
 
 
 def size_of(count: int) -> str:
-    """Bytes as a person says them, as disks and downloads count them."""
-    if count < 1e6:
+    """A number of bytes in kB, MB or GB, powers of 1,000 as disks and downloads count them."""
+    if round(count / 1e3) < 1000:
         return f"{count / 1e3:.0f} kB"
-    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"
+    return f"{count / 1e6:.0f} MB" if round(count / 1e6) < 1000 else f"{count / 1e9:.1f} GB"

@@ -73,10 +73,9 @@ def read_mask(
 ) -> tuple[HeadMask, dict[str, Any]]:
     """A head mask from a file, and all that the file says of it.
 
-    ``source`` is the path of a file, or the content of one as text or bytes, in one of four forms:
+    ``source`` is the path of a file, or its content as bytes, in one of four forms:
     ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 where a head is kept; or
-    the older
-    ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *removed* heads of some layers and needs
+    the older ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *removed* heads of some layers and needs
     ``layers`` and ``heads``, the numbers of the model. The second value is empty but for the first form.
 
     Raises:
@@ -164,17 +163,15 @@ def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
 
 
 def _content(source: Path | str | bytes) -> bytes:
-    if isinstance(source, str):
-        data = source.encode(errors="surrogatepass")
-    elif isinstance(source, bytes):
+    if isinstance(source, bytes):
         data = source
     else:
         try:
-            with source.open("rb") as file:
+            with Path(source).open("rb") as file:
                 data = file.read(_LARGEST_MASK_FILE + 1)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise MaskError(f"{source} cannot be read ({reason}); {_NEXT_STEP}.") from error
+            raise MaskError(f"{str(source)[:200]} cannot be read ({reason}); {_NEXT_STEP}.") from error
     if len(data) > _LARGEST_MASK_FILE:
         raise MaskError(f"This file is too large for a head mask; {_NEXT_STEP}.")
     return data

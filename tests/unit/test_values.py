@@ -66,6 +66,16 @@ def test_a_mask_can_be_made_from_flat_indices_and_cannot_be_changed() -> None:
         mask.keep[0, 0] = True
 
 
+def test_a_mask_copies_its_array_so_neither_changes_with_the_other() -> None:
+    base = np.zeros((4, 2), dtype=np.bool_)
+    base[0, 0] = True
+    mask = HeadMask(base[:2])
+    before = mask.sha256
+    base[:] = True
+    assert (mask.count, mask.sha256) == (1, before)
+    assert HeadMask(mask.keep).sha256 == before
+
+
 @pytest.mark.parametrize("keep", [np.ones(4, dtype=bool), np.ones((2, 2)), np.ones((0, 2), dtype=bool)])
 def test_a_mask_of_another_shape_or_type_is_refused(keep: np.ndarray) -> None:
     with pytest.raises(ValueError, match="layers, heads"):

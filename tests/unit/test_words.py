@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import duration, interval, number, ordinal, percent, points, signed, span
+from cahp.words import duration, interval, number, ordinal, percent, points, signed, size_of, span
 
 
 def test_a_share_is_said_in_per_cent_with_a_space_before_the_sign() -> None:
@@ -15,7 +15,27 @@ def test_a_share_that_is_missing_was_not_measured() -> None:
 
 def test_a_difference_has_its_sign_and_no_hyphen_stands_for_a_minus() -> None:
     assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 pp", "−1.3 pp", "+0.0 pp")
-    assert (signed(-0.5, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−0", "+2.00", "−3.14", "3.0")
+    assert (signed(-2, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−2", "+2.00", "−3.14", "3.0")
+
+
+def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
+    assert (number(-0.04), percent(-0.0004), span(-0.01, 0.1)) == ("0.0", "0.0 %", "0.0 to 0.1")
+    assert (points(-0.04), signed(-0.5, 0)) == ("+0.0 pp", "+0")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1 MB"),
+        (999_499_999, "999 MB"),
+        (999_999_999, "1.0 GB"),
+        (1_550_000_000, "1.6 GB"),
+    ],
+)
+def test_a_size_has_at_most_three_digits_before_its_point(count: int, text: str) -> None:
+    assert size_of(count) == text
 
 
 def test_an_interval_is_written_in_brackets_and_said_with_to() -> None:

@@ -82,7 +82,7 @@ def test_a_mask_document_follows_its_schema() -> None:
 @given(masks)
 def test_any_mask_comes_back_from_json_as_it_was(mask: HeadMask) -> None:
     document = mask_to_json(mask, model="m", method="random", budget=mask.count, metrics={})
-    found, said = read_mask(json_text(document))
+    found, said = read_mask(json_text(document).encode())
     np.testing.assert_array_equal(found.keep, mask.keep, strict=True)
     assert said == document
 
@@ -97,19 +97,20 @@ def test_any_mask_comes_back_from_a_numpy_array(mask: HeadMask, dtype: type) -> 
 
 
 def test_the_older_list_of_pruned_heads_is_read_with_the_size_of_the_model() -> None:
-    mask, said = read_mask('{"0": [1], "1": [2, 0]}', layers=3, heads=3)
+    mask, said = read_mask(b'{"0": [1], "1": [2, 0]}', layers=3, heads=3)
     np.testing.assert_array_equal(mask.keep, np.array([[1, 0, 1], [0, 1, 0], [1, 1, 1]], dtype=bool))
     assert said == {}
     with pytest.raises(MaskError, match="name the model"):
-        read_mask('{"0": [1]}')
+        read_mask(b'{"0": [1]}')
 
 
 def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
     np.save(tmp_path / "head_mask.npy", MASK.keep)
     (tmp_path / "head_mask.json").write_text(json_text(DOCUMENT), encoding="utf-8")
     for name in ("head_mask.npy", "head_mask.json"):
-        assert read_mask(tmp_path / name)[0].sha256 == MASK.sha256
-    for missing in (tmp_path / "none.json", tmp_path, Path("a\0b")):
+        for source in (tmp_path / name, str(tmp_path / name)):
+            assert read_mask(source)[0].sha256 == MASK.sha256
+    for missing in (tmp_path / "none.json", "none.json", json_text(DOCUMENT), tmp_path, Path("a\0b")):
         with pytest.raises(MaskError, match="cannot be read"):
             read_mask(missing)
 
@@ -137,7 +138,7 @@ def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
 )
 def test_a_malformed_mask_document_is_refused_with_the_reason(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(MaskError, match=reason):
-        read_mask(json.dumps({**DOCUMENT, **change}))
+        read_mask(json.dumps({**DOCUMENT, **change}).encode())
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_a_malformed_mask_document_is_refused_with_the_reason(change: dict[str, 
 )
 def test_text_that_is_no_mask_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(MaskError, match=reason):
-        read_mask(text, layers=2, heads=3)
+        read_mask(text.encode(), layers=2, heads=3)
 
 
 @pytest.mark.parametrize(
@@ -224,7 +225,7 @@ json_values = st.recursive(
 @given(st.sampled_from(sorted(DOCUMENT)), json_values)
 def test_whatever_json_stands_in_a_field_it_is_the_same_mask_or_a_mask_error(name: str, value: Any) -> None:
     try:
-        mask, _ = read_mask(json.dumps({**DOCUMENT, name: value}))
+        mask, _ = read_mask(json.dumps({**DOCUMENT, name: value}).encode())
     except MaskError:
         assert name in {"schema", "heads_per_layer", "keep", "sha256"}
     else:
