@@ -21,8 +21,6 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
-#: Texts that a refit works on at least and at most, and the share of all calibration texts: see ``refit_texts``.
-REFIT_TEXTS, _MOST_REFIT_TEXTS, _REFIT_SHARE = 512, 4096, 1 / 3
 #: Seconds that timing a model may take, unless it is told.
 LATENCY_SECONDS = 5.0
 #: A machine is noisy when the 95th percentile of a model's times is more than this many times their median.
@@ -424,17 +422,6 @@ class Delta:
     def measurable(self) -> bool:
         """Whether the interval excludes zero."""
         return not self.ci95[0] <= 0.0 <= self.ci95[1]
-
-
-def refit_texts(texts: int) -> int:
-    """How many of so many calibration texts a refit works on: a third, at least 512 if there are, at most 4,096.
-
-    So it takes little longer than choosing the heads on them did: at 4.1 forward passes a text, and 2 of each of the
-    fifth that is held out, 1.8 of every calibration text against 1.5 (the signatures, and gradients of a quarter of
-    them). More texts recover little more, and a refit holds some hidden states of each of their tokens.
-    """
-    wanted = min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
-    return min(wanted, texts - texts // 5)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import fields
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from cahp.run.settings import Recovery, Salience, Settings
+from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.values import OptionError
@@ -47,7 +47,7 @@ class Options(DataOptions, total=False):
     projection: Projection
     salience: Salience
     representative: Representative
-    recover: Recovery
+    recover: str
     seed: int
     latency: bool
     recover_data: str | None

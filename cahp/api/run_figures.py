@@ -13,7 +13,7 @@ from cahp.figures.head_grid import grid_figure
 from cahp.figures.space import space_figure
 from cahp.run.bench import Bench
 from cahp.run.prune import method_of
-from cahp.studies.budget_sweep import Recover, Row, Speed
+from cahp.studies.budget_sweep import Row, Speed
 from cahp.studies.filling import quality
 from cahp.values import BudgetError, HeadMask, Progress
 
@@ -69,7 +69,7 @@ def by_budget(
     for budget in wanted:
         if not fewest <= budget <= total:
             raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
-    recover: Recover = "refit" if settings.recover == "refit" and what == "accuracy" else "none"
+    recover: str = "refit" if settings.recover == "refit" and what == "accuracy" else "none"
     rows = []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Row, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask, Ints
 
 #: Up to so many heads, who covers for each of them is found in no time; beyond, where one is asked about.
 _ALWAYS = 512
 #: The recovery that accuracies are after, as the board names it.
-_AFTER: Mapping[Recover, str] = {"none": "", "refit": "refit", "distill": "distillation"}
+_AFTER: Mapping[str, str] = {"none": "", "refit": "refit", "distill": "distillation"}
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
 
 from cahp.cli.command import Call, command, folder
 from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
 from cahp.export.formats import option_help
-
-if TYPE_CHECKING:
-    from cahp.run.settings import Recovery
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
 _FORM = Option("form", option_help(), default="compact", spelled=("--format",))
@@ -59,7 +55,7 @@ def export(call: Call, mask: Path, out: Path, force: bool, form: str, how: str |
             mask=mask,
             form=form,
             out=output,
-            how=cast("Recovery | None", how),
+            how=how,
             time=latency,
             command=call.line,
             store=call.store,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cahp.cli.command import Call, command, folder
 from cahp.cli.compare import WORKERS
@@ -44,7 +44,6 @@ def reproduce(
 ) -> None:
     """Do the published experiment again, beside its numbers; what was interrupted goes on where it stopped."""
     from cahp.comparison.plan import parse_seeds, split
-    from cahp.run.settings import Recovery
     from cahp.tasks import reproduce as task
     from cahp.terminal.comparison import reporting
 
@@ -52,7 +51,7 @@ def reproduce(
     asked = task.Asked(
         experiments=usual.experiments if experiments is None else split(experiments),
         methods=usual.methods if methods is None else split(methods),
-        recoveries=usual.recoveries if recover is None else cast(tuple[Recovery, ...], split(recover)),
+        recoveries=usual.recoveries if recover is None else split(recover),
         seeds=usual.seeds if seeds is None else parse_seeds(seeds),
         limit=limit,
         eval_limit=eval_limit,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import cast
 
 from cahp.comparison.plan import PLAIN, PRESETS, Plan, parse_seeds, split
-from cahp.run.settings import Recovery, Settings
+from cahp.run.settings import Settings
 from cahp.values import OptionError
 
 #: A list of methods, budgets or recoveries: parts with commas between them as a command line has them, or themselves.
@@ -40,7 +39,7 @@ def asked(
         methods=start.methods if methods is None else _parts(methods),
         budgets=start.budgets if budgets is None else _parts(budgets),
         seeds=start.seeds if seeds is None else _seeds(seeds),
-        recoveries=start.recoveries if recover is None else cast(tuple[Recovery, ...], _parts(recover)),
+        recoveries=start.recoveries if recover is None else _parts(recover),
         tries=tries,
         draws=start.draws,
         recovered_draws=start.recovered_draws,

@@ -22,7 +22,6 @@ from cahp.comparison.benches import Benches
 from cahp.comparison.plan import FULL, Cell
 from cahp.registry import Method
 from cahp.run.recoveries import more_texts
-from cahp.run.settings import Recovery
 from cahp.stages.clustering import revision
 from cahp.store import Entry, key
 from cahp.values import Evaluation, HeadMask, Price, Texts, digest
@@ -85,7 +84,7 @@ class Measured:
 
     cell: Cell
     choice: MaskChoice | None = None
-    answers: Mapping[tuple[Recovery, str], Answers] = field(default_factory=dict)
+    answers: Mapping[tuple[str, str], Answers] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -94,7 +93,7 @@ def cached(benches: Benches, cell: Cell) -> Measured | None:
     choice = cached_choice(benches, cell)
     if choice is None:
         return None
-    answers: dict[tuple[Recovery, str], Answers] = {}
+    answers: dict[tuple[str, str], Answers] = {}
     for recovery in benches.plan.recoveries_of(cell):
         for split, one in cached_answers(benches, cell, choice.mask, recovery).items():
             if one is None:
@@ -103,7 +102,7 @@ def cached(benches: Benches, cell: Cell) -> Measured | None:
     return Measured(cell, choice, answers)
 
 
-def missing(benches: Benches, cell: Cell) -> tuple[bool, list[tuple[Recovery, list[str]]]]:
+def missing(benches: Benches, cell: Cell) -> tuple[bool, list[tuple[str, list[str]]]]:
     """What of a cell is not in the store: whether its mask is to be chosen, and the splits to answer, by recovery."""
     choice = cached_choice(benches, cell)
     asked = list(benches.plan.recoveries_of(cell))
@@ -121,7 +120,7 @@ def cached_choice(benches: Benches, cell: Cell) -> MaskChoice | None:
     return benches.store.read(choice_key(benches, cell), MaskChoice.of)
 
 
-def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> dict[str, Answers | None]:
+def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Answers | None]:
     """By split, what was answered after a recovery, if it is in the store."""
     found: dict[str, Answers | None] = {}
     for split, texts in benches.splits.items():
@@ -148,7 +147,7 @@ def choice_key(benches: Benches, cell: Cell) -> str:
     )
 
 
-def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, texts: Texts) -> str:
+def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
     """The key of what a mask answers after a recovery, whichever cell it is of."""
     # What a refit gives depends on the calibration texts, and a training on a seed besides; masks have none.
     calibration = benches.bench(cell.seed).calibration

@@ -10,8 +10,8 @@ from cahp.comparison.benches import Benches
 from cahp.comparison.cells import Measured, missing
 from cahp.comparison.measuring import priced
 from cahp.comparison.plan import FULL, Cell
+from cahp.recoveries import RECOVERIES
 from cahp.registry import Evidence
-from cahp.run.allowance import recovery_passes
 from cahp.values import CahpError
 
 
@@ -73,9 +73,14 @@ def forwards(benches: Benches, cells: Sequence[Cell]) -> dict[Cell, tuple[float,
         # A more expensive budget goes on from where a cheaper one stopped, as far as anybody can know beforehand.
         seen[cell.method, cell.seed] = max(before, choosing)
         texts = len(benches.bench(cell.seed).calibration)
-        recoveries = recovery_passes(texts, refitted=not benches.card.no_refit)
         answers = [(recovery, sum(len(benches.splits[split]) for split in splits)) for recovery, splits in to_answer]
-        found[cell] = max(0.0, choosing - before), sum(count + recoveries[recovery] for recovery, count in answers)
+        found[cell] = (
+            max(0.0, choosing - before),
+            sum(
+                count + RECOVERIES[recovery].passes(texts, can_refit=not benches.card.no_refit)
+                for recovery, count in answers
+            ),
+        )
     return found
 
 

@@ -26,7 +26,6 @@ from cahp.comparison.cells import (
 )
 from cahp.comparison.plan import Cell, learned
 from cahp.registry import Evidence
-from cahp.run.settings import Recovery
 from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Price, Texts
 
 #: With fewer texts a refit holds none out to be accepted by.
@@ -39,7 +38,7 @@ def measure(benches: Benches, cell: Cell, keep: Keep) -> Measured:
     A method or a recovery that fails costs the cell, not the comparison.
     """
     choice: MaskChoice | None = None
-    answers: dict[tuple[Recovery, str], Answers] = {}
+    answers: dict[tuple[str, str], Answers] = {}
     try:
         choice = cached_choice(benches, cell)
         if choice is None:
@@ -118,7 +117,7 @@ class _Redrawn:
 # --- the answers
 
 
-def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, keep: Keep) -> dict[str, Answers]:
+def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: str, keep: Keep) -> dict[str, Answers]:
     """By split, what a mask answers after a recovery; ``keep`` gets what was not cached."""
     found = cached_answers(benches, cell, mask, recovery)
     missing = [split for split, one in found.items() if one is None]
@@ -137,7 +136,7 @@ def _answered(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery, 
     return cast(dict[str, Answers], found)
 
 
-def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: Recovery) -> Callable[[Texts], Evaluation]:
+def _answering(benches: Benches, cell: Cell, mask: HeadMask, recovery: str) -> Callable[[Texts], Evaluation]:
     """The model that answers: pruned, and recovered on the calibration texts of the cell's seed."""
     bench = benches.bench(cell.seed)
     if recovery == "none" and mask.is_full:

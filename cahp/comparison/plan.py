@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
-from cahp.run.settings import Recovery, Settings, identity
+from cahp.run.settings import Settings, identity
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
@@ -21,7 +21,7 @@ FULL = "full"
 FIRST_SEED = 42
 
 #: Recoveries that can be compared; the cheapest first.
-COMPARED: tuple[Recovery, ...] = ("none", "refit", "distill", "finetune")
+COMPARED: tuple[str, ...] = ("none", "refit", "distill", "finetune")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Plan:
     methods: tuple[str, ...]
     budgets: tuple[str, ...]
     seeds: tuple[int, ...]
-    recoveries: tuple[Recovery, ...] = ("none",)
+    recoveries: tuple[str, ...] = ("none",)
     tries: int = 1
     draws: int | None = None
     recovered_draws: int | None = None
@@ -120,7 +120,7 @@ class Plan:
             if draw < self._draws(name, place)
         ]
 
-    def recoveries_of(self, cell: Cell) -> Iterator[Recovery]:
+    def recoveries_of(self, cell: Cell) -> Iterator[str]:
         """What a cell is measured after."""
         for recovery in self.recoveries:
             here = {"distill": cell.distilled, "finetune": cell.finetuned}.get(recovery, True)
@@ -247,7 +247,7 @@ class Preset:
     distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
     trained: tuple[str, ...] | None = None
-    recoveries: tuple[Recovery, ...] = field(default=("none", "refit"))
+    recoveries: tuple[str, ...] = field(default=("none", "refit"))
 
     @property
     def methods(self) -> tuple[str, ...]:

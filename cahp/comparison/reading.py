@@ -6,13 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import get_args
 
 import numpy as np
 
 from cahp.comparison.document import CellRecord, ComparisonDocument, Participant
 from cahp.comparison.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
-from cahp.run.settings import Recovery
+from cahp.recoveries import RECOVERIES
 
 #: More heads than any model has; a file that claims more is not one of ours.
 _MOST_HEADS = 65_536
@@ -20,7 +19,7 @@ _MOST_HEADS = 65_536
 _NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 #: What may have been done after pruning, in the order in which it is shown.
-_RECOVERIES: tuple[str, ...] = get_args(Recovery)
+_RECOVERIES: tuple[str, ...] = tuple(RECOVERIES)
 
 
 @dataclass(frozen=True, eq=False)

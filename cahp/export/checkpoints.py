@@ -20,7 +20,7 @@ from cahp.run.document import StateDeltas, StateMetrics, versions
 from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
-from cahp.run.settings import RECOVER_TIME, Recovery, seconds
+from cahp.run.settings import RECOVER_TIME, seconds
 from cahp.values import LATENCY_SECONDS, Delta, Evaluation, HeadMask, Input, Metrics, OptionError, Progress, silent
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def recovered(
     bench: Bench,
     mask: HeadMask,
     *,
-    recover: Recovery,
+    recover: str,
     epochs: int = 3,
     allowed: float | None = None,
     watch: Watch | None = None,

@@ -20,7 +20,7 @@ from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
-from cahp.run.settings import Recovery, Settings, identified, seconds
+from cahp.run.settings import Settings, identified, seconds
 from cahp.store import Store
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
 
@@ -34,7 +34,7 @@ def export(
     mask: Path,
     form: str,
     out: Path | Output,
-    how: Recovery | None = None,
+    how: str | None = None,
     time: bool = True,
     command: str = "",
     store: Store | None = None,
@@ -164,7 +164,7 @@ def checkpoint(
     *,
     form: ModelForm,
     method: str | None = None,
-    recover: Recovery = "refit",
+    recover: str = "refit",
     epochs: int = 3,
     allowed: float | None = None,
     watch: Watch | None = None,

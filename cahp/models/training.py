@@ -77,7 +77,7 @@ class TrainingCheckpoint(Protocol):
         """What was kept last, if anything was."""
 
     @property
-    def waits(self) -> bool:
+    def exists(self) -> bool:
         """Whether anything was."""
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:

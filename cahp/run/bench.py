@@ -15,6 +15,7 @@ import numpy as np
 from cahp import data, models
 from cahp.cards import ModelCard
 from cahp.models.language import without_classes
+from cahp.recoveries import RECOVERIES
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
@@ -253,7 +254,7 @@ def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] 
     Raises:
         DataError: If they are no inputs like those of the data.
     """
-    name, drawn_here = settings.recover_data, settings.recover in ("distill", "auto") and not settings.labels
+    name, drawn_here = settings.recover_data, RECOVERIES[settings.recover].imitates and not settings.labels
     if name is None:
         there = dataset.split(settings.select_split).inputs if drawn_here else None
         return None if there is None else _some(there, settings), ()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
 from cahp.run.bench import Bench, labelling, open_bench
 from cahp.run.document import (
@@ -35,7 +36,7 @@ from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.recoveries import more_texts
 from cahp.run.seal import TestSeal
-from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identity, seconds
+from cahp.run.settings import RECOVER_TIME, Settings, identity, seconds
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import grid_notice, revision
 from cahp.stages.selection import parse_budget
@@ -143,6 +144,7 @@ def _answered(document: RunDocument) -> tuple[str, ...]:
 
 def _run_key(bench: Bench) -> str:
     settings = bench.settings
+    recovery = RECOVERIES[settings.recover]
     name = key(
         "run",
         _REVISION,
@@ -159,15 +161,15 @@ def _run_key(bench: Bench) -> str:
         name = key("timed until known", name, *timed_on(settings.device))
     if bench.resources.precisions != Precisions():
         name = key("computed in", name, asdict(bench.resources.precisions))
-    if settings.recover_data is not None or settings.recover in ("distill", "auto"):
+    if settings.recover_data is not None or recovery.imitates:
         # Other texts than the calibration's: without labels they are drawn anew from all there are.
         name = key("recovered on", name, bench.measurements.inputs_sha256)
-    if settings.recover in ("finetune", "distill", "auto") and parallel.world() > 1:
+    if recovery.trains and parallel.world() > 1:
         # Several processes take a batch each at a time, which makes it another training.
         name = key("shared", name, parallel.world())
-    if settings.recover in ("refit", "distill", "auto") and more_texts(len(bench.measurements.inputs)):
+    if recovery.solves and more_texts(len(bench.measurements.inputs)):
         name = key("refitted on", name, *more_texts(len(bench.measurements.inputs)))
-    if settings.recover in ("distill", "auto"):
+    if recovery.imitates:
         # What each step brought came later.
         name = key("stepped", name)
     return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
@@ -175,7 +177,7 @@ def _run_key(bench: Bench) -> str:
 
 def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> Run:
     settings, card, resources = bench.settings, bench.card, bench.resources
-    if settings.recover == "refit" and card.no_refit:
+    if RECOVERIES[settings.recover].swept and settings.recover != NONE.name and card.no_refit:
         raise OptionError(f"{card.no_refit}; use --recover distill, finetune or none")
     selection = choose(bench)
     mask = selection.mask
@@ -223,7 +225,7 @@ def measure_mask(
     *,
     costs: Callable[[HeadMask], Costs],
     command: Callable[[Settings], str],
-    recover: Recovery = "none",
+    recover: str = "none",
     selection: Selection | None = None,
     clustering: Clustering | None = None,
 ) -> RunDocument:

@@ -10,13 +10,12 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
+from cahp.recoveries import RECOVERIES, REFIT_TEXTS, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
 from cahp.run.resources import Resources
-from cahp.run.settings import Recovery
 from cahp.run.stored_training import StoredTraining, TimedTraining
 from cahp.store import Entry, key
 from cahp.values import (
-    REFIT_TEXTS,
     DataError,
     DistillEpoch,
     DistillReport,
@@ -27,7 +26,6 @@ from cahp.values import (
     RefitReport,
     Texts,
     digest,
-    refit_texts,
 )
 
 if TYPE_CHECKING:
@@ -110,20 +108,19 @@ class Recoveries:
         return cut(self.model, mask, projections=projections)
 
     def recover(
-        self, mask: HeadMask, how: Recovery, *, labels: bool = False, seconds: float | None = None
+        self, mask: HeadMask, how: str, *, labels: bool = False, seconds: float | None = None
     ) -> Recovered | None:
         """The recovery that is asked for (None for ``none``); ``auto`` takes at most ``seconds``.
 
         Raises:
             CahpError: If it is not possible with this model and these texts.
         """
-        if how == "refit":
+        recovery = get_recovery(how)
+        if recovery.imitates:
+            return self.distill(mask, labels=labels, seconds=seconds if recovery.timed else None)
+        if recovery.solves:
             return self.refit(mask) if self._unlabelled is None else self.refit_unlabelled(mask)
-        if how == "finetune":
-            return self.finetune(mask)
-        if how in ("distill", "auto"):
-            return self.distill(mask, labels=labels, seconds=seconds if how == "auto" else None)
-        return None
+        return self.finetune(mask) if recovery.needs_labels else None
 
     def refit(self, mask: HeadMask) -> Refitted:
         """Refit the pruned model on the calibration texts; see ``cahp.stages.recovery.refit``.
@@ -287,11 +284,11 @@ class Recoveries:
         training = StoredTraining(store, checkpoint)
         inputs, left, rows = self.inputs, None, None
         if seconds is not None:
-            training = TimedTraining(store, checkpoint, seconds, clock)
+            training = TimedTraining(store, checkpoint, RECOVERIES["auto"], seconds, clock)
             left = training.allowance.left
             rows = training.rows(model, inputs)
             inputs = [inputs[row] for row in rows]
-        refitted = self._first(mask, inputs, progress if training.waits else until(progress, left), keep)
+        refitted = self._first(mask, inputs, progress if training.exists else until(progress, left), keep)
         start = self.pruned(mask, refitted)
         called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
         known = self.calibration.labels if labels else None

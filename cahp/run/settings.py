@@ -9,13 +9,13 @@ from typing import Any, Literal, get_args
 
 from cahp import models
 from cahp.cards import ModelCard
+from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.values import OptionError, Precisions
 
 Salience = Literal["batch", "example"]
-Recovery = Literal["none", "refit", "distill", "auto", "finetune"]
 #: Texts at most, which is as good as all there are.
 MOST = 10_000_000
 
@@ -39,7 +39,7 @@ class Settings:
     projection: Projection = "tsne"
     salience: Salience = "batch"
     representative: Representative = "salience"
-    recover: Recovery = "none"
+    recover: str = "none"
     seed: int = 42
     device: str = "auto"
     report: str | None = None
@@ -65,7 +65,7 @@ class Settings:
         _one_of("projection", self.projection, get_args(Projection))
         _one_of("salience", self.salience, get_args(Salience))
         _one_of("representative", self.representative, get_args(Representative))
-        _one_of("recover", self.recover, get_args(Recovery))
+        _one_of("recover", self.recover, tuple(RECOVERIES))
         _one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
         _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
         if self.report not in (None, "test"):
@@ -152,18 +152,20 @@ def check_recovery(settings: Settings) -> None:
     Raises:
         OptionError: If it does not.
     """
-    how = settings.recover
-    if settings.recover_time is not None and how != "auto":
-        raise OptionError(f"--recover-time bounds --recover auto, and not {how}; leave one of them out")
-    if settings.recover_data is not None and how not in ("refit", "distill", "auto"):
-        what = "fine-tuning needs labels" if how == "finetune" else "nothing is recovered"
-        raise OptionError(f"{what}, so --recover-data is of no use; use --recover distill")
+    recovery = RECOVERIES[settings.recover]
+    if settings.recover_time is not None and not recovery.timed:
+        raise OptionError(f"--recover-time bounds --recover auto, not {recovery.name}; leave one of them out")
+    if settings.recover_data is not None and not recovery.solves:
+        reason = "fine-tuning needs labels" if recovery.needs_labels else "nothing is recovered"
+        raise OptionError(f"{reason}, so --recover-data has no effect; use --recover distill")
     if not settings.labels:
         return
-    if how not in ("distill", "auto"):
-        raise OptionError(f"--labels adds labels to a distillation, and not to --recover {how}; use --recover distill")
+    if not recovery.imitates:
+        raise OptionError(
+            f"--labels adds labels to a distillation, not to --recover {recovery.name}; use --recover distill"
+        )
     if settings.recover_data is not None:
-        raise OptionError("--recover-data is read without labels; leave it or --labels out")
+        raise OptionError("--recover-data is read without labels; leave out it or --labels")
 
 
 def check_splits(settings: Settings) -> None:

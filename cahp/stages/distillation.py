@@ -101,7 +101,7 @@ def distill(
     # The texts are few, and most words are not among them.
     network.get_input_embeddings().requires_grad_(False)
     before, ready = None, 0.0 if left is None else left()
-    bounded = progress if checkpoint is not None and checkpoint.waits else until(progress, left)
+    bounded = progress if checkpoint is not None and checkpoint.exists else until(progress, left)
     try:
         wanted = logits_of(model, tokens, stage=TEACHER, progress=bounded)
         score = _score(start, network, kept_back, wanted[held_out], bounded)

@@ -18,7 +18,8 @@ from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
 from cahp.models.teacher import Agreement, logits_of
 from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
-from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, refit_texts, silent
+from cahp.recoveries import refit_texts
+from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
@@ -278,7 +279,7 @@ def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tens
 def calibration_inputs(inputs: Sequence[Input], calibration: int | None = None) -> list[Input]:
     """Those of ``inputs`` that a refit calibrates on, spread over all that are not held out.
 
-    ``calibration`` is how many at most (None: see ``cahp.values.refit_texts``).
+    ``calibration`` is how many at most (None: see ``cahp.recoveries.refit_texts``).
     """
     learned, _ = held_out_rows(len(inputs))
     calibration = refit_texts(len(inputs)) if calibration is None else calibration
@@ -298,7 +299,7 @@ def refit(
 ) -> Refit:
     """Refit on inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
 
-    It works on a third of them, at least 512 (see ``cahp.values.refit_texts``), unless ``calibration`` says how many.
+    It works on ``cahp.recoveries.refit_texts`` of them, unless ``calibration`` says how many.
     Every fifth example of ``texts`` is held out: the refit stands if it answers at least as many of them rightly as
     the pruned model (on a tie: with no higher loss). ``walk`` is a kept walk through ``calibration_inputs``.
     """

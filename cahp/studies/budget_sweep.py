@@ -18,9 +18,6 @@ from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import BudgetError, Cost, Delta, HeadMask, Ratio, Selection
 
-#: How the models of a table are recovered. A distillation trains for minutes: nothing but a person's wish starts one.
-Recover = Literal["none", "refit", "distill"]
-
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8
 #: Budgets that answer a part of the texts before any answers all of them, so that a curve is there within seconds.
@@ -127,11 +124,11 @@ class BudgetTable:
     """
 
     def __init__(
-        self, selections: Sequence[Selection], *, recover: Recover = "none", listener: Listener | None = None
+        self, selections: Sequence[Selection], *, recover: str = "none", listener: Listener | None = None
     ) -> None:
         self.selections = tuple(selections)
         self._listener = listener
-        self.recover: Recover = recover
+        self.recover: str = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
         #: The budget on the board now, which is measured first.
         self.current_budget: int | None = None
@@ -143,7 +140,7 @@ class BudgetTable:
 
     @classmethod
     def plan(
-        cls, clusters: HeadClusters, settings: Settings, *, recover: Recover = "none", listener: Listener | None = None
+        cls, clusters: HeadClusters, settings: Settings, *, recover: str = "none", listener: Listener | None = None
     ) -> BudgetTable:
         """An empty table of all budgets that ``settings`` allow."""
         return cls(clusters.selections(settings), recover=recover, listener=listener)

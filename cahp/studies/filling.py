@@ -7,11 +7,11 @@ from collections.abc import Generator
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import BudgetTable, Glimpse, Quality, Recover, Speed
+from cahp.studies.budget_sweep import BudgetTable, Glimpse, Quality, Speed
 from cahp.values import Costs, HeadMask, Progress, silent
 
 
-def quality(bench: Bench, mask: HeadMask, *, recover: Recover = "none") -> Quality:
+def quality(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Quality:
     """How the model answers the evaluation texts under ``mask``, as ``cahp evaluate --mask`` says.
 
     See ``recovered_by`` for what ``recover`` does first.
@@ -27,7 +27,7 @@ def quality_of(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Qua
     return Quality.of(found, "pruned" if recovered is None else "recovered")
 
 
-def recovered_by(recover: Recover, bench: Bench, mask: HeadMask) -> Recovered | None:
+def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
     """What ``recover`` makes of the model under ``mask`` (None: it stays as pruned, as the full model always does).
 
     A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from cahp.run.document import RunDocument, State
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import CahpError
 
@@ -62,14 +62,14 @@ def enter_full(table: BudgetTable, run: RunDocument) -> None:
     table.add(table.budgets[-1], quality=replace(Quality.of(run, "full"), agreement=1.0))
 
 
-def own_quality(run: RunDocument, recover: Recover) -> Quality | None:
+def own_quality(run: RunDocument, recover: str) -> Quality | None:
     """How the run's own mask answers, recovered so (None: that was not measured)."""
     state: State = "pruned" if recover == "none" else "recovered"
     there = state in run.metrics.measured and recover in ("none", run.settings.recover)
     return Quality.of(run, state) if there else None
 
 
-def _recover(run: RunDocument, said: Mapping[str, Any] | None) -> Recover:
+def _recover(run: RunDocument, said: Mapping[str, Any] | None) -> str:
     """How the models of a table are recovered: a refit takes seconds, so no other recovery is swept."""
     refitted = run.settings.recover == "refit" and run.metrics.recovered is not None
     if said is None:

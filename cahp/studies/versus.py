@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cahp.cards import ModelCard
 from cahp.data.table import listed
 from cahp.run.bench import Bench
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.filling import recovered_by
 from cahp.values import DataError, Delta, Evaluation, HeadMask, Texts
 
@@ -20,7 +19,7 @@ class Variant:
     """A pruned model: the heads that stay, and how it was recovered."""
 
     mask: HeadMask
-    recover: Recover = "none"
+    recover: str = "none"
 
     def __str__(self) -> str:
         return f"{self.mask.sha256}-{self.recover}"

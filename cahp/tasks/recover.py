@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from cahp.export.checkpoints import claimed
 from cahp.export.masks import kept_heads, read_for
@@ -15,7 +15,7 @@ from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
 from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Recovered, refit_report
-from cahp.run.settings import RECOVER_TIME, Recovery, Settings, identified, seconds
+from cahp.run.settings import RECOVER_TIME, Settings, identified, seconds
 from cahp.run.spelling import option
 from cahp.store import Store
 from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
@@ -77,9 +77,7 @@ def recover(
     card = identified(settings)
     output = claimed(out, card)
     keep = read_for(card, mask)[0]
-    bench = open_bench(
-        replace(settings, recover=cast(Recovery, how)), store=store, card=card, progress=progress, watch=watch
-    )
+    bench = open_bench(replace(settings, recover=how), store=store, card=card, progress=progress, watch=watch)
     document, recovered = _recovered(bench, keep, given)
     measurements = bench.measurements
     pruned = measurements.pruned(keep, recovered)

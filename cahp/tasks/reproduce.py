@@ -17,13 +17,13 @@ from cahp.comparison.running import compare
 from cahp.data.sources import PRESETS
 from cahp.files import json_text, write_whole
 from cahp.output import Mark, Output, UnwrittenError
-from cahp.run.allowance import recovery_passes
-from cahp.run.settings import Recovery, Settings
+from cahp.recoveries import RECOVERIES, refit_texts
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.fit import fit, training_key
 from cahp.tasks.inspect import expected_seconds
 from cahp.tasks.inspect import looked as preflight
-from cahp.values import OptionError, Progress, refit_texts, silent
+from cahp.values import OptionError, Progress, silent
 from cahp.words import interval, percent
 
 SCHEMA = "cahp.reproduction/1"
@@ -82,7 +82,6 @@ PUBLISHED = (
 )
 #: The paper's rows are of one seed as far as we know; these tell how much seeds matter.
 SEEDS = (42, 43, 44)
-RECOVERIES: tuple[Recovery, ...] = COMPARED
 METHODS = (OURS, "random")
 
 
@@ -103,7 +102,7 @@ class Asked:
 
     experiments: tuple[str, ...] = tuple(one.name for one in PUBLISHED)
     methods: tuple[str, ...] = METHODS
-    recoveries: tuple[Recovery, ...] = RECOVERIES
+    recoveries: tuple[str, ...] = COMPARED
     seeds: tuple[int, ...] = SEEDS
     limit: int | None = None
     eval_limit: int | None = None
@@ -167,11 +166,12 @@ def _expected(asked: Asked, one: Published, card: ModelCard) -> Expected:
     if asked.reported(one):
         evaluated += sizes["test"]
     passes = _EPOCHS * (_TRAINED * texts + sizes["validation"]) + len(asked.seeds) * _CHOOSING * texts
-    by_recovery = recovery_passes(texts, refitted=card.no_refit is None)
+    by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
     # Besides the methods' masks the full model, which a training alone may change.
     masks = len(asked.methods) * len(asked.seeds)
     passes += masks * sum(by_recovery[name] + evaluated for name in {"none", *asked.recoveries})
-    passes += len(asked.seeds) * (evaluated + (by_recovery["finetune"] if "finetune" in asked.recoveries else 0))
+    labelled = sum(by_recovery[name] for name in asked.recoveries if RECOVERIES[name].needs_labels)
+    passes += len(asked.seeds) * (evaluated + labelled)
     from cahp.models.counting import operations
 
     work = passes * one.tokens * operations(card)

@@ -8,7 +8,6 @@ import streamlit as st
 
 from cahp.figures import palette
 from cahp.figures.head_grid import places
-from cahp.studies.budget_sweep import Recover
 from cahp.ui.frame import timing
 from cahp.ui.frame.page import problem, provenance
 from cahp.ui.frame.pages import link
@@ -51,7 +50,7 @@ def draw(explorer: Explorer) -> None:
             if timing.button(explorer, place="home"):
                 st.rerun()
         evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
-        refitted: tuple[Recover, ...] = () if explorer.quality("refit") is None else ("refit",)
+        refitted: tuple[str, ...] = () if explorer.quality("refit") is None else ("refit",)
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")
 
 

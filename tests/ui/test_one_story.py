@@ -27,7 +27,6 @@ from cahp.export.take_home import checkpoint
 from cahp.models import saving
 from cahp.run.prune import Run, measure
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.export import files
 from cahp.ui.export.view import on_board
@@ -81,7 +80,7 @@ def card_table(readme: str) -> list[str]:
 
 @pytest.mark.parametrize("recover", ["none", "refit"])
 def test_every_way_out_says_the_same_of_a_mask(
-    explorer: Explorer, recover: Recover, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    explorer: Explorer, recover: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     explorer.recover = recover

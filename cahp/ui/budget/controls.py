@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.export.masks import read_mask
-from cahp.studies.budget_sweep import Recover, faster_by, within_loss
+from cahp.studies.budget_sweep import faster_by, within_loss
 from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
@@ -56,7 +56,7 @@ def _recovery(explorer: Explorer) -> None:
         notes.forget()
         explorer.recover = st.session_state["board-recover"]
 
-    words: dict[Recover, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
+    words: dict[str, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
     st.session_state["board-recover"] = explorer.recover
     st.segmented_control(
         "Recovery",

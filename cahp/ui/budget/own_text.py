@@ -13,7 +13,6 @@ import streamlit as st
 
 from cahp.figures import own_text as figures
 from cahp.run.timeline import on_screen
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
 from cahp.ui.frame.page import problem
@@ -32,7 +31,7 @@ _KEYS = tuple(f"{_BOXES}-{part}-{_EXAMPLE}" for part in ("text", "first", "secon
 #: Seconds that a page waits for the worker before it says how far it is.
 _PATIENCE_S = 0.1
 
-_CALLED: dict[Recover, str] = {"none": "as pruned", "refit": "after refit", "distill": "after distillation"}
+_CALLED: dict[str, str] = {"none": "as pruned", "refit": "after refit", "distill": "after distillation"}
 
 
 def draw(explorer: Explorer) -> None:

@@ -11,7 +11,6 @@ import streamlit as st
 
 from cahp.cards import ModelCard
 from cahp.run.timeline import on_screen
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Side, Variant, Versus, only, versus
 from cahp.ui.budget import notes, pin_asked
 from cahp.ui.frame import address
@@ -28,7 +27,7 @@ from cahp.words import points, side_by_side, span
 #: The tab below the board that shows the texts.
 TAB = "A against B"
 
-_CALLED: dict[Recover, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
+_CALLED: dict[str, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,6 @@ from itertools import count
 from typing import Any
 
 from cahp.run.recovered import Recovered
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
 from cahp.ui.session.work import Kind, OnBoard
 from cahp.values import HeadMask, Input, Progress, digest
@@ -41,21 +40,21 @@ class TextOnBoard:
         """What is still to be read, in the order in which a person wants it."""
         mask, known = self.board.mask, self.known
         full, recoveries = HeadMask.full(mask.layers, mask.heads), self.recoveries
-        wanted: list[tuple[HeadMask, Recover]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
+        wanted: list[tuple[HeadMask, str]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
         steps: list[Callable[[Progress], None]] = [
             partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in known.readings
         ]
         return steps if self.table_name in known.curves else [*steps, self._over_budgets]
 
     @property
-    def recoveries(self) -> tuple[Recover, ...]:
+    def recoveries(self) -> tuple[str, ...]:
         """The recovery that is asked for on the board, or else one that was measured of its mask."""
         mask, asked = self.board.mask, self.board.recover
         if mask.is_full:
             return ()
         if asked != "none":
             return (asked,)
-        measured: list[Recover] = [how for how in ("refit", "distill") if self.board.results.quality(mask, how)]
+        measured: list[str] = [how for how in ("refit", "distill") if self.board.results.quality(mask, how)]
         return tuple(measured[:1])
 
     @property
@@ -64,7 +63,7 @@ class TextOnBoard:
         assert self.board.table is not None
         return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
 
-    def reading(self, mask: HeadMask, how: Recover = "none") -> TextReading | None:
+    def reading(self, mask: HeadMask, how: str = "none") -> TextReading | None:
         """What was read so, if it was."""
         return self.known.readings.get(self._name(mask, how))
 
@@ -74,7 +73,7 @@ class TextOnBoard:
         names = [self._name(self.board.mask, how) for how in self.recoveries]
         return any(name in self.known.readings and self.known.readings[name] is None for name in names)
 
-    def _name(self, mask: HeadMask, how: Recover) -> tuple[object, ...]:
+    def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
         if how == "none":
             return mask.sha256, how
         # Where no recovered model was kept, there may be one as soon as it was asked for or measured.
@@ -90,7 +89,7 @@ class TextOnBoard:
         """The digest of its texts, which takes a while: a reading is asked for many times."""
         return self.board.bench.for_distillation().measurements.inputs_sha256
 
-    def _read(self, mask: HeadMask, how: Recover, _: Progress) -> None:
+    def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
         measurements = self.board.bench.measurements
         if how == "none":
             found: TextReading | None = read_text(measurements.model, self.text, mask)
@@ -111,7 +110,7 @@ class TextOnBoard:
         self.known.curves = {self.table_name: found}
 
 
-def _recovered(board: OnBoard, how: Recover) -> Recovered | None:
+def _recovered(board: OnBoard, how: str) -> Recovered | None:
     """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
     if how == "distill":
         return board.bench.for_distillation().measurements.distilled_before(board.mask)

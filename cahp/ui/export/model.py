@@ -9,7 +9,7 @@ from cahp.export.footprint import change, circumstances
 from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
-from cahp.run.settings import RECOVER_TIME, Recovery, seconds
+from cahp.run.settings import RECOVER_TIME, seconds
 from cahp.ui.export.files import download
 from cahp.ui.export.view import DONE, View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell
@@ -100,7 +100,7 @@ def model_files(explorer: Explorer, view: View) -> None:
     _files(made)
 
 
-_RECOVERIES: dict[Recovery, str] = {
+_RECOVERIES: dict[str, str] = {
     "auto": "As far as time allows: refit, then distillation",
     "refit": "Refit: seconds, without training",
     "distill": "Distil: training without labels, until it answers as the full model does",
@@ -133,7 +133,7 @@ def _loss(name: str) -> None:
     )
 
 
-def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, Recovery, int, float]:
+def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
     """The form, the recovery, the epochs of fine-tuning, and the seconds that are allowed (0: that is not asked)."""
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}

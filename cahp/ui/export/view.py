@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from cahp.export import recipe as takeaway
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
-from cahp.run.settings import Recovery
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import Speed
 from cahp.studies.filling import timed
@@ -28,7 +27,7 @@ from cahp.values import Costs, HeadMask, Progress, Ratio
 from cahp.words import duration, percent, points, span, times
 
 #: What each recovery has done to the model.
-DONE: dict[Recovery, str] = {
+DONE: dict[str, str] = {
     "none": "as pruned",
     "refit": "refitted",
     "distill": "distilled",

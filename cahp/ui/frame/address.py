@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -17,9 +17,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundled, data, models
 from cahp.board.state import Choices
 from cahp.cards import ModelCard
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import spelling
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import Recover
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.pin import Pin
@@ -203,9 +203,10 @@ def _pin(explorer: Explorer) -> dict[str, str]:
     return found | {name: text for name, text in more.items() if text}
 
 
-def _recovery(said: str | None) -> Recover:
+def _recovery(said: str | None) -> str:
     """A recovery that an address names; an unknown word is none."""
-    return next((recover for recover in get_args(Recover) if recover == said), "none")
+    row = RECOVERIES.get(said or "", NONE)
+    return row.name if row.on_board else NONE.name
 
 
 def _number(name: str, text: str) -> int:

@@ -11,7 +11,6 @@ from cahp import bundled, models
 from cahp.access import door
 from cahp.bundled import Bundle
 from cahp.run.document import machine
-from cahp.studies.budget_sweep import Recover
 from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
 from cahp.ui.session import memory
@@ -59,7 +58,7 @@ def problem(error: object) -> None:
     st.error(plain(sentence[:1].upper() + sentence[1:] + end))
 
 
-def provenance(explorer: Explorer, *shown: Recover) -> str:
+def provenance(explorer: Explorer, *shown: str) -> str:
     """Where the figures of the mask on the board come from, after the recoveries that are ``shown``, in Markdown."""
     results = explorer.results
     if results.bundle is None:

@@ -14,7 +14,7 @@ from cahp.board.state import Board, Choices
 from cahp.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
@@ -44,7 +44,7 @@ class Explorer:
         self.work = Work(session_id)
         self.board = Board(self.choices)
         #: Whether the board shows pruned models as they are, refitted, or distilled.
-        self.recover: Recover = "none"
+        self.recover: str = "none"
         #: A pruned model to hold the one on the board against, if one was pinned.
         self.pinned: Pin | None = None
         #: What a link says of one whose model is not yet looked up.
@@ -125,7 +125,7 @@ class Explorer:
                 self.results.add_clusters(self.settings, found)
         return found
 
-    def table(self, recover: Recover = "none") -> BudgetTable | None:
+    def table(self, recover: str = "none") -> BudgetTable | None:
         """All budgets and what is measured of them, or None before the first run."""
         return None if self.clusters is None else self.results.table(self.settings, recover)
 
@@ -138,7 +138,7 @@ class Explorer:
         """The mask on the board."""
         return self.board.mask
 
-    def quality(self, recover: Recover = "none") -> Quality | None:
+    def quality(self, recover: str = "none") -> Quality | None:
         """How the mask on the board answers, if that is measured."""
         # A new table brings what is measured of its budgets.
         self.table(recover)
@@ -150,7 +150,7 @@ class Explorer:
         return self.recover == "distill" and self.quality("distill") is None
 
     @property
-    def swept(self) -> Recover:
+    def swept(self) -> str:
         """The recovery of the table that goes along with a run: one of distilled models has a few rows only."""
         return "none" if self.recover == "distill" else self.recover
 

@@ -15,7 +15,7 @@ from cahp.run.document import RunDocument
 from cahp.run.ladder import RecoveryStep
 from cahp.run.prune import Run, known
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover, Speed
+from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full
 from cahp.values import Costs, DistillReport, HeadMask
@@ -53,9 +53,9 @@ class Results:
         self.outdated = outdated
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
-        self._quality: dict[tuple[str, Recover], Quality] = {}
+        self._quality: dict[tuple[str, str], Quality] = {}
         #: Those of ``_quality`` that ship with the package.
-        self._shipped: set[tuple[str, Recover]] = set()
+        self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
@@ -102,7 +102,7 @@ class Results:
         """Enter what the worker found."""
         self._clusters[_read_as(settings)] = clusters
 
-    def table(self, settings: Settings, recover: Recover = "none") -> BudgetTable | None:
+    def table(self, settings: Settings, recover: str = "none") -> BudgetTable | None:
         """All budgets and what is measured of them, or None as long as there are no clusters."""
         clusters = self.clusters(settings)
         if clusters is None:
@@ -125,7 +125,7 @@ class Results:
         if self.run is not None:
             enter_full(table, self.run)
 
-    def ships_table(self, settings: Settings, recover: Recover = "none") -> bool:
+    def ships_table(self, settings: Settings, recover: str = "none") -> bool:
         """Whether the table of these ``settings`` begins with the rows that ship with the package."""
         read_alike = ("salience", "min_per_layer", "representative")
         same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in read_alike)
@@ -133,11 +133,11 @@ class Results:
 
     # Figures -------------------------------------------------------------------------------------------------
 
-    def quality(self, mask: HeadMask, recover: Recover = "none") -> Quality | None:
+    def quality(self, mask: HeadMask, recover: str = "none") -> Quality | None:
         """How the model answers under ``mask``, if that is measured."""
         return self._quality.get((mask.sha256, recover))
 
-    def ships(self, mask: HeadMask, recover: Recover = "none") -> bool:
+    def ships(self, mask: HeadMask, recover: str = "none") -> bool:
         """Whether what ``quality`` says was measured elsewhere, and ships with the package."""
         return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
@@ -145,7 +145,7 @@ class Results:
         """Latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
         return self._speed.get(heads_of_layers(mask))
 
-    def add(self, mask: HeadMask, recover: Recover, found: Quality | Speed) -> None:
+    def add(self, mask: HeadMask, recover: str, found: Quality | Speed) -> None:
         """Enter a measurement."""
         if isinstance(found, Quality):
             self._quality[mask.sha256, recover] = found

@@ -12,13 +12,14 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.ladder import steps
 from cahp.run.prune import Run, choose, measure
 from cahp.run.recovered import Distilled
 from cahp.run.seal import TestSeal
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import BudgetTable, Quality, Recover
+from cahp.studies.budget_sweep import BudgetTable, Quality
 from cahp.studies.filling import fill, quality, quality_of, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
@@ -52,7 +53,7 @@ class OnBoard:
     bench: Bench
     results: Results
     mask: HeadMask
-    recover: Recover = "none"
+    recover: str = "none"
     table: BudgetTable | None = None
     watch: Watch | None = None
 
@@ -198,10 +199,8 @@ def reading_seconds(bench: Bench, texts: int) -> float:
 
 def distil_seconds(bench: Bench) -> float:
     """About how long the distillation of a mask takes here, with the refit before it and the evaluation after."""
-    from cahp.run.allowance import recovery_passes
-
     texts, evaluated = bench.calibration, bench.evaluation
-    passes = recovery_passes(len(texts), refitted=not bench.card.no_refit)["distill"] / len(texts)
+    passes = RECOVERIES["distill"].passes(len(texts), can_refit=not bench.card.no_refit) / len(texts)
     tokens = passes * (1.3 * _words(texts) + 4 * len(texts)) + 1.3 * _words(evaluated) + 4 * len(evaluated)
     return expected_seconds(bench.card, tokens=int(tokens))
 

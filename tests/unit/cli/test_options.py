@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from cahp import cli, methods
 from cahp.cli.command import Call, Command, command
 from cahp.cli.options import OPTIONS, REQUIRED, Option
-from cahp.run.settings import Recovery, Salience, Settings
+from cahp.recoveries import RECOVERIES
+from cahp.run.settings import Salience, Settings
 from cahp.run.spelling import EVALUATE, PRUNE, words
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
@@ -42,7 +43,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "projection": st.sampled_from(get_args(Projection)),
     "salience": st.sampled_from(get_args(Salience)),
     "representative": st.sampled_from(get_args(Representative)),
-    "recover": st.sampled_from(get_args(Recovery)),
+    "recover": st.sampled_from(tuple(RECOVERIES)),
     "recover_data": NAMED,
     "recover_time": st.sampled_from(["90", "30s", "2m", "1.5h"]),
     "labels": st.booleans(),

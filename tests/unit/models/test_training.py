@@ -42,7 +42,7 @@ class Memory:
         self.saved = 0
 
     @property
-    def waits(self) -> bool:
+    def exists(self) -> bool:
         return self.kept is not None
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:

@@ -16,13 +16,14 @@ from cahp import models
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
-from cahp.run.allowance import Allowance, recovery_passes, texts_in_time
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled
 from cahp.run.settings import Settings, check_recovery, identity, seconds
+from cahp.run.stored_training import Allowance, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store, key
@@ -441,10 +442,10 @@ def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store,
 
 
 def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(model: HeadModel, clock: fakes.WorkClock) -> None:
-    whole = recovery_passes(200, epochs=1)["distill"]
+    whole = RECOVERIES["distill"].passes(200, epochs=1)
     for time, expected in ((2 * whole, 200), (whole / 2, 80), (10, 40)):
         began = clock.now
-        found = texts_in_time(model, TEXTS.inputs, Allowance(time, clock).left, refitted=True)
+        found = texts_in_time(model, TEXTS.inputs, Allowance(time, clock).left, RECOVERIES["auto"])
         assert found == pytest.approx(expected, rel=0.1)
         # To find that out is cheap.
         assert clock.now - began <= 16

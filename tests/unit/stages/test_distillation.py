@@ -159,7 +159,7 @@ class Memory:
         self.kept: tuple[dict[str, NDArray[Any]], dict[str, Any]] | None = None
 
     @property
-    def waits(self) -> bool:
+    def exists(self) -> bool:
         return self.kept is not None
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:

@@ -9,11 +9,11 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.models.training import Schedule, held_out_rows
-from cahp.run.allowance import recovery_passes
+from cahp.recoveries import QUICK, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import calibration_inputs, finetune, refit, solve, split_held_out
-from cahp.values import Cancelled, HeadMask, Texts, refit_texts
+from cahp.values import Cancelled, HeadMask, Texts
 
 
 @pytest.fixture(scope="module")
@@ -162,9 +162,9 @@ def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, e
     assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
     assert set(chosen) <= {inputs[row] for row in held_out_rows(there)[0]}
     # Choosing the heads takes one and a half on as many texts: the signatures, and gradients of a quarter of them.
-    passes = recovery_passes(there)["refit"] / there
+    passes = QUICK.passes(there) / there
     assert passes < 1.8 or there < 1536
-    assert recovery_passes(there)["refit"] == pytest.approx(4.1 * expected + 2 * 0.2 * there)
+    assert QUICK.passes(there) == pytest.approx(4.1 * expected + 2 * 0.2 * there)
 
 
 def test_every_fifth_example_is_held_out(texts: Texts) -> None:

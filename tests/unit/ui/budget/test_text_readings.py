@@ -11,7 +11,6 @@ import pytest
 pytest.importorskip("streamlit")
 
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import Recover
 from cahp.ui.budget.text_readings import TextMemory, TextOnBoard
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -69,7 +68,7 @@ def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) 
 
 
 @pytest.mark.parametrize("recover", ["refit", "distill"])
-def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: Recover) -> None:
+def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: str) -> None:
     explorer.recover, memory = recover, TextMemory()
     full, table = HeadMask.full(explorer.card.layers, explorer.card.heads), read(explorer, memory).table_name
     explorer.change(eval_limit=20)

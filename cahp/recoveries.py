@@ -1,0 +1,159 @@
+"""The recoveries of a pruned model: one table for options, files, screens and cost estimates.
+
+A new recovery is one row here, one stage that computes it, and one entry where ``cahp.run.recoveries`` calls stages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from cahp.values import OptionError
+
+#: The smallest and largest number of texts that a refit works on, and its share of the calibration texts.
+REFIT_TEXTS, _MOST_REFIT_TEXTS, _REFIT_SHARE = 512, 4096, 1 / 3
+#: Forward passes of the full model that a refit costs, per text that it solves on and per text that accepts it.
+REFIT_PASSES, _ACCEPTANCE_PASSES = 4.1, 2.0
+#: Every fifth text is held out.
+_HELD_OUT = 0.2
+#: An epoch of training: a forward and a backward pass per training text, and an evaluation on the held-out texts.
+_EPOCH_PASSES = 3 * (1 - _HELD_OUT) + _HELD_OUT
+#: Answers of the teacher on all texts, and of the student on the held-out ones.
+_TEACHER_PASSES = 1 + _HELD_OUT
+
+
+def refit_texts(texts: int) -> int:
+    """Return how many of ``texts`` calibration texts a refit works on: a third, but 512 to 4,096 where possible.
+
+    At 4.1 forward passes per text, and 2 per held-out text, that is 1.8 passes per calibration text; choosing the heads
+    takes 1.5. More texts recover little more, and a refit holds hidden states of each of their tokens in memory.
+    """
+    wanted = min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
+    return min(wanted, texts - texts // 5)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """One recovery: its words, what it needs, and where it is offered.
+
+    ``name`` stands in options and files. ``result`` describes the recovered model ("refitted"), ``noun`` names the
+    procedure ("refit"), ``choice`` is the label where a person chooses, ``card`` the clause of a model card.
+
+    ``solves`` tells that output projections are solved in closed form, ``imitates`` that the model is then trained to
+    answer as the full model does, ``needs_labels`` that it is trained on labels. A ``timed`` recovery stops when its
+    time is over. ``on_board`` recoveries can be shown for the mask on the board.
+    """
+
+    name: str
+    result: str
+    noun: str
+    choice: str
+    card: str
+    solves: bool = False
+    imitates: bool = False
+    needs_labels: bool = False
+    timed: bool = False
+    on_board: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether all weights are trained, which takes minutes and depends on the seed."""
+        return self.imitates or self.needs_labels
+
+    @property
+    def swept(self) -> bool:
+        """Whether it is quick enough to be measured for every budget without being asked for."""
+        return self.on_board and not self.trains
+
+    @property
+    def compared(self) -> bool:
+        """Whether comparisons offer it: its result must not depend on the speed of the machine."""
+        return not self.timed
+
+    @property
+    def after(self) -> str:
+        """The clause that figures after it carry, such as "after refit"; empty without a recovery."""
+        return f"after {self.noun}" if self.noun else ""
+
+    def passes(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> float:
+        """Estimate its forward passes of one text on ``texts`` calibration texts (timed: with unlimited time)."""
+        total = 0.0
+        if self.solves and can_refit:
+            total += refit_texts(texts) * REFIT_PASSES + _HELD_OUT * texts * _ACCEPTANCE_PASSES
+        if self.imitates:
+            total += _TEACHER_PASSES * texts
+        return total + (epochs * _EPOCH_PASSES * texts if self.trains else 0.0)
+
+
+#: All recoveries by name, the cheapest first.
+RECOVERIES: Mapping[str, Recovery] = {
+    row.name: row
+    for row in (
+        Recovery(
+            "none",
+            result="as pruned",
+            noun="",
+            choice="None: as pruned",
+            card="; nothing was recovered",
+            on_board=True,
+        ),
+        Recovery(
+            "refit",
+            result="refitted",
+            noun="refit",
+            choice="Refit: seconds, without training",
+            card="; its output projections were solved in closed form (refit)",
+            solves=True,
+            on_board=True,
+        ),
+        Recovery(
+            "distill",
+            result="distilled",
+            noun="distillation",
+            choice="Distil: minutes of training without labels",
+            card="; it was then trained on unlabelled texts to answer as the full model does (refit and distillation)",
+            solves=True,
+            imitates=True,
+            on_board=True,
+        ),
+        Recovery(
+            "auto",
+            result="recovered",
+            noun="recovery",
+            choice="Refit, then distil while time allows",
+            card="; it was then trained to answer as the full model does while time allowed (refit and distillation)",
+            solves=True,
+            imitates=True,
+            timed=True,
+        ),
+        Recovery(
+            "finetune",
+            result="fine-tuned",
+            noun="fine-tuning",
+            choice="Fine-tune: minutes of training with labels, as in the paper",
+            card="; it was then fine-tuned with labels",
+            needs_labels=True,
+        ),
+    )
+}
+
+#: No recovery, and the one that takes seconds: what runs and boards begin with.
+NONE, QUICK = RECOVERIES["none"], RECOVERIES["refit"]
+
+
+def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row: True) -> Recovery:
+    """Return the row of a recovery.
+
+    Raises:
+        OptionError: If there is no such recovery among the ``choices``.
+    """
+    row = RECOVERIES.get(name)
+    if row is None or not choices(row):
+        offered = ", ".join(name for name, row in RECOVERIES.items() if choices(row))
+        raise OptionError(f"--recover {name} is unknown; choose one of {offered}")
+    return row
+
+
+def name_of_result(name: str) -> str:
+    """Return what a recovery makes of a pruned model, such as "refitted"; "recovered" for a name of another version."""
+    return RECOVERIES[name].result if name in RECOVERIES else "recovered"
