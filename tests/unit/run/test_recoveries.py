@@ -396,7 +396,7 @@ def test_where_there_is_no_room_for_what_it_learned_its_time_is_not_held_against
     with pytest.raises(Cancelled):
         hurried(model, store, clock, ALL, card=model.card, progress=stop_at(12))
     (said,) = caplog.messages
-    assert "is not kept" in said
+    assert "is not cached" in said
     assert "begins anew" in said
     clock.now = 0.0
     again = hurried(model, store, clock, ALL, card=model.card)
