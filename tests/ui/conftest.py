@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pytest
 from conftest import chromium
 from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, expect
+from serving import explorer
 
-ROOT = Path(__file__).parents[2]
 #: How wide people's windows are at least.
 WINDOW = {"width": 1280, "height": 800}
 #: Milliseconds; the machine may be busy.
@@ -57,47 +50,6 @@ def _read_once() -> Iterator[None]:
         for module in (identity, description):
             patch.setattr(module, "sha256", sha256)
         yield
-
-
-@contextmanager
-def explorer(cache: Path) -> Iterator[str]:
-    """Address of an explorer in a process of its own that keeps its results in ``cache``."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    cache.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
-    # What somebody edits meanwhile must not rerun the pages of a test.
-    command.append("--server.fileWatcherType=none")
-    url = f"http://127.0.0.1:{port}"
-    log = cache / "streamlit.log"
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env={**os.environ, "CAHP_CACHE": str(cache), "HF_HUB_OFFLINE": "1"},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
-    ):
-        try:
-            _wait_until_healthy(process, url, log)
-            yield url
-        finally:
-            process.kill()
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            with urlopen(f"{url}/_stcore/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (URLError, OSError):
-            time.sleep(0.1)
-    pytest.fail(f"the explorer did not start:\n{log.read_text(errors='replace')}", pytrace=False)
 
 
 @pytest.fixture(scope="session")

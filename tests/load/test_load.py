@@ -1,0 +1,152 @@
+"""Many people at once: how long each of them waits, whether each sees their own figures, and memory over time.
+
+Run by ``pytest -m nightly tests/load -s``, which prints a table of the waiting times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import pytest
+
+pytest.importorskip("psutil")
+pytest.importorskip("streamlit")
+
+import psutil
+from load.expected import boards, figures, headings
+from load.visitor import Visitor
+from serving import explorer
+
+from cahp import bundled
+
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(bundled.read() is None, reason="no bundled run")]
+
+#: People who use the explorer at the same moment: a class. Budgets repeat after 67.
+PEOPLE = int(os.environ.get("CAHP_TEST_PEOPLE", "50"))
+#: Streamlit keeps so many sessions for a while after their tab was closed; later ones replace them.
+KEPT = 128
+
+
+def run_apart(work: Coroutine[Any, Any, None]) -> None:
+    """Run it in a thread of its own: browser tests leave a loop running in this one."""
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(asyncio.run, work).result()
+
+
+def test_everybody_sees_the_figures_of_their_own_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected, titles = boards(), headings()
+    assert len({board["kept"] for board in expected.values()}) == len(expected)
+    assert len(set(titles.values())) == len(titles)
+    budgets, compared = sorted(expected), sorted(titles)
+    # Neighbours in time are no neighbours in figures.
+    own = [budgets[person * 29 % len(budgets)] for person in range(PEOPLE)]
+    at = [compared[person % len(compared)] for person in range(PEOPLE)]
+    lines = [f"{PEOPLE} people at once, {os.cpu_count()} cores", f"{'':<20}{'p50':>8}{'p95':>8}"]
+
+    async def together(name: str, act: Callable[[int, Visitor], Awaitable[None]], visitors: list[Visitor]) -> None:
+        async def timed(person: int, visitor: Visitor) -> float:
+            start = time.perf_counter()
+            await act(person, visitor)
+            return time.perf_counter() - start
+
+        seconds = await asyncio.gather(*(timed(person, visitor) for person, visitor in enumerate(visitors)))
+        cuts = quantiles(seconds, n=20)
+        lines.append(f"{name:<20}{cuts[9]:>6.2f} s{cuts[18]:>6.2f} s")
+
+    def check(visitors: list[Visitor], key: str) -> None:
+        for person, visitor in enumerate(visitors):
+            assert figures(visitor.data(key)["current"]) == expected[own[person]], f"person {person}"
+
+    async def tour(url: str) -> None:
+        async def come(_: int, visitor: Visitor) -> None:
+            await visitor.connect()
+            await visitor.open("")
+
+        visitors = [Visitor(url) for _ in range(PEOPLE)]
+        try:
+            await together("Home", come, visitors)
+            await together("Budget", lambda _, visitor: visitor.open("Budget"), visitors)
+            await together(
+                "a measured budget",
+                lambda person, visitor: visitor.trigger("board", "event", {"kind": "budget", "budget": own[person]}),
+                visitors,
+            )
+            check(visitors, "board")
+            await together("Compare", lambda person, visitor: visitor.open("Compare", at=str(at[person])), visitors)
+            for person, visitor in enumerate(visitors):
+                # Backslashes keep the words from being taken for markup.
+                shown = " ".join(element.proto.body for element in visitor.elements("heading")).replace("\\", "")
+                assert titles[at[person]] in shown
+                assert not any(title in shown for heads, title in titles.items() if heads != at[person])
+            await together("Home again", lambda _, visitor: visitor.open(""), visitors)
+            check(visitors, "home-board")
+        finally:
+            await asyncio.gather(*(visitor.close() for visitor in visitors))
+
+    with explorer(tmp_path) as url:
+        run_apart(tour(url))
+    with capsys.disabled():
+        print("\n" + "\n".join(lines))
+
+
+async def visit(url: str, pages: tuple[str, ...]) -> None:
+    visitor = Visitor(url)
+    await visitor.connect()
+    try:
+        for page in pages:
+            await visitor.open(page)
+            if page == "Budget":
+                await visitor.trigger("board", "event", {"kind": "budget", "budget": 20})
+    finally:
+        await visitor.close()
+
+
+async def come_and_go(url: str, pages: tuple[str, ...], people: int) -> None:
+    """So many people one after another, four at a time."""
+    free = asyncio.Semaphore(4)
+
+    async def person() -> None:
+        async with free:
+            await visit(url, pages)
+
+    await asyncio.gather(*(person() for _ in range(people)))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="memory is counted differently there")
+@pytest.mark.parametrize(
+    ("pages", "first", "then", "pause"),
+    [
+        pytest.param(("",), KEPT + 10, 60, 0.0, id="home"),
+        pytest.param(
+            ("", "Similarity", "Budget", "Compare", "Stability", "Export", "Learn"),
+            2 * KEPT,
+            600,
+            60.0,
+            id="all pages",
+            marks=pytest.mark.timeout(3600),
+        ),
+    ],
+)
+def test_memory_is_flat_while_people_come_and_go(
+    tmp_path: Path, pages: tuple[str, ...], first: int, then: int, pause: float
+) -> None:
+    with explorer(tmp_path) as url:
+        port = url.rpartition(":")[2]
+        (server,) = (
+            child for child in psutil.Process().children(recursive=True) if f"--server.port={port}" in child.cmdline()
+        )
+        run_apart(come_and_go(url, pages, first))
+        time.sleep(pause)
+        before = server.memory_info().rss
+        run_apart(come_and_go(url, pages, then))
+        time.sleep(pause)
+        after = server.memory_info().rss
+    assert after - before < 10e6, f"{then} people left {(after - before) / 1e6:.0f} MB behind"

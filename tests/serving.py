@@ -1,0 +1,54 @@
+"""An explorer in a process of its own, for tests that open it with a browser or over its socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@contextmanager
+def explorer(cache: Path) -> Iterator[str]:
+    """The address of an explorer that keeps its results in ``cache``."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    cache.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}", "--server.headless=true"]
+    # Edits of the code during a test must not rerun its pages.
+    command.append("--server.fileWatcherType=none")
+    url = f"http://127.0.0.1:{port}"
+    log = cache / "streamlit.log"
+    environment = {**os.environ, "CAHP_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT) as process,
+    ):
+        try:
+            _wait_until_healthy(process, url, log)
+            yield url
+        finally:
+            process.kill()
+
+
+def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"{url}/_stcore/health", timeout=5) as answer:
+                if answer.status == 200:
+                    return
+        except (URLError, OSError):
+            time.sleep(0.1)
+    pytest.fail(f"the explorer did not start:\n{log.read_text(errors='replace')}", pytrace=False)
