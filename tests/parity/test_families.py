@@ -133,7 +133,13 @@ def test_signatures_are_those_of_one_text_at_a_time(model: HeadModel) -> None:
 def test_a_whole_run_keeps_what_it_was_asked_to(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data", train=60, validation=20, test=5)
     settings = Settings(
-        model=model.card.folder, data=str(data), budget="5", pool_size=8, recover="refit", latency=True, device="cpu"
+        model=model.card.folder,
+        data=str(data),
+        budget="5",
+        pool_size=8,
+        recover="refit",
+        latency_time="0.05s",
+        device="cpu",
     )
     if model.card.no_refit:
         with pytest.raises(OptionError, match="passes"):

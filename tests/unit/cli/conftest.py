@@ -25,7 +25,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def words(model: Path, data: Path) -> list[object]:
     """A run that takes a second, and, found again, a tenth of one."""
-    return ["prune", "--model", model, "--data", data, "--pool-size", 8, "--projection", "pca", "--device", "cpu"]
+    quick = ["--pool-size", 8, "--projection", "pca", "--device", "cpu", "--latency-time", "0.05s"]
+    return ["prune", "--model", model, "--data", data, *quick]
 
 
 @pytest.fixture(scope="session")

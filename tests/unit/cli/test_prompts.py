@@ -47,6 +47,7 @@ def test_a_run_says_what_was_asked_and_its_line_asks_it_again(
     asked: list[object], data: list[object], tmp_path: Path
 ) -> None:
     line = ["prune", *asked, *data, "--budget", 6, "--pool-size", 8, "--recover", "refit", "--device", "cpu"]
+    line += ["--latency-time", "0.05s"]
     answer = call(*line, "--out", tmp_path / "out")
     assert answer.code == 0, answer.err
     assert "labels matched in order: bad=awful, good=great" in answer.out

@@ -17,7 +17,13 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     fakes.save_model(place / "model")
     fakes.write_data(place / "data", train=60, validation=30)
     return Settings(
-        model=str(place / "model"), data=str(place / "data"), limit=60, eval_limit=30, pool_size=8, projection="pca"
+        model=str(place / "model"),
+        data=str(place / "data"),
+        limit=60,
+        eval_limit=30,
+        pool_size=8,
+        projection="pca",
+        latency_time="0.05s",
     )
 
 

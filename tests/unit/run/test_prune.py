@@ -588,7 +588,7 @@ def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: S
     bench = open_bench(settings, store=store)
     # Texts of 2 to 12 words and two special tokens, rounded up to a multiple of eight.
     assert bench.length == 16
-    run = prune(replace(settings, latency=True), store=store)
+    run = prune(replace(settings, latency=True, latency_time="0.05s"), store=store)
     assert run.document.cost.full.latency_ms.length == 16
     assert run.document.cost.full.parameters > run.document.cost.pruned.parameters
 

@@ -37,7 +37,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def settings(model: Path, data: Path) -> Settings:
-    return Settings(model=str(model), data=str(data), device="cpu")
+    return Settings(model=str(model), data=str(data), device="cpu", latency_time="0.05s")
 
 
 @pytest.fixture(scope="session")
