@@ -27,13 +27,14 @@ def operations(card: ModelCard) -> float:
         ModelError: If the configuration describes no network.
     """
     passes = (card.details or {}).get("passes") or card.layers
-    weights = _weights(card.id, card.folder, card.labels or None, head_of(card)) * passes / card.layers
+    weight_bytes = (card.details or {}).get("bytes") or 0
+    weights = _weights(card.id, card.folder, card.labels or None, head_of(card), weight_bytes) * passes / card.layers
     return 2 * weights + 4 * passes * card.heads * card.head_size * _TOKENS
 
 
 @lru_cache(maxsize=16)
-def _weights(name: str, folder: str, labels: tuple[str, ...] | None, head: Head) -> float:
-    network = sketched(name, folder, labels, head)
+def _weights(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
+    network = sketched(name, folder, labels, head, weight_bytes=weight_bytes)
     config = network.config
     experts = next((count for key in _EXPERTS if (count := getattr(config, key, None))), None)
     chosen = getattr(config, "num_experts_per_tok", None)

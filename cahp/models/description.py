@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from cahp.cards import Language, ModelCard
+from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256, weight_files
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256
 from cahp.values import ModelError, digest
 
 #: What makes tokens of texts, whichever of them a model has.
@@ -29,12 +30,12 @@ TOKENIZER_FILES = (
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 
-#: No text model has more layers, or more heads in one.
-_MOST = 1000
-#: Channels, likewise.
-_LARGEST_SIZE = 1_000_000
-#: Positions that a model may claim to know.
-_MOST_POSITIONS = 100_000_000
+#: Entries of configurations whose numbers are turned into lists, an item each, before any network is sketched.
+_LISTED = ("layer", "block", "dense_replace", "attention_types")
+#: How many items such a list may have whatever the size of the weights, and bytes of weights for each more.
+_ITEMS, _BYTES_PER_ITEM = 1_000, 1_000
+#: Larger numbers are no sizes of tensors.
+_LARGEST_SIZE = 1 << 62
 #: Classes, as of data.
 _MOST_CLASSES = 10_000
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named.
@@ -63,10 +64,13 @@ class Claims:
     language: Language | None
 
 
-def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) -> Claims:
+def claims(
+    name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
+) -> Claims:
     """What the ``config.json`` in ``folder`` says of the model that people call ``name``.
 
-    ``labels`` are its classes where an adapter brings them.
+    ``labels`` are its classes where an adapter brings them; ``weight_bytes`` are the bytes of its weights where these
+    lie elsewhere.
 
     Raises:
         ModelError: If it cannot be used here, whatever its weights are.
@@ -85,11 +89,12 @@ def claims(name: str, folder: Path, *, labels: tuple[str, ...] | None = None) ->
         raise ModelError(
             f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
+    weight_bytes = weights.weight_bytes(folder) if weight_bytes is None else weight_bytes
+    _check_lists(folder / CONFIG, config, weight_bytes)
     if family is None:
-        family, shape = _matched(name, folder, config, kind)
+        family, shape = _matched(name, folder, weight_bytes)
     else:
         shape = _shape(folder, config, family)
-        _check_counts(folder, config, shape)
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
     return Claims(
@@ -115,12 +120,11 @@ def row(kind: str, config: Mapping[str, Any]) -> Family | None:
     return None if family is not None and family.groups_key and config.get(family.groups_key) == 1 else family
 
 
-def _matched(name: str, folder: Path, config: dict[str, Any], kind: str) -> tuple[Family, dict[str, Any]]:
+def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
     """The family and the shape of an architecture that has no row."""
-    _check_bounds(folder / CONFIG, config)
     from cahp.models.matching import look
 
-    found = look(name, str(folder))
+    found = look(name, str(folder), weight_bytes=weight_bytes)
     family, queries = found.family, found.heads * found.group
     layers = len(found.places)
     notes = [
@@ -145,25 +149,27 @@ def _matched(name: str, folder: Path, config: dict[str, Any], kind: str) -> tupl
         "no_cut": family.no_cut,
         "places": found.places if found.between else None,
     }
-    _check_counts(folder, config, shape)
     return family, shape
 
 
-def _check_bounds(where: Path, config: Mapping[str, Any]) -> None:
-    """Refuse numbers as no model has, before a network of them is sketched."""
-    # A table of waves is computed number by number, others are only told their size.
-    positions = _MOST * 100 if config.get("sinusoidal_embeddings") else _MOST_POSITIONS
-    for entry, value in config.items():
-        if isinstance(value, dict) and entry not in ("id2label", "label2id"):
-            _check_bounds(where, value)
-        most = _LARGEST_SIZE
-        if any(word in entry for word in ("position", "window", "seq", "context", "length")):
-            most = positions
-        elif any(word in entry for word in ("layer", "head", "expert", "block", "group")):
-            most = _MOST
-        for number in value if isinstance(value, list) else [value]:
-            if type(number) is int and number > most:
-                raise ModelError(f"{where} says more than {most:,} as {entry[:60]}, as no model has; correct it")
+def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
+    """Refuse numbers that would become lists of more items than the weights have room for.
+
+    Other sizes cost nothing in a network without weights, and are compared with the weights after it was sketched.
+    """
+    most = _ITEMS + weight_bytes // _BYTES_PER_ITEM
+    values: list[tuple[str, Any]] = list(config.items())
+    while values:
+        entry, value = values.pop()
+        if isinstance(value, dict):
+            values += value.items()
+        elif isinstance(value, list):
+            values += [(entry, item) for item in value]
+        elif type(value) is int and value > most and any(word in entry for word in _LISTED):
+            raise ModelError(
+                f"{where} says more than {most:,} as {entry[:60]}, and the weights take only {weight_bytes:,} bytes: "
+                "they do not belong together; save the whole model again"
+            )
 
 
 def describe(
@@ -184,16 +190,16 @@ def describe(
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
     """
     said = claims(name, folder, labels=labels)
-    weights = weight_files(name, folder)
+    files = weights.weight_files(name, folder)
     _check_adapter(name, folder)
-    count = parameters(weights)
+    count = parameters(files)
     check_attention(said, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
         raise ModelError(
             f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
         )
-    parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *weights)]
+    parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
         # With their names: the same bytes mean something else in another of these files.
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
@@ -205,7 +211,7 @@ def describe(
         sha256=digest(*parts, extra, *said.labels),
         folder=str(folder),
         details={
-            "bytes": sum(path.stat().st_size for path in weights),
+            "bytes": sum(path.stat().st_size for path in files),
             "parameters": count,
             "passes": said.passes,
         },
@@ -265,16 +271,6 @@ def _shared(group: int, queries: int) -> list[str]:
         f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
         "here, is described by the mean of its attention maps, and stays or goes as a whole"
     ]
-
-
-def _check_counts(folder: Path, config: dict[str, Any], shape: Mapping[str, Any]) -> None:
-    where = folder / CONFIG
-    for entry, value in config.items():
-        # Other counts of layers, such as a decoder's, or how often layers that are shared are passed.
-        if type(value) is int and "layer" in entry and value > _MOST:
-            raise ModelError(f"{where} says more than {_MOST:,} as {entry[:60]}, as no model has; save the model again")
-    if max(shape["layers"], shape["heads"] * shape["group"]) > _MOST:
-        raise ModelError(f"{where} says more than {_MOST:,} layers or heads, as no model has; save the model again")
 
 
 def check_attention(said: Claims, count: int) -> None:
@@ -338,13 +334,11 @@ def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tupl
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
     size = config.get(entry)
-    if type(size) is not int or size < 1:
+    if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
         raise ModelError(
             f"{folder / CONFIG} needs a whole number as {entry} and has {str(size)[:60]!r}; "
             "save the model again with its full config"
         )
-    if size > _LARGEST_SIZE:
-        raise ModelError(f"{folder / CONFIG} says more than {_LARGEST_SIZE:,} as {entry}, as no model has; correct it")
     return size
 
 

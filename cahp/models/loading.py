@@ -24,7 +24,7 @@ from cahp.models.prompting import PromptReader
 from cahp.models.settling import settled
 from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
 from cahp.models.surgery import mark
-from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_files
+from cahp.models.weights import CONFIG, Shape, read_json, shapes, weight_bytes, weight_files
 from cahp.values import ModelError
 from cahp.words import size_of
 
@@ -207,7 +207,9 @@ def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
 
 
 def _family(card: ModelCard) -> Family:
-    return row(card.family, read_json(Path(card.folder) / CONFIG)) or look(card.id, card.folder).family
+    return row(card.family, read_json(Path(card.folder) / CONFIG)) or (
+        look(card.id, card.folder, weight_bytes=weight_bytes(Path(card.folder))).family
+    )
 
 
 def _implementation(family: Family) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from cahp.models.families import Family, Rows
-from cahp.models.language import language_of
+from cahp.models.language import Head, language_of
 from cahp.models.projection import Projection, is_linear
 from cahp.models.shapes import (
     BESIDE,
@@ -59,22 +59,23 @@ class Match:
     between: int
 
 
-def look(name: str, folder: str) -> Match:
-    """Where the model in ``folder``, which people call ``name``, keeps its heads, by its configuration alone.
+def look(name: str, folder: str, *, weight_bytes: int) -> Match:
+    """Where the model in ``folder``, called ``name``, with so many bytes of weights, keeps its heads.
+
+    Only its configuration is read.
 
     Raises:
         ModelError: As ``match``, and if transformers has no text classifier of that architecture.
     """
     config = read_json(Path(folder) / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    known = kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    head = "classification" if known else language_of(config)
+    head = sketched_head(config)
     if head is None or kind not in CONFIG_MAPPING_NAMES:
         raise ModelError(
             f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier; "
             "name a model whose head is a ForSequenceClassification"
         )
-    network = sketched(name, folder, None, head)
+    network = sketched(name, folder, None, head, weight_bytes=weight_bytes)
     try:
         return match(name, network)
     except ModelError:
@@ -84,6 +85,12 @@ def look(name: str, folder: str) -> Match:
             f"{name} is of the architecture {kind}, whose attention is of no shape that is known here "
             f"({type(error).__name__}: {str(error)[:100]}); name another text classifier"
         ) from None
+
+
+def sketched_head(config: Mapping[str, Any]) -> Head | None:
+    """What a network of this configuration is sketched with: a classifier where transformers has one of its type."""
+    known = str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    return "classification" if known else language_of(config)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from cahp.models.weights import (
     Shape,
     listed,
     only_pickles,
+    read_json,
     shapes,
     stated,
 )
@@ -102,15 +103,20 @@ def _open(name: str) -> hub.Repository:
     repository = hub.Repository.open(_KIND, name)
     if CONFIG not in repository.sizes:
         raise ModelError(f"{repository.id} has no {CONFIG} on the hub; name a model that transformers can read")
-    claims(repository.id, _small(repository, CONFIG))
+    _claims(repository)
     if not any(file in repository.sizes for file in TOKENIZER_FILES):
         raise ModelError(f"{repository.id} has no tokenizer on the hub; name a model that comes with one")
     return repository
 
 
+def _claims(repository: hub.Repository) -> Claims:
+    size = sum(size for file, size in repository.sizes.items() if file.endswith(".safetensors"))
+    return claims(repository.id, _small(repository, CONFIG), weight_bytes=size)
+
+
 def _looked(repository: hub.Repository) -> tuple[Claims, dict[str, Shape]]:
     """What the configuration says, and the shapes of the weights."""
-    said = claims(repository.id, _small(repository, CONFIG))
+    said = _claims(repository)
     stored: dict[str, Shape] = {}
     for file in _weight_files(repository):
         stored |= _header(repository, file)
@@ -120,6 +126,7 @@ def _looked(repository: hub.Repository) -> tuple[Claims, dict[str, Shape]]:
 def _check_fit(said: Claims, stored: dict[str, Shape]) -> None:
     """Refuse weights that do not fit their configuration before they are fetched."""
     # Here, since it imports torch.
+    from cahp.models.matching import sketched_head
     from cahp.models.sketch import check_fit
 
     check_fit(
@@ -129,6 +136,7 @@ def _check_fit(said: Claims, stored: dict[str, Shape]) -> None:
         names=said.labels or None,
         own_head=bool(said.labels),
         pruned=said.kept is not None,
+        head=sketched_head(read_json(said.folder / CONFIG)) or "classification",
     )
 
 

@@ -6,9 +6,14 @@ import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
+from torch.nn.modules.module import (
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
@@ -20,14 +25,41 @@ from cahp.values import ModelError
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
 #: the tables (of positions, masks) that are no weights.
 _SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
+#: Modules and parameters that a network may have whatever its size, and how many more for each byte of its weights:
+#: without numbers they cost nothing but the time to make each of them.
+_PARTS, _PARTS_PER_BYTE = 5_000, 1 / 250
+
+#: How many more modules and parameters the current sketch may have (None: no sketch is drawn).
+_parts_left: ContextVar[int | None] = ContextVar("cahp_parts_left", default=None)
 
 
-def sketched(name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification") -> Any:
+class _TooManyParts(Exception):
+    """A sketch has more modules and parameters than its files can hold weights for."""
+
+
+def _count_part(*_: object) -> None:
+    left = _parts_left.get()
+    if left is not None:
+        if left <= 0:
+            raise _TooManyParts
+        _parts_left.set(left - 1)
+
+
+register_module_module_registration_hook(_count_part)
+register_module_parameter_registration_hook(_count_part)
+
+
+def sketched(
+    name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification", *, weight_bytes: int
+) -> Any:
     """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
 
+    ``weight_bytes`` are those of the model's files, which bound the time that the sketch takes.
+
     Raises:
-        ModelError: If the configuration describes none.
+        ModelError: If the configuration describes no network, or one with far more modules than the files can hold.
     """
+    counting = _parts_left.set(_PARTS + int(weight_bytes * _PARTS_PER_BYTE))
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -36,8 +68,15 @@ def sketched(name: str, folder: str, names: tuple[str, ...] | None, head: Head =
             # Without touching the chance that a new head is drawn with.
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return HEADS[head].from_config(config, trust_remote_code=False)
+    except _TooManyParts:
+        raise ModelError(
+            f"the config.json of {name} asks for far more modules than its {weight_bytes:,} bytes of weights can hold: "
+            "they do not belong together; save the whole model again"
+        ) from None
     except Exception as error:  # a damaged configuration provokes anything
         raise ModelError(f"{name} cannot be read ({first_line(error)}); save or download the model again") from None
+    finally:
+        _parts_left.reset(counting)
 
 
 def check_fit(
@@ -59,7 +98,8 @@ def check_fit(
     Raises:
         ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
     """
-    sketch = sketched(name, folder, names, head)
+    count = sum(map(math.prod, stored.values()))
+    sketch = sketched(name, folder, names, head, weight_bytes=4 * count)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
     if not pruned:
@@ -75,7 +115,6 @@ def check_fit(
     claimed = sum(math.prod(shape) for one, shape in wanted.items() if one.startswith(prefix))
     head = sum(math.prod(shape) for one, shape in wanted.items() if not one.startswith(prefix))
     buffers = sum(buffer.nbytes for buffer in sketch.buffers())
-    count = sum(map(math.prod, stored.values()))
     # A model that was pruned lacks most of its heads; its other parts are there.
     times = 4 if pruned else 1
     if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:

@@ -72,6 +72,11 @@ def weight_files(name: str, folder: Path) -> list[Path]:
     raise ModelError(f"{name} has no {', '.join(missing)}; save it with `model.save_pretrained(folder)`")
 
 
+def weight_bytes(folder: Path) -> int:
+    """Bytes of all safetensors files in ``folder``: what may be built of a configuration is bounded by them."""
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
+
+
 def only_pickles(name: str) -> ModelError:
     """Why a model that has pickled weights alone is refused."""
     return ModelError(
