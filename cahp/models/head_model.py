@@ -66,8 +66,8 @@ class Verified:
 
     All gates at 0 change the answer, and each of ``gates`` gates, shut alone, changes what its layer says; ``idle``
     heads have only zeros as output weights, so that nothing can change through them. Over ``masks`` random masks the
-    logits of the masked and of the cut model differ by at most ``difference``, relative to logits beyond 1 (None where
-    nothing was cut: the model was pruned before).
+    logits of the masked and of the cut model differ by at most ``difference``, relative to the largest logit where that
+    is beyond 1 (None where nothing was cut: the model was pruned before).
     """
 
     gates: int
@@ -285,8 +285,9 @@ class HeadModel:
         record: list[Arguments] | None = None,
         start: Tensor | None = None,
         precision: Precision = "float32",
+        vocabulary: bool = False,
     ) -> Tensor:
-        """Class scores ``(b, C)`` of a batch.
+        """Class scores ``(b, C)`` of a batch; with ``vocabulary``, a language model's logits ``(b, V)`` of all tokens.
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
         vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
@@ -316,7 +317,10 @@ class HeadModel:
             answers=answers,
         )
         with calling(call), computing(self.device, precision):
-            logits = self.scores(batch.tensors)
+            if vocabulary and self.prompt is not None:
+                logits = self.prompt.logits(self.network, batch.tensors)
+            else:
+                logits = self.scores(batch.tensors)
         if passes is not None and probe is not None:
             passes.report(probe)
         if answers and probe is not None:

@@ -130,6 +130,11 @@ class PromptReader:
 
     def scores(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
         """Class scores ``(b, C)``: the logits of the answers' first tokens where each text is answered."""
+        logits = self.logits(network, tensors)
+        return logits[:, self._tokens.to(logits.device)]
+
+    def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
         at = self.positions(tensors)
         token = _at.set(at)
         try:
@@ -139,22 +144,17 @@ class PromptReader:
         finally:
             _at.reset(token)
         # A head that the hook does not reach says something of every token.
-        here = logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
-        return here[:, self._tokens.to(here.device)]
+        return logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
 
     @property
     def reading(self) -> str:
-        """Python in which ``scores`` makes class scores of the arrays of a batch and of a language model's logits."""
+        """Python in which ``scores`` takes, of a batch and its logits (arrays), those where each text is answered."""
         at = (
             'batch["attention_mask"].sum(1) - 1'
             if self._mask_id is None
             else f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
         )
-        return (
-            "def scores(batch, logits):\n"
-            f"    at = {at}\n"
-            f"    return logits[range(len(at)), at][:, {self._tokens.tolist()}]\n"
-        )
+        return f"def scores(batch, logits):\n    at = {at}\n    return logits[range(len(at)), at]\n"
 
     # Tokens --------------------------------------------------------------------------------------------------------
 

@@ -149,12 +149,12 @@ class ReadBack:
 
     found: NDArray[np.float64]
     expected: NDArray[np.float64]
-    #: Batch by batch: the largest difference, relative to the batch's scores beyond 1.
+    #: Batch by batch: the largest difference of logits, relative to the batch's largest logit where that is beyond 1.
     differences: tuple[float, ...]
 
     @property
     def difference(self) -> float:
-        """The largest difference between scores, relative to scores beyond 1; not a number if one of them is none."""
+        """The largest of ``differences``; not a number if a logit is none."""
         return float(np.max([0.0, *self.differences]))
 
     @property
@@ -167,7 +167,7 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     """What lies in ``folder``, read in a fresh process, answers to ``inputs``, beside the answers of ``pruned``.
 
     ``reads`` is Python that makes a function ``answer`` from the path ``folder``: from a batch (arrays by name) to its
-    logits, of which a language model's answers are compared. This package does not exist there, as it does not where
+    logits, a language model's for every token. This package does not exist there, as it does not where
     people load models.
 
     Raises:
@@ -183,13 +183,15 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
         _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(place, batches), answered)
         with np.load(answered) as read:
             pairs = [
-                (batch.rows, read[str(index)], pruned.logits(batch).detach().cpu().numpy())
+                (batch.rows, read[str(index)], pruned.logits(batch, vocabulary=True).detach().cpu().numpy())
                 for index, batch in enumerate(batches)
             ]
-    found, expected = (np.zeros((len(inputs), pairs[0][1].shape[1])) for _ in range(2))
+    # Answers are compared, and how far apart numbers may be follows from all that the network says.
+    classes = slice(None) if pruned.prompt is None else [answer.token for answer in pruned.prompt.answers]
+    found, expected = (np.zeros((len(inputs), len(pruned.card.labels))) for _ in range(2))
     differences = []
     for rows, got, wanted in pairs:
-        found[rows], expected[rows] = got, wanted
+        found[rows], expected[rows] = got[:, classes], wanted[:, classes]
         differences.append(float(np.abs(wanted - got).max()) / max(1.0, float(np.abs(wanted).max())))
     return ReadBack(found, expected, tuple(differences))
 

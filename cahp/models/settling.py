@@ -54,7 +54,7 @@ def _tried(model: HeadModel) -> HeadModel:
     with torch.inference_mode():
         # Each way through the layers is gone once: large models take their time for the shortest texts.
         left: list[Tensor] = []
-        _check_answers(model, batch, model.logits(batch, leaving=left.append))
+        _check_answers(model, batch, model.logits(batch, leaving=left.append, vocabulary=True))
         model = model.around(model.network, family=_with_maps(model, batch))
         walk = _walk(model, batch, left)
         tails = walk is not None and _called_alike(walk[0][0].arguments)
@@ -72,7 +72,7 @@ def _check_answers(model: HeadModel, batch: Batch, ours: Tensor) -> None:
         return
     network.set_attn_implementation("eager")
     try:
-        theirs = model.logits(batch)
+        theirs = model.logits(batch, vocabulary=True)
     finally:
         network.set_attn_implementation(IMPLEMENTATION)
     difference = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.models.head_model import HeadModel
+from cahp.models.head_model import Batch, HeadModel
 from cahp.models.loading import read
 from cahp.models.selftest import verify
 from cahp.models.surgery import cut
@@ -162,6 +162,43 @@ def test_the_self_test_refuses_a_model_that_cannot_be_cut_truly(
     monkeypatch.setattr(selftest, "cut", wrong_cut)
     with pytest.raises(SelfTestError, match="cannot be cut"):
         verify(model)
+
+
+@pytest.mark.parametrize(("apart", "allowed"), [(1.8e-5, True), (1.8e-3, False)])
+def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: float, allowed: bool
+) -> None:
+    from cahp.models import selftest
+
+    folder = fakes.save_language_model(tmp_path)
+    prompt = models.asked(fakes.PROMPTS["causal"], fakes.ANSWERS)
+    card = models.identify(str(folder), prompt=prompt)
+    model = read(card, device_name="cpu")
+    (batch,) = model.batches(model.tokenize(model.examples(["a long film", "no film"])))
+    scale = 18 / float(model.logits(batch, vocabulary=True).abs().max())
+    answers = [answer.token for answer in model.prompt.answers]  # type: ignore[union-attr]
+    with torch.no_grad():
+        # Logits reach 18, and those of the answers stay small, as of two rare words among many.
+        head = model.network.get_output_embeddings().weight
+        model.network.get_output_embeddings().weight = torch.nn.Parameter(head * scale, requires_grad=False)
+        model.network.get_output_embeddings().weight[answers] *= 1e-3
+    assert float(model.logits(batch).abs().max()) < 1
+
+    class Apart:
+        def __init__(self, whole: HeadModel, mask: HeadMask) -> None:
+            self._cut = cut(whole, mask)
+
+        def logits(self, batch: Batch, **options: bool) -> torch.Tensor:
+            return self._cut.logits(batch, **options) + apart
+
+    monkeypatch.setattr(selftest, "cut", Apart)
+    if allowed:
+        assert verify(model).difference == pytest.approx(apart / 18, rel=0.5)
+        mask = HeadMask.full(model.layers, model.heads)
+        assert selftest.difference(model, mask, [batch]) == pytest.approx(apart / 18, rel=0.1)
+    else:
+        with pytest.raises(SelfTestError, match=r"its logits \(up to .*\) differ by 1\.8e-03"):
+            verify(model)
 
 
 def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadModel) -> None:
