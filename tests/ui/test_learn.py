@@ -105,6 +105,7 @@ def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
     expect(page.get_by_role("heading", name="Six small steps")).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
     open_page: Callable[[str], Page], new_person: Callable[..., Page], settled: Callable[[Page], Page]
 ) -> None:

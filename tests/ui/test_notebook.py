@@ -123,6 +123,7 @@ def run_cell(page: Page, number: int) -> Locator:
     return cell
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
 def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
@@ -259,8 +260,8 @@ def test_an_interrupted_cell_is_one_sentence_and_the_next_call_goes_on(ran: Ran)
     assert ran.after[-1].data["text/plain"] == "5"
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
-@pytest.mark.slow
 def test_the_example_runs_in_jupyterlab_and_its_board_is_dragged(
     ran: Ran, jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
 ) -> None:

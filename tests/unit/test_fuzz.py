@@ -4,7 +4,7 @@ Files of every kind that people bring are changed at random and opened by a chil
 ``opening.py``, which says what a file may cost). By default this takes half a minute and tries the same files each
 time. For an hour of new ones:
 
-    CAHP_FUZZ_SECONDS=3600 .venv/bin/pytest -n 0 tests/unit/test_fuzz.py
+    CAHP_FUZZ_SECONDS=3600 .venv/bin/pytest -n 0 -m nightly tests/unit/test_fuzz.py
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from cahp.values import HeadMask
 _SECONDS = float(os.environ.get("CAHP_FUZZ_SECONDS", "0"))
 
 pytestmark = [
+    pytest.mark.nightly,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is measured as Linux tells it"),
     pytest.mark.timeout(0 if _SECONDS else 600),
 ]

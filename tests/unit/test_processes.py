@@ -156,13 +156,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Two:
     return Two((first, second), folder, settings)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_everyone_gets_what_the_others_found_and_the_first_one_s_errors(two: Two) -> None:
     for found in two.found:
         assert (found["gathered"], found["first"], found["error"]) == ([0, 1], 0, "only the first fails")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
     one = prune(two.settings, store=Store(tmp_path))
     document = json.loads((two.folder / "run" / "run.json").read_text())
@@ -179,7 +179,7 @@ def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
             assert np.allclose(arrays[name], array, rtol=0, atol=1e-6), name
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_score_heads_as_one_does(two: Two, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 5))
     asked = json.loads((two.folder / "scores.json").read_text())["settings"]
@@ -190,7 +190,7 @@ def test_two_processes_score_heads_as_one_does(two: Two, tmp_path: Path, monkeyp
             np.testing.assert_allclose(found["scores"][name], alone, rtol=1e-9, err_msg=name)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
     code, out, _ = two.found[0]["recover"]
     assert code == 0
@@ -210,7 +210,7 @@ def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
     assert answered.loss == pytest.approx(found["metrics"]["recovered"]["loss"], abs=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_two_processes_distil_one_model_in_the_time_that_they_have(two: Two) -> None:
     found = json.loads(two.found[0]["distill"][1])
     assert found["distill"]["examples"] == 96
@@ -220,7 +220,7 @@ def test_two_processes_distil_one_model_in_the_time_that_they_have(two: Two) -> 
     assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="only Linux names a process's threads there")
 def test_nothing_of_the_group_still_runs_when_a_process_ends(two: Two) -> None:
     # Such a thread that is to wait for the interpreter once that has gone aborts the process.
@@ -230,7 +230,7 @@ def test_nothing_of_the_group_still_runs_when_a_process_ends(two: Two) -> None:
         assert [name for name in threads if "gloo" in name] == []
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_only_the_first_of_two_processes_speaks(two: Two) -> None:
     first, second = two.found
     assert first["prune"][1].count("5 of 12 heads kept") == 1

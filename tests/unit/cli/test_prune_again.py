@@ -224,6 +224,7 @@ def test_a_store_that_cannot_be_used_costs_a_warning(words: list[object], run: d
     assert json.loads(done.stdout)["kept"] == run["kept"]
 
 
+@pytest.mark.nightly
 def test_two_processes_at_once_do_not_meet_half_a_file(words: list[object], tmp_path: Path) -> None:
     environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     program = "from cahp.cli import main; main()"

@@ -485,6 +485,7 @@ def test_worker_processes_stop_when_the_caller_does(settings: Settings, store: S
         compare(plan(settings, "complementary"), store=store, jobs=2, progress=stop)
 
 
+@pytest.mark.nightly
 def test_a_cluster_measures_what_this_process_does(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

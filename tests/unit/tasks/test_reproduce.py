@@ -69,6 +69,7 @@ def answer(hub: Hub, out: Path) -> Answer:
     return call("reproduce", "--out", out, "--experiments", experiments, "--report", "test", *SHORT)
 
 
+@pytest.mark.nightly
 def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Path) -> None:
     assert answer.code == 0, answer.err
     said = json.loads((out / task.FILE).read_text())
@@ -101,6 +102,7 @@ def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: P
     assert [row for row in rows if row not in known] == []
 
 
+@pytest.mark.nightly
 def test_what_it_takes_is_said_first(answer: Answer) -> None:
     first = answer.err.splitlines()[0]
     assert "2 experiments" in first
@@ -108,12 +110,14 @@ def test_what_it_takes_is_said_first(answer: Answer) -> None:
     assert "on one modern GPU" in first
 
 
+@pytest.mark.nightly
 def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
     for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
         found = opening.opened(f"{name}.json", (out / name / "compare.json").read_bytes())
         assert set(found.reading.recoveries) == {"none", "refit", "distill", "finetune"}
 
 
+@pytest.mark.nightly
 def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
     answer: Answer, hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,6 +175,7 @@ def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
     assert base.budget(layers=3, heads=4) == 3
 
 
+@pytest.mark.nightly
 def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +222,7 @@ def test_a_worker_that_dies_while_it_trains_is_told_in_one_sentence(
     assert "fewer --jobs" in refused(call("reproduce", "--out", tmp_path / "out", *asked))
 
 
+@pytest.mark.nightly
 def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
     asked = task.Asked(experiments=("bert-base-cased-sst5",), recoveries=("none",), seeds=(42,), limit=48, device="cpu")
 
