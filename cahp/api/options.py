@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import fields
 from os import PathLike
 from typing import Any, Literal, TypedDict
 
-from cahp.run.settings import Salience, Settings
+from cahp.run.settings import Salience, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.values import OptionError
@@ -51,41 +49,22 @@ class Options(DataOptions, total=False):
     seed: int
     latency: bool
     recover_data: str | None
-    recover_time: str | None
+    recover_time: str | float | None
     labels: bool
-    latency_time: str
+    latency_time: str | float
     precision: Literal["auto", "float32", "bfloat16"]
 
 
-def settings_of(model: Name, data: Name | None, **asked: Any) -> Settings:
-    """The settings that are asked for; paths and numbers may be given as such.
+def settings_of(model: Name, data: Name | None, **options: Any) -> Settings:
+    """The settings of these options; names may be paths, and numbers are accepted where ``Settings`` accepts them.
 
     Raises:
-        OptionError: If an option is unknown, or its value impossible.
+        OptionError: If an option is unknown, or its value invalid.
     """
-    import msgspec
-
-    known = [field.name for field in fields(Settings)]
-    for name in asked:
+    known = list(describe())
+    for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"the options are {', '.join(known)}"
             raise OptionError(f"there is no option {name}; {hint}")
-    given: dict[str, Any] = {
-        name: str(value) if isinstance(value, PathLike) else value for name, value in asked.items()
-    }
-    if "budget" in given:
-        given["budget"] = str(given["budget"])
-    given |= {"model": str(model), "data": None if data is None else str(data)}
-    try:
-        # What is impossible is refused by the settings themselves, in the words of the command line.
-        with suppress(TypeError):
-            Settings(**given)
-        return msgspec.convert(given, Settings)
-    except msgspec.ValidationError as error:
-        wrong, _, where = str(error).partition(" - at `$.")
-        raise OptionError(f"{where.rstrip('`') or 'an option'} cannot be read: {wrong.lower()}") from None
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, PathLike) else value
+    return Settings(model=model, data=data, **options)  # type: ignore[arg-type]

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import OPTIONS, PROMPT, Option
+from cahp.cli.options import OPTIONS, Option
 from cahp.files import write_whole
+from cahp.run.settings import PROMPT
 from cahp.values import OptionError
 
 _LIMIT = OPTIONS["limit"].but(default=640, low=32, fills=False, help="Texts to measure on.")

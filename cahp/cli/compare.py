@@ -6,7 +6,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, Option
+from cahp.cli.options import OPTIONS, Option
+from cahp.run.settings import COLUMNS, PROMPT
 
 _WHICH = (
     Option("methods", "Names with commas; without, the preset's."),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import COLUMNS, Option
+from cahp.cli.options import Option
+from cahp.run.settings import COLUMNS
 
 _NAME = Option("name", "Data to look at before it is used.", argument=True)
 
@@ -25,7 +26,7 @@ def data(call: Call, name: str | None) -> None:
         )
         return
     settings = call.settings
-    dataset = data.load(name, **settings.reading)
+    dataset = data.load(name, **settings.columns)
     splits = {
         split: {
             "examples": len(texts),

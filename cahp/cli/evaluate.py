@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import OPTIONS, filling
-from cahp.run.spelling import EVALUATE
+from cahp.cli.options import OPTIONS, settings_of
 
-_MODEL, _DATA, *_TEXTS = filling(EVALUATE)
+_MODEL, _DATA, *_TEXTS = settings_of("evaluate")
 _MASK = OPTIONS["mask"].but(default=None, help="A head mask; without one: the full model.")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
+from cahp.cli.options import OPTIONS, REQUIRED, Option
 from cahp.export.formats import option_help
+from cahp.run.settings import COLUMNS, PROMPT
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the model, or for the mask's file.")
 _FORM = Option("form", option_help(), default="compact", spelled=("--format",))

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, REQUIRED, Option
-from cahp.run import spelling
+from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.run.command_line import to_arguments
+from cahp.run.settings import COLUMNS
 
 _DATA = OPTIONS["data"].but(default=REQUIRED, help="Labelled texts to learn from.")
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the classifier.")
@@ -25,7 +26,7 @@ _OWN = (
     OPTIONS["limit"].but(default=None, fills=False, help="Training texts at most."),
 )
 #: What the classifier's heads are chosen with next.
-_NEXT = {field: spelling.PRUNE[field] for field in ("model", "data", *COLUMNS)}
+_NEXT = {name: f"--{name.replace('_', '-')}" for name in ("model", "data", *COLUMNS)}
 
 
 @command(_DATA, _OUT, "force", _MODEL, *_SCHEDULE, *_OWN, "seed", "device", *COLUMNS, "as_json", "yes", "quiet")
@@ -60,6 +61,6 @@ def fit(
         )
     use = ""
     if save == "model":
-        asked = spelling.words(replace(call.settings, model=str(output.folder)), _NEXT)
+        asked = to_arguments(replace(call.settings, model=str(output.folder)), _NEXT)
         use = f": choose its heads with {shlex.join(['cahp', 'prune', *asked])}"
     call.answer(found, [*fitted(found), f"{output.wrote()}{use}"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import OPTIONS, PROMPT, Option
+from cahp.cli.options import OPTIONS, Option
+from cahp.run.settings import PROMPT
 
 _OWN = (
     OPTIONS["batch"].but(default=8),
@@ -18,7 +19,7 @@ _OWN = (
 def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None) -> None:
     """Time the model with its heads cut out against the full one, in turn, until the ratio is known within 2 %."""
     from cahp.models import asked
-    from cahp.run.settings import seconds
+    from cahp.run.settings import parse_duration
     from cahp.tasks import evaluate as task
     from cahp.terminal.printing import cost
 
@@ -28,7 +29,7 @@ def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None
             mask,
             batch=batch,
             length=length,
-            seconds=seconds(call.settings.latency_time, "latency-time"),
+            seconds=parse_duration(call.settings.latency_time, "--latency-time"),
             repeats=repeats,
             device=call.settings.device,
             prompt=asked(call.settings.prompt, call.settings.answers),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from cahp.cli.command import Call, command
-from cahp.cli.options import PROMPT, Option
+from cahp.cli.options import Option
+from cahp.run.settings import PROMPT
 
 _NAME = Option("name", "A model to look at before it is used.", argument=True)
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from cahp import processes as parallel
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import OPTIONS, Option, filling
-from cahp.run.spelling import PRUNE
+from cahp.cli.options import OPTIONS, Option, settings_of
 
 _OUT = OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz.")
 _SWEEP = Option(
@@ -16,7 +15,7 @@ _SWEEP = Option(
 )
 
 
-@command(*filling(PRUNE), _SWEEP, _OUT, "force", "as_json", "yes", "quiet", "no_cache")
+@command(*settings_of("prune"), _SWEEP, _OUT, "force", "as_json", "yes", "quiet", "no_cache")
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose the heads that complement each other, and measure what keeping only them costs and saves."""
     from cahp.export.run_folder import MARK, files, write_run

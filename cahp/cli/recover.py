@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from cahp.cli.command import Call, command, folder
-from cahp.cli.options import COLUMNS, OPTIONS, PROMPT, REQUIRED, Option
+from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.run.settings import COLUMNS, PROMPT
 
 _OUT = OPTIONS["out"].but(default=REQUIRED, help="Folder for the recovered model.")
 _HOW = Option(

@@ -35,7 +35,11 @@ def asked(
         raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
     start = PLAIN if name is None else PRESETS[name]
     return Plan(
-        replace(settings, limit=limit or start.limit, eval_limit=eval_limit or start.eval_limit),
+        replace(
+            settings,
+            limit=start.limit if limit is None else limit,
+            eval_limit=start.eval_limit if eval_limit is None else eval_limit,
+        ),
         methods=start.methods if methods is None else _parts(methods),
         budgets=start.budgets if budgets is None else _parts(budgets),
         seeds=start.seeds if seeds is None else _seeds(seeds),

@@ -15,7 +15,7 @@ from cahp.comparison.plan import Plan
 from cahp.data import Dataset
 from cahp.run.bench import Bench, load_data, open_bench
 from cahp.run.resources import Loader
-from cahp.run.settings import Settings, identified
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.values import CahpError, Progress, Texts, digest, silent
 
@@ -45,7 +45,7 @@ class Benches:
         dataset: Dataset | None = None,
     ) -> None:
         self.plan, self.store, self._progress, self._load_model = plan, store, progress, load
-        self.card = identified(plan.settings)
+        self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
         self._walks: dict[str, Walk] = {}

@@ -22,12 +22,24 @@ from cahp.comparison.benches import Benches
 from cahp.comparison.plan import FULL, Cell
 from cahp.registry import Method
 from cahp.run.recoveries import more_texts
+from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import revision
 from cahp.store import Entry, key
 from cahp.values import Evaluation, HeadMask, Price, Texts, digest
 
 #: Raised when a change of the code changes numbers, so that nothing that is kept outlives it.
-_REVISION = 1
+_REVISION = 2
+#: Settings that do not change the choice of a cell: the cell has its own, and recoveries and timings come after it.
+_NOT_CHOOSING = (
+    *IN_DIGESTS,
+    *("method", "budget", "seed", "representative", "recover", "recover_data", "recover_time", "labels", "report"),
+    *("device", "precision", "latency", "latency_time"),
+)
+#: Settings that do not change what a given mask answers: they choose it, or measure something else.
+_NOT_ANSWERING = (
+    *(*IN_DIGESTS, "method", "budget", "seed", "min_per_layer", "pool_size", "poly_degree", "projection", "salience"),
+    *("representative", "recover", "report", "device", "precision", "latency", "latency_time"),
+)
 
 #: Keeps what was measured, under its key.
 Keep = Callable[[str, Entry], None]
@@ -142,8 +154,7 @@ def choice_key(benches: Benches, cell: Cell) -> str:
             _source(methods.get(cell.method)),
         ),
         *(tried, benches.tuning_texts.sha256 if benches.tuning_texts is not None and len(tried) > 1 else None),
-        *(cell.budget, cell.seed, cell.noise, settings.min_per_layer),
-        *(settings.pool_size, settings.poly_degree, settings.projection, settings.salience),
+        *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_CHOOSING)),
     )
 
 
@@ -155,7 +166,8 @@ def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: str, tex
     seed = cell.seed if recovery in ("finetune", "distill") else None
     parts = (benches.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
     more = more_texts(len(calibration)) if recovery in ("refit", "distill") else ()
-    return key("compare-answers", _REVISION, *parts, *more)
+    settings = key_fields(benches.plan.settings, without=_NOT_ANSWERING)
+    return key("compare-answers", _REVISION, *parts, settings, *more)
 
 
 def _source(method: Method) -> str:

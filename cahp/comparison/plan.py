@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
-from cahp.run.settings import Settings, identity
+from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
@@ -156,7 +156,7 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """What ``compare.json`` says was asked."""
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
-        settings = {name: value for name, value in identity(self.settings).items() if name not in unused}
+        settings = key_fields(self.settings, without=unused)
         own = {
             name: getattr(self, name)
             for name in (

@@ -20,7 +20,7 @@ from cahp.run.document import StateDeltas, StateMetrics, versions
 from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
-from cahp.run.settings import RECOVER_TIME, seconds
+from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.values import LATENCY_SECONDS, Delta, Evaluation, HeadMask, Input, Metrics, OptionError, Progress, silent
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ def recovered(
 
         made = measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
     elif recover in ("distill", "auto"):
-        allowed = allowed or seconds(settings.recover_time or RECOVER_TIME)
+        allowed = allowed or parse_duration(settings.recover_time or RECOVER_TIME)
         made = measurements.distill(
             mask, labels=settings.labels, seconds=allowed if recover == "auto" else None, watch=watch
         )

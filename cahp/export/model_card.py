@@ -10,8 +10,8 @@ from cahp.cards import ModelCard, Prompt, PromptReading
 from cahp.export.footprint import Footprint, markdown
 from cahp.export.form import ModelForm
 from cahp.export.formats import as_asked
+from cahp.run.command_line import join_words
 from cahp.run.document import machine
-from cahp.run.spelling import listed
 from cahp.values import HeadMask
 from cahp.words import STEPS, percent, span
 
@@ -92,7 +92,7 @@ def _asking(form: ModelForm, prompt: Prompt, reading: PromptReading) -> list[str
     )
     tokens = {one.word: one.token for one in reading.answers}
     line = shlex.join(
-        ["cahp", "evaluate", "--model", "FOLDER", "--prompt", prompt.template, "--answers", listed(prompt.answers)]
+        ["cahp", "evaluate", "--model", "FOLDER", "--prompt", prompt.template, "--answers", join_words(prompt.answers)]
     )
     return [
         "## Ask it",

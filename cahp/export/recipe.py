@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from cahp.export.formats import MASK_FILE
 from cahp.export.run_folder import RUN_FOLDER
+from cahp.run.command_line import flags, to_arguments, to_python
 from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
-from cahp.run.spelling import EVALUATE, PRUNE, call, words
 
 
 @dataclass(frozen=True)
@@ -28,19 +28,21 @@ class Recipe:
 def recipe(settings: Settings) -> Recipe:
     """How to make a run of these settings again; a mask made by hand must lie in ``head_mask.json``."""
     if settings.method == BY_HAND:
-        command = ["cahp", "evaluate", "--mask", MASK_FILE, *words(settings, EVALUATE)]
+        options = flags("evaluate")
+        command = ["cahp", "evaluate", "--mask", MASK_FILE, *to_arguments(settings, options)]
         python = (
             "from pathlib import Path\n\n"
             "from cahp import Settings\n"
             "from cahp.tasks.evaluate import evaluate\n\n"
-            f"found = evaluate({call(settings, EVALUATE)}, mask=Path({MASK_FILE!r}))\n"
+            f"found = evaluate({to_python(settings, options)}, mask=Path({MASK_FILE!r}))\n"
             'print(found["metrics"].pruned.accuracy)'
         )
         return Recipe(tuple(command), python)
-    command = ["cahp", "prune", *words(settings, PRUNE), "--out", RUN_FOLDER]
+    options = flags("prune")
+    command = ["cahp", "prune", *to_arguments(settings, options), "--out", RUN_FOLDER]
     python = (
         "from cahp import Settings, prune\n\n"
-        f"run = prune({call(settings, PRUNE)})\n"
+        f"run = prune({to_python(settings, options)})\n"
         "print(run.mask.by_layer)\n"
         "print(run.document.metrics.pruned.accuracy)"
     )

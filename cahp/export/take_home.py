@@ -20,7 +20,7 @@ from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, identified, seconds
+from cahp.run.settings import Settings, identify_model, parse_duration
 from cahp.store import Store
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
 
@@ -51,7 +51,7 @@ def export(
         UnwrittenError: If it cannot be written; it says what was found.
     """
     output = Output.of(out)
-    card = identified(settings)
+    card = identify_model(settings)
     keep, said = read_for(card, mask)
     asked = formats.find(form)
     if isinstance(asked, MaskForm):
@@ -112,7 +112,7 @@ def export(
             recovery=how,
             command=command,
             latency=time,
-            seconds=seconds(settings.latency_time, "latency-time"),
+            seconds=parse_duration(settings.latency_time, "--latency-time"),
             seed=settings.seed,
             progress=progress,
         )

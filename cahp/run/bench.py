@@ -16,11 +16,19 @@ from cahp import data, models
 from cahp.cards import ModelCard
 from cahp.models.language import without_classes
 from cahp.recoveries import RECOVERIES
+from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
-from cahp.run.settings import Settings, check_recovery, check_splits, identified, precision_notices, precisions, seconds
-from cahp.run.spelling import label_map
+from cahp.run.settings import (
+    Settings,
+    check_recovery,
+    check_splits,
+    choose_precisions,
+    identify_model,
+    parse_duration,
+    precision_notices,
+)
 from cahp.store import Store, key
 from cahp.values import DataError, Evaluation, Input, ModelError, OptionError, Progress, Texts, silent
 
@@ -58,7 +66,7 @@ class Bench:
     @property
     def latency_seconds(self) -> float:
         """What a timing may take."""
-        return seconds(self.settings.latency_time, "latency-time")
+        return parse_duration(self.settings.latency_time, "--latency-time")
 
     def for_distillation(self) -> Bench:
         """This bench as a run with ``--recover distill`` has it: its texts are drawn without looking at a label."""
@@ -104,7 +112,7 @@ def open_bench(
     check_splits(settings)
     check_recovery(settings)
     if card is None:
-        card = identified(settings) if model is None else model.card
+        card = identify_model(settings) if model is None else model.card
     check_classifier(settings, card)
     if card.kept is not None:
         raise ModelError(
@@ -119,7 +127,7 @@ def open_bench(
         card,
         store=store or Store(),
         device=settings.device,
-        precisions=precisions(settings),
+        precisions=choose_precisions(settings),
         model=model,
         load=load,
         progress=progress,
@@ -180,7 +188,7 @@ def data_name(settings: Settings, card: ModelCard) -> str:
 
 def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
     """The data of ``settings``, or what comes with the model, with its labels as they are."""
-    return data.load(data_name(settings, card), **settings.reading)
+    return data.load(data_name(settings, card), **settings.columns)
 
 
 def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
@@ -317,7 +325,7 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
     if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
         return []
     # All labels, since a map switches matching by value off.
-    said = label_map({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
+    said = join_pairs({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
     return [
         f"the labels may be permuted: the model is right on {right / total:.1%} of the texts as they are labelled, but "
         f"would be on {accuracy:.1%} with --label-map {shlex.quote(said)}"

@@ -36,7 +36,7 @@ from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.recoveries import more_texts
 from cahp.run.seal import TestSeal
-from cahp.run.settings import RECOVER_TIME, Settings, identity, seconds
+from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import grid_notice, revision
 from cahp.stages.selection import parse_budget
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 #: Raised when a change of the code changes numbers, so that no stored run outlives it.
-_REVISION = 1
+_REVISION = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +148,7 @@ def _run_key(bench: Bench) -> str:
     name = key(
         "run",
         _REVISION,
-        identity(settings),
+        key_fields(settings),
         bench.card.sha256,
         bench.calibration.sha256,
         bench.evaluation.sha256,
@@ -369,7 +369,7 @@ def _requested(bench: Bench) -> int | None:
 def _recover(bench: Bench, mask: HeadMask) -> Recovered | None:
     settings = bench.settings
     return bench.measurements.recover(
-        mask, settings.recover, labels=settings.labels, seconds=seconds(settings.recover_time or RECOVER_TIME)
+        mask, settings.recover, labels=settings.labels, seconds=parse_duration(settings.recover_time or RECOVER_TIME)
     )
 
 

@@ -1,171 +1,429 @@
-"""What a run is asked."""
+"""The settings of a run: each field is the one description of an option.
+
+The command line, the keywords of Python, printed commands, links and cache keys are derived from the fields. A new
+option of ``cahp prune`` is a new field here.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES
-from cahp.stages.selection import Representative
+from cahp.stages.selection import Representative, read_budget
 from cahp.stages.space import Projection
 from cahp.values import OptionError, Precisions
 
 Salience = Literal["batch", "example"]
-#: Texts at most, which is as good as all there are.
+#: The largest number of texts; as an option it stands for all of them.
 MOST = 10_000_000
+#: The time limit of ``--recover auto`` where none is given.
+RECOVER_TIME = "2m"
+
+
+# One setting -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The description of one field of ``Settings``.
+
+    Attributes:
+        name: The name of the field.
+        kind: ``bool``, ``int``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
+        optional: Whether it may be None.
+        default: Its default.
+        help: One sentence for help texts; ``{choices}`` stands for the choices.
+        short: A short flag such as ``-m``.
+        choices: The words that it may be (none: any).
+        low: The lowest number.
+        high: The highest number.
+        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds.
+        commands: The commands that take it.
+        link: Whether it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    low: int = 0
+    high: int | None = None
+    unit: Literal["", "heads", "duration"] = ""
+    commands: frozenset[str] = frozenset()
+    link: Literal["", "source", "choice"] = ""
+
+    @property
+    def flag(self) -> str:
+        """Its option on the command line, such as ``--eval-limit``."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def convert(self, value: object) -> Any:
+        """``value`` as the field holds it.
+
+        Raises:
+            OptionError: If the field cannot hold it.
+        """
+        if value is None and self.optional:
+            return None
+        converted = self._of_kind(value)
+        if self.choices and converted not in self.choices:
+            raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
+        if self.kind is int and not self.low <= converted <= (converted if self.high is None else self.high):
+            span = f"at least {self.low}" if self.high is None else f"in {self.low}..{self.high}"
+            raise OptionError(f"{self.flag} {converted} is out of range; it must be {span}")
+        if self.unit == "duration":
+            parse_duration(converted, self.flag)
+        if self.unit == "heads":
+            read_budget(converted)
+        return converted
+
+    def _of_kind(self, value: object) -> Any:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if self.kind is bool and isinstance(value, bool):
+            return value
+        if self.kind is int and number and isinstance(value, Integral):
+            return int(value)
+        if self.kind is str and isinstance(value, str | PathLike):
+            return str(value)
+        if self.unit == "heads" and number and isinstance(value, Integral):
+            return str(int(value))
+        if self.unit == "duration" and number:
+            return f"{value}s"
+        if self.kind is Mapping and isinstance(value, Mapping) and _are_words([*value, *value.values()]):
+            return dict(value)
+        if self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
+            words = tuple(value)
+            if _are_words(words):
+                return words
+        raise OptionError(f"{self.flag} must be {_KINDS[self.kind]}, not {value!r:.60}")
+
+
+_KINDS: Mapping[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    str: "text",
+    Mapping: "a mapping from words to words",
+    Sequence: "a list of words",
+}
+
+
+def _are_words(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+def describe(settings: type[Settings] | None = None) -> Mapping[str, Setting]:
+    """The fields of ``Settings`` (or of a class derived from it) by name, in the order of the help."""
+    return _describe(Settings if settings is None else settings)
+
+
+@cache
+def _describe(settings: type) -> Mapping[str, Setting]:
+    hints = get_type_hints(settings)
+    return {
+        one.name: Setting(
+            one.name,
+            *_kind_of(hints[one.name]),
+            default=_default_of(one),
+            **{"choices": _choices_of(hints[one.name]), **one.metadata},
+        )
+        for one in fields(settings)
+    }
+
+
+def _kind_of(hint: Any) -> tuple[type, bool]:
+    """The kind of a type hint, and whether it may be None."""
+    parts = get_args(hint)
+    if type(None) in parts:
+        return _kind_of(next(part for part in parts if part is not type(None)))[0], True
+    origin = get_origin(hint)
+    return str if origin is Literal else origin or hint, False
+
+
+def _choices_of(hint: Any) -> tuple[str, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def _default_of(one: Any) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+def _about(help: str, also: str = "", **rest: Any) -> dict[str, Any]:
+    """The metadata of a field that ``cahp prune`` takes, and ``also`` these commands."""
+    return {"help": help, "commands": frozenset(("prune", *also.split())), **rest}
+
+
+# All of them -------------------------------------------------------------------------------------------------
+
+_EVERYWHERE = "evaluate latency recover export compare bench"
+_TEXTS = "evaluate recover export compare"
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run is asked; the defaults are the published method's where it has one."""
+    """What a run does; the defaults are the published method's where it has one.
 
-    model: str = "minilm-bbc"
-    data: str | None = None
-    method: str = "complementary"
-    limit: int | None = 2000
-    sample: Literal["stratified", "head"] = "stratified"
-    select_split: str = "train"
-    eval_split: str = "validation"
-    eval_limit: int | None = 1000
-    budget: str = "auto"
-    min_per_layer: int = 1
-    pool_size: int = 32
-    poly_degree: int = 6
-    projection: Projection = "tsne"
-    salience: Salience = "batch"
-    representative: Representative = "salience"
-    recover: str = "none"
-    seed: int = 42
-    device: str = "auto"
-    report: str | None = None
-    latency: bool = True
-    text_column: str | None = None
-    pair_column: str | None = None
-    label_column: str | None = None
-    label_map: Mapping[str, str] = field(default_factory=dict)
-    splits: Mapping[str, str] = field(default_factory=dict)
-    recover_data: str | None = None
-    recover_time: str | None = None
-    labels: bool = False
-    prompt: str | None = None
-    answers: Sequence[str] = ()
-    latency_time: str = "5s"
-    precision: Literal["auto", "float32", "bfloat16"] = "float32"
+    Numbers stand for texts where that is clear (``budget=20``, ``latency_time=5``). Invalid values raise
+    ``OptionError`` when the settings are made.
+    """
+
+    model: str = field(
+        default="minilm-bbc",
+        metadata=_about("A built-in (see `cahp models`), a hub id, or a folder.", f"{_EVERYWHERE} fit", short="-m"),
+    )
+    data: str | None = field(
+        default=None,
+        metadata=_about(
+            "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit bench", short="-d"
+        ),
+    )
+    method: str = field(
+        default="complementary",
+        metadata=_about("Method that chooses the heads, such as magnitude; an unknown name lists all methods."),
+    )
+    limit: int | None = field(
+        default=2000,
+        metadata=_about(
+            "Number of calibration texts, on which heads are chosen.",
+            "recover export",
+            low=2,
+            high=MOST,
+            link="choice",
+        ),
+    )
+    sample: Literal["stratified", "head"] = field(
+        default="stratified",
+        metadata=_about("Sampling of texts: stratified by class, or head, the first rows.", _TEXTS),
+    )
+    select_split: str = field(default="train", metadata=_about("Split of the calibration texts."))
+    eval_split: str = field(default="validation", metadata=_about("Split of the evaluation texts.", "evaluate compare"))
+    eval_limit: int | None = field(
+        default=1000,
+        metadata=_about("Number of evaluation texts.", "evaluate recover export", low=1, high=MOST, link="choice"),
+    )
+    budget: str = field(
+        default="auto", metadata=_about("Heads to keep: auto, a number, or a share (15%).", unit="heads")
+    )
+    min_per_layer: int = field(
+        default=1, metadata=_about("Number of heads that every layer keeps at least.", "compare", link="choice")
+    )
+    pool_size: int = field(
+        default=32, metadata=_about("Side length to which attention maps are pooled.", low=2, high=128)
+    )
+    poly_degree: int = field(
+        default=6,
+        metadata=_about(
+            "Degree of the polynomial that finds the knee: 2 keeps many heads, 6 few.",
+            low=DEGREES.start,
+            high=DEGREES.stop - 1,
+            link="choice",
+        ),
+    )
+    projection: Projection = field(
+        default="tsne", metadata=_about("Projection of the heads: {choices}.", link="choice")
+    )
+    salience: Salience = field(
+        default="batch", metadata=_about("Salience of a head: batch (the paper's) or example.", link="choice")
+    )
+    representative: Representative = field(
+        default="salience",
+        metadata=_about("Head kept of each cluster: salience (the paper's) or medoid.", link="choice"),
+    )
+    recover: str = field(
+        default="none",
+        metadata=_about(
+            "Recovery: none, refit (seconds: on a third of the calibration texts, at least 512), distill (minutes), "
+            "auto (within --recover-time) or finetune.",
+            choices=tuple(RECOVERIES),
+        ),
+    )
+    recover_data: str | None = field(
+        default=None,
+        metadata=_about("File of texts to recover on; a text column, no labels.", "recover export"),
+    )
+    recover_time: str | None = field(
+        default=None,
+        metadata=_about("Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"),
+    )
+    labels: bool = field(
+        default=False,
+        metadata=_about("Distill from the labels of the calibration texts, too.", "recover export"),
+    )
+    report: str | None = field(
+        default=None,
+        metadata=_about("test: open the test split and evaluate on it, too.", "compare reproduce", choices=("test",)),
+    )
+    seed: int = field(
+        default=42,
+        metadata=_about(
+            "Seed of sampling, projection, clustering and training.",
+            "evaluate recover export fit",
+            low=0,
+            high=2**32 - 1,
+        ),
+    )
+    device: str = field(
+        default="auto",
+        metadata=_about("Device: {choices}.", f"{_EVERYWHERE} fit reproduce", choices=("auto", "cpu", "cuda", "mps")),
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = field(
+        default="float32",
+        metadata=_about(
+            "Numbers to compute in: float32; bfloat16 for answers and signatures; auto: bfloat16 for answers where "
+            "that is fast.",
+            "evaluate",
+        ),
+    )
+    latency: bool = field(default=True, metadata=_about("Time the full and the cut model.", "export"))
+    latency_time: str = field(
+        default="5s",
+        metadata=_about(
+            "Time limit of a timing, which ends earlier when the result is certain: 5s, 1m.",
+            "latency export bench",
+            unit="duration",
+        ),
+    )
+    text_column: str | None = field(
+        default=None, metadata=_about("Column of the texts.", f"{_TEXTS} fit data", link="source")
+    )
+    pair_column: str | None = field(
+        default=None, metadata=_about("Column of the second text of each pair.", f"{_TEXTS} fit data", link="source")
+    )
+    label_column: str | None = field(
+        default=None, metadata=_about("Column of the labels.", f"{_TEXTS} fit data", link="source")
+    )
+    splits: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_about(
+            'Files, or published splits, by split: "a.csv=train,b.csv=validation".',
+            f"{_TEXTS} fit data",
+            link="source",
+        ),
+    )
+    label_map: Mapping[str, str] = field(
+        default_factory=dict,
+        metadata=_about('Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"),
+    )
+    prompt: str | None = field(
+        default=None,
+        metadata=_about(
+            'Prompt of a language model: "{text} It was", of a masked one "{text} It was {mask}."',
+            f"{_EVERYWHERE} models",
+        ),
+    )
+    answers: Sequence[str] = field(
+        default=(),
+        metadata=_about(
+            'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
+            f"{_EVERYWHERE} models",
+        ),
+    )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "answers", self.answers if isinstance(self.answers, str) else tuple(self.answers))
-        # A prompt that has no sense is refused before anything is looked for.
+        # ``models`` explains in more detail what is wrong with answers.
+        if isinstance(self.answers, str):
+            models.asked(self.prompt, self.answers)
+        for name, setting in describe(type(self)).items():
+            object.__setattr__(self, name, setting.convert(getattr(self, name)))
         models.asked(self.prompt, self.answers)
-        _one_of("sample", self.sample, ("stratified", "head"))
-        _one_of("projection", self.projection, get_args(Projection))
-        _one_of("salience", self.salience, get_args(Salience))
-        _one_of("representative", self.representative, get_args(Representative))
-        _one_of("recover", self.recover, tuple(RECOVERIES))
-        _one_of("precision", self.precision, ("auto", "float32", "bfloat16"))
-        _one_of("device", self.device, ("auto", "cpu", "cuda", "mps"))
-        if self.report not in (None, "test"):
-            raise OptionError(f"--report {self.report} is unknown; the only split to report on is test")
-        _within("limit", self.limit, 2, MOST)
-        _within("eval-limit", self.eval_limit, 1, MOST)
-        _within("pool-size", self.pool_size, 2, 128)
-        _within("poly-degree", self.poly_degree, DEGREES.start, DEGREES.stop - 1)
-        _within("seed", self.seed, 0, 2**32 - 1)
-        if self.recover_time is not None:
-            seconds(self.recover_time)
-        seconds(self.latency_time, "latency-time")
 
     @property
-    def reading(self) -> dict[str, Any]:
-        """How its data are read, as ``cahp.data.load`` takes it."""
-        return {name: getattr(self, name) for name in ("text_column", "pair_column", "label_column", "splits")}
+    def columns(self) -> dict[str, Any]:
+        """The settings of the data's tables, as ``cahp.data.load`` takes them."""
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
-def identified(settings: Settings) -> ModelCard:
-    """The card of the settings' model, asked by their prompt if they have one; see ``cahp.models.identify``."""
+#: The fields that say how the tables of the data are read, and how a language model is prompted.
+COLUMNS = ("text_column", "pair_column", "label_column", "splits")
+PROMPT = ("prompt", "answers")
+
+#: The fields whose whole effect is in the digests of the model and the texts: keys with these digests leave them out.
+IN_DIGESTS = (
+    *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
+    *(*COLUMNS, "label_map", *PROMPT),
+)
+
+
+def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, Any]:
+    """All fields for a cache key, except those ``without`` effect on the cached result.
+
+    New fields are in every key from the start: a forgotten field may cost time, and never gives a stale result.
+    """
+    names = describe(type(settings)).keys() - set(without)
+    return {name: getattr(settings, name) for name in sorted(names)}
+
+
+# What follows from them --------------------------------------------------------------------------------------
+
+
+def identify_model(settings: Settings) -> ModelCard:
+    """The card of the settings' model with their prompt, if any; see ``cahp.models.identify``."""
     return models.identify(settings.model, prompt=models.asked(settings.prompt, settings.answers))
 
 
-def precisions(settings: Settings) -> Precisions:
-    """In which numbers a run of ``settings`` computes: ``auto`` leaves signatures alone, which choose the heads."""
+def choose_precisions(settings: Settings) -> Precisions:
+    """The numbers in which a run computes; ``auto`` never changes signatures, because they choose the heads."""
     answers = models.precision_of(settings.precision, settings.device)
     return Precisions(answers, "bfloat16" if settings.precision == "bfloat16" else "float32")
 
 
-def precision_notices(found: Precisions) -> tuple[str, ...]:
-    """What a person should know of the numbers in which figures were computed."""
-    if found == Precisions():
+def precision_notices(precisions: Precisions) -> tuple[str, ...]:
+    """Notices about figures that were not computed in float32."""
+    if precisions == Precisions():
         return ()
-    what = "answers" if found.signatures == "float32" else "answers and signatures"
-    kept = "" if found.signatures == "float32" else ", by which the kept heads may differ from float32's"
-    return (f"precision: {what} were computed in bfloat16{kept}; all else in float32",)
+    if precisions.signatures == "float32":
+        return ("precision: answers were computed in bfloat16; all else in float32",)
+    return (
+        "precision: answers and signatures were computed in bfloat16, so the kept heads may differ from those in "
+        "float32; all else in float32",
+    )
 
 
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise OptionError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
-
-
-def _within(name: str, value: int | None, low: int, high: int) -> None:
-    if value is not None and not low <= value <= high:
-        raise OptionError(f"--{name} {value} is impossible; it must lie in {low}..{high}")
-
-
-#: What ``--recover auto`` may take, unless it is told.
-RECOVER_TIME = "2m"
-_TIME = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
-#: Fields that came after results had been kept.
-_LATER = ("recover_data", "recover_time", "labels", "prompt", "answers", "latency_time", "splits", "precision")
 
-
-def seconds(time: str, option: str = "recover-time") -> float:
-    """What ``90``, ``90s``, ``2m`` or ``1.5h`` means, given to ``option``.
+def parse_duration(text: str, flag: str = "--recover-time") -> float:
+    """The seconds of ``90``, ``90s``, ``2m`` or ``1.5h``, the value of the option ``flag``.
 
     Raises:
-        OptionError: If it means nothing.
+        OptionError: If it is no duration, or longer than 30 days.
     """
-    found = _TIME.fullmatch(time)
-    if found is None or not 0 < (said := float(found["count"]) * _SECONDS[found["unit"]]) <= 30 * 24 * 3600:
-        raise OptionError(f"--{option} {time} is no time; write 90s, 2m or 1h")
-    return said
-
-
-def identity(settings: Settings) -> dict[str, Any]:
-    """What tells settings from others in a key: all of them, but later fields only where they are not as usual.
-
-    So results that were kept before there were such fields are still found.
-    """
-    usual = Settings()
-    said = asdict(settings) | {name: dict(getattr(settings, name)) for name in ("label_map", "splits")}
-    return {name: value for name, value in said.items() if name not in _LATER or value != getattr(usual, name)}
+    match = _DURATION.fullmatch(text)
+    if match is None or not 0 < (seconds := float(match["count"]) * _SECONDS[match["unit"]]) <= 30 * 24 * 3600:
+        raise OptionError(f'{flag}: invalid duration "{text}"; write 90s, 2m or 1h')
+    return seconds
 
 
 def check_recovery(settings: Settings) -> None:
-    """Check that what is said of the recovery concerns the one that is asked for.
+    """Check that the options of a recovery fit the recovery.
 
     Raises:
-        OptionError: If it does not.
+        OptionError: If they do not.
     """
     recovery = RECOVERIES[settings.recover]
     if settings.recover_time is not None and not recovery.timed:
-        raise OptionError(f"--recover-time bounds --recover auto, not {recovery.name}; leave one of them out")
+        raise OptionError(f"--recover-time needs --recover auto, not {recovery.name}; leave one of them out")
     if settings.recover_data is not None and not recovery.solves:
         reason = "fine-tuning needs labels" if recovery.needs_labels else "nothing is recovered"
-        raise OptionError(f"{reason}, so --recover-data has no effect; use --recover distill")
+        raise OptionError(f"--recover-data cannot be used, because {reason}; use --recover distill")
     if not settings.labels:
         return
     if not recovery.imitates:
-        raise OptionError(
-            f"--labels adds labels to a distillation, not to --recover {recovery.name}; use --recover distill"
-        )
+        raise OptionError(f"--labels needs a distillation, not --recover {recovery.name}; use --recover distill")
     if settings.recover_data is not None:
-        raise OptionError("--recover-data is read without labels; leave out it or --labels")
+        raise OptionError("--labels cannot be used with --recover-data, which has no labels; leave one of them out")
 
 
 def check_splits(settings: Settings) -> None:

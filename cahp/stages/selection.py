@@ -41,19 +41,31 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) 
         OptionError: If no layer can keep ``min_per_layer`` heads.
     """
     _check_floor(min_per_layer, total // layers)
+    parsed = read_budget(text)
+    if parsed is None:
+        return None
+    amount, is_share = parsed
+    budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if is_share else amount)
+    _check_budget(budget, layers, total, min_per_layer, text.strip())
+    # Of few heads a little more than all rounds to all.
+    if is_share and amount > 100:
+        raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
+    return budget
+
+
+def read_budget(text: str) -> tuple[Decimal, bool] | None:
+    """The number in a budget and whether it is a share in per cent, or None for ``"auto"``.
+
+    Raises:
+        BudgetError: If the text is no budget of any model.
+    """
     given = text.strip().lower()
     if given == "auto":
         return None
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s*(%?)", given)
     if match is None or ("." in match[1] and not match[2]):
         raise BudgetError(f"cannot read budget {text!r}; write auto, a number of heads (26) or a share (15%)")
-    amount = Decimal(match[1])
-    budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if match[2] else amount)
-    _check_budget(budget, layers, total, min_per_layer, text.strip())
-    # Of few heads a little more than all rounds to all.
-    if match[2] and amount > 100:
-        raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
-    return budget
+    return Decimal(match[1]), bool(match[2])
 
 
 def representatives(labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience") -> list[int]:

@@ -20,7 +20,7 @@ from cahp.data import sample
 from cahp.models.devices import peak, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
-from cahp.run.settings import Settings, identified
+from cahp.run.settings import Settings, identify_model
 from cahp.stages.clustering import cluster
 from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
 from cahp.stages.selection import select
@@ -45,7 +45,7 @@ def measure(
     ``model`` is that of the settings, where it was read before. ``peak_memory`` is what was in use at most before the
     baseline ran: of a GPU since ``devices.forget_peak``, else of this whole process.
     """
-    model = model or models.load(identified(settings), device=settings.device)
+    model = model or models.load(identify_model(settings), device=settings.device)
     texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
     chosen: dict[str, HeadMask] = {}
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
-from cahp.run.settings import Settings
+from cahp.run.settings import IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import cluster, revision, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
@@ -43,7 +43,13 @@ DEGREES = range(2, 9)
 #: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 
-_REVISION = 1
+_REVISION = 2
+#: Settings that do not change a selection by the published method.
+_NOT_SELECTING = (
+    *IN_DIGESTS,
+    *("method", "budget", "recover", "recover_data", "recover_time", "labels", "report"),
+    *("device", "latency", "latency_time"),
+)
 #: What the parts' statistics may take in memory, and what one of them may take on disk.
 _MEMORY = 1 << 30
 _LARGEST_ENTRY = 64 << 20
@@ -184,18 +190,10 @@ def _values(bench: Bench, axis: Axis, resamples: int) -> list[int]:
 
 
 def _key(bench: Bench, axis: Axis, values: list[int], budget: int | None) -> str:
-    settings = bench.settings
     return key(
         "stability",
         _REVISION + revision(bench.card.layers * bench.card.heads) - 1,
-        *(
-            bench.card.sha256,
-            bench.calibration.sha256,
-            settings.pool_size,
-            settings.projection,
-            settings.salience,
-        ),
-        *(settings.representative, settings.min_per_layer, settings.poly_degree, settings.seed),
+        *(bench.card.sha256, bench.calibration.sha256, key_fields(bench.settings, without=_NOT_SELECTING)),
         *(axis, values, None if axis == "degree" else budget),
     )
 

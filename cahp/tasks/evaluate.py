@@ -15,7 +15,7 @@ from cahp.run.measurements import Measurements
 from cahp.run.prune import outcomes
 from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
-from cahp.run.settings import Settings, identified, precision_notices, precisions
+from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.store import Store
 from cahp.values import LATENCY_SECONDS, Progress, silent
 
@@ -28,7 +28,7 @@ def evaluate(
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Answers on ``eval_split`` of the full model and under a mask: metrics and differences as in ``run.json``."""
-    card = identified(settings)
+    card = identify_model(settings)
     check_classifier(settings, card)
     keep = None if mask is None else read_for(card, mask)[0]
     raw = load_data(settings, card)
@@ -38,7 +38,7 @@ def evaluate(
     )
     store = store or Store()
     seal = TestSeal(card, dataset, store)
-    numbers = precisions(settings)
+    numbers = choose_precisions(settings)
     measurements = Measurements(
         Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
     )

@@ -55,7 +55,7 @@ def fit(
     if settings.data is None:
         raise OptionError("name the texts to learn from with --data")
     output = claimed(out, card)
-    dataset = data.load(settings.data, **settings.reading)
+    dataset = data.load(settings.data, **settings.columns)
     texts, notices = data.sample(dataset.split("train"), limit, seed=settings.seed)
     validation = dataset.split("validation")
     network, epochs = None, None

@@ -15,8 +15,7 @@ from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
 from cahp.run.ladder import steps
 from cahp.run.prune import outcomes
 from cahp.run.recovered import Recovered, refit_report
-from cahp.run.settings import RECOVER_TIME, Settings, identified, seconds
-from cahp.run.spelling import option
+from cahp.run.settings import RECOVER_TIME, Settings, identify_model, parse_duration
 from cahp.store import Store
 from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
 
@@ -71,10 +70,10 @@ def recover(
     given = {name: one for name, one in schedule.items() if one is not None}
     if how == "refit" and given:
         raise OptionError(
-            f"{option(next(iter(given)))} is of a training, and a refit has none; leave it out, or use "
+            f"--{next(iter(given)).replace('_', '-')} is of a training, and a refit has none; leave it out, or use "
             "--recover distill or finetune"
         )
-    card = identified(settings)
+    card = identify_model(settings)
     output = claimed(out, card)
     keep = read_for(card, mask)[0]
     bench = open_bench(replace(settings, recover=how), store=store, card=card, progress=progress, watch=watch)
@@ -116,7 +115,7 @@ def _recovered(bench: Bench, keep: HeadMask, given: Mapping[str, Any]) -> tuple[
     else:
         from cahp.stages.distillation import SCHEDULE
 
-        allowed = seconds(bench.settings.recover_time or RECOVER_TIME) if how == "auto" else None
+        allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if how == "auto" else None
         trained = measurements.distill(
             keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **given)
         )

@@ -14,8 +14,8 @@ from cahp.comparison import Comparison, asking, compare
 from cahp.comparison.plan import OURS, PRESETS, Plan, learned
 from cahp.comparison.sentences import AFTER, called
 from cahp.models import BUILTINS
-from cahp.run import spelling
-from cahp.run.settings import MOST, Settings
+from cahp.run import command_line
+from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
@@ -35,7 +35,7 @@ _FIRST = (OURS, "random", "gradient", "confidence", "magnitude")
 _PRESET = "quick"
 _QUICK = PRESETS[_PRESET]
 #: What a comparison takes over from the board's settings beside its model and data, and its command says.
-_SAID = (*spelling.COLUMNS, "label_map", *spelling.PROMPT, "min_per_layer", "device")
+_SAID = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
@@ -201,9 +201,9 @@ def command(plan: Plan) -> str:
     ]
     # Without a number, a command takes some.
     for name in ("limit", "eval_limit"):
-        words += [spelling.option(name), spelling.written(getattr(settings, name))]
+        words += [describe()[name].flag, command_line.to_text(getattr(settings, name))]
     words += ["--recover", ",".join(plan.recoveries)]
-    words += spelling.words(settings, {field: spelling.option(field) for field in _SAID})
+    words += command_line.to_arguments(settings, {name: describe()[name].flag for name in _SAID})
     return shlex.join(words)
 
 

@@ -9,7 +9,7 @@ from cahp.export.footprint import change, circumstances
 from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.run.document import StateMetrics
-from cahp.run.settings import RECOVER_TIME, seconds
+from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.files import download
 from cahp.ui.export.view import DONE, View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell
@@ -154,7 +154,7 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]
         )
     epochs, allowed = 0, 0.0
     if recover == "auto":
-        usual = seconds(RECOVER_TIME) / 60
+        usual = parse_duration(RECOVER_TIME) / 60
         allowed = 60 * st.number_input(
             "It may take, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
         )

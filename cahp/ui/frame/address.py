@@ -18,8 +18,8 @@ from cahp import bundled, data, models
 from cahp.board.state import Choices
 from cahp.cards import ModelCard
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run import spelling
-from cahp.run.settings import Settings
+from cahp.run import command_line
+from cahp.run.settings import Settings, describe
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.pin import Pin
@@ -32,8 +32,8 @@ WISH, OPENING = "cahp_wish", "cahp_opening"
 _LONGEST = 4_000
 
 #: Parts of an address, called like the fields of ``Settings`` that they fill: how data are read, and what is asked.
-_READING = (*spelling.COLUMNS, "label_map")
-_CHOICES = ("limit", "eval_limit", "min_per_layer", "poly_degree", "projection", "salience", "representative")
+_READING = tuple(name for name, setting in describe().items() if setting.link == "source")
+_CHOICES = tuple(name for name, setting in describe().items() if setting.link == "choice")
 #: What is pinned; from the third on, what opens its model, where that is not the model of the address.
 _PINNED = ("pin", "pin-recover", "pin-model", "pin-prompt", "pin-answers", "pin-label_map", "pin-again")
 _BOARD = ("budget", "mask", "recover", *_PINNED)
@@ -101,13 +101,12 @@ def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
 
 def _settings(said: Mapping[str, str]) -> dict[str, Any]:
     """Settings as a link has them."""
-    usual = Settings()
     found: dict[str, Any] = {}
     for name, text in said.items():
         if name in ("label_map", "splits"):
             found[name] = (data.parse_label_map if name == "label_map" else data.parse_splits)(text)
         else:
-            found[name] = _number(name, text) if isinstance(getattr(usual, name), int) else text
+            found[name] = _number(name, text) if describe()[name].kind is int else text
     if "min_per_layer" in found:
         found["recover"] = "refit" if found["min_per_layer"] else "none"
     return found
@@ -195,8 +194,8 @@ def _pin(explorer: Explorer) -> dict[str, str]:
     if pin.is_of(explorer.card):
         return found
     asked = pin.settings
-    more = {"pin-prompt": asked.prompt or "", "pin-answers": spelling.written(asked.answers)}
-    more["pin-label_map"] = spelling.written(asked.label_map)
+    more = {"pin-prompt": asked.prompt or "", "pin-answers": command_line.to_text(asked.answers)}
+    more["pin-label_map"] = command_line.to_text(asked.label_map)
     found["pin-model"] = asked.model
     if max(map(len, more.values())) > _LONGEST:
         return {**found, "pin-again": "1"}
@@ -225,12 +224,12 @@ def wanted(explorer: Explorer) -> dict[str, str]:
     else:
         found["data"] = explorer.bench.dataset.id
     if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
-        found["prompt"], found["answers"] = settings.prompt, spelling.written(settings.answers)
+        found["prompt"], found["answers"] = settings.prompt, command_line.to_text(settings.answers)
     for name in (*_READING, *_CHOICES):
         value = getattr(settings, name)
         if value == getattr(bundled.SETTINGS, name) or (name == "splits" and explorer.source.uploaded):
             continue
-        text = spelling.written(value)
+        text = command_line.to_text(value)
         if len(text) <= _LONGEST:
             found[name] = text
     board = explorer.board

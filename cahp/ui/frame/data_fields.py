@@ -120,7 +120,7 @@ def _elsewhere(card: ModelCard, settings: Settings) -> Settings | None:
     parts = known[1] if online and known is not None and known[0] == name else data.find(name)
     st.session_state[_FETCHED] = (name, parts) if online else None
     settings = _read_as(parts, card, settings)
-    return _matched(parts.read(**settings.reading), card, settings)
+    return _matched(parts.read(**settings.columns), card, settings)
 
 
 def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | None:
@@ -140,7 +140,7 @@ def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | Non
         return None
     with upload.found() as parts:
         settings = _read_as(parts, card, replace(settings, data=upload.folder))
-        matched = _matched(parts.read(**settings.reading), card, settings)
+        matched = _matched(parts.read(**settings.columns), card, settings)
         return None if matched is None else (matched, upload)
 
 

@@ -9,8 +9,8 @@ import streamlit as st
 from cahp import data, models
 from cahp.cards import ModelCard
 from cahp.models.language import prompted
+from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
-from cahp.run.spelling import written
 from cahp.ui.parts.text import plain
 from cahp.values import Input
 
@@ -50,7 +50,7 @@ def fill_in(meant: Settings) -> None:
     if meant.prompt is not None:
         for language in _USUAL:
             st.session_state[f"prompt-{language}"] = meant.prompt
-        st.session_state["prompt-answers"] = written(tuple(meant.answers))
+        st.session_state["prompt-answers"] = to_text(tuple(meant.answers))
 
 
 def settings(card: ModelCard) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
 from cahp.run.bench import Bench, data_name, load_data, open_bench
-from cahp.run.settings import Settings, identified
+from cahp.run.settings import Settings, identify_model
 from cahp.ui.session import jobs
 from cahp.values import DataError, digest
 
@@ -70,13 +70,13 @@ def _builtin_texts() -> data.Dataset:
 
 def _card(settings: Settings) -> ModelCard:
     if settings.model not in models.BUILTINS or settings.prompt is not None:
-        return identified(settings)
+        return identify_model(settings)
     with _builtin_lock:
         return _builtin_card(settings.model)
 
 
 def _data(settings: Settings, card: ModelCard) -> data.Dataset:
-    if any(settings.reading.values()) or data_name(settings, card) != BBC_NEWS:
+    if any(settings.columns.values()) or data_name(settings, card) != BBC_NEWS:
         return load_data(settings, card)
     with _builtin_lock:
         return _builtin_texts()
@@ -131,7 +131,7 @@ class Upload:
             DataError: If they cannot be used.
         """
         with self.found() as parts:
-            return parts.read(**settings.reading)
+            return parts.read(**settings.columns)
 
 
 def look_up(settings: Settings) -> tuple[Settings, ModelCard]:

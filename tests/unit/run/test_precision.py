@@ -17,7 +17,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.document import RunDocument
 from cahp.run.prune import prune
-from cahp.run.settings import Settings, precisions
+from cahp.run.settings import Settings, choose_precisions
 from cahp.run.shared_prefixes import SharedPrefixes
 from cahp.stages.evaluation import evaluate
 from cahp.stages.signatures import collect
@@ -82,9 +82,11 @@ def test_shared_layers_answer_in_the_same_numbers(model: HeadModel) -> None:
 def test_auto_never_touches_what_chooses_heads(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
     monkeypatch.setattr(devices, "native", lambda where: fast)
     usual = Settings(device="cpu")
-    assert precisions(usual) == Precisions("float32", "float32")
-    assert precisions(replace(usual, precision="auto")) == Precisions("bfloat16" if fast else "float32", "float32")
-    assert precisions(replace(usual, precision="bfloat16")) == Precisions("bfloat16", "bfloat16")
+    assert choose_precisions(usual) == Precisions("float32", "float32")
+    assert choose_precisions(replace(usual, precision="auto")) == Precisions(
+        "bfloat16" if fast else "float32", "float32"
+    )
+    assert choose_precisions(replace(usual, precision="bfloat16")) == Precisions("bfloat16", "bfloat16")
 
 
 def test_a_run_says_its_precision_and_none_is_taken_for_another(

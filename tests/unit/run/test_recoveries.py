@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -15,18 +15,17 @@ import pytest
 from cahp import models
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
-from cahp.models.training import Schedule
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled
-from cahp.run.settings import Settings, check_recovery, identity, seconds
+from cahp.run.settings import Settings, check_recovery, parse_duration
 from cahp.run.stored_training import Allowance, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
-from cahp.store import Store, key
+from cahp.store import Store
 from cahp.studies.budget_sweep import Quality
 from cahp.studies.filling import quality
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
@@ -112,25 +111,6 @@ def test_a_distillation_that_was_stopped_goes_on(model: HeadModel, store: Store,
 def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store) -> None:
     opened(model, store).measurements.distill(MASK, schedule=QUICK, keep=False)
     assert list(store.folder.iterdir()) == []
-
-
-def test_results_that_were_kept_before_there_were_later_settings_are_found() -> None:
-    """Keys as they were when the fields did not exist."""
-    for settings, name in (
-        (Settings(), "c1abfc5f903eeb130d454902e7cbb301ef233a59a3f5d8e9ad1611a0250c939e"),
-        (
-            Settings(budget="12", recover="finetune", label_map={"a": "b"}),
-            "31303a422f68519e3c09f17fb975b8610b8a39e18ac40003ff090aaf9e4715f9",
-        ),
-    ):
-        assert key("run", 1, identity(settings)) == name
-    assert key("tuned", 1, {k: v for k, v in asdict(Schedule()).items() if k != "floor"}) == key(
-        "tuned",
-        1,
-        {"epochs": 3, "learning_rate": 2e-5, "batch": 32, "weight_decay": 0.01, "warmup": 0.1, "clip": 1.0},
-    )
-    asked = Settings(recover="distill", labels=True)
-    assert identity(asked) != identity(replace(asked, labels=False))
 
 
 # --- labels
@@ -222,7 +202,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
         ({"recover": "finetune", "labels": True}, "--recover distill"),
         ({"recover": "finetune", "recover_data": "a.csv"}, "needs labels"),
         ({"recover_data": "a.csv"}, "nothing is recovered"),
-        ({"recover": "distill", "recover_data": "a.csv", "labels": True}, "without labels"),
+        ({"recover": "distill", "recover_data": "a.csv", "labels": True}, "has no labels"),
         ({"recover": "distill", "recover_time": "2m"}, "--recover auto"),
     ],
 )
@@ -240,7 +220,7 @@ def test_too_few_texts_cannot_evaluate_a_distillation(model: HeadModel, store: S
 
 
 def test_a_time_is_read_as_people_write_it() -> None:
-    assert [seconds(time) for time in ("90", "30s", "2m", "1.5h")] == [90, 30, 120, 5400]
+    assert [parse_duration(time) for time in ("90", "30s", "2m", "1.5h")] == [90, 30, 120, 5400]
     for time in ("", "soon", "-1", "0", "1e3", "2 m", "999h"):
         with pytest.raises(OptionError, match="90s, 2m or 1h"):
             Settings(recover="auto", recover_time=time)

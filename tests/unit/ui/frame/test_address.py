@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp import bundled
-from cahp.run.spelling import written
+from cahp.run.command_line import to_text
 from cahp.ui.frame.address import Wish, asked, choices_of, mask_from_hex, mask_to_hex, source_of
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
@@ -29,7 +29,7 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert wish is not None
     assert wish.settings.prompt == said["prompt"]
     assert wish.settings.answers == ("not bad, really", "awful")
-    assert written(wish.settings.answers) == said["answers"]
+    assert to_text(wish.settings.answers) == said["answers"]
     _, half = asked({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):
@@ -74,7 +74,7 @@ def test_a_link_says_what_is_asked_of_a_model() -> None:
     ids=str,
 )
 def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, str]) -> None:
-    with pytest.raises(CahpError, match=r"number|impossible|unknown"):
+    with pytest.raises(CahpError, match=r"number|range|unknown"):
         asked(said)
 
 

@@ -7,34 +7,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.data import parse_label_map
+from cahp.run.command_line import flags, join_pairs, to_arguments, to_python, to_text
 from cahp.run.settings import MOST, Settings
-from cahp.run.spelling import EVALUATE, PRUNE, call, label_map, words, written
 
+PRUNE, EVALUATE = flags("prune"), flags("evaluate")
 #: Labels that an option can name: a map has no place for "=", and blanks around a label are none of its own.
 LABELS = st.text(min_size=1, max_size=8).filter(lambda name: "=" not in name and name == name.strip() and name)
 AWKWARD = st.sampled_from(['"', '"a', 'a"', "a,b", "a b", "'", "\\", "a\nb", "a\r\nb", ",", "-", "ä"])
 
 
 def test_what_is_as_usual_goes_without_saying() -> None:
-    assert words(Settings(), PRUNE) == []
-    assert call(Settings(), PRUNE) == "Settings()"
+    assert to_arguments(Settings(), PRUNE) == []
+    assert to_python(Settings(), PRUNE) == "Settings()"
     asked = Settings(budget="5", pool_size=8, eval_limit=20)
-    assert words(asked, PRUNE) == ["--eval-limit", "20", "--budget", "5", "--pool-size", "8"]
+    assert to_arguments(asked, PRUNE) == ["--eval-limit", "20", "--budget", "5", "--pool-size", "8"]
     # An evaluation has no budget, and one purpose for its texts.
-    assert words(asked, EVALUATE) == ["--limit", "20"]
-    assert call(asked, EVALUATE) == "Settings(eval_limit=20)"
+    assert to_arguments(asked, EVALUATE) == ["--limit", "20"]
+    assert to_python(asked, EVALUATE) == "Settings(eval_limit=20)"
 
 
 def test_all_texts_are_more_than_there_can_be() -> None:
-    assert words(Settings(limit=None), PRUNE) == ["--limit", str(MOST)]
-    assert call(Settings(limit=None), PRUNE) == "Settings(limit=None)"
+    assert to_arguments(Settings(limit=None), PRUNE) == ["--limit", str(MOST)]
+    assert to_python(Settings(limit=None), PRUNE) == "Settings(limit=None)"
     assert Settings(limit=MOST).limit == MOST
 
 
 @given(st.dictionaries(LABELS | AWKWARD, LABELS | AWKWARD, min_size=1, max_size=4))
 def test_a_label_map_is_read_as_it_was_meant(pairs: dict[str, str]) -> None:
-    assert parse_label_map(label_map(pairs)) == pairs
-    assert written(pairs) == label_map(pairs)
+    assert parse_label_map(join_pairs(pairs)) == pairs
+    assert to_text(pairs) == join_pairs(pairs)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_a_label_map_is_read_as_it_was_meant(pairs: dict[str, str]) -> None:
     ],
 )
 def test_a_label_map_is_written_plainly_and_quoted_where_it_must_be(pairs: dict[str, str], line: str) -> None:
-    assert label_map(pairs) == line
+    assert join_pairs(pairs) == line
 
 
 @given(
@@ -61,5 +62,5 @@ def test_a_line_of_python_makes_the_same_settings(
 ) -> None:
     asked = Settings(budget=budget, seed=seed, data=data, label_map=pairs)
     names: dict[str, object] = {"Settings": Settings}
-    exec(f"made = {call(asked, PRUNE)}", names)
+    exec(f"made = {to_python(asked, PRUNE)}", names)
     assert names["made"] == asked

@@ -1,0 +1,110 @@
+"""A field of ``Settings`` is the one description of an option: its type, bounds, flag, keyword and cache keys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+
+from cahp.cli.command import Call, command
+from cahp.cli.options import settings_of
+from cahp.run.command_line import flags, to_arguments, to_python
+from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
+from cahp.values import CahpError, OptionError
+
+
+def test_numbers_and_paths_stand_for_texts_where_that_is_clear() -> None:
+    asked: Any = {
+        "budget": 20,
+        "latency_time": 5,
+        "recover_time": 1.5,
+        "model": Path("models/tiny"),
+        "seed": np.int64(7),
+    }
+    settings = Settings(**asked)
+    assert (settings.budget, settings.latency_time, settings.recover_time) == ("20", "5s", "1.5s")
+    assert (settings.model, settings.seed, type(settings.seed)) == ("models/tiny", 7, int)
+    assert Settings(answers=["bad", "good"], prompt="{text} It was").answers == ("bad", "good")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"method": 3}, {"model": None}, {"data": 3}, {"budget": 0.5}, {"budget": True}, {"budget": "few"}),
+        *({"limit": 1}, {"limit": "many"}, {"limit": 2.5}, {"limit": True}, {"eval_limit": 0}, {"limit": 10_000_001}),
+        *({"min_per_layer": -1}, {"min_per_layer": None}, {"pool_size": 1}, {"poly_degree": 1}, {"seed": -1}),
+        *({"seed": 2**32}, {"projection": "lda"}, {"sample": "tail"}, {"salience": "max"}, {"device": "tpu"}),
+        *({"recover": "magic"}, {"precision": "int8"}, {"report": "train"}, {"representative": 2}),
+        *({"latency": "yes"}, {"labels": 1}, {"latency_time": "soon"}, {"latency_time": -1}, {"recover_time": "31d"}),
+        *({"label_map": "a=b"}, {"label_map": {"a": 1}}, {"splits": ["a"]}, {"answers": "bad,good"}, {"answers": [1]}),
+        *({"prompt": "{text} It was"}, {"answers": ("bad", "good")}),
+    ],
+    ids=str,
+)
+def test_anything_invalid_is_an_error_when_the_settings_are_made(wrong: dict[str, Any]) -> None:
+    with pytest.raises(CahpError) as refused:
+        Settings(**wrong)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(CahpError):
+        replace(Settings(), **wrong)
+
+
+def test_an_error_names_the_option_and_what_it_takes() -> None:
+    with pytest.raises(OptionError, match=r"^--limit 1 is out of range; it must be in 2\.\.10000000$"):
+        Settings(limit=1)
+    with pytest.raises(OptionError, match=r"^--method must be text, not 3$"):
+        Settings(method=3)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match=r'^--latency-time: invalid duration "soon"; write 90s, 2m or 1h$'):
+        Settings(latency_time="soon")
+
+
+def test_every_field_is_described_and_an_option_of_prune() -> None:
+    assert list(flags("prune")) == list(describe()) == [one.name for one in fields(Settings)]
+    assert all(one.help for one in describe().values())
+    assert [one.name for one in fields(Settings) if describe()[one.name].default != getattr(Settings(), one.name)] == []
+
+
+@dataclass(frozen=True)
+class More(Settings):
+    """The settings with one more option; nothing else is changed anywhere."""
+
+    dropout: int = field(
+        default=0, metadata={"help": "Dropout in per cent.", "commands": frozenset(["prune"]), "high": 90}
+    )
+
+
+def test_a_new_option_is_one_new_field() -> None:
+    more = More(budget="5", dropout=10)
+    # Validated.
+    with pytest.raises(OptionError, match="--dropout 91 is out of range"):
+        More(dropout=91)
+    # Written as a command line and as Python.
+    options = flags("prune", More)
+    assert to_arguments(more, options) == ["--budget", "5", "--dropout", "10"]
+    assert to_python(more, options) == "Settings(budget='5', dropout=10)"
+    # Read from the command line.
+    seen: list[dict[str, Any]] = []
+    taken = command(*settings_of("prune", settings=More))(lambda call: None)
+    app = typer.Typer()
+    taken.add_to(app)
+    context = typer.main.get_command(app).make_context("x", ["--dropout", "10"])
+    seen.append(context.params)
+    assert seen[0]["dropout"] == 10
+    # Part of every key.
+    assert key_fields(more, without=IN_DIGESTS)["dropout"] == 10
+    assert key_fields(more) == asdict(more)
+
+
+def test_keys_leave_out_what_is_named_and_nothing_else() -> None:
+    assert key_fields(Settings()) == asdict(Settings())
+    assert set(describe()) - set(key_fields(Settings(), without=("seed", "limit"))) == {"seed", "limit"}
+    assert set(IN_DIGESTS) < set(describe())
+
+
+def test_a_run_without_timing_is_written_as_one() -> None:
+    assert to_arguments(Settings(latency=False), flags("prune")) == ["--no-latency"]
+    assert Call(Settings(latency=False), "").settings.latency is False
