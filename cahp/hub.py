@@ -1,31 +1,31 @@
-"""The hub: what lies in a repository and how large it is, before any of it is fetched; nothing without being asked.
+"""The Hugging Face hub: list a repository, ask for consent, download its files, and explain failures.
 
-``asking`` says who is asked before much is fetched, and ``reporting`` who sees how far it is; without them whatever is
-large is refused and nothing is drawn. Only this module and the ``datasets`` library speak with the hub.
+``consent_from`` names who decides on large downloads and ``progress_to`` who sees their progress. Without them large
+downloads are refused and nothing is drawn. Only this module and the ``datasets`` library contact the hub.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal
 
 from cahp.values import CahpError, Progress, silent
 from cahp.words import size_of
 
 STAGE = "download"
-#: Bytes that are fetched without asking.
+#: Downloads of at most this many bytes need no consent.
 FREE = 1_000_000_000
 _TIMEOUT_S = 10.0
-#: Repositories hold some dozens of files beside one another.
 _MOST_FILES = 10_000
+_SET_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"  # noqa: S105
 
 Kind = Literal["model", "dataset"]
-#: Asked with what would be fetched and its bytes.
+#: Called with the name of a download and its bytes; returns whether it may start.
 Ask = Callable[[str, int], bool]
 
 _ask: ContextVar[Ask | None] = ContextVar("ask", default=None)
@@ -33,8 +33,8 @@ _report: ContextVar[Progress] = ContextVar("report", default=silent)
 
 
 @contextmanager
-def asking(ask: Ask) -> Iterator[None]:
-    """``ask`` decides on what is larger than ``FREE`` while the block lasts."""
+def consent_from(ask: Ask) -> Iterator[None]:
+    """Let ``ask`` decide on downloads larger than ``FREE`` inside the block."""
     token = _ask.set(ask)
     try:
         yield
@@ -43,8 +43,8 @@ def asking(ask: Ask) -> Iterator[None]:
 
 
 @contextmanager
-def reporting(progress: Progress) -> Iterator[None]:
-    """``progress`` sees what is fetched while the block lasts, in bytes."""
+def progress_to(progress: Progress) -> Iterator[None]:
+    """Report downloads inside the block to ``progress``, in bytes."""
     token = _report.set(progress)
     try:
         yield
@@ -52,26 +52,28 @@ def reporting(progress: Progress) -> Iterator[None]:
         _report.reset(token)
 
 
-def agree(name: str, size: int, *, error: type[CahpError]) -> None:
-    """Ask whether ``size`` bytes of ``name`` may be fetched, if that is much.
+def require_consent(name: str, size: int, *, error: type[CahpError]) -> None:
+    """Ask whether ``size`` bytes of ``name`` may be downloaded, if they are more than ``FREE``.
 
     Raises:
-        CahpError: If they may not, or nobody can be asked; it is an ``error``.
+        CahpError: If the answer is no or nobody can be asked; it is an ``error``.
     """
     if size <= FREE:
         return
     ask = _ask.get()
-    what = f"{name} takes {size_of(size)} to fetch from the hub"
     if ask is None or not ask(name, size):
         raise error(
-            f"{what}, and more than {size_of(FREE)} is fetched only with consent: give --yes, or open it in the "
-            "explorer's dialog"
+            f"the download of {name} takes {size_of(size)}, and more than {size_of(FREE)} needs your consent: add "
+            "--yes, or agree in the explorer's dialog"
         )
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository at one commit, that of ``revision`` now: ``sizes`` of its files, in bytes, by path."""
+    """A repository at one commit: ``sizes`` maps the path of each file to its bytes.
+
+    ``revision`` is the branch, tag or commit that was asked for.
+    """
 
     kind: Kind
     id: str
@@ -80,250 +82,241 @@ class Repository:
     sizes: Mapping[str, int]
 
     @classmethod
-    def open(cls, kind: Kind, name: str, *, whole: bool = False) -> Repository:
-        """What ``name`` (``org/name[@revision]``) holds now: beside its configuration, or the ``whole`` of it.
+    def open(cls, kind: Kind, name: str) -> Repository:
+        """List the files of ``org/name[@revision]``.
 
         Raises:
-            Whatever the client raises; ``failures`` makes a sentence of it.
+            Exception: Any error of the client; ``translate_failures`` turns it into a sentence.
         """
         from huggingface_hub import HfApi
-        from huggingface_hub.hf_api import RepoFile
 
-        repository, revision = parts(name)
-        api = HfApi()
-        info = api.repo_info(repository, repo_type=kind, revision=revision, timeout=_TIMEOUT_S)
-        commit, sizes = str(info.sha), {}
-        for entry in api.list_repo_tree(repository, repo_type=kind, revision=commit, recursive=whole):
-            if isinstance(entry, RepoFile) and (whole or "/" not in entry.path):
-                sizes[entry.path] = int(entry.size)
-            if len(sizes) > _MOST_FILES:
-                raise ValueError(f"more than {_MOST_FILES:,} files")
-        return cls(kind, repository, revision or "main", commit, sizes)
+        repository, revision = split_name(name)
+        info: Any = HfApi().repo_info(
+            repository, repo_type=kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
+        )
+        files = info.siblings or []
+        if len(files) > _MOST_FILES:
+            raise ValueError(f"more than {_MOST_FILES:,} files")
+        sizes = {file.rfilename: int(file.size or 0) for file in files}
+        return cls(kind, repository, revision or "main", str(info.sha), sizes)
 
-    def fetched(self, file: str) -> Path | None:
-        """Where a file of this commit lies here, if it was fetched before."""
-        return cached(self.kind, self.id, file, self.commit)
+    def local_path(self, file: str) -> Path | None:
+        """Return the path of a file of this commit, or None if it was not downloaded."""
+        return cached_file(self.kind, self.id, file, self.commit)
 
-    def missing(self, files: Sequence[str]) -> int:
-        """The bytes of ``files`` that are not here."""
-        return sum(self.sizes[file] for file in files if self.fetched(file) is None)
+    def missing_bytes(self, files: Sequence[str]) -> int:
+        """Count the bytes of ``files`` that are still to be downloaded."""
+        return sum(self.sizes[file] for file in files if self.local_path(file) is None)
 
     def fetch(self, files: Sequence[str], *, progress: Progress | None = None) -> Path:
-        """The folder with ``files``, those fetched that are not here; in their order."""
+        """Download the ``files`` that are missing, in this order, and return their folder."""
         from huggingface_hub import hf_hub_download
 
-        counter = _Counter(self.missing(files), _report.get() if progress is None else progress)
+        bar = _counting_bar(self.missing_bytes(files), _report.get() if progress is None else progress)
         places = [
-            hf_hub_download(self.id, file, repo_type=self.kind, revision=self.commit, tqdm_class=counter.bar)
-            for file in files
+            hf_hub_download(self.id, file, repo_type=self.kind, revision=self.commit, tqdm_class=bar) for file in files
         ]
-        self._remember()
+        if self.revision != self.commit:
+            # By the name of the revision: the client then notes its commit, for when the hub cannot be reached.
+            hf_hub_download(self.id, files[0], repo_type=self.kind, revision=self.revision, tqdm_class=bar)
         return Path(places[0]).parent
 
-    def _remember(self) -> None:
-        """Note where the client's cache does which commit the revision is, for when the hub cannot be asked."""
-        from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
-
-        folder = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=self.id, repo_type=self.kind), "refs")
-        note = folder / self.revision
-        if self.revision != self.commit and not (note.is_file() and note.read_text() == self.commit):
-            note.parent.mkdir(parents=True, exist_ok=True)
-            part = note.with_name(f".{note.name}.{os.getpid()}")
-            part.write_text(self.commit)
-            part.replace(note)
-
-    def check(self) -> None:
-        """Ask whether files may be read: a gated repository can be listed without that."""
+    def check_readable(self) -> None:
+        """Ask the hub for one file, since a gated repository is listed even without permission to read it."""
         from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
         for file in sorted(self.sizes)[:1]:
             get_hf_file_metadata(hf_hub_url(self.id, file, repo_type=self.kind, revision=self.commit))
 
-    def beginning(self, file: str, first: int, last: int) -> bytes:
-        """The bytes ``first`` to ``last`` of a file, which is not fetched for it."""
-        from huggingface_hub import get_session, hf_hub_url
-        from huggingface_hub.utils._headers import build_hf_headers
-        from huggingface_hub.utils._http import hf_raise_for_status
+    def tensors(self, file: str) -> dict[str, dict[str, Any]]:
+        """Read the header of a safetensors file without its weights: type, shape and offsets by name of tensor."""
+        from huggingface_hub import HfApi
 
-        address = hf_hub_url(self.id, file, repo_type=self.kind, revision=self.commit)
-        headers = {**build_hf_headers(), "Range": f"bytes={first}-{last}", "Accept-Encoding": "identity"}
-        found = bytearray()
-        request = get_session().stream("GET", address, headers=headers, follow_redirects=True, timeout=_TIMEOUT_S)
-        with request as response:
-            if response.is_error:
-                response.read()
-            hf_raise_for_status(response)
-            # A server that knows no ranges sends the file from its first byte: what is not needed is not waited for.
-            skip = first if response.status_code == 200 else 0
-            for chunk in response.iter_bytes():
-                found += chunk
-                if len(found) > last - first + skip:
-                    break
-        return bytes(found[skip : skip + last - first + 1])
+        header = HfApi().parse_safetensors_file_metadata(self.id, file, repo_type=self.kind, revision=self.commit)
+        return {name: vars(tensor) for name, tensor in header.tensors.items()}
 
 
-def parts(name: str) -> tuple[str, str | None]:
-    """The id and the revision, if there is one, of ``org/name[@revision]``."""
+def split_name(name: str) -> tuple[str, str | None]:
+    """Split ``org/name[@revision]`` into the id and the revision, None without one."""
     repository, _, revision = name.partition("@")
     return repository, revision or None
 
 
-def cached(kind: Kind, repository: str, file: str, revision: str | None) -> Path | None:
-    """Where a file lies here as it was when it was last fetched, without asking the hub."""
+def cached_file(kind: Kind, repository: str, file: str, revision: str | None) -> Path | None:
+    """Return the path of a downloaded file, as it was when the revision was last downloaded; the hub is not asked."""
     from huggingface_hub import try_to_load_from_cache
 
     place = try_to_load_from_cache(repository, file, repo_type=kind, revision=revision)
     return Path(place) if isinstance(place, str) else None
 
 
-class _Counter:
-    """Counts the bytes that the client writes; ``bar`` stands where it would draw bars of its own."""
+def _counting_bar(total: int, report: Progress) -> Any:
+    """Make a class of progress bars for the client that draws nothing and reports the bytes it has written."""
+    from huggingface_hub.utils.tqdm import tqdm
 
-    def __init__(self, total: int, report: Progress) -> None:
-        done = 0
+    done = 0
 
-        class Counted:
-            n = total = 0
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
-            def __init__(self, *_: Any, **__: Any) -> None:
-                """Of what, does not matter."""
+        def update(self, n: float | None = 1) -> None:
+            nonlocal done
+            done += int(n or 0)
+            report(STAGE, min(done, total), total)
 
-            def __enter__(self) -> Counted:
-                return self
+        def update_transfer(self, *_: Any, **__: Any) -> None:
+            """Ignore what came over the network: it is counted once it is written."""
 
-            def update(self, count: float | None = 1) -> None:
-                nonlocal done
-                done += int(count or 0)
-                report(STAGE, min(done, total), total)
+        set_transfer_postfix_str = update_transfer
 
-            def nothing(self, *_: Any, **__: Any) -> None:
-                """Nothing is drawn, and what comes over the network is counted once it is written."""
+    return Bar
 
-            __exit__ = close = refresh = update_transfer = nothing
-            set_description = set_postfix_str = set_transfer_postfix_str = nothing
 
-        self.bar: Any = Counted
+# Settings of the libraries that hold for the whole process ---------------------------------------------------------
+
+_lock = Lock()
+#: How many threads need a setting, and what undoes it.
+_changed: dict[str, tuple[int, Callable[[], object]]] = {}
 
 
 @contextmanager
-def failures(kind: Kind, name: str, *, error: type[CahpError]) -> Iterator[None]:
-    """What the hub does not give is an ``error``, in a sentence that helps; its client says nothing of its own."""
+def changed_setting(name: str, change: Callable[[], Callable[[], object]]) -> Iterator[None]:
+    """Keep a process-wide setting changed while any thread is inside such a block.
+
+    ``change`` makes the change and returns a function that undoes it. The first thread to enter makes the change and
+    the last to leave undoes it, so threads that overlap cannot leave it behind.
+    """
+    with _lock:
+        threads, undo = _changed.get(name) or (0, change())
+        _changed[name] = threads + 1, undo
+    try:
+        yield
+    finally:
+        with _lock:
+            threads, undo = _changed.pop(name)
+            if threads > 1:
+                _changed[name] = threads - 1, undo
+            else:
+                undo()
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Stop the client from contacting the hub inside the block; it would retry for half a minute."""
+    from huggingface_hub import constants
+
+    def change() -> Callable[[], object]:
+        before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
+        return lambda: setattr(constants, "HF_HUB_OFFLINE", before)
+
+    with changed_setting("offline", change):
+        yield
+
+
+def _log_errors_only() -> Callable[[], object]:
     from huggingface_hub.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(40)  # errors alone
-    try:
-        yield
-    except CahpError:
-        raise
-    except Exception as failure:  # network, hub and disk have no common error
-        said = sentence(kind, name, failure)
-        if said is None:
-            raise
-        raise error(said) from None
-    finally:
-        logging.set_verbosity(before)
+    return lambda: logging.set_verbosity(before)
+
+
+# Failures ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def not_asked() -> Iterator[None]:
-    """The client asks the hub nothing while the block lasts: it would try for half a minute what did not work."""
-    from huggingface_hub import constants
-
-    before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
+def translate_failures(kind: Kind, name: str, *, error: type[CahpError]) -> Iterator[None]:
+    """Raise an ``error`` with a helpful sentence where the hub's client fails, and keep the client quiet."""
+    with changed_setting("hub log", _log_errors_only):
+        try:
+            yield
+        except CahpError:
+            raise
+        except Exception as failure:  # network, hub and disk have no common error
+            message = _explanation(kind, name, failure)
+            if message is None:
+                raise
+            raise error(message) from None
 
 
 def is_unreachable(failure: BaseException) -> bool:
-    """Whether the hub was not reached at all, as far as an error of its client tells."""
+    """Tell whether an error of the client means that the hub was not reached at all."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-    for one in _chain(failure):
-        if isinstance(one, (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError, TimeoutError)):
+    for cause in _causes(failure):
+        if isinstance(cause, (OfflineModeIsEnabled, LocalEntryNotFoundError, ConnectionError, TimeoutError)):
             return True
-        # The client has changed the library that it speaks HTTP with, and may again.
-        if type(one).__module__.partition(".")[0] in ("httpx", "httpx2", "requests") and _status(one) is None:
+        # The client has changed its HTTP library before, and may again.
+        if type(cause).__module__.partition(".")[0] in ("httpx", "httpx2", "requests") and _status(cause) is None:
             return True
     return False
 
 
-def sentence(kind: Kind, name: str, failure: BaseException) -> str | None:
-    """What went wrong at the hub and what to do about it; None if it was something else."""
-    from huggingface_hub import constants, errors
+def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
+    """Say what went wrong at the hub and what to do about it; None if the failure is of another kind."""
+    from huggingface_hub import constants, errors, get_token, is_offline_mode
 
-    repository, revision = parts(name)
-    what = {"model": "model", "dataset": "data set"}[kind]
+    repository, revision = split_name(name)
+    noun = {"model": "model", "dataset": "data set"}[kind]
     page = f"{constants.ENDPOINT}/{'datasets/' if kind == 'dataset' else ''}{repository}"
-    chain = list(_chain(failure))
-    status = next((_status(one) for one in chain if _status(one) is not None), None)
+    causes = _causes(failure)
+    status = next((code for cause in causes if (code := _status(cause)) is not None), None)
 
-    def any_of(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(one, kinds) for one in chain)
+    def has(*kinds: type[BaseException]) -> bool:
+        return any(isinstance(cause, kinds) for cause in causes)
 
-    if any_of(errors.HFValidationError):
-        return f"{repository!r} is neither a folder nor a valid hub id; write it as org/name or org/name@revision"
-    if any_of(errors.GatedRepoError):
-        token = f" and make the token known: {_TOKEN}" if not _has_token() else " with the account that the token is of"
-        return f"{repository} is gated: accept its terms at {page}{token}"
-    if any_of(errors.DisabledRepoError):
-        return f"the hub has disabled {repository}; name another {what}"
-    if any_of(errors.RevisionNotFoundError):
-        return f"{repository} has no revision {revision!r} on the hub; {page}/tree/main lists its branches and tags"
-    if any_of(errors.RepositoryNotFoundError):
+    if has(errors.HFValidationError):
+        return f"{repository!r} is neither a folder nor a hub id; write org/name or org/name@revision"
+    if has(errors.GatedRepoError):
+        token = "with the account of your token" if get_token() else f"and {_SET_TOKEN}"
+        return f"{repository} is gated; accept its terms at {page} {token}"
+    if has(errors.DisabledRepoError):
+        return f"{repository} is disabled on the hub; choose another {noun}"
+    if has(errors.RevisionNotFoundError):
+        return f"{repository} has no revision {revision!r}; {page}/tree/main lists its branches and tags"
+    if has(errors.RepositoryNotFoundError):
         return (
-            f"the hub has no {what} {repository}, or it is private: check its name or, if it is private, make known a "
-            f"token that may read it: {_TOKEN}"
+            f"the hub has no {noun} {repository}, or it is private; check the name or, for a private repository, "
+            f"{_SET_TOKEN}"
         )
-    if any_of(errors.EntryNotFoundError) and not any_of(errors.LocalEntryNotFoundError):
-        return f"a file of {repository} is not on the hub any more; try again, or name a revision"
+    if has(errors.EntryNotFoundError) and not has(errors.LocalEntryNotFoundError):
+        return f"a file of {repository} is missing on the hub; try again, or name a revision"
+    if has(errors.SafetensorsParsingError):
+        return f"{repository} has a file that is not a whole safetensors file; choose another {noun} or revision"
     if status == 401:
-        return f"the hub does not accept the token that it was sent for {repository}; renew it: {_TOKEN}"
+        return f"the hub rejects the token that was sent for {repository}; renew it: {_SET_TOKEN}"
     if status == 403:
-        return f"the token has no permission to read {repository}; give it that at {constants.ENDPOINT}/settings/tokens"
+        return f"the token may not read {repository}; allow it at {constants.ENDPOINT}/settings/tokens"
     if status is not None:
-        return f"the hub answers for {repository} with error {status}; try again in a while"
+        return f"the hub answered with error {status} for {repository}; try again later"
     if is_unreachable(failure):
-        if constants.is_offline_mode():
-            why = "HF_HUB_OFFLINE keeps the hub from being asked; unset it, or name a local folder"
-        else:
-            why = "the hub cannot be reached to look for it; check the connection, or name a local folder"
-        return f"{what} {name} is not here as a whole, and {why}"
-    for one in chain:
-        if isinstance(one, OSError) and one.strerror:
-            where = constants.HF_HUB_CACHE
-            return f"{repository} cannot be kept in {where} ({one.strerror}); make room there, or set HF_HOME"
+        if is_offline_mode():
+            return f"{noun} {name} is not downloaded and HF_HUB_OFFLINE is set; unset it, or name a local folder"
+        return (
+            f"{noun} {name} is not downloaded and the hub cannot be reached; check the connection, or name a local "
+            "folder"
+        )
+    for cause in causes:
+        if isinstance(cause, OSError) and cause.strerror:
+            place = constants.HF_HUB_CACHE
+            return f"{repository} cannot be saved in {place} ({cause.strerror}); free some space there, or set HF_HOME"
     if isinstance(failure, (OSError, ValueError)) or type(failure).__module__.startswith("huggingface_hub"):
-        return f"the hub does not give {name} ({_first_line(failure)}); check its name, revision and your access"
+        lines = str(failure).strip().splitlines() or [type(failure).__name__]
+        reason = lines[0][:200].rstrip(" .:")
+        return f"{name} cannot be read from the hub ({reason}); check its name, its revision and your access"
     return None
 
 
-_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, or run `hf auth login`"  # noqa: S105 - a sentence
-
-
-def _has_token() -> bool:
-    from huggingface_hub import get_token
-
-    return bool(get_token())
-
-
-def _chain(failure: BaseException | None) -> Iterable[BaseException]:
-    """An error and those it came of; the datasets library hides the client's."""
-    seen: list[BaseException] = []
-    while failure is not None and failure not in seen:
-        seen.append(failure)
+def _causes(failure: BaseException | None) -> list[BaseException]:
+    """List an error and its causes, the nearest first; the datasets library hides the client's errors."""
+    causes: list[BaseException] = []
+    while failure is not None and failure not in causes:
+        causes.append(failure)
         failure = failure.__cause__ or failure.__context__
-    return seen
+    return causes
 
 
 def _status(failure: BaseException) -> int | None:
     status = getattr(getattr(failure, "response", None), "status_code", None)
     return status if isinstance(status, int) else None
-
-
-def _first_line(failure: BaseException) -> str:
-    lines = str(failure).strip().splitlines()
-    return lines[0][:200].rstrip(" .:") if lines else type(failure).__name__

@@ -77,6 +77,14 @@ class Hub:
                 found[file] = found.get(file, 0) + one.sent
         return found
 
+    def fetched_whole(self) -> set[str]:
+        """The files that were sent as a whole, not a part of each."""
+        return {
+            one.path.partition("/resolve/")[2].partition("/")[2]
+            for one in self.requests
+            if one.method == "GET" and "/resolve/" in one.path and not one.ranged
+        }
+
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -144,7 +152,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return
             commit, files = found
             if what == "revision":
-                siblings = [{"rfilename": path} for path in files]
+                siblings = [{"rfilename": path, "size": len(content)} for path, content in files.items()]
                 said = {"_id": "1", "id": name, "sha": commit, "private": False, "gated": False, "tags": []}
                 self._json({**said, "downloads": 0, "likes": 0, "siblings": siblings})
             elif what == "tree":

@@ -51,7 +51,7 @@ def following(progress: Followed, *, yes: bool = False) -> Iterator[Follow]:
     Raises:
         Interrupted: If a person stops the block where its progress is shown.
     """
-    with _follow(progress) as follow, hub.reporting(follow.progress), hub.asking(lambda *_: yes):
+    with _follow(progress) as follow, hub.progress_to(follow.progress), hub.consent_from(lambda *_: yes):
         yield follow
 
 

@@ -150,7 +150,7 @@ def questions(*, yes: bool) -> Iterator[None]:
     def ask(what: str, size: int) -> bool:
         return yes or typer.confirm(f"cahp: {what} takes {size_of(size)} to fetch from the hub. Fetch it?", err=True)
 
-    with hub.asking(ask):
+    with hub.consent_from(ask):
         yield
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -244,42 +243,48 @@ def _from_hub(name: str, address: str) -> Parts:
     except CahpError:
         raise
     except Exception as error:  # network, hub and loader have no common error
-        why = "the connection" if hub.is_unreachable(error) else "its name and config"
+        check = "the connection" if hub.is_unreachable(error) else "its name and config"
         raise DataError(
-            f"{address} could not be read ({first_line(error)}); check {why}, "
+            f"{address} cannot be read ({first_line(error)}); check {check}, "
             "or give a folder with train, validation and test files."
         ) from error
     return _from_loaded(name, loaded, address, tuple(notices), published=True)
 
 
 def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, list[str]]:
-    """What the hub has under this name; without a connection, what was fetched of it before, and a notice of that."""
+    """Load a data set from the hub; without a connection, the version downloaded last, with a notice."""
     import datasets
 
     name = path if revision is None else f"{path}@{revision}"
     repository: hub.Repository | None = None
-    with hub.failures("dataset", name, error=DataError):
+    with (
+        hub.changed_setting("datasets log", _silence_library),
+        hub.translate_failures("dataset", name, error=DataError),
+    ):
         try:
-            repository = hub.Repository.open("dataset", name, whole=True)
+            repository = hub.Repository.open("dataset", name)
         except Exception as failure:
             if not hub.is_unreachable(failure):
                 raise
-    with _silent_library():
-        if repository is None:
-            with hub.not_asked():
-                more = {} if revision is None else {"revision": revision}
-                before = datasets.load_dataset(path, config, **more)
-            return before, [f"the hub was not reached, so {name} is what was fetched of it before."]
-        with hub.failures("dataset", name, error=DataError):
-            # The library hides why it is not let in.
-            repository.check()
-            if sum(repository.sizes.values()) > hub.FREE:
-                hub.agree(f"hub:{name}", _size(repository, config), error=DataError)
-            return datasets.load_dataset(path, config, revision=repository.commit), []
+            with hub.offline():
+                before = datasets.load_dataset(path, config)
+            # The library keeps each commit in a folder of that name, and takes the one that was downloaded last.
+            commit = Path(next(iter(before.values())).cache_files[0]["filename"]).parent.name
+            if revision not in (None, commit):
+                raise DataError(
+                    f"the hub cannot be reached, and the version of {path} that was downloaded last is {commit}, which "
+                    f"may differ from {revision}; check the connection, or leave out @{revision}"
+                ) from None
+            return before, [f"the hub cannot be reached, so {path} is the version downloaded last, commit {commit}."]
+        # The library hides why it may not read them.
+        repository.check_readable()
+        if sum(repository.sizes.values()) > hub.FREE:
+            hub.require_consent(f"hub:{name}", _size(repository, config), error=DataError)
+        return datasets.load_dataset(path, config, revision=repository.commit), []
 
 
 def _size(repository: hub.Repository, config: str | None) -> int:
-    """The bytes of the files that a configuration is made of, which may be a small part of a repository."""
+    """Count the bytes of the files of a configuration, which may be a small part of a repository."""
     import datasets
 
     builder = datasets.load_dataset_builder(repository.id, config, revision=repository.commit)
@@ -289,20 +294,20 @@ def _size(repository: hub.Repository, config: str | None) -> int:
     )
 
 
-@contextmanager
-def _silent_library() -> Iterator[None]:
-    """Without the library's own progress bars and remarks."""
+def _silence_library() -> Callable[[], object]:
+    """Turn off the progress bars and remarks of the datasets library; the result turns them on again."""
     import datasets
 
     hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
+
+    def undo() -> None:
         datasets.logging.set_verbosity(verbosity)
         if not hidden:
             datasets.enable_progress_bars()
+
+    return undo
 
 
 def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:

@@ -66,7 +66,7 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     here = _here(name)
     if here is None:
         folder, revision = remote.fetch(name)
-        here = describe(hub.parts(name)[0], revision, folder)
+        here = describe(hub.split_name(name)[0], revision, folder)
     return prompted(here, prompt)
 
 

@@ -1,9 +1,8 @@
-"""A model on the hub: refused by its configuration before a weight moves, and fetched without what is not needed."""
+"""A model on the hub: check its configuration before any weight is downloaded, and download only what is needed."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
 from pathlib import Path
 
 from cahp import hub
@@ -18,11 +17,11 @@ from cahp.models.weights import (
     PICKLES,
     WEIGHTS,
     Shape,
+    checked_shapes,
     listed,
     only_pickles,
     read_json,
     shapes,
-    stated,
 )
 from cahp.values import ModelError, silent
 
@@ -30,162 +29,155 @@ _KIND: hub.Kind = "model"
 
 
 def look(name: str) -> ModelCard:
-    """The card of ``org/name[@revision]`` without its weights, whose headers alone were read.
+    """Describe ``org/name[@revision]`` without downloading its weights: only their headers are read.
 
-    It has no ``sha256``; ``details`` says how many bytes are ``missing`` here.
+    The card has no ``sha256``; its ``details`` hold how many bytes are ``missing`` on this machine.
 
     Raises:
-        ModelError: If the hub does not give it, or it cannot be used.
+        ModelError: If the hub does not provide the model, or it cannot be used.
     """
-    with hub.failures(_KIND, name, error=ModelError):
-        folder, repository = _found(name)
+    with hub.translate_failures(_KIND, name, error=ModelError):
+        folder, repository = _locate(name)
         if repository is None:
-            return describe(hub.parts(name)[0], folder.name, folder)
-        said, stored = _looked(repository)
+            return describe(hub.split_name(name)[0], folder.name, folder)
+        summary, stored = _summary(repository, folder), _stored_shapes(repository)
         details = {
             "bytes": sum(repository.sizes[file] for file in _weight_files(repository)),
             "parameters": sum(map(math.prod, stored.values())),
-            "passes": said.passes,
-            "missing": repository.missing(_needed(repository)),
+            "passes": summary.passes,
+            "missing": repository.missing_bytes(_needed_files(repository)),
         }
         return ModelCard(
             id=repository.id,
             revision=repository.commit,
-            family=said.family,
-            labels=said.labels,
+            family=summary.family,
+            labels=summary.labels,
             sha256="",
-            folder=str(said.folder),
+            folder=str(summary.folder),
             details=details,
-            kept=said.kept,
-            no_refit=said.no_refit,
-            no_onnx=said.no_onnx,
-            language=said.language,
-            **said.shape,
+            kept=summary.kept,
+            no_refit=summary.no_refit,
+            no_onnx=summary.no_onnx,
+            language=summary.language,
+            **summary.shape,
         )
 
 
 def fetch(name: str) -> tuple[Path, str]:
-    """The folder with all that is needed of ``org/name[@revision]``, fetched if it is not here, and its commit.
+    """Download the missing files of ``org/name[@revision]``; return the folder with all needed files and the commit.
 
     Raises:
-        ModelError: If the hub does not give it, it cannot be used, or nobody agrees to its size.
+        ModelError: If the hub does not provide the model, it cannot be used, or its download has no consent.
     """
-    with hub.failures(_KIND, name, error=ModelError):
-        folder, repository = _found(name)
+    with hub.translate_failures(_KIND, name, error=ModelError):
+        folder, repository = _locate(name)
         if repository is None:
             return folder, folder.name
-        needed = _needed(repository)
-        missing = repository.missing(needed)
+        needed = _needed_files(repository)
+        missing = repository.missing_bytes(needed)
         if missing:
-            said, stored = _looked(repository)
-            check_attention(said, sum(map(math.prod, stored.values())))
-            _check_fit(said, stored)
-            hub.agree(repository.id, missing, error=ModelError)
+            # Imported here because it imports torch.
+            from cahp.models.matching import sketched_head
+            from cahp.models.sketch import check_fit
+
+            summary, stored = _summary(repository, folder), _stored_shapes(repository)
+            check_attention(summary, sum(map(math.prod, stored.values())))
+            check_fit(
+                summary.name,
+                str(folder),
+                stored,
+                names=summary.labels or None,
+                own_head=bool(summary.labels),
+                pruned=summary.kept is not None,
+                head=sketched_head(read_json(folder / CONFIG)) or "classification",
+            )
+            hub.require_consent(repository.id, missing, error=ModelError)
         return repository.fetch(needed), repository.commit
 
 
-def _found(name: str) -> tuple[Path, hub.Repository | None]:
-    """The folder of a model, and its repository; None if all is here and the hub is not reached or need not be."""
-    whole = _whole(name)
-    if whole is not None and whole.name == hub.parts(name)[1]:
+def _locate(name: str) -> tuple[Path, hub.Repository | None]:
+    """Find the folder of a model, with its configuration at least, and its repository.
+
+    The repository is None if the folder is complete and the hub cannot be reached or need not be asked.
+    """
+    complete = _complete_folder(name)
+    if complete is not None and complete.name == hub.split_name(name)[1]:
         # A commit does not change.
-        return whole, None
+        return complete, None
     try:
-        repository = _open(name)
+        repository = hub.Repository.open(_KIND, name)
+        folder = _fetch_small(repository, CONFIG)
     except Exception as failure:
-        if whole is None or not hub.is_unreachable(failure):
+        if complete is None or not hub.is_unreachable(failure):
             raise
-        return whole, None
-    return _small(repository, CONFIG), repository
-
-
-def _open(name: str) -> hub.Repository:
-    repository = hub.Repository.open(_KIND, name)
-    if CONFIG not in repository.sizes:
-        raise ModelError(f"{repository.id} has no {CONFIG} on the hub; name a model that transformers can read")
-    _claims(repository)
+        return complete, None
+    _summary(repository, folder)
     if not any(file in repository.sizes for file in TOKENIZER_FILES):
-        raise ModelError(f"{repository.id} has no tokenizer on the hub; name a model that comes with one")
-    return repository
+        raise ModelError(f"{repository.id} has no tokenizer on the hub; choose a model with a tokenizer")
+    return folder, repository
 
 
-def _claims(repository: hub.Repository) -> Claims:
-    size = sum(size for file, size in repository.sizes.items() if file.endswith(".safetensors"))
-    return claims(repository.id, _small(repository, CONFIG), weight_bytes=size)
+def _summary(repository: hub.Repository, folder: Path) -> Claims:
+    """Read the configuration in ``folder``."""
+    weights = (size for file, size in repository.sizes.items() if file.endswith(".safetensors") and "/" not in file)
+    return claims(repository.id, folder, weight_bytes=sum(weights))
 
 
-def _looked(repository: hub.Repository) -> tuple[Claims, dict[str, Shape]]:
-    """What the configuration says, and the shapes of the weights."""
-    said = _claims(repository)
+def _complete_folder(name: str) -> Path | None:
+    """Return the folder of a model whose files were all downloaded, as it was then, or None."""
+    repository, revision = hub.split_name(name)
+    config = hub.cached_file(_KIND, repository, CONFIG, revision)
+    if config is None:
+        return None
+    present = {file.name for file in config.parent.iterdir()}
+    needed = listed(config.parent / INDEX) if INDEX in present and WEIGHTS not in present else [WEIGHTS]
+    return config.parent if present.issuperset(needed) else None
+
+
+def _stored_shapes(repository: hub.Repository) -> dict[str, Shape]:
+    """Read the shape of each weight from the headers of the weight files."""
     stored: dict[str, Shape] = {}
     for file in _weight_files(repository):
-        stored |= _header(repository, file)
-    return said, stored
-
-
-def _check_fit(said: Claims, stored: dict[str, Shape]) -> None:
-    """Refuse weights that do not fit their configuration before they are fetched."""
-    # Here, since it imports torch.
-    from cahp.models.matching import sketched_head
-    from cahp.models.sketch import check_fit
-
-    check_fit(
-        said.name,
-        str(said.folder),
-        stored,
-        names=said.labels or None,
-        own_head=bool(said.labels),
-        pruned=said.kept is not None,
-        head=sketched_head(read_json(said.folder / CONFIG)) or "classification",
-    )
-
-
-def _header(repository: hub.Repository, file: str) -> dict[str, Shape]:
-    here = repository.fetched(file)
-    if here is not None:
-        return shapes(here)
-    return stated(f"{repository.id}/{file}", repository.sizes[file], partial(repository.beginning, file))
+        path = repository.local_path(file)
+        if path is not None:
+            stored |= shapes(path)
+        else:
+            stored |= checked_shapes(f"{repository.id}/{file}", repository.tensors(file), repository.sizes[file])
+    return stored
 
 
 def _weight_files(repository: hub.Repository) -> list[str]:
-    """The safetensors files, one or those of an index."""
+    """List the safetensors files: the only one, or those of the index."""
     if WEIGHTS in repository.sizes:
         return [WEIGHTS]
     if INDEX in repository.sizes:
-        shards = listed(_small(repository, INDEX) / INDEX)
+        shards = listed(_fetch_small(repository, INDEX) / INDEX)
         missing = [shard for shard in shards if shard not in repository.sizes]
         if missing:
-            raise ModelError(f"{repository.id} has no {missing[0]} on the hub, which its index lists; name a revision")
+            raise ModelError(
+                f"{repository.id} lacks {missing[0]} on the hub, which its index lists; choose another revision"
+            )
         return shards
     if any(Path(file).suffix in PICKLES for file in repository.sizes):
         raise only_pickles(repository.id)
-    raise ModelError(f"{repository.id} has no weights as safetensors on the hub; name a revision or model that has")
+    raise ModelError(f"{repository.id} has no weights as safetensors on the hub; choose another model or revision")
 
 
-def _needed(repository: hub.Repository) -> list[str]:
-    """The files that a model takes; the weights last: where they are, all else is."""
-    there, weights = repository.sizes, _weight_files(repository)
-    # A whole tokenizer needs no words beside it.
-    tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in there else TOKENIZER_FILES
-    adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in there else ()
-    index = () if WEIGHTS in there else (INDEX,)
-    beside = [file for file in (*tokenizer, *TOKENIZER_SETTINGS, *adapter, *index) if file in there]
+def _needed_files(repository: hub.Repository) -> list[str]:
+    """List the files to download, the weights last: if they are present, everything is."""
+    available, weights = repository.sizes, _weight_files(repository)
+    # A complete tokenizer.json needs no vocabulary beside it.
+    tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in available else TOKENIZER_FILES
+    adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in available else ()
+    index = () if WEIGHTS in available else (INDEX,)
+    beside = [file for file in (*tokenizer, *TOKENIZER_SETTINGS, *adapter, *index) if file in available]
     return [CONFIG, *beside, *weights]
 
 
-def _small(repository: hub.Repository, file: str) -> Path:
-    """The folder with a file that is to be read at once."""
+def _fetch_small(repository: hub.Repository, file: str) -> Path:
+    """Return the folder with a JSON file that is read at once."""
+    if file not in repository.sizes:
+        raise ModelError(f"{repository.id} has no {file} on the hub; choose a model that transformers can read")
     if repository.sizes[file] > LARGEST_JSON:
-        raise ModelError(f"the {file} of {repository.id} is too large for what it is; name another model")
+        raise ModelError(f"{file} of {repository.id} is larger than {LARGEST_JSON:,} bytes; choose another model")
     return repository.fetch([file], progress=silent)
-
-
-def _whole(name: str) -> Path | None:
-    """The folder of a model that was fetched as a whole, as it was then."""
-    repository, revision = hub.parts(name)
-    config = hub.cached(_KIND, repository, CONFIG, revision)
-    if config is None:
-        return None
-    there = {file.name for file in config.parent.iterdir()}
-    needed = listed(config.parent / INDEX) if INDEX in there and WEIGHTS not in there else [WEIGHTS]
-    return config.parent if there.issuperset(needed) else None

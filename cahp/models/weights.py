@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -122,48 +122,47 @@ def parameters(weights: list[Path]) -> int:
 
 
 def shapes(path: Path) -> dict[str, Shape]:
-    """The shape of each weight by the header of a safetensors file.
+    """Read the shape of each weight from the header of a safetensors file.
 
     Raises:
         ModelError: If the file is not whole, or its content is not exactly what its header says.
     """
+    size, place = path.stat().st_size, str(path)
     with path.open("rb") as file:
+        try:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length if length <= min(size, LARGEST_JSON) else 0))
+            header.pop("__metadata__", None)
+        except (ValueError, TypeError, AttributeError, RecursionError, struct.error):
+            raise _damaged(place) from None
+    return checked_shapes(place, header, size, 8 + length)
 
-        def read(first: int, last: int) -> bytes:
-            file.seek(first)
-            return file.read(last - first + 1)
 
-        return stated(str(path), path.stat().st_size, read)
+def checked_shapes(place: str, tensors: Mapping[str, Any], size: int, start: int | None = None) -> dict[str, Shape]:
+    """Take the shape of each weight from the header of a safetensors file of ``size`` bytes.
 
-
-def stated(place: str, size: int, read: Callable[[int, int], bytes]) -> dict[str, Shape]:
-    """The shape of each weight by the header of a file of ``size`` bytes.
-
-    ``read`` gives the bytes from a first to a last one, counted from 0: of the file nothing but its header is asked
-    for.
+    ``tensors`` maps names to ``dtype``, ``shape`` and ``data_offsets``; the data begin at ``start``, if that is known.
 
     Raises:
-        ModelError: If its content cannot be exactly what its header says.
+        ModelError: If the content cannot be exactly what the header says.
     """
     found: dict[str, Shape] = {}
+    end = 0
     try:
-        (length,) = struct.unpack("<Q", read(0, 7))
-        if length > min(size, LARGEST_JSON):
-            raise ValueError("header longer than the file")  # noqa: TRY301
-        header = json.loads(read(8, 7 + length))
-        header.pop("__metadata__", None)
-        end = 0
-        for begin, stop, name in sorted((*entry["data_offsets"], name) for name, entry in header.items()):
-            count = _bytes(begin, stop, header[name])
+        for begin, stop, name in sorted((*entry["data_offsets"], name) for name, entry in tensors.items()):
             # Without gaps or overlaps, and as long as its shape: nothing in memory is larger than in the file.
-            if begin != end or stop - begin != count:
-                raise ValueError("data of another size than the header says")  # noqa: TRY301
-            end, found[name] = stop, tuple(header[name]["shape"])
-        if 8 + length + end != size:
-            raise ValueError("data shorter than the header says")  # noqa: TRY301
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, struct.error):
-        raise ModelError(f"{place} is not a whole safetensors file; download or save the model again") from None
+            if begin != end or stop - begin != _bytes(begin, stop, tensors[name]):
+                raise _damaged(place)
+            end, found[name] = stop, tuple(tensors[name]["shape"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise _damaged(place) from None
+    if end > size if start is None else start + end != size:
+        raise _damaged(place)
     return found
+
+
+def _damaged(place: str) -> ModelError:
+    return ModelError(f"{place} is not a whole safetensors file; download or save the model again")
 
 
 def _bytes(begin: Any, stop: Any, entry: dict[str, Any]) -> int:

@@ -255,7 +255,7 @@ def _classifier(one: Published, *, asked: Asked, out: Path, cache: Path | None, 
     folder = out / "classifiers" / one.name
     note = folder.with_name(f"{one.name}.json")
     settings = Settings(model=one.hub, data=one.data, device=asked.device)
-    with hub.asking(lambda *_: True):
+    with hub.consent_from(lambda *_: True):
         card, texts = models.identify(one.hub), data.load(one.data)
         sample, _ = data.sample(texts.split("train"), asked.limit, seed=settings.seed)
         name = training_key(

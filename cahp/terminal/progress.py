@@ -79,7 +79,7 @@ def bars(*, quiet: bool) -> Iterator[Reporter]:
     if quiet or not parallel.first():
         yield Reporter(None, lambda _: None)
         return
-    with _reporter() as reporter, hub.reporting(reporter):
+    with _reporter() as reporter, hub.progress_to(reporter):
         try:
             yield reporter
         except (KeyboardInterrupt, Cancelled):

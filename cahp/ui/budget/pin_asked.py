@@ -20,7 +20,7 @@ from cahp.values import CahpError, Progress
 
 def _looked_up(asked: Settings, progress: Progress) -> tuple[Settings, ModelCard]:
     # Much is fetched by the dialog alone, which says how much.
-    with hub.asking(lambda *_: False), hub.reporting(progress):
+    with hub.consent_from(lambda *_: False), hub.progress_to(progress):
         return look_up(asked)
 
 

@@ -129,7 +129,7 @@ def _open(
     """Open beside the worker (a hub model may have to be downloaded) and show it when it is there."""
 
     def opened(progress: Progress) -> Source:
-        with hub.asking(lambda *_: agreed), hub.reporting(progress):
+        with hub.consent_from(lambda *_: agreed), hub.progress_to(progress):
             return Source.open(settings, upload)
 
     job = jobs.submit_aside(explorer.id, "open", opened)

@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 
 def asked(*, yes: bool = False) -> None:
     with questions(yes=yes):
-        hub.agree("org/name", 2_000_000_000, error=CahpError)
+        hub.require_consent("org/name", 2_000_000_000, error=CahpError)
 
 
 def test_a_person_at_a_terminal_is_asked_and_told_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,4 +43,4 @@ def test_yes_answers_and_nobody_there_is_a_refusal(monkeypatch: pytest.MonkeyPat
 
 def test_what_is_small_is_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO())
-    hub.agree("org/name", hub.FREE, error=CahpError)
+    hub.require_consent("org/name", hub.FREE, error=CahpError)

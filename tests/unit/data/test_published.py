@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub import Hub, asked_here, serving
+from huggingface_hub import is_offline_mode
 
 from cahp import data
 from cahp import hub as hub_client
@@ -91,7 +94,7 @@ def test_large_data_are_fetched_with_consent_alone(hub: Hub, monkeypatch: pytest
     monkeypatch.setattr(hub_client, "FREE", 1000)
     assert "hub:org/name takes 2 kB" in why_not("hub:org/name")
     assert "train.jsonl" not in hub.fetched()
-    with hub_client.asking(lambda *_: True):
+    with hub_client.consent_from(lambda *_: True):
         assert len(data.load("hub:org/name").splits["train"]) > 20
 
 
@@ -108,5 +111,39 @@ def test_without_a_connection_what_was_fetched_is_used(tmp_path: Path) -> None:
     with asked_here(hub, tmp_path / "hf"):
         again = data.load("hub:org/name")
         assert again.splits["train"].sha256 == before.splits["train"].sha256
-        assert "the hub was not reached" in again.notices[0]
+        assert "the hub cannot be reached" in again.notices[0]
         assert "connection" in why_not("hub:org/none")
+
+
+def test_without_a_connection_no_other_commit_than_the_one_named_is_used(tmp_path: Path) -> None:
+    with serving() as hub, asked_here(hub, tmp_path / "hf"):
+        old = hub.add("datasets/org/name", {"train.jsonl": grades("old", 20)}, tag="v1")
+        hub.add("datasets/org/name", {"train.jsonl": grades("new", 20)})
+        for name in (f"hub:org/name@{old}", "hub:org/name"):
+            data.load(name)
+    with asked_here(hub, tmp_path / "hf"):
+        assert data.load("hub:org/name").splits["train"].first[0].startswith("new")
+        assert old in why_not(f"hub:org/name@{old}")
+
+
+def test_threads_that_overlap_leave_the_client_connected_to_the_hub(hub: Hub) -> None:
+    first_is_in, second_is_in, first_is_out = Event(), Event(), Event()
+
+    def first() -> None:
+        with hub_client.offline():
+            first_is_in.set()
+            second_is_in.wait(10)
+
+    def second() -> bool:
+        first_is_in.wait(10)
+        with hub_client.offline():
+            second_is_in.set()
+            first_is_out.wait(10)
+            return is_offline_mode()
+
+    with ThreadPoolExecutor() as threads:
+        one, two = threads.submit(first), threads.submit(second)
+        one.result(20)
+        first_is_out.set()
+        assert two.result(20)
+    assert not is_offline_mode()
