@@ -15,6 +15,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.values import OptionError
+
 T = TypeVar("T")
 Number = TypeVar("Number", np.int64, np.float64)
 
@@ -23,22 +25,47 @@ _alone = 0
 
 
 def rank() -> int:
-    """Which of the processes this is, 0 for the first."""
-    return 0 if world() == 1 else int(os.environ["RANK"])
+    """The number of this process, 0 for the first.
+
+    Raises:
+        OptionError: As ``world``.
+    """
+    return 0 if _alone else _launched()[0]
 
 
 def world() -> int:
-    """How many processes work together."""
-    return 1 if _alone else int(os.environ.get("WORLD_SIZE", "1"))
+    """The number of processes that work together.
+
+    Raises:
+        OptionError: If the environment variables of a launcher do not fit together.
+    """
+    return 1 if _alone else _launched()[1]
+
+
+def _launched() -> tuple[int, int]:
+    """Rank and number of processes, as a launcher sets them."""
+    size, number = os.environ.get("WORLD_SIZE", "1"), os.environ.get("RANK", "")
+    if size == "1":
+        return 0, 1
+    if not (size.isdecimal() and number.isdecimal() and int(number) < int(size)):
+        raise OptionError(
+            f"WORLD_SIZE is {size[:20]!r} and RANK is {number[:20]!r}, which do not belong together; start several "
+            "processes with `accelerate launch` or `torchrun`, or unset WORLD_SIZE for a single one"
+        )
+    return int(number), int(size)
 
 
 def first() -> bool:
     """Whether this is the process that prints, writes files and measures time."""
-    return rank() == 0
+    try:
+        return rank() == 0
+    except OptionError:
+        # Each process reports the error itself.
+        return True
 
 
 def share(items: Sequence[T]) -> Sequence[T]:
-    """This process's part of ``items``: every so-manieth, so that all parts weigh about the same."""
+    """This process's part of ``items``: every n-th, so that all parts take about as long."""
     return items[rank() :: world()]
 
 

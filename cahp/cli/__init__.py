@@ -90,9 +90,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; what the person can put right is one sentence on stderr."""
     command = typer.main.get_command(app)
     words = list(arguments) or ["--help"]
-    if parallel.world() > 1 and words[0] not in _SHARED:
-        return _refuse(f"cahp {words[0]} works in one process; of several, start {', '.join(_SHARED)} only")
     try:
+        if parallel.world() > 1 and words[0] not in _SHARED:
+            return _refuse(f"cahp {words[0]} works in one process; of several, start {', '.join(_SHARED)} only")
         code = command.main(words, prog_name="cahp", standalone_mode=False, obj=words)
     except CahpError as error:
         return _refuse(str(error))

@@ -15,7 +15,7 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import methods, models
+from cahp import cli, methods, models
 from cahp import processes as parallel
 from cahp.files import plain_json
 from cahp.models import devices
@@ -24,6 +24,7 @@ from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate, metrics
 from cahp.store import Store
+from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -48,6 +49,22 @@ def test_shares_are_a_partition_in_which_neighbours_part(monkeypatch: pytest.Mon
         monkeypatch.setenv("RANK", str(rank))
         parts.append(parallel.share(list(range(8))))
     assert parts == [[0, 3, 6], [1, 4, 7], [2, 5]]
+
+
+@pytest.mark.parametrize(("world", "rank"), [("2", None), ("2", "two"), ("two", "0"), ("2", "2"), ("0", "0"), ("", "")])
+def test_a_launcher_s_variables_that_do_not_fit_together_are_one_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], world: str, rank: str | None
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    with pytest.raises(OptionError, match="WORLD_SIZE"):
+        parallel.rank()
+    assert cli.run(["prune", "--help"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("cahp: WORLD_SIZE")
+    assert said.count("\n") == 1
 
 
 def test_the_package_is_a_program_that_a_launcher_can_start() -> None:
