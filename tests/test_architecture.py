@@ -96,39 +96,12 @@ def test_imports_are_found_wherever_they_stand() -> None:
     assert imported(source) == {"a", "d", "e", "k"}
 
 
-def importers(name: str) -> Iterator[str]:
-    """Our files that import ``name``, tests aside."""
-    for path in [*ROOT.glob("*.py"), *ROOT.glob("pages/**/*.py"), *ROOT.glob("cahp/**/*.py")]:
-        if name in imported(path.read_text(encoding="utf-8")):
-            yield path.relative_to(ROOT).as_posix()
-
-
 def test_the_app_and_its_pages_import_streamlit_and_cahp_only() -> None:
     pages = sorted((ROOT / "pages").glob("*.py"))
     assert pages
     for script in [ROOT / "app.py", *pages]:
         extra = imported(script.read_text(encoding="utf-8")) - {"streamlit", "cahp", "__future__"}
         assert not extra, f"{script.name} imports {extra}"
-
-
-@pytest.mark.parametrize(
-    ("name", "rooms"),
-    [
-        ("transformers", ("cahp/models/",)),
-        ("peft", ("cahp/models/",)),
-        ("streamlit", ("cahp/ui/", "pages/", "app.py")),
-    ],
-)
-def test_a_library_is_known_in_its_own_room_only(name: str, rooms: tuple[str, ...]) -> None:
-    found = list(importers(name))
-    assert found, f"nothing imports {name} any more: drop it from this table"
-    assert [path for path in found if not path.startswith(rooms)] == []
-
-
-def test_the_numeric_stages_do_not_import_torch() -> None:
-    numeric = {"cahp/values.py", *(f"cahp/stages/{name}.py" for name in ("space", "clustering", "selection"))}
-    assert all((ROOT / path).is_file() for path in numeric)
-    assert numeric & set(importers("torch")) == set()
 
 
 # --- what the repository holds
