@@ -29,7 +29,7 @@ from cahp.comparison.result import FILE
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument, machine
-from cahp.run.prune import choose, measure
+from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Salience, Settings
 from cahp.store import Store
 from cahp.studies import lessons as six_steps
@@ -128,7 +128,7 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
     from cahp.stages.salience import salience
 
     bench = open_bench(SETTINGS, store=store, progress=progress)
-    run = measure(bench, command="cahp prune --recover refit")
+    run = measure_run(bench, command="cahp prune --recover refit")
     evidence = bench.evidence
     table = BudgetTable.plan(HeadClusters.of(evidence), SETTINGS)
     for _ in fill(table, bench, progress):

@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp import words
+
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
@@ -396,32 +398,67 @@ class Evaluation:
         return np.asarray(self.predictions == self.labels)
 
 
+#: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, a ratio, or a plain number.
+Unit = Literal["share", "points", "nats", "ratio", "number"]
+
+
 @dataclass(frozen=True)
-class Metrics:
-    """Quality on ``n`` examples: shares in 0..1, mean cross-entropy in nats, Wilson's 95 % interval of the accuracy.
+class Estimate:
+    """A measured value with its 95 % interval ``ci95`` (None: it has none) over ``n`` independent measurements."""
 
-    ``agreement`` is the share of examples with the same answer as the full model (None for itself).
-    """
-
-    accuracy: float
-    macro_f1: float
-    loss: float
+    value: float
+    ci95: tuple[float, float] | None
     n: int
-    ci95: tuple[float, float]
-    agreement: float | None
-
-
-@dataclass(frozen=True)
-class Delta:
-    """Accuracy against the full model in points, with the 95 % interval of a paired bootstrap over examples."""
-
-    pp: float
-    ci95: tuple[float, float]
+    unit: Unit
 
     @property
-    def measurable(self) -> bool:
-        """Whether the interval excludes zero."""
-        return not self.ci95[0] <= 0.0 <= self.ci95[1]
+    def low(self) -> float:
+        """Lower end of the interval, or the value where there is none."""
+        return self.value if self.ci95 is None else self.ci95[0]
+
+    @property
+    def high(self) -> float:
+        """Upper end of the interval, or the value where there is none."""
+        return self.value if self.ci95 is None else self.ci95[1]
+
+    def excludes(self, value: float) -> bool:
+        """Tell whether the interval excludes a value: whether a difference from it is measurable."""
+        return self.ci95 is not None and not self.ci95[0] <= value <= self.ci95[1]
+
+    @property
+    def text(self) -> str:
+        """The value with its unit: ``94.9 %``, ``+1.2 pp``, ``0.73 ×``."""
+        match self.unit:
+            case "share":
+                return words.percent(self.value)
+            case "points":
+                return words.points(self.value)
+            case "ratio":
+                return words.times(self.value)
+            case _:
+                return words.number(self.value, self._digits)
+
+    @property
+    def interval(self) -> str:
+        """The interval as tables show it, in the unit of ``text``: ``[92.0, 96.1]``; empty where there is none."""
+        return "" if self.ci95 is None else words.interval(*self._scaled, self._digits)
+
+    @property
+    def span(self) -> str:
+        """The interval as sentences show it: ``92.0 to 96.1``; empty where there is none."""
+        return "" if self.ci95 is None else words.span(*self._scaled, self._digits)
+
+    def __str__(self) -> str:
+        return f"{self.text}{'' if self.ci95 is None else f' {self.interval}'}, n = {self.n:,}"
+
+    @property
+    def _scaled(self) -> tuple[float, float]:
+        scale = 100.0 if self.unit == "share" else 1.0
+        return scale * self.low, scale * self.high
+
+    @property
+    def _digits(self) -> int:
+        return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "number": 1}[self.unit]
 
 
 @dataclass(frozen=True)
@@ -461,19 +498,6 @@ class DistillReport:
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """A ratio with its 95 % interval."""
-
-    median: float
-    ci95: tuple[float, float]
-
-    @property
-    def measurable(self) -> bool:
-        """Whether the interval excludes 1."""
-        return not self.ci95[0] <= 1.0 <= self.ci95[1]
-
-
-@dataclass(frozen=True)
 class Timing:
     """Latency of one batch in milliseconds: ``repeats`` runs of ``batch`` texts of ``length`` tokens."""
 
@@ -504,7 +528,7 @@ class Costs:
 
     full: Cost
     pruned: Cost
-    ratio: Ratio
+    ratio: Estimate
     attention_share: float
 
     @property

@@ -43,10 +43,6 @@ def span(low: float, high: float, digits: int = 1) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
-#: A step of a recovery, and what it has done to the model.
-STEPS = {"pruned": "as pruned", "refit": "refitted", "distill": "distilled"}
-
-
 def side_by_side(text: str | Sequence[str]) -> str:
     """A text, or the texts of a pair, as one line of a table."""
     return text if isinstance(text, str) else " ⸱ ".join(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from cahp.run.ladder import RecoveryStep
+from cahp.run.recovery_steps import RecoveryStep
 from cahp.values import Delta, Metrics
 
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from cahp.api import drawing
 from cahp.api.following import Followed, following
 from cahp.run.bench import Bench
-from cahp.run.document import StateDeltas, StateMetrics
+from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.values import KWH_PRICE, WATTS, CahpError, Input, OptionError, Progress, Ratio, silent
+from cahp.values import KWH_PRICE, WATTS, CahpError, Estimate, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.api.similar import SimilarityResult
@@ -67,21 +67,16 @@ class PruneResult(Run):
         return self.document.knee
 
     @property
-    def metrics(self) -> StateMetrics:
-        """Quality of the ``full``, the ``pruned`` and the ``recovered`` model (None: not asked for).
+    def outcomes(self) -> StateOutcomes:
+        """Outcomes of the ``full``, the ``pruned`` and, after a recovery, the ``recovered`` model.
 
-        Each has ``accuracy`` and ``macro_f1`` in 0..1, ``ci95`` (Wilson's interval of the accuracy), ``loss`` in nats,
-        ``n`` texts, and ``agreement``, the share of texts answered as by the full model.
+        Each is a mapping from the outcome's name (see ``cahp.outcomes.OUTCOMES``) to its estimate:
+        ``run.outcomes["pruned"]["accuracy"].value``.
         """
-        return self.document.metrics
+        return self.document.outcomes
 
     @property
-    def delta(self) -> StateDeltas:
-        """Accuracy of ``pruned`` and ``recovered`` against the full model: ``pp`` in points, and its ``ci95``."""
-        return self.document.delta
-
-    @property
-    def latency_ratio(self) -> Ratio | None:
+    def latency_ratio(self) -> Estimate | None:
         """Time of a batch, cut model / full model: below 1 is faster; with its ``ci95`` (None: not measured)."""
         return self.document.latency_ratio
 

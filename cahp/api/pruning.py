@@ -12,7 +12,7 @@ from cahp.api.options import Name, Options, settings_of
 from cahp.api.pruned import PruneResult
 from cahp.export.recipe import recipe
 from cahp.run.bench import open_bench
-from cahp.run.prune import measure, method_of
+from cahp.run.prune import measure_run, method_of
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import OptionError
@@ -75,7 +75,7 @@ def prune(
     method_of(settings)  # An unknown method is refused before any data are fetched.
     with following(progress, yes=yes) as follow:
         bench = open_bench(settings, store=store, model=loaded, progress=follow.progress, watch=follow.watch)
-        run = measure(bench, command=recipe(settings).shell)
+        run = measure_run(bench, command=recipe(settings).shell)
     return PruneResult(run.document, run.mask, run.arrays, bench=bench)
 
 

@@ -11,10 +11,11 @@ from cahp.api.drawing import titled
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.space import space_figure
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import method_of
 from cahp.studies.budget_sweep import Row, Speed
-from cahp.studies.filling import quality
+from cahp.studies.filling import measure_mask
 from cahp.values import BudgetError, HeadMask, Progress
 
 if TYPE_CHECKING:
@@ -69,21 +70,21 @@ def by_budget(
     for budget in wanted:
         if not fewest <= budget <= total:
             raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
-    recover: str = "refit" if settings.recover == "refit" and what == "accuracy" else "none"
+    recovery = RECOVERIES[settings.recover]
+    recovery = recovery if recovery.swept and what == "accuracy" else NONE
     rows = []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
         mask = _mask(bench, budget)
         if what == "accuracy":
-            rows.append(Row(budget, None, quality(bench, mask, recover=recover), None, None))
+            rows.append(Row(budget, None, measure_mask(bench, mask, recover=recovery.name), None, None))
         elif not mask.empty_layers and budget < total:
             costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
             rows.append(Row(budget, None, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         return titled(curves.latency_by_budget(rows, dark=dark), "What fewer heads save in time", dark=dark)
-    after = " after refit" if recover == "refit" else ""
-    title = f"Right answers on {settings.eval_split}{after}, measured at {len(rows)} budgets"
+    title = f"Accuracy on {settings.eval_split} ({recovery.result}), measured at {len(rows)} budgets"
     return titled(curves.accuracy_by_budget(rows, dark=dark), title, dark=dark)
 
 

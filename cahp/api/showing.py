@@ -7,7 +7,7 @@ from cahp.comparison.sentences import after, called
 from cahp.comparison.summary import Mean
 from cahp.export.drawings import STYLE, Clusters, grid, safe, table
 from cahp.export.report import verdict
-from cahp.export.report_figures import quality
+from cahp.export.report_figures import draw_outcomes
 from cahp.run.prune import Run
 from cahp.words import interval, percent
 
@@ -30,7 +30,7 @@ def run_html(run: Run, clusters: Clusters) -> str:
     return cell(
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, clusters),
-        *quality(f"On {document.data.eval.split}", document.metrics, document.delta),
+        *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )
 

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
-from cahp.studies.budget_sweep import BudgetTable, Quality, Row, Speed
+from cahp.outcomes import OUTCOMES, Outcome, Outcomes
+from cahp.recoveries import RECOVERIES
+from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask, Ints
 
 #: Up to so many heads, who covers for each of them is found in no time; beyond, where one is asked about.
 _ALWAYS = 512
-#: The recovery that accuracies are after, as the board names it.
-_AFTER: Mapping[str, str] = {"none": "", "refit": "refit", "distill": "distillation"}
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Shown:
 
     mask: HeadMask
     origin: Literal["auto", "hand", "budget"] | str
-    quality: Quality | None
+    outcomes: Outcomes | None
     speed: Speed | None
     note: str = ""
     rescued: Sequence[int] = ()
@@ -99,15 +99,15 @@ def contents(
         "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "names": [letters(cluster) for cluster in range(int(labels.max()) + 1)],
-        "full": None if full is None else {"accuracy": full.accuracy, "n": full.n},
+        "full": None if full is None else {"accuracy": full["accuracy"].value, "n": full["accuracy"].n},
         "chance": _short(chance),
-        "recovered": _AFTER[table.recover],
-        "unmeasured": "not distilled" if table.recover == "distill" else "",
+        "recovered": RECOVERIES[table.recover].noun,
+        "unmeasured": "" if RECOVERIES[table.recover].swept else f"not {RECOVERIES[table.recover].result} yet",
         "status": status,
         "still": still,
         "selected": selected,
         "current": {
-            **_figures(Row(mask.count, accuracy, shown.quality, ratio, shown.speed, glimpse)),
+            **_figures(Row(mask.count, accuracy, shown.outcomes, ratio, shown.speed, glimpse)),
             "budget": mask.count,
             "kept": _packed(mask),
             "origin": shown.origin,
@@ -166,35 +166,40 @@ def _row(row: Row, table: BudgetTable) -> dict[str, Any]:
 
 
 def _figures(row: Row) -> dict[str, Any]:
-    quality, speed = row.quality, row.speed
+    outcomes, speed = row.outcomes, row.speed
     found: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
     if row.glimpse is not None:
         found["glimpsed"] = row.glimpse.n
-    if quality is not None:
+    if outcomes is not None:
+        accuracy, change = outcomes["accuracy"], outcomes["accuracy_change"]
         found |= {
-            "accuracy": quality.accuracy,
-            "low": _short(quality.ci95[0]),
-            "high": _short(quality.ci95[1]),
-            "n": quality.n,
-            "f1": _short(quality.macro_f1),
-            "agreement": _short(quality.agreement),
-            "pp": _short(quality.pp),
-            "ppLow": _short(quality.pp_ci95[0]),
-            "ppHigh": _short(quality.pp_ci95[1]),
+            "accuracy": accuracy.value,
+            "low": _short(accuracy.low),
+            "high": _short(accuracy.high),
+            "n": accuracy.n,
+            "pp": _short(change.value),
+            "ppLow": _short(change.low),
+            "ppHigh": _short(change.high),
+            "others": [f"{row.label} {outcomes[row.name].text}" for row in OUTCOMES.values() if _beside(row, outcomes)],
         }
     if speed is not None:
         found |= {
-            "ratio": _short(speed.ratio),
-            "ratioLow": _short(speed.ci95[0]),
-            "ratioHigh": _short(speed.ci95[1]),
+            "ratio": _short(speed.ratio.value),
+            "ratioLow": _short(speed.ratio.low),
+            "ratioHigh": _short(speed.ratio.high),
             "ms": _short(speed.pruned_ms),
             "fullMs": _short(speed.full_ms),
         }
-        if speed.n:
-            found["rounds"] = speed.n
+        if speed.ratio.n:
+            found["rounds"] = speed.ratio.n
         if speed.busy:
             found["busy"] = True
     return found
+
+
+def _beside(row: Outcome, outcomes: Outcomes) -> bool:
+    """Whether an outcome is a line under the accuracy."""
+    return row.name in outcomes and row.name not in ("accuracy", "accuracy_change")
 
 
 def _short(value: float | None) -> float | None:

@@ -126,8 +126,6 @@ def _end_to_end() -> str:
     with scratch() as folder:
         settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)
         run = prune(settings, store=Store(folder))
-    kept, accuracy = run.mask.count, run.document.metrics.full.accuracy
+    kept, accuracy = run.mask.count, run.document.outcomes["full"]["accuracy"]
     seconds = run.document.timings.total_s or 0.0
-    return (
-        f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, {accuracy:.0%} right with all heads"
-    )
+    return f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, full accuracy {accuracy.text}"

@@ -5,15 +5,15 @@ The fields are those of the file, in its order; what was not measured is None, n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cahp.outcomes import Outcomes, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Delta, Metrics, Price
+from cahp.values import Bools, Estimate, Price
 
 SCHEMA = "cahp.compare/1"
 
@@ -66,8 +66,21 @@ class Participant:
 
 
 @dataclass(frozen=True)
+class Delta:
+    """A change in accuracy in points, with its 95 % interval."""
+
+    pp: float
+    ci95: tuple[float, float]
+
+    @classmethod
+    def of(cls, change: Estimate) -> Delta:
+        """Build it from an estimate."""
+        return cls(change.value, (change.low, change.high))
+
+
+@dataclass(frozen=True)
 class CellQuality:
-    """How well a mask answers the texts of a split; see ``cahp.values.Metrics``.
+    """The outcomes of a mask on the texts of a split, as ``cahp.outcomes.to_metrics`` writes them.
 
     ``delta`` is the change against the unpruned model, ``delta_alike`` that against the unpruned model after the same
     recovery, where that changes it.
@@ -83,10 +96,14 @@ class CellQuality:
     delta_alike: Delta | None = None
 
     @classmethod
-    def of(cls, metrics: Metrics, delta: Delta | None, delta_alike: Delta | None) -> CellQuality:
-        """From what was measured."""
-        loss = metrics.loss if math.isfinite(metrics.loss) else None
-        return cls(**{**vars(metrics), "loss": loss}, delta=delta, delta_alike=delta_alike)
+    def of(cls, outcomes: Outcomes, alike: Estimate | None) -> CellQuality:
+        """Build it from measured outcomes; ``alike`` is the change against the full model after the same recovery."""
+        change = outcomes.get("accuracy_change")
+        return cls(
+            **to_metrics(outcomes),
+            delta=None if change is None else Delta.of(change),
+            delta_alike=None if alike is None else Delta.of(alike),
+        )
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from cahp.comparison.document import (
 from cahp.comparison.estimate import Estimate
 from cahp.comparison.plan import FULL, Cell, Plan, about, draws
 from cahp.comparison.result import Comparison
+from cahp.outcomes import accuracy_change, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.stages.clustering import grid_notice
@@ -164,14 +165,11 @@ class _Rows:
         return Recovered(row, found.get("eval"), found.get("report"))
 
     def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> CellQuality:
-        from cahp.stages.evaluation import delta, metrics
-
         full = self._reference.answers["none", split].evaluation
         unpruned = cell.method == FULL and recovery == "none"
         # The unpruned model after the same recovery, where that changes it.
         alike = self._full.get((recovery, cell.seed, split)) if recovery == "finetune" and cell.method != FULL else None
         return CellQuality.of(
-            metrics(evaluation, full=None if unpruned else full),
-            None if unpruned else delta(evaluation, full),
-            None if alike is None else delta(evaluation, alike),
+            measure(evaluation, full=None if unpruned else full),
+            None if alike is None else accuracy_change(evaluation, alike),
         )

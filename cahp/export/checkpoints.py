@@ -14,14 +14,16 @@ from cahp.export.form import ModelForm, Pruned
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.export.model_card import model_card
 from cahp.files import json_text, scratch
+from cahp.outcomes import Outcomes, measure
 from cahp.output import Output
+from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import StateDeltas, StateMetrics, versions
-from cahp.run.ladder import steps
-from cahp.run.prune import outcomes
+from cahp.run.document import outcome_records, versions
+from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
+from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, parse_duration
-from cahp.values import LATENCY_SECONDS, Delta, Evaluation, HeadMask, Input, Metrics, OptionError, Progress, silent
+from cahp.values import LATENCY_SECONDS, Evaluation, HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 STAGE = "write"
+#: ``metrics``, ``delta`` and ``outcomes`` where nothing was measured.
+UNMEASURED: Mapping[str, None] = {"metrics": None, "delta": None, "outcomes": None}
 #: Texts that a written model is tried on.
 TRIED = 64
 #: What it is tried on where no data are at hand.
@@ -41,20 +45,12 @@ _SENTENCES = (
 
 
 @dataclass(frozen=True)
-class Rounding:
-    """Quality of a model with rounded weights as it was read back, and its accuracy against the full model's."""
-
-    metrics: Metrics
-    delta: Delta
-
-
-@dataclass(frozen=True)
 class Written:
     """A model on disk: its form, the bytes of its weights, how far its logits stray when read back.
 
     ``agreement`` is the share of ``tried`` texts with the same answer as in memory. Where the form has a runtime of its
     own, ``files`` are its file beside those of the full model (and of the one that it was rounded from); empty for
-    other forms, or if not asked for. ``rounding`` is what was measured of a rounded model, where there were texts.
+    other forms, or if not asked for. ``rounded`` are the outcomes of a rounded model, where there were texts.
     """
 
     form: ModelForm
@@ -63,7 +59,7 @@ class Written:
     agreement: float
     tried: int
     files: tuple[Footprint, ...] = ()
-    rounding: Rounding | None = None
+    rounded: Outcomes | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What JSON can say of it."""
@@ -84,29 +80,11 @@ class Written:
         }
 
     def beside(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """``outcome`` with what was measured of the rounded model among its ``metrics`` and ``delta``."""
-        if self.rounding is None or self.form.rounded is None:
+        """Return ``outcome`` with the outcomes of the rounded model beside those of the others."""
+        if self.rounded is None or self.form.rounded is None:
             return dict(outcome)
-        metrics, delta = outcome["metrics"], outcome["delta"]
-        return {
-            **outcome,
-            "metrics": RoundedMetrics(**vars(metrics), int8=self.rounding.metrics),
-            "delta": RoundedDeltas(**vars(delta), int8=self.rounding.delta),
-        }
-
-
-@dataclass(frozen=True)
-class RoundedMetrics(StateMetrics):
-    """Quality of the model with weights of 8 bits (``int8``) beside that of what it was made of."""
-
-    int8: Metrics
-
-
-@dataclass(frozen=True)
-class RoundedDeltas(StateDeltas):
-    """Accuracy of the model with weights of 8 bits (``int8``) against the full one, beside that of the others."""
-
-    int8: Delta
+        states = {state: outcomes for state, outcomes in outcome["outcomes"].items() if outcomes is not None}
+        return {**outcome, **outcome_records({**states, self.form.rounded.state: self.rounded})}
 
 
 def claimed(out: Path | Output, card: ModelCard) -> Output:
@@ -139,25 +117,26 @@ def recovered(
     fine-tuning its ``epochs``; ``watch`` sees the loss of a training. With ``auto``, so many seconds are ``allowed``
     (None: as the settings say).
     """
-    settings, measurements = bench.settings, bench.measurements
+    settings, measurements, recovery = bench.settings, bench.measurements, get_recovery(recover)
     made: Recovered | None
-    if recover == "finetune":
+    if recovery.needs_labels:
         from cahp.models.training import Schedule
 
         made = measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
-    elif recover in ("distill", "auto"):
+    elif recovery.imitates:
         allowed = allowed or parse_duration(settings.recover_time or RECOVER_TIME)
         made = measurements.distill(
-            mask, labels=settings.labels, seconds=allowed if recover == "auto" else None, watch=watch
+            mask, labels=settings.labels, seconds=allowed if recovery.timed else None, watch=watch
         )
     else:
         made = measurements.recover(mask, recover)
-    outcome = dict(vars(outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)))
+    states = measure_outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)
+    outcome: dict[str, Any] = outcome_records(states)
     if (refit := refit_report(made)) is not None:
         outcome["refit"] = refit
     if isinstance(made, Distilled):
         outcome["distill"] = made.report
-        outcome["steps"] = steps(measurements, bench.evaluation, mask, made, seed=settings.seed)
+        outcome["steps"] = measure_steps(measurements, bench.evaluation, mask, made, seed=settings.seed)
     if isinstance(made, FineTuned):
         outcome["epochs"] = list(made.epochs)
     return outcome, measurements.pruned(mask, made)
@@ -221,7 +200,7 @@ def write(
             _files(form, part, whole, recovery, seconds) if timed else (),
             None if form.rounded is None or full is None else _rounding(read, full, seed),
         )
-        measured = written.beside(outcome or {"metrics": None, "delta": None})
+        measured = written.beside(outcome or UNMEASURED)
         asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
         source = {
             "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
@@ -296,8 +275,7 @@ def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds
         )
 
 
-def _rounding(read: ReadBack, full: Evaluation, seed: int) -> Rounding:
-    from cahp.stages.evaluation import delta, metrics, scored
+def _rounding(read: ReadBack, full: Evaluation, seed: int) -> Outcomes:
+    from cahp.stages.evaluation import scored
 
-    found = scored(read.found, full)
-    return Rounding(metrics(found, full=full), delta(found, full, seed=seed))
+    return measure(scored(read.found, full), full=full, seed=seed)

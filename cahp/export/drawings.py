@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cahp.board.colours import hues, letters, striped
-from cahp.values import Floats, HeadMask, Ints, Metrics
-from cahp.words import interval, percent
+from cahp.outcomes import Outcomes
+from cahp.values import Floats, HeadMask, Ints
+from cahp.words import percent
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 #: Characters of a word that a narrow column holds.
@@ -109,34 +110,32 @@ def _stripes(x: int, y: int) -> str:
     return f'<path class=stripe d="{"".join(f"M{x + a},{y + b}L{x + c},{y + d}" for (a, b), (c, d) in ends)}"/>'
 
 
-def intervals(found: Mapping[str, Metrics]) -> str:
-    """Accuracies as dots with their intervals, on an axis that is no longer than they need."""
+def intervals(found: Mapping[str, Outcomes]) -> str:
+    """Draw accuracies as dots with their intervals, on an axis that is no longer than they need."""
+    accuracies = {name: outcomes["accuracy"] for name, outcomes in found.items()}
     left, width, row = 110, 460, 34
     bottom = 10 + row * len(found)
-    said = "; ".join(
-        f"{name} {percent(one.accuracy)} {interval(one.ci95[0] * 100, one.ci95[1] * 100)}"
-        for name, one in found.items()
-    )
-    low, high, step = axis([100 * end for one in found.values() for end in one.ci95])
+    said = "; ".join(f"{name} {one.text} {one.interval}" for name, one in accuracies.items())
+    low, high, step = axis([100 * end for one in accuracies.values() for end in (one.low, one.high)])
 
     def across(share: float) -> float:
         return left + width * (100 * share - low) / (high - low)
 
     drawn = [
         f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" '
-        f'aria-label="Right answers with 95 % intervals: {safe(said)}">'
+        f'aria-label="Accuracy with 95 % intervals: {safe(said)}">'
     ]
     for tick in np.arange(low, high + step / 2, step):
         x = across(tick / 100)
         drawn.append(f'<line class=rule x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>')
         drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}">{tick:g}</text>')
-    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">right answers in %{_begins(low)}</text>')
-    for index, (name, one) in enumerate(found.items()):
+    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">accuracy in %{_begins(low)}</text>')
+    for index, (name, one) in enumerate(accuracies.items()):
         y = 10 + row * index + row / 2
-        start, end = (across(share) for share in one.ci95)
+        start, end = (across(share) for share in (one.low, one.high))
         drawn.append(f'<text class=side x="{left - 12}" y="{y + 4}">{safe(name)}</text>')
         drawn.append(f'<line class=whisker x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>')
-        drawn.append(f'<circle cx="{across(one.accuracy):.1f}" cy="{y}" r="6"/>')
+        drawn.append(f'<circle cx="{across(one.value):.1f}" cy="{y}" r="6"/>')
     return "".join(drawn) + "</svg>"
 
 

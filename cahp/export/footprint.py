@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cahp.values import Ratio, Timing
-from cahp.words import interval, size_of, span
+from cahp.values import Estimate, Timing
+from cahp.words import size_of
 
 if TYPE_CHECKING:
     from cahp.stages.latency import Times
@@ -23,7 +23,7 @@ class Footprint:
     name: str
     bytes: int
     latency_ms: Timing
-    ratio: Ratio | None
+    ratio: Estimate | None
 
 
 def footprints_of(names: Sequence[str], sizes: Sequence[int], times: Sequence[Times]) -> tuple[Footprint, ...]:
@@ -36,9 +36,9 @@ def footprints_of(names: Sequence[str], sizes: Sequence[int], times: Sequence[Ti
     return (first, *others)
 
 
-def change(ratio: Ratio) -> str:
+def change(ratio: Estimate) -> str:
     """What a ratio of times comes to."""
-    return f"{ratio.median:.2f} of the full model's time" if ratio.measurable else "no measurable change"
+    return f"{ratio.value:.2f} of the full model's time" if ratio.excludes(1) else "no measurable change"
 
 
 def circumstances(files: Sequence[Footprint], runtime: str) -> str:
@@ -57,8 +57,8 @@ def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
     for one in files:
         said = ""
         if one.ratio is not None:
-            first = "" if one.ratio.measurable else f"{change(one.ratio)}: "
-            said = f"   {first}{one.name} / full {one.ratio.median:.2f} {interval(*one.ratio.ci95, 2)}"
+            first = "" if one.ratio.excludes(1) else f"{change(one.ratio)}: "
+            said = f"   {first}{one.name} / full {one.ratio.value:.2f} {one.ratio.interval}"
             said += f", n = {one.latency_ms.repeats} rounds"
         yield f"            {one.name:<10}{size_of(one.bytes):>8}{one.latency_ms.median:>10.1f} ms{said}"
 
@@ -70,5 +70,5 @@ def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator
     yield "| model | file | time of a batch | change | 95 % interval of the ratio |"
     yield "|---|---|---|---|---|"
     for one in files:
-        said = "| |" if one.ratio is None else f"{change(one.ratio)} | {span(*one.ratio.ci95, 2)} |"
+        said = "| |" if one.ratio is None else f"{change(one.ratio)} | {one.ratio.span} |"
         yield f"| {one.name} | {size_of(one.bytes)} | {one.latency_ms.median:.1f} ms | {said}"

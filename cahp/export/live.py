@@ -14,12 +14,12 @@ from cahp.board import Shown, contents, script, style
 from cahp.board.colours import letters
 from cahp.export.drawings import safe, table
 from cahp.files import plain_json
+from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_quality
+from cahp.studies.table_file import own_outcomes
 from cahp.values import HeadMask, Ints
-from cahp.words import percent
 
 #: Up to so many heads a report knows the clusters of every budget; beyond, it would not fit into a mail.
 _ALL_CLUSTERS = 256
@@ -105,13 +105,13 @@ def script_element() -> str:
 def _shown(run: RunDocument, mask: HeadMask, of: BudgetTable) -> Shown:
     requested = run.budget.requested is not None
     origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
-    recovered, note = run.metrics.recovered, ""
-    if of.recover == "none" and recovered is not None:
-        note = f"after recovery ({run.settings.recover}) {percent(recovered.accuracy)}"
+    recovered, note = run.outcomes.get("recovered"), ""
+    if of.recover == NONE.name and recovered is not None:
+        note = f"{name_of_result(run.settings.recover)}: {recovered['accuracy'].text}"
     ratio = run.latency_ratio
     speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
     rescued = [layer * mask.heads + head for layer, head in run.rescued]
-    return Shown(mask, origin, own_quality(run, of.recover), speed, note, rescued)
+    return Shown(mask, origin, own_outcomes(run, of.recover), speed, note, rescued)
 
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:

@@ -10,10 +10,11 @@ from cahp.cards import ModelCard, Prompt, PromptReading
 from cahp.export.footprint import Footprint, markdown
 from cahp.export.form import ModelForm
 from cahp.export.formats import as_asked
+from cahp.outcomes import OUTCOMES
+from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
 from cahp.values import HeadMask
-from cahp.words import STEPS, percent, span
 
 
 def model_card(
@@ -41,7 +42,7 @@ def model_card(
         f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
         "",
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
-        f"{_RECOVERED[source['recovery']]}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
+        f"{RECOVERIES[source['recovery'].card]}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
         "",
         "## Load it",
         "",
@@ -116,29 +117,21 @@ def _asking(form: ModelForm, prompt: Prompt, reading: PromptReading) -> list[str
     ]
 
 
-_RECOVERED = {
-    "none": "; nothing was recovered",
-    "refit": "; its output projections were solved anew in closed form (refit)",
-    "distill": "; it then learned from the full model on unlabelled texts (refit and distillation)",
-    "auto": "; it then learned from the full model as long as time allowed (refit and distillation)",
-    "finetune": "; it was fine-tuned afterwards",
-}
-
-
 def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
-    if not outcome["metrics"]:
+    states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
+    if not states:
         return ["Nothing: no data were given."]
-    rows = ["| model | accuracy | 95 % interval | macro-F1 | same answer as full |", "|---|---|---|---|---|"]
-    for name, metrics in outcome["metrics"].measured.items():
-        ends = span(100 * metrics.ci95[0], 100 * metrics.ci95[1])
-        same = "" if metrics.agreement is None else percent(metrics.agreement)
-        rows.append(f"| {name} | {percent(metrics.accuracy)} | {ends} % | {percent(metrics.macro_f1)} | {same} |")
+    shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
+    rows = [f"| model | {' | '.join(row.label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
+    for state, outcomes in states.items():
+        cells = [outcomes.get(row.name) for row in shown]
+        rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")
     steps = outcome.get("steps", ())
     if steps:
-        after = [f"{STEPS[one.step]} {percent(one.metrics.accuracy)}" for one in steps]
-        rows += ["", f"What each step of the recovery brought (accuracy): {', '.join(after)}."]
+        after = [f"{step.result} {step.outcomes['accuracy'].text}" for step in steps]
+        rows += ["", f"Accuracy after each step of the recovery: {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
-    return [f"On {outcome['metrics'].full.n:,} texts{split}:", "", *rows]
+    return [f"On {states['full']['accuracy'].n:,} texts{split}, with 95 % intervals:", "", *rows]
 
 
 def _data(data: Mapping[str, Any] | None) -> str:

@@ -67,11 +67,11 @@ class RealWorld:
     def of(cls, run: RunDocument, assumed: Assumptions) -> RealWorld | None:
         """Of a run; None where time was not measured, or does not change measurably."""
         ratio, timing = run.latency_ratio, run.cost.full.latency_ms
-        if ratio is None or timing is None or not ratio.measurable:
+        if ratio is None or timing is None or not ratio.excludes(1):
             return None
-        low, high = ratio.ci95
+        low, high = ratio.low, ratio.high
         full, pruned, least, most = (
-            Use.of(timing.median * share, timing.batch, assumed) for share in (1.0, ratio.median, low, high)
+            Use.of(timing.median * share, timing.batch, assumed) for share in (1.0, ratio.value, low, high)
         )
         return cls(assumed, full, pruned, least, most, timing.batch, timing.length, timing.repeats)
 

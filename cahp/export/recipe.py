@@ -35,7 +35,7 @@ def recipe(settings: Settings) -> Recipe:
             "from cahp import Settings\n"
             "from cahp.tasks.evaluate import evaluate\n\n"
             f"found = evaluate({to_python(settings, options)}, mask=Path({MASK_FILE!r}))\n"
-            'print(found["metrics"].pruned.accuracy)'
+            'print(found["outcomes"]["pruned"]["accuracy"])'
         )
         return Recipe(tuple(command), python)
     options = flags("prune")
@@ -44,6 +44,6 @@ def recipe(settings: Settings) -> Recipe:
         "from cahp import Settings, prune\n\n"
         f"run = prune({to_python(settings, options)})\n"
         "print(run.mask.by_layer)\n"
-        "print(run.document.metrics.pruned.accuracy)"
+        'print(run.document.outcomes["pruned"]["accuracy"])'
     )
     return Recipe(tuple(command), python)

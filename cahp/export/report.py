@@ -16,11 +16,11 @@ from cahp.export.drawings import STYLE, Clusters, Curve, grid, safe, silhouette,
 from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
 from cahp.export.real_world import Assumptions, RealWorld
 from cahp.export.recipe import recipe
+from cahp.outcomes import Outcomes
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import Quality
 from cahp.values import HeadMask
-from cahp.words import interval, percent, points
+from cahp.words import interval, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Characters of a text that is shown as an example.
@@ -60,19 +60,18 @@ class Origin:
 def verdict(run: RunDocument) -> str:
     """What pruning did, in two or three sentences of plain words."""
     total = run.model.layers * run.model.heads
-    state = "recovered" if run.metrics.recovered is not None else "pruned"
-    full, now, change = run.metrics.full, run.metrics.measured[state], run.delta.of(state)
-    assert change is not None
-    if change.measurable:
-        lost = "fewer" if change.pp < 0 else "more"
-        difference = f"{abs(change.pp):.1f} points {lost} (95 % interval {interval(*change.ci95)})"
+    state = "recovered" if "recovered" in run.outcomes else "pruned"
+    full, now = run.outcomes["full"]["accuracy"], run.outcomes[state]["accuracy"]
+    change = run.outcomes[state]["accuracy_change"]
+    if change.excludes(0):
+        lost = "lower" if change.value < 0 else "higher"
+        difference = f"{abs(change.value):.1f} points {lost} (95 % interval {change.interval})"
     else:
-        difference = f"no measurable change ({points(change.pp)}, 95 % interval {interval(*change.ci95)})"
+        difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
     after = " after recovery" if state == "recovered" else ""
     said = (
-        f"{run.budget.attained} of {total} heads are kept. With them the model answers "
-        f"{percent(now.accuracy)} of {now.n:,} texts rightly{after}; with all heads "
-        f"{percent(full.accuracy)}: {difference}."
+        f"{run.budget.attained} of {total} heads are kept. Accuracy on {now.n:,} texts{after} is {now.text}; with all "
+        f"heads it is {full.text}: {difference}."
     )
     return f"{said} {_time(run)}"
 
@@ -81,12 +80,12 @@ def _time(run: RunDocument) -> str:
     ratio = run.latency_ratio
     if ratio is None:
         return "Time was not measured."
-    if not ratio.measurable:
+    if not ratio.excludes(1):
         return "The time it takes does not change measurably."
-    low, high = ratio.ci95
-    verb = "takes" if ratio.median < 1 else "takes, against all hopes,"
+    low, high = ratio.low, ratio.high
+    verb = "takes" if ratio.value < 1 else "takes, against all hopes,"
     return (
-        f"Cut out of the model, it {verb} {percent(ratio.median, 0)} of the time "
+        f"Cut out of the model, it {verb} {percent(ratio.value, 0)} of the time "
         f"(95 % interval {interval(low * 100, high * 100, 0)})."
     )
 
@@ -100,7 +99,7 @@ def page(
     curve: Curve | None = None,
     live: Live | None = None,
     static: bool = False,
-    recoveries: Mapping[str, Quality] | None = None,
+    recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
     assumed: Assumptions | None = None,
 ) -> str:
@@ -123,7 +122,7 @@ def page(
     world = RealWorld.of(run, assumed or Assumptions())
     if world is not None:
         sections.append(_section("What that is worth", report_figures.in_the_world(world)))
-    compared = report_figures.recovered(run, recoveries or {})
+    compared = report_figures.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
         sections.append(_section("What recovery wins back", report_figures.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:

@@ -3,79 +3,72 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cahp.export.drawings import RightAt, by_budget, intervals, safe, table
 from cahp.export.real_world import RealWorld
-from cahp.run.document import RunDocument, StateDeltas, StateMetrics
-from cahp.run.ladder import RecoveryStep
-from cahp.studies.budget_sweep import BudgetTable, Quality
-from cahp.words import STEPS, duration, interval, percent, points, times
+from cahp.outcomes import OUTCOMES, Outcomes
+from cahp.recoveries import NONE, RECOVERIES, name_of_result
+from cahp.run.document import RunDocument, StateOutcomes
+from cahp.run.recovery_steps import RecoveryStep
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.words import duration, percent
 
-#: What each recovery has done to a model.
-_DONE = {**STEPS, "finetune": "fine-tuned"}
+_AGREEMENT = "Agreement with the full model"
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
-_AFTER = {"refit": "after a refit", "distill": "after distillation"}
 
 
 def figures(run: RunDocument) -> Iterator[str]:
-    """Quality on every split that was opened, and what it costs."""
-    yield from quality("Quality", run.metrics, run.delta)
+    """Draw the outcomes on every split that was opened, and the cost."""
+    yield from draw_outcomes("Quality", run.outcomes)
     if run.report is not None:
-        yield from quality(f"Quality on the {run.report.split} split", run.report.metrics, run.report.delta)
+        yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
     if run.refit is not None:
         taken = "was taken" if run.refit.accepted else "was rejected, so nothing changed"
         yield f"<p class=note>Recovery without training (refit) {taken}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 
-def quality(caption: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
-    """What the full, the pruned and the recovered model answer: a drawing and a table."""
-    of = {_NAMES[state]: one for state, one in metrics.measured.items()}
-    changes = [delta.of(state) for state in metrics.measured]
-    yield intervals(of)
-    rows = [
-        ("Right answers", [percent(one.accuracy) for one in of.values()]),
-        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in of.values()]),
-        ("Against all heads", ["" if one is None else points(one.pp) for one in changes]),
-        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in changes]),
-        ("Macro-F1", [percent(one.macro_f1) for one in of.values()]),
-        ("Same answer as all heads", [_share(one.agreement) for one in of.values()]),
-        ("Texts", [f"{one.n:,}" for one in of.values()]),
+def draw_outcomes(caption: str, states: StateOutcomes) -> Iterator[str]:
+    """Draw the outcomes of the full, the pruned and the recovered model as a figure and a table."""
+    named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
+    yield intervals(named)
+    texts = [f"{outcomes['accuracy'].n:,}" for outcomes in named.values()]
+    yield table(caption, list(named), [*_rows(named.values()), ("Texts", texts)])
+
+
+def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
+    """A row for each outcome that was measured, with its interval where it has one."""
+    columns = list(columns)
+    for name, row in OUTCOMES.items():
+        estimates = [outcomes.get(name) for outcomes in columns]
+        if any(estimates):
+            yield row.label[:1].upper() + row.label[1:], ["" if one is None else one.text for one in estimates]
+        if any(one is not None and one.ci95 for one in estimates):
+            yield "95 % interval", ["" if one is None else one.interval for one in estimates]
+
+
+def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+    """Return the outcomes of the run's mask as pruned and after each recovery that was measured."""
+    own = {"pruned": NONE.result, "recovered": name_of_result(run.settings.recover)}
+    measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
+    return {**measured, **{name: outcomes for name, outcomes in others.items() if name not in measured}}
+
+
+def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
+    """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
+    full = run.outcomes["full"]["accuracy"].value
+    pruned = compared.get(NONE.result)
+    lost = 0.0 if pruned is None else full - pruned["accuracy"].value
+    regained = [
+        "" if lost <= 0 or outcomes is pruned else percent(1 - (full - outcomes["accuracy"].value) / lost, 0)
+        for outcomes in compared.values()
     ]
-    yield table(caption, list(of), rows)
-
-
-def recovered(run: RunDocument, others: Mapping[str, Quality]) -> dict[str, Quality]:
-    """How the same mask answers as pruned, and after each recovery that was measured."""
-    found = {}
-    if run.metrics.pruned is not None:
-        found["as pruned"] = Quality.of(run, "pruned")
-    if run.metrics.recovered is not None:
-        found[_DONE.get(run.settings.recover, "recovered")] = Quality.of(run, "recovered")
-    return found | {name: one for name, one in others.items() if name not in found}
-
-
-def recoveries(run: RunDocument, compared: Mapping[str, Quality]) -> Iterator[str]:
-    """The same heads after each recovery, how much of the loss it regained, and what each step brought."""
-    full, found = run.metrics.full.accuracy, compared.values()
-    lost = full - compared["as pruned"].accuracy if "as pruned" in compared else 0.0
-
-    def regained(one: Quality) -> str:
-        return percent(1 - (full - one.accuracy) / lost, 0) if lost > 0 and one is not compared["as pruned"] else ""
-
-    rows = [
-        ("Right answers", [percent(one.accuracy) for one in found]),
-        ("95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in found]),
-        ("Against all heads", [points(one.pp) for one in found]),
-        ("95 % interval of it", [interval(*one.pp_ci95) for one in found]),
-        ("Of the loss regained", [regained(one) for one in found]),
-        ("Same answer as all heads", [_share(one.agreement) for one in found]),
-    ]
+    rows = [*_rows(compared.values()), ("Share of the loss regained", regained)]
     if len(compared) > 1:
         yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
     if run.steps:
-        yield table("What each step brought", [STEPS[one.step] for one in run.steps], _stepwise(run.steps))
+        yield table("What each step brought", [step.result for step in run.steps], _stepwise(run.steps))
     if run.distill is not None:
         said = run.distill
         taken = "was taken" if said.accepted else "was rejected, so nothing changed"
@@ -90,14 +83,14 @@ def recoveries(run: RunDocument, compared: Mapping[str, Quality]) -> Iterator[st
 
 
 def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
-    gained = [one.gained for one in steps]
+    accuracy = [step.outcomes["accuracy"] for step in steps]
     return [
-        ("Right answers", [percent(one.metrics.accuracy) for one in steps]),
-        ("95 % interval", [interval(100 * one.metrics.ci95[0], 100 * one.metrics.ci95[1]) for one in steps]),
-        ("Against the step before", ["" if one is None else points(one.pp) for one in gained]),
-        ("95 % interval of it", ["" if one is None else interval(*one.ci95) for one in gained]),
-        ("Same answer as all heads", [_share(one.metrics.agreement) for one in steps]),
-        ("Evaluation texts", [f"{one.metrics.n:,}" for one in steps]),
+        ("Accuracy", [one.text for one in accuracy]),
+        ("95 % interval", [one.interval for one in accuracy]),
+        ("Against the step before", ["" if step.gained is None else step.gained.text for step in steps]),
+        ("95 % interval of it", ["" if step.gained is None else step.gained.interval for step in steps]),
+        (_AGREEMENT, [step.outcomes["agreement"].text for step in steps]),
+        ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
         ("Worked on, texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
         ("Took", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
         ("Taken", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
@@ -110,10 +103,10 @@ def _cost(run: RunDocument) -> Iterator[str]:
     if ratio is None or before is None or after is None:
         yield "<p>Time and size were not measured.</p>"
         return
-    against = times(ratio.median) if ratio.measurable else "no measurable change"
+    against = ratio.text if ratio.excludes(1) else "no measurable change"
     rows = [
         ("Time against all heads", ["1 ×", against]),
-        ("95 % interval of it", ["", f"{interval(*ratio.ci95, 2)}, n = {before.repeats} rounds"]),
+        ("95 % interval of it", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
         ("Time of a batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
         ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
         ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
@@ -122,7 +115,7 @@ def _cost(run: RunDocument) -> Iterator[str]:
     yield table("Cost", ["all heads", "pruned"], rows)
     yield (
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
-        f"both models in turn: {times(ratio.median)} {interval(*ratio.ci95, 2)}. Attention takes "
+        f"both models in turn: {ratio.text} {ratio.interval}. Attention takes "
         f"{_share(run.attention_share, 0)} of the full model's time: no removal of heads can save more.</p>"
     )
 
@@ -133,9 +126,8 @@ def _share(value: float | None, digits: int = 1) -> str:
 
 def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
     """Right answers at every budget that was measured, beside all heads and the best guess without reading."""
-    found = [
-        RightAt(row.budget, row.quality.accuracy, *row.quality.ci95) for row in of.rows() if row.quality is not None
-    ]
+    accuracies = [(row.budget, row.outcomes["accuracy"]) for row in of.rows() if row.outcomes is not None]
+    found = [RightAt(budget, one.value, one.low, one.high) for budget, one in accuracies]
     chance = run.data.eval.most_frequent
     guess = (
         ""
@@ -143,12 +135,12 @@ def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
         else f" Whoever always names the most frequent class is right in {percent(chance)} of the texts: what comes "
         "near to that has forgotten the task."
     )
-    after = _AFTER.get(of.recover, "as pruned")
+    after = RECOVERIES[of.recover].after or NONE.result
     yield (
-        f"<p>Right answers {after}, at {len(found)} of {len(of.budgets)} budgets, with 95 % intervals (n = "
-        f"{run.metrics.full.n:,}).{guess}</p>"
+        f"<p>Accuracy {after}, at {len(found)} of {len(of.budgets)} budgets, with 95 % intervals (n = "
+        f"{run.outcomes['full']['accuracy'].n:,}).{guess}</p>"
     )
-    yield by_budget(found, full=run.metrics.full.accuracy, chance=chance, at=run.budget.attained)
+    yield by_budget(found, full=run.outcomes["full"]["accuracy"].value, chance=chance, at=run.budget.attained)
 
 
 def in_the_world(found: RealWorld) -> Iterator[str]:

@@ -64,8 +64,8 @@ def read_run(place: Path) -> RunFiles:
     if said is None:
         raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")
     document = RunDocument.from_json(_bounded(said))
-    measured = document.metrics.measured
-    if "pruned" not in measured or any(document.delta.of(state) is None for state in measured if state != "full"):
+    changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
+    if "pruned" not in document.outcomes or any("accuracy_change" not in outcomes for outcomes in changes):
         raise CahpError(f"The run in {folder} lacks what was measured of its heads; {_AGAIN}.")
     total = document.model.layers * document.model.heads
     arrays = _arrays(folder / "arrays.npz", total) if total <= MOST_HEADS else {}

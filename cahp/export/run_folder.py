@@ -14,6 +14,7 @@ import numpy as np
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.files import Content, json_text, scratch, write_whole
 from cahp.output import Mark, Output, unwritten
+from cahp.run.document import outcome_records
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.table_file import TABLE_FILE, table_json
@@ -46,7 +47,9 @@ def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTa
     for name, array in named.items():
         if array.dtype.hasobject:
             raise ValueError(f"the array {name!r} holds Python objects")
-    origin = MaskOrigin(document.model.id, document.settings.method, document.budget, document.metrics)
+    origin = MaskOrigin(
+        document.model.id, document.settings.method, document.budget, outcome_records(document.outcomes)["metrics"]
+    )
     contents: dict[str, Content] = {
         "run.json": json_text(document.to_json()).encode(),
         "head_mask.json": mask_json(run.mask, origin),

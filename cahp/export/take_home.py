@@ -16,6 +16,7 @@ from cahp.export.masks import MaskOrigin, kept_heads, read_for
 from cahp.export.run_folder import zipped
 from cahp.files import scratch
 from cahp.output import Mark, Output, UnwrittenError
+from cahp.recoveries import NONE
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
@@ -63,7 +64,7 @@ def export(
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
     there = settings.data is not None or bool(builtin and builtin.data)
-    how = how or ("auto" if there else "none")
+    how = how or ("auto" if there else NONE.name)
     # What a recovery works on is drawn as it needs it.
     settings = replace(settings, recover=how)
     if there:
@@ -74,7 +75,7 @@ def export(
         full = measurements.evaluate(bench.evaluation)
         data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
         notices = list(bench.notices)
-    elif how != "none":
+    elif how != NONE.name:
         raise OptionError(f"--recover {how} needs texts to recover the model on; name some with --data")
     else:
         resources = Resources(card, store=store or Store(), device=settings.device, progress=progress)
@@ -85,7 +86,7 @@ def export(
         "model": card.id,
         "data": data,
         "kept": kept_heads(keep),
-        **(outcome or {"metrics": None, "delta": None}),
+        **(outcome or checkpoints.UNMEASURED),
         "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
         "form": asked.key,
         "bytes": None,

@@ -10,7 +10,6 @@ import numpy as np
 from cahp.figures import palette
 from cahp.studies.budget_sweep import Row
 from cahp.values import Clustering, Floats, Ints
-from cahp.words import interval, percent, times
 
 
 def silhouette_figure(clustering: Clustering, *, dark: bool) -> Any:
@@ -28,20 +27,15 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, dark: bool) -> Any:
 
 def accuracy_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
     """Right answers with their 95 % intervals at every budget that was measured; nothing is made up between them."""
-    measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
-    centre = np.array([100 * one.accuracy for _, one in measured])
-    ends = 100 * np.array([one.ci95 for _, one in measured])
+    measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
     return _curve(
         np.array([budget for budget, _ in measured]),
-        centre,
+        np.array([100 * accuracy.value for _, accuracy in measured]),
         "heads kept",
-        "right answers in %",
+        "accuracy in %",
         dark=dark,
-        ends=ends,
-        said=[
-            f"{budget} heads: {percent(one.accuracy)} right {interval(*low_high)}, n = {one.n:,}"
-            for (budget, one), low_high in zip(measured, ends.tolist(), strict=True)
-        ],
+        ends=100 * np.array([(accuracy.low, accuracy.high) for _, accuracy in measured]),
+        said=[f"{budget} heads: accuracy {accuracy}" for budget, accuracy in measured],
     )
 
 
@@ -50,16 +44,16 @@ def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
     timed = [(row.budget, row.speed) for row in rows if row.speed is not None]
     figure = _curve(
         np.array([budget for budget, _ in timed]),
-        np.array([one.ratio for _, one in timed]),
+        np.array([speed.ratio.value for _, speed in timed]),
         "heads kept",
-        "time of a batch, pruned / full",
+        "time per batch, pruned / full",
         dark=dark,
-        ends=np.array([one.ci95 for _, one in timed]),
+        ends=np.array([(speed.ratio.low, speed.ratio.high) for _, speed in timed]),
         said=[
-            f"{budget} heads: {times(one.ratio) if one.measurable else 'no measurable change'} "
-            f"{interval(*one.ci95, 2)}{f', n = {one.n} rounds' if one.n else ''}, {one.full_ms:.1f} ms -> "
-            f"{one.pruned_ms:.1f} ms{', the machine was busy' if one.busy else ''}"
-            for budget, one in timed
+            f"{budget} heads: {speed.ratio.text if speed.ratio.excludes(1) else 'no measurable change'} "
+            f"{speed.ratio.interval}, n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
+            f"{', the machine was busy' if speed.busy else ''}"
+            for budget, speed in timed
         ],
     )
     figure.add_hline(y=1, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})

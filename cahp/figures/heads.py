@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import UNDIMMED, named_rows
-from cahp.studies.head_habits import Share
-from cahp.values import HeadMask
+from cahp.values import Estimate, HeadMask
 
 #: Where attention goes, in words, and as short as a thumbnail has room for.
 WORDS: Mapping[str, str] = {
@@ -44,12 +43,12 @@ def called(head: int, heads: int) -> str:
     return f"{head // heads}.{head % heads}"
 
 
-def shares_figure(shares: Mapping[str, Share], *, dark: bool) -> Any:
+def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
     """Where a head's attention goes, by kind, with intervals."""
     import plotly.graph_objects as go
 
     colours, kinds = palette.ink(dark=dark), list(shares)
-    means = [100 * shares[kind].mean for kind in kinds]
+    means = [100 * shares[kind].value for kind in kinds]
     figure = go.Figure(
         go.Bar(
             x=means,
@@ -58,7 +57,7 @@ def shares_figure(shares: Mapping[str, Share], *, dark: bool) -> Any:
             marker={"color": colours.accent},
             error_x={
                 "type": "data",
-                "array": [100 * (shares[kind].ci95[1] - shares[kind].mean) for kind in kinds],
+                "array": [100 * (shares[kind].high - shares[kind].value) for kind in kinds],
                 "color": colours.text,
                 "thickness": 1.5,
             },
@@ -76,9 +75,9 @@ def shares_figure(shares: Mapping[str, Share], *, dark: bool) -> Any:
     return figure
 
 
-def _told(name: str, share: Share) -> str:
-    low, high = share.ci95
-    return f"{name}<br>{100 * share.mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+def _told(name: str, share: Estimate) -> str:
+    low, high = share.low, share.high
+    return f"{name}<br>{100 * share.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
@@ -108,7 +107,7 @@ def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
     return figure
 
 
-def alike_figure(near: Sequence[tuple[int, Share]], mask: HeadMask, *, dark: bool) -> Any:
+def alike_figure(near: Sequence[tuple[int, Estimate]], mask: HeadMask, *, dark: bool) -> Any:
     """The heads most like one, nearest on top, with the intervals of their distances; kept ones solid."""
     import plotly.graph_objects as go
 
@@ -118,19 +117,19 @@ def alike_figure(near: Sequence[tuple[int, Share]], mask: HeadMask, *, dark: boo
         rows = [place for place, (head, _) in enumerate(near) if bool(mask.keep.flat[head]) is kept]
         figure.add_trace(
             go.Scatter(
-                x=[near[row][1].mean for row in rows],
+                x=[near[row][1].value for row in rows],
                 y=rows,
                 mode="markers",
                 name=name,
                 marker={"symbol": symbol, "size": 12, "color": colours.accent, "line": {"width": 2}},
                 error_x={
                     "type": "data",
-                    "array": [near[row][1].ci95[1] - near[row][1].mean for row in rows],
+                    "array": [near[row][1].high - near[row][1].value for row in rows],
                     "color": colours.text,
                     "thickness": 1.5,
                 },
                 customdata=[near[row][0] for row in rows],
-                hovertext=[f"{head_name(near[row][0], mask.heads)}<br>{near[row][1].mean:.3f} apart" for row in rows],
+                hovertext=[f"{head_name(near[row][0], mask.heads)}<br>{near[row][1].value:.3f} apart" for row in rows],
                 hoverinfo="text",
                 **UNDIMMED,
             )

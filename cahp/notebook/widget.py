@@ -16,12 +16,14 @@ from cahp.board import Event, Shown, contents, script, style
 from cahp.board.state import Board, Choices
 from cahp.files import plain_json
 from cahp.notebook.background import Background, Doing
+from cahp.outcomes import Outcomes
+from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.studies import filling
-from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_quality
+from cahp.studies.table_file import own_outcomes
 from cahp.values import CahpError, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent
@@ -38,7 +40,7 @@ class BudgetBoard(anywidget.AnyWidget):
     Attributes:
         budget: How many heads the mask on the board keeps. Setting it moves the board, and measures.
         mask: The mask on the board, ``mask.keep (layers, heads)`` bool. Setting it puts one of your own on it.
-        quality: How the mask answers, with its interval (None: it is being measured, or was stopped).
+        outcomes: The outcomes of the mask by name (None: being measured, or stopped).
 
     ``observe(function, "mask")`` and ``"budget"`` tell of every change. What is measured here has its own bench, so
     that cells may go on with the run's.
@@ -50,14 +52,14 @@ class BudgetBoard(anywidget.AnyWidget):
     doing = traitlets.Dict().tag(sync=True)
     budget = traitlets.Int()
     mask = traitlets.Instance(HeadMask)
-    quality = traitlets.Instance(Quality, allow_none=True)
+    outcomes: Any = traitlets.Dict(allow_none=True)
 
     def __init__(self, run: RunDocument, bench: Bench, clusters: HeadClusters, table: BudgetTable) -> None:
         self._run, self._bench, self._clusters, self._table = run, bench, clusters, table
         self._choices = Choices(bench.card, bench.settings, clusters, table)
         self._board = Board(lambda: self._choices, mask=run.mask)
-        self._found: dict[str, Quality] = {}
-        measured = own_quality(run, table.recover)
+        self._found: dict[str, Outcomes] = {}
+        measured = own_outcomes(run, table.recover)
         if measured is not None:
             self._found[run.mask.sha256] = measured
         self._selected: int | None = None
@@ -164,19 +166,19 @@ class BudgetBoard(anywidget.AnyWidget):
         bench.resources.progress = progress
         if self._known(mask) is None:
             progress("evaluation", 0, 1)
-            found = filling.quality(bench, mask, recover="none" if mask.empty_layers else self._table.recover)
+            found = filling.measure_mask(bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover)
             self._found[mask.sha256] = found
             if self._table.has(mask):
-                self._table.add(mask.count, quality=found)
+                self._table.add(mask.count, outcomes=found)
             self._measuring = False
             self._show()
         if self._sweeping:
             for _ in filling.fill(self._table, bench, progress):
                 self._show()
 
-    def _known(self, mask: HeadMask) -> Quality | None:
+    def _known(self, mask: HeadMask) -> Outcomes | None:
         row = self._table.row(mask.count) if self._table.has(mask) else None
-        return self._found.get(mask.sha256) if row is None or row.quality is None else row.quality
+        return self._found.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
 
     def _timed(self, mask: HeadMask) -> Speed | None:
         ratio = self._run.latency_ratio
@@ -201,7 +203,7 @@ class BudgetBoard(anywidget.AnyWidget):
                 chance=self._run.data.eval.most_frequent,
             )
             self.data = plain_json(data | {"undo": board.can_undo})
-            self.mask, self.budget, self.quality = mask, mask.count, found
+            self.mask, self.budget, self.outcomes = mask, mask.count, None if found is None else dict(found)
 
     def _told(self, doing: Doing) -> None:
         self.doing = asdict(doing)

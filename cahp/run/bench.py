@@ -15,6 +15,7 @@ import numpy as np
 from cahp import data, models
 from cahp.cards import ModelCard
 from cahp.models.language import without_classes
+from cahp.outcomes import wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
@@ -314,7 +315,7 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
 
     ``reading`` is the model's class for each label as the data spells it.
     """
-    from cahp.stages.evaluation import better_labelling, wilson
+    from cahp.stages.evaluation import better_labelling
 
     better = better_labelling(full)
     if better is None:

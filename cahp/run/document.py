@@ -5,6 +5,7 @@ The fields are those of the file, in its order; what was not measured is None, n
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
@@ -12,24 +13,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard
 from cahp.files import plain_json
-from cahp.run.ladder import RecoveryStep
+from cahp.outcomes import STATES, Outcomes, from_metrics, to_delta, to_metrics
+from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
 from cahp.values import (
     CahpError,
     Cost,
     Costs,
-    Delta,
     DistillReport,
-    Evaluation,
+    Estimate,
     HeadMask,
-    Metrics,
     Precisions,
-    Ratio,
     RefitReport,
     Texts,
 )
@@ -42,8 +41,8 @@ SCHEMA = "cahp.run/1"
 #: The method of a mask that a person made.
 BY_HAND = "by hand"
 
-#: Which model was evaluated: with all heads, without those that a mask drops, or recovered after that.
-State = Literal["full", "pruned", "recovered"]
+#: The outcomes of each model that was evaluated.
+StateOutcomes = Mapping[str, Outcomes]
 
 _LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transformers")
 
@@ -106,63 +105,10 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class StateMetrics:
-    """Quality of the full model, of the pruned and of the recovered one."""
-
-    full: Metrics
-    pruned: Metrics | None
-    recovered: Metrics | None
-
-    @property
-    def measured(self) -> dict[str, Metrics]:
-        """Those that were evaluated, by name."""
-        return {name: one for name, one in vars(self).items() if one is not None}
-
-
-@dataclass(frozen=True)
-class StateDeltas:
-    """Accuracy of the pruned and of the recovered model against the full one."""
-
-    pruned: Delta | None
-    recovered: Delta | None
-
-    def of(self, state: str) -> Delta | None:
-        """The change of a state (None: it was not evaluated, or is the full model)."""
-        change: Delta | None = getattr(self, state, None)
-        return change
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the full, the pruned and the recovered model answer on the same texts."""
-
-    metrics: StateMetrics
-    delta: StateDeltas
-
-    @classmethod
-    def of(
-        cls,
-        full: Evaluation,
-        *,
-        pruned: Evaluation | None = None,
-        recovered: Evaluation | None = None,
-        seed: int = 42,
-    ) -> Outcome:
-        """Summarise answers; ``seed`` draws the bootstrap."""
-        from cahp.stages.evaluation import delta, metrics
-
-        answers = {"pruned": pruned, "recovered": recovered}
-        quality = {name: None if found is None else metrics(found, full=full) for name, found in answers.items()}
-        change = {name: None if found is None else delta(found, full, seed=seed) for name, found in answers.items()}
-        return cls(StateMetrics(full=metrics(full), **quality), StateDeltas(**change))
-
-
-@dataclass(frozen=True)
 class Report(SplitRecord):
-    """What was found on a split that was opened only to report on it."""
+    """The outcomes on a split that was opened only to report on it."""
 
-    metrics: StateMetrics
-    delta: StateDeltas
+    outcomes: StateOutcomes
 
 
 @dataclass(frozen=True)
@@ -222,11 +168,10 @@ class RunDocument:
     budget: Budget
     kept: Mapping[str, tuple[int, ...]]
     rescued: tuple[tuple[int, int], ...]
-    metrics: StateMetrics
-    delta: StateDeltas
+    outcomes: StateOutcomes
     refit: RefitReport | None
     cost: CostRecord
-    latency_ratio: Ratio | None
+    latency_ratio: Estimate | None
     attention_share: float | None
     timings: Timings
     cached: tuple[str, ...]
@@ -260,7 +205,7 @@ class RunDocument:
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """The same run without its recovery; ``command`` spells the command line that makes it."""
-        report = None if self.report is None else replace(self.report, **_unrecovered(self.report))
+        report = self.report and replace(self.report, outcomes=_unrecovered(self.report.outcomes))
         settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
         timings = replace(self.timings, recovery_s=None)
         return replace(
@@ -272,7 +217,7 @@ class RunDocument:
             report=report,
             timings=timings,
             command=command(settings),
-            **_unrecovered(self),
+            outcomes=_unrecovered(self.outcomes),
         )
 
     def timed(self, costs: Costs) -> RunDocument:
@@ -285,25 +230,29 @@ class RunDocument:
         return replace(self, cost=cost, latency_ratio=ratio, attention_share=share, notices=notices)
 
     def to_json(self) -> dict[str, Any]:
-        """As ``run.json`` holds it."""
-        said = {"schema": self.schema, **{one.name: getattr(self, one.name) for one in fields(self)}}
-        return dict(plain_json(said))
+        """Return the run as ``run.json`` holds it."""
+        content = {"schema": self.schema, **{one.name: getattr(self, one.name) for one in fields(self)}}
+        content["latency_ratio"] = ratio_record(self.latency_ratio)
+        content |= outcome_records(self.outcomes)
+        if self.report is not None:
+            content["report"] = {**vars(self.report), **outcome_records(self.report.outcomes)}
+        return dict(plain_json(content))
 
     @classmethod
-    def from_json(cls, said: object) -> RunDocument:
-        """What ``to_json`` wrote, or an earlier version of this package.
+    def from_json(cls, content: object) -> RunDocument:
+        """Read what ``to_json`` wrote, in this or an earlier version of the package.
 
         Raises:
             CahpError: If it is no run, with what is wrong.
         """
         import msgspec
 
-        if not isinstance(said, Mapping) or said.get("schema") != SCHEMA:
+        if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
-            document = msgspec.convert(said, cls)
-        except msgspec.ValidationError as error:
-            raise CahpError(f"{_in_words(str(error))}; write it again with `cahp prune --out`.") from None
+            document = msgspec.convert(_native(content), cls)
+        except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
+            raise CahpError(f"{_in_words(error)}; write it again with `cahp prune --out`.") from None
         heads, layers = range(document.model.heads), range(document.model.layers)
         if set(document.kept) != set(map(str, layers)) or not all(
             set(kept) <= set(heads) for kept in document.kept.values()
@@ -312,26 +261,82 @@ class RunDocument:
         return document
 
 
-def _unrecovered(found: RunDocument | Report) -> dict[str, Any]:
+def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:
+    return {state: measured for state, measured in outcomes.items() if state != "recovered"}
+
+
+def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
+    """Return ``metrics``, ``delta`` and ``outcomes`` of a file; null where a model was not evaluated."""
+    states = (*STATES, *(state for state in outcomes if state not in STATES))
     return {
-        "metrics": replace(found.metrics, recovered=None),
-        "delta": replace(found.delta, recovered=None),
+        "metrics": {state: to_metrics(outcomes[state]) if state in outcomes else None for state in states},
+        "delta": {state: to_delta(outcomes[state]) if state in outcomes else None for state in states[1:]},
+        "outcomes": {state: _finite(outcomes[state]) if state in outcomes else None for state in states},
     }
 
 
-def _in_words(error: str) -> str:
-    """What is wrong with a file, from what its reader says of it."""
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", error)
+def _finite(outcomes: Outcomes) -> dict[str, Estimate | None]:
+    return {name: estimate if math.isfinite(estimate.value) else None for name, estimate in outcomes.items()}
+
+
+def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
+    """Return ``latency_ratio`` of a file."""
+    return None if ratio is None else {"median": ratio.value, "ci95": ratio.ci95}
+
+
+def _native(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a run's file with the fields of ``RunDocument``; earlier files have no ``outcomes``."""
+    native = {**content, "outcomes": _outcomes_of(content)}
+    ratio = content["latency_ratio"]
+    if ratio is not None:
+        rounds = (content["cost"]["full"]["latency_ms"] or {}).get("repeats", 0)
+        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": rounds, "unit": "ratio"}
+    report = content.get("report")
+    if report is not None:
+        native["report"] = {**report, "outcomes": _outcomes_of(report)}
+    native["steps"] = [_native_step(step) for step in content.get("steps", ())]
+    return native
+
+
+def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    if "outcomes" in content:
+        return {
+            state: {name: estimate for name, estimate in outcomes.items() if estimate is not None}
+            for state, outcomes in content["outcomes"].items()
+            if outcomes is not None
+        }
+    changes = content["delta"]
+    return {
+        state: {name: vars(estimate) for name, estimate in from_metrics(metrics, changes.get(state)).items()}
+        for state, metrics in content["metrics"].items()
+        if metrics is not None
+    }
+
+
+def _native_step(step: Mapping[str, Any]) -> dict[str, Any]:
+    if "outcomes" in step:
+        return dict(step)
+    gained, outcomes = step["gained"], from_metrics(step["metrics"], step["delta"])
+    if gained is not None:
+        gained = {"value": gained["pp"], "ci95": gained["ci95"], "n": outcomes["accuracy"].n, "unit": "points"}
+    return {**step, "outcomes": {name: vars(one) for name, one in outcomes.items()}, "gained": gained}
+
+
+def _in_words(error: Exception) -> str:
+    """Describe what is wrong with a file, from its reader's error."""
+    if isinstance(error, KeyError):
+        return f"The run lacks {error.args[0]}"
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", str(error))
     if missing is None:
         return f"The run is broken ({error})"
     return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
 
 
-def cost_record(costs: Costs | None) -> tuple[CostRecord, Ratio | None, float | None]:
-    """``cost``, ``latency_ratio`` and ``attention_share`` of a run (None: not measured)."""
+def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float | None]:
+    """Return ``cost``, the latency ratio and ``attention_share`` of a run (None: not measured)."""
     if costs is None:
-        nothing = Cost(None, None, None)
-        return CostRecord(nothing, nothing), None, None
+        unmeasured = Cost(None, None, None)
+        return CostRecord(unmeasured, unmeasured), None, None
     return CostRecord(costs.full, costs.pruned), costs.ratio, costs.attention_share
 
 

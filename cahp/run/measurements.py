@@ -215,7 +215,7 @@ class Measurements(Recoveries):
     def _name_of_costs(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
         return key(
             "costs",
-            4,
+            5,
             self.card.sha256,
             [len(heads) for heads in mask.by_layer],
             batch,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
+from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
 from cahp.run.bench import Bench, labelling, open_bench
@@ -20,10 +21,10 @@ from cahp.run.document import (
     Budget,
     DataRecord,
     ModelRecord,
-    Outcome,
     Report,
     RunDocument,
     SplitRecord,
+    StateOutcomes,
     Timings,
     cost_record,
     machine,
@@ -31,10 +32,10 @@ from cahp.run.document import (
     versions,
 )
 from cahp.run.evidence import HeadEvidence
-from cahp.run.ladder import steps
 from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, refit_report
 from cahp.run.recoveries import more_texts
+from cahp.run.recovery_steps import measure_steps
 from cahp.run.seal import TestSeal
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
 from cahp.run.timeline import STAGES
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.training import Watch
 
-#: Raised when a change of the code changes numbers, so that no stored run outlives it.
+#: Bump to invalidate cached runs.
 _REVISION = 2
 
 
@@ -92,10 +93,10 @@ def prune(
     """
     start = clock()
     bench = open_bench(settings, store=store, model=model, progress=progress, watch=watch, clock=clock)
-    return measure(bench, command, start)
+    return measure_run(bench, command, start)
 
 
-def measure(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
+def measure_run(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
     """``prune`` on a bench that is open already; ``costs`` of its mask are taken if they were measured elsewhere."""
     start = bench.resources.clock() if start is None else start
     found = known(bench)
@@ -188,7 +189,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         )
     recovered = _recover(bench, mask)
     notices = (*bench.notices, *labelling(bench.full, bench.reading))
-    outcome = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
+    outcomes = measure_outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     report = _report(bench, mask, recovered)
     if costs is None and settings.latency and not mask.empty_layers:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
@@ -204,7 +205,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> R
         requested=_requested(bench),
         selection=selection,
         clustering=bench.evidence.clustering,
-        outcome=outcome,
+        outcomes=outcomes,
         recovered=recovered,
         costs=costs,
         difference=difference,
@@ -251,7 +252,9 @@ def measure_mask(
         requested=None if selection is None else mask.count,
         selection=selection,
         clustering=clustering,
-        outcome=outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed),
+        outcomes=measure_outcomes(
+            bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed
+        ),
         recovered=recovered,
         costs=costs(mask) if cuttable else None,
         difference=bench.measurements.difference(mask, bench.evaluation),
@@ -274,7 +277,7 @@ def _document(
     requested: int | None,
     selection: Selection | None,
     clustering: Clustering | None,
-    outcome: Outcome,
+    outcomes: StateOutcomes,
     recovered: Recovered | None,
     costs: Costs | None,
     difference: float | None,
@@ -304,8 +307,7 @@ def _document(
         kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
         rescued=() if selection is None else tuple(divmod(head, mask.heads) for head in selection.rescued),
         clusters=None if selection is None else selection.k,
-        metrics=outcome.metrics,
-        delta=outcome.delta,
+        outcomes=outcomes,
         refit=refit_report(recovered),
         distill=distill_report(recovered),
         cost=cost,
@@ -320,7 +322,7 @@ def _document(
         versions=versions(),
         command=command,
         machine=machine(),
-        steps=steps(bench.measurements, bench.evaluation, mask, recovered, seed=settings.seed),
+        steps=measure_steps(bench.measurements, bench.evaluation, mask, recovered, seed=settings.seed),
         precision=bench.resources.precisions,
     )
 
@@ -379,25 +381,30 @@ def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report
     if split is None:
         return None
     texts = bench.dataset.split(split)
-    found = outcomes(bench.measurements, texts, mask, recovered=recovered, seed=bench.settings.seed)
-    return Report(**vars(SplitRecord.of(split, texts)), metrics=found.metrics, delta=found.delta)
+    outcomes = measure_outcomes(bench.measurements, texts, mask, recovered=recovered, seed=bench.settings.seed)
+    return Report(**vars(SplitRecord.of(split, texts)), outcomes=outcomes)
 
 
-def outcomes(
+def measure_outcomes(
     measurements: Measurements,
     texts: Texts,
     mask: HeadMask | None,
     *,
     recovered: Recovered | None = None,
     seed: int = 42,
-) -> Outcome:
-    """What the full model answers, the pruned one, and the recovered one (None: not measured)."""
-    return Outcome.of(
-        measurements.evaluate(texts),
-        pruned=None if mask is None else measurements.evaluate(texts, mask=mask),
-        recovered=None if recovered is None else measurements.evaluate(texts, mask=mask, recovered=recovered),
-        seed=seed,
-    )
+) -> dict[str, Outcomes]:
+    """Measure the outcomes of the full model, of the pruned one under ``mask``, and of the ``recovered`` one.
+
+    Models that are not given are left out. ``seed`` draws the bootstrap.
+    """
+    full = measurements.evaluate(texts)
+    outcomes: dict[str, Outcomes] = {"full": measure(full, seed=seed)}
+    if mask is not None:
+        outcomes["pruned"] = measure(measurements.evaluate(texts, mask=mask), full=full, seed=seed)
+    if recovered is not None:
+        answers = measurements.evaluate(texts, mask=mask, recovered=recovered)
+        outcomes["recovered"] = measure(answers, full=full, seed=seed)
+    return outcomes
 
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:

@@ -1,21 +1,20 @@
-"""What a model answers with and without heads, and how sure one can be of the difference."""
+"""Predictions of a model with and without heads."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.values import Delta, Evaluation, Floats, HeadMask, Ints, Metrics, Precision, Progress, Texts, silent
+from cahp.values import Evaluation, Floats, HeadMask, Precision, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from cahp.models.head_model import Batch, HeadModel
 
-_DRAWS = 10_000
 #: By how much another reading of the labels must win before it is worth a warning, in accuracy.
 _SUSPICIOUS = 0.15
 
@@ -82,63 +81,6 @@ def scored(scores: Floats, beside: Evaluation) -> Evaluation:
 
     losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), beside.labels]
     return Evaluation(scores.argmax(axis=1).astype(np.int64), beside.labels, losses, beside.classes)
-
-
-def wilson(right: int, total: int) -> tuple[float, float]:
-    """Wilson's 95 % interval of a proportion."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, total).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def metrics(evaluation: Evaluation, *, full: Evaluation | None = None) -> Metrics:
-    """Summarise an evaluation; ``full`` is the unpruned model's on the same examples.
-
-    Raises:
-        ValueError: If there are no examples, or ``full`` saw others.
-    """
-    from sklearn.metrics import f1_score
-
-    total = len(evaluation)
-    if not total:
-        raise ValueError("no examples to summarise")
-    right = int(evaluation.correct.sum())
-    present = np.unique(evaluation.labels)
-    return Metrics(
-        accuracy=right / total,
-        # Over the classes that occur: an absent class has no F1.
-        macro_f1=float(
-            f1_score(evaluation.labels, evaluation.predictions, labels=present, average="macro", zero_division=0.0)
-        ),
-        loss=float(evaluation.losses.mean()),
-        n=total,
-        ci95=wilson(right, total),
-        agreement=None if full is None else float((_same(evaluation, full)).mean()),
-    )
-
-
-def delta(evaluation: Evaluation, full: Evaluation, *, seed: int = 42) -> Delta:
-    """How much accuracy was lost (negative) or won against ``full``, in points."""
-    _same(evaluation, full)
-    change = evaluation.correct.astype(np.int64) - full.correct.astype(np.int64)
-    total = len(change)
-    # A resample of values that are -1, 0 or 1 is a multinomial draw of their counts.
-    shares = np.array([(change == value).mean() for value in (-1, 0, 1)])
-    draws = np.random.default_rng(seed).multinomial(total, shares, size=_DRAWS) @ np.array([-1, 0, 1]) / total
-    low, high = np.percentile(draws * 100, [2.5, 97.5])
-    return Delta(float(change.mean() * 100), (float(low), float(high)))
-
-
-def flipped(evaluation: Evaluation, full: Evaluation) -> Ints:
-    """Rows whose answer differs from the full model's."""
-    return np.flatnonzero(~_same(evaluation, full))
-
-
-def _same(evaluation: Evaluation, full: Evaluation) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    if not np.array_equal(evaluation.labels, full.labels):
-        raise ValueError("the two evaluations are of different examples")
-    return np.asarray(evaluation.predictions == full.predictions)
 
 
 def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:

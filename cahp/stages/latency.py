@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cahp.models.devices import synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import LATENCY_SECONDS, HeadMask, Progress, Ratio, Timing, silent
+from cahp.values import LATENCY_SECONDS, Estimate, HeadMask, Progress, Timing, silent
 
 STAGE = "latency"
 #: A ratio is known when its 95 % interval is narrower than this share of it.
@@ -38,7 +38,7 @@ class Times:
 
     full: Timing
     pruned: Timing
-    ratio: Ratio
+    ratio: Estimate
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ def _in_turn(
 def _are_known(times: np.ndarray[Any, Any], seed: int) -> bool:
     """Whether the ratio of each column to the first one is."""
     ratios = [ratio(column / times[:, 0], seed=seed) for column in times.T[1:]]
-    return all(found.ci95[1] - found.ci95[0] < KNOWN * found.median for found in ratios)
+    return all(found.high - found.low < KNOWN * found.value for found in ratios)
 
 
 def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
@@ -188,7 +188,7 @@ def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) ->
     return Times(full, pruned, ratio(times[:, 1] / times[:, 0], seed=seed))
 
 
-def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
+def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Estimate:
     """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, below ten of them Student's.
 
     Of three pairs a bootstrap never leaves the range of what was seen, which holds the median in three of four cases
@@ -202,10 +202,10 @@ def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Ratio:
         reach = float(t.ppf(0.975, len(values) - 1) * logs.std(ddof=1) / np.sqrt(len(values)))
         centre = float(logs.mean())
         low, high = min(middle, float(np.exp(centre - reach))), max(middle, float(np.exp(centre + reach)))
-        return Ratio(middle, (low, high))
+        return Estimate(middle, (low, high), len(values), "ratio")
     draws = np.random.default_rng(seed).choice(values, size=(_DRAWS, len(values)))
     low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
-    return Ratio(middle, (float(low), float(high)))
+    return Estimate(middle, (float(low), float(high)), len(values), "ratio")
 
 
 def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float:

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cahp.outcomes import accuracy_change, changed_rows, wilson
 from cahp.stages.selection import top
 from cahp.studies.lessons import CONTROLS, DRAWS, REFITTED_DRAWS, Subject
 from cahp.values import Evaluation, HeadMask, OptionError, Progress, silent
-from cahp.words import number, percent, signed, span
+from cahp.words import number, percent, signed
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,6 @@ def _one_cluster(subject: Subject, progress: Progress) -> Answer:
 
 
 def _representatives(subject: Subject, progress: Progress) -> Answer:
-    from cahp.stages.evaluation import wilson
-
     kept = subject.mask.flat
     others = np.flatnonzero(~subject.mask.keep.ravel())
     # Never more than there are: a large selection leaves fewer others than it has heads.
@@ -178,17 +177,15 @@ def _between(progress: Progress, done: int, total: int) -> Progress:
 
 def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[Evaluation, list[Evaluation]]) -> str:
     """What is left of the choice's lead over the middle one of the random choices when all are refitted alike."""
-    from cahp.stages.evaluation import delta
-
     shares = [float(one.correct.mean()) for one in drawn]
-    lead = delta(before[0], _middle(before[1])).pp
-    left = delta(chosen, _middle(drawn))
+    lead = accuracy_change(before[0], _middle(before[1])).value
+    left = accuracy_change(chosen, _middle(drawn))
     said = (
         f"After a refit (see the next step), CAHP's choice is right in {percent(float(chosen.correct.mean()))}, the "
         f"first {len(drawn)} random ones in {percent(min(shares))} to {percent(max(shares))}. Its lead over the middle "
-        f"one was {signed(lead)} points and is now {signed(left.pp)} ({span(*left.ci95)})"
+        f"one was {signed(lead)} points and is now {signed(left.value)} ({left.span})"
     )
-    if left.measurable and left.pp > 0:
+    if left.low > 0:
         return f"{said}: some of the choice's advantage is left."
     return f"{said}: no measurable advantage of the choice is left, so the recovery matters more."
 
@@ -198,32 +195,30 @@ def _middle(drawn: list[Evaluation]) -> Evaluation:
 
 
 def _refit(subject: Subject, progress: Progress) -> Answer:
-    from cahp.stages.evaluation import delta
-
     bench = subject.measurements(progress)
     if bench.no_refit:
         raise OptionError(f"{bench.no_refit}, so this step shows nothing here; go on with the next one")
     full, before = bench.evaluate(subject.texts), bench.evaluate(subject.texts, mask=subject.mask)
     recovered = bench.refit(subject.mask)
     after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
-    won = delta(after, before)
+    won = accuracy_change(after, before)
     found = (
         f"{percent(float(before.correct.mean()))} right before, {percent(float(after.correct.mean()))} after "
-        f"({signed(won.pp)} points), {percent(float(full.correct.mean()))} with all heads. It looked at "
+        f"({signed(won.value)} points), {percent(float(full.correct.mean()))} with all heads. It looked at "
         f"{recovered.examples} texts without their labels."
     )
     if not recovered.accepted:
         meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
-    elif won.measurable and won.pp > 0:
+    elif won.low > 0:
         meaning = (
             "Much of what pruning breaks is only that the remaining heads are badly mixed, and that can be solved."
         )
-    elif won.measurable:
+    elif won.excludes(0):
         meaning = "Here the refit did harm on these texts, although held-out texts had spoken for it."
     else:
         meaning = "No measurable change: there was little to recover, or these texts are too few to see it."
     bars = _bars({"all heads": full, "after refit": after, "before refit": before})
-    return Answer(won.pp, won.ci95, found, meaning, len(full), bars)
+    return Answer(won.value, won.ci95, found, meaning, len(full), bars)
 
 
 def _time(subject: Subject, progress: Progress) -> Answer:
@@ -234,13 +229,13 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     costs = subject.costs(mask, progress)
     ratio, share = costs.ratio, costs.attention_share
     ceiling = share * (1 - stay / heads)
-    saved, interval = (1 - ratio.median) * 100, ((1 - ratio.ci95[1]) * 100, (1 - ratio.ci95[0]) * 100)
+    saved, interval = (1 - ratio.value) * 100, ((1 - ratio.high) * 100, (1 - ratio.low) * 100)
     latency, after = costs.full.latency_ms, costs.pruned.latency_ms
     assert latency is not None
     assert after is not None
     found = (
         f"{latency.median:.1f} ms before, {after.median:.1f} ms after, for {latency.batch} texts of "
-        f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.measurable else 'no measurable change'}."
+        f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.excludes(1) else 'no measurable change'}."
     )
     if costs.noisy:
         found += " The machine was busy meanwhile: take the time with care, or time again."
@@ -281,14 +276,10 @@ def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress)
 
 
 def _changed(one: Evaluation, full: Evaluation) -> int:
-    from cahp.stages.evaluation import flipped
-
-    return len(flipped(one, full))
+    return len(changed_rows(one, full))
 
 
 def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation], meaning: str) -> Answer:
-    from cahp.stages.evaluation import wilson
-
     n = len(full)
     low, high = wilson(changed, n)
     before, after = list(variants.values())[:2]
@@ -300,8 +291,6 @@ def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation],
 
 
 def _bars(variants: Mapping[str, Evaluation]) -> tuple[Bar, ...]:
-    from cahp.stages.evaluation import wilson
-
     return tuple(
         Bar(name, float(one.correct.mean()), *wilson(int(one.correct.sum()), len(one)))
         for name, one in variants.items()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
-from cahp.run.document import Outcome, RunDocument, State
+from cahp.outcomes import Outcomes
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import BudgetError, Cost, Delta, HeadMask, Ratio, Selection
+from cahp.values import BudgetError, Cost, Estimate, HeadMask, Selection
 
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8
@@ -25,96 +26,44 @@ GLIMPSED = 9
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How a mask answers: shares in 0..1 with Wilson's 95 % interval, the change against the full model in points."""
-
-    accuracy: float
-    ci95: tuple[float, float]
-    macro_f1: float
-    n: int
-    agreement: float | None
-    pp: float
-    pp_ci95: tuple[float, float]
-
-    @classmethod
-    def of(cls, found: Outcome | RunDocument, state: State) -> Quality:
-        """What was found of the full, the pruned or the recovered model.
-
-        Raises:
-            ValueError: If that was not measured.
-        """
-        metrics = found.metrics.measured.get(state)
-        if metrics is None:
-            raise ValueError(f"the {state} model was not evaluated")
-        # The full model does not differ from itself.
-        delta = found.delta.of(state) or Delta(0.0, (0.0, 0.0))
-        return cls(
-            accuracy=metrics.accuracy,
-            ci95=metrics.ci95,
-            macro_f1=metrics.macro_f1,
-            n=metrics.n,
-            agreement=metrics.agreement,
-            pp=delta.pp,
-            pp_ci95=delta.ci95,
-        )
-
-
-@dataclass(frozen=True)
 class Speed:
-    """Latency of a pruned model against the full one (below 1: faster) with its 95 % interval, and both in ms.
+    """Latency of a pruned model against the full one: their ``ratio`` (below 1: faster), and both medians in ms.
 
-    ``n`` are the rounds in which both were timed (0: an earlier version did not say); ``busy`` says that something else
-    kept the machine busy meanwhile.
+    ``busy`` tells that other work slowed the machine meanwhile.
     """
 
-    ratio: float
-    ci95: tuple[float, float]
+    ratio: Estimate
     full_ms: float
     pruned_ms: float
-    n: int = 0
     busy: bool = False
 
     @classmethod
-    def of(cls, ratio: Ratio, full: Cost, pruned: Cost) -> Speed:
-        """From measured costs."""
+    def of(cls, ratio: Estimate, full: Cost, pruned: Cost) -> Speed:
+        """Build it from measured costs."""
         before, after = full.latency_ms, pruned.latency_ms
         assert before is not None
         assert after is not None
-        busy = before.noisy or after.noisy
-        return cls(ratio.median, ratio.ci95, before.median, after.median, before.repeats, busy)
-
-    @property
-    def measurable(self) -> bool:
-        """Whether the interval excludes 1."""
-        return not self.ci95[0] <= 1.0 <= self.ci95[1]
-
-
-@dataclass(frozen=True)
-class Glimpse:
-    """An estimate of the accuracy (0..1) from the first ``n`` texts answered: the full model's, moved by the change."""
-
-    accuracy: float
-    n: int
+        return cls(ratio, before.median, after.median, before.noisy or after.noisy)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One budget. What is not measured is an estimate without interval, or None while nothing supports one.
+    """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
-    An estimate rests on a ``glimpse`` at some of the texts, if there is one, and otherwise on the budgets beside it.
-    Between models that were distilled nothing does: how far a training comes differs from mask to mask.
+    An ``accuracy`` rests on a ``glimpse`` at some of the texts, if there is one, and otherwise on the budgets beside
+    it. Between models that were trained nothing is estimated: how far a training gets differs from mask to mask.
     """
 
     budget: int
     accuracy: float | None
-    quality: Quality | None
+    outcomes: Outcomes | None
     ratio: float | None
     speed: Speed | None
-    glimpse: Glimpse | None = None
+    glimpse: Estimate | None = None
 
 
 #: Told of a measurement: the mask, and what was found of it.
-Listener = Callable[[HeadMask, "Quality | Speed"], None]
+Listener = Callable[[HeadMask, Outcomes | Speed], None]
 
 
 class BudgetTable:
@@ -132,9 +81,9 @@ class BudgetTable:
         self.budgets = tuple(selection.mask.count for selection in selections)
         #: The budget on the board now, which is measured first.
         self.current_budget: int | None = None
-        self._quality: dict[int, Quality] = {}
+        self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {}
-        self._glimpses: dict[int, Glimpse] = {}
+        self._glimpses: dict[int, Estimate] = {}
         self._lock = threading.Lock()
         self._version = 0
 
@@ -167,29 +116,29 @@ class BudgetTable:
         return self._version
 
     @property
-    def full(self) -> Quality | None:
+    def full(self) -> Outcomes | None:
         """How the unpruned model answers."""
-        return self._quality.get(self.budgets[-1])
+        return self._outcomes.get(self.budgets[-1])
 
     def add(
         self,
         budget: int,
         *,
-        quality: Quality | None = None,
+        outcomes: Outcomes | None = None,
         speed: Speed | None = None,
-        glimpse: Glimpse | None = None,
+        glimpse: Estimate | None = None,
     ) -> None:
         """Enter a measurement, or a glimpse until there is one."""
         with self._lock:
             if glimpse is not None:
                 self._glimpses[budget] = glimpse
-            if quality is not None:
-                self._quality[budget] = quality
+            if outcomes is not None:
+                self._outcomes[budget] = outcomes
                 self._glimpses.pop(budget, None)
             if speed is not None:
                 self._speed[budget] = speed
             self._version += 1
-        for found in (quality, speed):
+        for found in (outcomes, speed):
             if found is not None and self._listener is not None:
                 self._listener(self.selection(budget).mask, found)
 
@@ -200,72 +149,73 @@ class BudgetTable:
     def rows(self) -> list[Row]:
         """All rows, estimates in between the measurements by straight lines."""
         with self._lock:
-            quality, speed, glimpses = dict(self._quality), dict(self._speed), dict(self._glimpses)
-        measured = {budget: found.accuracy for budget, found in (glimpses | quality).items()}
+            outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
+        measured = {budget: glimpse.value for budget, glimpse in glimpses.items()}
+        measured |= {budget: found["accuracy"].value for budget, found in outcomes.items()}
         accuracy: list[float | None]
-        if self.recover == "distill":
+        if not RECOVERIES[self.recover].swept:
             accuracy = [measured.get(budget) for budget in self.budgets]
         else:
             accuracy = _between(self.budgets, measured)
         # With all heads kept both models are the same.
-        ratios = {**{budget: found.ratio for budget, found in speed.items()}, self.budgets[-1]: 1.0}
+        ratios = {**{budget: found.ratio.value for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
         return [
-            Row(budget, accuracy[index], quality.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
+            Row(budget, accuracy[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
             for index, budget in enumerate(self.budgets)
         ]
 
     def measured(self) -> tuple[int, int]:
         """Rows whose accuracy is measured, and rows in all."""
-        return len(self._quality), len(self.budgets)
+        return len(self._outcomes), len(self.budgets)
 
     @property
     def glimpsed(self) -> int:
         """Rows whose accuracy is estimated from a part of the texts so far."""
         return len(self._glimpses)
 
-    def missing(self) -> tuple[Literal["quality", "speed", "glimpse"], int] | None:
+    def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
         """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part.
 
         The first ones are glimpsed at before; a refit takes longer than its answers, so of refitted models none is. Of
         distilled models nothing is missing that nobody asked for.
         """
-        if self.recover == "distill":
+        if not RECOVERIES[self.recover].swept:
             return None
-        if self.budgets[-1] not in self._quality:
-            return "quality", self.budgets[-1]
+        if self.budgets[-1] not in self._outcomes:
+            return "outcomes", self.budgets[-1]
         current_budget = self.current_budget
-        if current_budget is not None and current_budget in self.budgets and current_budget not in self._quality:
-            return "quality", current_budget
+        if current_budget is not None and current_budget in self.budgets and current_budget not in self._outcomes:
+            return "outcomes", current_budget
         coarse = list(coarse_to_fine(self.budgets))
-        if self.recover == "none":
+        if self.recover == NONE.name:
             for budget in coarse[:GLIMPSED]:
-                if budget not in self._quality and budget not in self._glimpses:
+                if budget not in self._outcomes and budget not in self._glimpses:
                     return "glimpse", budget
-        order = [budget for budget in coarse if budget not in self._quality]
-        rough = len(self._quality) >= min(len(self.budgets), 2 * TIMED)
+        order = [budget for budget in coarse if budget not in self._outcomes]
+        rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
         cuttable = [selection.mask.count for selection in self.selections if not selection.mask.empty_layers]
         timed = _spread(cuttable[:-1], TIMED)
         late = [budget for budget in timed if budget not in self._speed]
         if late and (rough or not order):
             return "speed", late[0]
-        return ("quality", order[0]) if order else None
+        return ("outcomes", order[0]) if order else None
 
     def as_json(self) -> dict[str, Any]:
         """The measurements, for a file."""
         with self._lock:
             return {
                 "recover": self.recover,
-                "quality": {str(budget): asdict(found) for budget, found in sorted(self._quality.items())},
-                "speed": {str(budget): asdict(found) for budget, found in sorted(self._speed.items())},
+                "outcomes": {str(budget): dict(found) for budget, found in sorted(self._outcomes.items())},
+                "speed": {str(budget): found for budget, found in sorted(self._speed.items())},
             }
 
     def fill_from(self, said: Mapping[str, Any]) -> None:
         """Enter the measurements that ``as_json`` wrote."""
         import msgspec
 
-        for budget, quality in msgspec.convert(said["quality"], dict[int, Quality], strict=False).items():
-            self.add(budget, quality=quality)
+        for budget, outcomes in msgspec.convert(said["outcomes"], dict[int, dict[str, Estimate]], strict=False).items():
+            self.add(budget, outcomes=outcomes)
         for budget, speed in msgspec.convert(said["speed"], dict[int, Speed], strict=False).items():
             self.add(budget, speed=speed)
 
@@ -315,8 +265,10 @@ def within_loss(table: BudgetTable, pp: float) -> Row | None:
     if full is None:
         return None
     # A rounding error must not turn "exactly x points" into "more".
-    enough = full.accuracy - pp / 100 - 1e-9
-    return next((row for row in table.rows() if row.quality is not None and row.quality.accuracy >= enough), None)
+    enough = full["accuracy"].value - pp / 100 - 1e-9
+    return next(
+        (row for row in table.rows() if row.outcomes is not None and row.outcomes["accuracy"].value >= enough), None
+    )
 
 
 def faster_by(table: BudgetTable, share: float) -> Row | None:
@@ -328,7 +280,7 @@ def faster_by(table: BudgetTable, share: float) -> Row | None:
     best, saves = None, False
     for row in table.rows():
         if row.speed is not None:
-            saves = row.speed.measurable
+            saves = row.speed.ratio.excludes(1)
         if saves and row.ratio is not None and row.ratio <= 1 - share + 1e-9:
             best = row
     return best

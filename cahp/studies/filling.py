@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from cahp.outcomes import Outcomes, measure
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import BudgetTable, Glimpse, Quality, Speed
-from cahp.values import Costs, HeadMask, Progress, silent
+from cahp.studies.budget_sweep import BudgetTable, Speed
+from cahp.values import Costs, Estimate, HeadMask, Progress, silent
 
 
-def quality(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Quality:
-    """How the model answers the evaluation texts under ``mask``, as ``cahp evaluate --mask`` says.
-
-    See ``recovered_by`` for what ``recover`` does first.
-    """
-    return quality_of(bench, mask, recovered_by(recover, bench, mask))
+def measure_mask(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Outcomes:
+    """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``)."""
+    return measure_recovered(bench, mask, recovered_by(recover, bench, mask))
 
 
-def quality_of(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Quality:
-    """How the model answers the evaluation texts under ``mask``, recovered so (None: as pruned)."""
-    from cahp.run.prune import outcomes
-
-    found = outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed)
-    return Quality.of(found, "pruned" if recovered is None else "recovered")
+def measure_recovered(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Outcomes:
+    """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
+    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+    return measure(answers, full=bench.full, seed=bench.settings.seed)
 
 
 def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
@@ -32,14 +29,15 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 
     A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.
     """
-    if recover == "none" or mask.is_full:
+    recovery = RECOVERIES[recover]
+    if recovery is NONE or mask.is_full:
         return None
-    if recover == "distill":
+    if recovery.imitates:
         return bench.for_distillation().measurements.distill(mask)
     return bench.measurements.refit(mask)
 
 
-def glimpse(bench: Bench, mask: HeadMask) -> Glimpse | None:
+def glimpse(bench: Bench, mask: HeadMask) -> Estimate | None:
     """An estimate of the accuracy under ``mask`` from a part of the evaluation texts (None: all may as well answer).
 
     Texts that are hard or easy for both models move neither, so this says more than the share of right answers would.
@@ -50,7 +48,7 @@ def glimpse(bench: Bench, mask: HeadMask) -> Glimpse | None:
     rows, answered = part
     right = bench.measurements.evaluate(bench.evaluation).correct
     change = float(answered.correct.mean()) - float(right[rows].mean())
-    return Glimpse(min(1.0, max(0.0, float(right.mean()) + change)), len(rows))
+    return Estimate(min(1.0, max(0.0, float(right.mean()) + change)), None, len(rows), "share")
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -71,7 +69,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             if seen is not None:
                 table.add(budget, glimpse=seen)
             elif what != "speed":
-                table.add(budget, quality=quality(bench, mask, recover=table.recover))
+                table.add(budget, outcomes=measure_mask(bench, mask, recover=table.recover))
             else:
                 costs = timed(watch, bench, mask, progress)
                 table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))

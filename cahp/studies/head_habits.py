@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cahp.run.bench import Bench
 from cahp.store import Entry, key
-from cahp.values import Ints, Progress, Texts, silent
+from cahp.values import Estimate, Ints, Progress, Texts, Unit, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,19 +35,11 @@ KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "othe
 MOSTLY = 0.4
 
 
-@dataclass(frozen=True)
-class Share:
-    """A mean over texts with its 95 % interval."""
-
-    mean: float
-    ci95: tuple[float, float]
-
-    @classmethod
-    def of(cls, values: NDArray[np.floating]) -> Share:
-        """The mean of one value a text; its interval is that of the mean of many independent texts."""
-        mean = float(values.mean())
-        half = 1.96 * float(values.std(ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else np.inf
-        return cls(mean, (mean - half, mean + half))
+def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
+    """Estimate the mean of one value per text; the interval assumes many independent texts."""
+    mean, n = float(values.mean()), len(values)
+    half = 1.96 * float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else np.inf
+    return Estimate(mean, (mean - half, mean + half), n, unit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +68,16 @@ class HeadHabits:
         """Texts that were looked at."""
         return len(self.lengths)
 
-    def of(self, head: int) -> dict[str, Share]:
+    def of(self, head: int) -> dict[str, Estimate]:
         """Where the attention of a head (flat index) goes, by kind."""
-        return {kind: Share.of(self.shares[:, head, place].astype(np.float64)) for place, kind in enumerate(KINDS)}
+        return {
+            kind: mean_over_texts(self.shares[:, head, place].astype(np.float64), "share")
+            for place, kind in enumerate(KINDS)
+        }
 
-    def breadth_of(self, head: int) -> Share:
+    def breadth_of(self, head: int) -> Estimate:
         """How many tokens a head looks at."""
-        return Share.of(self.breadth[:, head].astype(np.float64))
+        return mean_over_texts(self.breadth[:, head].astype(np.float64))
 
     @property
     def mostly(self) -> list[str]:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.outcomes import accuracy_change
 from cahp.run.bench import Bench
 from cahp.store import key
-from cahp.studies.head_habits import Share, sample_of
-from cahp.values import DataError, Delta, Evaluation, HeadMask
+from cahp.studies.head_habits import mean_over_texts, sample_of
+from cahp.values import DataError, Estimate, Evaluation, HeadMask
 
 STAGE = "look-alikes"
 
@@ -25,7 +26,7 @@ class Removal:
 
     without: Evaluation
     full: Evaluation
-    change: Delta
+    change: Estimate
 
     @property
     def rise(self) -> NDArray[np.float64]:
@@ -33,9 +34,9 @@ class Removal:
         return self.without.losses - self.full.losses
 
     @property
-    def mean_rise(self) -> Share:
+    def mean_rise(self) -> Estimate:
         """The mean of ``rise`` over texts with its interval."""
-        return Share.of(self.rise)
+        return mean_over_texts(self.rise, "nats")
 
     @property
     def changed(self) -> int:
@@ -50,12 +51,10 @@ class Removal:
 
 def removed(bench: Bench, head: int) -> Removal:
     """What the model loses on the evaluation texts without one head (flat index) and nothing else."""
-    from cahp.stages.evaluation import delta
-
     others = [other for other in range(bench.card.layers * bench.card.heads) if other != head]
     mask = HeadMask.of(others, bench.card.layers, bench.card.heads)
     full, without = bench.full, bench.measurements.evaluate(bench.evaluation, mask=mask)
-    return Removal(without, full, delta(without, full, seed=bench.settings.seed))
+    return Removal(without, full, accuracy_change(without, full, bench.settings.seed))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +69,11 @@ class LookAlikes:
         """Texts they were compared on."""
         return len(self.distances)
 
-    def nearest(self, count: int) -> list[tuple[int, Share]]:
+    def nearest(self, count: int) -> list[tuple[int, Estimate]]:
         """The heads most like it, nearest first, and how far each is."""
         order = np.argsort(self.distances.mean(axis=0), kind="stable")
         near = [int(other) for other in order if other != self.head][:count]
-        return [(other, Share.of(self.distances[:, other].astype(np.float64))) for other in near]
+        return [(other, mean_over_texts(self.distances[:, other].astype(np.float64))) for other in near]
 
 
 def look_alikes(bench: Bench, head: int) -> LookAlikes:

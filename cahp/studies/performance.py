@@ -22,7 +22,7 @@ from cahp.models.selftest import verify
 from cahp.models.surgery import cut
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import machine
-from cahp.run.prune import measure as run_on
+from cahp.run.prune import measure_run as run_on
 from cahp.run.settings import Settings
 from cahp.run.shared_prefixes import SharedPrefixes
 from cahp.stages.clustering import cluster, tried
@@ -178,7 +178,7 @@ def _first_nine(settings: Settings, bench: Bench, store: Store) -> tuple[float |
     start = perf_counter()
     while table.measured()[0] < _FIRST:
         next(filling)
-        if glimpsed is None and sum(bool(row.quality or row.glimpse) for row in table.rows()) >= _FIRST:
+        if glimpsed is None and sum(bool(row.outcomes or row.glimpse) for row in table.rows()) >= _FIRST:
             glimpsed = perf_counter() - start
     seconds = perf_counter() - start
     filling.close()

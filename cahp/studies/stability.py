@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import cluster, revision, with_degree
@@ -114,8 +115,6 @@ class Stability:
         """Wilson's 95 % interval of the share of resamples that keep a head which ``times`` of those here did."""
         if not self.drawn:
             return None
-        from cahp.stages.evaluation import wilson
-
         return wilson(times, len(self.found))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The table of all budgets as a file beside a run: ``table.json`` of the schema ``cahp.table/1``.
+"""The table of all budgets as a file beside a run: ``table.json`` of the schema ``cahp.table/2``.
 
 Only measurements are in it, each under the digest of the mask that it is about: what a budget keeps follows from the
 run's clusters, and a table that was left behind by another run answers nothing.
@@ -8,22 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
-from cahp.run.document import RunDocument, State
-from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
+from cahp.outcomes import Outcomes
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.document import RunDocument
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import CahpError
+from cahp.values import CahpError, Estimate
 
-TABLE_SCHEMA = "cahp.table/1"
+TABLE_SCHEMA = "cahp.table/2"
 TABLE_FILE = "table.json"
 
 
 def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
     """What ``table.json`` says."""
     rows = table.as_json()
-    measured = sorted({int(budget) for kind in ("quality", "speed") for budget in rows[kind]})
+    measured = sorted({int(budget) for kind in ("outcomes", "speed") for budget in rows[kind]})
     return {
         "schema": TABLE_SCHEMA,
         "of": _of(run),
@@ -48,34 +49,41 @@ def table_of(run: RunDocument, clusters: HeadClusters, said: Mapping[str, Any] |
             if said["of"] == _of(run) and _same_masks(table, said["masks"]):
                 table.fill_from(said["rows"])
     enter_full(table, run)
-    own = own_quality(run, table.recover)
+    own = own_outcomes(run, table.recover)
     if table.has(run.mask):
         if own is not None:
-            table.add(run.mask.count, quality=own)
+            table.add(run.mask.count, outcomes=own)
         if run.latency_ratio is not None:
             table.add(run.mask.count, speed=Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
     return table
 
 
 def enter_full(table: BudgetTable, run: RunDocument) -> None:
-    """Enter what a run measured of the full model, which differs from itself nowhere."""
-    table.add(table.budgets[-1], quality=replace(Quality.of(run, "full"), agreement=1.0))
+    """Enter the full model's outcomes, which agrees with itself on every text."""
+    full = run.outcomes["full"]
+    n = full["accuracy"].n
+    same = {
+        "agreement": Estimate(1.0, (1.0, 1.0), n, "share"),
+        "accuracy_change": Estimate(0.0, (0.0, 0.0), n, "points"),
+    }
+    table.add(table.budgets[-1], outcomes={**full, **same})
 
 
-def own_quality(run: RunDocument, recover: str) -> Quality | None:
-    """How the run's own mask answers, recovered so (None: that was not measured)."""
-    state: State = "pruned" if recover == "none" else "recovered"
-    there = state in run.metrics.measured and recover in ("none", run.settings.recover)
-    return Quality.of(run, state) if there else None
+def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
+    """Return the outcomes of the run's own mask after a recovery (None: not measured)."""
+    if recover == NONE.name:
+        return run.outcomes.get("pruned")
+    return run.outcomes.get("recovered") if recover == run.settings.recover else None
 
 
 def _recover(run: RunDocument, said: Mapping[str, Any] | None) -> str:
-    """How the models of a table are recovered: a refit takes seconds, so no other recovery is swept."""
-    refitted = run.settings.recover == "refit" and run.metrics.recovered is not None
+    """The recovery of a table's models: one that is quick enough to be swept, or none."""
     if said is None:
-        return "refit" if refitted else "none"
-    with _reading():
-        return "refit" if said["rows"]["recover"] == "refit" else "none"
+        recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
+    else:
+        with _reading():
+            recover = said["rows"]["recover"]
+    return recover if recover in RECOVERIES and RECOVERIES[recover].swept else NONE.name
 
 
 @contextmanager

@@ -9,9 +9,11 @@ from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
 from cahp.data.table import listed
+from cahp.outcomes import accuracy_change
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.studies.filling import recovered_by
-from cahp.values import DataError, Delta, Evaluation, HeadMask, Texts
+from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Versus:
 
     a: Evaluation
     b: Evaluation
-    change: Delta
+    change: Estimate
 
     @property
     def apart(self) -> list[int]:
@@ -73,18 +75,16 @@ def versus(a: Side, b: Side) -> Versus | None:
     Raises:
         DataError: If the models do not divide the labels of the data into the same classes.
     """
-    from cahp.stages.evaluation import delta
-
     texts = b.bench.evaluation
     ours, theirs = _answers(b, texts), _answers(a, texts) if a.bench is b.bench else _translated(a, b.bench)
     if ours is None or theirs is None:
         return None
-    return Versus(theirs, ours, delta(ours, theirs, seed=b.bench.settings.seed))
+    return Versus(theirs, ours, accuracy_change(ours, theirs, b.bench.settings.seed))
 
 
 def _answers(side: Side, texts: Texts) -> Evaluation | None:
     bench, one = side.bench, side.variant
-    if one.mask.is_full or one.recover != "distill":
+    if one.mask.is_full or not RECOVERIES[one.recover].imitates:
         recovered = recovered_by(one.recover, bench, one.mask)
         return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
     distilled = bench.for_distillation().measurements.distilled_before(one.mask)

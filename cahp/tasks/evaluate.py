@@ -10,9 +10,9 @@ from cahp import data, models
 from cahp.cards import Prompt
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
-from cahp.run.document import SplitRecord, cost_record
+from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
-from cahp.run.prune import outcomes
+from cahp.run.prune import measure_outcomes
 from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
@@ -42,12 +42,12 @@ def evaluate(
     measurements = Measurements(
         Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
     )
-    found = outcomes(measurements, texts, keep, seed=settings.seed)
+    outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
     return {
         "model": card.id,
         "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
         "kept": kept_heads(keep),
-        **vars(found),
+        **outcome_records(outcomes),
         "precision": numbers.evaluation,
         "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
         "notices": [
@@ -82,5 +82,5 @@ def latency(
     measurements = Measurements(Resources(card, store=store or Store(), device=device, progress=progress))
     costs = measurements.costs(keep, batch=batch, length=length, seconds=seconds, repeats=repeats)
     cost, ratio, share = cost_record(costs)
-    found = {"cost": cost, "latency_ratio": ratio, "attention_share": share}
+    found = {"cost": cost, "latency_ratio": ratio_record(ratio), "attention_share": share}
     return {"model": card.id, "kept": kept_heads(keep), **found, "notices": list(costs.notices)}

@@ -11,6 +11,7 @@ from cahp import data, models
 from cahp import processes as parallel
 from cahp.cards import ModelCard
 from cahp.export.checkpoints import claimed
+from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
@@ -47,7 +48,6 @@ def fit(
     from cahp.models import folders, lora
     from cahp.models import whole as whole_model
     from cahp.stages.evaluation import evaluate as answers
-    from cahp.stages.evaluation import metrics
 
     if save not in ("model", "adapter"):
         raise OptionError(f"--save {save} is unknown; choose model or adapter")
@@ -96,6 +96,7 @@ def fit(
         "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
         "epochs": epochs,
         "metrics": None,
+        "outcomes": None,
         "notices": [*dataset.notices, *notices],
     }
     with UnwrittenError.saying(found):
@@ -122,13 +123,15 @@ def fit(
         raise SelfTestError(
             f"the classifier in {folder} is of no use ({error}); train again with a lower --learning-rate"
         ) from None
+    outcomes_of = {
+        split: measure(answers(made, dataset.split(split), progress=progress), seed=settings.seed)
+        for split in measured
+        if split in dataset.splits
+    }
     return {
         **found,
-        "metrics": {
-            split: metrics(answers(made, dataset.split(split), progress=progress))
-            for split in measured
-            if split in dataset.splits
-        },
+        "metrics": {split: to_metrics(outcomes) for split, outcomes in outcomes_of.items()},
+        "outcomes": outcomes_of,
     }
 
 

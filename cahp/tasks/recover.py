@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.export.checkpoints import claimed
 from cahp.export.masks import kept_heads, read_for
 from cahp.output import Output, UnwrittenError
+from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench, open_bench
-from cahp.run.document import Outcome, SplitRecord, StateDeltas, StateMetrics
-from cahp.run.ladder import steps
-from cahp.run.prune import outcomes
+from cahp.run.document import SplitRecord, outcome_records
+from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, refit_report
+from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, Settings, identify_model, parse_duration
 from cahp.store import Store
-from cahp.values import Delta, HeadMask, Metrics, OptionError, Progress, silent
+from cahp.values import HeadMask, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.training import Watch
-
-
-@dataclass(frozen=True)
-class BesideMetrics(StateMetrics):
-    """Quality of the trained model (``recovered``) beside that of the refitted one."""
-
-    refitted: Metrics | None
-
-
-@dataclass(frozen=True)
-class BesideDeltas(StateDeltas):
-    """Accuracy of the trained model (``recovered``) and of the refitted one against the full one."""
-
-    refitted: Delta | None
 
 
 def recover(
@@ -64,11 +51,10 @@ def recover(
     from cahp.models.folders import save_network
     from cahp.models.surgery import restore_shapes
 
-    if how not in ("refit", "distill", "auto", "finetune"):
-        raise OptionError(f"--recover {how} is unknown; choose refit, distill, auto or finetune")
+    recovery = get_recovery(how, choices=lambda row: row is not NONE)
     schedule = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     given = {name: one for name, one in schedule.items() if one is not None}
-    if how == "refit" and given:
+    if not recovery.trains and given:
         raise OptionError(
             f"--{next(iter(given)).replace('_', '-')} is of a training, and a refit has none; leave it out, or use "
             "--recover distill or finetune"
@@ -93,42 +79,38 @@ def recover(
 
 
 def _recovered(bench: Bench, keep: HeadMask, given: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:
-    """What the recovery of the bench's settings makes, and what is said of it; ``given`` changes its schedule."""
-    how, measurements, seed = bench.settings.recover, bench.measurements, bench.settings.seed
+    """Recover as the bench's settings say, with ``given`` changes to the schedule; return the record and the result.
 
-    def outcome(recovered: Recovered | None) -> Outcome:
-        return outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
-
-    if how == "refit":
-        refitted = measurements.recover(keep, how)
-        assert refitted is not None
-        return {**vars(outcome(refitted)), "refit": refit_report(refitted)}, refitted
-    trained: Recovered
-    beside: Recovered | None
-    said: dict[str, Any]
-    if how == "finetune":
+    A training is measured beside the refit, as the model ``refitted``.
+    """
+    recovery, measurements, seed = get_recovery(bench.settings.recover), bench.measurements, bench.settings.seed
+    beside: Recovered | None = None
+    record: dict[str, Any] = {}
+    recovered: Recovered | None
+    if recovery.needs_labels:
         from cahp.models.training import Schedule
 
         beside = None if bench.card.no_refit else measurements.refit(keep)
-        trained = measurements.finetune(keep, schedule=replace(Schedule(), **given))
-        said = {"epochs": list(trained.epochs)}
-    else:
+        recovered = measurements.finetune(keep, schedule=replace(Schedule(), **given))
+        record = {"epochs": list(recovered.epochs)}
+    elif recovery.imitates:
         from cahp.stages.distillation import SCHEDULE
 
-        allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if how == "auto" else None
-        trained = measurements.distill(
+        allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if recovery.timed else None
+        recovered = measurements.distill(
             keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **given)
         )
-        beside = trained.start
-        said = {
-            "distill": trained.report,
-            "steps": steps(measurements, bench.evaluation, keep, trained, seed=seed),
+        beside = recovered.start
+        record = {
+            "distill": recovered.report,
+            "steps": measure_steps(measurements, bench.evaluation, keep, recovered, seed=seed),
         }
-    found = {"refit": refit_report(beside)} if beside is not None else {}
-    first, last = outcome(beside), outcome(trained)
-    return {
-        "metrics": BesideMetrics(**vars(last.metrics), refitted=first.metrics.recovered),
-        "delta": BesideDeltas(**vars(last.delta), refitted=first.delta.recovered),
-        **found,
-        **said,
-    }, trained
+    else:
+        recovered = measurements.recover(keep, recovery.name)
+    assert recovered is not None
+    states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
+    if recovery.trains:
+        refitted = measure_outcomes(measurements, bench.evaluation, keep, recovered=beside, seed=seed).get("recovered")
+        states = {**states, **({} if refitted is None else {"refitted": refitted})}
+    refit = refit_report(recovered if beside is None else beside)
+    return {**outcome_records(states), **({} if refit is None else {"refit": refit}), **record}, recovered

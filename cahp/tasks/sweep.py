@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from cahp import processes as parallel
 from cahp.run.bench import open_bench
-from cahp.run.prune import Run, measure
+from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.studies.budget_sweep import BudgetTable
@@ -57,7 +57,7 @@ def pruned(
     """
     start = perf_counter()
     bench = open_bench(settings, store=store, progress=progress, watch=watch)
-    run = measure(bench, command, start)
+    run = measure_run(bench, command, start)
     if not sweep:
         return run, None
     table = table_of(run.document, HeadClusters.of(bench.evidence))

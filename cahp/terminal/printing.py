@@ -6,21 +6,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cahp.outcomes import Outcomes
     from cahp.output import Output
-    from cahp.run.document import CostRecord, RunDocument, StateDeltas, StateMetrics
-    from cahp.run.ladder import RecoveryStep
-    from cahp.values import DistillReport, HeadMask, Ratio, RefitReport
+    from cahp.run.document import CostRecord, RunDocument
+    from cahp.run.recovery_steps import RecoveryStep
+    from cahp.values import DistillReport, Estimate, HeadMask, RefitReport
 
 from cahp.export.footprint import lines
 from cahp.export.formats import model_form
+from cahp.outcomes import OUTCOMES
 from cahp.run.settings import Settings
-from cahp.words import STEPS, duration, interval, percent, points
+from cahp.words import duration, percent
 
 Document = Mapping[str, Any]
 
 KEPT, PRUNED, RESCUED = "●", "·", "◆"
-_F1 = "macro-F1 (mean over classes)"
-_SAME = "same answer as full"
 
 
 def summary(run: RunDocument) -> Iterator[str]:
@@ -30,10 +30,10 @@ def summary(run: RunDocument) -> Iterator[str]:
     yield ""
     yield from grid(run.mask, run.rescued)
     yield ""
-    yield from _metrics(run.data.eval.split, run.metrics, run.delta)
+    yield from _outcomes(run.data.eval.split, run.outcomes)
     if run.report is not None:
         yield ""
-        yield from _metrics(run.report.split, run.report.metrics, run.report.delta)
+        yield from _outcomes(run.report.split, run.report.outcomes)
     if run.refit is not None:
         yield _refit(run.refit)
     if run.distill is not None:
@@ -75,28 +75,24 @@ def grid(mask: HeadMask, rescued: Iterable[tuple[int, int]]) -> Iterator[str]:
     yield legend + (f"   {RESCUED} kept so that no layer is empty" if back else "")
 
 
-def _metrics(split: str, metrics: StateMetrics, delta: StateDeltas) -> Iterator[str]:
-    states = metrics.measured
-    columns = list(states)
-    title = f"on {split}, n = {metrics.full.n:,}"
-    wide = max(len(title), len(_F1))
+def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
+    """A table of outcomes, a column for each model; a row without any value is left out."""
+    title = f"on {split}, n = {states['full']['accuracy'].n:,}"
+    wide = max(len(title), *(len(row.label) for row in OUTCOMES.values()))
 
-    def row(name: str, cells: list[str]) -> str:
+    def line(name: str, cells: Iterable[str]) -> str:
         return f"  {name:<{wide}}" + "".join(f"{cell:>18}" for cell in cells)
 
-    yield row(title, columns)
-
-    of = list(states.values())
-    yield row("accuracy", [percent(one.accuracy) for one in of])
-    yield row("  95 % interval", [interval(one.ci95[0] * 100, one.ci95[1] * 100) for one in of])
-    yield row(_F1, [percent(one.macro_f1) for one in of])
-    yield row(_SAME, ["" if one.agreement is None else percent(one.agreement) for one in of])
-    changes = [delta.of(name) for name in columns]
-    yield row("change in accuracy", ["" if one is None else points(one.pp) for one in changes])
-    yield row("  95 % interval", ["" if one is None else interval(*one.ci95) for one in changes])
+    yield line(title, states)
+    for name, row in OUTCOMES.items():
+        estimates = [outcomes.get(name) for outcomes in states.values()]
+        if any(estimates):
+            yield line(row.label, ["" if one is None else one.text for one in estimates])
+        if any(one is not None and one.ci95 for one in estimates):
+            yield line("  95 % interval", ["" if one is None else one.interval for one in estimates])
 
 
-def cost(found: CostRecord, ratio: Ratio | None, attention_share: float | None) -> Iterator[str]:
+def cost(found: CostRecord, ratio: Estimate | None, attention_share: float | None) -> Iterator[str]:
     """Size, operations and latency before and after."""
     full, pruned = found.full, found.pruned
     before, after = full.latency_ms, pruned.latency_ms
@@ -110,8 +106,7 @@ def cost(found: CostRecord, ratio: Ratio | None, attention_share: float | None) 
         f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
     )
     yield (
-        f"  latency   {_change(ratio.median, ratio.ci95)}: pruned / full {ratio.median:.2f} "
-        f"{interval(*ratio.ci95, 2)}, n = {before.repeats} rounds"
+        f"  latency   {_change(ratio)}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {before.repeats} rounds"
     )
     yield (
         f"            {before.median:.1f} ms -> {after.median:.1f} ms a batch of {before.batch} texts of "
@@ -123,9 +118,9 @@ def cost(found: CostRecord, ratio: Ratio | None, attention_share: float | None) 
     )
 
 
-def _change(ratio: float, ci95: tuple[float, float]) -> str:
-    """What a ratio of times says: what could as well be 1 is no saving."""
-    return f"{1 / ratio:.2f} x as fast" if not ci95[0] <= 1 <= ci95[1] else "no measurable change"
+def _change(ratio: Estimate) -> str:
+    """A speed-up in words; a ratio that could as well be 1 is no saving."""
+    return f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
 
 
 def quality(found: Document) -> Iterator[str]:
@@ -134,7 +129,8 @@ def quality(found: Document) -> Iterator[str]:
     heads = "all heads" if kept is None else f"{kept['heads']} of {kept['of']} heads"
     yield f"{found['model']} on {found['data']['id']}: {heads}"
     yield ""
-    yield from _metrics(found["data"]["split"], found["metrics"], found["delta"])
+    measured = {state: outcomes for state, outcomes in found["outcomes"].items() if outcomes is not None}
+    yield from _outcomes(found["data"]["split"], measured)
     if found.get("refit"):
         yield _refit(found["refit"])
     if found.get("distill"):
@@ -191,9 +187,8 @@ def fitted(found: Document) -> Iterator[str]:
     yield f"{found['model']} trained on {found['data']['train'].examples:,} texts of {found['data']['id']}"
     for epoch in found["epochs"]:
         yield epoch_line(**epoch)
-    for split, one in (found["metrics"] or {}).items():
-        low, high = (end * 100 for end in one.ci95)
-        yield f"  {split:<12}{percent(one.accuracy)} right {interval(low, high)}, n = {one.n:,}"
+    for split, one in (found["outcomes"] or {}).items():
+        yield f"  {split:<12}accuracy {one['accuracy']}"
     for notice in found["notices"]:
         yield f"  note: {notice}"
 
@@ -222,16 +217,12 @@ def _steps(said: Sequence[RecoveryStep]) -> Iterator[str]:
     """What each step of a recovery brought, a line a step."""
     if not said:
         return
-    yield f"  what each step brought, n = {said[0].metrics.n:,} (95 % intervals)"
+    yield f"  accuracy after each step, n = {said[0].outcomes['accuracy'].n:,} (95 % intervals)"
     for one in said:
-        metrics, gained = one.metrics, one.gained
-        line = (
-            f"    {STEPS[one.step]:<10}{percent(metrics.accuracy):>7} "
-            f"{interval(100 * metrics.ci95[0], 100 * metrics.ci95[1]):<14}"
-            f"{percent(metrics.agreement):>7} answered as by the full model"
-        )
+        accuracy, agreement, gained = one.outcomes["accuracy"], one.outcomes["agreement"], one.gained
+        line = f"    {one.result:<10}{accuracy.text:>7} {accuracy.interval:<14}{agreement.text:>7} agreement"
         if gained is not None:
-            line += f"   {points(gained.pp)} {interval(*gained.ci95)}"
+            line += f"   {gained.text} {gained.interval}"
         if one.seconds is not None:
             line += f"   {duration(one.seconds)}"
         yield line + ("   (not taken: nothing changed)" if one.accepted is False else "")

@@ -8,6 +8,7 @@ import streamlit as st
 
 from cahp.figures import palette
 from cahp.figures.head_grid import places
+from cahp.recoveries import QUICK
 from cahp.ui.frame import timing
 from cahp.ui.frame.page import problem, provenance
 from cahp.ui.frame.pages import link
@@ -18,7 +19,6 @@ from cahp.ui.parts.budget_board import Shown, budget_board
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN, SPEED
-from cahp.words import percent, span
 
 
 def draw(explorer: Explorer) -> None:
@@ -50,7 +50,7 @@ def draw(explorer: Explorer) -> None:
             if timing.button(explorer, place="home"):
                 st.rerun()
         evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
-        refitted: tuple[str, ...] = () if explorer.quality("refit") is None else ("refit",)
+        refitted: tuple[str, ...] = () if explorer.outcomes(QUICK.name) is None else (QUICK.name,)
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")
 
 
@@ -75,7 +75,7 @@ def _picture(explorer: Explorer) -> None:
             Shown(
                 explorer.mask,
                 "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
-                explorer.quality(),
+                explorer.outcomes(),
                 explorer.speed(),
                 note=_refitted(explorer),
                 rescued=() if selection is None else selection.rescued,
@@ -87,25 +87,25 @@ def _picture(explorer: Explorer) -> None:
 
 def _finding(explorer: Explorer) -> str:
     total = explorer.card.layers * explorer.card.heads
-    quality, recovered, table = explorer.quality(), explorer.quality("refit"), explorer.table()
+    quality, recovered, table = explorer.outcomes(), explorer.outcomes(QUICK.name), explorer.table()
     kept = f"{explorer.board.budget} of {total} heads stay"
     if quality is None:
         return kept
     full = None if table is None else table.full
-    said = [f"{percent(quality.accuracy)} of answers right"]
+    said = [f"accuracy {quality['accuracy'].text}"]
     if recovered is not None:
-        said.append(f"{percent(recovered.accuracy)} after a refit")
+        said.append(f"{recovered['accuracy'].text} {QUICK.after}")
     if full is not None:
-        said.append(f"{percent(full.accuracy)} with all heads")
+        said.append(f"{full['accuracy'].text} with all heads")
     return f"{kept}: {', '.join(said)}"
 
 
 def _refitted(explorer: Explorer) -> str:
-    recovered = explorer.quality("refit")
+    recovered = explorer.outcomes(QUICK.name)
     if recovered is None:
         return ""
-    low, high = recovered.ci95
-    return f"after refit, without training: {percent(recovered.accuracy)} ({span(low * 100, high * 100)})"
+    accuracy = recovered["accuracy"]
+    return f"{QUICK.after}, without training: {accuracy.text} ({accuracy.span})"
 
 
 def _heads(explorer: Explorer) -> dict[str, Sequence[object]]:

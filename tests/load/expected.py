@@ -31,7 +31,7 @@ def boards() -> dict[int, dict[str, Any]]:
     expected = {}
     for selection in table.selections:
         mask = selection.mask
-        shown = Shown(mask, "budget", results.quality(mask), results.speed(mask), rescued=selection.rescued)
+        shown = Shown(mask, "budget", results.outcomes(mask), results.speed(mask), rescued=selection.rescued)
         labels, _ = clusters.groups(mask.count)
         expected[mask.count] = figures(contents(table, clusters, shown, labels=labels)["current"])
     return expected

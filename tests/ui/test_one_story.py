@@ -25,7 +25,7 @@ from cahp.export.run_folder import write_run
 from cahp.export.run_report import run_report
 from cahp.export.take_home import checkpoint
 from cahp.models import saving
-from cahp.run.prune import Run, measure
+from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.export import files
@@ -60,7 +60,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def explorer(settings: Settings) -> Explorer:
     """A session whose run on screen was refitted, as the bundled one is."""
     made = Explorer("somebody", Source.open(settings))
-    made.results = Results.of(measure(made.bench))
+    made.results = Results.of(measure_run(made.bench))
     made.results.add_clusters(settings, HeadClusters.of(made.bench.evidence))
     made.board.set_budget(BUDGET)
     return made

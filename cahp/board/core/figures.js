@@ -45,8 +45,7 @@ function accuracy(state, data, total, yet) {
         : `${points(state.pp)} pp against all heads (${points(state.ppLow)} to ${points(state.ppHigh)})`,
     );
   }
-  const same = state.agreement === null ? "" : `, same answer on ${percent(state.agreement)}`;
-  lines.push(`macro-F1 ${percent(state.f1)}${same}`);
+  lines.push(...state.others);
   if (state.note) lines.push(state.note);
   return [name, percent(state.accuracy), "", lines];
 }

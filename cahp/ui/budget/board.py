@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cahp.outcomes import OUTCOMES
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import distilling, notes, pinned
@@ -27,14 +29,14 @@ def measure(explorer: Explorer) -> None:
     table = explorer.table(recover)
     assert table is not None
     table.current_budget = None if explorer.board.by_hand else explorer.board.budget
-    if explorer.quality(recover) is None and not _gave_up(explorer.job(FIGURE)):
-        if explorer.mask.empty_layers and recover != "none":
-            explorer.recover = "none"
+    if explorer.outcomes(recover) is None and not _gave_up(explorer.job(FIGURE)):
+        if explorer.mask.empty_layers and recover != NONE.name:
+            explorer.recover = NONE.name
         # Whether it was distilled is looked up once; to distil it is a person's wish.
-        if explorer.recover != "distill" or explorer.job(FIGURE) is None:
+        if not RECOVERIES[explorer.recover].trains or explorer.job(FIGURE) is None:
             explorer.start(FIGURE).wait(0.05)
     untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
-    if untouched and recover == "none" and table.missing() is not None:
+    if untouched and recover == NONE.name and table.missing() is not None:
         explorer.start(TABLE)
 
 
@@ -64,7 +66,7 @@ def draw(explorer: Explorer) -> None:
         Shown(
             explorer.mask,
             "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
-            explorer.quality(explorer.recover),
+            explorer.outcomes(explorer.recover),
             explorer.speed(),
             note=distilling.note(explorer),
             rescued=() if selection is None else selection.rescued,
@@ -99,21 +101,22 @@ def _status(job: jobs.Job[Any] | None) -> str:
 
 def _finding(explorer: Explorer) -> str:
     total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
-    quality, speed = explorer.quality(explorer.recover), explorer.speed()
+    quality, speed = explorer.outcomes(explorer.recover), explorer.speed()
     if quality is None and explorer.awaits_distillation:
-        return f"{kept} of {total} heads: not distilled"
+        return f"{kept} of {total} heads: not {RECOVERIES[explorer.recover].result} yet"
     if quality is None:
-        return f"{kept} of {total} heads: how they answer is being measured"
-    low, high = quality.pp_ci95
-    if low <= 0 <= high:
-        change = "no measurable change of accuracy"
-        if high - low > _WIDE_PP:
-            change += f" ({quality.n} texts can only tell that it lies within {span(low, high, 0)} points)"
+        return f"{kept} of {total} heads: measuring accuracy…"
+    points = quality["accuracy_change"]
+    if points.excludes(0):
+        change = f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'won'}"
     else:
-        change = f"{abs(quality.pp):.1f} points of accuracy {'lost' if quality.pp < 0 else 'won'}"
+        change = "no measurable change in accuracy"
+        if points.high - points.low > _WIDE_PP:
+            change += f" (with {points.n} texts, between {span(points.low, points.high, 0)} points)"
     saved = ""
-    if speed is not None and speed.measurable:
-        saved = f", {abs(1 - speed.ratio) * 100:.0f} % of the time {'saved' if speed.ratio < 1 else 'added'}"
+    if speed is not None and speed.ratio.excludes(1):
+        ratio = speed.ratio.value
+        saved = f", {abs(1 - ratio) * 100:.0f} % of the time {'saved' if ratio < 1 else 'added'}"
     return f"{kept} of {total} heads: {change}{saved}"
 
 
@@ -122,13 +125,17 @@ def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
     return {
         "heads kept": [row.budget for row in rows],
         "accuracy": [row.accuracy for row in rows],
-        "accuracy low": [row.quality and row.quality.ci95[0] for row in rows],
-        "accuracy high": [row.quality and row.quality.ci95[1] for row in rows],
-        "accuracy is": ["measured" if row.quality else "estimated" for row in rows],
-        "macro-F1": [row.quality and row.quality.macro_f1 for row in rows],
+        "accuracy low": [row.outcomes and row.outcomes["accuracy"].low for row in rows],
+        "accuracy high": [row.outcomes and row.outcomes["accuracy"].high for row in rows],
+        "accuracy is": ["measured" if row.outcomes else "estimated" for row in rows],
+        **{
+            row.label: [at.outcomes[row.name].value if at.outcomes and row.name in at.outcomes else None for at in rows]
+            for row in OUTCOMES.values()
+            if row.name != "accuracy"
+        },
         "time ratio": [row.ratio for row in rows],
-        "time ratio low": [row.speed and row.speed.ci95[0] for row in rows],
-        "time ratio high": [row.speed and row.speed.ci95[1] for row in rows],
+        "time ratio low": [row.speed and row.speed.ratio.low for row in rows],
+        "time ratio high": [row.speed and row.speed.ratio.high for row in rows],
         "time is": ["measured" if row.speed else "estimated" for row in rows],
     }
 

@@ -6,12 +6,12 @@ import numpy as np
 import streamlit as st
 
 from cahp.export.masks import read_mask
+from cahp.recoveries import RECOVERIES, name_of_result
 from cahp.studies.budget_sweep import faster_by, within_loss
 from cahp.ui.budget import notes, pinned
 from cahp.ui.frame.pages import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
-from cahp.words import number, span
 
 #: Session keys: the kind of goal, and how often one was asked for.
 _GOAL, _ASKED = "budget-goal", "budget-goals-asked"
@@ -56,14 +56,13 @@ def _recovery(explorer: Explorer) -> None:
         notes.forget()
         explorer.recover = st.session_state["board-recover"]
 
-    words: dict[str, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
     st.session_state["board-recover"] = explorer.recover
     st.segmented_control(
         "Recovery",
-        tuple(words),
+        [row.name for row in RECOVERIES.values() if row.on_board],
         required=True,
         key="board-recover",
-        format_func=words.__getitem__,
+        format_func=name_of_result,
         on_change=chosen,
         disabled=bool(explorer.mask.empty_layers),
         help="Refit solves each layer's output projection anew on a third of the calibration texts (at least 512), "
@@ -125,5 +124,5 @@ def _reach(explorer: Explorer, goal: str, value: float) -> str:
         )
     how = "estimated between two budgets that were timed"
     if found.speed is not None:
-        how = f"timed: {number(found.speed.ratio, 2)} × of it, 95 % interval {span(*found.speed.ci95, 2)}"
+        how = f"timed: {found.speed.ratio.text}, 95 % interval {found.speed.ratio.span}"
     return f"{found.budget} heads save at least {value:.0f} % of the time ({how})."

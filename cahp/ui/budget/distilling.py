@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_line
@@ -19,7 +20,7 @@ from cahp.words import duration
 def note(explorer: Explorer) -> str:
     """How the distilled model on the board was accepted or rejected."""
     report = explorer.results.distillation(explorer.mask)
-    if explorer.recover != "distill" or report is None:
+    if not RECOVERIES[explorer.recover].trains or report is None:
         return ""
     return f"distillation {'taken' if report.accepted else 'rejected'}: {report.reason}"
 
@@ -28,7 +29,7 @@ def draw(explorer: Explorer) -> None:
     """Its panel, where distilled models are asked for."""
     job = explorer.work.job(DISTIL)
     under_way = job is not None and not job.ended
-    if explorer.recover != "distill" and not under_way:
+    if not RECOVERIES[explorer.recover].trains and not under_way:
         return
     brought = explorer.results.steps(explorer.mask)
     with st.container(border=True, key="distilling"):

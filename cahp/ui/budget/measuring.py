@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.studies.budget_sweep import Quality
+from cahp.outcomes import Outcomes
 from cahp.ui.frame import timing
 from cahp.ui.frame.page import problem, provenance
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, SPEED, TABLE
-from cahp.words import duration, percent, points, span
+from cahp.words import duration
 
 
 def draw(explorer: Explorer) -> None:
@@ -66,14 +66,11 @@ def _confirm(explorer: Explorer) -> None:
     elif not job.ended:
         st.caption("Answering the test split…")
     elif job.result is not None:
-        st.markdown(f"**Test split: {_sentence(job.result.quality)}** · opened {job.result.opened} time(s) so far")
+        st.markdown(f"**Test split: {_sentence(job.result.outcomes)}** · opened {job.result.opened} time(s) so far")
     elif job.error:
         problem(job.error)
 
 
-def _sentence(quality: Quality) -> str:
-    low, high = quality.ci95
-    return (
-        f"{percent(quality.accuracy)} ({span(low * 100, high * 100)}, n = {quality.n}), "
-        f"{points(quality.pp)} against all heads"
-    )
+def _sentence(outcomes: Outcomes) -> str:
+    accuracy = outcomes["accuracy"]
+    return f"{accuracy.text} ({accuracy.span}, n = {accuracy.n}), {outcomes['accuracy_change'].text} against all heads"

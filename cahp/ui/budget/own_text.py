@@ -12,6 +12,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.figures import own_text as figures
+from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
@@ -30,8 +31,6 @@ _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
 _KEYS = tuple(f"{_BOXES}-{part}-{_EXAMPLE}" for part in ("text", "first", "second"))
 #: Seconds that a page waits for the worker before it says how far it is.
 _PATIENCE_S = 0.1
-
-_CALLED: dict[str, str] = {"none": "as pruned", "refit": "after refit", "distill": "after distillation"}
 
 
 def draw(explorer: Explorer) -> None:
@@ -107,7 +106,7 @@ def _show(explorer: Explorer, asked: TextOnBoard, left: Any, right: Any) -> None
     for how in asked.recoveries:
         recovered = asked.reading(mask, how)
         if recovered is not None:
-            models[f"{mask.count} {_CALLED[how]}"] = recovered
+            models[f"{mask.count} {RECOVERIES[how].result}"] = recovered
     with left:
         _said(explorer, asked, full)
     with right:

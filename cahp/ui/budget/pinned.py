@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.cards import ModelCard
+from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.studies.versus import Side, Variant, Versus, only, versus
 from cahp.ui.budget import notes, pin_asked
@@ -22,12 +23,10 @@ from cahp.ui.session.opening import Source
 from cahp.ui.session.pin import Pin
 from cahp.ui.session.work import Kind
 from cahp.values import HeadMask, Progress
-from cahp.words import points, side_by_side, span
+from cahp.words import side_by_side
 
 #: The tab below the board that shows the texts.
 TAB = "A against B"
-
-_CALLED: dict[str, str] = {"none": "as pruned", "refit": "refitted", "distill": "distilled"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,8 +121,9 @@ def _against(explorer: Explorer, pin: Pin) -> None:
     same = one_model and str(a) == str(b)
     both, only_a, only_b = only(a.mask, b.mask)
     st.markdown(
-        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {_CALLED[a.recover]}; **B** (on the board{of_b}) "
-        f"{b.mask.count}, {_CALLED[b.recover]}. {both} heads are in both, {only_a} only in A, {only_b} only in B."
+        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {RECOVERIES[a.recover].result}; **B** (on the board{of_b}) "
+        f"{b.mask.count}, {RECOVERIES[b.recover].result}. {both} heads are in both, {only_a} only in A, {only_b} only "
+        "in B."
     )
     if same:
         st.caption("They are the same: move the budget, click heads, or choose another recovery or model.")
@@ -210,9 +210,9 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
 
 def _sentence(found: Versus) -> str:
     change, n = found.change, len(found.a)
-    verdict = "" if change.measurable else "; no measurable difference"
+    verdict = "" if change.excludes(0) else "; no measurable difference"
     return (
-        f"**B against A: {points(change.pp)} of accuracy** (95 % interval {span(*change.ci95)}, on the same "
+        f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same "
         f"{n:,} texts, compared in pairs){verdict}. They answer {len(found.apart):,} of them differently."
     )
 

@@ -9,6 +9,7 @@ from functools import cached_property, partial
 from itertools import count
 from typing import Any
 
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered
 from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
 from cahp.ui.session.work import Kind, OnBoard
@@ -54,7 +55,11 @@ class TextOnBoard:
             return ()
         if asked != "none":
             return (asked,)
-        measured: list[str] = [how for how in ("refit", "distill") if self.board.results.quality(mask, how)]
+        measured = [
+            how
+            for how, row in RECOVERIES.items()
+            if row.on_board and row is not NONE and self.board.results.outcomes(mask, how)
+        ]
         return tuple(measured[:1])
 
     @property
@@ -77,8 +82,8 @@ class TextOnBoard:
         if how == "none":
             return mask.sha256, how
         # Where no recovered model was kept, there may be one as soon as it was asked for or measured.
-        looked_for = self.board.recover == how, self.board.results.quality(mask, how) is not None
-        return mask.sha256, how, self._distilled_on if how == "distill" else self._refitted_on, *looked_for
+        looked_for = self.board.recover == how, self.board.results.outcomes(mask, how) is not None
+        return mask.sha256, how, self._distilled_on if RECOVERIES[how].trains else self._refitted_on, *looked_for
 
     @property
     def _refitted_on(self) -> str:
@@ -112,7 +117,7 @@ class TextOnBoard:
 
 def _recovered(board: OnBoard, how: str) -> Recovered | None:
     """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
-    if how == "distill":
+    if RECOVERIES[how].trains:
         return board.bench.for_distillation().measurements.distilled_before(board.mask)
     measurements = board.bench.measurements
     return measurements.refit(board.mask) if board.recover == how else measurements.refitted_before(board.mask)

@@ -10,7 +10,8 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures.curves import accuracy_by_budget, silhouette_figure
 from cahp.figures.head_grid import grid_figure
-from cahp.ui.export.view import DONE, View
+from cahp.recoveries import RECOVERIES
+from cahp.ui.export.view import View
 from cahp.ui.parts import chart as charts
 from cahp.ui.parts import theme
 from cahp.ui.session.explorer import Explorer
@@ -56,21 +57,21 @@ def accuracy_curve(explorer: Explorer) -> None:
     swept = explorer.swept
     table = explorer.table(swept)
     rows = [] if table is None else table.rows()
-    measured = [(row.budget, row.quality) for row in rows if row.quality is not None]
+    measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
     if len(measured) < 2:
         st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
         return
     charts.show(
         accuracy_by_budget(rows, dark=theme.dark()),
-        title=f"Right answers {DONE[swept]} at {len(measured)} budgets (n = {measured[0][1].n:,})",
-        help=f"Accuracy of the pruned model, {DONE[swept]}, with Wilson's 95 % intervals. Budgets that were not "
-        "measured are left out.",
+        title=f"Accuracy, {RECOVERIES[swept].result}, at {len(measured)} budgets (n = {measured[0][1].n:,})",
+        help=f"Accuracy of the pruned model, {RECOVERIES[swept].result}, with Wilson's 95 % intervals, at the budgets "
+        "that were measured.",
         name="accuracy",
         data={
             "heads": [budget for budget, _ in measured],
-            "accuracy": [one.accuracy for _, one in measured],
-            "low": [one.ci95[0] for _, one in measured],
-            "high": [one.ci95[1] for _, one in measured],
+            "accuracy": [one.value for _, one in measured],
+            "low": [one.low for _, one in measured],
+            "high": [one.high for _, one in measured],
             "n": [one.n for _, one in measured],
         },
     )

@@ -14,7 +14,8 @@ from cahp.export import recipe as takeaway
 from cahp.export.live import Live
 from cahp.export.masks import MaskOrigin
 from cahp.export.run_folder import run_archive
-from cahp.run.document import RunDocument, machine
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.document import RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export import world
@@ -38,7 +39,9 @@ def mask_files(explorer: Explorer, view: View) -> None:
         budget = {"requested": None if by_hand else mask.count, "attained": mask.count}
         origin = MaskOrigin(explorer.card.id, chosen_by(explorer), budget, labels=view.labels)
     else:
-        origin = MaskOrigin(explorer.card.id, view.method, run.budget, run.metrics, view.labels)
+        origin = MaskOrigin(
+            explorer.card.id, view.method, run.budget, outcome_records(run.outcomes)["metrics"], view.labels
+        )
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             if form.button:
@@ -80,7 +83,9 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
     made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
     evidence, labels = explorer.clusters, view.labels
     table = explorer.table(explorer.swept)
-    beside = {"refitted": explorer.quality("refit"), "distilled": explorer.quality("distill")}
+    beside = {
+        row.result: explorer.outcomes(row.name) for row in RECOVERIES.values() if row.on_board and row is not NONE
+    }
     live = None
     if evidence is not None and labels is not None and table is not None:
         live = Live(evidence, table, labels)

@@ -8,10 +8,10 @@ from cahp.export import formats
 from cahp.export.footprint import change, circumstances
 from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
-from cahp.run.document import StateMetrics
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.files import download
-from cahp.ui.export.view import DONE, View, chosen_by, jobs_of, name_of
+from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
 from cahp.ui.parts import steps
@@ -20,7 +20,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import distil_seconds
 from cahp.values import DistillReport, OptionError
-from cahp.words import duration, percent, size_of, span
+from cahp.words import duration, percent, size_of
 
 #: Session key: the jobs that wrote models.
 _WRITTEN = "cahp_export_written"
@@ -45,7 +45,7 @@ def model_files(explorer: Explorer, view: View) -> None:
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
     if job is not None and not job.ended:
-        trained = recover in ("finetune", "distill", "auto")
+        trained = RECOVERIES[recover].trains
         if trained:
             st.fragment(_loss, run_every=1.0)(name)
         follow(job, place="export-model", title="" if trained else "Writing the model")
@@ -57,7 +57,7 @@ def model_files(explorer: Explorer, view: View) -> None:
             # A model is large: only the newest is kept.
             jobs_of(_WRITTEN).clear()
             bench, mask, losses, method = explorer.bench, view.mask, _losses(name), chosen_by(explorer)
-            if recover in ("distill", "auto"):
+            if RECOVERIES[recover].imitates:
                 bench = bench.for_distillation()
             jobs_of(_WRITTEN)[name] = jobs.submit(
                 explorer.id,
@@ -79,7 +79,6 @@ def model_files(explorer: Explorer, view: View) -> None:
             st.rerun()
         return
     made = job.result
-    metrics: StateMetrics = made.outcome["metrics"]
     for epoch in made.outcome.get("epochs", []):
         st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
     distilled: DistillReport | None = made.outcome.get("distill")
@@ -87,26 +86,21 @@ def model_files(explorer: Explorer, view: View) -> None:
         taken = "was taken" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     steps.draw(made.outcome.get("steps", ()))
-    *_, said = metrics.measured.values()
+    *_, last = (outcomes for outcomes in made.outcome["outcomes"].values() if outcomes is not None)
+    accuracy = last["accuracy"]
     size = len(made.content) / 1e6
     download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
-    ends = span(100 * said.ci95[0], 100 * said.ci95[1])
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
     close = form.closeness(made.written.difference, made.written.agreement, made.written.tried)
     st.caption(
-        f"{percent(said.accuracy)} of answers right {DONE[recover]}{rounded} (95 % interval {ends} %, "
-        f"n = {said.n:,}). Read back in a fresh process, {close}."
+        f"Accuracy {accuracy.text}, {RECOVERIES[recover].result}{rounded} (95 % interval {accuracy.span} %, "
+        f"n = {accuracy.n:,}). Read back in a fresh process, {close}."
     )
     _files(made)
 
 
-_RECOVERIES: dict[str, str] = {
-    "auto": "As far as time allows: refit, then distillation",
-    "refit": "Refit: seconds, without training",
-    "distill": "Distil: training without labels, until it answers as the full model does",
-    "none": "As pruned: nothing recovered",
-    "finetune": "Fine-tune: minutes, the paper's way; a training that you cancel is resumed where it stopped",
-}
+#: The recovery whose result the board may have already, found again by those that imitate the full model.
+_DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
 #: Session key: the recovery of the board that the choice of a recovery last followed.
 _OF_BOARD = "cahp_export_of_board"
 #: Session key: steps and losses of trainings, by the name of their job.
@@ -138,22 +132,24 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
-    there = [how for how in _RECOVERIES if how != "refit" or not no_refit]
+    there = [how for how, row in RECOVERIES.items() if row.trains or not row.solves or not no_refit]
+    # The one that regains most comes first.
+    there.sort(key=lambda how: not RECOVERIES[how].timed)
     shown = st.session_state.get("export-recover")
     if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
         # The recovery on the board, so that page, report and model say the same; where there is none, the most.
         st.session_state[_OF_BOARD] = explorer.recover
-        on_board = explorer.recover != "none" and explorer.recover in there
+        on_board = explorer.recover != NONE.name and explorer.recover in there
         st.session_state["export-recover"] = explorer.recover if on_board else there[0]
-    recover = st.radio("Recovery", there, format_func=_RECOVERIES.__getitem__, key="export-recover")
+    recover = st.radio("Recovery", there, format_func=lambda how: RECOVERIES[how].choice, key="export-recover")
     if recover != explorer.recover:
         st.caption(
-            f"The figures above and the report are of the mask {DONE[explorer.recover]}; this model will be "
-            f"{DONE[recover]}, so its own figures differ: they stand here and in its README when it is made. The "
-            "Budget page changes what is reported."
+            f"The figures above and the report are of the mask {RECOVERIES[explorer.recover].result}. This model "
+            f"will be {RECOVERIES[recover].result}; its own figures appear here and in its README. Change what is "
+            "reported on the Budget page."
         )
     epochs, allowed = 0, 0.0
-    if recover == "auto":
+    if RECOVERIES[recover].timed:
         usual = parse_duration(RECOVER_TIME) / 60
         allowed = 60 * st.number_input(
             "It may take, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
@@ -162,11 +158,11 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]
         st.caption(f"Expected: {about}, then evaluating and writing it. You see what each step brought.")
     if no_refit:
         st.caption(f"No refit: {plain(no_refit)}.")
-    if recover in ("distill", "auto") and explorer.quality("distill") is not None:
+    if RECOVERIES[recover].imitates and explorer.outcomes(_DISTILLED) is not None:
         st.caption("It was distilled on the board: that model is taken.")
-    elif recover == "distill":
+    elif RECOVERIES[recover].imitates and not RECOVERIES[recover].timed:
         st.caption(f"It takes about {duration(distil_seconds(explorer.bench))}, unless it was distilled before.")
-    if recover == "finetune":
+    if RECOVERIES[recover].needs_labels:
         epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
     return formats.model_form(key), recover, epochs, allowed
 
@@ -176,7 +172,7 @@ def _files(made: Checkpoint) -> None:
     files, runtime = made.written.files, made.written.form.runtime
     if not files or runtime is None:
         return
-    accuracy = made.outcome["metrics"].measured
+    accuracy = {state: found["accuracy"] for state, found in made.outcome["outcomes"].items() if found is not None}
     st.table(
         {
             "model": [one.name for one in files],
@@ -184,14 +180,10 @@ def _files(made: Checkpoint) -> None:
             # One column for both: five do not fit on a phone.
             "a batch": [
                 f"{one.latency_ms.median:.1f} ms"
-                + ("" if one.ratio is None else f", {change(one.ratio)} ({span(*one.ratio.ci95, 2)})")
+                + ("" if one.ratio is None else f", {change(one.ratio)} ({one.ratio.span})")
                 for one in files
             ],
-            "right": [
-                f"{percent(accuracy[one.name].accuracy)} "
-                f"({span(100 * accuracy[one.name].ci95[0], 100 * accuracy[one.name].ci95[1])} %)"
-                for one in files
-            ],
+            "accuracy": [f"{accuracy[one.name].text} ({accuracy[one.name].span} %)" for one in files],
         }
     )
     st.caption(

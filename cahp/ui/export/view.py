@@ -11,6 +11,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cahp.export import recipe as takeaway
+from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
 from cahp.run.stopwatch import Stopwatch
@@ -23,17 +24,9 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import SPEED, distil_seconds
-from cahp.values import Costs, HeadMask, Progress, Ratio
-from cahp.words import duration, percent, points, span, times
+from cahp.values import Costs, Estimate, HeadMask, Progress
+from cahp.words import duration
 
-#: What each recovery has done to the model.
-DONE: dict[str, str] = {
-    "none": "as pruned",
-    "refit": "refitted",
-    "distill": "distilled",
-    "auto": "recovered",
-    "finetune": "fine-tuned",
-}
 #: Session key: the jobs that measured masks for a report.
 _MEASURED = "cahp_export_measured"
 
@@ -83,10 +76,10 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
         return None
     if explorer.board.by_hand:
         return None
-    if explorer.recover == "none":
+    if explorer.recover == NONE.name:
         # Or the report would put a model forward that is neither on the board nor in the export.
         return run.as_pruned(command=lambda settings: takeaway.recipe(settings).shell)
-    if run.settings.recover != explorer.recover or run.metrics.recovered is None:
+    if run.settings.recover != explorer.recover or "recovered" not in run.outcomes:
         return None
     return run
 
@@ -117,30 +110,34 @@ def found(explorer: Explorer, view: View) -> None:
     """What was measured of the mask, in words and with its intervals."""
     run = view.document
     if run is None:
-        quality = explorer.quality(explorer.recover)
+        quality = explorer.outcomes(explorer.recover)
         said = "Not measured yet."
         if quality is not None:
-            low, high = quality.ci95
+            accuracy = quality["accuracy"]
             said = (
-                f"{percent(quality.accuracy)} of answers right {DONE[explorer.recover]} (95 % interval "
-                f"{span(low * 100, high * 100)} %, n = {quality.n:,})."
+                f"Accuracy {accuracy.text}, {RECOVERIES[explorer.recover].result} (95 % interval {accuracy.span} %, "
+                f"n = {accuracy.n:,})."
             )
         st.markdown(f"**{said}** The mask can be taken along now; its report needs a run of its own.")
         _measure_button(explorer)
         return
     states = [
         (name, words)
-        for name, words in (("full", "all heads"), ("pruned", "pruned"), ("recovered", DONE[run.settings.recover]))
-        if name in run.metrics.measured
+        for name, words in (
+            ("full", "all heads"),
+            ("pruned", "pruned"),
+            ("recovered", name_of_result(run.settings.recover)),
+        )
+        if name in run.outcomes
     ]
     with st.container(key="export-figures"):
         columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
     for column, (name, words) in zip(columns, states, strict=False):
-        metrics, change = run.metrics.measured[name], run.delta.of(name)
-        column.metric(f"Right answers, {words}", percent(metrics.accuracy))
-        column.caption(f"{span(metrics.ci95[0] * 100, metrics.ci95[1] * 100)} % (95 % interval), n = {metrics.n:,}")
+        accuracy, change = run.outcomes[name]["accuracy"], run.outcomes[name].get("accuracy_change")
+        column.metric(f"Accuracy, {words}", accuracy.text)
+        column.caption(f"{accuracy.span} % (95 % interval), n = {accuracy.n:,}")
         if change is not None:
-            column.caption(f"{points(change.pp)} ({span(*change.ci95)}) against all heads")
+            column.caption(f"{change.text} ({change.span}) against all heads")
     if run.latency_ratio is not None:
         with columns[-1]:
             _time(run, run.latency_ratio)
@@ -160,16 +157,16 @@ def found(explorer: Explorer, view: View) -> None:
         st.caption(where)
 
 
-def _time(run: RunDocument, ratio: Ratio) -> None:
+def _time(run: RunDocument, ratio: Estimate) -> None:
     """How long the cut model takes beside the full one; what may be nothing is put forward as nothing."""
     speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
-    if ratio.measurable:
-        st.metric("Time of a batch", times(ratio.median), help="Median, measured on the model that is cut.")
+    if ratio.excludes(1):
+        st.metric("Time of a batch", ratio.text, help="Median, measured on the model that is cut.")
     else:
         st.caption("Time of a batch")
         st.markdown("**no measurable change**")
     st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
-    st.caption(f"{times(ratio.median)} ({span(*ratio.ci95, 2)}, 95 % interval), n = {speed.n} rounds")
+    st.caption(f"{ratio.text} ({ratio.span}, 95 % interval), n = {ratio.n} rounds")
     if speed.busy:
         st.caption("The machine was busy meanwhile: take it with care, or time again.")
 
@@ -197,7 +194,7 @@ def _measure_button(explorer: Explorer) -> None:
 def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
     bench, mask, selection, recover = explorer.bench, explorer.mask, explorer.board.selection, explorer.recover
     results = explorer.results
-    if recover == "distill":
+    if RECOVERIES[recover].trains:
         bench = bench.for_distillation()
     clustering = None if explorer.clusters is None else explorer.clusters.clustering
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cahp.board.state import Board, Choices
 from cahp.cards import ModelCard
+from cahp.outcomes import Outcomes
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import memory
 from cahp.ui.session.jobs import Job
@@ -98,7 +100,7 @@ class Explorer:
         """Change settings; what does not depend on the change stays measured."""
         if "min_per_layer" in changes:
             # A layer without heads cannot be cut out, so such a model cannot be recovered.
-            changes["recover"] = "refit" if changes["min_per_layer"] else "none"
+            changes["recover"] = (QUICK if changes["min_per_layer"] else NONE).name
         settings = replace(self.settings, **changes)
         if settings == self.settings:
             return
@@ -138,21 +140,21 @@ class Explorer:
         """The mask on the board."""
         return self.board.mask
 
-    def quality(self, recover: str = "none") -> Quality | None:
+    def outcomes(self, recover: str = "none") -> Outcomes | None:
         """How the mask on the board answers, if that is measured."""
         # A new table brings what is measured of its budgets.
         self.table(recover)
-        return self.results.quality(self.mask, recover)
+        return self.results.outcomes(self.mask, recover)
 
     @property
     def awaits_distillation(self) -> bool:
         """Whether a distilled model is asked for that there is not yet."""
-        return self.recover == "distill" and self.quality("distill") is None
+        return RECOVERIES[self.recover].trains and self.outcomes(self.recover) is None
 
     @property
     def swept(self) -> str:
         """The recovery of the table that goes along with a run: one of distilled models has a few rows only."""
-        return "none" if self.recover == "distill" else self.recover
+        return self.recover if RECOVERIES[self.recover].swept else NONE.name
 
     def speed(self) -> Speed | None:
         """Latency of the mask on the board, if it was timed."""

@@ -10,14 +10,16 @@ from numpy.typing import NDArray
 
 from cahp import bundled, models
 from cahp.bundled import Bundle
+from cahp.outcomes import Outcomes
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.ladder import RecoveryStep
 from cahp.run.prune import Run, known
+from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Quality, Speed
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import enter_full
+from cahp.studies.table_file import enter_full, own_outcomes
 from cahp.values import Costs, DistillReport, HeadMask
 
 #: What may change without making a run another run: it only reads the same evidence differently.
@@ -53,8 +55,8 @@ class Results:
         self.outdated = outdated
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
-        self._quality: dict[tuple[str, str], Quality] = {}
-        #: Those of ``_quality`` that ship with the package.
+        self._outcomes: dict[tuple[str, str], Outcomes] = {}
+        #: Those of ``_outcomes`` that ship with the package.
         self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
@@ -62,7 +64,7 @@ class Results:
         if run is not None:
             self._enter(run)
         if bundle is not None:
-            self._shipped.update(self._quality)
+            self._shipped.update(self._outcomes)
 
     @classmethod
     def found(cls, bench: Bench) -> Results:
@@ -120,7 +122,7 @@ class Results:
         """Enter what is measured already into a new table."""
         if self.bundle is not None and self.ships_table(settings, table.recover):
             table.fill_from(self.bundle.rows)
-            budgets = map(int, self.bundle.rows["quality"])
+            budgets = map(int, self.bundle.rows["outcomes"])
             self._shipped.update((table.selection(budget).mask.sha256, table.recover) for budget in budgets)
         if self.run is not None:
             enter_full(table, self.run)
@@ -133,22 +135,22 @@ class Results:
 
     # Figures -------------------------------------------------------------------------------------------------
 
-    def quality(self, mask: HeadMask, recover: str = "none") -> Quality | None:
+    def outcomes(self, mask: HeadMask, recover: str = "none") -> Outcomes | None:
         """How the model answers under ``mask``, if that is measured."""
-        return self._quality.get((mask.sha256, recover))
+        return self._outcomes.get((mask.sha256, recover))
 
     def ships(self, mask: HeadMask, recover: str = "none") -> bool:
-        """Whether what ``quality`` says was measured elsewhere, and ships with the package."""
+        """Whether what ``outcomes`` says was measured elsewhere, and ships with the package."""
         return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
     def speed(self, mask: HeadMask) -> Speed | None:
         """Latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
         return self._speed.get(heads_of_layers(mask))
 
-    def add(self, mask: HeadMask, recover: str, found: Quality | Speed) -> None:
+    def add(self, mask: HeadMask, recover: str, found: Outcomes | Speed) -> None:
         """Enter a measurement."""
-        if isinstance(found, Quality):
-            self._quality[mask.sha256, recover] = found
+        if not isinstance(found, Speed):
+            self._outcomes[mask.sha256, recover] = found
             self._shipped.discard((mask.sha256, recover))
         else:
             self._speed[heads_of_layers(mask)] = found
@@ -181,10 +183,10 @@ class Results:
 
     def _enter(self, run: RunDocument) -> None:
         """Enter what the run says of its own mask."""
-        if run.metrics.pruned is not None:
-            self.add(run.mask, "none", Quality.of(run, "pruned"))
-        if run.metrics.recovered is not None and run.settings.recover == "refit":
-            self.add(run.mask, "refit", Quality.of(run, "recovered"))
+        for recover in (NONE.name, run.settings.recover):
+            outcomes = own_outcomes(run, recover)
+            if outcomes is not None and RECOVERIES[recover].swept:
+                self.add(run.mask, recover, outcomes)
         if run.latency_ratio is not None:
             self.add(run.mask, "none", Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
 

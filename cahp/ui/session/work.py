@@ -12,15 +12,16 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from cahp.outcomes import Outcomes, changed_rows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.ladder import steps
-from cahp.run.prune import Run, choose, measure
+from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled
+from cahp.run.recovery_steps import measure_steps
 from cahp.run.seal import TestSeal
 from cahp.run.stopwatch import Stopwatch
-from cahp.studies.budget_sweep import BudgetTable, Quality
-from cahp.studies.filling import fill, quality, quality_of, recovered_by, timed
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs, memory
@@ -76,7 +77,7 @@ class Flip:
 class Confirmation:
     """How a mask does on the test split, and how often that split has been opened for this model."""
 
-    quality: Quality
+    outcomes: Outcomes
     opened: int
 
 
@@ -90,7 +91,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
         # In a process of its own.
         with Stopwatch.of(bench) as watch:
             costs = timed(watch, bench, selection.mask, progress)
-    return measure(bench, costs=costs), HeadClusters.of(bench.evidence)
+    return measure_run(bench, costs=costs), HeadClusters.of(bench.evidence)
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
@@ -104,30 +105,30 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     progress("evaluation", len(bench.full), len(bench.evaluation))
 
 
-def _figure(asked: OnBoard, _: Progress) -> Quality | None:
+def _figure(asked: OnBoard, _: Progress) -> Outcomes | None:
     """How the mask answers; None where it would have to be distilled first, which a person asks for."""
-    if asked.recover == "distill" and not asked.mask.is_full:
+    if RECOVERIES[asked.recover].trains and not asked.mask.is_full:
         before = asked.bench.for_distillation().measurements.distilled_before(asked.mask)
         return None if before is None else _distilled(asked, before)
-    return _entered(asked, quality(asked.bench, asked.mask, recover=asked.recover))
+    return _entered(asked, measure_mask(asked.bench, asked.mask, recover=asked.recover))
 
 
-def _distil(asked: OnBoard, _: Progress) -> Quality:
+def _distil(asked: OnBoard, _: Progress) -> Outcomes:
     made = asked.bench.for_distillation().measurements.distill(asked.mask, watch=asked.watch)
     return _distilled(asked, made)
 
 
-def _distilled(asked: OnBoard, made: Distilled) -> Quality:
+def _distilled(asked: OnBoard, made: Distilled) -> Outcomes:
     bench = asked.bench
-    found = quality_of(bench, asked.mask, made)
-    brought = steps(bench.measurements, bench.evaluation, asked.mask, made, seed=bench.settings.seed)
+    found = measure_recovered(bench, asked.mask, made)
+    brought = measure_steps(bench.measurements, bench.evaluation, asked.mask, made, seed=bench.settings.seed)
     asked.results.add_distillation(asked.mask, made.report, brought)
     return _entered(asked, found)
 
 
-def _entered(asked: OnBoard, found: Quality) -> Quality:
+def _entered(asked: OnBoard, found: Outcomes) -> Outcomes:
     if asked.table is not None and asked.table.has(asked.mask):
-        asked.table.add(asked.mask.count, quality=found)
+        asked.table.add(asked.mask.count, outcomes=found)
     else:
         asked.results.add(asked.mask, asked.recover, found)
     return found
@@ -148,8 +149,6 @@ def _table(asked: OnBoard, progress: Progress) -> Generator[None, None, BudgetTa
 
 
 def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
-    from cahp.stages.evaluation import flipped
-
     bench, measurements = asked.bench, asked.bench.measurements
     recovered = recovered_by(asked.recover, bench, asked.mask)
     full = measurements.evaluate(bench.evaluation)
@@ -160,7 +159,7 @@ def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
             side_by_side(inputs[row]),
             *(classes[side[row]] for side in (bench.evaluation.labels, full.predictions, pruned.predictions)),
         )
-        for row in flipped(pruned, full)
+        for row in changed_rows(pruned, full)
     ]
 
 
@@ -168,7 +167,7 @@ def _confirm(asked: OnBoard, _: Progress) -> Confirmation:
     """Evaluate on the test split, which counts as opening it once."""
     bench = asked.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
-    found = quality(test, asked.mask, recover=asked.recover)
+    found = measure_mask(test, asked.mask, recover=asked.recover)
     return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
 
 
@@ -245,9 +244,9 @@ WARM: Kind[Bench, None] = Kind(
     shared=True,
 )
 #: How the mask on the board answers. Nobody waits for one that is not on the board any more.
-FIGURE: Kind[OnBoard, Quality | None] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
+FIGURE: Kind[OnBoard, Outcomes | None] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
 #: Distil the mask on the board: minutes of training step aside for whatever somebody waits for.
-DISTIL: Kind[OnBoard, Quality] = Kind(
+DISTIL: Kind[OnBoard, Outcomes] = Kind(
     _distil, lambda asked: f"distil-{asked}", Rank.BACKGROUND, expected=lambda asked: distil_seconds(asked.bench)
 )
 #: How long the mask on the board takes, timed in a process of its own.

@@ -9,6 +9,7 @@ import streamlit as st
 
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import head_name
+from cahp.outcomes import wilson
 from cahp.studies.head_habits import MOSTLY, HeadHabits
 from cahp.studies.one_head import ALIKE_TEXTS, LookAlikes, Removal
 from cahp.ui.frame.pages import link
@@ -17,8 +18,8 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW
 from cahp.ui.similarity.over_texts import ALIKE, REMOVAL, HeadOf, habits, measured
-from cahp.values import HeadMask
-from cahp.words import number, percent, points, side_by_side, signed, span
+from cahp.values import Estimate, HeadMask
+from cahp.words import number, percent, side_by_side, signed, span
 
 #: Heads that are shown as most alike, and texts that a head matters most for.
 _NEAR, _STRONGEST = 8, 5
@@ -65,29 +66,29 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
     name, dark = head_name(head, mask.heads).capitalize(), theme.dark()
     shares, breadth, mostly = found.of(head), found.breadth_of(head), found.mostly[head]
     if mostly == "broad":
-        kind, said = max(shares, key=lambda one: shares[one].mean), "spreads its attention; most goes to"
+        kind, said = max(shares, key=lambda one: shares[one].value), "spreads its attention; most goes to"
     else:
         kind, said = mostly, "looks mostly at"
-    low, high = shares[kind].ci95
+    low, high = shares[kind].low, shares[kind].high
     left, right = st.columns([3, 2], gap="medium")
     with left:
         chart.show(
             figures.shares_figure(shares, dark=dark),
-            title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].mean, 0)} of its attention "
+            title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
             f"({span(100 * low, 100 * high)}, n = {found.texts} texts)",
             help=_SHARES,
             name="head-habits",
             data={
                 "looks at": [figures.WORDS[one] for one in shares],
-                "share": [round(share.mean, 5) for share in shares.values()],
-                "low": [round(share.ci95[0], 5) for share in shares.values()],
-                "high": [round(share.ci95[1], 5) for share in shares.values()],
+                "share": [round(share.value, 5) for share in shares.values()],
+                "low": [round(share.low, 5) for share in shares.values()],
+                "high": [round(share.high, 5) for share in shares.values()],
             },
         )
     with right:
         chart.show(
             figures.pattern_figure(found.patterns[head], dark=dark),
-            title=f"It looks at {number(breadth.mean)} tokens at once ({span(*breadth.ci95)}), of "
+            title=f"It looks at {number(breadth.value)} tokens at once ({breadth.span}), of "
             f"{number(float(found.lengths.mean()), 0)} in a text",
             help="The mean attention map: each text's map resized to one size, rows look, columns are looked at. A "
             "line down the diagonal is a head that looks nearby, a column one that looks at one place. How many "
@@ -102,33 +103,31 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
 
 
 def _removal(removal: Removal, head: int, mask: HeadMask) -> None:
-    from cahp.stages.evaluation import wilson
-
     change, rise, n = removal.change, removal.mean_rise, len(removal.full)
     name = head_name(head, mask.heads)
     verdict = (
-        f"removing {name} alone changes accuracy by {points(change.pp)}"
-        if change.measurable
+        f"removing {name} alone changes accuracy by {change.text}"
+        if change.excludes(0)
         else f"no measurable change of accuracy without {name} alone"
     )
     st.markdown(f"##### What removing it alone costs\n{verdict[:1].upper()}{verdict[1:]}.")
     accuracy, loss, answers = st.columns(3)
     accuracy.metric(
         "Accuracy, against all heads",
-        points(change.pp),
+        change.text,
         help="The same texts with and without the head, so their answers are compared in pairs; interval by bootstrap.",
     )
-    accuracy.caption(_sure(change.ci95, changed=removal.changed, n=n))
-    loss.metric("Mean loss, in nats", signed(rise.mean, 4), help="Cross-entropy; above 0 the head is missed.")
-    loss.caption(f"95 % interval {span(*rise.ci95, 4)}, n = {n:,} texts")
+    accuracy.caption(_sure(change, changed=removal.changed, n=n))
+    loss.metric("Mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head is missed.")
+    loss.caption(f"95 % interval {span(rise.low, rise.high, 4)}, n = {n:,} texts")
     answers.metric("Answers that change", f"{removal.changed} of {n:,}")
     low, high = wilson(removal.changed, n)
     answers.caption(f"95 % interval {span(n * low, n * high)}, n = {n:,} texts")
 
 
-def _sure(ci95: tuple[float, float], *, changed: int, n: int) -> str:
+def _sure(change: Estimate, *, changed: int, n: int) -> str:
     # Without a change there is nothing to resample, and an interval without width would promise too much.
-    return f"{f'95 % interval {span(*ci95)}' if changed else 'no answer changed'}, n = {n:,} texts"
+    return f"{f'95 % interval {change.span}' if changed else 'no answer changed'}, n = {n:,} texts"
 
 
 def _alike(alike: LookAlikes, mask: HeadMask) -> None:
@@ -139,17 +138,17 @@ def _alike(alike: LookAlikes, mask: HeadMask) -> None:
     state = "kept" if mask.keep.flat[first] else "pruned"
     chart.show(
         figures.alike_figure(near, mask, dark=theme.dark()),
-        title=f"{head_name(first, heads).capitalize()} ({state}) attends most like it: {number(share.mean, 3)} apart "
-        f"({span(*share.ci95, 3)}, n = {alike.texts} texts)",
+        title=f"{head_name(first, heads).capitalize()} ({state}) attends most like it: {number(share.value, 3)} apart "
+        f"({span(share.low, share.high, 3)}, n = {alike.texts} texts)",
         help=f"The heads whose attention is nearest, on {alike.texts} evaluation texts, with 95 % intervals of "
         f"the mean. Solid squares are kept on the board, hollow ones are pruned. Click one to look at it. {HOW}",
         formula=FORMULA,
         name="head-alike",
         data={
             "head": [head_name(other, heads) for other, _ in near],
-            "distance": [round(one.mean, 5) for _, one in near],
-            "low": [round(one.ci95[0], 5) for _, one in near],
-            "high": [round(one.ci95[1], 5) for _, one in near],
+            "distance": [round(one.value, 5) for _, one in near],
+            "low": [round(one.low, 5) for _, one in near],
+            "high": [round(one.high, 5) for _, one in near],
             "kept": [bool(mask.keep.flat[other]) for other, _ in near],
         },
         on_pick=chosen.choose,

@@ -13,7 +13,7 @@ from cahp.export.run_files import RunFiles, read_run
 from cahp.export.run_folder import write_run
 from cahp.export.run_report import live_of, run_report
 from cahp.run.bench import Bench
-from cahp.run.prune import Run, measure
+from cahp.run.prune import Run, measure_run
 from cahp.studies.budget_sweep import Quality
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
@@ -23,7 +23,7 @@ from cahp.values import CahpError
 
 @pytest.fixture(scope="session")
 def run(bench: Bench) -> Run:
-    return measure(replace(bench, settings=replace(bench.settings, latency=False)), "cahp prune")
+    return measure_run(replace(bench, settings=replace(bench.settings, latency=False)), "cahp prune")
 
 
 @pytest.fixture

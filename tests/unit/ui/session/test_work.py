@@ -12,7 +12,7 @@ from clusters import on_a_line, quality
 pytest.importorskip("streamlit")
 
 from cahp.run.bench import Bench
-from cahp.run.ladder import RecoveryStep
+from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.session import work

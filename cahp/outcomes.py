@@ -1,0 +1,171 @@
+"""What is measured of a model's answers: one table of outcomes, each an estimate with its interval.
+
+A new outcome is one row of ``OUTCOMES`` and its function. Terminal, screen, files and figures read the table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cahp.values import Bools, Estimate, Evaluation, Ints, Unit
+
+#: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
+STATES = ("full", "pruned", "recovered")
+#: The outcomes of one model on one set of texts, by name.
+Outcomes = Mapping[str, Estimate]
+
+_RESAMPLES = 10_000
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row: a name for files, words for people, and the function that estimates it.
+
+    ``label`` names it on screen and in the terminal, ``difference`` tells that it compares with the full model's
+    answers on the same texts, ``lower_is_better`` its direction. ``estimate`` takes the evaluation, the full model's
+    evaluation (itself where ``difference`` is False) and the seed of the bootstrap.
+    """
+
+    name: str
+    label: str
+    unit: Unit
+    estimate: Callable[[Evaluation, Evaluation, int], Estimate]
+    needs_labels: bool = True
+    difference: bool = False
+    lower_is_better: bool = False
+
+
+def measure(evaluation: Evaluation, *, full: Evaluation | None = None, seed: int = 42) -> dict[str, Estimate]:
+    """Estimate all outcomes of an evaluation; without ``full`` (the full model's) those that need no comparison.
+
+    Raises:
+        ValueError: If there are no texts, or ``full`` is of other texts.
+    """
+    if not len(evaluation):
+        raise ValueError("no texts to evaluate")
+    return {
+        name: row.estimate(evaluation, evaluation if full is None else full, seed)
+        for name, row in OUTCOMES.items()
+        if full is not None or not row.difference
+    }
+
+
+def wilson(count: int, total: int) -> tuple[float, float]:
+    """Return Wilson's 95 % interval of the proportion ``count / total``."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def same_predictions(evaluation: Evaluation, full: Evaluation) -> Bools:
+    """Tell for each text whether both models predict the same class.
+
+    Raises:
+        ValueError: If the two evaluations are of different texts.
+    """
+    if not np.array_equal(evaluation.labels, full.labels):
+        raise ValueError("the two evaluations are of different texts")
+    return np.asarray(evaluation.predictions == full.predictions)
+
+
+def changed_rows(evaluation: Evaluation, full: Evaluation) -> Ints:
+    """Return the rows whose predictions differ from the full model's."""
+    return np.flatnonzero(~same_predictions(evaluation, full))
+
+
+def _share(values: Bools) -> Estimate:
+    count, total = int(values.sum()), len(values)
+    return Estimate(count / total, wilson(count, total), total, "share")
+
+
+def _macro_f1(evaluation: Evaluation) -> Estimate:
+    from sklearn.metrics import f1_score
+
+    # Over the classes that occur: an absent class has no F1.
+    present = np.unique(evaluation.labels)
+    value = f1_score(evaluation.labels, evaluation.predictions, labels=present, average="macro", zero_division=0.0)
+    return Estimate(float(value), None, len(evaluation), "share")
+
+
+def accuracy_change(evaluation: Evaluation, full: Evaluation, seed: int = 42) -> Estimate:
+    """Estimate the change in accuracy against ``full`` in points; the interval is a paired bootstrap over texts."""
+    same_predictions(evaluation, full)
+    change = evaluation.correct.astype(np.int64) - full.correct.astype(np.int64)
+    total = len(change)
+    # A resample of values that are -1, 0 or 1 is a multinomial draw of their counts.
+    shares = np.array([(change == value).mean() for value in (-1, 0, 1)])
+    draws = np.random.default_rng(seed).multinomial(total, shares, size=_RESAMPLES) @ np.array([-1, 0, 1]) / total
+    low, high = np.percentile(draws * 100, [2.5, 97.5])
+    return Estimate(float(change.mean() * 100), (float(low), float(high)), total, "points")
+
+
+#: All outcomes by name, in the order in which they are shown.
+OUTCOMES: Mapping[str, Outcome] = {
+    row.name: row
+    for row in (
+        Outcome("accuracy", "accuracy", "share", lambda found, full, seed: _share(found.correct)),
+        Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
+        Outcome(
+            "nll",
+            "cross-entropy",
+            "nats",
+            lambda found, full, seed: Estimate(float(found.losses.mean()), None, len(found), "nats"),
+            lower_is_better=True,
+        ),
+        Outcome(
+            "agreement",
+            "agreement with the full model",
+            "share",
+            lambda found, full, seed: _share(same_predictions(found, full)),
+            needs_labels=False,
+            difference=True,
+        ),
+        Outcome("accuracy_change", "change in accuracy", "points", accuracy_change, difference=True),
+    )
+}
+
+
+# The fields ``metrics`` and ``delta`` of files ------------------------------------------------------------------
+
+#: Outcomes whose value stands in ``metrics`` of a file, by the field that holds it.
+_FIELDS = {"accuracy": "accuracy", "macro_f1": "macro_f1", "loss": "nll", "agreement": "agreement"}
+
+
+def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
+    """Return outcomes as ``metrics`` of ``run.json`` holds them: values, ``n`` and the interval of the accuracy."""
+    accuracy = outcomes["accuracy"]
+    values = {field: outcomes[name].value if name in outcomes else None for field, name in _FIELDS.items()}
+    values = {field: value if value is None or math.isfinite(value) else None for field, value in values.items()}
+    return {**values, "n": accuracy.n, "ci95": accuracy.ci95}
+
+
+def to_delta(outcomes: Outcomes) -> dict[str, Any] | None:
+    """Return the change in accuracy as ``delta`` of ``run.json`` holds it (None: not measured)."""
+    change = outcomes.get("accuracy_change")
+    return None if change is None else {"pp": change.value, "ci95": change.ci95}
+
+
+def from_metrics(metrics: Mapping[str, Any], delta: Mapping[str, Any] | None = None) -> dict[str, Estimate]:
+    """Return the outcomes that ``to_metrics`` and ``to_delta`` wrote.
+
+    Raises:
+        KeyError, TypeError, ValueError: If a field is missing or malformed.
+    """
+    n = int(metrics["n"])
+    outcomes = {
+        name: Estimate(float(metrics[field]), None, n, OUTCOMES[name].unit)
+        for field, name in _FIELDS.items()
+        if metrics.get(field) is not None
+    }
+    low, high = metrics["ci95"]
+    outcomes["accuracy"] = Estimate(float(metrics["accuracy"]), (float(low), float(high)), n, "share")
+    if delta is not None:
+        low, high = delta["ci95"]
+        outcomes["accuracy_change"] = Estimate(float(delta["pp"]), (float(low), float(high)), n, "points")
+    return outcomes
