@@ -103,21 +103,32 @@ def expanded(path: Path) -> Path:
 
 
 def read_array(body: io.BytesIO, end: int) -> NDArray[Any]:
-    """The next array of NumPy's format; what it says of its size is held against what is left before room is made.
+    """Read the next array in NumPy's format; its size is checked before memory is allocated.
 
     Raises:
-        ValueError: If it is broken, larger than what is left before ``end``, or holds Python objects.
+        ValueError: If it is damaged, larger than what is left before ``end``, or holds Python objects.
     """
     start = body.tell()
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    version = np.lib.format.read_magic(body)
-    if version in read:
-        shape, _, dtype = read[version](body)
-        if math.prod(shape) * dtype.itemsize > end - body.tell():
-            raise ValueError("an array that is larger than its file")
+    shape, dtype = array_header(body)
+    if math.prod(shape) * dtype.itemsize > end - body.tell():
+        raise ValueError("an array that is larger than its file")
     body.seek(start)
     array: NDArray[Any] = np.lib.format.read_array(body, allow_pickle=False)
     return array
+
+
+def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    """Read the shape and the type of the next array in NumPy's format, but not its content.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(file)
+    if version not in read:  # a third exists for names of fields, which our arrays lack
+        raise ValueError(f"an array in version {version} of the format")
+    shape, _, dtype = read[version](file)
+    return shape, dtype
 
 
 def json_text(value: object) -> str:

@@ -1,8 +1,8 @@
 """The result cache on disk.
 
-What a stage measured is kept under a key made of everything it depends on, so nothing known is computed
-again and nothing stale is ever found. Neither joblib nor diskcache serves: both load pickles, and whoever can
-write to the folder could then run code here. An entry is one JSON line and plain NumPy arrays behind a checksum.
+The result of a stage is stored under a key made of everything it depends on, so that nothing is computed twice and no
+stale result is used. An entry is one JSON line and plain NumPy arrays behind a checksum. joblib and diskcache are not
+used because both load pickles, which can run any code.
 """
 
 from __future__ import annotations
@@ -25,27 +25,29 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.files import expanded, read_array, write_whole
-from cahp.values import digest
+from cahp.values import CahpError, digest
 
 T = TypeVar("T")
 
-#: Part of the checksum: an entry that another version laid out differently counts as absent.
+#: Part of the checksum: bump it with the layout of an entry, and older entries count as absent.
 _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
 _HOUR_NS = 3600 * 10**9
 _PRIVATE = 0o700
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
+#: What a reader raises when an entry lacks something or holds something else. Other errors say nothing about the entry.
+_DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, CahpError)
 
 
 def key(stage: str, *parts: object) -> str:
-    """The name of a result: SHA-256 of the stage and of all that its result depends on, as 64 hex digits.
+    """Make the key of a result: SHA-256 of the stage and of everything its result depends on, as 64 hex digits.
 
-    ``parts`` are what JSON can say: None, booleans, integers, finite floats, strings, and lists, tuples and
-    string-keyed dicts of them. The order of a dict's keys does not matter; 1, 1.0 and True differ. A stage
-    whose numbers change for the same parts (a bug fix) adds a revision number to them.
+    ``parts`` may hold None, booleans, integers, finite floats, strings, and lists, tuples and string-keyed dicts of
+    them. The order of a dict's keys does not matter; 1, 1.0 and True differ. Add a revision number to ``parts`` when a
+    bug fix changes the numbers of a stage.
 
     Raises:
-        TypeError: For anything else; pass a digest instead.
+        TypeError: For a value of another type; pass a digest instead.
         ValueError: For a float that is not finite.
     """
     _check_canonical(parts)
@@ -70,7 +72,7 @@ def _check_canonical(value: object) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """What a stage left: named arrays, and what JSON can say."""
+    """A stored result: named arrays, and metadata as JSON."""
 
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
@@ -79,52 +81,52 @@ class Entry:
 class Store:
     """Results by key, in a folder that many processes may share.
 
-    A broken entry counts as absent. The folder is its owner's only, as far as it is ours to say. A folder that cannot
-    be used costs time, never an exception: the first problem is logged, and ``trouble`` keeps the sentence. Save no
-    texts here: they would outlive their session.
+    A damaged entry counts as absent. A new folder is readable by its owner only. A folder that cannot be used raises no
+    error: the first problem is logged and kept in ``trouble``. Never store texts: they would outlive their session.
 
     Args:
-        folder: Where to keep results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
-        limit_bytes: Above this, the entries unused for longest are removed.
-        fresh: Find nothing, so that all is measured anew, but keep the new results.
+        folder: Where to store results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
+        limit_bytes: Above this size, the least recently used entries are removed.
+        fresh: Return no stored result, so that everything is measured again, but store the new results.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
-        named = folder or _named_folder()
-        # A folder of its own: removing old entries must never meet files that are not ours.
+        named = folder or (expanded(Path(os.environ["CAHP_CACHE"])) if os.environ.get("CAHP_CACHE") else None)
+        # A subfolder, so that removing old entries never touches files of others.
         self.folder = (named or _default_folder()) / "results"
-        # Whoever named a folder may have opened it to others, so that they share results.
+        # A folder that the user named may be open to others on purpose.
         self._always_private = named is None
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
         self._fresh = fresh
 
     def load(self, key: str) -> Entry | None:
-        """The entry saved under ``key``, or None."""
+        """Return the entry stored under ``key``, or None."""
         path = self._path(key)
         if self._fresh:
             return None
-        # Processes that work together must find the same, or they would part ways and wait for each other.
+        # Processes that work together must get the same result, or they would wait for each other.
         entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
         return entry
 
     def holds(self, key: str) -> bool:
-        """Whether something is kept under ``key``; it is not looked at."""
+        """Tell whether an entry is stored under ``key``, without reading it."""
         path = self._path(key)
         return not self._fresh and parallel.from_first(path.exists)
 
-    def read(self, key: str, of: Callable[[Entry], T]) -> T | None:
-        """What ``of`` makes of the entry saved under ``key``, or None; an entry that it can make nothing of is removed.
+    def read(self, key: str, convert: Callable[[Entry], T]) -> T | None:
+        """Return ``convert`` of the entry stored under ``key``, or None without one.
 
-        A checksum says that an entry is whole. Whether it holds what its key stands for only its reader can tell, by
-        failing on what is missing or of another form.
+        The checksum proves that an entry is whole, but only ``convert`` can tell whether its content fits. An entry in
+        which it misses something, or finds something of another form, is removed and counts as absent. Other errors,
+        such as a lack of memory, are raised and leave the entry in place.
         """
         entry = self.load(key)
         if entry is None:
             return None
         try:
-            return of(entry)
-        except Exception:  # what is missing or of another form fails in any way
+            return convert(entry)
+        except _DAMAGE:
             self.remove(key)
             return None
 
@@ -137,7 +139,7 @@ class Store:
             self._report(error)
             return None
         entry = _unpack(key, data)
-        # Both may fail in a folder that others fill and we may only read.
+        # Both fail in a shared folder that this user may only read.
         with contextlib.suppress(OSError):
             if entry is None:
                 path.unlink(missing_ok=True)
@@ -152,22 +154,23 @@ class Store:
         arrays: Mapping[str, NDArray[Any]] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Keep arrays and JSON under ``key``, and say whether they are: an entry larger than the limit is not.
+        """Store arrays and JSON under ``key``, and tell whether they were stored: an entry above the limit is not.
 
         Raises:
             TypeError: If ``meta`` is not JSON.
             ValueError: If an array holds Python objects.
         """
-        path = self._path(key)
+        path, arrays, meta = self._path(key), arrays or {}, meta or {}
 
         def write() -> tuple[bool, str | None]:
             kept = False
-            head = _head(key, arrays or {}, meta or {})
-            size = len(head) + sum(np.asarray(array).nbytes for array in (arrays or {}).values())
+            # The key is stored too, so that a file renamed by hand is not taken for another result.
+            head = json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
+            size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
             if size <= self.limit_bytes:
                 try:
                     self._make_folder()
-                    write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays or {})})
+                    write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays)})
                     kept = True
                     self._evict()
                 except OSError as error:
@@ -178,7 +181,7 @@ class Store:
         return kept
 
     def remove(self, key: str) -> None:
-        """Forget what is kept under ``key``, if anything is."""
+        """Remove the entry stored under ``key``, if there is one."""
         path = self._path(key)
         if parallel.first():
             with contextlib.suppress(OSError):
@@ -190,28 +193,28 @@ class Store:
         return self.folder / f"{key}{_SUFFIX}"
 
     def _make_folder(self) -> None:
-        """Make the folder, for its owner only: what a text was answered, and how many texts there are, is theirs."""
+        """Make the folder, readable by its owner only, since results tell about the owner's texts."""
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         try:
             self.folder.mkdir(mode=_PRIVATE)
         except FileExistsError:
             if self._always_private and self.folder.stat().st_mode & 0o077:
-                # Made by an earlier version; another person's folder cannot be changed, and is theirs to change.
+                # The folder of another user cannot be changed.
                 with contextlib.suppress(OSError):
                     self.folder.chmod(_PRIVATE)
 
     def _evict(self) -> None:
-        """Remove the entries unused for longest until the rest fits the limit."""
+        """Remove the least recently used entries until the rest fits the limit."""
         files = []
-        with os.scandir(self.folder) as found:
-            for item in found:
+        with os.scandir(self.folder) as items:
+            for item in items:
                 # Another process may remove any of them at any time.
                 with contextlib.suppress(FileNotFoundError):
                     if item.name.endswith(_SUFFIX):
                         status = item.stat()
                         files.append((status.st_mtime_ns, status.st_size, item))
-        # A temporary name is another process at work, or, after an hour, what a killed one left behind. The
-        # entry just written tells the time.
+        # A temporary file belongs to a process at work or, after an hour, to one that was killed. The entry just
+        # written tells the time, which may differ from this machine's on a network drive.
         stale = max((used for used, _, _ in files), default=0) - _HOUR_NS
         entries = []
         for used, size, item in files:
@@ -229,15 +232,10 @@ class Store:
     def _report(self, error: OSError) -> None:
         if self.trouble is None:
             self.trouble = (
-                f"Results are not kept: {self.folder} cannot be used ({error.strerror or error}); "
-                "name another folder in CAHP_CACHE."
+                f"Results are not stored: {self.folder} cannot be used ({error.strerror or error}); "
+                "set CAHP_CACHE to another folder."
             )
             logging.getLogger(__name__).warning(self.trouble)
-
-
-def _named_folder() -> Path | None:
-    named = os.environ.get("CAHP_CACHE")
-    return expanded(Path(named)) if named else None
 
 
 def _default_folder() -> Path:
@@ -246,15 +244,10 @@ def _default_folder() -> Path:
     return platformdirs.user_cache_path("cahp", appauthor=False)
 
 
-def _head(key: str, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bytes:
-    # The key is stored too, so that a file renamed by hand is not taken for another result.
-    return json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
-
-
 def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write an entry; nothing as large as its arrays is ever made in memory."""
+    """Write an entry without a second copy of its arrays in memory."""
     file.write(bytes(_CHECKSUM_BYTES))
-    body = _Summing(file)
+    body = _HashedFile(file)
     body.write(head)
     for array in arrays.values():
         np.lib.format.write_array(body, np.asarray(array), allow_pickle=False)
@@ -262,8 +255,8 @@ def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> N
     file.write(body.sha.digest())
 
 
-class _Summing:
-    """A file that sums up what is written to it."""
+class _HashedFile:
+    """A file that hashes everything written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.sha, self._file = hashlib.sha256(_FORMAT), file
@@ -274,9 +267,11 @@ class _Summing:
 
 
 def _unpack(key: str, data: bytes) -> Entry | None:
-    if _checksum(memoryview(data)[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
+    sha = hashlib.sha256(_FORMAT)
+    sha.update(memoryview(data)[_CHECKSUM_BYTES:])
+    if sha.digest() != data[:_CHECKSUM_BYTES]:
         return None
-    # The sum says that the bytes are whole, not that _pack made them: whoever can write here can make a sum.
+    # The checksum proves that the bytes are whole, not that _pack wrote them.
     body = io.BytesIO(data)
     body.seek(_CHECKSUM_BYTES)
     try:
@@ -284,12 +279,6 @@ def _unpack(key: str, data: bytes) -> Entry | None:
         if head["key"] != key or not isinstance(head["meta"], dict) or not isinstance(head["arrays"], list):
             return None
         arrays = {str(name): read_array(body, len(data)) for name in head["arrays"]}
-    except (ValueError, KeyError, TypeError, RecursionError, MemoryError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     return Entry(arrays=arrays, meta=head["meta"]) if body.tell() == len(data) else None
-
-
-def _checksum(content: memoryview) -> bytes:
-    sha = hashlib.sha256(_FORMAT)
-    sha.update(content)
-    return sha.digest()

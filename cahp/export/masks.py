@@ -11,13 +11,13 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
-from cahp.files import csv_text, json_text
+from cahp.files import array_header, csv_text, json_text
 from cahp.values import HeadMask, Ints, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
@@ -179,7 +179,7 @@ def _content(source: Path | str | bytes) -> bytes:
 
 def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
     try:
-        shape, dtype = _header(io.BytesIO(data))
+        shape, dtype = array_header(io.BytesIO(data))
         if not dtype.hasobject:
             # Before room is made for what the header says.
             _check_shape(shape, "array")
@@ -190,13 +190,6 @@ def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
         # NumPy promises no type here: a broken header raises a dozen different ones.
         raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
     return _checked(array, "array")
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    # A third version exists for names of fields, which no mask has.
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    shape, _, dtype = read[np.lib.format.read_magic(file)](file)
-    return shape, dtype
 
 
 def _array_of_tensor(data: bytes) -> NDArray[Any]:

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cahp.store import Store, key
+from cahp.store import Entry, Store, key
+from cahp.values import Cancelled
 
 KEY = key("signatures", "model", {"pool_size": 32})
 
@@ -188,9 +189,9 @@ def forged(store: Store, body: bytes) -> None:
     entry_path(store).write_bytes(hashlib.sha256(b"cahp.store/1" + body).digest() + body)
 
 
-def array_of(shape: str) -> bytes:
+def array_of(shape: str, *, version: int = 1) -> bytes:
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".encode()
-    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    return b"\x93NUMPY" + bytes([version, 0]) + len(header).to_bytes(2 if version == 1 else 4, "little") + header
 
 
 HEAD = {"key": KEY, "arrays": [], "meta": {}}
@@ -213,6 +214,7 @@ HEAD = {"key": KEY, "arrays": [], "meta": {}}
         json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(1000000000000,)"),
         json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(2,)") + bytes(8),
         json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(-2,)") + bytes(16),
+        json.dumps({**HEAD, "arrays": ["a"]}).encode() + b"\n" + array_of("(1000000000000,)", version=3),
         json.dumps(HEAD).encode() + b"\n" + b"more",
     ],
 )
@@ -230,6 +232,33 @@ def test_an_entry_that_its_reader_can_make_nothing_of_counts_as_absent(tmp_path:
     assert store.read(KEY, lambda entry: entry.arrays["no such"]) is None
     assert store.load(KEY) is None
     assert store.read(KEY, lambda entry: entry) is None
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("no such file"), Cancelled()])
+def test_an_error_that_says_nothing_about_an_entry_is_raised_and_leaves_it(tmp_path: Path, error: Exception) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, meta={"b": 1})
+
+    def fail(_: Entry) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        store.read(KEY, fail)
+    assert store.load(KEY) is not None
+
+
+def test_a_lack_of_memory_while_an_entry_is_read_leaves_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    store.save(KEY, arrays={"a": np.arange(3)})
+
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cahp.store.read_array", fail)
+        with pytest.raises(MemoryError):
+            store.load(KEY)
+    assert store.load(KEY) is not None
 
 
 # --- who may read
