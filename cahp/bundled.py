@@ -24,8 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.comparison import Comparison, opening
-from cahp.comparison.result import FILE
+from cahp.comparison import Comparison
+from cahp.comparison.result import FILE, read_shown
 from cahp.files import json_text, write_whole
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument, machine
@@ -188,7 +188,7 @@ def _comparison(file: Path, changed: int) -> BundledComparison:
         made = {name: str(made[name]) for name in ("machine", "date")}
     except (OSError, ValueError, KeyError, TypeError):
         made = {}
-    return BundledComparison(file.parent.name, opening.read(file.parent), made)
+    return BundledComparison(file.parent.name, read_shown(file.parent), made)
 
 
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
@@ -200,7 +200,7 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
         CahpError: If there is none in the folder.
     """
     found = Comparison.read(source)
-    _ = found.reading
+    _ = found.results
     day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
     place.mkdir(parents=True, exist_ok=True)
     write_whole(

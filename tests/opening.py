@@ -141,9 +141,9 @@ def _mask(path: Path) -> None:
 
 
 def _comparison(path: Path) -> None:
-    from cahp.comparison.opening import opened
+    from cahp.comparison.result import read_upload
 
-    opened(path.name, path.read_bytes())
+    read_upload(path.name, path.read_bytes())
 
 
 def _identify(path: Path) -> None:
@@ -201,7 +201,7 @@ def _serve() -> None:
     import torch
     import transformers
 
-    import cahp.comparison.opening
+    import cahp.comparison.result
     import cahp.models.loading  # noqa: F401
 
     datasets.disable_progress_bars()

@@ -11,11 +11,10 @@ from typing import Any, Literal, Unpack, get_args
 from cahp.api import drawing
 from cahp.api.following import Followed, following
 from cahp.api.options import DataOptions, Name, settings_of
-from cahp.comparison.asking import Listed, asked
-from cahp.comparison.plan import Plan
+from cahp.comparison.plan import ListOption, Plan, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measured
-from cahp.comparison.sentences import AFTER, called, over
+from cahp.comparison.sentences import after, method_label, over
 from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
@@ -31,16 +30,16 @@ class CompareResult(Comparison):
     """Methods measured under one protocol, as ``cahp.compare`` gives them.
 
     It shows itself as a table in a notebook and as text in a terminal. ``document`` is all that ``compare.json`` says,
-    ``summary`` its means, areas and tests, ``reading`` both by method, budget and recovery.
+    ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
     """
 
     @property
     def table(self) -> dict[str, list[Any]]:
-        """Right answers, columns by name, a row for each recovery, method and budget.
+        """Accuracy, columns by name, a row for each recovery, method and budget.
 
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1; ``pandas.DataFrame`` takes it.
         """
-        means = [self.reading.means[key] for key in sorted(self.reading.means)]
+        means = [self.results.means[key] for key in sorted(self.results.means)]
         columns = ("recovery", "method", "budget", "accuracy", "low", "high", "macro_f1", "agreement", "n", "seeds")
         return {name: [getattr(one, name) for one in means] for name in columns}
 
@@ -68,24 +67,25 @@ class CompareResult(Comparison):
             OptionError: If there is no such figure, recovery, budget or method, or plotly is not installed.
         """
         drawing.check(name, get_args(ComparisonFigure))
-        found = self.reading
-        after = _among("recovery", recovery, found.recoveries)
+        found = self.results
+        stage = _among("recovery", recovery, found.recoveries)
+        when = after(stage)
         at = _among("budget", budget, found.budgets)
         shown = tuple(found.methods) if methods is None else tuple(methods)
         for method in shown:
             _among("method", method, tuple(found.methods))
         if name == "accuracy":
-            figure = figures.accuracy_figure(found, after, shown, dark=dark)
-            title = f"Right answers on {found.split}, {AFTER[after]}"
+            figure = figures.accuracy_figure(found, stage, shown, dark=dark)
+            title = f"Accuracy on {found.split}, {when}"
         elif name == "differences":
-            overall = [one for one in found.overall if one.recovery == after and one.method in shown]
+            overall = [one for one in found.overall if one.recovery == stage and one.method in shown]
             single = [
-                one for one in found.verdicts if (one.recovery, one.budget) == (after, at) and one.method in shown
+                one for one in found.verdicts if (one.recovery, one.budget) == (stage, at) and one.method in shown
             ]
             over_all = budget is None and bool(overall)
             figure = figures.difference_figure(found.against, overall if over_all else single, dark=dark)
             where = over(overall[0].budgets, found.budgets) if over_all else f"at {at} heads"
-            title = f"{called(found.against)} against the others {where}, {AFTER[after]}"
+            title = f"{method_label(found.against)} against the others {where}, {when}"
         elif name == "layers":
             figure = head_figures.layer_figure(found, at, shown, dark=dark)
             title = f"Where the {at} kept heads lie"
@@ -116,7 +116,7 @@ class CompareResult(Comparison):
     def _repr_html_(self) -> str:
         from cahp.api.showing import comparison_html
 
-        return comparison_html(self.reading)
+        return comparison_html(self.results)
 
 
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
@@ -133,10 +133,10 @@ def compare(
     data: Name | None = None,
     *,
     preset: str | None = None,
-    methods: Listed = None,
-    budgets: Listed = None,
+    methods: ListOption = None,
+    budgets: ListOption = None,
     seeds: str | int | Iterable[int] | None = None,
-    recover: Listed = None,
+    recover: ListOption = None,
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
@@ -179,7 +179,7 @@ def compare(
             raise OptionError("a Plan says all that is asked; give the options to it, or none of it")
         plan = model
     else:
-        plan = asked(
+        plan = make_plan(
             settings_of(model, data, **options),
             preset=preset,
             methods=methods,
@@ -201,4 +201,4 @@ def compare(
             progress=follow.progress,
             announce=lambda estimate: follow.say(announcement(estimate)),
         )
-    return CompareResult(found.document, found.right, found.written)
+    return CompareResult(found.document, found.correct, found.written)

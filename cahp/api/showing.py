@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cahp.comparison import Reading
-from cahp.comparison.sentences import after, called
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import after, method_label
 from cahp.comparison.summary import Mean
 from cahp.export.drawings import STYLE, Clusters, grid, safe, table
 from cahp.export.report import verdict
@@ -35,21 +35,22 @@ def run_html(run: Run, clusters: Clusters) -> str:
     )
 
 
-def comparison_html(found: Reading) -> str:
-    """A comparison: right answers of every method at every budget, after each recovery."""
+def comparison_html(results: SplitResults) -> str:
+    """A comparison: accuracy of every method at every budget, after each recovery."""
     parts = []
-    for recovery in found.recoveries:
-        budgets = [at for at in found.budgets if any((recovery, name, at) in found.means for name in found.methods)]
+    for recovery in results.recoveries:
+        budgets = results.budgets_after(recovery)
         rows = [
-            (called(name), [_share(found.means.get((recovery, name, at))) for at in budgets]) for name in found.methods
+            (method_label(name), [_share(results.means.get((recovery, name, at))) for at in budgets])
+            for name in results.methods
         ]
         caption = (
-            f"Right answers on {found.split} {after(recovery)}, n = {found.n:,}, all heads "
-            f"{percent(found.full['none'])}; with 95 % intervals"
+            f"Accuracy on {results.split} {after(recovery)}, n = {results.n:,}, all heads "
+            f"{percent(results.full['none'])}; with 95 % intervals"
         )
         parts.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
-    notes = (found.rule, *found.notices)
-    return cell(f"<p>{safe(found.title)}</p>", *parts, *(f"<p class=note>{safe(note)}</p>" for note in notes))
+    notes = (results.rule, *results.document.notices)
+    return cell(f"<p>{safe(results.title)}</p>", *parts, *(f"<p class=note>{safe(note)}</p>" for note in notes))
 
 
 def _share(mean: Mean | None) -> str:

@@ -46,13 +46,13 @@ def compare(
     force: bool,
 ) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped."""
-    from cahp.comparison.asking import asked
+    from cahp.comparison.plan import make_plan
     from cahp.comparison.result import FILES, MARK
     from cahp.comparison.running import compare
     from cahp.output import UnwrittenError
     from cahp.terminal.comparison import reporting, summary
 
-    plan = asked(
+    plan = make_plan(
         call.settings,
         preset=preset,
         methods=methods,

@@ -43,15 +43,15 @@ def reproduce(
     estimate: bool,
 ) -> None:
     """Do the published experiment again, beside its numbers; what was interrupted goes on where it stopped."""
-    from cahp.comparison.plan import parse_seeds, split
+    from cahp.comparison.plan import parse_seeds, split_list
     from cahp.tasks import reproduce as task
     from cahp.terminal.comparison import reporting
 
     usual = task.Asked()
     asked = task.Asked(
-        experiments=usual.experiments if experiments is None else split(experiments),
-        methods=usual.methods if methods is None else split(methods),
-        recoveries=usual.recoveries if recover is None else split(recover),
+        experiments=usual.experiments if experiments is None else split_list(experiments),
+        methods=usual.methods if methods is None else split_list(methods),
+        recoveries=usual.recoveries if recover is None else split_list(recover),
         seeds=usual.seeds if seeds is None else parse_seeds(seeds),
         limit=limit,
         eval_limit=eval_limit,

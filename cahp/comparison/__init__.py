@@ -1,4 +1,4 @@
-"""Methods of choosing heads, compared fairly: one start, the same budgets, seeds and recoveries for all.
+"""Compare methods of selecting heads: one start, the same budgets, seeds and recoveries for all.
 
 A finished ``Comparison`` is read, summarised and drawn without torch; ``compare`` makes one.
 """
@@ -9,32 +9,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cahp.comparison.document import SCHEMA
-from cahp.comparison.plan import PRESETS, Plan, parse_seeds
-from cahp.comparison.reading import Reading
+from cahp.comparison.plan import PRESETS, Plan, make_plan, parse_seeds
 from cahp.comparison.result import Comparison
+from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summarising import summarise
 
 if TYPE_CHECKING:
-    from cahp.comparison.estimate import Estimate
+    from cahp.comparison.cost import ComparisonCost
     from cahp.comparison.running import compare
 
 __all__ = [
     "PRESETS",
     "SCHEMA",
     "Comparison",
-    "Estimate",
+    "ComparisonCost",
     "Plan",
-    "Reading",
+    "SplitResults",
     "compare",
+    "make_plan",
     "parse_seeds",
     "summarise",
 ]
 
-_HOMES = {"Estimate": "estimate", "compare": "running"}
+_HOMES = {"ComparisonCost": "cost", "compare": "running"}
 
 
 def __getattr__(name: str) -> Any:
-    # Reading a comparison must not load what making one needs.
+    # Reading a comparison must not import torch.
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp.comparison' has no attribute {name!r}")
     return getattr(import_module(f"cahp.comparison.{_HOMES[name]}"), name)

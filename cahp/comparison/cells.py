@@ -1,7 +1,7 @@
-"""What is measured of a cell, and where in the store it is kept.
+"""Measure cells: select a mask, recover the model, predict the evaluation texts. Runs in any process.
 
-Choices and answers are kept under keys of all that they depend on, so that an interrupted comparison goes on where it
-stopped, and another one finds what both ask.
+Selections and predictions are stored under keys of everything they depend on, as soon as each is computed. So an
+interrupted comparison resumes, even between two recoveries that took hours, and another comparison reuses them.
 """
 
 from __future__ import annotations
@@ -12,168 +12,183 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from time import perf_counter
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp.comparison.benches import Benches
 from cahp.comparison.plan import FULL, Cell
-from cahp.registry import Method
+from cahp.comparison.workspace import Workspace
+from cahp.recoveries import RECOVERIES
+from cahp.registry import Evidence, Method
 from cahp.run.recoveries import more_texts
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import revision
 from cahp.store import Entry, key
-from cahp.values import Evaluation, HeadMask, Price, Texts, digest
+from cahp.values import (
+    BudgetError,
+    Cancelled,
+    DataError,
+    Evaluation,
+    Floats,
+    HeadMask,
+    Price,
+    Texts,
+    digest,
+)
 
-#: Raised when a change of the code changes numbers, so that nothing that is kept outlives it.
+#: Bump to invalidate cached results.
 _REVISION = 2
-#: Settings that do not change the choice of a cell: the cell has its own, and recoveries and timings come after it.
-_NOT_CHOOSING = (
+#: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
+_NOT_SELECTING = (
     *IN_DIGESTS,
     *("method", "budget", "seed", "representative", "recover", "recover_data", "recover_time", "labels", "report"),
     *("device", "precision", "latency", "latency_time"),
 )
-#: Settings that do not change what a given mask answers: they choose it, or measure something else.
-_NOT_ANSWERING = (
+#: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
+_NOT_PREDICTING = (
     *(*IN_DIGESTS, "method", "budget", "seed", "min_per_layer", "pool_size", "poly_degree", "projection", "salience"),
     *("representative", "recover", "report", "device", "precision", "latency", "latency_time"),
 )
+#: With fewer texts, a refit cannot hold one out for acceptance.
+_FEWEST_TEXTS = 5
 
-#: Keeps what was measured, under its key.
-Keep = Callable[[str, Entry], None]
+#: Stores a result under its key.
+Save = Callable[[str, Entry], None]
+
+
+# Results and their place in the store ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class MaskChoice:
-    """The mask of a cell, the setting that was chosen, what it cost and the seconds it took."""
+    """The mask of a cell, the setting of its method, its cost, and the seconds of the selection."""
 
     mask: HeadMask
     setting: Mapping[str, Any]
     price: Price | None
     seconds: float
 
-    def entry(self) -> Entry:
-        """As the store keeps it."""
+    def to_entry(self) -> Entry:
+        """Convert it for the store."""
         price = self.price and {"forwards": float(self.price.forwards), "labels": int(self.price.labels)}
         meta = {"setting": dict(self.setting), "price": price, "seconds": self.seconds}
         return Entry({"keep": self.mask.keep.astype(np.uint8)}, meta)
 
     @classmethod
-    def of(cls, entry: Entry) -> MaskChoice:
-        """The choice that the store kept."""
+    def from_entry(cls, entry: Entry) -> MaskChoice:
+        """Read it from the store."""
         price = entry.meta["price"]
         mask = HeadMask(entry.arrays["keep"].astype(np.bool_))
         return cls(mask, entry.meta["setting"], price and Price(**price), entry.meta["seconds"])
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What a recovered model answered on a split, and the seconds that its recovery and its answers took."""
+class Predictions:
+    """Predictions of a recovered model on a split, with the seconds of its recovery and of the evaluation."""
 
     evaluation: Evaluation
     recovery: float
     seconds: float
 
-    def entry(self) -> Entry:
-        """As the store keeps it: without the texts."""
-        made = self.evaluation
-        arrays: dict[str, NDArray[Any]] = {"predictions": made.predictions.astype(np.int32), "losses": made.losses}
+    def to_entry(self) -> Entry:
+        """Convert them for the store, without the texts."""
+        arrays: dict[str, NDArray[Any]] = {
+            "predictions": self.evaluation.predictions.astype(np.int32),
+            "losses": self.evaluation.losses,
+        }
         return Entry(arrays, {"recovery": self.recovery, "seconds": self.seconds})
 
     @classmethod
-    def of(cls, entry: Entry, texts: Texts) -> Answers:
-        """The answers to ``texts`` that the store kept."""
-        arrays, meta = entry.arrays, entry.meta
-        evaluation = Evaluation(arrays["predictions"].astype(np.int64), texts.labels, arrays["losses"], texts.classes)
-        return cls(evaluation, meta["recovery"], meta["seconds"])
+    def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
+        """Read the predictions on ``texts`` from the store."""
+        predictions = entry.arrays["predictions"].astype(np.int64)
+        evaluation = Evaluation(predictions, texts.labels, entry.arrays["losses"], texts.classes)
+        return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"])
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """A cell's choice (None if it failed), its answers by recovery and split, and the error that ended it."""
+class MeasuredCell:
+    """A cell's mask (None if its selection failed), its predictions by recovery and split, and its error."""
 
     cell: Cell
     choice: MaskChoice | None = None
-    answers: Mapping[tuple[str, str], Answers] = field(default_factory=dict)
+    predictions: Mapping[tuple[str, str], Predictions] = field(default_factory=dict)
     error: str | None = None
 
 
-def cached(benches: Benches, cell: Cell) -> Measured | None:
-    """A cell of which everything is in the store; nothing is measured and no weights are read."""
-    choice = cached_choice(benches, cell)
+def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell | None:
+    """Read a cell from the store, if all of it is there. Measures nothing and reads no weights."""
+    choice = _read_choice(workspace, cell)
     if choice is None:
         return None
-    answers: dict[tuple[str, str], Answers] = {}
-    for recovery in benches.plan.recoveries_of(cell):
-        for split, one in cached_answers(benches, cell, choice.mask, recovery).items():
-            if one is None:
+    predictions: dict[tuple[str, str], Predictions] = {}
+    for recovery in cell.recoveries:
+        for split, stored in _read_predictions(workspace, cell, choice.mask, recovery).items():
+            if stored is None:
                 return None
-            answers[recovery, split] = one
-    return Measured(cell, choice, answers)
+            predictions[recovery, split] = stored
+    return MeasuredCell(cell, choice, predictions)
 
 
-def missing(benches: Benches, cell: Cell) -> tuple[bool, list[tuple[str, list[str]]]]:
-    """What of a cell is not in the store: whether its mask is to be chosen, and the splits to answer, by recovery."""
-    choice = cached_choice(benches, cell)
-    asked = list(benches.plan.recoveries_of(cell))
+def list_missing(workspace: Workspace, cell: Cell) -> tuple[bool, list[tuple[str, list[str]]]]:
+    """What the store lacks of a cell: whether its mask must be selected, and by recovery the splits to predict."""
+    choice = _read_choice(workspace, cell)
     if choice is None:
-        return True, [(recovery, list(benches.splits)) for recovery in asked]
-    found = {recovery: cached_answers(benches, cell, choice.mask, recovery) for recovery in asked}
-    open_ = {recovery: [split for split, one in of.items() if one is None] for recovery, of in found.items()}
-    return False, [(recovery, splits) for recovery, splits in open_.items() if splits]
+        return True, [(recovery, list(workspace.splits)) for recovery in cell.recoveries]
+    missing = []
+    for recovery in cell.recoveries:
+        stored = _read_predictions(workspace, cell, choice.mask, recovery)
+        splits = [split for split, predictions in stored.items() if predictions is None]
+        if splits:
+            missing.append((recovery, splits))
+    return False, missing
 
 
-def cached_choice(benches: Benches, cell: Cell) -> MaskChoice | None:
-    """The mask of a cell, if it is in the store; that of the full model needs no choice."""
+def _read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
     if cell.method == FULL:
-        return MaskChoice(HeadMask.full(benches.card.layers, benches.card.heads), {}, None, 0.0)
-    return benches.store.read(choice_key(benches, cell), MaskChoice.of)
+        return MaskChoice(HeadMask.full(workspace.card.layers, workspace.card.heads), {}, None, 0.0)
+    return workspace.store.read(_choice_key(workspace, cell), MaskChoice.from_entry)
 
 
-def cached_answers(benches: Benches, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Answers | None]:
-    """By split, what was answered after a recovery, if it is in the store."""
-    found: dict[str, Answers | None] = {}
-    for split, texts in benches.splits.items():
-        name = answers_key(benches, cell, mask, recovery, texts)
-        found[split] = benches.store.read(name, partial(Answers.of, texts=texts))
-    return found
+def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Predictions | None]:
+    return {
+        split: workspace.store.read(
+            _predictions_key(workspace, cell, mask, recovery, texts), partial(Predictions.from_entry, texts=texts)
+        )
+        for split, texts in workspace.splits.items()
+    }
 
 
-def choice_key(benches: Benches, cell: Cell) -> str:
-    """The key of a cell's choice."""
-    settings, tried = benches.plan.settings, [dict(setting) for setting in benches.plan.tried(cell.method)]
+def _choice_key(workspace: Workspace, cell: Cell) -> str:
+    settings, tries = workspace.plan.settings, [dict(one) for one in workspace.plan.settings_to_try(cell.method)]
+    tuning = workspace.tuning_texts.sha256 if workspace.tuning_texts is not None and len(tries) > 1 else None
     return key(
         "compare-choice",
-        _REVISION + revision(benches.card.layers * benches.card.heads) - 1,
-        *(
-            benches.card.sha256,
-            benches.bench(cell.seed).calibration.sha256,
-            cell.method,
-            _source(methods.get(cell.method)),
-        ),
-        *(tried, benches.tuning_texts.sha256 if benches.tuning_texts is not None and len(tried) > 1 else None),
-        *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_CHOOSING)),
+        _REVISION + revision(workspace.card.layers * workspace.card.heads) - 1,
+        *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
+        *(cell.method, _source_digest(methods.get(cell.method)), tries, tuning),
+        *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_SELECTING)),
     )
 
 
-def answers_key(benches: Benches, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
-    """The key of what a mask answers after a recovery, whichever cell it is of."""
-    # What a refit gives depends on the calibration texts, and a training on a seed besides; masks have none.
-    calibration = benches.bench(cell.seed).calibration
+def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
+    """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
+    # A refit depends on the calibration texts, training also on a seed.
+    calibration, row = workspace.bench(cell.seed).calibration, RECOVERIES[recovery]
     recovered = None if recovery == "none" else calibration.sha256
-    seed = cell.seed if recovery in ("finetune", "distill") else None
-    parts = (benches.card.sha256, mask.sha256, recovery, recovered, seed, texts.sha256)
-    more = more_texts(len(calibration)) if recovery in ("refit", "distill") else ()
-    settings = key_fields(benches.plan.settings, without=_NOT_ANSWERING)
+    parts = (workspace.card.sha256, mask.sha256, recovery, recovered, cell.seed if row.trains else None, texts.sha256)
+    more = more_texts(len(calibration)) if row.solves else ()
+    settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
     return key("compare-answers", _REVISION, *parts, settings, *more)
 
 
-def _source(method: Method) -> str:
-    """Digest of a method's code: with other code, nothing is found in the store.
+def _source_digest(method: Method) -> str:
+    """Digest of a method's code, so that changed code finds no stored results.
 
-    Of ours that is its file, of a package of somebody's own all of its files.
+    It covers the file of a method of this project, and all files of another package.
     """
     home = inspect.getmodule(type(method))
     package = sys.modules.get(type(method).__module__.partition(".")[0])
@@ -185,3 +200,133 @@ def _source(method: Method) -> str:
         return digest(*(part for file in files for part in (file.name, file.read_text(encoding="utf-8"))))
     except (OSError, TypeError, ValueError):
         return ""
+
+
+# Measuring ---------------------------------------------------------------------------------------------------
+
+
+def measure_cell(workspace: Workspace, cell: Cell, save: Save) -> MeasuredCell:
+    """Read what the store has of a cell and measure the rest; ``save`` gets each new result at once.
+
+    An error of a method or a recovery ends the cell, not the comparison.
+    """
+    choice: MaskChoice | None = None
+    predictions: dict[tuple[str, str], Predictions] = {}
+    try:
+        choice = _read_choice(workspace, cell)
+        if choice is None:
+            choice = _select_mask(workspace, cell)
+            save(_choice_key(workspace, cell), choice.to_entry())
+        for recovery in cell.recoveries:
+            for split, made in _predict_splits(workspace, cell, choice.mask, recovery, save).items():
+                predictions[recovery, split] = made
+    except (Cancelled, MemoryError):
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()) or "no reason given"
+        return MeasuredCell(cell, choice, predictions, f"{type(error).__name__}: {message}")
+    return MeasuredCell(cell, choice, predictions)
+
+
+def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
+    bench, tuning_texts = workspace.bench(cell.seed), workspace.tuning_texts
+    redrawn = cell.noise != cell.seed
+    evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
+    min_per_layer = workspace.plan.settings.min_per_layer
+    best: tuple[int, HeadMask, dict[str, Any]] | None = None
+    start = perf_counter()
+    settings = workspace.plan.settings_to_try(cell.method)
+    for setting in settings:
+        method = methods.get(cell.method, **setting)
+        mask = method.choose(evidence, budget=cell.budget, min_per_layer=min_per_layer).mask
+        if mask.count != cell.budget:
+            raise BudgetError(f"{cell.method} kept {mask.count} heads instead of {cell.budget}")
+        correct = 0
+        if tuning_texts is not None and len(settings) > 1:
+            correct = int(bench.measurements.evaluate(tuning_texts, mask=mask).correct.sum())
+        # The first of equals, which is the default.
+        if best is None or correct > best[0]:
+            best = correct, mask, dict(setting)
+    assert best is not None
+    seconds = perf_counter() - start
+    _, mask, chosen = best
+    return MaskChoice(mask, chosen, selection_cost(workspace, cell, evidence), seconds)
+
+
+def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Price | None:
+    """The cost of selecting a cell's mask, with all settings to try and their tuning; None if the method has none."""
+    settings, prices = workspace.plan.settings_to_try(cell.method), []
+    for setting in settings:
+        price: Callable[..., Price] | None = getattr(methods.get(cell.method, **setting), "price", None)
+        if price is None:
+            return None
+        prices.append(price(evidence, budget=cell.budget))
+    # Gates are trained for each setting; other methods reuse the same evidence.
+    combine = sum if methods.facts(cell.method).learned else max
+    forwards = combine(float(price.forwards) for price in prices)
+    labels = max(int(price.labels) for price in prices)
+    if workspace.tuning_texts is None or len(settings) == 1:
+        return Price(forwards, labels)
+    tuning = len(workspace.tuning_texts)
+    return Price(forwards + len(settings) * tuning, labels + tuning)
+
+
+class _Redrawn:
+    """The same evidence with another seed for the method's own randomness."""
+
+    def __init__(self, evidence: Evidence, seed: int) -> None:
+        self._evidence, self.seed = evidence, seed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._evidence, name)
+
+    def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
+        return self._evidence.remembered(f"{name}, drawn with {self.seed}", make)
+
+
+def _predict_splits(
+    workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, save: Save
+) -> dict[str, Predictions]:
+    """Predictions after a recovery by split; ``save`` gets those that the store lacks."""
+    results = _read_predictions(workspace, cell, mask, recovery)
+    missing = [split for split, stored in results.items() if stored is None]
+    if missing:
+        # Load the model before the clock starts.
+        _ = workspace.bench(cell.seed).model
+        start = perf_counter()
+        predict = _recover(workspace, cell, mask, recovery)
+        recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start
+        for split in missing:
+            texts = workspace.splits[split]
+            start = perf_counter()
+            evaluation = predict(texts)
+            made = Predictions(evaluation, recovery_seconds, perf_counter() - start)
+            save(_predictions_key(workspace, cell, mask, recovery, texts), made.to_entry())
+            results[split] = made
+    return cast(dict[str, Predictions], results)
+
+
+def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> Callable[[Texts], Evaluation]:
+    """Prune and recover on the calibration texts of the cell's seed; return the model's prediction function."""
+    bench, row = workspace.bench(cell.seed), RECOVERIES[recovery]
+    if recovery == "none" and mask.is_full:
+        # Measured even if the predictions are known: its time serves to estimate the comparison's.
+        return lambda texts: bench.measurements.answers(bench.model, texts)
+    if recovery == "none":
+        return lambda texts: bench.measurements.evaluate(texts, mask=mask)
+    # Weights are not stored: those of hundreds of masks would displace everything else.
+    if row.imitates:
+        model = bench.measurements.pruned(mask, bench.measurements.distill(mask, keep=False))
+    elif row.needs_labels:
+        model = bench.measurements.pruned(mask, bench.measurements.finetune(mask, keep=False))
+    else:
+        from cahp.stages.recovery import refit
+
+        if len(bench.calibration) < _FEWEST_TEXTS:
+            raise DataError(
+                f"a refit needs at least {_FEWEST_TEXTS} calibration texts, and there are {len(bench.calibration)}; "
+                "raise --limit"
+            )
+        walk = workspace.walk(bench.calibration)
+        model = refit(bench.model, mask, bench.calibration, walk=walk, progress=bench.resources.progress).model
+    return lambda texts: bench.measurements.answers(model, texts)

@@ -1,6 +1,6 @@
-"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as one typed value, its summary aside.
+"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as one typed value without its summary.
 
-The fields are those of the file, in its order; what was not measured is None, never 0.
+The fields are those of the file, in its order. A value that was not measured is None, never 0.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SeedSample:
 class DataRecords:
     """The texts: calibration texts of each seed (``select``), evaluation texts (``eval``), tuning texts (``steer``).
 
-    And those of the split that is reported on. The last two are None where there are none.
+    ``report`` are the texts of the test split, if the comparison reports on it. The last two may be None.
     """
 
     id: str
@@ -45,23 +45,23 @@ class DataRecords:
 
     def of(self, part: str) -> SplitRecord:
         """The texts of ``eval`` or ``report``."""
-        found: SplitRecord | None = getattr(self, part)
-        if found is None:
+        record: SplitRecord | None = getattr(self, part)
+        if record is None:
             raise ValueError(f"nothing was measured on {part}")
-        return found
+        return record
 
 
 @dataclass(frozen=True)
 class Participant:
-    """A method that took part: what it says of itself, how many masks it draws, and whether it trains gates."""
+    """A method that took part: its description, how many masks it draws, and whether it trains gates."""
 
     about: str = ""
     draws: int = 1
     learned: bool = False
 
     @property
-    def chance(self) -> bool:
-        """Whether it is pure chance."""
+    def random(self) -> bool:
+        """Whether it selects heads at random."""
         return self.draws > 1
 
 
@@ -80,10 +80,10 @@ class Delta:
 
 @dataclass(frozen=True)
 class CellQuality:
-    """The outcomes of a mask on the texts of a split, as ``cahp.outcomes.to_metrics`` writes them.
+    """Outcomes of a mask on the texts of a split, as ``cahp.outcomes.to_metrics`` writes them.
 
-    ``delta`` is the change against the unpruned model, ``delta_alike`` that against the unpruned model after the same
-    recovery, where that changes it.
+    ``delta`` is the change against the full model, ``delta_alike`` that against the full model after the same recovery,
+    if the recovery changes it.
     """
 
     accuracy: float
@@ -107,8 +107,8 @@ class CellQuality:
 
 
 @dataclass(frozen=True)
-class Recovered:
-    """What a mask answers after a recovery; ``row`` is where the file of answers says who was right."""
+class RecoveryResult:
+    """Outcomes of a mask after a recovery; ``row`` is its row in the array of correct predictions."""
 
     row: int
     eval: CellQuality | None
@@ -116,8 +116,9 @@ class Recovered:
 
     @property
     def measured(self) -> Iterator[tuple[str, CellQuality]]:
-        """The parts that were evaluated."""
-        return ((part, one) for part, one in (("eval", self.eval), ("report", self.report)) if one is not None)
+        """The parts that were evaluated, each with its quality."""
+        parts = (("eval", self.eval), ("report", self.report))
+        return ((part, quality) for part, quality in parts if quality is not None)
 
     def on(self, part: str) -> CellQuality | None:
         """The quality on ``eval`` or ``report``."""
@@ -126,7 +127,7 @@ class Recovered:
 
 @dataclass(frozen=True)
 class CellBudget:
-    """How many heads were asked for, and how many are kept (None of a cell that failed)."""
+    """Heads requested, and heads kept (None if the cell failed)."""
 
     requested: int
     attained: int | None
@@ -134,7 +135,7 @@ class CellBudget:
 
 @dataclass(frozen=True)
 class CellSeconds:
-    """Seconds to choose (None of a cell that failed), and by recovery to recover and to evaluate."""
+    """Seconds to select heads (None if the cell failed), and by recovery the seconds to recover and to evaluate."""
 
     score: float | None
     recovery: Mapping[str, float]
@@ -143,7 +144,10 @@ class CellSeconds:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A mask that was chosen and measured, or the error that ended it; ``kept`` lists heads by layer."""
+    """A mask and its results, or the error that ended the cell; ``kept`` lists heads by layer.
+
+    ``noise`` is the seed of the method's own randomness.
+    """
 
     method: str
     setting: Mapping[str, Any]
@@ -152,7 +156,7 @@ class CellRecord:
     noise: int
     budget: CellBudget
     kept: Mapping[str, tuple[int, ...]] | None
-    recoveries: Mapping[str, Recovered]
+    recoveries: Mapping[str, RecoveryResult]
     seconds: CellSeconds
     price: Price | None
     error: str | None
@@ -160,7 +164,7 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class ComparisonDocument:
-    """What was asked and measured: ``full`` are cells of the unpruned model, one a seed, ``cells`` those of methods."""
+    """Plan and results of a comparison: ``full`` are cells of the full model by seed, ``cells`` those of methods."""
 
     schema: str
     model: ModelRecord
@@ -178,17 +182,17 @@ class ComparisonDocument:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """The seeds, in the order they were asked for."""
+        """The seeds, in the order of the plan."""
         return tuple(self.settings["seeds"])
 
     @property
     def recoveries(self) -> tuple[str, ...]:
-        """The recoveries, in the order they were asked for."""
+        """The recoveries, in the order of the plan."""
         return tuple(self.settings["recoveries"])
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """What was measured on: ``eval``, and ``report`` if it reports on a split."""
+        """The evaluated parts: ``eval``, and ``report`` if the comparison reports on the test split."""
         return ("eval", "report") if self.data.report else ("eval",)
 
     @property
@@ -204,16 +208,16 @@ class ComparisonDocument:
         return keep
 
     @classmethod
-    def from_json(cls, said: object) -> ComparisonDocument:
-        """What a comparison file says.
+    def from_json(cls, data: object) -> ComparisonDocument:
+        """Read a comparison file.
 
         Raises:
-            ValueError: If it is none: parts are missing, or do not fit each other.
+            ValueError: If parts are missing, or contradict each other.
         """
         import msgspec
 
         try:
-            document = msgspec.convert(said, cls)
+            document = msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):

@@ -1,4 +1,4 @@
-"""Where cells are measured: here, in processes of this machine, or on a cluster; all as ``concurrent.futures``."""
+"""Executors that measure cells: this process, processes of this machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -22,49 +22,48 @@ class _Event(Protocol):
     def is_set(self) -> bool: ...
 
 
-#: Set in a worker process of this machine when the comparison was interrupted.
+#: Set in a worker process of this machine when the comparison is interrupted.
 _stop: _Event | None = None
 
 
-def stopped(stage: str, done: int, total: int) -> None:
-    """A worker's progress: nobody watches it, but it ends the work between two batches once all is to stop."""
+def raise_if_stopped(stage: str, done: int, total: int) -> None:
+    """Serve as a worker's progress: raise ``Cancelled`` between two batches once the comparison is interrupted."""
     if _stop is not None and _stop.is_set():
         raise Cancelled
 
 
-class Here(Executor):
-    """Runs what is submitted at once, in this process."""
+class SameProcess(Executor):
+    """Calls each submitted function at once, in this process."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future that is done."""
+        """Call the function and return a finished future."""
         future: Future[Any] = Future()
         future.set_result(fn(*args, **kwargs))
         return future
 
 
 @contextmanager
-def engine(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor]:
-    """What runs the cells while the block lasts; on an error, what has not begun is dropped and the rest told to stop.
+def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor]:
+    """Open an executor for the block. On an error, waiting calls are dropped and running ones are told to stop.
 
-    Where ``device`` may be a GPU and this machine has several, each process of it works on one of them, in turn.
-    ``cluster`` is ``dask`` (the scheduler that Dask's own configuration names, or a cluster on this machine) or
-    ``dask:ADDRESS``.
+    If ``device`` may be a GPU and this machine has several, each process gets one of them in turn. ``cluster`` is
+    ``dask`` (the scheduler of Dask's own configuration, or a cluster on this machine) or ``dask:ADDRESS``.
 
     Raises:
-        OptionError: If the cluster is of an unknown kind, or its library is not installed.
+        OptionError: If the kind of cluster is unknown, or its library is not installed.
     """
     if cluster is not None:
         with _dask(cluster, jobs) as executor:
             yield executor
     elif jobs == 1:
-        yield Here()
+        yield SameProcess()
     else:
-        with _processes(jobs, gpus(device)) as executor:
+        with _processes(jobs, list_gpus(device)) as executor:
             yield executor
 
 
-def result(future: Future[T]) -> T:
-    """What a worker made.
+def wait_for(future: Future[T]) -> T:
+    """Return a worker's result.
 
     Raises:
         CahpError: If the worker died.
@@ -74,15 +73,15 @@ def result(future: Future[T]) -> T:
     except (CahpError, Cancelled):
         raise
     except Exception as error:
-        # A process pool, a cluster and the system each have a name for it.
+        # Process pools, clusters and operating systems raise different errors.
         raise CahpError(
-            f"a worker failed ({type(error).__name__}: {error}), most often for want of memory; what was done is kept, "
-            "so go on with fewer --jobs"
+            f"a worker failed ({type(error).__name__}: {error}), most often from lack of memory; run again with fewer "
+            "--jobs (finished results are kept)"
         ) from error
 
 
-def gpus(device: str) -> list[str]:
-    """The names of this machine's GPUs where it has several and ``device`` may be one of them; else none."""
+def list_gpus(device: str) -> list[str]:
+    """The names of this machine's GPUs if it has several and ``device`` may be one of them; otherwise none."""
     if device not in ("auto", "cuda"):
         return []
     from cahp.models.devices import visible_gpus
@@ -90,19 +89,19 @@ def gpus(device: str) -> list[str]:
     return visible_gpus()
 
 
-def usual_jobs(device: str) -> int:
-    """How many processes work on such a device unless it is said: one, or one for each GPU."""
-    return max(1, len(gpus(device)))
+def default_jobs(device: str) -> int:
+    """Processes to use for ``device`` by default: one, or one per GPU."""
+    return max(1, len(list_gpus(device)))
 
 
 @contextmanager
 def _processes(jobs: int, gpus: Sequence[str]) -> Iterator[Executor]:
-    # Spawned: a forked process must not go on with the threads of torch.
+    # A forked process cannot use the threads of torch.
     context = get_context("spawn")
     stop = context.Event()
     threads = max(1, _cores() // jobs)
     executor = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_begin, initargs=(stop, threads, gpus, context.Value("i", 0))
+        jobs, mp_context=context, initializer=_init_worker, initargs=(stop, threads, gpus, context.Value("i", 0))
     )
     try:
         yield executor
@@ -119,13 +118,13 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _begin(stop: _Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
-    """Begin a worker process: its share of the cores, its GPU, and no interest in Ctrl-C, which is for the parent."""
+def _init_worker(stop: _Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
+    """Set up a worker process: its cores, its GPU, and ignore Ctrl-C, which the parent handles."""
     global _stop
     _stop = stop
     _take_gpu(gpus, turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -134,15 +133,15 @@ def _begin(stop: _Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
 
 
 def _take_gpu(gpus: Sequence[str], turn: Any) -> None:
-    """Let this process see the next of the GPUs alone, before it looks for any; ``turn`` counts over all processes."""
+    """Restrict this process to the next GPU, before CUDA starts; ``turn`` counts over all processes."""
     if gpus:
         with turn.get_lock():
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
             turn.value += 1
 
 
-def _end_with_parent() -> None:
-    # A parent that was killed tells nobody, and its workers would wait for the next cell for ever.
+def _exit_with_parent() -> None:
+    # The workers of a killed parent would wait for the next cell for ever.
     parent = parent_process()
     if parent is not None:
         parent.join()
@@ -162,11 +161,11 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             "--cluster dask needs Dask, which is not installed; pip install 'cahp-explorer[cluster]'"
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
-    # Without a scheduler to go to, workers of this machine, and no page that watches them.
+    # Without a scheduler, start workers on this machine, without Dask's dashboard.
     workers = jobs if jobs > 1 else _cores()
-    here = {} if address else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    local = {} if address else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     try:
-        client: Any = Client(address or None, **here)  # type: ignore[no-untyped-call]
+        client: Any = Client(address or None, **local)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"
@@ -179,7 +178,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             raise
 
 
-def workers_of(executor: Executor) -> int:
-    """How many workers a cluster has now."""
+def count_workers(executor: Executor) -> int:
+    """Number of workers that a cluster has now."""
     client = getattr(executor, "_client", None)
     return 1 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))

@@ -1,4 +1,4 @@
-"""Figures of a comparison as SVG files that stand alone: no script, nothing loaded."""
+"""Figures of a comparison as self-contained SVG files, without scripts."""
 
 from __future__ import annotations
 
@@ -7,37 +7,37 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from cahp.comparison.reading import Reading
 from cahp.comparison.sentences import after
+from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Mean
 
-#: Colours that people with any colour vision can tell apart (Okabe and Ito 2008); more methods take dashes.
+#: Colours for all kinds of colour vision (Okabe and Ito 2008); further methods get dashes.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _LEFT, _TOP, _WIDTH, _HEIGHT, _ROW = 64, 44, 520, 320, 19
 
 
-def figures(found: Reading) -> dict[str, str]:
-    """Accuracy against the number of heads after each recovery, and overlap at each budget, by file name."""
+def draw_figures(results: SplitResults) -> dict[str, str]:
+    """Draw accuracy against the number of heads after each recovery, and overlap at each budget, by file name."""
     drawn = {}
-    for recovery in found.recoveries:
-        means = [one for (where, _, _), one in found.means.items() if where == recovery]
+    for recovery in results.recoveries:
+        means = [mean for (measured, _, _), mean in results.means.items() if measured == recovery]
         if means:
-            drawn[f"accuracy-{recovery}.svg"] = _accuracy(means, found, recovery)
-    for budget in sorted({budget for first, second, budget in found.overlap if first != second}):
-        drawn[f"overlap-{budget}.svg"] = _overlap(found, budget)
+            drawn[f"accuracy-{recovery}.svg"] = _accuracy(means, results, recovery)
+    for budget in sorted({budget for first, second, budget in results.overlap if first != second}):
+        drawn[f"overlap-{budget}.svg"] = _overlap(results, budget)
     return drawn
 
 
-def style(place: int) -> tuple[str, str]:
+def _style(place: int) -> tuple[str, str]:
     """Colour and dashes of the method at a place in the list."""
     return _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
 
 
-def _accuracy(means: Sequence[Mean], found: Reading, recovery: str) -> str:
-    full = found.full["none"]
+def _accuracy(means: Sequence[Mean], results: SplitResults, recovery: str) -> str:
+    full = results.full["none"]
     budgets = sorted({one.budget for one in means})
-    drawn = [name for name in found.methods if any(one.method == name for one in means)]
+    drawn = [name for name in results.methods if any(one.method == name for one in means)]
     ends = [end for one in means for end in one.ci95]
     low, high = max(0.0, min(*ends, full) - 0.02), min(1.0, max(*ends, full) + 0.02)
     span = max(1, budgets[-1] - budgets[0])
@@ -48,7 +48,7 @@ def _accuracy(means: Sequence[Mean], found: Reading, recovery: str) -> str:
     def down(share: float) -> float:
         return float(_TOP + _HEIGHT * (high - share) / (high - low))
 
-    title = f"Right answers on {found.split} {after(recovery)}"
+    title = f"Accuracy on {results.split} {after(recovery)}"
     parts = [f'<text class="title" x="{_LEFT}" y="22">{_safe(title)}</text>']
     # Round shares, about five of them.
     step = next((size for size in (0.01, 0.02, 0.05, 0.1) if (high - low) / size <= 6), 0.2)
@@ -73,12 +73,12 @@ def _accuracy(means: Sequence[Mean], found: Reading, recovery: str) -> str:
 
 
 def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterator[str]:
-    colour, dashes = style(place)
+    colour, dashes = _style(place)
     fill = colour if place < len(_COLOURS) else "var(--ground)"
-    there = [(across(one.budget), down(one.accuracy)) for one in points]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in there)
+    places = [(across(one.budget), down(one.accuracy)) for one in points]
+    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     yield f'<polyline points="{line}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
-    for one, (x, y) in zip(points, there, strict=True):
+    for one, (x, y) in zip(points, places, strict=True):
         tip = f"{one.method}, {one.budget} heads: {one.accuracy:.1%} [{one.low:.1%}, {one.high:.1%}]"
         yield (
             f'<g stroke="{colour}"><title>{_safe(tip)}</title>'
@@ -88,40 +88,40 @@ def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterato
 
 
 def _key(place: int, name: str, *, full: bool = False) -> Iterator[str]:
-    colour, dashes = style(place)
+    colour, dashes = _style(place)
     x, y = _LEFT + _WIDTH + 16, _TOP + 8 + _ROW * place
     how = 'class="full"' if full else f'stroke="{colour}" stroke-dasharray="{dashes}" stroke-width="2"'
     yield f'<line {how} x1="{x}" x2="{x + 26}" y1="{y}" y2="{y}"/>'
     yield f'<text x="{x + 34}" y="{y + 4}">{_safe(name)}</text>'
 
 
-def _overlap(found: Reading, budget: int) -> str:
+def _overlap(results: SplitResults, budget: int) -> str:
     """Jaccard index of every pair of methods, on the diagonal of each method's own masks."""
-    pairs = [pair for *pair, at in found.overlap if at == budget and pair[0] != pair[1]]
-    there = [name for name in found.methods if any(name in pair for pair in pairs)]
-    chance = found.chance[budget]
+    pairs = [pair for *pair, at in results.overlap if at == budget and pair[0] != pair[1]]
+    methods = [name for name in results.methods if any(name in pair for pair in pairs)]
+    random = results.random_overlap[budget]
     side, left, top = 36, 190, 150
-    title = f"Heads in common at {budget} heads (Jaccard index; by chance {chance:.2f})"
+    title = f"Heads in common at {budget} heads (Jaccard index; random selection {random:.2f})"
     parts = [f'<text class="title" x="12" y="22">{_safe(title)}</text>']
-    for row, first in enumerate(there):
+    for row, first in enumerate(methods):
         y = top + side * row
         parts.append(f'<text class="end" x="{left - 8}" y="{y + 22}">{_safe(first)}</text>')
         x = left + side * row + side / 2
         parts.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-50)">{_safe(first)}</text>')
-        for column, second in enumerate(there):
-            value = found.overlap.get((min(first, second), max(first, second), budget))
-            parts += _square(left + side * column, y, side, value, chance, f"{first} and {second}")
+        for column, second in enumerate(methods):
+            value = results.overlap.get((min(first, second), max(first, second), budget))
+            parts += _square(left + side * column, y, side, value, random, f"{first} and {second}")
     parts.append(
-        f'<text x="12" y="{top + side * len(there) + 24}">'
-        "diagonal: one method with other seeds; blue: more than by chance</text>"
+        f'<text x="12" y="{top + side * len(methods) + 24}">'
+        "diagonal: one method with other seeds; blue: more than random selection</text>"
     )
-    return _svg(left + side * len(there) + 130, top + side * len(there) + 40, title, parts)
+    return _svg(left + side * len(methods) + 130, top + side * len(methods) + 40, title, parts)
 
 
-def _square(x: float, y: float, side: int, value: float | None, chance: float, pair: str) -> Iterator[str]:
+def _square(x: float, y: float, side: int, value: float | None, random: float, pair: str) -> Iterator[str]:
     if value is None:
         return
-    beyond = max(0.0, (value - chance) / (1 - chance)) if chance < 1 else 0.0
+    beyond = max(0.0, (value - random) / (1 - random)) if random < 1 else 0.0
     ink = "#fff" if beyond > 0.55 else "var(--ink)"
     yield (
         f"<g><title>{_safe(pair)}: {value:.2f}</title>"

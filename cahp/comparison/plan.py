@@ -1,42 +1,51 @@
-"""What a comparison is asked: which methods, at which budgets, over which seeds, with which recoveries."""
+"""The plan of a comparison: its methods, budgets, seeds and recoveries, and the presets that fill it in."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
+from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, OptionError
 
-#: The method that the others are held against, if it takes part.
-OURS = Complementary.name
-#: What stands for the unpruned model where a method's name would stand.
+#: The method that the others are compared with, if it takes part.
+REFERENCE = Complementary.name
+#: The full model, in the place of a method's name.
 FULL = "full"
-FIRST_SEED = 42
+_FIRST_SEED = 42
 
 #: Recoveries that can be compared; the cheapest first.
-COMPARED: tuple[str, ...] = ("none", "refit", "distill", "finetune")
+COMPARED = tuple(name for name, row in RECOVERIES.items() if row.compared)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared.
+    """The methods to compare, and how to measure them.
 
-    ``settings`` name the model, the data and the samples (its method, budget, recovery and seed are not used).
-    ``budgets`` are numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them. The
-    unrecovered model is always measured, whatever ``recoveries`` says. ``tries`` is how many settings of a method
-    tuning texts choose among. ``draws`` limits the masks drawn of a method of chance, and ``recovered_draws``
-    those of them that are recovered, over all seeds (None: all); each seed recovers as many, so there may be more.
-    ``learned_budgets`` are those at which gates are learned (None: all), ``distilled_budgets`` and
-    ``finetuned_budgets`` those at which masks are distilled and fine-tuned, if the recoveries say so (None: all),
-    ``trained`` the methods whose masks are (None: all), and ``few_seeds`` the methods that are measured with the first
-    seed alone.
+    Args:
+        settings: Model, data and samples; their method, budget, recovery and seed are ignored.
+        methods: Names of methods.
+        budgets: Numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them.
+        seeds: Each draws its own calibration texts and random masks.
+        recoveries: Recoveries to measure besides the pruned model, which is always measured.
+        tries: Settings of each method that the tuning texts choose among.
+        draws: Most masks of a random method, over all seeds (None: as many as it states).
+        recovered_draws: Most of them to recover; every seed recovers equally many, so there may be more (None: all).
+        learned_budgets: Budgets at which gates are trained (None: all).
+        distilled_budgets: Budgets at which masks are distilled (None: all).
+        finetuned_budgets: Budgets at which masks are fine-tuned (None: all).
+        trained: Methods whose masks are distilled and fine-tuned (None: all).
+        few_seeds: Methods that are measured with the first seed alone.
+
+    Raises:
+        OptionError: If a value is impossible.
     """
 
     settings: Settings
@@ -55,19 +64,21 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.settings.precision != "float32":
-            raise OptionError("methods are compared in float32, so that rounding decides nothing; leave precision out")
+            raise OptionError(
+                "comparisons are computed in float32, so that rounding has no effect; leave precision out"
+            )
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
             if not given:
-                raise OptionError(f"--{name} names none; give at least one")
+                raise OptionError(f"--{name} is empty; give at least one")
             if len(set(given)) < len(given):
-                raise OptionError(f"--{name} names {next(one for one in given if given.count(one) > 1)} twice")
+                twice = next(value for value in given if given.count(value) > 1)
+                raise OptionError(f"--{name} contains {twice} twice; leave one out")
         for method in self.methods:
             methods.get(method)
         for recovery in self.recoveries:
-            if recovery == "auto":
-                raise OptionError("--recover auto depends on the time there is and not on the mask alone; use distill")
             if recovery not in COMPARED:
-                raise OptionError(f"--recover {recovery} is unknown; choose among {', '.join(COMPARED)}")
+                reason = "depends on the speed of the machine" if recovery in RECOVERIES else "is unknown"
+                raise OptionError(f"--recover {recovery} {reason}; choose one of {', '.join(COMPARED)}")
         object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
         for seed in self.seeds:
             replace(self.settings, seed=seed)
@@ -75,43 +86,41 @@ class Plan:
             raise OptionError(f"--tries {self.tries} is impossible; give 1 (the defaults) or more")
 
     def heads(self, *, layers: int, heads: int) -> dict[str, int]:
-        """How many heads each budget is.
+        """The number of heads of each budget.
 
         Raises:
             BudgetError: If a budget is impossible, or two are the same.
         """
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         some = (self.learned_budgets, self.distilled_budgets, self.finetuned_budgets)
         for budget in dict.fromkeys(budget for budgets in (self.budgets, *some) for budget in budgets or ()):
             count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
             if count is None:
-                raise BudgetError("a comparison needs the same number of heads for all; give --budgets numbers")
-            if count in found.values():
+                raise BudgetError(
+                    "a comparison needs the same number of heads for every method; give --budgets numbers"
+                )
+            if count in counts.values():
                 raise BudgetError(f"two of the budgets are {count} heads; leave one out")
-            found[budget] = count
-        return found
+            counts[budget] = count
+        return counts
 
     @property
     def tries_used(self) -> int:
-        """Settings that tuning texts choose among: the same number for every method that has any."""
-        numbers = [len(settings) for name in self.methods if len(settings := tries(name)) > 1]
-        return min([self.tries, *numbers])
+        """Settings per method that the tuning texts choose among: equally many for every method that has several."""
+        counts = [count for name in self.methods if (count := len(methods.facts(name).tries)) > 1]
+        return min([self.tries, *counts])
 
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
-        """All that is measured, in its order: seeds turn fastest, so that workers meet different ones."""
+        """All cells in the order of measuring. Seeds alternate fastest, so that workers start with different ones."""
         counts = self.heads(layers=layers, heads=heads)
-        distilled = self.budgets if self.distilled_budgets is None else self.distilled_budgets
-        tuned = self.budgets if self.finetuned_budgets is None else self.finetuned_budgets
         return [
             Cell(
                 name,
                 counts[budget],
                 seed,
-                noise(name, seed, draw),
+                method_seed(name, seed, draw),
                 draw,
-                recovered=draw == 0 or draw < self._recovered(name),
-                distilled=budget in distilled and self._is_trained(name),
-                finetuned=budget in tuned and self._is_trained(name),
+                tuple(self._recoveries(name, budget, draw)),
             )
             for name in self.methods
             for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
@@ -120,41 +129,40 @@ class Plan:
             if draw < self._draws(name, place)
         ]
 
-    def recoveries_of(self, cell: Cell) -> Iterator[str]:
-        """What a cell is measured after."""
-        for recovery in self.recoveries:
-            here = {"distill": cell.distilled, "finetune": cell.finetuned}.get(recovery, True)
-            measured = cell.recovered and here
-            # A refit of the unpruned model returns its own weights, and it has nothing to learn from itself.
-            if recovery == "none" or (measured and not (cell.method == FULL and recovery in ("refit", "distill"))):
-                yield recovery
+    def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
+        """The cells of the full model, one per seed; only training on labels changes its weights."""
+        recoveries = tuple(name for name in self.recoveries if name == "none" or RECOVERIES[name].needs_labels)
+        return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
 
-    def tried(self, name: str) -> Sequence[Mapping[str, Any]]:
-        """The settings of a method that tuning texts choose among; the default alone without tuning."""
-        return tries(name)[: self.tries_used]
+    def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
+        """The settings of a method that the tuning texts choose among; without tuning, the default alone."""
+        return methods.facts(name).tries[: self.tries_used]
 
     def _budgets(self, name: str) -> Sequence[str]:
-        return self.budgets if self.learned_budgets is None or not learned(name) else self.learned_budgets
+        return self.budgets if self.learned_budgets is None or not methods.facts(name).learned else self.learned_budgets
 
     def _draws(self, name: str, place: int) -> int:
-        """Masks that a method draws with the seed at ``place``: its number in all, spread evenly, at least one."""
+        """Masks to draw with the seed at ``place``: its masks, spread evenly over the seeds, at least 1."""
         if name in self.few_seeds and place:
             return 0
-        wanted = draws(name)
+        count = methods.facts(name).draws
         if self.draws is not None:
-            wanted = min(wanted, self.draws)
-        return max(1, len(range(place, wanted, len(self.seeds))))
+            count = min(count, self.draws)
+        return max(1, len(range(place, count, len(self.seeds))))
 
-    def _recovered(self, name: str) -> int:
-        """Masks of each seed that are recovered."""
-        wanted = draws(name) if self.recovered_draws is None else self.recovered_draws
-        return -(-wanted // len(self.seeds))
-
-    def _is_trained(self, name: str) -> bool:
-        return self.trained is None or name in self.trained
+    def _recoveries(self, name: str, budget: str, draw: int) -> Iterator[str]:
+        """The recoveries to measure for a method's mask, the pruned model first."""
+        count = methods.facts(name).draws if self.recovered_draws is None else self.recovered_draws
+        per_seed = -(-count // len(self.seeds))
+        for recovery in self.recoveries:
+            row = RECOVERIES[recovery]
+            budgets = self.distilled_budgets if row.imitates else self.finetuned_budgets
+            trained = (budgets is None or budget in budgets) and (self.trained is None or name in self.trained)
+            if recovery == "none" or ((not draw or draw < per_seed) and (trained or not row.trains)):
+                yield recovery
 
     def as_json(self) -> dict[str, Any]:
-        """What ``compare.json`` says was asked."""
+        """The ``settings`` of ``compare.json``."""
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
         settings = key_fields(self.settings, without=unused)
         own = {
@@ -169,10 +177,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Cell:
-    """One mask to choose and measure: a method at a budget with a seed, and which of the seed's draws it is.
+    """One mask to select and measure: a method at a budget with a seed, and its number among the seed's draws.
 
-    ``noise`` is the seed of the method's own randomness, ``recovered`` whether recoveries are measured at all, and
-    ``distilled`` and ``finetuned`` whether these are among them.
+    ``noise`` is the seed of the method's own randomness.
     """
 
     method: str
@@ -180,59 +187,28 @@ class Cell:
     seed: int
     noise: int
     draw: int = 0
-    recovered: bool = True
-    distilled: bool = True
-    finetuned: bool = True
+    recoveries: tuple[str, ...] = ("none",)
 
 
-def noise(name: str, seed: int, draw: int) -> int:
-    """The seed of a method's own randomness: the cell's, or one for each draw and method of chance.
+def method_seed(name: str, seed: int, draw: int) -> int:
+    """The seed of a method's own randomness: the cell's; for a random method, another one for each draw and method.
 
-    With the same numbers, two controls would keep more heads in common than chance has it.
+    Two random methods with the same numbers would share more heads than independent masks do.
     """
-    if draws(name) == 1:
+    if methods.facts(name).draws == 1:
         return seed
     return int(np.random.SeedSequence([seed, draw, *name.encode()]).generate_state(1)[0])
 
 
-def tries(name: str) -> Sequence[Mapping[str, Any]]:
-    """The settings that may be chosen among, the default first."""
-    return methods.facts(name).tries
-
-
-def draws(name: str) -> int:
-    """How many masks are drawn of a method in all: 1 of most, more of those that are pure chance."""
-    return methods.facts(name).draws
-
-
-def learned(name: str) -> bool:
-    """Whether a method trains gates."""
-    return methods.facts(name).learned
-
-
-def about(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What a file says of the methods."""
-    return {
-        name: {
-            "about": (type(methods.get(name)).__doc__ or "").strip().split("\n")[0],
-            "draws": draws(name),
-            "learned": learned(name),
-        }
-        for name in names
-    }
-
-
-def everyone(*, learned_too: bool = False) -> tuple[str, ...]:
-    """All methods, ours first."""
-    names = [name for name in methods.names() if learned_too or not learned(name)]
-    return tuple(sorted(names, key=lambda name: (name != OURS, name)))
+# Presets -----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A comparison whose length was measured; every part of it can be given otherwise.
+    """A comparison whose duration was measured; each of its parts can be replaced.
 
-    ``expensive`` says what becomes of methods that take as long as all the others together.
+    ``learned`` tells whether methods that train gates take part, ``expensive`` what happens to methods that take as
+    long as all the others together. The other fields are those of ``Plan`` and its settings.
     """
 
     budgets: tuple[str, ...]
@@ -247,29 +223,40 @@ class Preset:
     distilled_budgets: tuple[str, ...] | None = None
     finetuned_budgets: tuple[str, ...] | None = None
     trained: tuple[str, ...] | None = None
-    recoveries: tuple[str, ...] = field(default=("none", "refit"))
+    recoveries: tuple[str, ...] = ("none", "refit")
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Its methods, as they are registered now."""
-        names = everyone(learned_too=self.learned)
-        return tuple(name for name in names if self.expensive != "left out" or not methods.facts(name).expensive)
+        """Its methods, as they are registered now, the reference first."""
+        return tuple(
+            name
+            for name in list_methods(gates=self.learned)
+            if self.expensive != "left out" or not methods.facts(name).expensive
+        )
 
     @property
     def few_seeds(self) -> tuple[str, ...]:
-        """Those that are measured with the first seed alone."""
+        """The methods that are measured with the first seed alone."""
         return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
 
 
-def _seeds(count: int) -> tuple[int, ...]:
-    return tuple(range(FIRST_SEED, FIRST_SEED + count))
+def list_methods(*, gates: bool = False) -> tuple[str, ...]:
+    """All methods, the reference first; those that train gates only if ``gates``."""
+    names = [name for name in methods.names() if gates or not methods.facts(name).learned]
+    return tuple(sorted(names, key=lambda name: (name != REFERENCE, name)))
 
 
-#: What is compared where methods are named and nothing else is.
-PLAIN = Preset(budgets=("6", "12", "20"), seeds=_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",))
+def _first_seeds(count: int) -> tuple[int, ...]:
+    return tuple(range(_FIRST_SEED, _FIRST_SEED + count))
+
+
+#: The rest of a plan whose methods are named.
+_NAMED_METHODS = Preset(
+    budgets=("6", "12", "20"), seeds=_first_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",)
+)
 _POSTHOC = Preset(
     budgets=("6", "12", "20", "36", "54"),
-    seeds=_seeds(5),
+    seeds=_first_seeds(5),
     limit=400,
     eval_limit=300,
     recovered_draws=5,
@@ -278,7 +265,7 @@ _POSTHOC = Preset(
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
         budgets=("12", "36"),
-        seeds=_seeds(2),
+        seeds=_first_seeds(2),
         limit=400,
         eval_limit=300,
         expensive="left out",
@@ -293,12 +280,12 @@ PRESETS: Mapping[str, Preset] = {
         finetuned_budgets=("12",),
         recoveries=("none", "refit", "finetune"),
     ),
-    # What is left of the choice of heads after each recovery, on as many texts as telling methods apart takes. A mask
-    # is trained in minutes, so of these there are ours, chance and the best rival.
+    # How much the selection of heads matters after each recovery, on enough texts to tell methods apart. Training a
+    # mask takes minutes, so it is limited to the reference, random selection and the best other method.
     "recovery": replace(
         _POSTHOC,
         expensive="left out",
-        trained=(OURS, "random", "facility"),
+        trained=(REFERENCE, "random", "facility"),
         limit=1000,
         eval_limit=1101,
         draws=10,
@@ -309,22 +296,76 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
+#: A list of methods, budgets or recoveries: a text with commas, as on the command line, or the items themselves.
+ListOption = str | Iterable[str | int] | None
+
+
+def make_plan(
+    settings: Settings,
+    *,
+    preset: str | None = None,
+    methods: ListOption = None,
+    budgets: ListOption = None,
+    seeds: str | int | Iterable[int] | None = None,
+    recover: ListOption = None,
+    limit: int | None = None,
+    eval_limit: int | None = None,
+    tries: int = 1,
+) -> Plan:
+    """Combine a preset (``quick`` unless methods are named) with the options that replace its parts.
+
+    Raises:
+        OptionError: If the preset is unknown, or a list or number is impossible.
+    """
+    name = preset or ("quick" if methods is None else None)
+    if name is not None and name not in PRESETS:
+        raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
+    start = _NAMED_METHODS if name is None else PRESETS[name]
+    return Plan(
+        replace(
+            settings,
+            limit=start.limit if limit is None else limit,
+            eval_limit=start.eval_limit if eval_limit is None else eval_limit,
+        ),
+        methods=start.methods if methods is None else _items(methods),
+        budgets=start.budgets if budgets is None else _items(budgets),
+        seeds=start.seeds if seeds is None else _read_seeds(seeds),
+        recoveries=start.recoveries if recover is None else _items(recover),
+        tries=tries,
+        draws=start.draws,
+        recovered_draws=start.recovered_draws,
+        learned_budgets=start.learned_budgets if budgets is None else None,
+        distilled_budgets=start.distilled_budgets if budgets is None and recover is None else None,
+        finetuned_budgets=start.finetuned_budgets if budgets is None and recover is None else None,
+        trained=start.trained if methods is None and recover is None else None,
+        few_seeds=start.few_seeds if seeds is None else (),
+    )
+
+
+def _items(option: str | Iterable[str | int]) -> tuple[str, ...]:
+    return split_list(option) if isinstance(option, str) else tuple(map(str, option))
+
+
+def _read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
+    return parse_seeds(str(option)) if isinstance(option, str | int) else tuple(option)
+
+
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """``"5"``: five seeds from 42 on; ``"7,11"``, or ``"7,"``: these.
+    """Read seeds: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
 
     Raises:
         OptionError: If the text is neither.
     """
-    parts = split(text)
-    if not parts or not all(part.isascii() and part.isdigit() and len(part) < 11 for part in parts):
+    items = split_list(text)
+    if not items or not all(item.isascii() and item.isdigit() and len(item) < 11 for item in items):
         raise OptionError(f"cannot read seeds {text!r}; write how many (5), or which (42,43)")
     if "," in text:
-        return tuple(int(part) for part in parts)
+        return tuple(int(item) for item in items)
     if not 1 <= int(text) <= 1000:
         raise OptionError(f"--seeds {text} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
-    return _seeds(int(text))
+    return _first_seeds(int(text))
 
 
-def split(text: str) -> tuple[str, ...]:
-    """The parts of a list with commas."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+def split_list(text: str) -> tuple[str, ...]:
+    """Split a list at its commas."""
+    return tuple(item for part in text.split(",") if (item := part.strip()))

@@ -1,4 +1,4 @@
-"""A comparison, written down: what was asked, every cell, and who answered which text rightly."""
+"""Record a comparison as a document: its plan, every cell, and which predictions are correct."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.benches import Benches
-from cahp.comparison.cells import Answers, Measured
+from cahp import methods
+from cahp.comparison.cells import MeasuredCell, Predictions
+from cahp.comparison.cost import ComparisonCost
 from cahp.comparison.document import (
     SCHEMA,
     CellBudget,
@@ -19,12 +20,12 @@ from cahp.comparison.document import (
     ComparisonDocument,
     DataRecords,
     Participant,
-    Recovered,
+    RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.estimate import Estimate
-from cahp.comparison.plan import FULL, Cell, Plan, about, draws
+from cahp.comparison.plan import FULL, REFERENCE, Cell, Plan
 from cahp.comparison.result import Comparison
+from cahp.comparison.workspace import Workspace
 from cahp.outcomes import accuracy_change, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
@@ -32,110 +33,115 @@ from cahp.stages.clustering import grid_notice
 from cahp.values import Evaluation
 
 
-def comparison(
-    benches: Benches,
-    found: Mapping[Cell, Measured],
+def record(
+    workspace: Workspace,
+    measured: Mapping[Cell, MeasuredCell],
     cells: Sequence[Cell],
-    references: Sequence[Cell],
+    full_cells: Sequence[Cell],
     *,
-    cost: Estimate,
-    opened: int,
+    cost: ComparisonCost,
+    test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
-    """What was measured, as a comparison: ``cells`` of methods, and the full model's ``references``, one a seed."""
-    plan, card, settings = benches.plan, benches.card, benches.plan.settings
-    rows = _Rows(tuple(benches.splits), found[references[0]])
-    splits, tuning = benches.splits, benches.tuning_texts
-    samples = [(seed, SplitRecord.of(settings.select_split, benches.bench(seed).calibration)) for seed in plan.seeds]
+    """Record measured cells: ``cells`` of methods, and ``full_cells`` of the full model, one per seed."""
+    plan, card, settings = workspace.plan, workspace.card, workspace.plan.settings
+    recorder = _Recorder(tuple(workspace.splits), measured[full_cells[0]])
+    splits, tuning = workspace.splits, workspace.tuning_texts
+    samples = [(seed, SplitRecord.of(settings.select_split, workspace.bench(seed).calibration)) for seed in plan.seeds]
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(card),
         data=DataRecords(
-            id=benches.dataset.id,
-            classes=benches.dataset.classes,
+            id=workspace.dataset.id,
+            classes=workspace.dataset.classes,
             select=tuple(SeedSample(seed, **vars(sample)) for seed, sample in samples),
             eval=SplitRecord.of(settings.eval_split, splits["eval"]),
             steer=None if tuning is None else SplitRecord.of(settings.eval_split, tuning),
             report=SplitRecord.of("test", splits["report"]) if "report" in splits else None,
         ),
         settings=plan.as_json(),
-        methods={name: Participant(**said) for name, said in about(plan.methods).items()},
-        full=tuple(rows.cell(found[cell]) for cell in references),
+        methods={name: _describe_method(name) for name in plan.methods},
+        full=tuple(recorder.record_cell(measured[cell]) for cell in full_cells),
         estimate=cost.as_json(),
         timings={"total_s": seconds},
-        test_opened=opened,
-        notices=tuple(_notices(benches, found)),
+        test_opened=test_opened,
+        notices=tuple(_list_notices(workspace, measured)),
         versions=versions(),
         command=command,
-        cells=tuple(rows.cell(found[cell]) for cell in cells),
+        cells=tuple(recorder.record_cell(measured[cell]) for cell in cells),
     )
-    return Comparison(document, rows.right)
+    return Comparison(document, recorder.correct)
 
 
-def _notices(benches: Benches, found: Mapping[Cell, Measured]) -> list[str]:
-    plan = benches.plan
-    notices = list(dict.fromkeys(benches.notices))
-    full = next(one for one in found.values() if one.cell.method == FULL)
-    notices += labelling(full.answers["none", "eval"].evaluation, label_reading(benches.raw, benches.dataset))
-    if len(plan.seeds) > 1 and benches.alike(plan.seeds):
+def _describe_method(name: str) -> Participant:
+    facts = methods.facts(name)
+    return Participant((type(methods.get(name)).__doc__ or "").strip().split("\n")[0], facts.draws, facts.learned)
+
+
+def _list_notices(workspace: Workspace, measured: Mapping[Cell, MeasuredCell]) -> list[str]:
+    plan = workspace.plan
+    notices = list(dict.fromkeys(workspace.notices))
+    full = next(cell for cell in measured.values() if cell.cell.method == FULL)
+    notices += labelling(full.predictions["none", "eval"].evaluation, label_reading(workspace.raw, workspace.dataset))
+    if len(plan.seeds) > 1 and workspace.draws_same_texts(plan.seeds):
         notices.append(
-            f"{plan.settings.select_split} has no more texts than --limit, so every seed chooses on the same ones; a "
-            "lower --limit shows how much the sample matters."
+            f"{plan.settings.select_split} has no more texts than --limit, so every seed selects heads on the same "
+            "texts; a lower --limit shows how much the sample matters."
         )
-    swept = grid_notice(benches.card.layers * benches.card.heads)
-    if swept is not None and "complementary" in plan.methods:
-        notices.append(f"complementary: {swept}")
+    grid = grid_notice(workspace.card.layers * workspace.card.heads)
+    if grid is not None and REFERENCE in plan.methods:
+        notices.append(f"{REFERENCE}: {grid}")
     if plan.tries_used < plan.tries:
         notices.append(
-            f"settings were chosen among {plan.tries_used}, not {plan.tries}: no method gets more tries than another."
+            f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
         )
     if plan.recovered_draws is not None or plan.draws is not None:
-        notices += _drawn(plan, found)
+        notices += _count_random_masks(plan, measured)
     few = [name for name in plan.methods if name in plan.few_seeds]
     if few and len(plan.seeds) > 1:
-        notices.append(f"{', '.join(few)} take so long that they were measured with one seed alone.")
-    failed = [one for one in found.values() if one.error]
+        notices.append(f"{', '.join(few)}: measured with one seed only, because of the time they take.")
+    failed = [cell for cell in measured.values() if cell.error]
     if failed:
-        names = ", ".join(dict.fromkeys(one.cell.method for one in failed))
+        names = ", ".join(dict.fromkeys(cell.cell.method for cell in failed))
         notices.append(f"{len(failed)} cells failed ({names}): {failed[0].error}")
     return notices
 
 
-def _drawn(plan: Plan, cells: Iterable[Cell]) -> Iterator[str]:
-    """How many masks of chance there were: every seed has as many of them recovered, which may be more than asked."""
-    chance = [cell for cell in cells if cell.method in plan.methods and draws(cell.method) > 1]
-    drawn = Counter((cell.method, cell.budget) for cell in chance)
-    recovered = Counter((cell.method, cell.budget) for cell in chance if cell.recovered)
+def _count_random_masks(plan: Plan, cells: Iterable[Cell]) -> Iterator[str]:
+    """Tell how many random masks there are. Each seed recovers equally many, which may exceed the plan's number."""
+    random = [cell for cell in cells if cell.method in plan.methods and methods.facts(cell.method).draws > 1]
+    drawn = Counter((cell.method, cell.budget) for cell in random)
+    recovered = Counter((cell.method, cell.budget) for cell in random if len(cell.recoveries) > 1)
     if drawn:
         of_them = "" if plan.recoveries == ("none",) else f", {_most(recovered)} of them recovered"
-        yield f"masks of a method of chance at each budget, over all seeds: {_most(drawn)} drawn{of_them}."
+        yield f"random masks per method and budget, over all seeds: {_most(drawn)} drawn{of_them}."
 
 
 def _most(counts: Counter[tuple[str, int]]) -> str:
-    return f"{'at most ' if len(set(counts.values())) > 1 else ''}{max(counts.values())}"
+    return f"{'at most ' if len(set(counts.values())) > 1 else ''}{max(counts.values(), default=0)}"
 
 
-class _Rows:
-    """Cells as the document records them, and the rows of who was right."""
+class _Recorder:
+    """Records cells, and collects which of their predictions are correct."""
 
-    def __init__(self, splits: Sequence[str], reference: Measured) -> None:
+    def __init__(self, splits: Sequence[str], reference: MeasuredCell) -> None:
         self._reference = reference
-        self._right: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
-        #: The unpruned model's answers after each recovery, by seed.
+        self._correct: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
+        #: Predictions of the full model, by recovery, seed and split.
         self._full: dict[tuple[str, int, str], Evaluation] = {}
 
     @property
-    def right(self) -> dict[str, NDArray[np.bool_]]:
-        return {split: np.array(rows) for split, rows in self._right.items()}
+    def correct(self) -> dict[str, NDArray[np.bool_]]:
+        return {split: np.array(rows) for split, rows in self._correct.items()}
 
-    def cell(self, one: Measured) -> CellRecord:
-        cell, choice = one.cell, one.choice
-        recovered: dict[str, dict[str, Answers]] = {}
-        for (recovery, split), answers in one.answers.items():
-            recovered.setdefault(recovery, {})[split] = answers
+    def record_cell(self, measured: MeasuredCell) -> CellRecord:
+        cell, choice = measured.cell, measured.choice
+        by_recovery: dict[str, dict[str, Predictions]] = {}
+        for (recovery, split), predictions in measured.predictions.items():
+            by_recovery.setdefault(recovery, {})[split] = predictions
             if cell.method == FULL:
-                self._full[recovery, cell.seed, split] = answers.evaluation
+                self._full[recovery, cell.seed, split] = predictions.evaluation
         return CellRecord(
             method=cell.method,
             setting={} if choice is None else dict(choice.setting),
@@ -146,30 +152,30 @@ class _Rows:
             kept=None
             if choice is None
             else {str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
-            recoveries={name: self._recovery(cell, name, answers) for name, answers in recovered.items()},
+            recoveries={name: self._record_recovery(cell, name, splits) for name, splits in by_recovery.items()},
             seconds=CellSeconds(
                 None if choice is None else choice.seconds,
-                {name: of["eval"].recovery for name, of in recovered.items() if name != "none"},
-                {name: sum(one.seconds for one in of.values()) for name, of in recovered.items()},
+                {name: splits["eval"].recovery for name, splits in by_recovery.items() if name != "none"},
+                {name: sum(one.seconds for one in splits.values()) for name, splits in by_recovery.items()},
             ),
             price=None if choice is None else choice.price,
-            error=one.error,
+            error=measured.error,
         )
 
-    def _recovery(self, cell: Cell, recovery: str, answers: dict[str, Answers]) -> Recovered:
-        row = len(self._right["eval"])
-        found: dict[str, CellQuality] = {}
-        for split, one in answers.items():
-            self._right[split].append(one.evaluation.correct)
-            found[split] = self._quality(cell, recovery, split, one.evaluation)
-        return Recovered(row, found.get("eval"), found.get("report"))
+    def _record_recovery(self, cell: Cell, recovery: str, splits: dict[str, Predictions]) -> RecoveryResult:
+        row = len(self._correct["eval"])
+        qualities: dict[str, CellQuality] = {}
+        for split, predictions in splits.items():
+            self._correct[split].append(predictions.evaluation.correct)
+            qualities[split] = self._quality(cell, recovery, split, predictions.evaluation)
+        return RecoveryResult(row, qualities.get("eval"), qualities.get("report"))
 
     def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> CellQuality:
-        full = self._reference.answers["none", split].evaluation
-        unpruned = cell.method == FULL and recovery == "none"
-        # The unpruned model after the same recovery, where that changes it.
-        alike = self._full.get((recovery, cell.seed, split)) if recovery == "finetune" and cell.method != FULL else None
+        full = self._reference.predictions["none", split].evaluation
+        is_full = cell.method == FULL and recovery == "none"
+        # The full model after the same recovery, if the recovery changes it.
+        alike = self._full.get((recovery, cell.seed, split)) if recovery != "none" and cell.method != FULL else None
         return CellQuality.of(
-            measure(evaluation, full=None if unpruned else full),
+            measure(evaluation, full=None if is_full else full),
             None if alike is None else accuracy_change(evaluation, alike),
         )

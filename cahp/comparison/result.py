@@ -1,4 +1,4 @@
-"""A finished comparison: cells, what was asked, and who answered which text rightly. Reading one needs no torch."""
+"""A finished comparison: its document, its predictions, and the files it is written to. Reading one needs no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -18,63 +18,64 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison.document import SCHEMA, ComparisonDocument
-from cahp.comparison.figures import figures
-from cahp.comparison.reading import Reading
+from cahp.comparison.figures import draw_figures
+from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summarising import summarise
 from cahp.comparison.summary import Summary
-from cahp.files import Content, csv_text, json_text, plain_json, read_array
+from cahp.files import Content, csv_text, json_text, plain_json, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
 FILE, _TABLE, _ARRAYS = "compare.json", "comparison.csv", "compare.npz"
-#: What every comparison writes, beside its figures, and the mark that it was one.
+#: The files that every comparison writes besides its figures, and the mark of its folder.
 FILES, MARK = (FILE, _TABLE, _ARRAYS), Mark(FILE, "cahp.compare")
-#: A thousand cells take two megabytes; in memory JSON may become thirty times as large.
+#: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
-#: A thousand cells with three recoveries of ten thousand texts take thirty megabytes.
+#: A thousand cells with three recoveries on ten thousand texts take thirty megabytes.
 _LARGEST_ARRAY, _HEADER_BYTES = 256 << 20, 256
+_WRITE_ONE = "write one with `cahp compare --out DIR`"
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
     """Methods measured under one protocol.
 
-    ``document`` is ``compare.json`` without its summary. ``right[split] (R, n)`` says which of the split's texts were
-    answered rightly; a recovery's ``row`` in the document is its place there. Without it (a ``compare.json`` that was
-    moved alone) the summary is the one that was written.
+    ``document`` is ``compare.json`` without its summary. ``correct[part] (R, n)`` tells which predictions are correct,
+    in the row that a recovery's ``row`` names. Without it (a ``compare.json`` that was moved alone) the summary is the
+    one of the file, ``written``.
     """
 
     document: ComparisonDocument
-    right: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    correct: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     written: Mapping[str, Any] | None = None
 
     @cached_property
     def summary(self) -> Summary:
-        """Means, areas, overlaps, cost and verdicts, of both splits if it reports on one."""
-        if self.right:
-            return summarise(self.document, self.right)
+        """Means, areas, overlaps, costs and verdicts, of both splits if it reports on the test split."""
+        if self.correct:
+            return summarise(self.document, self.correct)
         return Summary.from_json(self._written())
 
     def _written(self) -> Mapping[str, Any]:
         if self.written is None:
-            raise CahpError(f"this comparison came without {_ARRAYS} and without a summary; run `cahp compare` again")
+            raise CahpError(f"this comparison has neither {_ARRAYS} nor a summary; run `cahp compare` again")
         return self.written
 
-    def on(self, part: str) -> Reading:
-        """What it says on the split of one of the document's ``parts``."""
-        return Reading.of(self.document, self.summary, part)
+    def results_on(self, part: str) -> SplitResults:
+        """The results on one of the document's ``parts``."""
+        return SplitResults.of(self.document, self.summary, part)
 
     @cached_property
-    def reading(self) -> Reading:
-        """What it says on the split that it reports on, or else on its evaluation texts."""
-        return self.on(self.document.parts[-1])
+    def results(self) -> SplitResults:
+        """The results on the test split if the comparison reports on it, otherwise on its evaluation texts."""
+        return self.results_on(self.document.parts[-1])
 
     @classmethod
     def read(cls, path: str | PathLike[str]) -> Comparison:
-        """The comparison in a folder that ``write`` made, or in its ``compare.json``.
+        """Read the comparison in a folder, or in its ``compare.json``.
 
         Raises:
-            CahpError: If there is none, or it is of another schema.
+            CahpError: If there is none, or its schema is another one.
         """
         place = Path(path)
         file = place / FILE if place.is_dir() else place
@@ -82,25 +83,25 @@ class Comparison:
             with file.open("rb") as open_file:
                 content = open_file.read(_LARGEST_FILE + 1)
             if len(content) > _LARGEST_FILE:
-                raise CahpError(f"{file} is too large for a comparison; write one with `cahp compare --out DIR`")
-            said = json.loads(content.decode())
+                raise CahpError(f"{file} is too large for a comparison; {_WRITE_ONE}")
+            data = json.loads(content.decode())
         except (OSError, ValueError, RecursionError) as error:
-            raise CahpError(f"{file} cannot be read ({error}); write one with `cahp compare --out DIR`") from error
-        if not isinstance(said, dict) or said.get("schema") != SCHEMA:
-            raise CahpError(f"{file} is not of the schema {SCHEMA}; write one with `cahp compare --out DIR`")
+            raise CahpError(f"{file} cannot be read ({error}); {_WRITE_ONE}") from error
+        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
+            raise CahpError(f"{file} is not of the schema {SCHEMA}; {_WRITE_ONE}")
         try:
-            document = ComparisonDocument.from_json(said)
+            document = ComparisonDocument.from_json(data)
         except ValueError as error:
-            raise CahpError(f"{file} is broken ({error}); write one with `cahp compare --out DIR`") from None
-        return cls(document, _read_arrays(file.with_name(_ARRAYS), document), said.get("summary"))
+            raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from None
+        return cls(document, _read_arrays(file.with_name(_ARRAYS), document), data.get("summary"))
 
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
-        """Write all files of the comparison, whole or not at all, and give their names.
+        """Write all files of the comparison and return their names; after an error, none of them has changed.
 
-        Those of another comparison are replaced, other files are left alone.
+        The files of another comparison are replaced, other files are left alone.
 
         Raises:
-            OptionError: If files of these names are there that no comparison wrote.
+            OptionError: If the folder has files of these names that no comparison wrote.
             UnwrittenError: If the folder cannot be written to.
         """
         contents, output = self._contents(), Output.of(folder)
@@ -110,14 +111,14 @@ class Comparison:
 
     @cached_property
     def files(self) -> dict[str, bytes]:
-        """The files that ``write`` would write."""
-        found = {}
+        """The content of the files that ``write`` writes."""
+        files = {}
         for name, content in self._contents().items():
             out = io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()
             if callable(content):
                 content(out)
-            found[name] = out.getvalue()
-        return found
+            files[name] = out.getvalue()
+        return files
 
     @property
     def archive(self) -> bytes:
@@ -133,22 +134,22 @@ class Comparison:
         contents: dict[str, Content] = {
             FILE: json_text(self.as_json()).encode(),
             _TABLE: _table(self.document).encode(),
-            **{name: drawn.encode() for name, drawn in figures(self.reading).items()},
+            **{name: drawn.encode() for name, drawn in draw_figures(self.results).items()},
         }
-        if self.right:
+        if self.correct:
             contents[_ARRAYS] = self._write_arrays
         return contents
 
     def as_json(self) -> dict[str, Any]:
-        """``compare.json``."""
+        """The content of ``compare.json``."""
         document = plain_json(self.document)
-        # The long list last: people look at the file, too.
+        # The long list last, for people who look at the file.
         cells = document.pop("cells")
-        summary = plain_json(self.summary) if self.right else self._written()
+        summary = plain_json(self.summary) if self.correct else self._written()
         return {**document, "summary": summary, "cells": cells}
 
     def _write_arrays(self, file: IO[bytes]) -> None:
-        arrays: dict[str, Any] = {split: np.asarray(right, np.uint8) for split, right in self.right.items()}
+        arrays: dict[str, Any] = {part: np.asarray(rows, np.uint8) for part, rows in self.correct.items()}
         np.savez_compressed(file, **arrays)
 
 
@@ -157,28 +158,70 @@ def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, NDArray[
         return {}
     try:
         with zipfile.ZipFile(path) as archive:
-            return {Path(name).stem: _right(archive, name, document) for name in archive.namelist()}
+            return {Path(name).stem: _read_array(archive, name, document) for name in archive.namelist()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
 
 
-def _right(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[np.bool_]:
-    """Who answered rightly on a split; no more is unpacked than the document says that there is."""
+def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[np.bool_]:
+    """Read which predictions on a split are correct; unpacks no more than the document announces."""
     if name not in {f"{part}.npy" for part in document.parts}:
-        raise ValueError("it holds a split that the comparison does not have")
+        raise ValueError("it holds a split that its comparison does not have")
     cells = (*document.full, *document.cells)
-    rows = 1 + max((one.row for cell in cells for one in cell.recoveries.values()), default=-1)
+    rows = 1 + max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
     shape = (rows, document.data.of(Path(name).stem).examples)
-    # A byte for each text, and a header; who is right in a text takes no more to say.
+    # A byte per prediction, and a header.
     most = math.prod(shape) + _HEADER_BYTES
     if most > _LARGEST_ARRAY:
         raise ValueError("it is too large for a comparison")
     with archive.open(name) as file:
         content = file.read(most + 1)
     if len(content) > most:
-        raise ValueError("it is larger than the comparison says")
+        raise ValueError("it is larger than its comparison")
     return read_array(io.BytesIO(content), len(content)).reshape(shape).astype(np.bool_)
 
+
+# Files that may be broken ------------------------------------------------------------------------------------
+
+
+def read_shown(path: Path) -> Comparison:
+    """Read a comparison for a page: with the summary of its file, and every part checked.
+
+    Raises:
+        CahpError: If there is none, or it is broken.
+    """
+    try:
+        comparison = Comparison.read(path)
+        # The written summary is the published one, and a bootstrap takes seconds.
+        comparison = comparison if comparison.written is None else replace(comparison, correct={})
+        _ = comparison.results
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError):
+        raise CahpError(f"{path.name} has missing or broken parts; {_WRITE_ONE}") from None
+    return comparison
+
+
+def read_upload(name: str, content: bytes) -> Comparison:
+    """Read an uploaded ``compare.json``; ``name`` is its file name.
+
+    Raises:
+        CahpError: If it is no comparison; the message contains ``name``.
+    """
+    with scratch() as folder:
+        path = folder / FILE
+        path.write_bytes(content)
+        try:
+            comparison = read_shown(path)
+            # Writing it visits every part of it.
+            _ = comparison.files
+        except CahpError as error:
+            message = str(error).replace(str(path), f"the file {name}").replace(f"{FILE} has", f"the file {name} has")
+            raise CahpError(message if name in message else f"the file {name}: {message}") from None
+        except Exception:
+            raise CahpError(f"the file {name} is broken; {_WRITE_ONE}") from None
+    return comparison
+
+
+# The table ---------------------------------------------------------------------------------------------------
 
 _COLUMNS = (
     *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
@@ -204,16 +247,16 @@ def _rows(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
             "labels": cell.price and cell.price.labels,
             "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
         }
-        measured = [(recovery, *one) for recovery, of in cell.recoveries.items() for one in of.measured]
-        for recovery, part, one in measured:
-            change = one.delta
+        measured = [(recovery, *one) for recovery, result in cell.recoveries.items() for one in result.measured]
+        for recovery, part, quality in measured:
+            change = quality.delta
             yield {
                 **shared,
-                **{name: getattr(one, name) for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
+                **{name: getattr(quality, name) for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
                 "recovery": recovery,
                 "split": document.data.of(part).split,
-                "ci_low": one.ci95[0],
-                "ci_high": one.ci95[1],
+                "ci_low": quality.ci95[0],
+                "ci_high": quality.ci95[1],
                 "delta_pp": change and change.pp,
                 "delta_low": change and change.ci95[0],
                 "delta_high": change and change.ci95[1],

@@ -1,191 +1,169 @@
-"""The verdicts of a comparison in sentences: for its file and the terminal, for the screen, and one that sums up."""
+"""The verdicts of a comparison in sentences: for its file, the terminal and the screen."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from cahp.comparison.plan import OURS
+from cahp.comparison.plan import REFERENCE
 from cahp.comparison.summary import AreaVerdict, Verdict
+from cahp.recoveries import RECOVERIES
 from cahp.words import points, signed
 
 if TYPE_CHECKING:
-    from cahp.comparison.reading import Reading
+    from cahp.comparison.split_results import SplitResults
 
-#: What recoveries are called within a sentence, the cheapest first.
-AFTER = {
-    "none": "before recovery",
-    "refit": "after refit",
-    "distill": "after distillation",
-    "finetune": "after fine-tuning",
-}
-#: Names that a sentence lists; more are counted.
-_LISTED = 4
+#: A sentence lists up to this many names; more are counted.
+_MOST_NAMES = 4
 
 
-def called(method: str) -> str:
-    """What people call a method."""
-    return "CAHP" if method == OURS else method
+def method_label(method: str) -> str:
+    """The name of a method on the screen; files and the terminal use the option's name."""
+    return "CAHP" if method == REFERENCE else method
 
 
 def after(recovery: str) -> str:
-    """What a recovery is called where options are named as one types them: in files and on the terminal."""
-    return "before recovery" if recovery == "none" else f"after {recovery}"
+    """When an outcome was measured: before recovery, or after which one."""
+    row = RECOVERIES.get(recovery)
+    return f"after {recovery}" if row is None else row.after or "before recovery"
 
 
-def over(budgets: Sequence[int], every: Sequence[int]) -> str:
-    """What an area is taken over: all budgets of a comparison (``every``), or which of them."""
-    # Some recoveries are measured at some budgets alone. A file that somebody brought may not say at which.
-    whole = not budgets or set(budgets) == set(every)
-    return "over all budgets" if whole else f"over {_listed(list(map(str, budgets)))} heads"
+def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
+    """The budgets of an area, such as "over all budgets"; ``all_budgets`` are those of the comparison."""
+    # Some recoveries are measured at a few budgets; a file from elsewhere may not tell which.
+    every = not budgets or set(budgets) == set(all_budgets)
+    return "over all budgets" if every else f"over {_join(list(map(str, budgets)))} heads"
 
 
-def where(one: Verdict, every: Sequence[int]) -> str:
-    """Where a test was made, with the names that options take; ``every`` are all budgets of the comparison."""
-    heads = _heads(one, every)
-    return heads if one.recovery == "none" else f"{heads} {after(one.recovery)}"
+def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
+    """Budget and recovery of a test; ``budgets`` are those of the comparison."""
+    heads = over(verdict.budgets, budgets) if isinstance(verdict, AreaVerdict) else f"{verdict.budget} heads"
+    return f"{heads}, {after(verdict.recovery)}"
 
 
-def _heads(one: Verdict, every: Sequence[int]) -> str:
-    return over(one.budgets, every) if isinstance(one, AreaVerdict) else f"{one.budget} heads"
-
-
-def sentence(one: Verdict, every: Sequence[int]) -> str:
-    """A test with its statistics, as the file and the terminal say it: with the names that options take."""
-    ends = f"[{signed(one.low)}, {signed(one.high)}]"
-    if one.tie:
-        said, of = f"{one.against} and {one.method}: no difference at this n", ""
+def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, label: Callable[[str], str] = str) -> str:
+    """A test and its statistics in a sentence; ``label`` names methods."""
+    ours, other = label(verdict.against), label(verdict.method)
+    if verdict.tie:
+        result = f"no difference between {ours} and {other} at this n"
     else:
-        said, of = _better(one, one.against, one.method), f" for {one.against}"
-    return f"{where(one, every)}: {said} {_statistics(one, of, ends)}"
-
-
-def told(one: Verdict, every: Sequence[int]) -> str:
-    """A test with its statistics, as the screen says it: with the names that people use."""
-    ours, other = called(one.against), called(one.method)
-    ends = f"{signed(one.low)} to {signed(one.high)}"
-    heads = _capital(_heads(one, every))
-    said = f"no difference between {ours} and {other} at this n" if one.tie else _better(one, ours, other)
-    return f"{heads}, {AFTER[one.recovery]}: {said} {_statistics(one, f' for {ours}', ends)}"
-
-
-def _better(one: Verdict, ours: str, other: str) -> str:
-    better, worse = (ours, other) if one.better == one.against else (other, ours)
-    return f"{better} is better than {worse}"
-
-
-def _statistics(one: Verdict, of: str, ends: str) -> str:
+        better, worse = (ours, other) if verdict.better == verdict.against else (other, ours)
+        result = f"{better} is better than {worse}"
     return (
-        f"({points(one.pp)}{of}, 95 % interval {ends}, p = {one.p_holm:.2g} after Holm, n = {one.n:,}, "
-        f"{one.seeds} seed{'' if one.seeds == 1 else 's'})"
+        f"{_capitalise(describe_test(verdict, budgets))}: {result} ({points(verdict.pp)} for {ours}, 95 % interval "
+        f"{signed(verdict.low)} to {signed(verdict.high)}, p = {verdict.p_holm:.2g} after Holm, n = {verdict.n:,}, "
+        f"{_count(verdict.seeds, 'seed')})"
     )
 
 
-def _tested(found: Reading) -> list[str]:
-    """The recoveries after which anything was tested; the cheapest first."""
-    return [recovery for recovery in found.by_cost if any(one.recovery == recovery for one in found.verdicts)]
-
-
-def _all_tie(found: Reading) -> bool:
-    return all(one.tie for one in (*found.verdicts, *found.overall))
-
-
-def in_short(found: Reading) -> str:
-    """The first that ``headline`` says, as a title: how many are ahead and behind after the cheapest recovery."""
-    ours = called(found.against)
-    tested = _tested(found)
+def short_headline(results: SplitResults) -> str:
+    """The title of a comparison: how many methods the reference beats after the cheapest recovery."""
+    ours = method_label(results.against)
+    tested = _tested_recoveries(results)
     if not tested:
         return f"Only {ours} was measured"
-    if _all_tie(found):
+    if _all_tie(results):
         return f"No method differs from {ours} at this n"
     recovery = tested[0]
-    whole: list[Verdict] = [one for one in found.overall if one.recovery == recovery]
-    tests = whole or [one for one in found.verdicts if one.recovery == recovery]
-    methods = {one.method for one in tests}
-    ahead = {one.method for one in tests if one.better == found.against}
-    behind = {one.method for one in tests if one.better not in (None, found.against)}
-    of = f"{len(methods)} method{'' if len(methods) == 1 else 's'}"
+    areas: list[Verdict] = [verdict for verdict in results.overall if verdict.recovery == recovery]
+    tests = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
+    methods = {verdict.method for verdict in tests}
+    ahead = {verdict.method for verdict in tests if verdict.better == results.against}
+    behind = {verdict.method for verdict in tests if verdict.better not in (None, results.against)}
+    total = _count(len(methods), "method")
     if not ahead | behind:
-        said = f"{ours} does not differ from any of {of}"
+        result = f"{ours} does not differ from any of {total}"
     elif not behind:
-        said = f"{ours} is ahead of {len(ahead)} of {of}"
+        result = f"{ours} is ahead of {len(ahead)} of {total}"
     elif not ahead:
-        said = f"{ours} is behind {len(behind)} of {of}"
+        result = f"{ours} is behind {len(behind)} of {total}"
     else:
-        said = f"{ours} is ahead of {len(ahead)} of {of} and behind {len(behind)}"
-    somewhere = not whole and len({one.budget for one in tests}) > 1 and bool(ahead | behind)
-    return f"{AFTER[recovery].capitalize()}, {said}{' at some budgets' if somewhere else ''}"
+        result = f"{ours} is ahead of {len(ahead)} of {total} and behind {len(behind)}"
+    somewhere = not areas and len({verdict.budget for verdict in tests}) > 1 and bool(ahead | behind)
+    return f"{_capitalise(after(recovery))}, {result}{' at some budgets' if somewhere else ''}"
 
 
-def headline(found: Reading) -> str:
-    """Who is ahead after which recovery, over the budgets where that was tested, in one sentence."""
-    ours = called(found.against)
-    tested = _tested(found)
+def headline(results: SplitResults) -> str:
+    """The verdicts after every recovery in one sentence: over all budgets, or at each where areas were not tested."""
+    ours = method_label(results.against)
+    tested = _tested_recoveries(results)
     if not tested:
-        return f"Only {ours} was measured, so there is nothing to hold it against."
-    if _all_tie(found):
-        when = _listed([AFTER[recovery] for recovery in tested], "or")
-        return f"No method differs from {ours} at this n, {when}."
-    areas = {recovery: [one for one in found.overall if one.recovery == recovery] for recovery in tested}
-    spans = {recovery: over(of[0].budgets, found.budgets) for recovery, of in areas.items() if of}
-    # Those that were measured over the most come first, and those at one budget alone last, with their budget.
-    whole = [recovery for recovery, heads in spans.items() if heads == over(found.budgets, found.budgets)]
-    parts = [f"{AFTER[recovery]}, {phrase(found.against, areas[recovery])}" for recovery in whole]
+        return f"Only {ours} was measured, so there is no comparison."
+    if _all_tie(results):
+        return f"No method differs from {ours} at this n, {_join([after(recovery) for recovery in tested], 'or')}."
+    areas = {recovery: [test for test in results.overall if test.recovery == recovery] for recovery in tested}
+    spans = {recovery: over(tests[0].budgets, results.budgets) for recovery, tests in areas.items() if tests}
+    # Recoveries measured at all budgets come first, those at a single budget last.
+    everywhere = [recovery for recovery, heads in spans.items() if heads == over((), ())]
+    parts = [f"{after(recovery)}, {ahead_and_behind(results.against, areas[recovery])}" for recovery in everywhere]
     parts += [
-        f"{heads} {AFTER[recovery]}, {phrase(found.against, areas[recovery])}"
+        f"{heads} {after(recovery)}, {ahead_and_behind(results.against, areas[recovery])}"
         for recovery, heads in spans.items()
-        if recovery not in whole
+        if recovery not in everywhere
     ]
     for recovery in [recovery for recovery in tested if recovery not in spans]:
-        tests = [one for one in found.verdicts if one.recovery == recovery]
-        heads = f"at {_listed(list(dict.fromkeys(str(one.budget) for one in tests)))} heads " if spans else ""
-        parts.append(f"{heads}{AFTER[recovery]}, {phrase(found.against, tests)}")
-    said = "; ".join(parts)
-    return f"Over all budgets, {said}." if whole else f"{_capital(said)}."
+        tests = [verdict for verdict in results.verdicts if verdict.recovery == recovery]
+        budgets = list(dict.fromkeys(str(verdict.budget) for verdict in tests))
+        heads = f"at {_join(budgets)} heads " if spans else ""
+        parts.append(f"{heads}{after(recovery)}, {ahead_and_behind(results.against, tests)}")
+    sentence = "; ".join(parts)
+    return f"Over all budgets, {sentence}." if everywhere else f"{_capitalise(sentence)}."
 
 
-def phrase(against: str, verdicts: Iterable[Verdict]) -> str:
-    """Whom ``against`` is ahead of and behind by these tests, all after the same recovery, within a sentence."""
-    ours = called(against)
+def _tested_recoveries(results: SplitResults) -> list[str]:
+    """The recoveries with tests, the cheapest first."""
+    return [name for name in results.by_cost if any(verdict.recovery == name for verdict in results.verdicts)]
+
+
+def _all_tie(results: SplitResults) -> bool:
+    return all(verdict.tie for verdict in (*results.verdicts, *results.overall))
+
+
+def ahead_and_behind(against: str, verdicts: Iterable[Verdict]) -> str:
+    """The methods that ``against`` is ahead of and behind, by tests after one recovery, as a clause."""
+    ours = method_label(against)
     tests: dict[str, list[Verdict]] = {}
-    for one in verdicts:
-        tests.setdefault(one.method, []).append(one)
+    for verdict in verdicts:
+        tests.setdefault(verdict.method, []).append(verdict)
     if not tests:
-        return f"{ours} was held against no other method"
-    ahead = {name: [one for one in of if one.better == against] for name, of in tests.items()}
-    behind = {name: [one for one in of if one.better == name] for name, of in tests.items()}
-    parts = [f"{how} {_whom(at, tests)}" for how, at in (("ahead of", ahead), ("behind", behind)) if any(at.values())]
+        return f"{ours} was compared with no other method"
+    ahead = {name: [one for one in own if one.better == against] for name, own in tests.items()}
+    behind = {name: [one for one in own if one.better == name] for name, own in tests.items()}
+    parts = [
+        f"{how} {_name_methods(passed, tests)}"
+        for how, passed in (("ahead of", ahead), ("behind", behind))
+        if any(passed.values())
+    ]
     if not parts:
         others = "the other method" if len(tests) == 1 else f"any of the {len(tests)} others"
         return f"{ours} does not differ from {others} at this n"
     ties = sum(not ahead[name] and not behind[name] for name in tests)
-    rest = f", with no difference from {ties} other{'' if ties == 1 else 's'} at this n" if ties else ""
+    rest = f", with no difference from {_count(ties, 'other')} at this n" if ties else ""
     return f"{ours} is {' and '.join(parts)}{rest}"
 
 
-def _whom(at: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
-    """Methods by name, with the budgets where it holds at some of them only; many are counted."""
-    names = [name for name, passed in at.items() if passed]
-    if len(names) > _LISTED:
-        everywhere = sum(len(at[name]) == len(tests[name]) for name in names)
+def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[Verdict]]) -> str:
+    """Methods by name, with the budgets if they passed at some of them only; many are counted."""
+    names = [name for name, verdicts in passed.items() if verdicts]
+    everywhere = [name for name in names if len(passed[name]) == len(tests[name])]
+    if len(names) > _MOST_NAMES:
         several = max(map(len, tests.values())) > 1
-        return f"{len(names)} of {len(tests)} methods" + (f" ({everywhere} of them at every budget)" if several else "")
-    return _listed(
-        [
-            called(name)
-            + (
-                ""
-                if len(at[name]) == len(tests[name])
-                else f" (at {_listed([str(one.budget) for one in at[name]])} heads)"
-            )
-            for name in names
-        ]
-    )
+        note = f" ({len(everywhere)} of them at every budget)" if several else ""
+        return f"{len(names)} of {len(tests)} methods{note}"
+    labels = []
+    for name in names:
+        budgets = [str(verdict.budget) for verdict in passed[name]]
+        labels.append(method_label(name) + ("" if name in everywhere else f" (at {_join(budgets)} heads)"))
+    return _join(labels)
 
 
-def _capital(said: str) -> str:
-    return f"{said[:1].upper()}{said[1:]}"
+def _capitalise(sentence: str) -> str:
+    return f"{sentence[:1].upper()}{sentence[1:]}"
 
 
-def _listed(names: Sequence[str], word: str = "and") -> str:
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _join(names: Sequence[str], word: str = "and") -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"

@@ -1,6 +1,6 @@
-"""What a comparison says, as values: means with intervals, areas, verdicts, overlaps and cost.
+"""The summary of a comparison: means with intervals, areas, verdicts, overlaps and costs.
 
-``compare.json`` holds them under ``summary``: the fields are those of the file, in its order.
+``compare.json`` holds it under ``summary``, with these fields in this order.
 """
 
 from __future__ import annotations
@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 #: The ends of a 95 % interval.
-Ends = tuple[float, float]
+Interval = tuple[float, float]
 #: Heads as (layer, head).
-Places = tuple[tuple[int, int], ...]
+Heads = tuple[tuple[int, int], ...]
 
 
 class _WithInterval:
-    """What has a 95 % interval."""
-
-    ci95: Ends
+    ci95: Interval
 
     @property
     def low(self) -> float:
@@ -32,10 +30,10 @@ class _WithInterval:
 
 @dataclass(frozen=True)
 class Mean(_WithInterval):
-    """Right answers of a method at a budget, a share: the mean over seeds and masks, with its interval.
+    """Accuracy of a method at a budget (0 to 1): the mean over seeds and masks, with its interval.
 
-    ``lowest`` and ``highest`` are of single masks, ``sd`` is over seeds (None of one seed), ``delta_pp`` the change
-    against the unpruned model. Other qualities are None where they were not measured.
+    ``lowest`` and ``highest`` are of single masks, ``sd`` is over seeds (None for one seed), ``delta_pp`` the change
+    against the full model. Other outcomes are None where they were not measured.
     """
 
     split: str
@@ -43,7 +41,7 @@ class Mean(_WithInterval):
     method: str
     budget: int
     accuracy: float
-    ci95: Ends
+    ci95: Interval
     lowest: float
     highest: float
     sd: float | None
@@ -58,22 +56,23 @@ class Mean(_WithInterval):
 
 @dataclass(frozen=True)
 class Area(_WithInterval):
-    """Mean accuracy of a method over all ``budgets``: the area under its line over the line's width."""
+    """Mean accuracy of a method over ``budgets``: the area under its line, divided by the line's width."""
 
     split: str
     recovery: str
     method: str
     area: float
-    ci95: Ends
+    ci95: Interval
     budgets: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Verdict(_WithInterval):
-    """One test: by how many points ``against`` is better than ``method``, and whether that is more than chance.
+    """One test: by how many points of accuracy ``against`` is better than ``method``, and whether it is significant.
 
-    At one ``budget``, or of the areas over all (None). ``p_holm`` is ``p``, corrected for the other tests; a ``tie`` is
-    no difference at this n, otherwise ``better`` names the better method. ``words`` say all that in a sentence.
+    It is at one ``budget``, or of the areas over all (None). ``p_holm`` is ``p`` corrected for the other tests. A
+    ``tie`` is no significant difference at this n; otherwise ``better`` names the better method. ``words`` is the
+    result as a sentence.
     """
 
     split: str
@@ -82,7 +81,7 @@ class Verdict(_WithInterval):
     method: str
     against: str
     pp: float
-    ci95: Ends
+    ci95: Interval
     p: float
     p_holm: float
     tie: bool
@@ -94,7 +93,7 @@ class Verdict(_WithInterval):
 
 @dataclass(frozen=True)
 class AreaVerdict(Verdict):
-    """A test of areas over all ``budgets``."""
+    """A test of areas over ``budgets``."""
 
     budgets: tuple[int, ...] = ()
 
@@ -109,8 +108,8 @@ class LayerMeans:
 
 
 @dataclass(frozen=True)
-class Between:
-    """Jaccard index of two methods' masks of the same seed, the mean; ``chance`` is that of random masks."""
+class MethodOverlap:
+    """Mean Jaccard index of two methods' masks with the same seed; ``chance`` is that of random masks."""
 
     methods: tuple[str, str]
     budget: int
@@ -119,8 +118,8 @@ class Between:
 
 
 @dataclass(frozen=True)
-class Within:
-    """Jaccard index of one method's masks, the mean over ``pairs`` of them; ``chance`` is that of random masks."""
+class SeedOverlap:
+    """Mean Jaccard index of ``pairs`` of one method's masks; ``chance`` is that of random masks."""
 
     method: str
     budget: int
@@ -131,31 +130,32 @@ class Within:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What ``methods`` have in common, two by two, and what each has in common with itself over ``seeds``."""
+    """Overlap of every two ``methods``, and of each method's own masks over ``seeds``."""
 
-    methods: tuple[Between, ...]
-    seeds: tuple[Within, ...]
+    methods: tuple[MethodOverlap, ...]
+    seeds: tuple[SeedOverlap, ...]
 
 
 @dataclass(frozen=True)
 class Consensus:
-    """Which heads all of so many ``methods`` keep at a budget, and which none keeps; methods of chance have no say.
+    """Heads that all ``methods`` keep at a budget (``everybody``), and that none keeps (``nobody``).
 
-    ``share (L, H)`` is the mean over methods of the share of a method's masks that keep the head.
+    Random selection does not count. ``share (L, H)`` is the share of a method's masks that keep the head, mean over
+    methods.
     """
 
     budget: int
     methods: int
-    everybody: Places
-    nobody: Places
+    everybody: Heads
+    nobody: Heads
     share: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What a method costs: forward passes and labels to choose, and seconds to choose and for each recovery.
+    """Cost of a method: forward passes, labels and seconds to select heads, and the seconds of each recovery.
 
-    Passes and labels are None of a method that does not say, the seconds of a recovery where it was not measured.
+    Passes and labels are None if the method does not state them, seconds of a recovery if it was not measured.
     """
 
     method: str
@@ -167,14 +167,14 @@ class MethodCost:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All that a comparison says. The verdicts are of tests of each method against one, ``against``, by ``rule``."""
+    """The summary of a comparison. Its verdicts compare each method with the method ``against``; ``rule`` says how."""
 
     against: str
     rule: str
     means: tuple[Mean, ...]
     areas: tuple[Area, ...]
     verdicts: tuple[Verdict, ...]
-    #: Comparisons that were written before areas were tested have no tests of them.
+    #: Older files have no tests of areas.
     area_verdicts: tuple[AreaVerdict, ...] = ()
     layers: tuple[LayerMeans, ...]
     overlap: Overlap
@@ -182,8 +182,8 @@ class Summary:
     cost: tuple[MethodCost, ...]
 
     @classmethod
-    def from_json(cls, said: object) -> Summary:
-        """What a comparison file says.
+    def from_json(cls, data: object) -> Summary:
+        """Read the summary of a comparison file.
 
         Raises:
             ValueError: If parts are missing or of another type.
@@ -191,6 +191,6 @@ class Summary:
         import msgspec
 
         try:
-            return msgspec.convert(said, cls)
+            return msgspec.convert(data, cls)
         except msgspec.ValidationError as error:
             raise ValueError(str(error)) from None

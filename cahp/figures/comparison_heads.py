@@ -1,4 +1,4 @@
-"""Figures of a comparison for the page: which heads methods keep."""
+"""Figures of a comparison for the page: the heads that methods keep."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from cahp.comparison import Reading
-from cahp.comparison.reading import towards_output
+from cahp.comparison import SplitResults
+from cahp.comparison.split_results import mean_layer
 from cahp.comparison.summary import Consensus
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of
 from cahp.figures.head_grid import share_figure
 
 
-def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """Heads that each method keeps in each layer, and the mean layer of what it keeps."""
+def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
+    """Heads that each method keeps in each layer, and their mean layer."""
     import plotly.graph_objects as go
 
     ink = palette.ink(dark=dark)
-    shown = by_depth(found, budget, methods)
-    values = [found.layers[name, budget] for name in shown]
-    layers = found.layers_of_model
+    shown = by_depth(results, budget, methods)
+    values = [results.layers[name, budget] for name in shown]
+    layers = results.document.model.layers
     figure = go.Figure(
         go.Heatmap(
             z=values,
@@ -41,10 +41,10 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
         top = max((max(value) for value in values), default=1.0) or 1.0
         shares = [[mean / top for mean in value] for value in values]
         figure.add_trace(marks.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
-    depths = [towards_output(value) for value in values]
+    depths = [mean_layer(value) for value in values]
     figure.add_trace(
         go.Scatter(
-            # Between the rows, so that no number is hidden.
+            # Between the rows, where they hide no number.
             x=depths,
             y=[place + 0.38 for place in range(len(shown))],
             mode="markers",
@@ -78,37 +78,40 @@ def layer_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: b
     return figure
 
 
-def by_depth(found: Reading, budget: int, methods: Sequence[str]) -> list[str]:
-    """Methods that were measured at a budget, those that keep heads nearest the output first."""
-    there = [name for name in methods if (name, budget) in found.layers]
-    return sorted(there, key=lambda name: -towards_output(found.layers[name, budget]))
+def by_depth(results: SplitResults, budget: int, methods: Sequence[str]) -> list[str]:
+    """Methods measured at a budget, those that keep heads nearest the output first."""
+    measured = [name for name in methods if (name, budget) in results.layers]
+    return sorted(measured, key=lambda name: -mean_layer(results.layers[name, budget]))
 
 
-def overlap_table(found: Reading, budget: int, methods: Sequence[str]) -> tuple[list[str], list[list[float | None]]]:
-    """Methods that were measured at a budget, and the Jaccard index of every two of them (None: not measured)."""
-    there = [name for name in methods if (name, budget) in found.layers]
-    return there, [[found.overlap.get((min(one, other), max(one, other), budget)) for other in there] for one in there]
+def overlap_table(
+    results: SplitResults, budget: int, methods: Sequence[str]
+) -> tuple[list[str], list[list[float | None]]]:
+    """Methods measured at a budget, and the Jaccard index of every two of them (None: not measured)."""
+    measured = [name for name in methods if (name, budget) in results.layers]
+    pairs = [[(min(one, other), max(one, other), budget) for other in measured] for one in measured]
+    return measured, [[results.overlap.get(pair) for pair in row] for row in pairs]
 
 
-def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """The Jaccard index of every two methods, coloured from what chance gives upwards."""
+def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
+    """The Jaccard index of every two methods; the colour scale starts at random selection."""
     import plotly.graph_objects as go
 
     ink = palette.ink(dark=dark)
-    there, values = overlap_table(found, budget, methods)
-    chance = found.chance.get(budget, 0.0)
-    names = [name_of(name) for name in there]
-    # Names may be alike once they are cut short; places never are.
-    places = list(range(len(there)))
+    measured, values = overlap_table(results, budget, methods)
+    random = results.random_overlap.get(budget, 0.0)
+    names = [name_of(name) for name in measured]
+    # Shortened names may be equal; places are not.
+    places = list(range(len(measured)))
     figure = go.Figure(
         go.Heatmap(
             z=values,
             x=places,
             y=places,
-            zmin=chance,
+            zmin=random,
             zmax=1,
             colorscale=[list(stop) for stop in ink.scale],
-            colorbar={"title": {"text": "Jaccard index (chance to 1)", "side": "right"}, "thickness": 10},
+            colorbar={"title": {"text": "Jaccard index (random to 1)", "side": "right"}, "thickness": 10},
             xgap=2,
             ygap=2,
             customdata=[[f"{one} and {other}" for other in names] for one in names],
@@ -116,26 +119,26 @@ def overlap_figure(found: Reading, budget: int, methods: Sequence[str], *, dark:
             hoverongaps=False,
         )
     )
-    texts = [["" if value is None else _written(value, chance) for value in row] for row in values]
-    beyond = [[0.0 if value is None else (value - chance) / (1 - chance or 1) for value in row] for row in values]
-    figure.add_trace(marks.written(texts, beyond, ink, size=11 if len(there) <= 12 else 9))
+    texts = [["" if value is None else _overlap_text(value, random) for value in row] for row in values]
+    beyond = [[0.0 if value is None else (value - random) / (1 - random or 1) for value in row] for row in values]
+    figure.add_trace(marks.written(texts, beyond, ink, size=11 if len(measured) <= 12 else 9))
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
     figure.update_layout(
         xaxis={**ticks, "tickangle": -40, "title": {"text": "method"}},
         yaxis={**ticks, "autorange": "reversed", "title": {"text": "method"}},
-        height=190 + 32 * max(3, len(there)),
+        height=190 + 32 * max(3, len(measured)),
         margin={"l": 10, "r": 10, "t": 16, "b": 50},
     )
     return figure
 
 
-def _written(value: float, chance: float) -> str:
-    # Less than by chance has the colour of chance: the arrow says which it is.
-    return f"{value:.2f}" + ("↓" if value < chance - 0.005 else "")
+def _overlap_text(value: float, random: float) -> str:
+    # Values below random selection have its colour; the arrow tells them apart.
+    return f"{value:.2f}" + ("↓" if value < random - 0.005 else "")
 
 
 def consensus_figure(consensus: Consensus, *, dark: bool) -> Any:
-    """How many methods keep each head: kept by all framed, kept by none crossed."""
+    """The share of methods that keep each head: framed if all do, crossed if none does."""
     return share_figure(
         np.array(consensus.share),
         framed=consensus.everybody,

@@ -10,8 +10,8 @@ from typing import Any
 
 from cahp import data, hub, models
 from cahp.cards import ModelCard
-from cahp.comparison.engines import engine, result, stopped, usual_jobs
-from cahp.comparison.plan import COMPARED, OURS, Plan
+from cahp.comparison.engines import default_jobs, open_executor, raise_if_stopped, wait_for
+from cahp.comparison.plan import COMPARED, REFERENCE, Plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare
 from cahp.data.sources import PRESETS
@@ -82,7 +82,7 @@ PUBLISHED = (
 )
 #: The paper's rows are of one seed as far as we know; these tell how much seeds matter.
 SEEDS = (42, 43, 44)
-METHODS = (OURS, "random")
+METHODS = (REFERENCE, "random")
 
 
 @dataclass(frozen=True)
@@ -212,14 +212,13 @@ def reproduce(
         # Here, so that a person is asked once, before hours of work.
         models.identify(one.hub)
         data.load(one.data)
-    jobs = jobs or (1 if cluster else usual_jobs(asked.device))
-    with engine(jobs=min(jobs, len(asked.chosen)), cluster=cluster, device=asked.device) as executor:
+    jobs = jobs or (1 if cluster else default_jobs(asked.device))
+    with open_executor(jobs=min(jobs, len(asked.chosen)), cluster=cluster, device=asked.device) as executor:
         here = jobs == 1 and cluster is None
         folder = store.folder.parent if cluster is None else None
-        work = partial(
-            _classifier, asked=asked, out=place, cache=folder, progress=_training(progress) if here else stopped
-        )
-        classifiers = [result(future) for future in [executor.submit(work, one) for one in asked.chosen]]
+        report = _training(progress) if here else raise_if_stopped
+        work = partial(_classifier, asked=asked, out=place, cache=folder, progress=report)
+        classifiers = [wait_for(future) for future in [executor.submit(work, one) for one in asked.chosen]]
     rows: list[dict[str, Any]] = []
     for one, classifier in zip(asked.chosen, classifiers, strict=True):
         card = models.identify(str(classifier))
@@ -280,16 +279,16 @@ def _classifier(one: Published, *, asked: Asked, out: Path, cache: Path | None, 
 
 def _rows(one: Published, found: Comparison) -> list[dict[str, Any]]:
     """A row for the full model and each method, by recovery."""
-    reading = found.reading
-    heads = reading.heads * reading.layers_of_model
-    shared = {"experiment": one.name, "split": reading.split, "n": reading.n, "seeds": reading.seeds, "of": heads}
+    results = found.results
+    heads, seeds = results.total, len(found.document.seeds)
+    shared = {"experiment": one.name, "split": results.split, "n": results.n, "seeds": seeds, "of": heads}
     rows = [
         {**shared, "method": "all heads", "kept": heads, "recovery": recovery, "accuracy": accuracy, "interval": None}
         | {"published": one.full if recovery == "none" else None}
-        for recovery, accuracy in reading.full.items()
+        for recovery, accuracy in results.full.items()
     ]
-    for (recovery, method, budget), mean in reading.means.items():
-        theirs = method == OURS and recovery == "finetune"
+    for (recovery, method, budget), mean in results.means.items():
+        theirs = method == REFERENCE and recovery == "finetune"
         rows.append(
             {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy}
             | {"interval": [mean.low, mean.high], "published": one.pruned if theirs else None}

@@ -1,4 +1,4 @@
-"""A comparison as a person reads it in a terminal: what it will take, how far it is, and what came out."""
+"""A comparison in the terminal: its cost, its progress, and its results."""
 
 from __future__ import annotations
 
@@ -13,57 +13,56 @@ from cahp.values import Progress, silent
 from cahp.words import interval, percent, points
 
 if TYPE_CHECKING:
-    from cahp.comparison import Comparison, Estimate, Reading
+    from cahp.comparison import Comparison, ComparisonCost, SplitResults
     from cahp.comparison.summary import Area, Mean, Summary, Verdict
 
 
-def announcement(estimate: Estimate) -> str:
-    """What a comparison will take, before it begins."""
-    left = estimate.cells - estimate.cached
-    again = f" ({estimate.cached} were measured before)" if estimate.cached else ""
+def announcement(cost: ComparisonCost) -> str:
+    """The estimated cost of a comparison, before it begins."""
+    cached = f" ({cost.cached} were measured before)" if cost.cached else ""
     return (
-        f"{left:,} cells to measure{again}: about {estimate.forwards:,.0f} forward passes, {estimate.choosing:,.0f} of "
-        f"them to choose heads; at {estimate.forward_ms:.1f} ms each about {minutes(estimate.minutes)}"
+        f"{cost.cells - cost.cached:,} cells to measure{cached}: about {cost.forwards:,.0f} forward passes, "
+        f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {minutes(cost.minutes)}"
     )
 
 
 def minutes(value: float) -> str:
-    """A length of time in words."""
+    """A number of minutes in words."""
     if value < 1:
         return "less than a minute"
     return f"{value:.0f} minutes" if value < 90 else f"{value / 60:.1f} hours"
 
 
 @contextmanager
-def reporting(*, quiet: bool) -> Iterator[tuple[Progress, Callable[[Estimate], None]]]:
-    """Progress on stderr with the time left: a bar on a terminal, a line every tenth elsewhere; nothing when quiet."""
+def reporting(*, quiet: bool) -> Iterator[tuple[Progress, Callable[[ComparisonCost], None]]]:
+    """Show progress on stderr with the time left: a bar on a terminal, otherwise a line every tenth."""
     if quiet:
         yield silent, lambda _: None
         return
 
-    def announce(estimate: Estimate) -> None:
-        print(f"cahp: {announcement(estimate)}", file=sys.stderr, flush=True)
+    def announce(cost: ComparisonCost) -> None:
+        print(f"cahp: {announcement(cost)}", file=sys.stderr, flush=True)
 
     if sys.stderr.isatty():
         with bars(quiet=False) as progress:
             yield progress, announce
     else:
-        yield _Lines(), announce
+        yield _ProgressLines(), announce
 
 
-class _Lines:
-    """A line for every tenth that is done."""
+class _ProgressLines:
+    """Prints a line for every tenth of the work."""
 
     def __init__(self) -> None:
         self._start: float | None = None
         self._tenths = 0
-        self._of: tuple[str, int] | None = None
+        self._work: tuple[str, int] | None = None
         self._done = 0
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._of != (stage, total) or done < self._done:
-            # Something else has begun.
-            self._of, self._start, self._tenths = (stage, total), None, 0
+        if self._work != (stage, total) or done < self._done:
+            # Another stage has begun.
+            self._work, self._start, self._tenths = (stage, total), None, 0
         self._done = done
         self._start = monotonic() if self._start is None else self._start
         tenths = 10 * done // max(1, total)
@@ -75,83 +74,86 @@ class _Lines:
 
 
 def summary(comparison: Comparison) -> Iterator[str]:
-    """A comparison as a person reads it."""
-    found, said = comparison.reading, comparison.summary
-    yield (f"{found.model} on {found.data}: {len(found.methods)} methods, {found.masks} masks, {found.seeds} seed(s)")
-    for part in reversed(comparison.document.parts):
-        for recovery in found.recoveries:
+    """The results of a comparison as lines of text."""
+    results, document = comparison.results, comparison.document
+    yield (
+        f"{document.model.id} on {document.data.id}: {len(results.methods)} methods, {len(document.cells)} masks, "
+        f"{len(document.seeds)} seed(s)"
+    )
+    for part in reversed(document.parts):
+        for recovery in results.recoveries:
             yield ""
-            yield from _accuracies(comparison.on(part), recovery)
+            yield from _accuracies(comparison.results_on(part), recovery)
     yield ""
-    yield from _verdicts(said)
-    yield from _heads(said)
-    yield from _costs(said)
-    if found.test_opened:
-        yield f"  the test split was opened {found.test_opened} time(s) for this model"
-    for notice in found.notices:
+    yield from _verdicts(comparison.summary)
+    yield from _heads(comparison.summary)
+    yield from _costs(comparison.summary)
+    if document.test_opened:
+        yield f"  the test split was opened {document.test_opened} time(s) for this model"
+    for notice in document.notices:
         yield f"  note: {notice}"
 
 
-def _accuracies(found: Reading, recovery: str) -> Iterator[str]:
+def _accuracies(results: SplitResults, recovery: str) -> Iterator[str]:
     from cahp.comparison.sentences import after
 
     when = after(recovery)
-    yield f"  right answers on {found.split} {when}, n = {found.n:,}, all heads {percent(found.full['none'])}"
-    if recovery != "none" and recovery in found.full:
-        yield f"  (all heads {when}: {percent(found.full[recovery])})"
-    budgets = [at for at in found.budgets if any((recovery, name, at) in found.means for name in found.methods)]
-    areas = any((recovery, name) in found.areas for name in found.methods)
+    yield f"  accuracy on {results.split} {when}, n = {results.n:,}, all heads {percent(results.full['none'])}"
+    if recovery != "none" and recovery in results.full:
+        yield f"  (all heads {when}: {percent(results.full[recovery])})"
+    budgets = results.budgets_after(recovery)
+    areas = any((recovery, name) in results.areas for name in results.methods)
     titles = [f"{budget} heads" for budget in budgets] + (["area"] if areas else [])
-    wide = max(len(name) for name in found.methods)
-    yield f"    {'':<{wide}}" + "".join(f"{title:>22}" for title in titles)
-    for name in found.methods:
-        means = [found.means.get((recovery, name, budget)) for budget in budgets]
-        row = [_share(mean.accuracy, mean) if mean else "–" for mean in means]
+    width = max(len(name) for name in results.methods)
+    yield f"    {'':<{width}}" + "".join(f"{title:>22}" for title in titles)
+    for name in results.methods:
+        means = [results.means.get((recovery, name, budget)) for budget in budgets]
+        row = [_estimate(mean.accuracy, mean) if mean else "–" for mean in means]
         if areas:
-            area = found.areas.get((recovery, name))
-            row.append(_share(area.area, area) if area else "–")
-        yield f"    {name:<{wide}}" + "".join(f"{one:>22}" for one in row)
+            area = results.areas.get((recovery, name))
+            row.append(_estimate(area.area, area) if area else "–")
+        yield f"    {name:<{width}}" + "".join(f"{text:>22}" for text in row)
 
 
-def _share(share: float, of: Mean | Area) -> str:
-    return f"{percent(share)} {interval(100 * of.low, 100 * of.high)}"
+def _estimate(value: float, row: Mean | Area) -> str:
+    return f"{percent(value)} {interval(100 * row.low, 100 * row.high)}"
 
 
-def _verdicts(found: Summary) -> Iterator[str]:
-    from cahp.comparison.sentences import where
+def _verdicts(summary: Summary) -> Iterator[str]:
+    from cahp.comparison.sentences import describe_test
 
-    yield f"  {found.rule}"
-    tests = (*found.area_verdicts, *found.verdicts)
-    for one in tests:
-        if not one.tie:
-            yield f"    on {one.split}, {one.words}"
-    ties = [one for one in tests if one.tie]
+    yield f"  {summary.rule}"
+    tests = (*summary.area_verdicts, *summary.verdicts)
+    for test in tests:
+        if not test.tie:
+            yield f"    {test.split}: {test.words}"
+    ties = [test for test in tests if test.tie]
     if ties:
         yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
-        every = sorted({one.budget for one in found.means})
+        budgets = sorted({mean.budget for mean in summary.means})
         groups: dict[tuple[str, str, int | None], list[Verdict]] = {}
-        for one in ties:
-            groups.setdefault((one.split, one.recovery, one.budget), []).append(one)
-        for (split, _, _), members in groups.items():
-            said = ", ".join(f"{one.method} ({points(one.pp)})" for one in members)
-            yield f"      on {split}, {where(members[0], every)}: {found.against} and {said}"
+        for test in ties:
+            groups.setdefault((test.split, test.recovery, test.budget), []).append(test)
+        for (split, _, _), group in groups.items():
+            methods = ", ".join(f"{test.method} ({points(test.pp)})" for test in group)
+            yield f"      {split}, {describe_test(group[0], budgets)}: {summary.against} and {methods}"
 
 
-def _heads(found: Summary) -> Iterator[str]:
-    for one in found.consensus:
+def _heads(summary: Summary) -> Iterator[str]:
+    for row in summary.consensus:
         yield (
-            f"  heads     at {one.budget}: {len(one.everybody)} kept by all {one.methods} methods, with every seed, "
-            f"{len(one.nobody)} by none (chance aside)"
+            f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
+            f"{len(row.nobody)} by none (without random selection)"
         )
-    for own in found.overlap.seeds:
-        if own.method == found.against:
+    for overlap in summary.overlap.seeds:
+        if overlap.method == summary.against:
             yield (
-                f"            {own.method} at {own.budget} keeps the same heads with another seed by a Jaccard index "
-                f"of {own.jaccard:.2f} (chance {own.chance:.2f})"
+                f"            {overlap.method} at {overlap.budget}: overlap of two seeds {overlap.jaccard:.2f} "
+                f"(Jaccard index; random selection {overlap.chance:.2f})"
             )
 
 
-def _costs(found: Summary) -> Iterator[str]:
-    said = [f"{one.method} {one.forwards:,.0f}" for one in found.cost if one.forwards is not None]
-    if said:
-        yield f"  choosing  in forward passes: {', '.join(said)}"
+def _costs(summary: Summary) -> Iterator[str]:
+    costs = [f"{row.method} {row.forwards:,.0f}" for row in summary.cost if row.forwards is not None]
+    if costs:
+        yield f"  selecting in forward passes: {', '.join(costs)}"

@@ -7,8 +7,8 @@ from typing import Any
 
 from cahp import bundled
 from cahp.board import Shown, contents
-from cahp.comparison import Reading
-from cahp.comparison.sentences import AFTER, phrase
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import after, ahead_and_behind
 from cahp.ui.session.results import Results
 
 #: Fields of a board that say how a mask came about, and words.
@@ -42,8 +42,8 @@ def headings() -> dict[int, str]:
     shipped = bundled.read()
     assert shipped is not None
     opened, _ = bundled.comparisons(bundled.comparisons_folder())
-    readings: list[Reading] = [one.comparison.reading for one in opened]
-    same = [reading for reading in readings if reading.model_sha256 == shipped.document.model.sha256]
+    readings: list[SplitResults] = [one.comparison.results for one in opened]
+    same = [reading for reading in readings if reading.document.model.sha256 == shipped.document.model.sha256]
     reading = max(same or readings, key=lambda one: len(one.means))
     recovery = reading.by_cost[0]
     tests = {
@@ -51,7 +51,7 @@ def headings() -> dict[int, str]:
         for budget in reading.budgets
     }
     return {
-        budget: f"At {budget} heads, {AFTER[recovery]}, {phrase(reading.against, at)}"
+        budget: f"At {budget} heads, {after(recovery)}, {ahead_and_behind(reading.against, at)}"
         for budget, at in tests.items()
         if at
     }

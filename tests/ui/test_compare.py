@@ -21,9 +21,8 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled, data
-from cahp.comparison import Comparison, Estimate, Plan, compare
-from cahp.comparison.opening import read
-from cahp.comparison.sentences import headline, in_short
+from cahp.comparison import Comparison, ComparisonCost, Plan, compare
+from cahp.comparison.sentences import headline, short_headline
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.ui.compare import own as compare_own
@@ -80,9 +79,9 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     app = page()
     assert not app.exception
     assert not app.error
-    found = read(shipped / "tiny").reading
-    assert app.subheader[0].value == in_short(found)
-    assert f"**{found.model} on {found.data}.** {headline(found)}" in said(app)
+    found = read_shown(shipped / "tiny").results
+    assert app.subheader[0].value == short_headline(found)
+    assert f"**{found.document.model.id} on {found.document.data.id}.** {headline(found)}" in said(app)
     assert "measured on An abacus, 20" in said(app)
     assert len(charted(app)) == 5
     assert "bundled" in app.selectbox(key="compare-which").options[0]
@@ -101,9 +100,9 @@ def test_of_several_bundled_comparisons_the_one_that_says_most_opens(shipped: Pa
     app = page()
     assert not app.exception
     assert len(app.selectbox(key="compare-which").options) == 2
-    found = read(shipped / "tiny").reading
-    assert app.subheader[0].value == in_short(found)
-    assert f"**{found.model} on {found.data}.** {headline(found)}" in said(app)
+    found = read_shown(shipped / "tiny").results
+    assert app.subheader[0].value == short_headline(found)
+    assert f"**{found.document.model.id} on {found.document.data.id}.** {headline(found)}" in said(app)
     assert app.selectbox(key="compare-which").value == "bundled-tiny"
 
 
@@ -212,9 +211,9 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
     plan = Plan(settings, ("magnitude",), ("4",), (42,))
     found = compare(plan, store=Store(tmp_path), dataset=brought)
     assert found.document.data.id == "mine.csv"
-    theirs = read(folder).reading.means["none", "magnitude", 4]
+    theirs = read_shown(folder).results.means["none", "magnitude", 4]
     # One of the two seeds of the other comparison; weights do not depend on the seed.
-    assert found.reading.means["none", "magnitude", 4].accuracy == pytest.approx(theirs.accuracy)
+    assert found.results.means["none", "magnitude", 4].accuracy == pytest.approx(theirs.accuracy)
     with pytest.raises(CahpError, match="stay in this process"):
         compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
 
@@ -234,7 +233,7 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(bare: None)
 
 def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(plan: Plan, **options: Any) -> Comparison:
-        options.get("announce", lambda _: None)(Estimate(2, 0, 100.0, 0.0, 1.0, 3.0))
+        options.get("announce", lambda _: None)(ComparisonCost(2, 0, 100.0, 0.0, 1.0, 3.0))
         progress: Progress = options["progress"]
         for done in range(10_000):
             progress("compare", done, 10_000)

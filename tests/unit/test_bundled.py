@@ -16,7 +16,6 @@ from comparisons import varied
 
 from cahp import bundled
 from cahp.bundled import Bundle
-from cahp.comparison.opening import read
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.prune import prune
@@ -43,7 +42,7 @@ def test_a_bundled_comparison_keeps_no_answers_and_says_machine_and_day(folder: 
     (one,), broken = bundled.comparisons(tmp_path / "there")
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
     assert broken == []
-    assert one.comparison.reading.means == read(folder).reading.means
+    assert one.comparison.results.means == read_shown(folder).results.means
 
 
 def test_what_is_no_comparison_is_not_bundled(tmp_path: Path) -> None:
@@ -67,7 +66,7 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
     assert broken == []
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
     assert all(one.made["machine"] and one.made["date"] for one in found)
-    assert all("CAHP" not in one.comparison.reading.methods for one in found)
+    assert all("CAHP" not in one.comparison.results.methods for one in found)
 
 
 # --- the bundled run

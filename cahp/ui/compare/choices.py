@@ -1,4 +1,4 @@
-"""Which comparison is on screen: a bundled one, one that was measured here, or a file that somebody brought."""
+"""The comparison on screen: bundled, measured here, or uploaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import streamlit as st
 
 from cahp import bundled
 from cahp.comparison import Comparison
-from cahp.comparison.opening import opened
+from cahp.comparison.result import read_upload
 from cahp.run.document import machine
 from cahp.ui.frame import page as shell
 from cahp.ui.parts.text import plain
@@ -21,51 +21,52 @@ _MINE, _CHOSEN = "cahp_compare_mine", "compare-which"
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """A comparison that can be shown, and where it comes from, in Markdown."""
+    """A comparison that can be shown, with its label, and its origin in Markdown."""
 
     label: str
     origin: str
     comparison: Comparison
 
 
-def available() -> tuple[dict[str, Choice], list[str]]:
-    """Everything that can be shown, by a key of its own: what this session made first, then what is bundled."""
-    choices: dict[str, Choice] = dict(reversed(_mine().items()))
-    shipped, broken = bundled.comparisons(bundled.comparisons_folder())
+def list_choices() -> tuple[dict[str, Choice], list[str]]:
+    """All comparisons by key, those of this session first, and an error message for each that cannot be read."""
+    choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
+    shipped, errors = bundled.comparisons(bundled.comparisons_folder())
     for one in shipped:
-        when = f", {one.made['date']}" if one.made else ""
-        where = (
-            f"**Bundled**: measured on {plain(one.made['machine'])}, {plain(one.made['date'])}."
-            if one.made
-            else "**Bundled**: where and when it was measured was not recorded."
-        )
-        choices[f"bundled-{one.name}"] = Choice(
-            f"{one.comparison.reading.title} · bundled{when}", where, one.comparison
-        )
-    return choices, broken
+        date, origin = "", "**Bundled**: the machine and the date were not recorded."
+        if one.made:
+            date = f", {one.made['date']}"
+            origin = f"**Bundled**: measured on {plain(one.made['machine'])}, {plain(one.made['date'])}."
+        label = f"{one.comparison.results.title} · bundled{date}"
+        choices[f"bundled-{one.name}"] = Choice(label, origin, one.comparison)
+    return choices, errors
 
 
-def _mine() -> dict[str, Choice]:
+def _session_choices() -> dict[str, Choice]:
     return st.session_state.setdefault(_MINE, {})  # type: ignore[no-any-return]
 
 
-def keep(found: Comparison) -> None:
-    """Show a comparison that was measured here, from now on."""
-    key = f"own-{len(_mine()) + 1}"
-    origin = f"**Measured on this machine** ({plain(machine())})."
-    _mine()[key] = Choice(f"{found.reading.title} · measured here ({len(_mine()) + 1})", origin, found)
+def keep(comparison: Comparison) -> None:
+    """Add a comparison that was measured here, and show it."""
+    count = len(_session_choices()) + 1
+    label = f"{comparison.results.title} · measured here ({count})"
+    _add(f"own-{count}", Choice(label, f"**Measured on this machine** ({plain(machine())}).", comparison))
+
+
+def _add(key: str, choice: Choice) -> None:
+    _session_choices()[key] = choice
     st.session_state[f"{_CHOSEN}-next"] = key
 
 
-def chosen(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
-    """Draw the choice among comparisons, and say which it is; at first the one of this model that says most."""
-    wished = st.session_state.pop(f"{_CHOSEN}-next", None)
-    if wished in choices:
-        st.session_state[_CHOSEN] = wished
+def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
+    """Draw the list of comparisons and return the selected one, at first the largest of the explorer's model."""
+    requested = st.session_state.pop(f"{_CHOSEN}-next", None)
+    if requested in choices:
+        st.session_state[_CHOSEN] = requested
     if st.session_state.get(_CHOSEN) not in choices:
-        same = [key for key, one in choices.items() if one.comparison.reading.model_sha256 == explorer.card.sha256]
-        # The one that says most.
-        st.session_state[_CHOSEN] = max(same or choices, key=lambda key: len(choices[key].comparison.reading.means))
+        documents = {key: choice.comparison.document for key, choice in choices.items()}
+        same = [key for key, document in documents.items() if document.model.sha256 == explorer.card.sha256]
+        st.session_state[_CHOSEN] = max(same or choices, key=lambda key: len(choices[key].comparison.results.means))
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
     with left:
         key = st.selectbox(
@@ -76,39 +77,30 @@ def chosen(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
             persist_state="session",
             label_visibility="collapsed",
         )
-    with right:
-        _door()
+    with right, st.popover("Open a file", key="compare-open", width="stretch"):
+        draw_upload()
     return choices[key]
 
 
-def _door() -> None:
-    with st.popover("Open a file", key="compare-open", width="stretch"):
-        uploader()
+def draw_upload() -> None:
+    """Draw the file upload, and the error of the last file."""
 
-
-def uploader() -> None:
-    """Draw where a file can be brought, and what was wrong with the last one."""
-
-    def brought() -> None:
+    def read() -> None:
         file = st.session_state["compare-file"]
         st.session_state.pop("compare-trouble", None)
         if file is None:
             return
         try:
-            found = opened(file.name, file.getvalue())
+            comparison = read_upload(file.name, file.getvalue())
         except CahpError as error:
             st.session_state["compare-trouble"] = str(error)
             return
-        key = f"file-{len(_mine()) + 1}"
-        _mine()[key] = Choice(
-            f"{found.reading.title} · {file.name[:40]}", f"**From your file** {plain(file.name[:80])}.", found
-        )
-        st.session_state[f"{_CHOSEN}-next"] = key
+        label = f"{comparison.results.title} · {file.name[:40]}"
+        origin = f"**From your file** {plain(file.name[:80])}."
+        _add(f"file-{len(_session_choices()) + 1}", Choice(label, origin, comparison))
 
-    st.file_uploader(
-        "A compare.json that `cahp compare --out DIR` wrote", type=["json"], key="compare-file", on_change=brought
-    )
+    st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
     if "compare-trouble" in st.session_state:
         with st.container(key="compare-trouble-place"):
             shell.problem(st.session_state["compare-trouble"])
-    st.caption("It stays in this session.")
+    st.caption("The file stays in this session.")

@@ -1,12 +1,12 @@
-"""Which heads methods keep: where they lie, which all agree on, and what two methods have in common."""
+"""The heads that methods keep: in which layers, in common to all, and in common to two methods."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cahp.comparison import Reading
-from cahp.comparison.reading import towards_output
-from cahp.comparison.sentences import called
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import method_label
+from cahp.comparison.split_results import mean_layer
 from cahp.figures.comparison_heads import (
     by_depth,
     consensus_figure,
@@ -28,128 +28,119 @@ _JACCARD = (
 )
 
 
-def draw_layers(found: Reading, view: ComparisonView) -> None:
+def draw_layers(results: SplitResults, view: ComparisonView) -> None:
     """Draw how many heads each method keeps in each layer."""
-    shown, dark = by_depth(found, view.budget, view.methods), theme.dark()
+    shown, dark = by_depth(results, view.budget, view.methods), theme.dark()
     if not shown:
         return
-    depths = {name: towards_output(found.layers[name, view.budget]) for name in shown}
+    layers = results.document.model.layers
+    depths = {name: mean_layer(results.layers[name, view.budget]) for name in shown}
+    figure = once(
+        results,
+        ("layers", view.budget, view.methods, dark),
+        lambda: layer_figure(results, view.budget, view.methods, dark=dark),
+    )
     charts.show(
-        once(
-            found,
-            ("layers", view.budget, view.methods, dark),
-            lambda: layer_figure(found, view.budget, view.methods, dark=dark),
-        ),
-        title=_depths(found, depths),
+        figure,
+        title=_depth_title(depths, even=(layers - 1) / 2),
         help=(
-            "Heads that each method keeps in each layer, the mean over its masks. The triangle is the mean layer of "
-            "what it keeps, the dashed line where an even spread would put it; methods nearest the output are on top. "
-            "**Proximity bias** is the claim that a score prefers heads because of where they sit, near the output or "
-            "near the input, rather than for what they do: its row would be dark at one end. The floor of heads "
-            "in each layer holds for all."
+            "Heads that each method keeps in each layer, the mean over its masks. The triangle is their mean layer, "
+            "the dashed line that of an even spread; methods nearest the output come first. A method with **proximity "
+            "bias** prefers heads near the output or the input because of their position: its row is dark at one end. "
+            "The per-layer minimum applies to all methods."
         ),
         formula=_DEPTH,
         name="compare-layers",
-        alt=" ".join(f"{called(name)}: mean layer {depth:.1f}." for name, depth in depths.items()),
+        alt=" ".join(f"{method_label(name)}: mean layer {depth:.1f}." for name, depth in depths.items()),
         data={
             "method": shown,
             "mean layer": list(depths.values()),
             **{
-                f"layer {layer}": [found.layers[name, view.budget][layer] for name in shown]
-                for layer in range(found.layers_of_model)
+                f"layer {layer}": [results.layers[name, view.budget][layer] for name in shown]
+                for layer in range(layers)
             },
         },
     )
 
 
-def _depths(found: Reading, depths: dict[str, float]) -> str:
-    even = (found.layers_of_model - 1) / 2
-    first, last = max(depths, key=lambda name: depths[name]), min(depths, key=lambda name: depths[name])
+def _depth_title(depths: dict[str, float], *, even: float) -> str:
+    last, first = max(depths, key=lambda name: depths[name]), min(depths, key=lambda name: depths[name])
     if len(depths) == 1:
-        return f"{called(first)} keeps heads of mean layer {depths[first]:.1f}; an even spread has {even:.1f}"
-    if depths[first] - depths[last] < 0.05:
-        return f"All keep heads of mean layer {depths[first]:.1f}; an even spread has {even:.1f}"
+        return f"{method_label(last)} keeps heads of mean layer {depths[last]:.1f}; an even spread has {even:.1f}"
+    if depths[last] - depths[first] < 0.05:
+        return f"All keep heads of mean layer {depths[last]:.1f}; an even spread has {even:.1f}"
     return (
-        f"{called(first)} keeps heads nearest the output (mean layer {depths[first]:.1f}), "
-        f"{called(last)} nearest the input ({depths[last]:.1f}); an even spread has {even:.1f}"
+        f"{method_label(last)} keeps heads nearest the output (mean layer {depths[last]:.1f}), "
+        f"{method_label(first)} nearest the input ({depths[first]:.1f}); an even spread has {even:.1f}"
     )
 
 
-def draw_consensus(found: Reading, view: ComparisonView) -> None:
-    """Draw which heads all methods keep, and which none keeps."""
-    consensus = found.consensus.get(view.budget)
+def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
+    """Draw the heads that all methods keep, and that none keeps."""
+    consensus = results.consensus.get(view.budget)
     if consensus is None:
         return
-    layers, heads, dark = found.layers_of_model, found.heads, theme.dark()
-    everybody, nobody = set(consensus.everybody), set(consensus.nobody)
-    places = [(layer, head) for layer in range(layers) for head in range(heads)]
+    model, dark = results.document.model, theme.dark()
+    all_keep, none_keeps = set(consensus.everybody), set(consensus.nobody)
+    places = [(layer, head) for layer in range(model.layers) for head in range(model.heads)]
+    count = len(all_keep)
+    heads = "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
     charts.show(
-        once(found, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
-        title=(
-            f"{_heads(len(everybody))} kept by all {consensus.methods} methods that choose, {len(nobody)} of "
-            f"{found.total} by none"
-        ),
+        once(results, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
+        title=f"{heads} kept by all {consensus.methods} methods, {len(none_keeps)} of {results.total} by none",
         help=(
-            "Each cell is a head; its number is the share of methods that keep it, in per cent, counted over all their "
-            "masks. **Framed**: every method keeps it with every seed. **×**: none ever does. Methods of pure chance "
-            "are left out, and the filter of methods does not change this chart."
+            "Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
+            "**Framed**: every method keeps it with every seed. **×**: none ever does. Random selection is left out, "
+            "and the filter of methods does not apply."
         ),
         name="compare-consensus",
-        alt=(f"Kept by all: {_places(consensus.everybody)}. Kept by none: {_places(consensus.nobody)}."),
+        alt=f"Kept by all: {_list_heads(consensus.everybody)}. Kept by none: {_list_heads(consensus.nobody)}.",
         data={
             "layer": [layer for layer, _ in places],
             "head": [head for _, head in places],
-            "share of methods": [float(consensus.share[place[0]][place[1]]) for place in places],
-            "kept by": ["all" if place in everybody else "none" if place in nobody else "some" for place in places],
+            "share of methods": [float(consensus.share[layer][head]) for layer, head in places],
+            "kept by": ["all" if place in all_keep else "none" if place in none_keeps else "some" for place in places],
         },
     )
 
 
-def _heads(count: int) -> str:
-    return "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
+def _list_heads(heads: Sequence[tuple[int, int]]) -> str:
+    return ", ".join(f"layer {layer} head {head}" for layer, head in heads[:40]) or "none"
 
 
-def _places(heads: Sequence[tuple[int, int]]) -> str:
-    if not heads:
-        return "none"
-    return ", ".join(f"layer {layer} head {head}" for layer, head in heads[:40])
-
-
-def draw_overlap(found: Reading, view: ComparisonView) -> None:
-    """Draw what methods have in common, two by two."""
-    (there, values), dark = overlap_table(found, view.budget, view.methods), theme.dark()
+def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
+    """Draw the overlap of every two methods."""
+    (methods, values), dark = overlap_table(results, view.budget, view.methods), theme.dark()
     mean = mean_overlap(values)
     if mean is None:
         return
-    chance = found.chance[view.budget]
+    random = results.random_overlap[view.budget]
+    figure = once(
+        results,
+        ("overlaps", view.budget, view.methods, dark),
+        lambda: overlap_figure(results, view.budget, view.methods, dark=dark),
+    )
     charts.show(
-        once(
-            found,
-            ("overlaps", view.budget, view.methods, dark),
-            lambda: overlap_figure(found, view.budget, view.methods, dark=dark),
-        ),
-        title=(
-            f"Two methods share {percent(mean, 0)} of their heads on average; random choices would share "
-            f"{percent(chance, 0)}"
-        ),
+        figure,
+        title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
         help=(
-            "The Jaccard index: heads that both keep, of those that at least one keeps, for masks of the same seed, "
-            f"the mean over seeds. At {view.budget} of {found.total} heads two random sets share {chance:.2f} on "
-            "average, exactly: the colour starts there, and ↓ marks less. The diagonal holds a method against itself "
-            "with another seed: how much of a choice is the sample's. An empty cell was not measured."
+            "The Jaccard index: heads that both methods keep, divided by heads that at least one keeps, for masks of "
+            f"the same seed, mean over seeds. At {view.budget} of {results.total} heads, two random masks share "
+            f"{random:.2f} on average: the colour scale starts there, and ↓ marks less. The diagonal compares a method "
+            "with itself with another seed. Empty cells were not measured."
         ),
         formula=_JACCARD,
         name="compare-overlap",
         alt=" ".join(
-            f"{called(one)} and {called(other)}: {value:.2f}."
-            for row, one in enumerate(there[:12])
-            for column, other in enumerate(there[:12])
+            f"{method_label(method)} and {method_label(other)}: {value:.2f}."
+            for row, method in enumerate(methods[:12])
+            for column, other in enumerate(methods[:12])
             if row <= column and (value := values[row][column]) is not None
         ),
         data={
-            "method": [one for one in there for _ in there],
-            "other": [other for _ in there for other in there],
+            "method": [method for method in methods for _ in methods],
+            "other": [other for _ in methods for other in methods],
             "overlap": [value for row in values for value in row],
-            "by chance": [chance] * len(there) ** 2,
+            "random selection": [random] * len(methods) ** 2,
         },
     )

@@ -1,4 +1,4 @@
-"""A comparison of one's own: what to measure, what it will cost, and the measuring, in the worker."""
+"""Measure your own comparison: its form, its cost, and its progress; the work is done by the worker."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from cahp import registry
-from cahp.comparison import Comparison, asking, compare
-from cahp.comparison.plan import OURS, PRESETS, Plan, learned
-from cahp.comparison.sentences import AFTER, called
+from cahp.comparison import Comparison, compare
+from cahp.comparison.plan import PRESETS, REFERENCE, Plan, make_plan
+from cahp.comparison.sentences import after, method_label
 from cahp.models import BUILTINS
+from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
 from cahp.ui.frame import page as shell
@@ -26,70 +27,70 @@ from cahp.values import CahpError, Cancelled, OptionError, Progress
 from cahp.words import duration
 
 if TYPE_CHECKING:
-    from cahp.comparison import Estimate
+    from cahp.comparison import ComparisonCost
 
-#: Session keys: what was asked last, and the job that measures it.
-_ASKED, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
-#: Cheap rivals of different kinds, to begin with.
-_FIRST = (OURS, "random", "gradient", "confidence", "magnitude")
+#: Session keys: the last request, and the job that measures it.
+_REQUEST, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
+#: Selected at first: cheap methods of different kinds.
+_FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 _PRESET = "quick"
 _QUICK = PRESETS[_PRESET]
-#: What a comparison takes over from the board's settings beside its model and data, and its command says.
-_SAID = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
+#: Fields of the board's settings that a comparison uses besides model and data; its command contains them.
+_SHARED = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
-    """A plan, and the job that finds out what it will take (or, where all is cached, what it says)."""
+class _Request:
+    """A plan, a key of its model and texts, and the job that estimates its cost (or reads it, if all is cached)."""
 
     plan: Plan
-    of: str
+    subject: str
     job: jobs.Job[Any]
 
 
 def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
-    """Draw the form, the cost and the progress; ``done`` gets the comparison once it is measured."""
+    """Draw the form, the cost and the progress; ``done`` gets the measured comparison."""
     with st.container(border=True, key="compare-own"):
         st.markdown(
             f"**Measure a comparison** of {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)}. "
-            "All methods have their usual settings, and the same texts, numbers of heads and recovery. You see the "
-            "cost first; no text gets into the result."
+            "All methods use their default settings, and the same texts, numbers of heads and recovery. The cost is "
+            "shown first. Results contain no texts."
         )
         running = st.session_state.get(_RUNNING)
         if running is not None:
-            _run(running, done)
+            _draw_run(running, done)
             return
-        plan = _form(explorer)
-        asked = _asked(explorer, plan)
-        if asked is not None:
-            _cost(explorer, asked, done)
-        elif st.button("What would it take?", key="compare-own-ask", disabled=plan is None) and plan is not None:
-            _ask(explorer, plan)
+        plan = _draw_form(explorer)
+        request = _current_request(explorer, plan)
+        if request is not None:
+            _draw_cost(explorer, request, done)
+        elif st.button("Estimate the cost", key="compare-own-ask", disabled=plan is None) and plan is not None:
+            _request_cost(explorer, plan)
 
 
-def under_way() -> bool:
-    """Whether something was asked or is measured, so that it should be seen."""
-    return _RUNNING in st.session_state or _ASKED in st.session_state
+def is_active() -> bool:
+    """Whether a cost is estimated or a comparison is measured."""
+    return _RUNNING in st.session_state or _REQUEST in st.session_state
 
 
-def _asked(explorer: Explorer, plan: Plan | None) -> _Asked | None:
-    """What was asked of this plan; who asked once and changes something is told the new cost without asking again."""
-    asked: _Asked | None = st.session_state.get(_ASKED)
-    if asked is None or (asked.plan == plan and asked.of == _about(explorer)):
-        return asked
-    asked.job.cancel()
-    del st.session_state[_ASKED]
-    if plan is not None and asked.of == _about(explorer):
-        _ask(explorer, plan)
+def _current_request(explorer: Explorer, plan: Plan | None) -> _Request | None:
+    """The request for this plan. After a change of the form, the new cost is requested at once."""
+    request: _Request | None = st.session_state.get(_REQUEST)
+    if request is None or (request.plan == plan and request.subject == _subject(explorer)):
+        return request
+    request.job.cancel()
+    del st.session_state[_REQUEST]
+    if plan is not None and request.subject == _subject(explorer):
+        _request_cost(explorer, plan)
     return None
 
 
-def _about(explorer: Explorer) -> str:
+def _subject(explorer: Explorer) -> str:
     return f"{explorer.card.sha256}-{explorer.bench.calibration.sha256}-{explorer.bench.evaluation.sha256}"
 
 
-def _form(explorer: Explorer) -> Plan | None:
-    """What to measure; None, and why, where that cannot be compared."""
+def _draw_form(explorer: Explorer) -> Plan | None:
+    """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
     card, total = explorer.card, explorer.card.layers * explorer.card.heads
     names = list(registry.names())
     few, many = max(card.layers, total // 6), max(card.layers, total // 2)
@@ -101,7 +102,7 @@ def _form(explorer: Explorer) -> Plan | None:
             format_func=_option,
             key="compare-own-methods",
             persist_state="session",
-            help="Methods that train gates take much longer than the others.",
+            help="Methods that train gates take much longer.",
         )
         budgets, seeds, texts, recover = st.columns(4, gap="medium")
         heads = budgets.text_input(
@@ -109,7 +110,7 @@ def _form(explorer: Explorer) -> Plan | None:
             f"{few}, {many}" if few < many else str(few),
             key=f"compare-own-budgets-{total}",
             persist_state="session",
-            help=f"With commas: numbers from {card.layers} to {total}, or shares such as 25%.",
+            help=f"Numbers from {card.layers} to {total}, or shares such as 25%, separated by commas.",
         )
         count = seeds.number_input(
             "Seeds",
@@ -118,26 +119,28 @@ def _form(explorer: Explorer) -> Plan | None:
             2,
             key="compare-own-seeds",
             persist_state="session",
-            help="A seed draws the calibration texts, and all chance.",
+            help="A seed draws the calibration texts and the random masks.",
         )
-        small, large = (_QUICK.limit, _QUICK.eval_limit), (explorer.settings.limit, explorer.settings.eval_limit)
-        sizes = {"few": small, "as in the sidebar": large}
+        sizes: dict[str, tuple[int | None, int | None]] = {
+            "few": (_QUICK.limit, _QUICK.eval_limit),
+            "as in the sidebar": (explorer.settings.limit, explorer.settings.eval_limit),
+        }
         size = texts.selectbox(
             "Calibration / evaluation texts",
             list(sizes),
             format_func=lambda name: f"{name}: {_count(sizes[name][0])} / {_count(sizes[name][1])}",
             key="compare-own-texts",
             persist_state="session",
-            help="More texts tell smaller differences apart, and take longer.",
+            help="More texts show smaller differences, and take longer.",
         )
         recoveries = recover.multiselect(
             "Also after",
-            [name for name in ("refit", "finetune") if name != "refit" or not card.no_refit],
-            ["refit"] if not card.no_refit else [],
-            format_func=lambda name: {"refit": "refit", "finetune": "fine-tuning (slow)"}[name],
+            [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit],
+            [QUICK.name] if not card.no_refit else [],
+            format_func=lambda name: RECOVERIES[name].noun + (" (slow)" if RECOVERIES[name].trains else ""),
             key="compare-own-recover",
             persist_state="session",
-            help=f"{card.no_refit}." if card.no_refit else "Before recovery is always measured.",
+            help=f"{card.no_refit}." if card.no_refit else "The pruned model is always measured.",
         )
         try:
             return _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
@@ -147,7 +150,7 @@ def _form(explorer: Explorer) -> Plan | None:
 
 
 def _option(name: str) -> str:
-    return f"{called(name)} (trains gates)" if learned(name) else called(name)
+    return f"{method_label(name)} (trains gates)" if registry.facts(name).learned else method_label(name)
 
 
 def _count(limit: int | None) -> str:
@@ -163,15 +166,15 @@ def _plan(
     recoveries: list[str],
 ) -> Plan:
     if len(methods) < 2:
-        raise OptionError("A comparison needs two methods at least; choose another one.")
+        raise OptionError("A comparison needs at least two methods; select another one.")
     settings = explorer.settings
-    plan = asking.asked(
-        # What the command cannot say is as usual, however the board reads its heads: it must measure the same.
-        Settings(model=settings.model, data=settings.data, **{name: getattr(settings, name) for name in _SAID}),
-        # As few masks of chance as somebody waits for.
+    plan = make_plan(
+        # Fields that the command cannot contain keep their defaults: the command must measure the same.
+        Settings(model=settings.model, data=settings.data, **{name: getattr(settings, name) for name in _SHARED}),
+        # Few random masks, for a short wait.
         preset=_PRESET,
-        # The method that the others are held against stands first.
-        methods=sorted(methods, key=lambda name: name != OURS),
+        # The reference comes first.
+        methods=sorted(methods, key=lambda name: name != REFERENCE),
         budgets=heads,
         seeds=seeds,
         recover=("none", *recoveries),
@@ -199,57 +202,57 @@ def command(plan: Plan) -> str:
         "--seeds",
         str(len(plan.seeds)),
     ]
-    # Without a number, a command takes some.
+    # Without a number, the command uses the preset's.
     for name in ("limit", "eval_limit"):
         words += [describe()[name].flag, command_line.to_text(getattr(settings, name))]
     words += ["--recover", ",".join(plan.recoveries)]
-    words += command_line.to_arguments(settings, {name: describe()[name].flag for name in _SAID})
+    words += command_line.to_arguments(settings, {name: describe()[name].flag for name in _SHARED})
     return shlex.join(words)
 
 
-# What it will take, and taking it ----------------------------------------------------------------------------
+# The cost and the run ----------------------------------------------------------------------------------------
 
 
 def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
-    """``compare`` for this session's model and texts; nothing of the session is kept beyond the job."""
+    """``compare`` for this session's model and texts; the function holds nothing else of the session."""
     store = explorer.bench.resources.store
-    # Texts that somebody brought are at hand only; the others may be read again.
+    # Uploaded texts exist only in this session; others can be read again.
     dataset = explorer.source.raw if explorer.source.uploaded else None
-    said = command(plan)
-    return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=said, **options)
+    line = command(plan)
+    return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=line, **options)
 
 
-def _read(found: Comparison) -> Comparison:
-    # Summarised and drawn in the job, where nobody waits for a page.
-    _ = found.reading, found.files
-    return found
+def _summarise(comparison: Comparison) -> Comparison:
+    # In the job, so that the page does not wait for it.
+    _ = comparison.results, comparison.files
+    return comparison
 
 
-def _ask(explorer: Explorer, plan: Plan) -> None:
+def _request_cost(explorer: Explorer, plan: Plan) -> None:
     work = _work(explorer, plan)
 
-    def estimate(progress: Progress) -> Estimate | Comparison:
-        announced: list[Estimate] = []
+    def estimate(progress: Progress) -> ComparisonCost | Comparison:
+        announced: list[ComparisonCost] = []
 
-        def announce(found: Estimate) -> None:
-            announced.append(found)
+        def announce(cost: ComparisonCost) -> None:
+            announced.append(cost)
             raise Cancelled
 
         try:
-            return _read(work(announce=announce, progress=progress))
+            return _summarise(work(announce=announce, progress=progress))
         except Cancelled:
             if not announced:
                 raise
             return announced[0]
 
     job = jobs.submit(explorer.id, f"compare-cost-{hash(repr(plan))}", estimate, rank=jobs.Rank.QUICK)
-    st.session_state[_ASKED] = _Asked(plan, _about(explorer), job)
+    st.session_state[_REQUEST] = _Request(plan, _subject(explorer), job)
     job.wait(1.0)
     st.rerun()
 
 
-def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Comparison], None]) -> None:
-    job = asked.job
+def _draw_cost(explorer: Explorer, request: _Request, done: Callable[[Comparison], None]) -> None:
+    job = request.job
     if not job.ended:
         follow(job, place="compare-cost", title="Timing a forward pass of the full model")
         return
@@ -257,55 +260,53 @@ def _cost(explorer: Explorer, asked: _Asked, done: Callable[[Comparison], None])
         shell.problem(job.error)
         return
     if isinstance(job.result, Comparison):
-        del st.session_state[_ASKED]
+        del st.session_state[_REQUEST]
         done(job.result)
         st.rerun()
     if job.result is None:
-        st.info("Stopped before the cost was known. Ask again to go on.")
+        st.info("Stopped before the cost was known. Estimate it again to continue.")
         return
-    st.markdown(announcement(asked.plan, job.result))
-    st.code(command(asked.plan), language="bash", wrap_lines=True)
-    if st.button("Measure it", type="primary", key="compare-own-start"):
-        work = _work(explorer, asked.plan)
+    st.markdown(announcement(request.plan, job.result))
+    st.code(command(request.plan), language="bash", wrap_lines=True)
+    if st.button("Measure", type="primary", key="compare-own-start"):
+        work = _work(explorer, request.plan)
 
         def measure(progress: Progress) -> Comparison:
-            return _read(work(progress=progress))
+            return _summarise(work(progress=progress))
 
         st.session_state[_RUNNING] = jobs.submit(
-            explorer.id, f"compare-{hash(repr(asked.plan))}", measure, expected=60 * job.result.minutes
+            explorer.id, f"compare-{hash(repr(request.plan))}", measure, expected=60 * job.result.minutes
         )
         st.session_state[_RUNNING].wait(1.0)
         st.rerun()
 
 
-def announcement(plan: Plan, estimate: Estimate) -> str:
-    """What a comparison will take, in Markdown."""
-    left = estimate.cells - estimate.cached
-    cached = f" ({estimate.cached:,} more were measured before)" if estimate.cached else ""
-    when = " and ".join(AFTER[recovery] for recovery in plan.recoveries)
+def announcement(plan: Plan, cost: ComparisonCost) -> str:
+    """The estimated cost of a comparison, in Markdown."""
+    cached = f" ({cost.cached:,} more were measured before)" if cost.cached else ""
+    when = " and ".join(after(recovery) for recovery in plan.recoveries)
     return (
-        f"**About {duration(60 * estimate.minutes)}.** {left:,} masks to choose and measure "
-        f"{when}{cached}: {estimate.forwards:,.0f} forward passes of one text, {estimate.choosing:,.0f} of them to "
-        f"choose heads, at {estimate.forward_ms:.1f} ms each on this machine. What is measured is kept, so stopping "
-        "loses little."
+        f"**About {duration(60 * cost.minutes)}.** {cost.cells - cost.cached:,} masks to select and measure {when}"
+        f"{cached}: {cost.forwards:,.0f} forward passes of one text, {cost.choosing:,.0f} of them to select heads, at "
+        f"{cost.forward_ms:.1f} ms each on this machine. Finished results are kept if you stop."
     )
 
 
-def _run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
+def _draw_run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
     if not job.ended:
         follow(job, place="compare", title="Comparing")
-        st.caption("You can look around meanwhile: it goes on as long as this tab is open.")
+        st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")
         return
     if job.result is not None:
         st.session_state.pop(_RUNNING)
-        st.session_state.pop(_ASKED, None)
+        st.session_state.pop(_REQUEST, None)
         done(job.result)
         st.rerun()
     if job.error:
         shell.problem(job.error)
     else:
-        st.info("Stopped. What was measured is kept, so going on later takes less.")
-    if st.button("Back to the choice", key="compare-own-back"):
+        st.info("Stopped. Finished results are kept; continue later from here.")
+    if st.button("Back to the form", key="compare-own-back"):
         st.session_state.pop(_RUNNING)
-        st.session_state.pop(_ASKED, None)
+        st.session_state.pop(_REQUEST, None)
         st.rerun()

@@ -1,13 +1,13 @@
-"""Is it any good: methods of choosing heads under the same rules, and what can be said of their differences."""
+"""The Compare page: methods of selecting heads under the same rules, and which differences are significant."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from cahp.comparison import Reading
-from cahp.comparison.sentences import called, headline, in_short
-from cahp.ui.compare import accuracies, choices, costs, heads, own
-from cahp.ui.compare.view import filters
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import headline, method_label, short_headline
+from cahp.ui.compare import choices, heads, own, results
+from cahp.ui.compare.view import draw_filters
 from cahp.ui.frame import page as shell
 from cahp.ui.parts.text import plain
 from cahp.ui.session.explorer import Explorer
@@ -15,66 +15,66 @@ from cahp.ui.session.explorer import Explorer
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    st.title("Is it any good?")
-    available, broken = choices.available()
-    for sentence in broken:
-        shell.problem(sentence)
+    st.title("Does it beat other methods?")
+    available, errors = choices.list_choices()
+    for error in errors:
+        shell.problem(error)
     if not available:
-        _nothing(explorer)
+        _draw_empty_page(explorer)
         return
-    choice = choices.chosen(explorer, available)
-    found = choice.comparison.reading
-    with st.expander("Measure a comparison of your own", expanded=own.under_way(), key="compare-own-panel"):
+    choice = choices.draw_choice(explorer, available)
+    shown = choice.comparison.results
+    model, data = shown.document.model.id, shown.document.data.id
+    with st.expander("Measure your own comparison", expanded=own.is_active(), key="compare-own-panel"):
         own.draw(explorer, choices.keep)
-    # Names of methods, which a reading has checked, are the only foreign words of a headline.
-    st.subheader(in_short(found), anchor=False)
-    st.markdown(f"**{plain(found.model)} on {plain(found.data)}.** {headline(found)}")
-    st.caption(f"{choice.origin} {_asked(found)}")
-    _rules(found)
-    view = filters(found)
-    accuracies.draw(found, view)
+    # A headline contains no text from elsewhere except the names of methods, which are checked.
+    st.subheader(short_headline(shown), anchor=False)
+    st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
+    st.caption(f"{choice.origin} {_describe_samples(shown)}")
+    _draw_notes(shown)
+    view = draw_filters(shown)
+    results.draw_accuracy(shown, view)
+    results.draw_differences(shown, view)
     left, right = st.columns([8, 7], gap="medium")
     with left:
-        heads.draw_layers(found, view)
+        heads.draw_layers(shown, view)
     with right:
-        heads.draw_consensus(found, view)
-    heads.draw_overlap(found, view)
-    costs.draw(found, view)
-    costs.downloads(choice.comparison)
+        heads.draw_consensus(shown, view)
+    heads.draw_overlap(shown, view)
+    results.draw_costs(shown, view)
+    results.draw_downloads(choice.comparison)
 
 
-def _rules(found: Reading) -> None:
-    """How it was tested, and what else should be known, for whoever opens it."""
-    rule = plain(found.rule[:400].replace(found.against, called(found.against))) if found.verdicts else ""
-    if not rule and not found.notices:
+def _draw_notes(shown: SplitResults) -> None:
+    """Draw how differences are tested, and the notices, in an expander."""
+    rule = plain(shown.rule[:400].replace(shown.against, method_label(shown.against))) if shown.verdicts else ""
+    notices = shown.document.notices
+    if not rule and not notices:
         return
-    notes = f"notes ({len(found.notices)})" if found.notices else ""
-    label = " and ".join(part for part in ("How it was tested" if rule else "", notes) if part)
-    with st.expander(f"{label[:1].upper()}{label[1:]}", key="compare-notes"):
+    labels = ["How differences are tested"] if rule else []
+    labels += [f"Notes ({len(notices)})"] if notices else []
+    with st.expander(" · ".join(labels), key="compare-notes"):
         st.markdown(rule)
-        st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in found.notices[:20]))
+        st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in notices[:20]))
 
 
-def _nothing(explorer: Explorer) -> None:
+def _draw_empty_page(explorer: Explorer) -> None:
     with st.container(key="compare-nothing"):
         st.markdown(
-            "A fair answer holds methods under the same rules: the same texts, the same number of heads, the same "
-            "recovery, and differences that pass a test. **This copy of the package ships no finished comparison**, "
-            "so make one here or at the command line, or open one."
+            "A fair comparison uses the same texts, the same number of heads and the same recovery for every method, "
+            "and tests the differences. **This copy of the package contains no finished comparison**: measure one "
+            "here or at the command line, or open a file."
         )
         st.code("cahp compare --out comparison", language="bash")
-        st.caption("That takes minutes, writes `comparison/compare.json`, and goes on where it stopped.")
-        choices.uploader()
+        st.caption("This takes minutes, writes `comparison/compare.json`, and resumes if interrupted.")
+        choices.draw_upload()
         own.draw(explorer, choices.keep)
 
 
-def _asked(found: Reading) -> str:
-    tests = (
-        f" The test split was opened {found.test_opened} time{'' if found.test_opened == 1 else 's'} for this model."
-        if found.test_opened
-        else ""
-    )
+def _describe_samples(shown: SplitResults) -> str:
+    seeds, opened = len(shown.document.seeds), shown.document.test_opened
+    times = f" The test split was opened {opened} time{'' if opened == 1 else 's'} for this model." if opened else ""
     return (
-        f"{found.calibration:,} calibration texts, {found.n:,} evaluation texts of {plain(found.split[:40])}, "
-        f"{found.seeds} seed{'' if found.seeds == 1 else 's'}.{tests}"
+        f"{shown.calibration:,} calibration texts, {shown.n:,} evaluation texts of {plain(shown.split[:40])}, "
+        f"{seeds} seed{'' if seeds == 1 else 's'}.{times}"
     )

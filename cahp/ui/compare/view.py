@@ -1,4 +1,4 @@
-"""What of a comparison is looked at; the filters live in the address."""
+"""The filters of the Compare page, which are part of its address."""
 
 from __future__ import annotations
 
@@ -8,77 +8,75 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.comparison import Reading
-from cahp.comparison.sentences import called
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import method_label
+from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import address
-
-#: What recoveries are called where one is chosen.
-_RECOVERIES = {"none": "Before", "refit": "Refit", "distill": "Distilled", "finetune": "Fine-tuned"}
 
 
 @dataclass(frozen=True)
 class ComparisonView:
-    """What is looked at: after which recovery, at how many heads, and which methods."""
+    """The selected recovery, number of heads and methods."""
 
     recovery: str
     budget: int
     methods: tuple[str, ...]
 
 
-def filters(found: Reading) -> ComparisonView:
-    """Draw the filters, and say what they are set to."""
-    _wish("recovery", "compare-recovery", found.by_cost, found.by_cost[0])
-    by_name = {str(budget): budget for budget in found.budgets}
-    # At the smallest the layers' floor may leave nothing to choose, and at the largest hardly anything is gone.
-    usual = list(by_name)[(len(by_name) - 1) // 2]
-    _wish("at", "compare-budget", list(by_name), usual)
-    named = [name for name in st.query_params.get("methods", "").split(",") if name in found.methods]
-    shown = st.session_state.get("compare-methods")
-    if shown is None or not set(shown) <= set(found.methods) or address.came_back():
-        st.session_state["compare-methods"] = list(dict.fromkeys(named))
-    recover, heads, which = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
-    with recover:
+def draw_filters(results: SplitResults) -> ComparisonView:
+    """Draw the filters and return their values."""
+    _set_from_address("recovery", "compare-recovery", results.by_cost, results.by_cost[0])
+    by_name = {str(budget): budget for budget in results.budgets}
+    # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
+    default = list(by_name)[(len(by_name) - 1) // 2]
+    _set_from_address("at", "compare-budget", list(by_name), default)
+    in_address = [name for name in st.query_params.get("methods", "").split(",") if name in results.methods]
+    selected = st.session_state.get("compare-methods")
+    if selected is None or not set(selected) <= set(results.methods) or address.came_back():
+        st.session_state["compare-methods"] = list(dict.fromkeys(in_address))
+    left, middle, right = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
+    with left:
         recovery = st.segmented_control(
             "Recovery",
-            found.by_cost,
+            results.by_cost,
             required=True,
-            format_func=lambda name: _RECOVERIES[name],
+            format_func=lambda name: RECOVERIES[name].noun.capitalize() or "Before",
             key="compare-recovery",
-            help="All methods get the same recovery. Refit solves for the output projections of the heads that stay; "
-            "fine-tuning trains on.",
+            help="All methods get the same recovery. Refit solves for the output projections of the kept heads; "
+            "distillation and fine-tuning train all weights.",
         )
-    with heads:
-        # More than a few would not fit on one line.
+    with middle:
+        # Only a few fit on one line.
         pick: Any = st.segmented_control if len(by_name) <= 6 else st.selectbox
         options = {"required": True} if len(by_name) <= 6 else {}
-        budget = pick(f"Heads kept, of {found.total}", list(by_name), key="compare-budget", **options)
-    with which:
+        budget = pick(f"Heads kept, of {results.total}", list(by_name), key="compare-budget", **options)
+    with right:
         methods = st.multiselect(
             "Methods",
-            list(found.methods),
-            format_func=called,
+            list(results.methods),
+            format_func=method_label,
             key="compare-methods",
-            placeholder=f"All {len(found.methods)}",
-            help="The tests stay as they were made, over all methods.",
+            placeholder=f"All {len(results.methods)}",
+            help="The tests remain those of all methods.",
         )
-    recovery, budget = recovery or found.by_cost[0], budget or usual
-    _tell("recovery", recovery, found.by_cost[0])
-    _tell("at", budget, usual)
-    _tell("methods", ",".join(methods), "")
-    order = sorted(found.methods, key=lambda name: name != found.against)
+    recovery, budget = recovery or results.by_cost[0], budget or default
+    _put_in_address("recovery", recovery, results.by_cost[0])
+    _put_in_address("at", budget, default)
+    _put_in_address("methods", ",".join(methods), "")
+    order = sorted(results.methods, key=lambda name: name != results.against)
     return ComparisonView(recovery, by_name[budget], tuple(name for name in order if not methods or name in methods))
 
 
-def _wish(name: str, key: str, options: Sequence[str], usual: str) -> None:
-    """Give a filter the value that the address names, or the usual one, unless a possible one was chosen since."""
+def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:
+    """Set a filter to the value in the address, or to its default, unless a valid option is selected."""
     if st.session_state.get(key) not in options or address.came_back():
-        wished = st.query_params.get(name)
-        st.session_state[key] = wished if wished in options else usual
+        value = st.query_params.get(name)
+        st.session_state[key] = value if value in options else default
 
 
-def _tell(name: str, value: str, usual: str) -> None:
-    """Put a filter into the address, or take it out where it says nothing."""
-    if value == usual:
+def _put_in_address(name: str, value: str, default: str) -> None:
+    """Put the value of a filter into the address; defaults are omitted."""
+    if value == default:
         st.query_params.pop(name, None)
     elif st.query_params.get(name) != value:
         st.query_params[name] = value

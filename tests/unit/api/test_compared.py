@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def found() -> CompareResult:
     made = varied()
-    return CompareResult(made.document, made.right, made.written)
+    return CompareResult(made.document, made.correct, made.written)
 
 
 def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store: Store) -> None:
@@ -65,9 +65,9 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     rows = list(
         zip(*(table[name] for name in ("recovery", "method", "budget", "accuracy", "low", "high")), strict=True)
     )
-    assert len(rows) == len(found.reading.means)
+    assert len(rows) == len(found.results.means)
     recovery, method, budget, accuracy, low, high = rows[0]
-    mean = found.reading.means[recovery, method, budget]
+    mean = found.results.means[recovery, method, budget]
     assert (accuracy, low, high) == (mean.accuracy, mean.low, mean.high)
 
 
@@ -96,9 +96,9 @@ def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[st
 def test_it_is_text_in_a_terminal_and_a_table_in_a_notebook(found: CompareResult, tmp_path: Any) -> None:
     assert "right answers on" in repr(found)
     shown = found._repr_html_()
-    mean = found.reading.means["refit", "gradient", 5]
+    mean = found.results.means["refit", "gradient", 5]
     assert f"{100 * mean.accuracy:.1f} %" in shown
     assert "<script" not in shown
     again = CompareResult.read(found.save(tmp_path / "out"))
     assert isinstance(again, CompareResult)
-    assert again.reading.means == found.reading.means
+    assert again.results.means == found.results.means

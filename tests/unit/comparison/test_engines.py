@@ -20,7 +20,7 @@ def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     # One real process, since each takes seconds to begin; the others' turns are taken here.
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["7", "GPU-b"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    with engines.engine(jobs=2, device="cuda") as executor:
+    with engines.open_executor(jobs=2, device="cuda") as executor:
         assert executor.submit(seen).result() == "7"
     assert seen() is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,GPU-b")
@@ -35,12 +35,15 @@ def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("device", "jobs"), [("cpu", 1), ("mps", 1), ("cuda", 3), ("auto", 3)])
 def test_as_usual_there_is_a_process_for_each_gpu(monkeypatch: pytest.MonkeyPatch, device: str, jobs: int) -> None:
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1", "2"])
-    assert engines.usual_jobs(device) == jobs
+    assert engines.default_jobs(device) == jobs
     monkeypatch.setattr(devices, "visible_gpus", list)
-    assert engines.usual_jobs(device) == 1
-    assert engines.gpus(device) == []
+    assert engines.default_jobs(device) == 1
+    assert engines.list_gpus(device) == []
 
 
 def test_a_worker_that_is_killed_is_told_in_one_sentence() -> None:
-    with pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"), engines.engine(jobs=2) as executor:
-        engines.result(executor.submit(os._exit, 1))
+    with (
+        pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"),
+        engines.open_executor(jobs=2) as executor,
+    ):
+        engines.wait_for(executor.submit(os._exit, 1))

@@ -9,8 +9,8 @@ import pytest
 from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 
 from cahp import registry
-from cahp.comparison import compare, parse_seeds
-from cahp.comparison.plan import PLAIN, PRESETS, everyone
+from cahp.comparison import compare, make_plan, parse_seeds
+from cahp.comparison.plan import PRESETS, list_methods
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, OptionError
@@ -129,9 +129,37 @@ def test_presets_follow_what_is_registered() -> None:
     # Those that take as long as all the others.
     assert set(PRESETS["posthoc"].methods) - set(PRESETS["quick"].methods) == {"ablation-greedy", "attattr"}
     assert PRESETS["posthoc"].few_seeds == PRESETS["full"].few_seeds == ("ablation-greedy", "attattr")
-    assert PRESETS["quick"].few_seeds == PLAIN.few_seeds == ()
-    assert everyone()[0] == "complementary"
+    assert PRESETS["quick"].few_seeds == make_plan(Settings(), methods="attattr").few_seeds == ()
+    assert list_methods()[0] == "complementary"
     recovery = PRESETS["recovery"]
     assert (recovery.methods, recovery.few_seeds) == (PRESETS["quick"].methods, ())
     assert recovery.trained is not None
     assert set(recovery.trained) < set(PRESETS["quick"].methods)
+
+
+def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:
+    named = make_plan(Settings(), methods="random")
+    assert (named.draws, named.recovered_draws, len(named.seeds), named.settings.limit) == (None, None, 5, 2000)
+    quick = make_plan(Settings())
+    assert (quick.budgets, quick.seeds, quick.settings.limit) == (("12", "36"), (42, 43), 400)
+    assert (quick.settings.eval_limit, quick.recoveries) == (300, ("none", "refit"))
+    assert not {"attattr", "ablation-greedy"} & set(quick.methods)
+    changed = make_plan(Settings(), preset="full", budgets="8", limit=10, tries=2)
+    assert (changed.budgets, changed.learned_budgets, changed.settings.limit, changed.tries) == (("8",), None, 10, 2)
+    with pytest.raises(OptionError):
+        make_plan(Settings(), preset="slow")
+
+
+def test_lists_may_be_written_with_commas_or_be_lists() -> None:
+    written = make_plan(Settings(), methods="random, magnitude", budgets="6,12", seeds="2", recover="refit")
+    assert (
+        make_plan(Settings(), methods=["random", "magnitude"], budgets=[6, "12"], seeds=[42, 43], recover=("refit",))
+        == written
+    )
+    assert make_plan(Settings(), methods="random", seeds=2).seeds == (42, 43)
+
+
+@pytest.mark.parametrize("option", ["limit", "eval_limit"])
+def test_a_limit_of_0_is_refused_and_does_not_become_the_preset_s(option: str) -> None:
+    with pytest.raises(OptionError, match="0 is impossible"):
+        make_plan(Settings(), **{option: 0})

@@ -121,7 +121,7 @@ def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path)
     del said["summary"]["area_verdicts"]
     (tmp_path / "old.json").write_text(json.dumps(said))
     found = Comparison.read(tmp_path / "old.json")
-    assert Comparison(found.document, written=found.written).reading.overall == ()
+    assert Comparison(found.document, written=found.written).results.overall == ()
 
 
 def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_the_files_in_memory_are_those_that_are_written(tmp_path: Path) -> None:
     for name in set(names) - {"compare.npz"}:
         assert comparison.files[name] == (tmp_path / name).read_bytes()
     with np.load(io.BytesIO(comparison.files["compare.npz"])) as arrays:
-        assert arrays["eval"].tolist() == comparison.right["eval"].tolist()
+        assert arrays["eval"].tolist() == comparison.correct["eval"].tolist()
     with zipfile.ZipFile(io.BytesIO(comparison.archive)) as archive:
         assert archive.namelist() == names
 
@@ -162,7 +162,7 @@ def test_reading_a_comparison_loads_no_torch(tmp_path: Path) -> None:
     made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
     program = (
         "import sys; from pathlib import Path; from cahp.comparison import Comparison; "
-        f"assert Comparison.read(Path({str(tmp_path)!r})).reading.means; "
+        f"assert Comparison.read(Path({str(tmp_path)!r})).results.means; "
         "assert not {'torch', 'scipy', 'sklearn', 'transformers', 'plotly'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])

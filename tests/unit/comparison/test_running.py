@@ -21,8 +21,9 @@ import pytest
 from fake_methods import Counted, Tuned, plan
 
 from cahp import methods
-from cahp.comparison import Comparison, Estimate, compare
-from cahp.comparison.plan import everyone
+from cahp.comparison import Comparison, ComparisonCost, compare, running
+from cahp.comparison.plan import Cell, list_methods
+from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
@@ -80,7 +81,7 @@ def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
 def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept(
     settings: Settings, tmp_path: Path, texts: Path, tries: int, splits: tuple[str, ...]
 ) -> None:
-    names = [name for name in everyone() if name in ("complementary", "gradient", "fisher", "hies", "ablation")]
+    names = [name for name in list_methods() if name in ("complementary", "gradient", "fisher", "hies", "ablation")]
     # All of validation, since a sample follows the labels.
     every = replace(settings, report="test", eval_limit=40)
     given = {"budgets": ("5",), "seeds": (42,), "recoveries": ("refit",), "tries": tries}
@@ -223,8 +224,8 @@ def test_who_was_right_is_kept_for_every_cell(settings: Settings, store: Store) 
     for cell in (*written(found)["full"], *written(found)["cells"]):
         for of in cell["recoveries"].values():
             rows.append(of["row"])
-            assert found.right["eval"][of["row"]].mean() == pytest.approx(of["eval"]["accuracy"])
-    assert rows == list(range(len(found.right["eval"])))
+            assert found.correct["eval"][of["row"]].mean() == pytest.approx(of["eval"]["accuracy"])
+    assert rows == list(range(len(found.correct["eval"])))
 
 
 # --- stopping and going on
@@ -310,17 +311,13 @@ def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
 def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back_from_another(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.comparison import workers
-    from cahp.comparison.benches import Benches
-    from cahp.comparison.plan import Cell
-
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
-    content = Benches(asked, store=store).content
-    task = workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+    content = Workspace(asked, store=store).content
+    task = running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
     # The choice and the answers.
-    assert len(workers.work(replace(task, folder=None))[1]) == 2
-    assert workers.work(task)[1] == {}
+    assert len(running.measure_in_worker(replace(task, folder=None))[1]) == 2
+    assert running.measure_in_worker(task)[1] == {}
     compare(asked, store=store)
     assert len(Counted.asked) == 2
 
@@ -328,36 +325,32 @@ def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back
 def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
-    from cahp.comparison import workers
-    from cahp.comparison.benches import Benches
-    from cahp.comparison.plan import Cell
-
     data = tmp_path / "data"
     shutil.copytree(settings.data or "", data)
     asked = plan(replace(settings, data=str(data)), "counted", budgets=("6",), seeds=(42,))
 
-    def task() -> workers.Task:
-        content = Benches(asked, store=store).content
-        return workers.Task(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+    def task() -> running.CellTask:
+        content = Workspace(asked, store=store).content
+        return running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
 
     first = task()
-    before = workers.work(first)[0].answers["none", "eval"].evaluation
+    before = running.measure_in_worker(first)[0].predictions["none", "eval"].evaluation
     validation = data / "validation.jsonl"
     rows = [json.loads(line) for line in validation.read_text().splitlines()]
     other = {"good": "bad", "bad": "good"}
     validation.write_text("".join(json.dumps({**row, "label": other[row["label"]]}) + "\n" for row in rows))
-    after = workers.work(task())[0].answers["none", "eval"].evaluation
+    after = running.measure_in_worker(task())[0].predictions["none", "eval"].evaluation
     assert not np.array_equal(after.labels, before.labels)
-    assert np.array_equal(after.labels, Benches(asked, store=store).splits["eval"].labels)
+    assert np.array_equal(after.labels, Workspace(asked, store=store).splits["eval"].labels)
     # And one that has other files than who asks says so.
     with pytest.raises(CahpError, match="other texts"):
-        workers.work(replace(first, content="other"))
+        running.measure_in_worker(replace(first, content="other"))
 
 
 def test_the_code_of_a_method_is_all_that_of_its_package(
     settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.comparison.cells import _source
+    from cahp.comparison.cells import _source_digest
 
     package = tmp_path / "theirs_of_two_files"
     package.mkdir()
@@ -368,21 +361,17 @@ def test_the_code_of_a_method_is_all_that_of_its_package(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     mine = importlib.import_module("theirs_of_two_files.method").Mine()
-    before = _source(mine)
-    assert before == _source(mine) != ""
+    before = _source_digest(mine)
+    assert before == _source_digest(mine) != ""
     (package / "scores.py").write_text("SIGN = -1")
-    assert _source(mine) != before
-    assert _source(methods.get("magnitude")) != _source(methods.get("random"))
+    assert _source_digest(mine) != before
+    assert _source_digest(methods.get("magnitude")) != _source_digest(methods.get("random"))
 
 
 def test_a_worker_s_store_has_the_room_of_the_caller_s(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.comparison import workers
-    from cahp.comparison.benches import Benches
-    from cahp.comparison.plan import Cell
-
-    sent: list[workers.Task] = []
+    sent: list[running.CellTask] = []
 
     class Elsewhere(Executor):
         def submit(self, fn: Any, /, *given: Any, **_: Any) -> Future[Any]:
@@ -391,11 +380,11 @@ def test_a_worker_s_store_has_the_room_of_the_caller_s(
             future.set_result(fn(*given))
             return future
 
-    benches = Benches(plan(settings, "counted"), store=Store(tmp_path / "cache", limit_bytes=5 << 30))
+    workspace = Workspace(plan(settings, "counted"), store=Store(tmp_path / "cache", limit_bytes=5 << 30))
     made: list[Store] = []
-    monkeypatch.setattr(workers, "Benches", lambda *_, store, **__: made.append(store) or benches)
+    monkeypatch.setattr(running, "Workspace", lambda *_, store, **__: made.append(store) or workspace)
     for cluster in (None, "dask"):
-        list(workers.run(benches, [Cell("counted", 6, 42, 42)], Elsewhere(), cluster))
+        list(running.measure_cells(workspace, [Cell("counted", 6, 42, 42)], Elsewhere(), cluster))
     assert [one.limit_bytes for one in made] == [5 << 30] * 2
     assert [task.folder for task in sent] == [tmp_path / "cache", None]
 
@@ -415,13 +404,13 @@ def test_a_method_whose_code_has_changed_is_asked_again(
 
     compare(plan(settings, "counted"), store=store)
     asked = len(Counted.asked)
-    monkeypatch.setattr(cells, "_source", lambda method: "another file")
+    monkeypatch.setattr(cells, "_source_digest", lambda method: "another file")
     compare(plan(settings, "counted"), store=store)
     assert len(Counted.asked) == 2 * asked
 
 
 def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings, store: Store) -> None:
-    said: list[Estimate] = []
+    said: list[ComparisonCost] = []
     seen: list[tuple[int, int]] = []
     asked = plan(settings, "complementary", "tuned", seeds=(42,))
     compare(asked, store=store, announce=said.append, progress=lambda _, done, total: seen.append((done, total)))
@@ -447,14 +436,14 @@ def test_a_pass_is_timed_also_where_its_answers_are_known(
         return evaluate(*given, **named)
 
     monkeypatch.setattr(evaluation, "evaluate", slow)
-    said: list[Estimate] = []
+    said: list[ComparisonCost] = []
     compare(plan(settings, "counted", seeds=(42,), budgets=("4",)), store=store, announce=said.append)
     # 30 texts in 0.3 seconds.
     assert said[0].forward_ms >= 10
 
 
 def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, store: Store) -> None:
-    said: list[Estimate] = []
+    said: list[ComparisonCost] = []
     compare(plan(settings, "complementary", seeds=(42,)), store=store)
     compare(plan(settings, "complementary", seeds=(42,), recoveries=("refit",)), store=store, announce=said.append)
     (estimate,) = said
@@ -518,9 +507,9 @@ def test_jobs_must_be_some(settings: Settings, store: Store) -> None:
 
 _KILLED = """
 import os, signal, sys
-from cahp.comparison.engines import engine
+from cahp.comparison.engines import open_executor
 if __name__ == "__main__":
-    with engine(jobs=2) as executor:
+    with open_executor(jobs=2) as executor:
         print(executor.submit(os.getpid).result(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """

@@ -8,16 +8,21 @@ import numpy as np
 import pytest
 from comparisons import KEPT, made, verdict
 
-from cahp.comparison import Reading
-from cahp.comparison.sentences import called, headline, in_short, phrase, sentence, told, where
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import (
+    ahead_and_behind,
+    headline,
+    method_label,
+    short_headline,
+)
 from cahp.comparison.summary import AreaVerdict, Verdict
 
 
 @pytest.fixture
-def reading() -> Reading:
+def reading() -> SplitResults:
     """A comparison before recovery and after refit."""
     right = np.arange(8) % 2 == 0
-    found = made({name: [right] for name in KEPT}).reading
+    found = made({name: [right] for name in KEPT}).results
     at = {
         (recovery, name, budget): replace(mean, recovery=recovery, budget=budget)
         for (_, name, _), mean in found.means.items()
@@ -27,18 +32,18 @@ def reading() -> Reading:
     return replace(found, recoveries=("none", "refit"), means=at)
 
 
-def given(reading: Reading, *verdicts: Verdict) -> Reading:
+def given(reading: SplitResults, *verdicts: Verdict) -> SplitResults:
     overall = tuple(one for one in verdicts if isinstance(one, AreaVerdict))
     return replace(reading, verdicts=tuple(one for one in verdicts if one.budget is not None), overall=overall)
 
 
-def test_no_difference_at_this_n_is_a_verdict(reading: Reading) -> None:
+def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
     ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
     assert headline(given(reading, *ties)) == "No method differs from CAHP at this n, before recovery or after refit."
-    assert in_short(given(reading, *ties)) == "No method differs from CAHP at this n"
+    assert short_headline(given(reading, *ties)) == "No method differs from CAHP at this n"
 
 
-def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Reading) -> None:
+def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: SplitResults) -> None:
     found = given(
         reading,
         *(verdict("random", budget, "complementary") for budget in (4, 6)),
@@ -49,10 +54,10 @@ def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: Read
         "Before recovery, CAHP is ahead of random and behind magnitude (at 6 heads); after refit, CAHP does not differ "
         "from any of the 2 others at this n."
     )
-    assert in_short(found) == "Before recovery, CAHP is ahead of 1 of 2 methods and behind 1 at some budgets"
+    assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods and behind 1 at some budgets"
 
 
-def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading) -> None:
+def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitResults) -> None:
     found = given(
         reading,
         verdict("random", None, "complementary"),
@@ -64,13 +69,13 @@ def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: Reading)
         "Over all budgets, before recovery, CAHP is ahead of random, with no difference from 1 other at this n; at 4 "
         "heads after refit, CAHP does not differ from the other method at this n."
     )
-    assert in_short(found) == "Before recovery, CAHP is ahead of 1 of 2 methods"
-    assert told(found.overall[0], found.budgets).startswith(
+    assert short_headline(found) == "Before recovery, CAHP is ahead of 1 of 2 methods"
+    assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
         "Over all budgets, before recovery: CAHP is better than random"
     )
 
 
-def test_over_some_budgets_alone_the_sentences_say_which(reading: Reading) -> None:
+def test_over_some_budgets_alone_the_sentences_say_which(reading: SplitResults) -> None:
     more = {(recovery, name, 9): mean for (recovery, name, _), mean in reading.means.items() if recovery == "none"}
     found = given(
         replace(reading, recoveries=("none", "refit", "finetune"), means={**reading.means, **more}),
@@ -89,12 +94,10 @@ def test_over_some_budgets_alone_the_sentences_say_which(reading: Reading) -> No
     assert headline(given(found, refitted, *tests)).startswith(
         "Over 4 and 6 heads after refit, CAHP is ahead of random; at 4 heads after"
     )
-    assert told(found.overall[1], found.budgets).startswith("Over 4 and 6 heads, after refit: no difference")
-    assert where(found.overall[1], found.budgets) == "over 4 and 6 heads after refit"
-    assert sentence(found.overall[1], found.budgets).startswith("over 4 and 6 heads after refit: complementary and")
+    assert describe_test(found.overall[1], found.budgets) == "over 4 and 6 heads, after refit"
 
 
-def test_recoveries_are_told_from_the_cheapest_on(reading: Reading) -> None:
+def test_recoveries_are_told_from_the_cheapest_on(reading: SplitResults) -> None:
     found = replace(reading, recoveries=("none", "finetune", "refit"))
     ties = [verdict("random", 4, None, recovery) for recovery in found.recoveries]
     assert headline(given(found, *ties)) == (
@@ -102,41 +105,39 @@ def test_recoveries_are_told_from_the_cheapest_on(reading: Reading) -> None:
     )
 
 
-def test_a_method_alone_is_held_against_nothing(reading: Reading) -> None:
-    assert "nothing to hold it against" in headline(given(reading))
-    assert phrase("complementary", []) == "CAHP was held against no other method"
+def test_a_method_alone_is_held_against_nothing(reading: SplitResults) -> None:
+    assert "so there is no comparison" in headline(given(reading))
+    assert ahead_and_behind("complementary", []) == "CAHP was compared with no other method"
 
 
 def test_many_methods_are_counted() -> None:
     tests = [verdict(f"m{place}", budget, "complementary") for place in range(5) for budget in (4, 6)]
     tests[-1] = verdict("m4", 6, None)
-    assert phrase("complementary", tests) == "CAHP is ahead of 5 of 5 methods (4 of them at every budget)"
-    assert phrase("complementary", tests[::2]) == "CAHP is ahead of 5 of 5 methods"
+    assert ahead_and_behind("complementary", tests) == "CAHP is ahead of 5 of 5 methods (4 of them at every budget)"
+    assert ahead_and_behind("complementary", tests[::2]) == "CAHP is ahead of 5 of 5 methods"
 
 
 def test_a_test_is_told_with_its_statistics() -> None:
-    assert told(verdict("random", 4, "complementary"), (4, 6)) == (
+    assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6), label=method_label) == (
         "4 heads, before recovery: CAHP is better than random (+1.0 pp for CAHP, 95 % interval +0.5 to +1.5, p = 0.02 "
         "after Holm, n = 100, 2 seeds)"
     )
-    assert told(verdict("magnitude-raw", 4, None, "finetune"), (4, 6)).startswith(
-        "4 heads, after fine-tuning: no difference between CAHP and magnitude-raw at this n (+1.0 pp for CAHP"
-    )
+    tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6), label=method_label)
+    assert tie.startswith("4 heads, after fine-tuning: no difference between CAHP and magnitude-raw at this n (+1.0 pp")
 
 
-def test_files_name_methods_and_recoveries_as_one_types_them() -> None:
+def test_files_use_the_option_names_of_methods() -> None:
     behind = replace(verdict("random", 4, "random", "finetune"), pp=-1.0, ci95=(-1.5, -0.5), seeds=1)
-    assert sentence(behind, (4, 6)) == (
-        "4 heads after finetune: random is better than complementary (−1.0 pp for complementary, 95 % interval [−1.5, "
-        "−0.5], p = 0.02 after Holm, n = 100, 1 seed)"
+    assert verdict_sentence(behind, (4, 6)).startswith(
+        "4 heads, after fine-tuning: random is better than complementary (−1.0 pp for complementary, 95 % interval −1.5"
     )
-    assert sentence(verdict("random", None, None), (4, 6)) == (
-        "over all budgets: complementary and random: no difference at this n (+1.0 pp, 95 % interval [+0.5, +1.5], "
-        "p = 0.02 after Holm, n = 100, 2 seeds)"
-    )
+    assert verdict_sentence(verdict("random", None, None), (4, 6)).startswith("Over all budgets, before recovery: no")
     everywhere, once = verdict("random", None, None, "refit"), verdict("random", 12, None)
-    assert [where(one, (4, 6)) for one in (everywhere, once)] == ["over all budgets after refit", "12 heads"]
+    assert [describe_test(one, (4, 6)) for one in (everywhere, once)] == [
+        "over all budgets, after refit",
+        "12 heads, before recovery",
+    ]
 
 
 def test_the_published_method_is_called_by_its_name() -> None:
-    assert [called(name) for name in ("complementary", "random")] == ["CAHP", "random"]
+    assert [method_label(name) for name in ("complementary", "random")] == ["CAHP", "random"]

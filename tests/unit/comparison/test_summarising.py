@@ -1,4 +1,4 @@
-"""What a comparison says of cost, and of what failed."""
+"""Costs, failed cells, and which heads methods keep."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import csv
 from pathlib import Path
 
 import numpy as np
-from comparisons import KEPT, cell, document, failed
+import pytest
+from comparisons import KEPT, cell, document, failed, made
 
 from cahp.comparison import Comparison, summarise
+from cahp.stages.overlap import expected_jaccard
 
 
 def test_cost_is_of_the_costliest_budget_and_a_mean_over_seeds() -> None:
@@ -36,3 +38,35 @@ def test_a_failed_cell_is_left_out_of_everything_but_the_table(tmp_path: Path) -
     assert rows[2]["error"] == "ValueError: no"
     assert rows[1]["kept"] == "0.0 1.1 1.2"
     assert float(rows[1]["accuracy"]) == 1.0
+
+
+def test_overlap_is_measured_between_methods_and_between_seeds() -> None:
+    right = np.ones(4, dtype=np.bool_)
+    other = {"0": [0], "1": [0, 1]}
+    cells = [
+        cell("complementary", 0, KEPT["complementary"], right, seed=1),
+        cell("complementary", 1, other, right, seed=2),
+        cell("gradient", 2, KEPT["gradient"], right, seed=1),
+        cell("gradient", 3, KEPT["gradient"], right, seed=2),
+    ]
+    found = summarise(document(cells, seeds=(1, 2), n=4), {"eval": np.ones((5, 4), dtype=np.bool_)}).overlap
+    # {00, 11, 12} and {00, 10, 11} share 2 of 4; each shares {00, 11} with {00, 01, 11}, 2 of 4.
+    within = {one.method: one.jaccard for one in found.seeds}
+    assert within == {"complementary": 0.5, "gradient": 1.0}
+    (between,) = found.methods
+    assert between.methods == ("complementary", "gradient")
+    assert between.jaccard == pytest.approx(0.5)
+    assert between.chance == pytest.approx(expected_jaccard(3, 3, 6))
+
+
+def test_everybody_and_nobody_leave_chance_out() -> None:
+    right = np.ones(4, dtype=np.bool_)
+    summary = made({name: [right, right] for name in KEPT}).summary
+    (found,) = summary.consensus
+    # complementary {00, 11, 12}, gradient {00, 01, 11}; random {02, 10, 11} has no say.
+    assert (found.budget, found.methods) == (3, 2)
+    assert found.everybody == ((0, 0), (1, 1))
+    assert found.nobody == ((0, 2), (1, 0))
+    assert found.share == ((1.0, 0.5, 0.0), (0.0, 1.0, 0.5))
+    by_method = {one.method: one.mean for one in summary.layers}
+    assert by_method == {"complementary": (1, 2), "gradient": (2, 1), "random": (1, 2)}

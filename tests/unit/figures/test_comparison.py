@@ -9,21 +9,20 @@ pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from comparisons import varied, verdict
 
-from cahp.comparison import Reading
+from cahp.comparison import SplitResults
 from cahp.figures import comparison_heads, palette
-from cahp.figures.comparison import accuracy_figure, difference_figure, styles
-from cahp.figures.line_names import apart
+from cahp.figures.comparison import accuracy_figure, difference_figure, spread, styles
 from cahp.figures.marks import written
 
 METHODS = ("complementary", "gradient", "random")
 
 
 @pytest.fixture(scope="module")
-def reading() -> Reading:
-    return varied().reading
+def reading() -> SplitResults:
+    return varied().results
 
 
-def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> None:
+def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults) -> None:
     figure = accuracy_figure(reading, "refit", METHODS, dark=False)
     lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert set(lines) == {"CAHP", "gradient", "random"}
@@ -33,7 +32,7 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: Reading) -> 
     assert sorted(band.y)[0] == pytest.approx(100 * min(reading.means["refit", "gradient", k].low for k in (3, 5)))
 
 
-def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: Reading) -> None:
+def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: SplitResults) -> None:
     figure = accuracy_figure(reading, "refit", METHODS, dark=False)
     named = [note.text for note in figure.layout.annotations]
     assert sorted(named[:3]) == ["<b>CAHP</b>", "gradient", "random"]
@@ -47,7 +46,7 @@ def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: R
     assert low <= heights[0] <= heights[-1] <= high
 
 
-def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: Reading) -> None:
+def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitResults) -> None:
     figure = accuracy_figure(reading, "refit", ["gradient"], others=["complementary", "random"], dark=False)
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [trace.name for trace in lines] == ["CAHP", "random", "gradient"]
@@ -58,13 +57,13 @@ def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: Readin
 
 
 def test_names_keep_their_order_and_their_distance_also_where_there_is_no_room() -> None:
-    assert apart([5.0, 5.0, 1.0], 2.0, 0.0, 10.0) == [5.0, 7.0, 1.0]
-    assert apart([9.5, 9.9], 2.0, 0.0, 10.0) == [8.0, 10.0]
-    assert apart([5.0] * 3, 20.0, 0.0, 10.0) == [0.0, 5.0, 10.0]
-    assert apart([], 2.0, 0.0, 1.0) == []
+    assert spread([5.0, 5.0, 1.0], 2.0, 0.0, 10.0) == [5.0, 7.0, 1.0]
+    assert spread([9.5, 9.9], 2.0, 0.0, 10.0) == [8.0, 10.0]
+    assert spread([5.0] * 3, 20.0, 0.0, 10.0) == [0.0, 5.0, 10.0]
+    assert spread([], 2.0, 0.0, 1.0) == []
 
 
-def test_twenty_methods_are_told_apart_without_twenty_hues(reading: Reading) -> None:
+def test_twenty_methods_are_told_apart_without_twenty_hues(reading: SplitResults) -> None:
     many = {f"method-{place}": reading.methods["gradient"] for place in range(20)}
     drawn = styles(replace(reading, methods={**reading.methods, **many}))
     assert len({style.colour for style in drawn.values()}) == len(palette.CLUSTER_COLOURS) + 1
@@ -80,11 +79,11 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     }
 
 
-def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: Reading) -> None:
+def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: SplitResults) -> None:
     _, values = comparison_heads.overlap_table(reading, 3, METHODS)
     assert values[0][1] == values[1][0] is not None
-    assert comparison_heads._written(0.1, 0.2) == "0.10↓"
-    assert comparison_heads._written(0.3, 0.2) == "0.30"
+    assert comparison_heads._overlap_text(0.1, 0.2) == "0.10↓"
+    assert comparison_heads._overlap_text(0.3, 0.2) == "0.30"
 
 
 def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:

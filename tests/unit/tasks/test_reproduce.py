@@ -17,7 +17,7 @@ from hub import Hub, asked_here, files_in, serving
 from terminal import Answer, call, refused
 
 from cahp import data
-from cahp.comparison import opening
+from cahp.comparison.result import read_upload
 from cahp.models.training import Schedule
 from cahp.tasks import reproduce as task
 from cahp.tasks.fit import fit
@@ -113,8 +113,8 @@ def test_what_it_takes_is_said_first(answer: Answer) -> None:
 @pytest.mark.nightly
 def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
     for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
-        found = opening.opened(f"{name}.json", (out / name / "compare.json").read_bytes())
-        assert set(found.reading.recoveries) == {"none", "refit", "distill", "finetune"}
+        found = read_upload(f"{name}.json", (out / name / "compare.json").read_bytes())
+        assert set(found.results.recoveries) == {"none", "refit", "distill", "finetune"}
 
 
 @pytest.mark.nightly
@@ -124,7 +124,7 @@ def test_what_was_done_is_found_again_and_nothing_unneeded_was_fetched(
     before = files_in(out / "classifiers")
     rows = json.loads((out / task.FILE).read_text())["rows"]
     monkeypatch.setattr(task, "fit", lambda *_, **__: pytest.fail("fitted again"))
-    monkeypatch.setattr("cahp.comparison.workers.measure", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr("cahp.comparison.running.measure_cell", lambda *_: pytest.fail("measured again"))
     hub.requests.clear()
     again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
     assert again.code == 0, again.err

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.comparison import Estimate
-from cahp.terminal.comparison import _Lines, announcement, minutes
+from cahp.comparison import ComparisonCost
+from cahp.terminal.comparison import _ProgressLines, announcement, minutes
 
 
 def test_the_cost_is_told_in_words() -> None:
-    said = announcement(Estimate(50, 10, 12345.6, 2345.6, 4.25, 3.2))
+    said = announcement(ComparisonCost(50, 10, 12345.6, 2345.6, 4.25, 3.2))
     assert said == (
         "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to choose heads; "
         "at 4.2 ms each about 3 minutes"
@@ -18,7 +18,7 @@ def test_the_cost_is_told_in_words() -> None:
 
 
 def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _Lines()
+    lines = _ProgressLines()
     for done in range(0, 101, 5):
         lines("compare", done, 100)
     said = capsys.readouterr().err.splitlines()

@@ -9,22 +9,22 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from comparisons import made, varied
 
-from cahp.ui.compare import costs
+from cahp.ui.compare import results
 
 
 def test_seconds_stand_beside_the_number_of_seeds_and_masks_that_they_are_the_mean_of() -> None:
     right = np.ones(8, dtype=np.bool_)
     # Chance does not touch one of them: a second seed would keep the same.
-    found = made({"complementary": [right, right], "gradient": [right]}).reading
-    assert costs.table(found, ["complementary", "gradient"], "none")["n (seeds)"] == [2, 1]
-    twice = costs.table(varied().reading, ["gradient"], "refit")
+    found = made({"complementary": [right, right], "gradient": [right]}).results
+    assert results.cost_table(found, ["complementary", "gradient"], "none")["n (seeds)"] == [2, 1]
+    twice = results.cost_table(varied().results, ["gradient"], "refit")
     # Two budgets and two seeds.
     assert (twice["Refit (s)"], twice["n (refit)"]) == ([1.5], [4])
 
 
 def test_a_method_that_was_not_measured_at_every_budget_says_so_where_others_have_their_mean() -> None:
-    found = varied().reading
+    found = varied().results
     found = replace(found, areas={key: area for key, area in found.areas.items() if "gradient" not in key})
-    said = costs.table(found, ["gradient", "random"], "none")["Accuracy (%)"]
+    said = results.cost_table(found, ["gradient", "random"], "none")["Accuracy (%)"]
     assert said[0] == "some budgets only"
     assert said[1].endswith(")")

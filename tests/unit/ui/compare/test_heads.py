@@ -10,7 +10,7 @@ from cahp.ui.compare import heads
 
 
 def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end() -> None:
-    reading = varied().reading
+    reading = varied().results
     assert heads._depths(reading, {"complementary": 1.0, "random": 1.0}) == (
         "All keep heads of mean layer 1.0; an even spread has 0.5"
     )

@@ -11,8 +11,8 @@ from comparisons import varied
 
 from cahp.comparison import Comparison
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.opening import opened, read
-from cahp.comparison.reading import towards_output
+from cahp.comparison.result import read_upload
+from cahp.comparison.split_results import mean_layer
 from cahp.files import plain_json
 from cahp.values import CahpError
 
@@ -31,17 +31,16 @@ def test_a_reading_says_what_the_file_says(folder: Path) -> None:
         for one in document["summary"]["means"]
         if (one["recovery"], one["method"], one["budget"]) == ("refit", "random", 5)
     )
-    reading = read(folder).reading
+    reading = read_shown(folder).results
     mean = reading.means["refit", "random", 5]
     assert (mean.accuracy, [mean.low, mean.high], mean.masks) == (one["accuracy"], one["ci95"], one["masks"])
     assert reading.full["none"] == document["full"][0]["recoveries"]["none"]["eval"]["accuracy"]
     assert reading.budgets == (3, 5)
     # Heads that a method keeps sum to its budget.
     assert sum(reading.layers["gradient", 3]) == pytest.approx(3)
-    assert (reading.model, reading.data, reading.split, reading.n) == ("tiny", "reviews", "validation", 60)
-    assert (reading.calibration, reading.seeds, reading.masks, reading.total) == (60, 2, 12, 6)
+    assert (reading.split, reading.n, reading.calibration, reading.total) == ("validation", 60, 60, 6)
     assert reading.title == "tiny on reviews, 3 methods"
-    assert [reading.methods[name].chance for name in ("random", "gradient")] == [True, False]
+    assert [reading.methods[name].random for name in ("random", "gradient")] == [True, False]
     # Two methods in the order of their names; one twice is itself with another seed.
     assert reading.overlap["complementary", "gradient", 3] == 0.5
     assert reading.overlap["gradient", "gradient", 3] == 1
@@ -57,11 +56,11 @@ def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
         for measured in one["recoveries"].values():
             measured["report"] = {**measured["eval"], "accuracy": 0.25}
     document = ComparisonDocument.from_json(said)
-    both = Comparison(document, {"eval": comparison.right["eval"], "report": ~comparison.right["eval"]})
+    both = Comparison(document, {"eval": comparison.correct["eval"], "report": ~comparison.correct["eval"]})
     assert document.parts == ("eval", "report")
-    assert both.reading.split == "test"
-    assert both.reading.full["none"] == 0.25
-    found = {part: both.on(part).means["none", "random", 3].accuracy for part in document.parts}
+    assert both.results.split == "test"
+    assert both.results.full["none"] == 0.25
+    found = {part: both.results_on(part).means["none", "random", 3].accuracy for part in document.parts}
     assert found["eval"] + found["report"] == pytest.approx(1)
 
 
@@ -69,12 +68,12 @@ def test_reading_asks_the_bootstrap_nothing_where_a_summary_was_written(folder: 
     said = json.loads((folder / "compare.json").read_text())
     said["summary"]["rule"] = "What they wrote."
     (folder / "compare.json").write_text(json.dumps(said))
-    assert read(folder).reading.rule == "What they wrote."
+    assert read_shown(folder).results.rule == "What they wrote."
 
 
 def test_the_mean_layer_of_kept_heads_is_their_mean() -> None:
     # One head in layer 0, three in layer 2.
-    assert towards_output([1, 0, 3]) == pytest.approx(1.5)
+    assert mean_layer([1, 0, 3]) == pytest.approx(1.5)
 
 
 def _broken(document: dict[str, Any]) -> dict[str, bytes]:
@@ -107,13 +106,13 @@ def test_what_is_no_comparison_is_refused_in_a_sentence(folder: Path) -> None:
     document = json.loads((folder / "compare.json").read_text())
     for name, content in _broken(document).items():
         with pytest.raises(CahpError, match=r"mine\.json") as refused:
-            opened("mine.json", content)
+            read_upload("mine.json", content)
         assert "/tmp" not in str(refused.value), name
         assert "cahp compare" in str(refused.value), name
 
 
 def test_a_file_that_somebody_brought_is_read_without_who_was_right(folder: Path) -> None:
-    found = opened("mine.json", (folder / "compare.json").read_bytes())
+    found = read_upload("mine.json", (folder / "compare.json").read_bytes())
     assert set(found.files) == {path.name for path in folder.iterdir()} - {"compare.npz"}
     assert found.files["comparison.csv"] == (folder / "comparison.csv").read_bytes()
     assert json.loads(found.files["compare.json"]) == json.loads((folder / "compare.json").read_text())
@@ -125,20 +124,20 @@ def test_a_file_that_somebody_brought_is_read_without_who_was_right(folder: Path
 def test_a_method_whose_name_means_something_to_markdown_is_refused(folder: Path, name: str) -> None:
     text = (folder / "compare.json").read_text().replace(json.dumps("gradient"), json.dumps(name))
     with pytest.raises(CahpError, match="broken"):
-        opened("mine.json", text.encode())
+        read_upload("mine.json", text.encode())
 
 
 def test_a_recovery_that_there_is_not_is_refused(folder: Path) -> None:
     document = json.loads((folder / "compare.json").read_text())
     document["summary"]["verdicts"][0]["recovery"] = "prayer"
     with pytest.raises(CahpError, match="broken"):
-        opened("mine.json", json.dumps(document).encode())
+        read_upload("mine.json", json.dumps(document).encode())
     document["settings"]["recoveries"] = []
     with pytest.raises(CahpError, match="broken"):
-        opened("mine.json", json.dumps(document).encode())
+        read_upload("mine.json", json.dumps(document).encode())
 
 
 @pytest.mark.parametrize("depth", [1000, 100_000])
 def test_a_file_nested_deep_is_refused(depth: int) -> None:
     with pytest.raises(CahpError, match="the file mine"):
-        opened("mine.json", b'{"schema": ' + b"[" * depth + b"]" * depth + b"}")
+        read_upload("mine.json", b'{"schema": ' + b"[" * depth + b"]" * depth + b"}")

@@ -1,4 +1,4 @@
-"""What all methods of a comparison share: one model, one data set, the same evaluation texts."""
+"""The shared ground of a comparison: model, data, texts and benches, opened once per process."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.stages.recovery import Walk
 
-#: What a process keeps of the full model's way through calibration texts, so that refits need not go it again.
-_WALKS = 1 << 30
+#: Bytes of the full model's activations that a process keeps, so that refits on the same texts reuse them.
+_WALK_BYTES = 1 << 30
 
 
-class Benches:
-    """A model and its data, opened once a process, with a bench for every seed.
+class Workspace:
+    """What all methods of a comparison share: one model, one data set, the same evaluation texts, a bench per seed.
 
-    ``splits`` are the texts to evaluate on, the same for all seeds, so that differences are paired: ``eval``, and
-    ``report`` if the plan reports on one. If settings are tuned, every other text of the evaluation sample is one of
-    ``tuning_texts`` and the rest are evaluation texts; otherwise there are no tuning texts (None).
+    ``splits`` are the texts to evaluate on: ``eval``, and ``report`` if the plan reports on the test split. They are
+    the same for all seeds, so that differences are paired. If settings are tuned, every other text of the evaluation
+    sample is one of ``tuning_texts`` and the rest are evaluation texts; otherwise there are no tuning texts (None).
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Benches:
         load: Loader = models.load,
         dataset: Dataset | None = None,
     ) -> None:
-        self.plan, self.store, self._progress, self._load_model = plan, store, progress, load
+        self.plan, self.store, self.progress, self._load_model = plan, store, progress, load
         self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
@@ -53,7 +53,7 @@ class Benches:
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
         tuning = plan.tries_used > 1
-        # Every other text of each class: data in which two classes alternate would leave one to each half.
+        # Every other text of each class; every other text of all could separate the classes.
         by_class = np.argsort(first.evaluation.labels, kind="stable")
         halves = [first.evaluation.take(np.sort(by_class[start::2])) for start in (0, 1)] if tuning else []
         self.tuning_texts = halves[0] if tuning else None
@@ -65,7 +65,7 @@ class Benches:
 
     @cached_property
     def content(self) -> str:
-        """Digest of the model and of all texts: what is found under their names elsewhere may be another."""
+        """Digest of the model and of all texts: the same names may mean others on another machine."""
         sampled = [self.bench(seed).calibration for seed in self.plan.seeds]
         texts = [one for one in (self.tuning_texts, *self.splits.values(), *sampled) if one is not None]
         return digest(self.card.sha256, *(one.sha256 for one in texts))
@@ -76,26 +76,22 @@ class Benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
 
-    def alike(self, seeds: Iterable[int]) -> bool:
-        """Whether all seeds draw the same calibration texts, because there are no more of them than the limit."""
+    def draws_same_texts(self, seeds: Iterable[int]) -> bool:
+        """Whether all seeds draw the same calibration texts, because the split has no more than the limit."""
         return len({self.bench(seed).calibration.sha256 for seed in seeds}) == 1
 
     def walk(self, texts: Texts) -> Walk | None:
-        """The full model's walk through what a refit on ``texts`` calibrates on, if there is room to keep it."""
+        """The full model's activations that a refit on ``texts`` needs; None if they exceed the memory limit."""
         from cahp.stages import recovery
 
         if texts.sha256 not in self._walks:
-            room = _WALKS - sum(walk.nbytes for walk in self._walks.values())
+            room = _WALK_BYTES - sum(walk.nbytes for walk in self._walks.values())
             model = self.bench(self.plan.seeds[0]).model
-            made = recovery.Walk(model, recovery.calibration_inputs(texts.inputs), room=room)
-            if not made.kept:
+            walk = recovery.Walk(model, recovery.calibration_inputs(texts.inputs), room=room)
+            if not walk.kept:
                 return None
-            self._walks[texts.sha256] = made
+            self._walks[texts.sha256] = walk
         return self._walks[texts.sha256]
-
-    def report_to(self, progress: Progress) -> None:
-        """Report what follows to ``progress``."""
-        self._progress = progress
 
     def _open(self, settings: Settings) -> Bench:
         return open_bench(
@@ -104,7 +100,7 @@ class Benches:
             card=self.card,
             dataset=self.raw,
             load=self._load,
-            progress=lambda stage, done, total: self._progress(stage, done, total),
+            progress=lambda stage, done, total: self.progress(stage, done, total),
         )
 
     def _load(self, name: ModelCard, /, *, device: str) -> HeadModel:

@@ -1,0 +1,171 @@
+"""The results of a comparison on one split, checked and indexed: for the page, the terminal and the figures."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from cahp.comparison.document import ComparisonDocument, Participant
+from cahp.comparison.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
+from cahp.recoveries import RECOVERIES
+
+#: More heads than any model has.
+_MOST_HEADS = 65_536
+#: Names of methods: short, and without any characters that Markdown interprets.
+_NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitResults:
+    """The results of a comparison on one split.
+
+    ``split`` has ``n`` texts; ``calibration`` is the number of calibration texts. ``recoveries`` are in the order of
+    the plan. ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests
+    of areas. ``layers`` (heads kept in each layer) are by method and budget. ``overlap`` is by two methods in the order
+    of their names, or one method twice (its own masks), and budget; ``random_overlap`` by budget. ``full`` is the
+    accuracy of the full model by recovery.
+    """
+
+    document: ComparisonDocument
+    split: str
+    n: int
+    calibration: int
+    methods: Mapping[str, Participant]
+    recoveries: tuple[str, ...]
+    against: str
+    rule: str
+    means: Mapping[tuple[str, str, int], Mean]
+    areas: Mapping[tuple[str, str], Area]
+    verdicts: tuple[Verdict, ...]
+    overall: tuple[AreaVerdict, ...]
+    layers: Mapping[tuple[str, int], tuple[float, ...]]
+    overlap: Mapping[tuple[str, str, int], float]
+    random_overlap: Mapping[int, float]
+    consensus: Mapping[int, Consensus]
+    cost: Mapping[str, MethodCost]
+    full: Mapping[str, float]
+
+    @classmethod
+    def of(cls, document: ComparisonDocument, summary: Summary, part: str) -> SplitResults:
+        """Index the results of a comparison on ``part``, which is ``eval`` or ``report``.
+
+        Raises:
+            ValueError: If parts contradict each other.
+        """
+        texts, overlap = document.data.of(part), summary.overlap
+        split = texts.split
+        results = cls(
+            document=document,
+            split=split,
+            n=texts.examples,
+            calibration=max(sample.examples for sample in document.data.select),
+            methods=document.methods,
+            recoveries=tuple(name for name in document.recoveries if name in RECOVERIES),
+            against=summary.against,
+            rule=summary.rule,
+            means={(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split},
+            areas={(area.recovery, area.method): area for area in summary.areas if area.split == split},
+            verdicts=tuple(verdict for verdict in summary.verdicts if verdict.split == split),
+            overall=tuple(verdict for verdict in summary.area_verdicts if verdict.split == split),
+            layers={(row.method, row.budget): row.mean for row in summary.layers},
+            overlap={
+                **{(min(row.methods), max(row.methods), row.budget): row.jaccard for row in overlap.methods},
+                **{(row.method, row.method, row.budget): row.jaccard for row in overlap.seeds},
+            },
+            random_overlap={
+                **{row.budget: row.chance for row in overlap.methods},
+                **{row.budget: row.chance for row in overlap.seeds},
+            },
+            consensus={row.budget: row for row in summary.consensus},
+            cost={row.method: row for row in summary.cost},
+            full=_full_accuracies(document, part),
+        )
+        _check(results)
+        return results
+
+    @cached_property
+    def budgets(self) -> tuple[int, ...]:
+        """All measured budgets, ascending."""
+        return tuple(sorted({budget for _, _, budget in self.means}))
+
+    def budgets_after(self, recovery: str) -> list[int]:
+        """The budgets measured after a recovery, ascending."""
+        return sorted({budget for measured, _, budget in self.means if measured == recovery})
+
+    def seeds_of(self, method: str) -> int:
+        """The number of seeds that a method was measured with."""
+        return max((mean.seeds for (_, name, _), mean in self.means.items() if name == method), default=0)
+
+    def masks_of(self, method: str, recovery: str) -> int:
+        """The number of masks of a method that were measured after a recovery."""
+        return sum(mean.masks for (how, name, _), mean in self.means.items() if (how, name) == (recovery, method))
+
+    @property
+    def by_cost(self) -> tuple[str, ...]:
+        """The recoveries, the cheapest first."""
+        return tuple(name for name in RECOVERIES if name in self.recoveries)
+
+    @property
+    def total(self) -> int:
+        """Heads of the full model."""
+        return self.document.model.layers * self.document.model.heads
+
+    @property
+    def title(self) -> str:
+        """Model, data and number of methods, as the label of a comparison."""
+        count = len(self.methods)
+        return f"{self.document.model.id} on {self.document.data.id}, {count} method{'' if count == 1 else 's'}"
+
+
+def mean_layer(kept: Sequence[float]) -> float:
+    """The mean layer of the kept heads, from 0 (first) to L - 1 (last); ``kept`` are heads per layer."""
+    counts = np.asarray(kept, dtype=np.float64)
+    return float((np.arange(len(counts)) * counts).sum() / max(counts.sum(), 1e-12))
+
+
+def _check(results: SplitResults) -> None:
+    model = results.document.model
+    if not 0 < results.total <= _MOST_HEADS:
+        raise ValueError("an impossible number of heads")
+    verdicts = (*results.verdicts, *results.overall)
+    methods = {
+        results.against,
+        *(method for _, method, _ in results.means),
+        *(method for method, _ in results.layers),
+        *(verdict.method for verdict in verdicts),
+        *results.cost,
+    }
+    # Names appear in headings, sentences, file names and columns.
+    if not all(_NAME.fullmatch(method) for method in results.methods):
+        raise ValueError("an invalid name of a method")
+    recoveries = {
+        *results.recoveries,
+        *(recovery for recovery, _, _ in results.means),
+        *(recovery for recovery, _ in results.areas),
+        *(verdict.recovery for verdict in verdicts),
+    }
+    if not recoveries <= RECOVERIES.keys():
+        raise ValueError("an unknown recovery")
+    if not results.recoveries or not methods <= set(results.methods) or not results.means or "none" not in results.full:
+        raise ValueError("methods that did not take part, or no means")
+    if any(not 0 < budget <= results.total for budget in results.budgets):
+        raise ValueError("an impossible budget")
+    shapes: set[tuple[int, ...]] = {np.shape(mean) for mean in results.layers.values()}
+    shapes |= {np.shape(consensus.share) for consensus in results.consensus.values()}
+    if not shapes <= {(model.layers,), (model.layers, model.heads)}:
+        raise ValueError("layers or heads that the model does not have")
+
+
+def _full_accuracies(document: ComparisonDocument, part: str) -> dict[str, float]:
+    """Accuracy of the full model after each recovery that changes it, the mean over seeds."""
+    accuracies: dict[str, list[float]] = {}
+    for cell in document.full:
+        for recovery, result in cell.recoveries.items():
+            quality = result.on(part)
+            if quality is not None:
+                accuracies.setdefault(recovery, []).append(quality.accuracy)
+    return {recovery: float(np.mean(values)) for recovery, values in accuracies.items()}
