@@ -22,6 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled, data
 from cahp.comparison import Comparison, ComparisonCost, Plan, compare
+from cahp.comparison.result import read_shown
 from cahp.comparison.sentences import headline, short_headline
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -125,7 +126,7 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     named = [note["text"] for note in accuracy["layout"]["annotations"]]
     assert named[:2] == ["<b>CAHP</b>", "random"]
     assert "magnitude" not in named
-    assert "6 heads after refit" in lines[1]["hovertext"][1]
+    assert "6 heads, after refit" in lines[1]["hovertext"][1]
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
@@ -186,7 +187,7 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     app.number_input(key="compare-own-seeds").set_value(1)
     app.button(key="compare-own-ask").click().run()
     settled(app, "compare-own-start")
-    assert "2 masks to choose and measure before recovery" in said(app)
+    assert "2 masks to select and measure before recovery" in said(app)
     assert not charted(app)
     command = app.code[1].value
     assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --limit 24 --eval-limit 12" in command
@@ -228,7 +229,7 @@ def test_what_cannot_be_compared_is_said_before_anything_is_measured(bare: None)
         assert app.button(key="compare-own-ask").disabled
     app.text_input(key="compare-own-budgets-72").set_value("12")
     app.multiselect(key="compare-own-methods").set_value(["random"]).run()
-    assert "two methods at least" in app.error[0].value
+    assert "at least two methods" in app.error[0].value
 
 
 def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +254,7 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
     cancel = next(button for button in app.button if str(button.key).startswith("cancel-compare-"))
     cancel.click().run()
     settled(app, "compare-own-back")
-    assert "What was measured is kept" in app.info[0].value
+    assert "Finished results are kept" in app.info[0].value
     app.button(key="compare-own-back").click().run()
     assert any(button.key == "compare-own-ask" for button in app.button)
 

@@ -16,6 +16,7 @@ from comparisons import varied
 
 from cahp import bundled
 from cahp.bundled import Bundle
+from cahp.comparison.result import read_shown
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.prune import prune

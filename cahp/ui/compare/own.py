@@ -11,7 +11,7 @@ import streamlit as st
 
 from cahp import registry
 from cahp.comparison import Comparison, compare
-from cahp.comparison.plan import PRESETS, REFERENCE, Plan, make_plan
+from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
 from cahp.comparison.sentences import after, method_label
 from cahp.models import BUILTINS
 from cahp.recoveries import QUICK, RECOVERIES

@@ -94,7 +94,7 @@ def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[st
 
 
 def test_it_is_text_in_a_terminal_and_a_table_in_a_notebook(found: CompareResult, tmp_path: Any) -> None:
-    assert "right answers on" in repr(found)
+    assert "accuracy on" in repr(found)
     shown = found._repr_html_()
     mean = found.results.means["refit", "gradient", 5]
     assert f"{100 * mean.accuracy:.1f} %" in shown

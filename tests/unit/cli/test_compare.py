@@ -59,7 +59,7 @@ def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None
     ("more", "said"),
     [
         (["--methods", "nobody"], "no method named 'nobody'"),
-        (["--methods", ","], "--methods names none"),
+        (["--methods", ","], "--methods is empty"),
         (["--budgets", "2"], "budget 2 is outside 3 to 12"),
         (["--budgets", "auto"], "the same number of heads"),
         (["--seeds", "many"], "cannot read seeds 'many'"),

@@ -41,10 +41,11 @@ def test_two_methods_of_chance_draw_other_numbers(settings: Settings) -> None:
     assert (len(first), len(second), first & second) == (20, 5, set())
 
 
-def test_only_so_many_masks_of_chance_are_recovered(settings: Settings) -> None:
-    cells = plan(settings, "counted", "tossed", recovered_draws=2).cells(layers=LAYERS, heads=HEADS)
-    assert all(cell.recovered for cell in cells if cell.method == "counted")
-    assert Counter(cell.draw for cell in cells if cell.recovered and cell.method == "tossed") == {0: 4}
+def test_only_so_many_random_masks_are_recovered(settings: Settings) -> None:
+    asked = plan(settings, "counted", "tossed", recovered_draws=2, recoveries=("refit",))
+    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    assert all("refit" in cell.recoveries for cell in cells if cell.method == "counted")
+    assert Counter(cell.draw for cell in cells if "refit" in cell.recoveries and cell.method == "tossed") == {0: 4}
 
 
 def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,25 +57,19 @@ def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch:
     assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
 
-def test_masks_are_fine_tuned_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
-    asked = plan(settings, "counted", recoveries=("refit", "finetune"), finetuned_budgets=("6",))
+@pytest.mark.parametrize(("recovery", "option"), [("finetune", "finetuned_budgets"), ("distill", "distilled_budgets")])
+def test_masks_are_trained_at_the_budgets_of_the_plan(settings: Settings, recovery: str, option: str) -> None:
+    asked = plan(settings, "counted", recoveries=("refit", recovery), **{option: ("6",)})
     cells = asked.cells(layers=LAYERS, heads=HEADS)
-    assert {cell.budget for cell in cells if "finetune" in asked.recoveries_of(cell)} == {6}
-    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
-
-
-def test_masks_are_distilled_at_the_budgets_that_are_asked_for(settings: Settings) -> None:
-    asked = plan(settings, "counted", recoveries=("refit", "distill"), distilled_budgets=("4",))
-    cells = asked.cells(layers=LAYERS, heads=HEADS)
-    assert {cell.budget for cell in cells if "distill" in asked.recoveries_of(cell)} == {4}
-    assert {cell.budget for cell in cells if "refit" in asked.recoveries_of(cell)} == {4, 6}
+    assert {cell.budget for cell in cells if recovery in cell.recoveries} == {6}
+    assert {cell.budget for cell in cells if "refit" in cell.recoveries} == {4, 6}
 
 
 def test_only_the_methods_that_are_named_have_their_masks_trained(settings: Settings) -> None:
     asked = plan(settings, "counted", "tossed", recoveries=("refit", "distill", "finetune"), trained=("tossed",))
     cells = asked.cells(layers=LAYERS, heads=HEADS)
     for recovery, methods in (("distill", {"tossed"}), ("finetune", {"tossed"}), ("refit", {"counted", "tossed"})):
-        assert {cell.method for cell in cells if recovery in asked.recoveries_of(cell)} == methods
+        assert {cell.method for cell in cells if recovery in cell.recoveries} == methods
     assert asked.as_json()["trained"] == ("tossed",)
 
 
@@ -99,7 +94,7 @@ def test_seeds_that_are_neither_are_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"methods": ()}, "names none"),
+        ({"methods": ()}, "is empty"),
         ({"methods": ("counted", "counted")}, "twice"),
         ({"methods": ("nobody",)}, "no method named 'nobody'"),
         ({"recoveries": ("pray",)}, "--recover pray is unknown"),

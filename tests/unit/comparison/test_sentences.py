@@ -11,9 +11,11 @@ from comparisons import KEPT, made, verdict
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import (
     ahead_and_behind,
+    describe_test,
     headline,
     method_label,
     short_headline,
+    verdict_sentence,
 )
 from cahp.comparison.summary import AreaVerdict, Verdict
 

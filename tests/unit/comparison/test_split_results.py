@@ -11,7 +11,7 @@ from comparisons import varied
 
 from cahp.comparison import Comparison
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.result import read_upload
+from cahp.comparison.result import read_shown, read_upload
 from cahp.comparison.split_results import mean_layer
 from cahp.files import plain_json
 from cahp.values import CahpError

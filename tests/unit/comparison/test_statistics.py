@@ -139,7 +139,7 @@ def test_equal_answers_are_a_tie_and_are_called_so() -> None:
     right = np.arange(8) % 2 == 0
     (one,) = made({"complementary": [right, right], "gradient": [right, right]}).summary.verdicts
     assert (one.tie, one.better, one.p_holm, one.pp) == (True, None, 1.0, 0.0)
-    assert "no difference at this n" in one.words
+    assert "no difference between" in one.words
     assert "n = 8, 2 seeds" in one.words
 
 
@@ -151,7 +151,7 @@ def test_a_large_difference_passes_and_names_the_better_method() -> None:
     assert one.better == "gradient"
     assert one.pp == pytest.approx((bad.mean() - good.mean()) * 100)
     assert one.low < one.pp < one.high < 0
-    assert one.words.startswith("3 heads: gradient is better than complementary")
+    assert one.words.startswith("3 heads, before recovery: gradient is better than complementary")
 
 
 def test_over_all_budgets_a_difference_passes_that_is_a_tie_at_each() -> None:
@@ -172,7 +172,7 @@ def test_over_all_budgets_a_difference_passes_that_is_a_tie_at_each() -> None:
     assert one.pp == pytest.approx(100 * (ours.mean() - theirs.mean()))
     assert one.pp == pytest.approx(100 * (areas["complementary"] - areas["gradient"]))
     assert (one.budget, one.budgets, one.better, one.seeds) == (None, (3, 5), "gradient", 4)
-    assert one.words.startswith("over all budgets: gradient is better than complementary")
+    assert one.words.startswith("Over all budgets, before recovery: gradient is better than complementary")
 
 
 def test_over_some_budgets_alone_a_test_says_which() -> None:
@@ -191,8 +191,8 @@ def test_over_some_budgets_alone_a_test_says_which() -> None:
             cells.append(cell(method, 0, kept, rows[-1], recoveries=measured))
     found = summarise(document(cells, recoveries=("none", "refit"), n=40), {"eval": np.array(rows)})
     before, refitted = found.area_verdicts
-    assert before.words.startswith("over all budgets: ")
-    assert refitted.words.startswith("over 3 and 5 heads after refit: ")
+    assert before.words.startswith("Over all budgets, before recovery: ")
+    assert refitted.words.startswith("Over 3 and 5 heads, after refit: ")
 
 
 def test_the_tests_can_be_made_against_another_method() -> None:

@@ -74,12 +74,12 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     tests = [verdict("random", 4, "complementary"), verdict("gradient", 4, None)]
     figure = difference_figure("complementary", tests, dark=True)
     assert {trace.name: trace.marker.symbol for trace in figure.data} == {
-        "passed the test": "circle",
+        "significant": "circle",
         "no difference at this n": "circle-open",
     }
 
 
-def test_the_overlap_matrix_is_symmetric_and_marks_less_than_chance(reading: SplitResults) -> None:
+def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
     _, values = comparison_heads.overlap_table(reading, 3, METHODS)
     assert values[0][1] == values[1][0] is not None
     assert comparison_heads._overlap_text(0.1, 0.2) == "0.10↓"

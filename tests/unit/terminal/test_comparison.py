@@ -9,7 +9,7 @@ from cahp.terminal.comparison import _ProgressLines, announcement, minutes
 def test_the_cost_is_told_in_words() -> None:
     said = announcement(ComparisonCost(50, 10, 12345.6, 2345.6, 4.25, 3.2))
     assert said == (
-        "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to choose heads; "
+        "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to select heads; "
         "at 4.2 ms each about 3 minutes"
     )
     assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [
