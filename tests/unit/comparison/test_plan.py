@@ -156,5 +156,5 @@ def test_lists_may_be_written_with_commas_or_be_lists() -> None:
 
 @pytest.mark.parametrize("option", ["limit", "eval_limit"])
 def test_a_limit_of_0_is_refused_and_does_not_become_the_preset_s(option: str) -> None:
-    with pytest.raises(OptionError, match="0 is impossible"):
+    with pytest.raises(OptionError, match="limit 0 is out of range"):
         make_plan(Settings(), **{option: 0})
