@@ -19,7 +19,7 @@ from cahp.comparison import SCHEMA, Comparison
 from cahp.comparison.document import CellQuality
 from cahp.comparison.summary import Summary
 from cahp.files import plain_json
-from cahp.values import CahpError, Metrics
+from cahp.values import CahpError, Estimate
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -67,8 +67,8 @@ def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path
 
 
 def test_what_is_not_finite_was_not_measured() -> None:
-    metrics = Metrics(0.5, 0.5, float("inf"), 4, (0.0, 1.0), None)
-    assert CellQuality.of(metrics, None, None).loss is None
+    outcomes = {"accuracy": Estimate(0.5, (0.0, 1.0), 4, "share"), "nll": Estimate(float("inf"), None, 4, "nats")}
+    assert CellQuality.of(outcomes, None).loss is None
 
 
 def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:

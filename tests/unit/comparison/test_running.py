@@ -25,6 +25,7 @@ from cahp.comparison import Comparison, ComparisonCost, compare, running
 from cahp.comparison.plan import Cell, list_methods
 from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
+from cahp.outcomes import to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
@@ -61,9 +62,9 @@ def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measu
     assert cell["kept"] == run.mask.kept
     for recovery, state in (("none", "pruned"), ("refit", "recovered")):
         measured = cell["recoveries"][recovery]["eval"]
-        metrics = plain_json(run.document.metrics.measured[state])
+        metrics = plain_json(to_metrics(run.document.outcomes[state]))
         assert {name: measured[name] for name in metrics} == metrics
-        assert measured["delta"] == plain_json(run.document.delta.of(state))
+        assert measured["delta"] == plain_json(to_delta(run.document.outcomes[state]))
 
 
 def poisoned(texts: Path, folder: Path, *splits: str) -> Path:
