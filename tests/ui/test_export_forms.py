@@ -66,7 +66,7 @@ def test_a_model_is_recovered_in_the_time_that_is_allowed_unless_another_way_is_
 
     monkeypatch.setattr(model.jobs, "submit", submit)
     monkeypatch.setattr(model, "checkpoint", lambda bench, mask, **given: asked.append({**given, "bench": bench}))
-    monkeypatch.setattr(model, "distil_seconds", lambda bench: 500.0)
+    monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
     assert app.radio(key="export-recover").value == "auto"

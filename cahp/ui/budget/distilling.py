@@ -13,7 +13,7 @@ from cahp.ui.frame.progress import in_line
 from cahp.ui.parts import steps
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.work import DISTIL, FIGURE, distil_seconds
+from cahp.ui.session.work import DISTIL, FIGURE, recovery_seconds
 from cahp.words import duration
 
 
@@ -52,7 +52,7 @@ def _offer(explorer: Explorer) -> None:
     if looked is not None and not looked.ended:
         st.caption("Looking whether it was distilled before…")
         return
-    about = duration(distil_seconds(explorer.bench))
+    about = duration(recovery_seconds(explorer.bench, explorer.recover))
     if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
         explorer.training = None
         explorer.start(DISTIL)

@@ -55,7 +55,7 @@ def draw(explorer: Explorer) -> None:
             return
         memory: TextMemory = st.session_state.setdefault(_MEMORY, TextMemory())
         number, known = memory.of(explorer.card.sha256, text)
-        asked = TextOnBoard(number, explorer.on_board(), text, known)
+        asked = TextOnBoard(number, explorer.board_state(), text, known)
         with left:
             _work(explorer, asked)
         _show(explorer, asked, left, right)

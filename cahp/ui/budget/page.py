@@ -8,8 +8,8 @@ from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, pinned, space
 from cahp.ui.frame import address
 from cahp.ui.frame.run_button import need_run
-from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
@@ -45,7 +45,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _live(explorer: Explorer, polling: bool) -> None:
-    memory.page_drawn()
+    page_drawn()
     address.write(explorer)
     board.measure(explorer)
     controls.draw(explorer)

@@ -29,7 +29,7 @@ _SOON_S = 0.3
 
 #: Find out what the pinned model is; its weights are read when it is compared.
 LOOK_UP: Kind[Settings, tuple[Settings, ModelCard]] = Kind(
-    _looked_up, lambda asked: f"pinned-{asked.model}-{asked.prompt}-{asked.answers}", aside=True
+    _looked_up, lambda asked: f"pinned-{asked.model}-{asked.prompt}-{asked.answers}", io=True
 )
 
 

@@ -18,9 +18,8 @@ from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.progress import in_row
 from cahp.ui.parts.text import plain
-from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
-from cahp.ui.session.pin import Pin
 from cahp.ui.session.work import Kind
 from cahp.values import HeadMask, Progress
 from cahp.words import side_by_side

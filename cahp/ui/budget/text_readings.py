@@ -12,7 +12,7 @@ from typing import Any
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered
 from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
-from cahp.ui.session.work import Kind, OnBoard
+from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
 
 #: Texts, and readings of each, that a session keeps.
@@ -32,7 +32,7 @@ class TextOnBoard:
     """What is on the board, the text, and where what is read of it goes. ``number`` stands for the text in logs."""
 
     number: int
-    board: OnBoard
+    board: BoardState
     text: Input
     known: KnownText
 
@@ -115,7 +115,7 @@ class TextOnBoard:
         self.known.curves = {self.table_name: found}
 
 
-def _recovered(board: OnBoard, how: str) -> Recovered | None:
+def _recovered(board: BoardState, how: str) -> Recovered | None:
     """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
     if RECOVERIES[how].trains:
         return board.bench.for_distillation().measurements.distilled_before(board.mask)

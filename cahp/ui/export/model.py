@@ -18,7 +18,7 @@ from cahp.ui.parts import steps
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import distil_seconds
+from cahp.ui.session.work import recovery_seconds
 from cahp.values import DistillReport, OptionError
 from cahp.words import duration, percent, size_of
 
@@ -154,14 +154,16 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]
         allowed = 60 * st.number_input(
             "It may take, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
         )
-        about = duration(min(allowed, distil_seconds(explorer.bench)))
+        about = duration(min(allowed, recovery_seconds(explorer.bench, recover)))
         st.caption(f"Expected: {about}, then evaluating and writing it. You see what each step brought.")
     if no_refit:
         st.caption(f"No refit: {plain(no_refit)}.")
     if RECOVERIES[recover].imitates and explorer.outcomes(_DISTILLED) is not None:
         st.caption("It was distilled on the board: that model is taken.")
     elif RECOVERIES[recover].imitates and not RECOVERIES[recover].timed:
-        st.caption(f"It takes about {duration(distil_seconds(explorer.bench))}, unless it was distilled before.")
+        st.caption(
+            f"It takes about {duration(recovery_seconds(explorer.bench, recover))}, unless it was distilled before."
+        )
     if RECOVERIES[recover].needs_labels:
         epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
     return formats.model_form(key), recover, epochs, allowed

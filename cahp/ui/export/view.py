@@ -23,7 +23,7 @@ from cahp.ui.frame.progress import follow
 from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import SPEED, distil_seconds
+from cahp.ui.session.work import SPEED, recovery_seconds
 from cahp.values import Costs, Estimate, HeadMask, Progress
 from cahp.words import duration
 
@@ -184,7 +184,7 @@ def _measure_button(explorer: Explorer) -> None:
         shell.problem(job.error)
     label, takes = "Measure it", "seconds"
     if explorer.awaits_distillation:
-        about = duration(distil_seconds(explorer.bench))
+        about = duration(recovery_seconds(explorer.bench, explorer.recover))
         label, takes = f"Distil and measure it (about {about})", "the distillation takes longest"
     if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
         jobs_of(_MEASURED)[name] = _measure(explorer)

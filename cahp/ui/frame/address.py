@@ -21,8 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import command_line
 from cahp.run.settings import Settings, describe
 from cahp.studies.versus import Variant
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.pin import Pin
+from cahp.ui.session.explorer import Explorer, Pin
 from cahp.values import CahpError, HeadMask, MaskError
 
 #: Session keys: what a link wished for, until a person has said yes or no; and the job that opens a model and data.

@@ -138,7 +138,7 @@ def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | Non
     if upload is None:
         st.caption("They stay in this session: nothing of them is kept on disk, logged, or put into a link.")
         return None
-    with upload.found() as parts:
+    with upload.open() as parts:
         settings = _read_as(parts, card, replace(settings, data=upload.folder))
         matched = _matched(parts.read(**settings.columns), card, settings)
         return None if matched is None else (matched, upload)

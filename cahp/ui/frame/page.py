@@ -13,10 +13,9 @@ from cahp.bundled import Bundle
 from cahp.run.document import machine
 from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
 from cahp.ui.parts.text import plain
-from cahp.ui.session import memory
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.lifetime import is_served, page_drawn
 from cahp.ui.session.opening import Source
-from cahp.ui.session.presence import served
 from cahp.values import CahpError
 
 _EXPLORER = "cahp_explorer"
@@ -27,7 +26,7 @@ _SOURCES, _REMEMBERED = "cahp_sources", 2
 
 def page(title: str) -> Explorer:
     """Start a page: frame, style, sidebar; this browser session's explorer, or a designed message and no more."""
-    memory.page_drawn()
+    page_drawn()
     st.set_page_config(
         page_title=f"{title} · CAHP explorer",
         page_icon=str(models.assets() / "icon.png"),
@@ -35,7 +34,7 @@ def page(title: str) -> Explorer:
         initial_sidebar_state="auto",
     )
     st.html(models.assets() / "explorer.css")
-    if served(_session_id()) and not door.is_set():
+    if is_served(_session_id()) and not door.is_set():
         # Streamlit was started on this one script: nothing asks for the token or looks at who comes.
         problem("A page is not opened alone: start the explorer with cahp explore, and choose the page there")
         st.stop()

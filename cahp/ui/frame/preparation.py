@@ -6,7 +6,7 @@ import gc
 import logging
 
 from cahp import bundled
-from cahp.ui.session import memory
+from cahp.ui.session import jobs, lifetime
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
 from cahp.ui.session.work import run_seconds
@@ -27,7 +27,7 @@ def prepare() -> None:
     # would stay for good as well.
     gc.collect()
     gc.freeze()
-    memory.look_after()
+    lifetime.start_cleaning(jobs.cancel_abandoned)
 
 
 def _read() -> None:
@@ -38,5 +38,5 @@ def _read() -> None:
     go.Figure(go.Scatter()).to_json()
     bundled.comparisons(bundled.comparisons_folder())
     bench = Source.open(bundled.SETTINGS).bench
-    Results.found(bench).table(bundled.SETTINGS)
+    Results.load(bench).table(bundled.SETTINGS)
     run_seconds(bench)

@@ -132,7 +132,7 @@ def _open(
         with hub.consent_from(lambda *_: agreed), hub.progress_to(progress):
             return Source.open(settings, upload)
 
-    job = jobs.submit_aside(explorer.id, "open", opened)
+    job = jobs.submit_io(explorer.id, "open", opened)
     st.session_state[OPENING] = job
     st.session_state.pop(WISH, None)
     st.session_state[_WAITING], st.session_state[_CHOSEN] = wish, agreed

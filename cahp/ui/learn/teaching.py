@@ -17,7 +17,7 @@ from cahp.ui.learn import wording
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom, Moment
 from cahp.ui.parts import chart, theme
 from cahp.ui.parts.text import plain
-from cahp.ui.session import presence
+from cahp.ui.session.lifetime import is_alive
 from cahp.words import span
 
 #: The parameter of an address that names a class.
@@ -29,7 +29,7 @@ _PULSE_S = 2.0
 @cache
 def classes() -> Classes:
     """The classes of this server."""
-    return Classes(presence.alive)
+    return Classes(is_alive)
 
 
 def joined() -> Classroom | None:

@@ -1,13 +1,13 @@
-"""One browser session: its model and data, the board, the results, and the work that makes them.
+"""One browser session: its model and data, the board, the results, and the work in progress.
 
-Nothing of one session is reachable from another. What sessions share, loaded models and the bundled run, is keyed by
-content and holds nobody's texts.
+Sessions share loaded models and the bundled run, which are keyed by content and hold no person's texts. Everything else
+belongs to one session and cannot be reached from another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cahp.board.state import Board, Choices
@@ -18,12 +18,12 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.ui.session import memory
+from cahp.studies.versus import Variant, mismatch
+from cahp.ui.session import lifetime
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, is_loaded
-from cahp.ui.session.pin import Pin
-from cahp.ui.session.results import Results, same_but_for_readings
-from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, Kind, OnBoard, Work
+from cahp.ui.session.results import Results, same_evidence
+from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
 
 if TYPE_CHECKING:
@@ -33,106 +33,143 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 #: Seconds that a page waits for clusters that a run has left in the store.
-_PATIENCE_S = 20.0
+_CLUSTERS_S = 20.0
+
+
+@dataclass(frozen=True, eq=False)
+class Pin:
+    """A pruned model of ``card`` that others are compared with; it keeps no model in memory.
+
+    Of ``settings`` only the model's name, its prompt and answers, and the label map are used.
+    """
+
+    variant: Variant
+    card: ModelCard
+    settings: Settings
+
+    def is_of(self, card: ModelCard) -> bool:
+        """Return whether it is a pruned version of this model."""
+        return self.card.sha256 == card.sha256
+
+    def mismatch(self, card: ModelCard) -> str:
+        """Return why it cannot be compared with pruned models of ``card``, as a clause; empty if it can."""
+        return mismatch(self.card, card)
+
+    def bench(self, source: Source) -> Bench:
+        """Return its model on the data of ``source``, sampled in the same way; a stage loads it when needed.
+
+        Raises:
+            CahpError: If the model does not fit these data.
+        """
+        if self.is_of(source.card):
+            return source.bench
+        settings = replace(
+            source.settings,
+            model=self.settings.model,
+            prompt=self.settings.prompt,
+            answers=self.settings.answers,
+            label_map=self.settings.label_map or source.settings.label_map,
+        )
+        return source.beside(settings, self.card)
 
 
 class Explorer:
-    """What one person explores: ``board`` has the heads, ``results`` what is measured, ``work`` what is under way."""
+    """The state of one session: ``board`` holds the heads, ``results`` the measurements, ``work`` the jobs."""
 
     def __init__(self, session_id: str, source: Source) -> None:
         self.id = session_id
         self.source = source
-        self.results = Results.found(source.bench)
+        self.results = Results.load(source.bench)
         self.work = Work(session_id)
         self.board = Board(self.choices)
-        #: Whether the board shows pruned models as they are, refitted, or distilled.
-        self.recover: str = "none"
-        #: A pruned model to hold the one on the board against, if one was pinned.
+        #: The recovery of the pruned model on the board.
+        self.recover = NONE.name
+        #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
-        #: What a link says of one whose model is not yet looked up.
+        #: Address fields of a pin whose model is not looked up yet.
         self.pin_asked: Mapping[str, str] = {}
-        #: Where the distillation that was asked for last stands, once it trains.
+        #: Progress of the latest distillation, once it trains.
         self.training: Training | None = None
-        #: The head that was clicked or asked about last, as a flat index.
+        #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
-        #: What the page of the board shows below it.
+        #: The tab that is open below the board.
         self.detail = "Where the heads lie"
-        #: Why the last run failed, until a page has said so.
+        #: Why the last run failed, until a page has shown it.
         self.trouble: str | None = None
-        memory.remember(self)
+        lifetime.register(self)
 
-    # What is explored ----------------------------------------------------------------------------------------
+    # Model and data ------------------------------------------------------------------------------------------
 
     @property
     def settings(self) -> Settings:
-        """What the next run is asked."""
+        """The settings of the next run."""
         return self.source.settings
 
     @property
     def card(self) -> ModelCard:
-        """What is known of the model."""
+        """The model's description."""
         return self.source.card
 
     @property
     def bench(self) -> Bench:
-        """The model and its data, matched and sampled; opens cheap, reads the model when a stage needs it."""
+        """The model with its data, matched and sampled; the weights are loaded when a stage needs them."""
         return self.source.bench
 
     @property
     def settings_changed(self) -> bool:
-        """Whether the settings are others than those of the run on screen."""
+        """Whether the settings differ from those of the run on screen."""
         return self.results.run is not None and self.settings != self.results.run.settings
 
     @property
     def verified(self) -> bool:
-        """Whether the model was read here and passed its self-test."""
+        """Whether the model was loaded in this process and passed its self-test."""
         return is_loaded(self.card, device=self.settings.device)
 
     def model(self) -> HeadModel:
-        """The loaded, self-tested model (the first call reads it, which takes seconds: do that in a job).
+        """Return the loaded, self-tested model. The first call takes seconds, so call it in a job.
 
         Raises:
-            ModelError: If it cannot be loaded or its masks would not be true.
+            ModelError: If it cannot be loaded, or its masks are not exact.
         """
         return self.bench.model
 
     def change(self, **changes: Any) -> None:
-        """Change settings; what does not depend on the change stays measured."""
+        """Change settings; results that do not depend on the change are kept."""
         if "min_per_layer" in changes:
             # A layer without heads cannot be cut out, so such a model cannot be recovered.
             changes["recover"] = (QUICK if changes["min_per_layer"] else NONE).name
         settings = replace(self.settings, **changes)
         if settings == self.settings:
             return
-        same_question = same_but_for_readings(settings, self.settings)
+        same = same_evidence(settings, self.settings)
         self.source = self.source.with_settings(settings)
-        if not same_question:
-            self.results = Results.found(self.bench)
-            # A run that is under way would answer the question of before.
+        if not same:
+            self.results = Results.load(self.bench)
+            # A run in progress would have the old settings.
             self.work.drop(RUN, CLUSTERS, FIGURE, DISTIL, SPEED)
         self.work.drop(TABLE)
 
-    # What the board and its figures follow from --------------------------------------------------------------
+    # Results for the board -----------------------------------------------------------------------------------
 
     @property
     def clusters(self) -> HeadClusters | None:
-        """What the choice of heads follows from, or None until a run has found it out."""
-        found = self.results.clusters(self.settings)
-        if found is None and self.results.run is not None:
-            # A run was here, so its stages are in the store; should they be gone, the worker makes them again.
+        """The clusters from which heads are chosen, or None before the first run."""
+        clusters = self.results.clusters(self.settings)
+        if clusters is None and self.results.run is not None:
+            # The stages of the run are in the store; if they were removed, the worker computes them again.
             job = self.work.start(CLUSTERS, self.bench)
-            job.wait(_PATIENCE_S)
-            found = job.result
-            if found is not None:
-                self.results.add_clusters(self.settings, found)
-        return found
+            job.wait(_CLUSTERS_S)
+            clusters = job.result
+            if clusters is not None:
+                self.results.add_clusters(self.settings, clusters)
+        return clusters
 
-    def table(self, recover: str = "none") -> BudgetTable | None:
-        """All budgets and what is measured of them, or None before the first run."""
+    def table(self, recover: str = NONE.name) -> BudgetTable | None:
+        """Return all budgets with their measurements, or None before the first run."""
         return None if self.clusters is None else self.results.table(self.settings, recover)
 
     def choices(self) -> Choices:
-        """What budgets keep under the settings of now."""
+        """Return the heads that budgets keep under the current settings."""
         return Choices(self.card, self.settings, self.clusters, self.table())
 
     @property
@@ -140,58 +177,58 @@ class Explorer:
         """The mask on the board."""
         return self.board.mask
 
-    def outcomes(self, recover: str = "none") -> Outcomes | None:
-        """How the mask on the board answers, if that is measured."""
-        # A new table brings what is measured of its budgets.
+    def outcomes(self, recover: str = NONE.name) -> Outcomes | None:
+        """Return the measured outcomes of the mask on the board, if there are any."""
+        # A new table enters the measurements of its budgets.
         self.table(recover)
         return self.results.outcomes(self.mask, recover)
 
     @property
     def awaits_distillation(self) -> bool:
-        """Whether a distilled model is asked for that there is not yet."""
+        """Whether a distilled model is to be shown that does not exist yet."""
         return RECOVERIES[self.recover].trains and self.outcomes(self.recover) is None
 
     @property
     def swept(self) -> str:
-        """The recovery of the table that goes along with a run: one of distilled models has a few rows only."""
+        """The recovery of the table that a run fills: a table of distilled models has a few rows only."""
         return self.recover if RECOVERIES[self.recover].swept else NONE.name
 
     def speed(self) -> Speed | None:
-        """Latency of the mask on the board, if it was timed."""
+        """Return the latency of the mask on the board, if it was timed."""
         return self.results.speed(self.mask)
 
     # Work on the board ---------------------------------------------------------------------------------------
 
-    def start(self, kind: Kind[OnBoard, T]) -> Job[T]:
-        """Let the worker do this for what is on the board."""
-        return self.work.start(kind, self.on_board())
+    def start(self, kind: Kind[BoardState, T]) -> Job[T]:
+        """Start a job of this kind for the current board."""
+        return self.work.start(kind, self.board_state())
 
-    def job(self, kind: Kind[OnBoard, T]) -> Job[T] | None:
-        """The job of this kind for what is on the board, if it was asked for."""
-        return self.work.job(kind, self.on_board())
+    def job(self, kind: Kind[BoardState, T]) -> Job[T] | None:
+        """Return the job of this kind for the current board, if it was started."""
+        return self.work.job(kind, self.board_state())
 
-    def on_board(self) -> OnBoard:
-        """The subject of work on what is on the board now."""
+    def board_state(self) -> BoardState:
+        """Return the current board as the subject of a job."""
         table = self.table(self.recover)
-        return OnBoard(self.bench, self.results, self.mask, self.recover, table, watch=self._see)
+        return BoardState(self.bench, self.results, self.mask, self.recover, table, watch=self._watch)
 
-    def _see(self, training: Training) -> None:
+    def _watch(self, training: Training) -> None:
         self.training = training
 
     def collect(self) -> None:
-        """Take over what a finished run found."""
+        """Show the results of a run that has finished."""
         job = self.work.take(RUN)
         if job is None:
             return
         self.trouble = job.error
         if job.result is not None:
             run, clusters = job.result
-            if not same_but_for_readings(run.document.settings, self.settings):
+            if not same_evidence(run.document.settings, self.settings):
                 return
             self.results = Results.of(run)
             self.results.add_clusters(run.document.settings, clusters)
             self.work.drop(FIGURE, DISTIL, SPEED, TABLE)
 
     def close(self) -> None:
-        """Stop all work of this session."""
+        """Cancel all jobs of this session."""
         self.work.close()

@@ -1,4 +1,4 @@
-"""A job: some work that sessions wait for, how far it is, and a way out of it."""
+"""A job: work that one session waits for, or several that share it, with its progress and a way to cancel it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-from cahp.ui.session.presence import alive
+from cahp.ui.session.lifetime import is_alive
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class Rank(IntEnum):
-    """Who goes first."""
+    """The priority of a job; lower values go first."""
 
     QUICK = 0
     RUN = 1
@@ -30,30 +30,30 @@ class Rank(IntEnum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job stands in the queue: ``number`` 1 is the next; ``seconds`` until it begins, if one can say."""
+    """A job's place in the queue: ``number`` 1 is the next; ``seconds`` until it starts (None: unknown)."""
 
     number: int
     seconds: float | None
 
 
 class Queue(Protocol):
-    """What a job asks of whoever does it."""
+    """The queue that a job waits in."""
 
     def drop(self, job: Job[Any]) -> None:
-        """Do not begin it."""
+        """Remove a job that has not started."""
 
     def place(self, job: Job[Any]) -> Place | None:
-        """Where it stands in line, if it has not begun."""
+        """Return the place of a job that has not started."""
 
-    def usual(self, kind: str) -> float | None:
-        """Seconds that work of this kind took lately."""
+    def typical_seconds(self, kind: str) -> float | None:
+        """Return about how many seconds recent jobs of this kind took."""
 
-    def let_pass(self, rank: Rank) -> None:
-        """Let work of a better rank go first."""
+    def run_above(self, rank: Rank) -> None:
+        """Run all waiting jobs of a better rank in the calling thread."""
 
 
 class Job(Generic[T]):
-    """Some work of one session, or of several that share it: where it stands, and what came of it."""
+    """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends."""
 
     _ids = itertools.count(1)
 
@@ -66,7 +66,7 @@ class Job(Generic[T]):
         rank: Rank,
         expected: float | None,
         headline: str | None,
-        worker: Queue,
+        queue: Queue,
         shared: bool = False,
     ):
         self.id = next(self._ids)
@@ -77,10 +77,11 @@ class Job(Generic[T]):
         self.result: T | None = None
         self.error: str | None = None
         self._work, self._expected, self._headline = work, expected, headline
-        self._worker = worker
+        self._queue = queue
         self._steps: Generator[None, None, T] | None = None
         self._started: float | None = None
-        self._turned, self._base = monotonic(), 0
+        #: When the current stage began, and how much of it was done then.
+        self._stage_began, self._stage_base = monotonic(), 0
         self._stop, self._end, self._ending = threading.Event(), threading.Event(), threading.Lock()
 
     def __repr__(self) -> str:
@@ -92,76 +93,76 @@ class Job(Generic[T]):
         return self._end.is_set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait at most ``seconds`` for the end; whether it came."""
+        """Wait at most ``seconds`` for the end; return whether it has ended."""
         return self._end.wait(seconds)
 
-    def is_of(self, session_id: str) -> bool:
-        """Whether this session asked for it."""
+    def belongs_to(self, session_id: str) -> bool:
+        """Return whether this session waits for it."""
         return session_id in self._sessions
 
     def cancel(self, session_id: str | None = None) -> None:
-        """End at once for whoever waits; work that has begun stops at its next batch, and what it finds is dropped.
+        """End the job at once; work that has started stops at its next batch, and its result is dropped.
 
-        Where others share it, one session alone (``session_id``) only leaves it to them.
+        A shared job ends when its last session cancels it; with ``session_id`` only this one leaves it.
         """
         with self._ending:
             self._sessions.discard(session_id or "")
             if session_id is not None and self._sessions:
                 return
             self._stop.set()
-        self._worker.drop(self)
-        # Reading a model reports nothing for seconds: nobody who wants to leave should wait for it.
+        self._queue.drop(self)
+        # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
 
     @property
     def kind(self) -> str:
-        """The first word of its key: jobs of a kind take about as long."""
+        """The first word of its key: jobs of a kind take about the same time."""
         return self.key.partition("-")[0]
 
     @property
     def place(self) -> Place | None:
-        """Where it stands in the queue, or None once it has begun."""
-        return self._worker.place(self)
+        """Its place in the queue, or None once it has started."""
+        return self._queue.place(self)
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate from the pace of the current stage, or None while there is too little to go by."""
+        """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
         if self._started is None:
-            return self._expected if self._expected is not None else self._worker.usual(self.kind)
-        rest = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
-        spent = monotonic() - self._turned
-        if self.done > self._base and spent > 0.5:
-            rest.append(spent * (self.total - self.done) / (self.done - self._base))
-        return max(0.0, *rest) if rest else None
+            return self._expected if self._expected is not None else self._queue.typical_seconds(self.kind)
+        estimates = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
+        spent = monotonic() - self._stage_began
+        if self.done > self._stage_base and spent > 0.5:
+            estimates.append(spent * (self.total - self.done) / (self.done - self._stage_base))
+        return max(0.0, *estimates) if estimates else None
 
     def _report(self, stage: str, done: int, total: int) -> None:
-        self._check()
+        self._raise_if_unwanted()
         if self._headline in (None, stage):
             if stage != self.stage or done < self.done:
-                self._turned, self._base = monotonic(), done
+                self._stage_began, self._stage_base = monotonic(), done
             self.stage, self.done, self.total = stage, done, total
-        # Reading a model holds a lock, which the other work might want.
+        # Loading a model holds a lock that the other job might need.
         if stage != "load":
-            self._worker.let_pass(self.rank)
-            self._check()
+            self._queue.run_above(self.rank)
+            self._raise_if_unwanted()
 
-    def _check(self) -> None:
-        if self._stop.is_set() or not self.wanted():
+    def _raise_if_unwanted(self) -> None:
+        if self._stop.is_set() or not self.is_wanted():
             raise Cancelled
 
-    def wanted(self) -> bool:
-        """Whether any session that asked for it is still there."""
-        return any(alive(session_id) for session_id in self._sessions.copy())
+    def is_wanted(self) -> bool:
+        """Return whether any session that waits for it is still open."""
+        return any(is_alive(session_id) for session_id in self._sessions.copy())
 
     def join(self, session_id: str) -> bool:
-        """Share it with another session, unless it has ended."""
+        """Let another session share it; return whether that was in time."""
         with self._ending:
             if not self.ended and not self._stop.is_set():
                 self._sessions.add(session_id)
-        return self.is_of(session_id)
+        return self.belongs_to(session_id)
 
     def advance(self) -> bool:
-        """Work until the end or the next pause; whether there is more to do."""
+        """Work until the end or the next pause; return whether there is more to do."""
         with self._ending:
             if self.ended:
                 return False
@@ -171,11 +172,11 @@ class Job(Generic[T]):
         token = _progress.set(self._report)
         try:
             if steps is None:
-                made = work(self._report)
-                if not isinstance(made, Generator):
-                    self._finish("done", result=made)
+                result = work(self._report)
+                if not isinstance(result, Generator):
+                    self._finish("done", result=result)
                     return False
-                steps = made
+                steps = result
             next(steps)
         except StopIteration as stop:
             self._finish("done", result=stop.value)
@@ -184,14 +185,12 @@ class Job(Generic[T]):
         except CahpError as error:
             self._finish("failed", error=str(error))
         except BaseException as error:
-            # Only where it happened: the message of an unforeseen error may quote somebody's text.
+            # The message of an unexpected error may quote a person's text, so only its place is logged.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logging.getLogger(__name__).error(  # noqa: TRY400
                 "job %d failed: %s\n%s", self.id, type(error).__name__, frames
             )
-            self._finish(
-                "failed", error=f"This failed unexpectedly ({type(error).__name__}); the server's log says where."
-            )
+            self._finish("failed", error=f"Unexpected error ({type(error).__name__}); see the server's log.")
         else:
             with self._ending:
                 if not self.ended:
@@ -207,19 +206,15 @@ class Job(Generic[T]):
             if self.ended:
                 return
             self.state, self.result, self.error = state, result, error
-            # What the work holds on to (texts, a model) must not live as long as somebody remembers the job.
-            self._work, self._steps = _nothing, None
+            # The work refers to texts and a model, which must not live as long as a page remembers the job.
+            self._work, self._steps = lambda _: None, None
             self._end.set()
 
 
-def _nothing(progress: Progress) -> None:
-    return None
-
-
-#: The progress of the job that this thread is working on.
+#: The progress callback of the job that this thread works on.
 _progress: ContextVar[Progress] = ContextVar("cahp_progress", default=silent)
 
 
 def relay(stage: str, done: int, total: int) -> None:
-    """Report to whichever job the calling thread works on: what resources that outlive a job are given."""
+    """Report progress to the job that the calling thread works on: for resources that outlive a job."""
     _progress.get()(stage, done, total)

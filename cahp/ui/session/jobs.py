@@ -1,32 +1,237 @@
-"""Long work outside the sessions: one worker thread, a queue in three ranks, progress, and a way out.
+"""The queue of all jobs, and the threads that do them.
 
-Streamlit's sessions each run in a thread of their own and share this process. Two models computing at once would slow
-each other down more than waiting does, so one thread does all the work. What a person waits for goes before a run, a
-run before what is filled in behind the scenes; the lower rank steps aside between two batches. Within a rank, sessions
-take turns: who asks for much waits for it longer, and others do not.
+Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
+each other down more than waiting does, so one thread does all the work. Jobs have three ranks: a figure that a person
+waits for, a run, and background work; a job of a lower rank lets higher ones pass between two batches. Within a rank,
+sessions take turns, so that one session's many jobs delay no other session.
 
-What computes little and cannot say how far it is, downloads and opening a model and data, is done aside, by a few
-threads of their own.
+Jobs that mostly wait for a disk or the network, such as downloads, have a few threads of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+import atexit
+import threading
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Collection, Generator, Iterator
+from time import monotonic
 from typing import Any, TypeVar
 
 from cahp.ui.session.job import Job, Place, Rank, relay
-from cahp.ui.session.worker import Worker
 from cahp.values import Progress
 
-__all__ = ["Job", "Place", "Rank", "forget_gone", "relay", "submit", "submit_aside", "unfinished"]
+__all__ = ["Job", "Place", "Rank", "cancel_abandoned", "relay", "submit", "submit_io", "unfinished"]
 
 T = TypeVar("T")
 
-#: Threads for what is done aside: downloads mostly wait for the network.
-_ASIDE = 4
+#: Threads for jobs that wait for a disk or the network.
+_IO_THREADS = 4
+#: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
+_EXIT_S = 30.0
+#: Sessions whose last turn is remembered, also while they have nothing in the queue.
+_REMEMBERED = 1000
+
+
+class Turns:
+    """The queue of one rank: a line per session; sessions take turns, the one served longest ago first."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, deque[Job[Any]]] = {}
+        self._served: OrderedDict[str, None] = OrderedDict()
+
+    def __iter__(self) -> Iterator[Job[Any]]:
+        for line in self._lines.values():
+            yield from line
+
+    def add(self, job: Job[Any]) -> None:
+        """Add a job at the end of its session's line."""
+        self._lines.setdefault(job.session_id, deque()).append(job)
+
+    def put_back(self, job: Job[Any]) -> None:
+        """Add a job at the front of its session's line."""
+        self._lines.setdefault(job.session_id, deque()).appendleft(job)
+
+    def forget_served(self) -> None:
+        """Forget earlier turns: the queue was empty, so no session is owed one."""
+        self._served.clear()
+
+    def remove(self, job: Job[Any]) -> None:
+        """Remove a job, if it is here."""
+        line = self._lines.get(job.session_id, deque())
+        if job in line:
+            line.remove(job)
+        if not line:
+            self._lines.pop(job.session_id, None)
+
+    def take(self, *, busy: Collection[str] = ()) -> Job[Any] | None:
+        """Remove and return the next job of a session that is not ``busy`` (None: there is none)."""
+        session = _next({name: line[0].id for name, line in self._lines.items() if name not in busy}, self._served)
+        if session is None:
+            return None
+        _serve(session, self._served)
+        job = self._lines[session][0]
+        self.remove(job)
+        return job
+
+    def order(self) -> list[Job[Any]]:
+        """Return all jobs in the order in which they are taken if none is added or removed and no session is busy."""
+        lines, served = {name: deque(line) for name, line in self._lines.items()}, self._served.copy()
+        jobs: list[Job[Any]] = []
+        while (session := _next({name: line[0].id for name, line in lines.items() if line}, served)) is not None:
+            _serve(session, served)
+            jobs.append(lines[session].popleft())
+        return jobs
+
+
+def _next(firsts: dict[str, int], served: OrderedDict[str, None]) -> str | None:
+    """Return the session to serve next, given the id of the first job in each session's line."""
+    # Sessions that were never served go first, in the order of their jobs; then those served longest ago.
+    turns = {session: turn for turn, session in enumerate(served, start=1)}
+    return min(firsts, key=lambda session: (turns.get(session, 0), firsts[session]), default=None)
+
+
+def _serve(session: str, served: OrderedDict[str, None]) -> None:
+    served[session] = None
+    served.move_to_end(session)
+    if len(served) > _REMEMBERED:
+        served.popitem(last=False)
+
+
+class Worker:
+    """Threads and their queue. With ``preemptive``, a job lets jobs of a better rank pass between its batches."""
+
+    def __init__(self, name: str, *, threads: int = 1, preemptive: bool = True) -> None:
+        self._name, self._most, self._preemptive = name, threads, preemptive
+        self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
+        self._working: list[Job[Any]] = []
+        #: About how many seconds a job of each kind takes.
+        self._typical: dict[str, float] = {}
+        self._change = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._closing = False
+
+    def submit(self, job: Job[Any]) -> Job[Any]:
+        """Queue a job and return it; if an unfinished one has the same key, return that instead."""
+        with self._change:
+            for other in self._unfinished():
+                if other.key != job.key or other.shared != job.shared:
+                    continue
+                if other.belongs_to(job.session_id) or (job.shared and other.join(job.session_id)):
+                    return other
+            turns = self._turns[job.rank]
+            if not any(other.rank == job.rank for other in self._unfinished()):
+                turns.forget_served()
+            turns.add(job)
+            if len(self._threads) < self._most:
+                if not self._threads:
+                    atexit.register(self._close)
+                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._change.notify()
+        return job
+
+    def drop(self, job: Job[Any]) -> None:
+        """Remove a job that has not started from the queue."""
+        with self._change:
+            self._turns[job.rank].remove(job)
+
+    def unfinished(self, session_id: str) -> list[Job[Any]]:
+        """Return a session's jobs that have not ended."""
+        with self._change:
+            return [job for job in self._unfinished() if job.belongs_to(session_id)]
+
+    def cancel_abandoned(self) -> None:
+        """Cancel waiting jobs of closed sessions."""
+        with self._change:
+            waiting = [job for turns in self._turns.values() for job in turns]
+        for job in waiting:
+            if not job.is_wanted():
+                job.cancel()
+
+    def place(self, job: Job[Any]) -> Place | None:
+        """Return a job's place in the queue, if it has not started."""
+        with self._change:
+            line = self._turns[job.rank].order()
+            if job not in line:
+                return None
+            # Jobs of lower ranks let it pass.
+            running = [other for other in self._working if other.rank <= job.rank and not other.ended]
+            ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank]]
+            ahead += line[: line.index(job)]
+        waits = [other.seconds_left for other in (*running, *ahead)]
+        known = [seconds for seconds in waits if seconds is not None]
+        return Place(len(ahead) + 1, sum(known) / self._most if len(known) == len(waits) else None)
+
+    def typical_seconds(self, kind: str) -> float | None:
+        """Return about how many seconds recent jobs of this kind took."""
+        return self._typical.get(kind)
+
+    def run_above(self, rank: Rank) -> None:
+        """Run all waiting jobs of a better rank in the calling thread."""
+        while self._preemptive and (job := self._take_next(below=rank)) is not None:
+            self._advance(job)
+
+    def _unfinished(self) -> list[Job[Any]]:
+        jobs = (*self._working, *(job for turns in self._turns.values() for job in turns))
+        return [job for job in jobs if not job.ended]
+
+    def _close(self) -> None:
+        """Stop before the interpreter does: a thread that is inside of PyTorch then takes the process down."""
+        with self._change:
+            unfinished = self._unfinished()
+            self._closing = True
+            self._change.notify_all()
+        for job in unfinished:
+            job.cancel()
+        until = monotonic() + _EXIT_S
+        for thread in self._threads:
+            thread.join(max(0.0, until - monotonic()))
+
+    def _run(self) -> None:
+        while True:
+            with self._change:
+                while (job := self._take_next()) is None and not self._closing:
+                    self._change.wait()
+                if self._closing or job is None:
+                    return
+            self._advance(job)
+
+    def _take_next(self, below: int = len(Rank)) -> Job[Any] | None:
+        with self._change:
+            for rank, turns in self._turns.items():
+                # A session has one thread at a time. A cancelled job that does not return keeps its thread, and a
+                # session with two such jobs gets no other.
+                working = Counter(job.session_id for job in self._working if job.rank == rank)
+                busy = {
+                    job.session_id
+                    for job in self._working
+                    if (job.rank == rank and not job.ended) or working[job.session_id] > 1
+                }
+                while rank < below and (job := turns.take(busy=busy)) is not None:
+                    if job.is_wanted():
+                        self._working.append(job)
+                        return job
+                    job.cancel()
+        return None
+
+    def _advance(self, job: Job[Any]) -> None:
+        started = monotonic()
+        more = job.advance()
+        with self._change:
+            self._working.remove(job)
+            if more:
+                # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
+                self._turns[job.rank].put_back(job)
+            elif job.state == "done":
+                seconds, before = monotonic() - started, self._typical.get(job.kind)
+                self._typical[job.kind] = seconds if before is None else (seconds + before) / 2
+            # Another thread may have skipped this session's next job.
+            self._change.notify()
+
 
 _worker = Worker("cahp-worker")
-_aside = Worker("cahp-aside", threads=_ASIDE, steps_aside=False)
+_io_worker = Worker("cahp-io", threads=_IO_THREADS, preemptive=False)
 
 
 def submit(
@@ -39,33 +244,39 @@ def submit(
     headline: str | None = None,
     shared: bool = False,
 ) -> Job[T]:
-    """Let the worker do ``work``; the same key of the same session that has not ended is the same job.
+    """Queue ``work`` and return its job; an unfinished job with the same key of the same session is returned instead.
 
-    What is ``shared`` is the same job for all sessions with that key, and goes on as long as one of them is there.
-
-    ``work`` gets a progress callback that raises ``Cancelled`` when it should stop. It may be a generator: it is then
-    interrupted at every ``yield``, and others of its rank take turns. ``expected`` are the seconds it may take; with a
-    ``headline`` only the progress of that stage is shown.
+    Args:
+        session_id: The session that waits for it.
+        key: Identifies the work; its first word, up to "-", is its kind.
+        work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
+            every ``yield``, and jobs of other sessions take turns with it.
+        rank: Its priority.
+        expected: Seconds that it may take.
+        headline: The only stage whose progress is shown (None: all stages).
+        shared: Whether all sessions share one job with this key, which goes on as long as one of them is open.
     """
     return _worker.submit(
-        Job(session_id, key, work, rank=rank, expected=expected, headline=headline, worker=_worker, shared=shared)
+        Job(session_id, key, work, rank=rank, expected=expected, headline=headline, queue=_worker, shared=shared)
     )
 
 
-def submit_aside(session_id: str, key: str, work: Callable[[Progress], T]) -> Job[T]:
-    """Have ``work`` done beside the worker: it waits for the network or a disk, and says nothing of how far it is.
+def submit_io(session_id: str, key: str, work: Callable[[Progress], T]) -> Job[T]:
+    """Queue ``work`` that waits for the network or a disk and reports no progress: one job per session at a time.
 
-    One at a time for a session. Whoever cancels goes on at once; the thread is free again when the work returns.
+    Cancelling returns at once; the thread is free again when the work returns.
     """
-    return _aside.submit(Job(session_id, key, work, rank=Rank.QUICK, expected=None, headline=None, worker=_aside))
+    return _io_worker.submit(
+        Job(session_id, key, work, rank=Rank.QUICK, expected=None, headline=None, queue=_io_worker)
+    )
 
 
-def forget_gone() -> None:
-    """Drop what waits for sessions that are gone, with all it holds on to."""
-    for worker in (_worker, _aside):
-        worker.forget_gone()
+def cancel_abandoned() -> None:
+    """Cancel waiting jobs of closed sessions, so that their texts are freed."""
+    for worker in (_worker, _io_worker):
+        worker.cancel_abandoned()
 
 
 def unfinished(session_id: str) -> list[Job[Any]]:
-    """A session's jobs that are queued or running."""
-    return _worker.of(session_id) + _aside.of(session_id)
+    """Return a session's jobs that are queued or running."""
+    return _worker.unfinished(session_id) + _io_worker.unfinished(session_id)

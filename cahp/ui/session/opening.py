@@ -1,4 +1,4 @@
-"""A model and data, opened for a session: shared where they are the same, somebody's own where they are theirs."""
+"""Models and data of a session. Built-in ones and loaded models are shared by all sessions, uploads are not."""
 
 from __future__ import annotations
 
@@ -32,26 +32,25 @@ _models_lock = threading.Lock()
 
 
 def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
-    """The model of this card, read and proven once for all sessions."""
-    name = (card.sha256, device)
+    """Return the model of this card, loaded and self-tested once for all sessions."""
+    key = (card.sha256, device)
     with _models_lock:
-        if name not in _models:
+        if key not in _models:
             if len(_models) >= _MODELS:
                 _models.popitem(last=False)
-                # Its parts know each other: without this they would stay until enough other garbage came together.
+                # Its objects refer to each other: without this they would stay until more garbage came together.
                 gc.collect()
-            _models[name] = models.load(card, device=device)
-        _models.move_to_end(name)
-        return _models[name]
+            _models[key] = models.load(card, device=device)
+        _models.move_to_end(key)
+        return _models[key]
 
 
 def is_loaded(card: ModelCard, *, device: str) -> bool:
-    """Whether the model of this card was read, and so passed its self-test."""
+    """Return whether the model of this card is in memory, and so passed its self-test."""
     return (card.sha256, device) in _models
 
 
-#: What is built in is read once a process and shared by all sessions: nobody changes it, and installed packages stay as
-#: they are while a process runs.
+#: Built-in models and data are read once per process: installed packages do not change while it runs.
 _builtin_lock = threading.Lock()
 
 
@@ -62,10 +61,10 @@ def _builtin_card(name: str) -> ModelCard:
 
 @cache
 def _builtin_texts() -> data.Dataset:
-    read = data.load(BBC_NEWS)
-    for texts in read.splits.values():
+    dataset = data.load(BBC_NEWS)
+    for texts in dataset.splits.values():
         texts.labels.setflags(write=False)
-    return read
+    return dataset
 
 
 def _card(settings: Settings) -> ModelCard:
@@ -82,98 +81,98 @@ def _data(settings: Settings, card: ModelCard) -> data.Dataset:
         return _builtin_texts()
 
 
-#: Files of one upload: train, validation and test, and some to choose from.
+#: Files of one upload: train, validation and test, and some more to choose from.
 _MOST_FILES = 10
 
 
 @dataclass(frozen=True)
 class Upload:
-    """Files that somebody brought, by their names; on disk only while they are read, and in memory of their session.
+    """Uploaded files by name: in the memory of their session, and on disk only while they are read.
 
     Raises:
-        DataError: If there are none, or far too many.
+        DataError: If there are no files, or too many.
     """
 
     files: Mapping[str, bytes]
 
     def __post_init__(self) -> None:
         if not 0 < len(self.files) <= _MOST_FILES:
-            raise DataError(f"{len(self.files)} files were brought; bring one, or train, validation and test.")
+            raise DataError(f"{len(self.files)} files were uploaded; upload one, or train, validation and test.")
 
     @property
     def name(self) -> str:
-        """What the data are called."""
+        """The name of the data."""
         return ", ".join(self.files)
 
     @property
     def folder(self) -> str:
-        """Where a command would find them, beside it: the file, or the folder that holds them."""
+        """The path to use in a command that is run beside the files: the file, or the folder that holds them."""
         return self.name if len(self.files) == 1 else "."
 
     @contextmanager
-    def found(self) -> Iterator[data.Parts]:
-        """The tables in them, to look at or to read inside of the block."""
+    def open(self) -> Iterator[data.Parts]:
+        """Open the tables in the files; they can be read inside of the block."""
         with scratch() as folder:
             tables = {}
             for number, (name, content) in enumerate(self.files.items()):
-                # Under a name that is ours, and a suffix that is theirs.
+                # Of the uploaded name only the suffix is used.
                 path = folder / f"upload-{number}{Path(name).suffix.lower()[:10]}"
                 path.write_bytes(content)
-                # Where it lies for a moment is nobody's business.
+                # Error messages name the uploaded file and not this path.
                 tables[name] = partial(read_table, path, name)
             parts = data.Parts.of_files(self.name, self.name, tables)
             yield replace(parts, divided=True) if len(tables) == 1 else parts
 
     def read(self, settings: Settings) -> data.Dataset:
-        """The files as labelled texts.
+        """Read the files as labelled texts.
 
         Raises:
             DataError: If they cannot be used.
         """
-        with self.found() as parts:
+        with self.open() as parts:
             return parts.read(**settings.columns)
 
 
 def look_up(settings: Settings) -> tuple[Settings, ModelCard]:
-    """A model without its data: the settings as they may be opened here, and its card.
+    """Find a model without its data: return the settings as permitted here, and its card.
 
     Raises:
-        CahpError: If there is no such model, or it may not be opened here.
+        CahpError: If there is no such model, or access to it is not permitted.
     """
     settings = permitted(settings)
     return settings, _card(settings)
 
 
 def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
-    """The settings with the model and data as they may be opened here; whoever asks, and by whatever way.
+    """Check access to the model and data, and return the settings with their resolved names.
 
     Raises:
-        AccessError: If they may not be.
+        AccessError: If access is not permitted.
     """
-    may = access.current()
-    model = may.source(settings.model, known=models.BUILTINS)
+    rules = access.current()
+    model = rules.source(settings.model, known=models.BUILTINS)
     if upload is not None or settings.data is None:
         return replace(settings, model=model)
-    return replace(settings, model=model, data=may.source(settings.data, known=data.known()))
+    return replace(settings, model=model, data=rules.source(settings.data, known=data.known()))
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A model and data that fit each other, opened but not computed on."""
+    """A model and data that fit each other."""
 
     settings: Settings
     card: ModelCard
     raw: data.Dataset
     bench: Bench
-    #: The data are files that only this session has.
+    #: Whether the data are files that only this session has.
     uploaded: bool = False
 
     @classmethod
     def open(cls, settings: Settings, upload: Upload | None = None) -> Source:
-        """Find the model, read the data, match the labels.
+        """Find the model, read the data and match the labels.
 
         Raises:
-            CahpError: If they cannot be used together, or may not be opened here, with the next step.
+            CahpError: If they cannot be used together, or access is not permitted.
         """
         settings = permitted(settings, upload)
         card = _card(settings)
@@ -182,18 +181,18 @@ class Source:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A short digest of all texts and labels as they were read: whether files that are brought are the same."""
+        """A short digest of all texts and labels, which tells whether uploaded files are the same as before."""
         return digest(*(f"{split}-{texts.sha256}" for split, texts in self.raw.splits.items()))[:8]
 
     def with_settings(self, settings: Settings) -> Source:
-        """The same model and data, asked differently."""
+        """Return the same model and data with other settings."""
         return replace(self, settings=settings, bench=_bench(settings, self.card, self.raw))
 
     def beside(self, settings: Settings, card: ModelCard) -> Bench:
-        """Another model on the same data; whoever lets go of the bench lets go of the model.
+        """Return a bench of another model on the same data; it keeps the model in memory.
 
         Raises:
-            CahpError: If the model is not for these data.
+            CahpError: If the model does not fit these data.
         """
         return _bench(settings, card, self.raw)
 

@@ -1,4 +1,4 @@
-"""What is cached or measured of masks: the run on screen, its clusters and tables, and one look-up of figures."""
+"""The results on screen: a run, its clusters and budget tables, and the measurements of single masks."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full, own_outcomes
 from cahp.values import Costs, DistillReport, HeadMask
 
-#: What may change without making a run another run: it only reads the same evidence differently.
-READINGS = frozenset(
+#: Settings that may change without a new run: they only interpret the same evidence differently.
+INTERPRETATIONS = frozenset(
     {
         *("budget", "poly_degree", "min_per_layer", "salience", "representative", "latency", "device"),
         *("recover", "recover_data", "recover_time", "labels"),
@@ -34,7 +34,7 @@ READINGS = frozenset(
 class Results:
     """The results of one run, and of masks of the same model on the same texts.
 
-    Another run has results of its own: what is still being measured for this one then ends up here, where nobody looks.
+    Another run has another instance: measurements that are still in progress for this one then end up unused.
     """
 
     def __init__(
@@ -45,18 +45,18 @@ class Results:
         bundle: Bundle | None = None,
         outdated: bool = False,
     ) -> None:
-        #: The document of the run on screen (``cahp.run/1``), or None before the first. Its own settings are in it.
+        #: The document of the run on screen (``cahp.run/1``) with its settings, or None before the first run.
         self.run = run
-        #: Its arrays; a bundled run ships the small ones only.
+        #: Its arrays; a bundled run has the small ones only.
         self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
-        #: The bundled run, if that is what is shown: it was measured elsewhere.
+        #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
-        #: The bundled run was made with another model or data than are installed here, so it is not shown.
+        #: Whether a bundled run is hidden because the model or data installed here differ from those it was made with.
         self.outdated = outdated
         self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
-        #: Those of ``_outcomes`` that ship with the package.
+        #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
@@ -67,59 +67,59 @@ class Results:
             self._shipped.update(self._outcomes)
 
     @classmethod
-    def found(cls, bench: Bench) -> Results:
-        """What was measured before of this question: on this machine, or else what ships with the package."""
+    def load(cls, bench: Bench) -> Results:
+        """Load earlier results for these settings: those of this machine, or else the bundled ones."""
         cached = known(bench)
         if cached is not None:
             return cls.of(cached)
         shipped = bundled.read()
-        if shipped is None or not _same_question(bench.settings, shipped.document.settings):
+        if shipped is None or not _matches_bundle(bench.settings, shipped.document.settings):
             return cls()
-        said = shipped.document
-        theirs = (said.model.sha256, said.data.select.sha256, said.data.eval.sha256)
-        if theirs != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
+        run = shipped.document
+        digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
+        if digests != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
             return cls(outdated=True)
-        return cls(said, shipped.arrays, bundle=shipped)
+        return cls(run, shipped.arrays, bundle=shipped)
 
     @classmethod
     def of(cls, run: Run) -> Results:
-        """Those of a run that was made here."""
+        """Return the results of a run that was made here."""
         return cls(run.document, run.arrays)
 
     @property
     def bundled(self) -> bool:
-        """Whether the run on screen ships with the package and was measured elsewhere."""
+        """Whether the run on screen ships with the package."""
         return self.bundle is not None
 
-    # What the choice follows from ----------------------------------------------------------------------------
+    # Clusters and tables -------------------------------------------------------------------------------------
 
     def clusters(self, settings: Settings) -> HeadClusters | None:
-        """What the choice of heads follows from, or None where only the worker can tell."""
-        name = _read_as(settings)
-        if name not in self._clusters and self.bundle is not None:
-            self._clusters[name] = self.bundle.evidence(settings.salience, settings.poly_degree)
-        return self._clusters.get(name)
+        """Return the clusters from which heads are chosen, or None where the worker has to compute them."""
+        key = (settings.salience, settings.poly_degree)
+        if key not in self._clusters and self.bundle is not None:
+            self._clusters[key] = self.bundle.evidence(*key)
+        return self._clusters.get(key)
 
     def add_clusters(self, settings: Settings, clusters: HeadClusters) -> None:
-        """Enter what the worker found."""
-        self._clusters[_read_as(settings)] = clusters
+        """Enter clusters that the worker computed."""
+        self._clusters[settings.salience, settings.poly_degree] = clusters
 
     def table(self, settings: Settings, recover: str = "none") -> BudgetTable | None:
-        """All budgets and what is measured of them, or None as long as there are no clusters."""
+        """Return all budgets with their measurements, or None while there are no clusters."""
         clusters = self.clusters(settings)
         if clusters is None:
             return None
-        name = (settings.salience, settings.min_per_layer, settings.representative, recover)
-        if name not in self._tables:
+        key = (settings.salience, settings.min_per_layer, settings.representative, recover)
+        if key not in self._tables:
             table = BudgetTable.plan(
-                clusters, settings, recover=recover, listener=lambda mask, found: self.add(mask, recover, found)
+                clusters, settings, recover=recover, listener=lambda mask, measured: self.add(mask, recover, measured)
             )
-            self._begin(table, settings)
-            self._tables[name] = table
-        return self._tables[name]
+            self._enter_known(table, settings)
+            self._tables[key] = table
+        return self._tables[key]
 
-    def _begin(self, table: BudgetTable, settings: Settings) -> None:
-        """Enter what is measured already into a new table."""
+    def _enter_known(self, table: BudgetTable, settings: Settings) -> None:
+        """Enter existing measurements into a new table."""
         if self.bundle is not None and self.ships_table(settings, table.recover):
             table.fill_from(self.bundle.rows)
             budgets = map(int, self.bundle.rows["outcomes"])
@@ -128,61 +128,60 @@ class Results:
             enter_full(table, self.run)
 
     def ships_table(self, settings: Settings, recover: str = "none") -> bool:
-        """Whether the table of these ``settings`` begins with the rows that ship with the package."""
-        read_alike = ("salience", "min_per_layer", "representative")
-        same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in read_alike)
+        """Return whether the table of these ``settings`` begins with the rows that ship with the package."""
+        names = ("salience", "min_per_layer", "representative")
+        same = all(getattr(settings, name) == getattr(bundled.SETTINGS, name) for name in names)
         return self.bundle is not None and same and recover == self.bundle.rows["recover"]
 
     # Figures -------------------------------------------------------------------------------------------------
 
     def outcomes(self, mask: HeadMask, recover: str = "none") -> Outcomes | None:
-        """How the model answers under ``mask``, if that is measured."""
+        """Return the measured outcomes of the model under ``mask``, if there are any."""
         return self._outcomes.get((mask.sha256, recover))
 
     def ships(self, mask: HeadMask, recover: str = "none") -> bool:
-        """Whether what ``outcomes`` says was measured elsewhere, and ships with the package."""
+        """Return whether the figures of ``outcomes`` ship with the package, so were measured on another machine."""
         return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
     def speed(self, mask: HeadMask) -> Speed | None:
-        """Latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
+        """Return the latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
         return self._speed.get(heads_of_layers(mask))
 
-    def add(self, mask: HeadMask, recover: str, found: Outcomes | Speed) -> None:
+    def add(self, mask: HeadMask, recover: str, measured: Outcomes | Speed) -> None:
         """Enter a measurement."""
-        if not isinstance(found, Speed):
-            self._outcomes[mask.sha256, recover] = found
-            self._shipped.discard((mask.sha256, recover))
+        if isinstance(measured, Speed):
+            self._speed[heads_of_layers(mask)] = measured
         else:
-            self._speed[heads_of_layers(mask)] = found
+            self._outcomes[mask.sha256, recover] = measured
+            self._shipped.discard((mask.sha256, recover))
 
     def costs(self, mask: HeadMask) -> Costs | None:
-        """What a model with as many heads in each layer costs, if that was timed in this session."""
+        """Return the costs of a model with as many heads in each layer, if it was timed in this session."""
         return self._costs.get(heads_of_layers(mask))
 
-    def add_costs(self, mask: HeadMask, found: Costs) -> None:
-        """Enter what was timed here; it replaces what was known of the time."""
-        speed = Speed.of(found.ratio, found.full, found.pruned)
-        self._costs[heads_of_layers(mask)] = found
+    def add_costs(self, mask: HeadMask, costs: Costs) -> None:
+        """Enter costs that were measured here; they replace earlier timings."""
+        speed = Speed.of(costs.ratio, costs.full, costs.pruned)
+        self._costs[heads_of_layers(mask)] = costs
         self.add(mask, "none", speed)
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
 
     def distillation(self, mask: HeadMask) -> DistillReport | None:
-        """What came of the distillation of ``mask``, if there was one."""
-        found = self._distilled.get(mask.sha256)
-        return None if found is None else found[0]
+        """Return the report of the distillation of ``mask``, if there was one."""
+        return self._distilled[mask.sha256][0] if mask.sha256 in self._distilled else None
 
     def steps(self, mask: HeadMask) -> tuple[RecoveryStep, ...]:
-        """What each step of the recovery brought that ended with the distillation of ``mask``."""
+        """Return the steps of the recovery that ended with the distillation of ``mask``."""
         return self._distilled[mask.sha256][1] if mask.sha256 in self._distilled else ()
 
     def add_distillation(self, mask: HeadMask, report: DistillReport, steps: tuple[RecoveryStep, ...] = ()) -> None:
-        """Enter what came of one."""
+        """Enter the report of a distillation, and the steps of the whole recovery."""
         self._distilled[mask.sha256] = report, steps
 
     def _enter(self, run: RunDocument) -> None:
-        """Enter what the run says of its own mask."""
+        """Enter the figures of the run's own mask."""
         for recover in (NONE.name, run.settings.recover):
             outcomes = own_outcomes(run, recover)
             if outcomes is not None and RECOVERIES[recover].swept:
@@ -192,21 +191,17 @@ class Results:
 
 
 def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
-    """How many heads each layer keeps: what latency depends on."""
+    """Return how many heads each layer keeps, which latency depends on."""
     return tuple(len(heads) for heads in mask.by_layer)
 
 
-def _read_as(settings: Settings) -> tuple[Any, ...]:
-    return settings.salience, settings.poly_degree
+def same_evidence(ours: Settings, theirs: Settings, *, ignored: Sequence[str] = ()) -> bool:
+    """Return whether a run with one serves the other: they differ only in ``INTERPRETATIONS`` and ``ignored``."""
+    relevant = [field.name for field in fields(Settings) if field.name not in (*INTERPRETATIONS, *ignored)]
+    return all(getattr(ours, name) == getattr(theirs, name) for name in relevant)
 
 
-def same_but_for_readings(ours: Settings, theirs: Settings, *, ignored: Sequence[str] = ()) -> bool:
-    """Whether a run of the one answers the other: they differ in what reads the same evidence, and in ``ignored``."""
-    asked = [field.name for field in fields(Settings) if field.name not in (*READINGS, *ignored)]
-    return all(getattr(ours, name) == getattr(theirs, name) for name in asked)
-
-
-def _same_question(ours: Settings, theirs: Settings) -> bool:
-    same = same_but_for_readings(ours, theirs, ignored=("data", "label_map"))
+def _matches_bundle(ours: Settings, bundled_settings: Settings) -> bool:
     builtin = models.BUILTINS.get(ours.model)
+    same = same_evidence(ours, bundled_settings, ignored=("data", "label_map"))
     return same and builtin is not None and ours.data in (None, builtin.data)

@@ -1,6 +1,6 @@
-"""The work of one session: a table of the kinds of jobs, and which job of each kind was asked for last.
+"""The work of one session: a table of the kinds of jobs, and the latest job of each kind.
 
-A kind says what identifies a job, who goes first, and what is done; the queue is ``jobs``.
+A kind has the job's key, its rank and its function; the queue is in ``jobs``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.tasks.inspect import expected_seconds
-from cahp.ui.session import jobs, memory
+from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
 from cahp.values import Costs, HeadMask, Progress, Texts
@@ -37,18 +38,18 @@ if TYPE_CHECKING:
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: Seconds that reading a model ahead waits for a quiet moment at most, and after which it looks again.
-_LATEST_S, _LOOK_S = 20.0, 0.1
+#: Loading a model in advance waits at most so many seconds for a quiet moment, and checks so often.
+_WARM_LATEST_S, _WARM_CHECK_S = 20.0, 0.1
 
-#: What a run takes beside its texts: reading and proving the model, placing the heads, timing.
+#: Seconds of a run beside its forward passes: loading and proving the model, projecting the heads, timing.
 _OVERHEAD_S = 15.0
 
 
 @dataclass(frozen=True, eq=False)
-class OnBoard:
-    """What is on a board: the mask, its recovery, the table of its budgets, and where figures go.
+class BoardState:
+    """The subject of a job: the mask on the board and its recovery, with the table and results that its figures enter.
 
-    ``watch`` sees a training.
+    ``watch`` receives the progress of a training.
     """
 
     bench: Bench
@@ -65,7 +66,7 @@ class OnBoard:
 
 @dataclass(frozen=True)
 class Flip:
-    """A text that is answered differently under the mask; it stays in the session that it belongs to."""
+    """A text with another prediction under the mask; it stays in its session."""
 
     text: str
     label: str
@@ -75,17 +76,17 @@ class Flip:
 
 @dataclass(frozen=True)
 class Confirmation:
-    """How a mask does on the test split, and how often that split has been opened for this model."""
+    """The outcomes of a mask on the test split, and how often that split was used for this model."""
 
     outcomes: Outcomes
     opened: int
 
 
-# What is done ------------------------------------------------------------------------------------------------
+# The functions -----------------------------------------------------------------------------------------------
 
 
 def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
-    """The whole run, then the clusters that the board needs."""
+    """Make a whole run, then the clusters that the board needs."""
     selection, costs = choose(bench), None
     if bench.settings.latency and not selection.mask.empty_layers:
         # In a process of its own.
@@ -95,112 +96,109 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
-    # A class that opens its pages would wait for PyTorch to be read in between.
-    latest = monotonic() + _LATEST_S
-    while monotonic() < latest and not (memory.quiet() or is_loaded(bench.card, device=bench.settings.device)):
-        sleep(_LOOK_S)
+    # Importing PyTorch blocks the pages that are being drawn, such as those of a class that opens them at once.
+    latest = monotonic() + _WARM_LATEST_S
+    while monotonic() < latest and not (is_quiet() or is_loaded(bench.card, device=bench.settings.device)):
+        sleep(_WARM_CHECK_S)
         progress("waiting", 0, 1)
         yield
     progress("load", int(bench.model.layers > 0), 1)
     progress("evaluation", len(bench.full), len(bench.evaluation))
 
 
-def _figure(asked: OnBoard, _: Progress) -> Outcomes | None:
-    """How the mask answers; None where it would have to be distilled first, which a person asks for."""
-    if RECOVERIES[asked.recover].trains and not asked.mask.is_full:
-        before = asked.bench.for_distillation().measurements.distilled_before(asked.mask)
-        return None if before is None else _distilled(asked, before)
-    return _entered(asked, measure_mask(asked.bench, asked.mask, recover=asked.recover))
+def _figure(board: BoardState, _: Progress) -> Outcomes | None:
+    """Evaluate the mask; None where it would have to be trained first, which a person has to start."""
+    if RECOVERIES[board.recover].trains and not board.mask.is_full:
+        earlier = board.bench.for_distillation().measurements.distilled_before(board.mask)
+        return None if earlier is None else _enter_distilled(board, earlier)
+    return _enter(board, measure_mask(board.bench, board.mask, recover=board.recover))
 
 
-def _distil(asked: OnBoard, _: Progress) -> Outcomes:
-    made = asked.bench.for_distillation().measurements.distill(asked.mask, watch=asked.watch)
-    return _distilled(asked, made)
+def _distil(board: BoardState, _: Progress) -> Outcomes:
+    return _enter_distilled(board, board.bench.for_distillation().measurements.distill(board.mask, watch=board.watch))
 
 
-def _distilled(asked: OnBoard, made: Distilled) -> Outcomes:
-    bench = asked.bench
-    found = measure_recovered(bench, asked.mask, made)
-    brought = measure_steps(bench.measurements, bench.evaluation, asked.mask, made, seed=bench.settings.seed)
-    asked.results.add_distillation(asked.mask, made.report, brought)
-    return _entered(asked, found)
+def _enter_distilled(board: BoardState, distilled: Distilled) -> Outcomes:
+    bench = board.bench
+    measured = measure_recovered(bench, board.mask, distilled)
+    gains = measure_steps(bench.measurements, bench.evaluation, board.mask, distilled, seed=bench.settings.seed)
+    board.results.add_distillation(board.mask, distilled.report, gains)
+    return _enter(board, measured)
 
 
-def _entered(asked: OnBoard, found: Outcomes) -> Outcomes:
-    if asked.table is not None and asked.table.has(asked.mask):
-        asked.table.add(asked.mask.count, outcomes=found)
+def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
+    if board.table is not None and board.table.has(board.mask):
+        board.table.add(board.mask.count, outcomes=measured)
     else:
-        asked.results.add(asked.mask, asked.recover, found)
-    return found
+        board.results.add(board.mask, board.recover, measured)
+    return measured
 
 
-def _speed(asked: OnBoard, progress: Progress) -> Costs:
-    """The time of the mask; where one is shown already, it is taken once more."""
-    again = asked.results.speed(asked.mask) is not None
-    with Stopwatch.of(asked.bench) as watch:
-        found = timed(watch, asked.bench, asked.mask, progress, fresh=again)
-    asked.results.add_costs(asked.mask, found)
-    return found
+def _speed(board: BoardState, progress: Progress) -> Costs:
+    """Time the mask; a time that is already shown is measured again."""
+    again = board.results.speed(board.mask) is not None
+    with Stopwatch.of(board.bench) as watch:
+        costs = timed(watch, board.bench, board.mask, progress, fresh=again)
+    board.results.add_costs(board.mask, costs)
+    return costs
 
 
-def _table(asked: OnBoard, progress: Progress) -> Generator[None, None, BudgetTable]:
-    assert asked.table is not None
-    return fill(asked.table, asked.bench, progress)
+def _table(board: BoardState, progress: Progress) -> Generator[None, None, BudgetTable]:
+    assert board.table is not None
+    return fill(board.table, board.bench, progress)
 
 
-def _flips(asked: OnBoard, _: Progress) -> list[Flip]:
-    bench, measurements = asked.bench, asked.bench.measurements
-    recovered = recovered_by(asked.recover, bench, asked.mask)
+def _flips(board: BoardState, _: Progress) -> list[Flip]:
+    bench, measurements = board.bench, board.bench.measurements
+    recovered = recovered_by(board.recover, bench, board.mask)
     full = measurements.evaluate(bench.evaluation)
-    pruned = measurements.evaluate(bench.evaluation, mask=asked.mask, recovered=recovered)
+    pruned = measurements.evaluate(bench.evaluation, mask=board.mask, recovered=recovered)
     classes, inputs = bench.evaluation.classes, bench.evaluation.inputs
     return [
         Flip(
             side_by_side(inputs[row]),
-            *(classes[side[row]] for side in (bench.evaluation.labels, full.predictions, pruned.predictions)),
+            *(classes[labels[row]] for labels in (bench.evaluation.labels, full.predictions, pruned.predictions)),
         )
         for row in changed_rows(pruned, full)
     ]
 
 
-def _confirm(asked: OnBoard, _: Progress) -> Confirmation:
-    """Evaluate on the test split, which counts as opening it once."""
-    bench = asked.bench
+def _confirm(board: BoardState, _: Progress) -> Confirmation:
+    """Evaluate on the test split, which is counted."""
+    bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
-    found = measure_mask(test, asked.mask, recover=asked.recover)
-    return Confirmation(found, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
+    measured = measure_mask(test, board.mask, recover=board.recover)
+    return Confirmation(measured, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
 
 
-#: Every page that offers a run asks again.
-_counted: WeakKeyDictionary[Texts, int] = WeakKeyDictionary()
+#: Tokens by texts: every page that offers a run estimates its time again.
+_tokens: WeakKeyDictionary[Texts, float] = WeakKeyDictionary()
 
 
-def _words(texts: Texts) -> int:
-    if texts not in _counted:
-        _counted[texts] = sum(len(text.split()) for text in texts.first)
-    return _counted[texts]
+def _count_tokens(texts: Texts) -> float:
+    """Estimate the tokens of texts: 1.3 per word, and 4 special ones per text."""
+    if texts not in _tokens:
+        _tokens[texts] = 1.3 * sum(len(text.split()) for text in texts.first) + 4 * len(texts)
+    return _tokens[texts]
 
 
 def run_seconds(bench: Bench) -> float:
-    """About how long a run takes here."""
-    # About 1.3 tokens a word, what the calibration texts cost once, and the evaluation texts twice.
-    texts, evaluated = bench.calibration, bench.evaluation
-    tokens = int(1.3 * (_words(texts) + 2 * _words(evaluated))) + 4 * (len(texts) + 2 * len(evaluated))
-    return expected_seconds(bench.card, tokens=tokens) + _OVERHEAD_S
+    """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
+    tokens = _count_tokens(bench.calibration) + 2 * _count_tokens(bench.evaluation)
+    return expected_seconds(bench.card, tokens=int(tokens)) + _OVERHEAD_S
 
 
 def reading_seconds(bench: Bench, texts: int) -> float:
-    """About how long a pass over so many of the evaluation texts takes here."""
-    evaluated = bench.evaluation
-    tokens = 1.3 * _words(evaluated) + 4 * len(evaluated)
-    return expected_seconds(bench.card, tokens=int(tokens * min(1.0, texts / len(evaluated))))
+    """Estimate the seconds of a pass over so many of the evaluation texts."""
+    share = min(1.0, texts / len(bench.evaluation))
+    return expected_seconds(bench.card, tokens=int(_count_tokens(bench.evaluation) * share))
 
 
-def distil_seconds(bench: Bench) -> float:
-    """About how long the distillation of a mask takes here, with the refit before it and the evaluation after."""
-    texts, evaluated = bench.calibration, bench.evaluation
-    passes = RECOVERIES["distill"].passes(len(texts), can_refit=not bench.card.no_refit) / len(texts)
-    tokens = passes * (1.3 * _words(texts) + 4 * len(texts)) + 1.3 * _words(evaluated) + 4 * len(evaluated)
+def recovery_seconds(bench: Bench, recover: str) -> float:
+    """Estimate the seconds of a recovery and of the evaluation after it."""
+    texts = len(bench.calibration)
+    passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
+    tokens = passes * _count_tokens(bench.calibration) + _count_tokens(bench.evaluation)
     return expected_seconds(bench.card, tokens=int(tokens))
 
 
@@ -209,11 +207,11 @@ def distil_seconds(bench: Bench) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Kind(Generic[S, T]):
-    """A kind of job on a subject ``S`` that brings a ``T``.
+    """A kind of job on a subject ``S`` with a result ``T``.
 
-    ``key`` tells its jobs apart. ``awaited``: a page shows what comes of it. ``newest``: nobody waits for an older one.
-    With a ``headline`` only the progress of that stage is shown. ``shared``: the same for all sessions with that key.
-    ``aside``: it computes little and waits for a disk or the network.
+    ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
+    ``headline`` only the progress of that stage is shown. ``shared``: sessions share a job with the same key. ``io``:
+    it waits for a disk or the network. ``expected`` estimates its seconds.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -222,20 +220,20 @@ class Kind(Generic[S, T]):
     awaited: bool = True
     newest: bool = False
     shared: bool = False
-    aside: bool = False
+    io: bool = False
     headline: str | None = None
     expected: Callable[[S], float | None] = lambda _: None
 
 
-#: Measure on this machine.
+#: Make a run on this machine.
 RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, expected=run_seconds)
-#: What the choice of heads follows from, where a run was made before.
+#: Compute the clusters of an earlier run.
 CLUSTERS: Kind[Bench, HeadClusters] = Kind(
     lambda bench, _: HeadClusters.of(bench.evidence),
     lambda bench: f"clusters-{bench.settings.salience}-{bench.settings.poly_degree}",
     awaited=False,
 )
-#: Have the model read and the full model's answers at hand, before anybody asks for a mask of their own.
+#: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(
     _warm,
     lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
@@ -243,22 +241,25 @@ WARM: Kind[Bench, None] = Kind(
     awaited=False,
     shared=True,
 )
-#: How the mask on the board answers. Nobody waits for one that is not on the board any more.
-FIGURE: Kind[OnBoard, Outcomes | None] = Kind(_figure, lambda asked: f"figure-{asked}", newest=True)
-#: Distil the mask on the board: minutes of training step aside for whatever somebody waits for.
-DISTIL: Kind[OnBoard, Outcomes] = Kind(
-    _distil, lambda asked: f"distil-{asked}", Rank.BACKGROUND, expected=lambda asked: distil_seconds(asked.bench)
+#: Evaluate the mask on the board.
+FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
+#: Distil the mask on the board: minutes of training that let all other jobs pass.
+DISTIL: Kind[BoardState, Outcomes] = Kind(
+    _distil,
+    lambda board: f"distil-{board}",
+    Rank.BACKGROUND,
+    expected=lambda board: recovery_seconds(board.bench, board.recover),
 )
-#: How long the mask on the board takes, timed in a process of its own.
-SPEED: Kind[OnBoard, Costs] = Kind(_speed, lambda asked: f"speed-{heads_of_layers(asked.mask)}", Rank.RUN)
-#: The table of all budgets, behind the scenes.
-TABLE: Kind[OnBoard, BudgetTable] = Kind(
-    _table, lambda asked: f"table-{id(asked.table)}", Rank.BACKGROUND, headline="table"
+#: Time the mask on the board in a process of its own.
+SPEED: Kind[BoardState, Costs] = Kind(_speed, lambda board: f"speed-{heads_of_layers(board.mask)}", Rank.RUN)
+#: Measure all budgets in the background.
+TABLE: Kind[BoardState, BudgetTable] = Kind(
+    _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table"
 )
-#: The texts whose answer the mask on the board changes.
-FLIPS: Kind[OnBoard, list[Flip]] = Kind(_flips, lambda asked: f"flips-{asked}")
-#: How the mask on the board does on the test split.
-CONFIRM: Kind[OnBoard, Confirmation] = Kind(_confirm, lambda asked: f"confirm-{asked}")
+#: Find the texts whose prediction the mask on the board changes.
+FLIPS: Kind[BoardState, list[Flip]] = Kind(_flips, lambda board: f"flips-{board}")
+#: Evaluate the mask on the board on the test split.
+CONFIRM: Kind[BoardState, Confirmation] = Kind(_confirm, lambda board: f"confirm-{board}")
 
 
 class Work:
@@ -269,13 +270,13 @@ class Work:
         self._jobs: dict[Kind[Any, Any], Job[Any]] = {}
 
     def start(self, kind: Kind[S, T], subject: S) -> Job[T]:
-        """Let the worker do it; what is under way already is the same job."""
+        """Start a job of this kind; if the same one is in progress, return that."""
         key, earlier = kind.key(subject), self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel(self._session_id)
         work: Any = partial(kind.work, subject)
-        if kind.aside:
-            job: Job[T] = jobs.submit_aside(self._session_id, key, work)
+        if kind.io:
+            job: Job[T] = jobs.submit_io(self._session_id, key, work)
         else:
             job = jobs.submit(
                 self._session_id,
@@ -290,27 +291,27 @@ class Work:
         return job
 
     def job(self, kind: Kind[S, T], subject: S | None = None) -> Job[T] | None:
-        """The job of this kind that was asked for last (None: none was, or it is about another subject)."""
+        """Return the latest job of this kind (None: there is none, or it is about another subject)."""
         job = self._jobs.get(kind)
         return None if job is None or (subject is not None and job.key != kind.key(subject)) else job
 
     def take(self, kind: Kind[S, T]) -> Job[T] | None:
-        """The job of this kind once it has ended, and only once."""
+        """Return the job of this kind once it has ended, and forget it."""
         job = self._jobs.get(kind)
         return self._jobs.pop(kind) if job is not None and job.ended else None
 
     def drop(self, *kinds: Kind[Any, Any]) -> None:
-        """Stop the jobs of these kinds and forget them."""
+        """Cancel the jobs of these kinds and forget them."""
         for kind in kinds:
             job = self._jobs.pop(kind, None)
             if job is not None:
                 job.cancel(self._session_id)
 
     def pending(self) -> bool:
-        """Whether anything is under way that will change what a page shows."""
+        """Return whether a job is in progress whose result a page will show."""
         return any(kind.awaited and not job.ended for kind, job in self._jobs.items())
 
     def close(self) -> None:
-        """Stop all work of this session."""
+        """Cancel all jobs of this session."""
         for job in jobs.unfinished(self._session_id):
             job.cancel(self._session_id)

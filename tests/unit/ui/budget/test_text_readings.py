@@ -41,7 +41,7 @@ def run(explorer: Explorer) -> None:
 
 def asked(explorer: Explorer, memory: TextMemory) -> TextOnBoard:
     number, known = memory.of(explorer.card.sha256, TEXT)
-    return TextOnBoard(number, explorer.on_board(), TEXT, known)
+    return TextOnBoard(number, explorer.board_state(), TEXT, known)
 
 
 def read(explorer: Explorer, memory: TextMemory) -> TextOnBoard:

@@ -23,7 +23,7 @@ def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(preparation.gc, "collect", lambda: done.append("collect"))
     monkeypatch.setattr(preparation.gc, "freeze", lambda: done.append("freeze"))
-    monkeypatch.setattr(preparation.memory, "look_after", lambda: done.append("look after"))
+    monkeypatch.setattr(preparation.lifetime, "start_cleaning", lambda _: done.append("look after"))
     return done
 
 

@@ -17,7 +17,7 @@ from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, Kind, OnBoard
+from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, BoardState, Kind
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -159,7 +159,7 @@ def test_a_run_goes_on_while_its_evidence_is_read_differently(settings: Settings
 
 @pytest.mark.parametrize("kind", [FLIPS, CONFIRM])
 def test_what_was_shown_of_other_texts_is_not_shown_of_these(
-    explorer: Explorer, settings: Settings, kind: Kind[OnBoard, Any]
+    explorer: Explorer, settings: Settings, kind: Kind[BoardState, Any]
 ) -> None:
     explorer.board.set_mask(HeadMask.of([0, 4, 8], explorer.card.layers, explorer.card.heads))
     try:

@@ -221,7 +221,7 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
     until(lambda: not jobs._worker._working and not any(list(turns) for turns in jobs._worker._turns.values()))
-    jobs._worker._usual.clear()
+    jobs._worker._typical.clear()
 
 
 @pytest.mark.usefixtures("nobody_waits")
@@ -259,7 +259,7 @@ def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threa
     assert places[2].seconds is None
     # What was done once tells how long its kind takes.
     assert jobs.submit("anybody", "compare-cost", lambda _: None, rank=jobs.Rank.QUICK).wait(PATIENCE)
-    until(lambda: jobs._worker.usual("compare") is not None)
+    until(lambda: jobs._worker.typical_seconds("compare") is not None)
     place = last.place
     assert place is not None
     assert place.seconds == pytest.approx(120.0, abs=PATIENCE)
@@ -303,12 +303,12 @@ def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threadin
 
 
 def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
-    download = jobs.submit_aside(SESSION, "open", lambda _: gate.wait(PATIENCE))
+    download = jobs.submit_io(SESSION, "open", lambda _: gate.wait(PATIENCE))
     until(lambda: download.state == "running")
     assert jobs.unfinished(SESSION) == [download]
-    assert jobs.submit_aside(SESSION, "open", lambda _: False) is download
+    assert jobs.submit_io(SESSION, "open", lambda _: False) is download
     assert jobs.submit(OTHER, "figure", lambda _: "here").wait(PATIENCE)
-    assert jobs.submit_aside(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
+    assert jobs.submit_io(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
     assert not download.ended
     gate.set()
     assert download.wait(PATIENCE)
@@ -317,12 +317,12 @@ def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event
 
 def test_one_who_cancels_downloads_that_hang_keeps_two_threads_at_most(gate: threading.Event) -> None:
     for number in range(6):
-        hanging = jobs.submit_aside(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE))
+        hanging = jobs.submit_io(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE))
         if number < 2:
             until(lambda job=hanging: job.state == "running")  # type: ignore[misc]
         hanging.cancel()
-    assert jobs.submit_aside(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
-    mine = jobs.submit_aside(SESSION, "open", lambda _: "mine")
+    assert jobs.submit_io(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
+    mine = jobs.submit_io(SESSION, "open", lambda _: "mine")
     assert not mine.wait(0.1)
     gate.set()
     assert mine.wait(PATIENCE)
@@ -335,7 +335,7 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     jobs.submit(SESSION, "in front", holding(gate))
     gone = jobs.submit("gone", "run", lambda _: begun.append("gone"))
     there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
-    monkeypatch.setattr(job_module, "alive", lambda session_id: session_id != "gone")
+    monkeypatch.setattr(job_module, "is_alive", lambda session_id: session_id != "gone")
     gate.set()
     assert there.wait(PATIENCE)
     assert gone.wait(PATIENCE)
@@ -364,7 +364,7 @@ def test_shared_work_ends_when_the_last_who_wanted_it_has_gone(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {SESSION, OTHER}
-    monkeypatch.setattr(job_module, "alive", there.__contains__)
+    monkeypatch.setattr(job_module, "is_alive", there.__contains__)
     for who in (SESSION, OTHER):
         shared = jobs.submit(who, "warm-model", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
     there.discard(SESSION)
@@ -381,8 +381,8 @@ def test_what_waits_for_those_who_are_gone_is_forgotten_at_once(
     front = jobs.submit(SESSION, "in front", holding(gate))
     until(lambda: front.state == "running")
     gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))
-    monkeypatch.setattr(job_module, "alive", lambda session_id: session_id != "gone")
-    jobs.forget_gone()
+    monkeypatch.setattr(job_module, "is_alive", lambda session_id: session_id != "gone")
+    jobs.cancel_abandoned()
     assert (gone.state, stays.state) == ("cancelled", "queued")
     assert stays.place is not None
     assert stays.place.number == 1

@@ -69,7 +69,7 @@ def test_columns_that_the_built_in_texts_do_not_have_are_refused_as_ever() -> No
 
 
 def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they_measure_is_their_own() -> None:
-    one, other = (Results.found(Source.open(bundled.SETTINGS).bench) for _ in range(2))
+    one, other = (Results.load(Source.open(bundled.SETTINGS).bench) for _ in range(2))
     ours, theirs = one.table(bundled.SETTINGS), other.table(bundled.SETTINGS)
     assert ours is not None
     assert theirs is not None

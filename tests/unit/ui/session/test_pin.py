@@ -19,9 +19,8 @@ from cahp.ui.budget.pin_asked import LOOK_UP, take
 from cahp.ui.budget.pinned import VERSUS, _AgainstPinned
 from cahp.ui.frame import address
 from cahp.ui.session import opening
-from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source, look_up
-from cahp.ui.session.pin import Pin
 from cahp.values import CahpError, HeadMask, MaskError
 
 PATIENCE = 120.0

@@ -11,7 +11,7 @@ pytest.importorskip("streamlit")
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
-from cahp.ui.session.results import READINGS, Results
+from cahp.ui.session.results import INTERPRETATIONS, Results
 from cahp.values import Cost, Costs, HeadMask, Ratio, Timing
 
 #: The mask of the run below, and one with as many heads in each layer.
@@ -144,5 +144,5 @@ def test_one_run_s_figures_never_end_up_in_another_s() -> None:
 
 
 def test_what_only_reads_the_evidence_differently_is_a_setting_each() -> None:
-    assert vars(Settings()).keys() >= READINGS
-    assert not {"model", "data", "limit", "eval_limit", "seed", "projection", "method"} & READINGS
+    assert vars(Settings()).keys() >= INTERPRETATIONS
+    assert not {"model", "data", "limit", "eval_limit", "seed", "projection", "method"} & INTERPRETATIONS

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.session import turns as module
-from cahp.ui.session.turns import Turns
+from cahp.ui.session import jobs as module
+from cahp.ui.session.jobs import Turns
 
 
 @dataclass(frozen=True)
@@ -21,15 +21,15 @@ class Wish:
     session_id: str
 
 
-def waiting(sessions: str) -> Turns[Wish]:
+def waiting(sessions: str) -> Turns:
     """A wish for every letter, in this order, each of the session of that letter."""
-    turns: Turns[Wish] = Turns()
+    turns: Turns = Turns()
     for number, session in enumerate(sessions):
         turns.add(Wish(number, session))
     return turns
 
 
-def taken(turns: Turns[Wish]) -> str:
+def taken(turns: Turns) -> str:
     said = ""
     while (one := turns.take()) is not None:
         said += one.session_id
@@ -81,7 +81,7 @@ def test_a_busy_session_waits_and_keeps_its_turn() -> None:
 def test_where_nobody_waits_nobody_is_owed_a_turn() -> None:
     turns = waiting("ab")
     assert taken(turns) == "ab"
-    turns.begin_anew()
+    turns.forget_served()
     for number, session in enumerate("ba", start=10):
         turns.add(Wish(number, session))
     assert taken(turns) == "ba"

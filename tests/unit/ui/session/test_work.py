@@ -27,8 +27,8 @@ from cahp.ui.session.work import (
     SPEED,
     TABLE,
     WARM,
+    BoardState,
     Kind,
-    OnBoard,
     Work,
     run_seconds,
 )
@@ -68,8 +68,8 @@ def waiting(gate: threading.Event, **options: Any) -> Kind[str, str]:
     return Kind(wait, lambda subject: f"wait-{subject}", **options)
 
 
-def on_board(mask: HeadMask = MASK, **more: Any) -> OnBoard:
-    return OnBoard(TEXTS, Results(), mask, **more)
+def on_board(mask: HeadMask = MASK, **more: Any) -> BoardState:
+    return BoardState(TEXTS, Results(), mask, **more)
 
 
 # --- which job is whose
@@ -151,7 +151,7 @@ def test_what_somebody_waits_for_goes_before_a_run_and_a_run_before_the_table() 
 
 
 @pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
-def test_a_figure_is_that_of_a_mask_and_a_recovery(kind: Kind[OnBoard, Any]) -> None:
+def test_a_figure_is_that_of_a_mask_and_a_recovery(kind: Kind[BoardState, Any]) -> None:
     keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
     assert len(set(keys)) == 4
     assert kind.key(on_board()) == keys[0]
@@ -193,7 +193,7 @@ def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, m
     own = table.selection(3).mask
     by_hand = HeadMask.of([0, 2, 4], 2, 3)
     for mask in (own, by_hand):
-        assert mine.start(FIGURE, OnBoard(TEXTS, results, mask, table=table)).wait(PATIENCE)
+        assert mine.start(FIGURE, BoardState(TEXTS, results, mask, table=table)).wait(PATIENCE)
     assert table.row(3).quality == quality(0.5)
     assert told == [(own, quality(0.5))]
     assert results.quality(by_hand) == quality(0.5)
@@ -232,10 +232,10 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
 ) -> None:
     monkeypatch.setattr(work, "quality_of", lambda bench, mask, recovered: quality(0.6))
     monkeypatch.setattr(work, "steps", lambda measurements, texts, mask, made, *, seed: STEPS)
-    monkeypatch.setattr(work, "distil_seconds", lambda bench: 90.0)
+    monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
     bench, table = Distilling(), BudgetTable.plan(on_a_line(), Settings(), recover="distill")
     mask = table.selection(3).mask
-    subject = OnBoard(cast(Bench, bench), Results(), mask, "distill", table)
+    subject = BoardState(cast(Bench, bench), Results(), mask, "distill", table)
     look = mine.start(FIGURE, subject)
     assert look.wait(PATIENCE)
     assert (look.state, look.result, bench.trained) == ("done", None, 0)
@@ -247,7 +247,7 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     assert subject.results.distillation(mask) == REPORT
     assert subject.results.steps(mask) == STEPS
     # Another session, whose results are its own.
-    later = OnBoard(cast(Bench, bench), Results(), mask, "distill")
+    later = BoardState(cast(Bench, bench), Results(), mask, "distill")
     assert mine.start(FIGURE, later).wait(PATIENCE)
     assert later.results.quality(mask, "distill") == quality(0.6)
     assert later.results.distillation(mask) == REPORT
@@ -288,7 +288,7 @@ def test_a_model_is_read_ahead_once_for_all_and_not_while_pages_are_drawn(monkey
         model = SimpleNamespace(layers=1)
 
     quiet = [False]
-    monkeypatch.setattr(work.memory, "quiet", lambda: quiet[0])
+    monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
     people = [Work(f"person {number}") for number in range(5)]
     jobs = {id(person.start(WARM, cast(Bench, Opened()))) for person in people}
     job = people[0].job(WARM)

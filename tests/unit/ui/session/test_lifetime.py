@@ -13,7 +13,7 @@ pytest.importorskip("streamlit")
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
-from cahp.ui.session import memory
+from cahp.ui.session import lifetime
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 
@@ -24,8 +24,8 @@ def there(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     active = {"here", "gone"}
     instance = SimpleNamespace(is_active_session=active.__contains__)
     runtime = SimpleNamespace(exists=lambda: True, instance=lambda: instance)
-    monkeypatch.setattr(memory, "Runtime", runtime)
-    monkeypatch.setattr(memory, "_sessions", weakref.WeakSet())
+    monkeypatch.setattr(lifetime, "Runtime", runtime)
+    monkeypatch.setattr(lifetime, "_sessions", weakref.WeakSet())
     return active
 
 
@@ -37,12 +37,12 @@ def test_a_session_that_is_gone_gives_back_what_it_had_and_others_keep_theirs(th
         for explorer in (here, gone):
             assert explorer.table() is not None
         had = weakref.ref(gone.results)
-        assert not memory.give_back()
+        assert not lifetime.free_closed()
         there.discard("gone")
         del gone, explorer
-        assert memory.give_back()
+        assert lifetime.free_closed()
         assert had() is None
-        assert not memory.give_back()
+        assert not lifetime.free_closed()
         assert here.table() is not None
     finally:
         gc.enable()
@@ -50,23 +50,23 @@ def test_a_session_that_is_gone_gives_back_what_it_had_and_others_keep_theirs(th
 
 def test_a_page_is_waited_for_until_a_moment_after_it_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(memory, "monotonic", lambda: clock[0])
-    memory.page_drawn()
-    assert not memory.quiet()
+    monkeypatch.setattr(lifetime, "monotonic", lambda: clock[0])
+    lifetime.page_drawn()
+    assert not lifetime.is_quiet()
     clock[0] += 1.1
-    assert memory.quiet()
+    assert lifetime.is_quiet()
 
 
 def test_nothing_is_quiet_as_long_as_a_page_is_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def script() -> None:
         import streamlit as st
 
-        from cahp.ui.session import memory
+        from cahp.ui.session import lifetime
 
-        st.write(str(memory.quiet()))
+        st.write(str(lifetime.is_quiet()))
 
     # The last page was begun long ago.
-    monkeypatch.setattr(memory, "_drawn", -1e6)
+    monkeypatch.setattr(lifetime, "_last_drawn", -1e6)
     app = AppTest.from_function(script).run()
     assert [said.value for said in app.markdown] == ["False"]
-    assert memory.quiet()
+    assert lifetime.is_quiet()

@@ -1,0 +1,102 @@
+"""Which sessions are still open, and how the memory of closed ones is freed soon after, while no page is drawn."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+from typing import Protocol
+from weakref import WeakSet
+
+from streamlit.runtime import Runtime
+
+#: Seconds after which a session without a connection counts as closed: a connection may break for a moment.
+_GRACE_S = 60.0
+#: Sessions whose last sign of life is remembered.
+_REMEMBERED = 1000
+#: Seconds between two checks for closed sessions.
+_CHECK_S = 30.0
+#: Seconds without a new page after which the server is quiet.
+_QUIET_S = 1.0
+#: Streamlit's name of the threads that draw pages; each lives as long as its page is being drawn.
+_DRAWING = "ScriptRunner.scriptThread"
+
+
+class Session(Protocol):
+    """An object that lives as long as its session."""
+
+    @property
+    def id(self) -> str:
+        """The session's id."""
+
+
+#: When each session was last seen, on the clock of ``monotonic``.
+_seen: dict[str, float] = {}
+_sessions: WeakSet[Session] = WeakSet()
+_lock = threading.Lock()
+_last_drawn = 0.0
+
+
+def is_alive(session_id: str) -> bool:
+    """Return whether a browser is connected to this session, or was a moment ago."""
+    now = monotonic()
+    if not Runtime.exists() or Runtime.instance().is_active_session(session_id):
+        _seen[session_id] = now
+        return True
+    recent = now - _seen.setdefault(session_id, now) < _GRACE_S
+    if len(_seen) > _REMEMBERED:
+        for closed in [other for other, at in _seen.copy().items() if now - at > 2 * _GRACE_S]:
+            _seen.pop(closed, None)
+    return recent
+
+
+def is_served(session_id: str) -> bool:
+    """Return whether a server of this process shows this session to a browser; tests run pages without a server."""
+    # Streamlit's own tests replace the runtime by an object whose methods return a mock for every session.
+    return Runtime.exists() and Runtime.instance().is_active_session(session_id) is True
+
+
+def register(session: Session) -> None:
+    """Remember a session, weakly, so that its memory is freed when it is closed."""
+    with _lock:
+        _sessions.add(session)
+
+
+def page_drawn() -> None:
+    """Note that a page, or a part of one, is being drawn."""
+    global _last_drawn
+    _last_drawn = monotonic()
+
+
+def is_quiet() -> bool:
+    """Return whether no page is being drawn and none was begun for a moment."""
+    # Fifty pages opened at once take longer than a moment: work that begins between them delays them all.
+    drawing = any(thread.name == _DRAWING for thread in threading.enumerate())
+    return not drawing and monotonic() - _last_drawn > _QUIET_S
+
+
+def free_closed() -> bool:
+    """Collect garbage if a session was closed; return whether one was.
+
+    The objects of a session refer to each other, and Python would keep them until enough other garbage came together.
+    Streamlit itself keeps up to 128 sessions for two minutes after their connection broke, in case it comes back.
+    """
+    with _lock:
+        closed = Runtime.exists() and not all(Runtime.instance().is_active_session(open_.id) for open_ in _sessions)
+    if closed:
+        gc.collect()
+    return closed
+
+
+def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
+    """Start a thread that cancels jobs of closed sessions and frees their memory, as long as the process lives."""
+    threading.Thread(target=_clean, args=(cancel_abandoned,), name="cahp-memory", daemon=True).start()
+
+
+def _clean(cancel_abandoned: Callable[[], None]) -> None:
+    while True:
+        sleep(_CHECK_S)
+        cancel_abandoned()
+        if is_quiet():
+            free_closed()
