@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.cards import ModelCard
-from cahp.studies.budget_sweep import Quality, Speed
+from cahp.outcomes import Outcomes
+from cahp.studies.budget_sweep import Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Clustering
+from cahp.values import Clustering, Estimate
 
 #: What is known of the model.
 CARD = ModelCard("by-hand", None, "bert", 2, 3, 4, 12, ("no", "yes"), "ab" * 32, "")
@@ -29,14 +30,19 @@ def on_a_line() -> HeadClusters:
     return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
 
 
-def quality(accuracy: float, n: int = 100) -> Quality:
-    """A measured accuracy."""
-    return Quality(accuracy, (accuracy - 0.05, accuracy + 0.05), accuracy, n, 0.9, 0.0, (-1.0, 1.0))
+def quality(accuracy: float, n: int = 100) -> Outcomes:
+    """Measured outcomes with this accuracy."""
+    return {
+        "accuracy": Estimate(accuracy, (accuracy - 0.05, accuracy + 0.05), n, "share"),
+        "macro_f1": Estimate(accuracy, None, n, "share"),
+        "agreement": Estimate(0.9, None, n, "share"),
+        "accuracy_change": Estimate(0.0, (-1.0, 1.0), n, "points"),
+    }
 
 
 def speed(ratio: float) -> Speed:
     """A measured latency."""
-    return Speed(ratio, (ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
+    return Speed(Estimate(ratio, (ratio - 0.01, ratio + 0.01), 20, "ratio"), 10.0, 10.0 * ratio)
 
 
 def in_a_row(layers: int, heads: int) -> HeadClusters:
