@@ -1,4 +1,4 @@
-"""Names that people type as paths, files written whole or not at all, and JSON and CSV as we write them."""
+"""Paths that people type, files that are written as a set, and the form of our JSON and CSV."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,59 +22,158 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: The names of files and folders that are still being written.
+UNFINISHED = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
+#: A complete set of files on its way into its folder: what it replaces, and the files that it only removes.
+_READY, _OLD, _GONE = ".ready", ".old", ".gone.json"
+#: A set takes its place within microseconds; a process that holds the lock for longer was stopped.
+_LOCK_TIMEOUT_S = 10
 _DAY_S = 86_400
 _SCRATCH = "cahp-"
 
-#: What a file will hold: its bytes, or a function that writes them to an open binary file.
+#: The content of a file: its bytes, or a function that writes them to an open binary file.
 Content = bytes | memoryview | Callable[[IO[bytes]], object]
 
 
-def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
-    """Write files that belong together into ``folder``, which is made if need be.
+# Sets of files ---------------------------------------------------------------------------------------------------
 
-    Nobody ever meets half a file: each is written under a temporary name in the same folder, and only when
-    all are complete do they take their names, replacing what bore them. A failure or an interruption before
-    that leaves the folder as it was. Temporary names start with a dot and end in the file's own name.
+
+def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
+    """Write files that belong together into ``folder``, which is made if needed: all of them or none.
+
+    A single file replaces the old one at once. A set is prepared in a hidden subfolder and then takes its place as
+    ``replace_files`` describes. After a failure the folder is as it was before.
 
     Raises:
         OSError: If the folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    token = secrets.token_hex(8)
-    written: dict[Path, Path] = {}
-    try:
-        for name, content in contents.items():
-            temporary = folder / f".{token}.{name}"
-            written[temporary] = folder / name
-            # Not tempfile: its files are readable by their owner only, whatever the umask says.
-            with temporary.open("xb") as file:
-                if callable(content):
-                    content(file)
-                else:
-                    file.write(content)
-                file.flush()
-                # Without this a power cut may keep the rename and lose the bytes.
-                os.fsync(file.fileno())
-        for temporary, final in written.items():
-            temporary.replace(final)
-    finally:
-        for temporary in written:
+    hidden = folder / f".{secrets.token_hex(8)}"
+    if len(contents) == 1:
+        ((name, content),) = contents.items()
+        temporary = folder / f"{hidden.name}.{name}"
+        try:
+            _write(temporary, content)
+            temporary.replace(folder / name)
+        finally:
             temporary.unlink(missing_ok=True)
+        return
+    try:
+        hidden.mkdir()
+        for name, content in contents.items():
+            _write(hidden / name, content)
+        replace_files(hidden, folder)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _write(path: Path, content: Content) -> None:
+    # Not tempfile: its files are readable by their owner only, whatever the umask is.
+    with path.open("xb") as file:
+        if callable(content):
+            content(file)
+        else:
+            file.write(content)
+        file.flush()
+        # Without this a power cut may keep the rename and lose the bytes.
+        os.fsync(file.fileno())
+
+
+def replace_files(prepared: Path, folder: Path, gone: Iterable[str] = ()) -> None:
+    """Move all files of the hidden subfolder ``prepared`` into ``folder``, and remove files called ``gone`` from there.
+
+    Files of the old set and of the new one are never mixed: the old ones leave before the new ones come. If one cannot
+    be moved, all are put back. If the process is killed in between, ``finish_replacing`` brings the rest.
+
+    Raises:
+        OSError: If a file cannot be moved.
+    """
+    names = {path.name for path in prepared.iterdir()}
+    (prepared / _OLD).mkdir()
+    (prepared / _GONE).write_text(json.dumps([*gone]), encoding="utf-8")
+    ready = folder / f"{prepared.name}{_READY}"
+    with locked(folder):
+        # From here on the new set counts.
+        prepared.rename(ready)
+        try:
+            _move_in(ready, folder)
+        except BaseException:
+            for name in names - {path.name for path in ready.iterdir()}:
+                (folder / name).rename(ready / name)
+            for old in (ready / _OLD).iterdir():
+                old.rename(folder / old.name)
+            raise
+        finally:
+            # No longer a set that is ready: nothing in it may be moved again.
+            ready.rename(prepared)
+    shutil.rmtree(prepared, ignore_errors=True)
+
+
+def finish_replacing(folder: Path) -> None:
+    """Complete the sets of files in ``folder`` whose process was killed while they took their place."""
+    with suppress(OSError):
+        for ready in folder.glob(f".*{_READY}"):
+            with locked(folder):
+                if UNFINISHED.fullmatch(ready.name) and ready.is_dir():
+                    _move_in(ready, folder)
+                    ready.rename(ready.with_suffix(""))
+
+
+def _move_in(ready: Path, folder: Path) -> None:
+    new = sorted({path.name for path in ready.iterdir()} - {_OLD, _GONE})
+    if (ready / _GONE).exists():
+        for name in {*new, *json.loads((ready / _GONE).read_text(encoding="utf-8"))}:
+            if os.path.lexists(folder / name):
+                (folder / name).rename(ready / _OLD / name)
+        (ready / _GONE).unlink()
+    for name in new:
+        (ready / name).rename(folder / name)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes of ours from replacing files in ``folder``, where folders can be locked."""
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield
+        return
+    try:
+        end = time.monotonic() + _LOCK_TIMEOUT_S
+        while time.monotonic() < end:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(0.02)
+            except OSError:
+                break
+        yield
+    finally:
+        os.close(handle)
+
+
+# Temporary files and paths ---------------------------------------------------------------------------------------
 
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A folder for temporary files, for as long as the block lasts; what was left by killed processes goes with it."""
+    """Make a folder for temporary files that lasts as long as the block; remove those of killed processes."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
         sweep(Path(folder).parent, re.compile(f"{_SCRATCH}[a-z0-9_]{{8}}"))
         yield Path(folder)
 
 
 def sweep(folder: Path, pattern: re.Pattern[str]) -> None:
-    """Remove what processes of ours that were killed more than a day ago left under names of ``pattern``."""
+    """Remove files and folders of this user with a name of ``pattern`` that are older than a day."""
     with suppress(OSError), os.scandir(folder) as items:
         for item in items:
-            # Others may be at it, and some may not be ours to remove.
+            # Another process may remove it first, or it may not be ours to remove.
             with suppress(OSError):
                 if not pattern.fullmatch(item.name):
                     continue
@@ -87,7 +187,7 @@ def sweep(folder: Path, pattern: re.Pattern[str]) -> None:
 
 
 def is_there(path: Path, check: Callable[[Path], bool]) -> bool:
-    """``check(path)``, such as ``Path.is_dir``; a name too long or otherwise impossible for a path is none."""
+    """Return ``check(path)``, such as ``Path.is_dir``, and False for a name that no path can have."""
     try:
         return check(path)
     except (OSError, ValueError):
@@ -95,7 +195,7 @@ def is_there(path: Path, check: Callable[[Path], bool]) -> bool:
 
 
 def expanded(path: Path) -> Path:
-    """``path`` with the home folder for ``~``; as it is where there is none: nothing is there, then."""
+    """Replace ``~`` in ``path`` by the home folder, if there is one."""
     try:
         return path.expanduser()
     except (RuntimeError, ValueError):
@@ -132,24 +232,26 @@ def array_header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
 
 
 def json_text(value: object) -> str:
-    """JSON text of ``value``, indented by 2, with a line for each innermost list.
+    """Write ``value`` as JSON, indented by 2, with a line for each innermost list.
 
-    Keys keep their order, floats all their digits; NumPy scalars and arrays become plain numbers and lists,
-    and what is not finite becomes null.
+    Keys keep their order and floats all their digits.
 
     Raises:
-        TypeError: If ``value`` holds anything else that JSON cannot say.
+        TypeError: As ``plain_json``.
     """
     return _render(plain_json(value), "\n") + "\n"
 
 
 def plain_json(value: object) -> Any:
-    """``value`` as JSON can say it: NumPy's become plain numbers and lists, what is not finite null.
+    """Convert ``value`` to plain JSON types.
 
-    Dataclasses become objects.
+    NumPy scalars and arrays become numbers and lists, dataclasses become objects, NaN and infinity become null.
+
+    Raises:
+        TypeError: If ``value`` holds anything else that JSON cannot express.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain_json(getattr(value, one.name)) for one in fields(value)}
+        return {field.name: plain_json(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, np.ndarray):
         return plain_json(value.tolist())
     if isinstance(value, np.generic):
@@ -164,14 +266,14 @@ def plain_json(value: object) -> Any:
         return [plain_json(item) for item in value]
     if value is None or isinstance(value, (bool, int, str)):
         return value
-    raise TypeError(f"JSON cannot say {type(value).__name__}")
+    raise TypeError(f"JSON cannot express {type(value).__name__}")
 
 
 def csv_text(header: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """CSV text with a line for each row; None is an empty cell.
+    """Write a table as CSV; None is an empty cell.
 
-    A word that a spreadsheet would take for a formula gets an apostrophe before it: it may be a person's text, a
-    class or a method's name out of somebody's file.
+    A text that a spreadsheet would read as a formula gets an apostrophe before it: texts, classes and names of methods
+    may come from files of strangers.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -185,7 +287,7 @@ def _cell(value: object) -> object:
         value = value.item()
     if not isinstance(value, str):
         return value
-    # A lone carriage return would not be quoted, and what follows it would begin a row.
+    # A lone carriage return would not be quoted, and the rest would begin a new row.
     value = value.replace("\r\n", "\n").replace("\r", "\n")
     return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\n")) else value
 

@@ -62,8 +62,8 @@ class Call:
         try:
             yield
         except UnwrittenError as error:
-            if error.found is not None:
-                self.answer(error.found, lines(error.found))
+            if error.results is not None:
+                self.answer(error.results, lines(error.results))
             raise
 
 

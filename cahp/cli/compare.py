@@ -78,6 +78,6 @@ def compare(
                 announce=announce,
             )
         if output is not None:
-            with call.telling(lambda _: summary(found)), UnwrittenError.saying(found.as_json()):
-                wrote = output.wrote(found.write(output))
+            with call.telling(lambda _: summary(found)), UnwrittenError.carrying(found.as_json()):
+                wrote = output.describe(found.write(output))
     call.answer(found.as_json(), [*summary(found), wrote])

@@ -63,4 +63,4 @@ def fit(
     if save == "model":
         asked = to_arguments(replace(call.settings, model=str(output.folder)), _NEXT)
         use = f": choose its heads with {shlex.join(['cahp', 'prune', *asked])}"
-    call.answer(found, [*fitted(found), f"{output.wrote()}{use}"])
+    call.answer(found, [*fitted(found), f"{output.describe()}{use}"])

@@ -40,9 +40,9 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
                 watch=progress.watch,
             )
         if output is not None and parallel.first():
-            with call.telling(lambda _: summary(run.document)), UnwrittenError.saying(run.document.to_json()):
+            with call.telling(lambda _: summary(run.document)), UnwrittenError.carrying(run.document.to_json()):
                 write_run(output, run, table=table)
     wrote = "  nothing was written; --out DIR keeps run.json, head_mask.json and arrays.npz"
     if output is not None:
-        wrote = output.wrote(files(table=sweep))
+        wrote = output.describe(files(table=sweep))
     call.answer(run.document.to_json(), [*summary(run.document), wrote])

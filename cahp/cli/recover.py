@@ -59,5 +59,5 @@ def recover(
             watch=progress.watch,
         )
     prompt = asked(call.settings.prompt, call.settings.answers)
-    wrote = f"{output.wrote()}: {as_asked(model_form('drop-in').loads, prompt)}"
+    wrote = f"{output.describe()}: {as_asked(model_form('drop-in').loads, prompt)}"
     call.answer(found, [*quality(found), wrote])

@@ -80,7 +80,7 @@ def reproduce(
             progress=progress,
             announce=announce,
         )
-    call.answer(done, [*told(done), "", output.wrote([task.FILE, *asked.experiments])])
+    call.answer(done, [*told(done), "", output.describe([task.FILE, *asked.experiments])])
 
 
 def announcement(found: Sequence[Expected]) -> list[str]:

@@ -22,7 +22,7 @@ from cahp.comparison.figures import draw_figures
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summarising import summarise
 from cahp.comparison.summary import Summary
-from cahp.files import Content, csv_text, json_text, plain_json, read_array, scratch
+from cahp.files import Content, csv_text, finish_replacing, json_text, plain_json, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
@@ -79,6 +79,7 @@ class Comparison:
         """
         place = Path(path)
         file = place / FILE if place.is_dir() else place
+        finish_replacing(file.parent)
         try:
             with file.open("rb") as open_file:
                 content = open_file.read(_LARGEST_FILE + 1)

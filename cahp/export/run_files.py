@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.files import finish_replacing
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
@@ -58,6 +59,7 @@ def read_run(place: Path) -> RunFiles:
         CahpError: If there is none, or it is broken.
     """
     folder = place if place.is_dir() else place.parent
+    finish_replacing(folder)
     if place.is_file() and place.name not in ("run.json", "head_mask.json", "arrays.npz", TABLE_FILE):
         raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
     said = _json(folder / "run.json")

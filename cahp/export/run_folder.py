@@ -13,7 +13,7 @@ import numpy as np
 
 from cahp.export.masks import MaskOrigin, mask_json
 from cahp.files import Content, json_text, scratch, write_whole
-from cahp.output import Mark, Output, unwritten
+from cahp.output import Mark, Output, translate_errors
 from cahp.run.document import outcome_records
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
@@ -68,7 +68,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         UnwrittenError: If not.
     """
-    with unwritten(folder):
+    with translate_errors(folder):
         write_whole(folder, {})
         with tempfile.TemporaryFile(dir=folder):
             pass

@@ -98,7 +98,7 @@ def export(
         "loads": formats.as_asked(asked.loads, card.prompt),
         "notices": notices,
     }
-    with UnwrittenError.saying(found):
+    with UnwrittenError.carrying(found):
         written = checkpoints.write(
             asked,
             output,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cahp import hub
 from cahp.cards import ModelCard, Prompt
-from cahp.files import expanded, is_there
+from cahp.files import expanded, finish_replacing, is_there
 from cahp.models import remote
 from cahp.models.description import class_names, describe
 from cahp.models.language import prompted
@@ -97,6 +97,7 @@ def _here(name: str) -> ModelCard | None:
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         named = folder.resolve() if folder.name in ("", "..") else folder
+        finish_replacing(folder)
         return describe(named.name, None, folder)
     there = is_there(folder, Path.is_file)
     if there or folder.is_absolute() or name.startswith((".", "~")):

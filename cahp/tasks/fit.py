@@ -99,7 +99,7 @@ def fit(
         "outcomes": None,
         "notices": [*dataset.notices, *notices],
     }
-    with UnwrittenError.saying(found):
+    with UnwrittenError.carrying(found):
         if network is None:
             folder = output.folder
         elif whole:

@@ -73,7 +73,7 @@ def recover(
         **document,
         "notices": list(bench.notices),
     }
-    with UnwrittenError.saying(found):
+    with UnwrittenError.carrying(found):
         save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
     return found
 

@@ -227,7 +227,7 @@ def reproduce(
         found.write(place / one.name)
         rows += _rows(one, found)
     document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(asked), "rows": rows, "command": command}
-    with UnwrittenError.saying(document):
+    with UnwrittenError.carrying(document):
         output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
     return document
 

@@ -150,7 +150,7 @@ def exported(found: Document, output: Output | None = None) -> Iterator[str]:
     if "file" in found:
         yield f"{found['model']}: a mask of {kept['heads']} of {kept['of']} heads"
         if output is not None:
-            yield output.wrote([found["file"]])
+            yield output.describe([found["file"]])
         return
     if found["metrics"]:
         yield from quality(found)
@@ -168,7 +168,7 @@ def exported(found: Document, output: Output | None = None) -> Iterator[str]:
     )
     if found["files"] and form.runtime is not None:
         yield from lines(found["files"], form.runtime.name)
-    yield f"{output.wrote()} ({found['form']}): {found['loads']}"
+    yield f"{output.describe()} ({found['form']}): {found['loads']}"
 
 
 def contents(found: Document) -> Iterator[str]:

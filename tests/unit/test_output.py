@@ -6,11 +6,13 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cahp import output
+from cahp.files import UNFINISHED
 from cahp.output import MARK, Mark, Output, UnwrittenError
 from cahp.values import OptionError
 
@@ -80,7 +82,7 @@ def test_what_came_in_the_meantime_is_kept_and_the_results_go_beside_it(tmp_path
     out.write({"run.json": b"new"})
     assert tree(tmp_path) == {"out/run.json": OURS, "out-3/run.json": b"new"}
     assert out.folder == tmp_path / "out-3"
-    assert "run.json came into" in out.note
+    assert "run.json appeared in" in out.note
     assert str(out.folder) in out.note
 
 
@@ -121,7 +123,7 @@ def test_a_file_without_room_for_a_mark_is_replaced_by_itself_only(tmp_path: Pat
     Output(tmp_path).check_file("other.npy", b"mask")
     Output(tmp_path, force=True).check_file("mask.npy", b"other")
     for other in (b"kasm", b"longer mask"):
-        with pytest.raises(OptionError, match=r"mask\.npy is there already"):
+        with pytest.raises(OptionError, match=r"mask\.npy exists"):
             Output(tmp_path).check_file("mask.npy", other)
 
 
@@ -169,7 +171,7 @@ def test_a_folder_without_our_mark_is_refused(tmp_path: Path, mark: bytes | None
     (tmp_path / "thesis.docx").write_bytes(b"mine")
     if mark is not None:
         (tmp_path / MARK).write_bytes(mark)
-    with pytest.raises(OptionError, match=r"would be lost.*--force"):
+    with pytest.raises(OptionError, match=r"not written by cahp.*--force"):
         Output(tmp_path).check_folder()
 
 
@@ -255,37 +257,91 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, stop: BaseException) ->
 
 def test_what_cannot_be_written_carries_what_was_found(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UnwrittenError, match="--out") as error, UnwrittenError.saying({"accuracy": 0.5}):
+    with pytest.raises(UnwrittenError, match="--out") as error, UnwrittenError.carrying({"accuracy": 0.5}):
         Output(tmp_path / "file" / "out").write({"run.json": b""})
-    assert error.value.found == {"accuracy": 0.5}
+    assert error.value.results == {"accuracy": 0.5}
 
 
 # --- what killed processes leave
 
 
-@pytest.mark.parametrize("when", ["filled", "aside", "placed"])
-def test_whenever_a_process_is_killed_one_whole_folder_is_there_again(tmp_path: Path, when: str) -> None:
-    folder = tmp_path / "out"
-    fill(Output(folder), model="1")
-    token = "0123456789abcdef"
-    part, aside = tmp_path / f".out-{token}", tmp_path / f".out-{token}-old"
-    # By hand, what ``whole`` does up to then.
-    part.mkdir()
-    (part / "model").write_text("2")
-    if when != "filled":
-        folder.rename(aside)
-    if when == "placed":
-        part.rename(folder)
-    Output(folder)
-    assert (folder / "model").read_text() == ("2" if when == "placed" else "1")
-    fill(Output(folder, force=True), model="3")
-    assert (folder / "model").read_text() == "3"
-    # What others have under way is left to them; what nobody can be at any more goes.
-    left = [path for path in tmp_path.iterdir() if path.name.startswith(".")]
-    for path in left:
+def write_files(folder: Path, files: dict[str, str]) -> None:
+    Output(folder).write({name: content.encode() for name, content in files.items()})
+
+
+def write_folder(folder: Path, files: dict[str, str]) -> None:
+    fill(Output(folder, force=True), **files)
+
+
+def run_and_kill(work: Callable[[], None], *, after: int) -> bool:
+    """Do the work in a process that dies before a rename; return whether it came to its end."""
+    child = os.fork()
+    if child == 0:
+        left = iter(range(after))
+
+        def dying(rename: Callable[..., Path]) -> Callable[..., Path]:
+            return lambda *args: rename(*args) if next(left, None) is not None else os._exit(1)
+
+        Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)  # type: ignore[method-assign]
+        os.rename = dying(os.rename)  # type: ignore[assignment]
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX only")
+@pytest.mark.parametrize("beside", [{}, {"notes.txt": b"mine"}])
+@pytest.mark.parametrize("write", [write_files, write_folder])
+def test_whenever_a_process_is_killed_one_whole_set_of_files_is_there_again(
+    tmp_path: Path, write: Callable[[Path, dict[str, str]], None], beside: dict[str, bytes]
+) -> None:
+    before, after = {"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "2", "d": "2"}
+    if write is write_files:
+        before, after = {**before, "d": "1"}, {**after, "a": "2"}
+    for count in range(100):
+        folder = tmp_path / f"out{count}"
+        write(folder, before)
+        for name, content in beside.items():
+            (folder / name).write_bytes(content)
+        done = run_and_kill(lambda folder=folder: write(folder, after), after=count)  # type: ignore[misc]
+        # Not even now are files of both sets there.
+        now = {path.read_text() for path in folder.iterdir() if path.name in "abcd"}
+        assert now in ({"1"}, {"2"}, set())
+        Output(folder)
+        found = tree(folder)
+        found = {name: content for name, content in found.items() if not name.startswith(".") and name != MARK}
+        sets = [{name: content.encode() for name, content in files.items()} for files in (before, after)]
+        assert found in [{**files, **beside} for files in sets]
+        write(folder, after)
+        assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} >= {*after, *beside}
+        if done:
+            break
+    assert done
+    assert count > 5
+    # What others have under way is left to them; what no process can still need is removed.
+    for path in tmp_path.rglob(".*"):
         old(path)
-    fill(Output(folder), model="4")
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    write(tmp_path / "out1", after)
+    assert not list((tmp_path / "out1").glob(".*"))
+
+
+def test_a_set_of_which_one_file_cannot_take_its_place_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+    Output(folder).write({"a": b"1", "b": b"1"})
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "b" and target == folder / "b" and self.read_bytes() == b"2":
+            raise PermissionError(1, "Operation not permitted")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    monkeypatch.setattr(Path, "replace", failing)
+    with pytest.raises(UnwrittenError):
+        Output(folder).write({"a": b"2", "b": b"2", "c": b"2"})
+    assert tree(folder) == {"a": b"1", "b": b"1"}
 
 
 def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> None:
@@ -310,4 +366,4 @@ def test_names_under_way_are_those_that_files_are_written_under(
     monkeypatch.setattr(output, "sweep", lambda *_: None)
     Output(tmp_path).write({"a.json": lambda _: seen.extend(path.name for path in tmp_path.iterdir())})
     (name,) = seen
-    assert re.fullmatch(output._UNDER_WAY, name)
+    assert re.fullmatch(UNFINISHED, name)

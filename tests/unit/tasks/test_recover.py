@@ -157,7 +157,7 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
     with pytest.raises(UnwrittenError, match="No space left") as unwritten:
         recover(settings, mask=mask, out=out, store=store)
-    assert unwritten.value.found is not None
-    assert unwritten.value.found["metrics"].recovered.n == 40
+    assert unwritten.value.results is not None
+    assert unwritten.value.results["metrics"].recovered.n == 40
     assert models.identify(str(out)).family == "roberta"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
