@@ -157,3 +157,40 @@ def get_recovery(name: str, *, choices: Callable[[Recovery], bool] = lambda row:
 def name_of_result(name: str) -> str:
     """Return what a recovery makes of a pruned model, such as "refitted"; "recovered" for a name of another version."""
     return RECOVERIES[name].result if name in RECOVERIES else "recovered"
+
+
+@dataclass(frozen=True)
+class RefitReport:
+    """Whether a refit was accepted, why, and on how many texts it was calibrated."""
+
+    accepted: bool
+    reason: str
+    examples: int
+
+
+@dataclass(frozen=True)
+class DistillEpoch:
+    """One epoch: its mean loss in nats, and the agreement with the full model on held-out texts after it."""
+
+    epoch: int
+    loss: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class DistillReport:
+    """Whether a distillation was accepted, why, on how many texts it was trained, and its epochs.
+
+    ``labels`` tells whether it was trained on labels too. On the ``held_out`` texts, ``held_out_agreement`` is the
+    agreement of the distilled model with the full one, and ``agreement_before`` that of the model it started from
+    (None: the time was up before it was measured).
+    """
+
+    accepted: bool
+    reason: str
+    examples: int
+    labels: bool
+    held_out: int
+    agreement_before: float | None
+    held_out_agreement: float | None
+    epochs: tuple[DistillEpoch, ...]

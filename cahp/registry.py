@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
-from cahp.values import Clustering, Floats, GateGradients, OptionError, Progress, Selection, Signatures, Space, Texts
+from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
+from cahp.values import Floats, OptionError, Progress, Selection, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -1,14 +1,13 @@
 """The frozen values that stages exchange, and the errors they raise.
 
-Nothing here computes a result; every value checks itself once, when it is made. Symbols as in the paper:
-``L`` layers, ``H`` heads a layer, ``N = L * H`` heads with flat index ``layer * H + head``, ``C`` classes,
-``B`` pool size and ``D = B * B`` cells of a pooled attention map.
+Every value checks itself once, when it is made. Symbols as in the paper: ``L`` layers, ``H`` heads per layer,
+``N = L * H`` heads with flat index ``layer * H + head``, ``C`` classes, ``B`` pool size and ``D = B * B`` cells of a
+pooled attention map.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,38 +22,31 @@ Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 
-#: Seconds that timing a model may take, unless it is told.
-LATENCY_SECONDS = 5.0
-#: A machine is noisy when the 95th percentile of a model's times is more than this many times their median.
-NOISY = 1.25
-#: What a machine draws in watts while it computes, and the price of a kilowatt-hour, unless somebody says otherwise.
-WATTS, KWH_PRICE = 65.0, 0.30
-
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]
 
-#: The numbers in which products of matrices are computed.
+#: The number format of matrix products.
 Precision = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
 class Precisions:
-    """In which numbers answers and signatures are computed. Salience, recoveries, proofs and timings are in float32."""
+    """The precision of evaluations and signatures. Salience, recoveries, proofs and timings always use float32."""
 
     evaluation: Precision = "float32"
     signatures: Precision = "float32"
 
 
 class CahpError(Exception):
-    """The input cannot be used. The message is one sentence that names the next step."""
+    """The input cannot be used. The message is one line that says what is wrong and what to do."""
 
     def _render_traceback_(self) -> list[str]:
-        # Jupyter asks for this: in a notebook as in a terminal, the sentence is all that helps.
+        # Jupyter calls this: a notebook then shows the message without a traceback, as the terminal does.
         return [f"{type(self).__name__}: {self}"]
 
 
 class OptionError(CahpError):
-    """An option has no sense, alone or with the others."""
+    """An option is invalid, alone or together with others."""
 
 
 class DataError(CahpError):
@@ -66,15 +58,15 @@ class ModelError(CahpError):
 
 
 class SelfTestError(ModelError):
-    """Gates or surgery do not do to this model what they promise."""
+    """Masking or cutting heads does not have the same effect on this model."""
 
 
 class BudgetError(CahpError):
-    """A budget that no mask can meet."""
+    """No mask can meet the budget."""
 
 
 class MaskError(CahpError):
-    """A head mask that is malformed or does not fit the model."""
+    """A head mask is malformed or does not fit the model."""
 
 
 class KneeNotFoundError(CahpError):
@@ -82,15 +74,15 @@ class KneeNotFoundError(CahpError):
 
 
 class SpaceError(CahpError):
-    """The heads do not differ, or too little is known of them to compare them."""
+    """The heads do not differ, or there are too few statistics to compare them."""
 
 
 class Cancelled(Exception):
-    """Raised by a progress callback to stop the work between two batches."""
+    """A progress callback raises this to stop the work between two batches."""
 
 
 class Progress(Protocol):
-    """Called between batches with a stage's name and how much of it is done; may raise ``Cancelled``."""
+    """Called between batches with the name of a stage and its progress; may raise ``Cancelled``."""
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report ``done`` of ``total`` units of ``stage``."""
@@ -101,7 +93,7 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 def digest(*parts: bytes | str) -> str:
-    """SHA-256 over length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
+    """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
     sha = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -114,8 +106,8 @@ def digest(*parts: bytes | str) -> str:
 class Texts:
     """Labelled inputs of one split, in their original order.
 
-    ``first`` holds the texts, ``second`` the second text of each pair or None for single texts, ``labels`` the
-    class index of each (int64, into ``classes``).
+    ``first`` holds the texts, ``second`` the second text of each pair (None for single texts), and ``labels`` the class
+    index of each (int64, into ``classes``).
     """
 
     first: tuple[str, ...]
@@ -143,11 +135,11 @@ class Texts:
 
     @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Examples of each class, shape ``(C,)``."""
+        """Number of examples of each class, shape ``(C,)``."""
         return np.bincount(self.labels, minlength=len(self.classes)).astype(np.int64)
 
     def take(self, rows: Sequence[int] | Ints) -> Texts:
-        """The given rows, in the given order."""
+        """Return the given rows, in the given order."""
         rows = [int(row) for row in rows]
         second = None if self.second is None else tuple(self.second[row] for row in rows)
         return Texts(tuple(self.first[row] for row in rows), second, self.labels[rows], self.classes)
@@ -161,7 +153,7 @@ class Texts:
 
 @dataclass(frozen=True, eq=False)
 class HeadMask:
-    """Which heads stay: ``keep[layer, head]`` is True for a kept head. The mask has its own, read-only copy."""
+    """The heads that stay: ``keep[layer, head]`` is True for a kept head. It holds a read-only copy."""
 
     keep: Bools
 
@@ -174,12 +166,12 @@ class HeadMask:
 
     @classmethod
     def full(cls, layers: int, heads: int) -> HeadMask:
-        """Every head kept."""
+        """Make a mask that keeps every head."""
         return cls(np.ones((layers, heads), dtype=np.bool_))
 
     @classmethod
     def of(cls, kept: Iterable[int], layers: int, heads: int) -> HeadMask:
-        """The heads with the given flat indices kept."""
+        """Make a mask that keeps the heads with the given flat indices."""
         keep = np.zeros(layers * heads, dtype=np.bool_)
         keep[list(kept)] = True
         return cls(keep.reshape(layers, heads))
@@ -191,12 +183,12 @@ class HeadMask:
 
     @property
     def heads(self) -> int:
-        """Heads a layer before pruning."""
+        """Number of heads per layer before pruning."""
         return int(self.keep.shape[1])
 
     @cached_property
     def count(self) -> int:
-        """Heads kept."""
+        """Number of kept heads."""
         return int(self.keep.sum())
 
     @property
@@ -216,146 +208,26 @@ class HeadMask:
 
     @property
     def kept(self) -> dict[str, list[int]]:
-        """Kept heads by layer, as files hold them."""
+        """Kept heads by layer, in the form of files."""
         return {str(layer): heads for layer, heads in enumerate(self.by_layer)}
 
     @cached_property
     def empty_layers(self) -> tuple[int, ...]:
-        """Layers that keep no head."""
+        """Layers without a kept head."""
         return tuple(int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1)))
 
     @cached_property
     def sha256(self) -> str:
-        """SHA-256 of the keep rows, one byte a head (0 or 1), row by row."""
+        """SHA-256 of the keep rows, one byte per head (0 or 1), row by row."""
         return hashlib.sha256(self.keep.astype(np.uint8).tobytes()).hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
-class Signatures:
-    """Per-class statistics of every head's pooled attention map (paper, section "signatures").
-
-    ``counts (C,)`` int64; ``mean`` and ``m2 (N, C, D)`` float64, ``m2`` the sum of squared deviations from the
-    mean. Two halves of a data set merge to the statistics of the whole.
-    """
-
-    counts: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    m2: NDArray[np.float64]
-    layers: int
-    heads: int
-
-    def __post_init__(self) -> None:
-        shape = self.mean.shape
-        if len(shape) != 3 or shape != self.m2.shape:
-            raise ValueError(f"mean {shape} and m2 {self.m2.shape} must both be (heads, classes, cells)")
-        if shape[0] != self.layers * self.heads or shape[1:2] != self.counts.shape:
-            raise ValueError(f"{shape} does not fit {self.layers} x {self.heads} heads, {self.counts.shape} counts")
-
-    @property
-    def pool_size(self) -> int:
-        """Side ``B`` of the pooled map."""
-        return math.isqrt(self.mean.shape[2])
-
-    @property
-    def variance(self) -> NDArray[np.float64]:
-        """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
-        counts = self.counts[None, :, None]
-        return np.where(counts > 1, self.m2 / np.maximum(counts - 1, 1), 1e-6)
-
-    def merge(self, other: Signatures) -> Signatures:
-        """Statistics of both samples together (Chan, Golub and LeVeque 1979).
-
-        Raises:
-            ValueError: If the two describe different heads, classes or pool sizes.
-        """
-        if self.mean.shape != other.mean.shape or self.layers != other.layers:
-            raise ValueError(f"cannot merge signatures of shapes {self.mean.shape} and {other.mean.shape}")
-        counts = self.counts + other.counts
-        weight = other.counts / np.maximum(counts, 1)
-        delta = other.mean - self.mean
-        mean = self.mean + delta * weight[None, :, None]
-        m2 = self.m2 + other.m2 + delta**2 * (self.counts * weight)[None, :, None]
-        return Signatures(counts, mean, m2, self.layers, self.heads)
-
-
-@dataclass(frozen=True, eq=False)
-class GateGradients:
-    """Signed gradients of each example's loss with respect to the head gates at 1.
-
-    ``values (M, L, H)`` float64, in data set order; ``total`` is the number of examples of the sample, of which
-    these are the first ``M``.
-    """
-
-    values: NDArray[np.float64]
-    total: int
-
-    def __post_init__(self) -> None:
-        if self.values.ndim != 3 or len(self.values) > self.total:
-            raise ValueError(f"values must be (examples, layers, heads), got {self.values.shape} of {self.total}")
-
-
-@dataclass(frozen=True, eq=False)
-class Space:
-    """Where each head lies: what clustering and drawing need.
-
-    ``features (N, F)`` float32, ``embedding (N, 2)`` float32 for drawing, ``distances (N, N)`` float32, the ones
-    that clustering uses: of the embedding, or of the features for ``projection="none"``.
-    """
-
-    features: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-    distances: NDArray[np.float32]
-    projection: str
-
-    def __post_init__(self) -> None:
-        heads = len(self.features)
-        if self.embedding.shape != (heads, 2) or self.distances.shape != (heads, heads):
-            raise ValueError(f"{heads} heads but embedding {self.embedding.shape}, distances {self.distances.shape}")
-
-
-@dataclass(frozen=True, eq=False)
-class Clustering:
-    """Clusters for every ``k``, or for some, and the curve over them.
-
-    ``ks (K,)`` ascending; ``mss (K,)`` mean simplified silhouette; ``labels (K, N)`` cluster of each head;
-    ``medoids[i]`` the heads at the centres for ``ks[i]``; ``knee`` the suggested ``k`` and ``knee_rule`` how it was
-    found.
-    """
-
-    ks: NDArray[np.int64]
-    mss: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    medoids: tuple[NDArray[np.int64], ...]
-    knee: int
-    knee_rule: str
-
-    def __post_init__(self) -> None:
-        if not (len(self.ks) == len(self.mss) == len(self.labels) == len(self.medoids)):
-            raise ValueError("ks, mss, labels and medoids must have one row for every k")
-
-    def nearest(self, k: int) -> int:
-        """The number of clusters nearest to ``k`` that there is; of two, the smaller."""
-        return int(self.ks[np.argmin(np.abs(self.ks - k))])
-
-    def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
-
-        Raises:
-            KeyError: If ``k`` was not clustered.
-        """
-        found = np.flatnonzero(self.ks == k)
-        if not len(found):
-            raise KeyError(f"no clustering for k={k}; have {len(self.ks)} of {self.ks[0]}..{self.ks[-1]}")
-        row = int(found[0])
-        return self.labels[row], self.medoids[row]
-
-
-@dataclass(frozen=True, eq=False)
 class Selection:
-    """A mask and how it came about.
+    """A mask and how its heads were chosen, as flat indices.
 
-    ``k`` clusters were represented (None: no clusters were used), ``rescued`` heads were given back to layers left
-    empty, ``filled`` heads spent the rest of the budget. All heads are flat indices.
+    ``k`` is the number of clusters with a representative (None: no clusters were used), ``rescued`` are the heads added
+    by the per-layer minimum, and ``filled`` those that use up the rest of the budget.
     """
 
     mask: HeadMask
@@ -365,20 +237,9 @@ class Selection:
     filled: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
-class Price:
-    """What a choice of heads costs.
-
-    ``forwards`` passes of one example through the whole model (a backward pass counts as two), and ``labels`` used.
-    """
-
-    forwards: float
-    labels: int
-
-
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """What a model answered: predicted class, true class and loss of every example, each of shape ``(n,)``."""
+    """The predictions of a model: predicted class, true class and loss of each example, each of shape ``(n,)``."""
 
     predictions: NDArray[np.int64]
     labels: NDArray[np.int64]
@@ -394,7 +255,7 @@ class Evaluation:
 
     @property
     def correct(self) -> Bools:
-        """Whether each example was answered rightly."""
+        """Whether the prediction of each example is correct."""
         return np.asarray(self.predictions == self.labels)
 
 
@@ -459,97 +320,3 @@ class Estimate:
     @property
     def _digits(self) -> int:
         return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "number": 1}[self.unit]
-
-
-@dataclass(frozen=True)
-class RefitReport:
-    """Whether a refit was taken, why, and how many texts it was calibrated on."""
-
-    accepted: bool
-    reason: str
-    examples: int
-
-
-@dataclass(frozen=True)
-class DistillEpoch:
-    """One epoch's mean loss (nats), and the share of held-out texts that are then answered as by the full model."""
-
-    epoch: int
-    loss: float
-    agreement: float
-
-
-@dataclass(frozen=True)
-class DistillReport:
-    """Whether a distillation was taken, why, on how many texts it learned (with ``labels`` or not), and its epochs.
-
-    ``held_out`` texts evaluated it: ``held_out_agreement`` is the share of them that the distilled model answers as the
-    full one does, ``agreement_before`` that of the model it started from (None: time was up before that was known).
-    """
-
-    accepted: bool
-    reason: str
-    examples: int
-    labels: bool
-    held_out: int
-    agreement_before: float | None
-    held_out_agreement: float | None
-    epochs: tuple[DistillEpoch, ...]
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Latency of one batch in milliseconds: ``repeats`` runs of ``batch`` texts of ``length`` tokens."""
-
-    median: float
-    p95: float
-    batch: int
-    length: int
-    repeats: int
-
-    @property
-    def noisy(self) -> bool:
-        """Whether something else kept the machine busy: its slowest twentieth took 1.25 times the median or more."""
-        return self.p95 > NOISY * self.median
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Weights, floating-point operations of one text, and latency of one batch; None where it was not measured."""
-
-    parameters: int | None
-    flops: int | None
-    latency_ms: Timing | None
-
-
-@dataclass(frozen=True)
-class Costs:
-    """The full model's cost, the pruned one's, their latency ratio, and attention's share of the full forward pass."""
-
-    full: Cost
-    pruned: Cost
-    ratio: Estimate
-    attention_share: float
-
-    @property
-    def noisy(self) -> bool:
-        """Whether something else kept the machine busy while either model was timed."""
-        return bool(self._noisy)
-
-    @property
-    def _noisy(self) -> dict[str, Timing]:
-        timings = {"full": self.full.latency_ms, "pruned": self.pruned.latency_ms}
-        return {name: timing for name, timing in timings.items() if timing is not None and timing.noisy}
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """What a person should know of these times."""
-        noisy = self._noisy
-        if not noisy:
-            return ()
-        name, timing = max(noisy.items(), key=lambda one: one[1].p95 / one[1].median)
-        return (
-            f"the machine was busy while latency was measured: the 95th percentile of the {name} model's "
-            f"{timing.repeats} times is {timing.p95 / timing.median:.1f} times their median (more than {NOISY}); "
-            "give --latency-time more, or measure again on an idle machine",
-        )

@@ -56,9 +56,9 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else runs here: no timing of this process counts as disturbed, so that all of them are kept."""
-    from cahp import values
+    from cahp import costs
 
-    monkeypatch.setattr(values, "NOISY", float("inf"))
+    monkeypatch.setattr(costs, "NOISY", float("inf"))
 
 
 #: What this process began with.

@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from cahp.comparison import Plan
+from cahp.costs import SelectionCost
 from cahp.registry import Evidence
 from cahp.run.settings import Settings
 from cahp.stages.selection import top
-from cahp.values import Price, Selection
+from cahp.values import Selection
 
 LAYERS, HEADS = 3, 4
 
@@ -57,8 +58,8 @@ class Tuned(Counted):
         scores = {"first": -places, "last": places, "middle": -np.abs(places - 5.5)}[self._end]
         return top(scores, budget=budget, min_per_layer=min_per_layer)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
-        return Price(len(evidence.texts), 7)
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+        return SelectionCost(len(evidence.texts), 7)
 
 
 class Failing(Counted):

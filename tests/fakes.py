@@ -26,13 +26,14 @@ from transformers import (
 )
 
 from cahp.cards import ModelCard
+from cahp.costs import Costs
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import Costs, HeadMask, Progress, Texts, silent
+from cahp.values import HeadMask, Progress, Texts, silent
 
 WORDS = [
     "good",

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cahp.api import drawing
 from cahp.api.following import Followed, following
+from cahp.costs import KWH_PRICE, WATTS
 from cahp.run.bench import Bench
 from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.values import KWH_PRICE, WATTS, CahpError, Estimate, Input, OptionError, Progress, silent
+from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.api.similar import SimilarityResult

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cahp.cli.command import Call, command
 from cahp.cli.options import OPTIONS, REQUIRED, Option
-from cahp.values import KWH_PRICE, WATTS
+from cahp.costs import KWH_PRICE, WATTS
 
 _RUN = Option("run", "The folder that `cahp prune --out` wrote.", Path, REQUIRED, argument=True)
 _OUT = OPTIONS["out"].but(help="The HTML file; without: report.html in the run's folder.")

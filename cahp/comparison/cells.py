@@ -21,23 +21,14 @@ from numpy.typing import NDArray
 from cahp import methods
 from cahp.comparison.plan import FULL, Cell
 from cahp.comparison.workspace import Workspace
+from cahp.costs import SelectionCost
 from cahp.recoveries import RECOVERIES
 from cahp.registry import Evidence, Method
 from cahp.run.recoveries import more_texts
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import revision
 from cahp.store import Entry, key
-from cahp.values import (
-    BudgetError,
-    Cancelled,
-    DataError,
-    Evaluation,
-    Floats,
-    HeadMask,
-    Price,
-    Texts,
-    digest,
-)
+from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
 _REVISION = 2
@@ -68,7 +59,7 @@ class MaskChoice:
 
     mask: HeadMask
     setting: Mapping[str, Any]
-    price: Price | None
+    price: SelectionCost | None
     seconds: float
 
     def to_entry(self) -> Entry:
@@ -82,7 +73,7 @@ class MaskChoice:
         """Read it from the store."""
         price = entry.meta["price"]
         mask = HeadMask(entry.arrays["keep"].astype(np.bool_))
-        return cls(mask, entry.meta["setting"], price and Price(**price), entry.meta["seconds"])
+        return cls(mask, entry.meta["setting"], price and SelectionCost(**price), entry.meta["seconds"])
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,11 +244,11 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     return MaskChoice(mask, chosen, selection_cost(workspace, cell, evidence), seconds)
 
 
-def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Price | None:
+def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> SelectionCost | None:
     """The cost of selecting a cell's mask, with all settings to try and their tuning; None if the method has none."""
     settings, prices = workspace.plan.settings_to_try(cell.method), []
     for setting in settings:
-        price: Callable[..., Price] | None = getattr(methods.get(cell.method, **setting), "price", None)
+        price: Callable[..., SelectionCost] | None = getattr(methods.get(cell.method, **setting), "price", None)
         if price is None:
             return None
         prices.append(price(evidence, budget=cell.budget))
@@ -266,9 +257,9 @@ def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Pric
     forwards = combine(float(price.forwards) for price in prices)
     labels = max(int(price.labels) for price in prices)
     if workspace.tuning_texts is None or len(settings) == 1:
-        return Price(forwards, labels)
+        return SelectionCost(forwards, labels)
     tuning = len(workspace.tuning_texts)
-    return Price(forwards + len(settings) * tuning, labels + tuning)
+    return SelectionCost(forwards + len(settings) * tuning, labels + tuning)
 
 
 class _Redrawn:

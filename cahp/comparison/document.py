@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from cahp.costs import SelectionCost
 from cahp.outcomes import Outcomes, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Estimate, Price
+from cahp.values import Bools, Estimate
 
 SCHEMA = "cahp.compare/1"
 
@@ -158,7 +159,7 @@ class CellRecord:
     kept: Mapping[str, tuple[int, ...]] | None
     recoveries: Mapping[str, RecoveryResult]
     seconds: CellSeconds
-    price: Price | None
+    price: SelectionCost | None
     error: str | None
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard
+from cahp.costs import LATENCY_SECONDS
 from cahp.export import formats
 from cahp.export.footprint import Footprint, footprints_of
 from cahp.export.form import ModelForm, Pruned
@@ -23,7 +24,7 @@ from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, parse_duration
-from cahp.values import LATENCY_SECONDS, Evaluation, HeadMask, Input, OptionError, Progress, silent
+from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cahp.values import Estimate, Timing
+from cahp.costs import Timing
+from cahp.values import Estimate
 from cahp.words import size_of
 
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from cahp.costs import KWH_PRICE, WATTS
 from cahp.run.document import RunDocument
-from cahp.values import KWH_PRICE, WATTS, OptionError
+from cahp.values import OptionError
 
 _MILLION = 1_000_000
 

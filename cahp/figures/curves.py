@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from cahp.figures import palette
+from cahp.head_statistics import Clustering
 from cahp.studies.budget_sweep import Row
-from cahp.values import Clustering, Floats, Ints
+from cahp.values import Floats, Ints
 
 
 def silhouette_figure(clustering: Clustering, *, dark: bool) -> Any:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.elimination import eliminated, rounds
 from cahp.methods.shared.scored import Scored, spendable
 from cahp.methods.shared.texts import STAGE, drawn, part
 from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Price, Progress, Selection, Texts
+from cahp.values import Floats, HeadMask, Progress, Selection, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -40,10 +41,10 @@ class Ablation(Scored):
         losses = losses_without(evidence, HeadMask.full(layers, heads), part(evidence.progress, 0, 1), most=MOST)
         return np.asarray(losses[1:].reshape(layers, heads) - losses[0])
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 256 texts for each head, and one without any gated off."""
         texts = min(len(evidence.texts), MOST)
-        return Price(texts * (evidence.card.layers * evidence.card.heads + 1), texts)
+        return SelectionCost(texts * (evidence.card.layers * evidence.card.heads + 1), texts)
 
 
 @register
@@ -70,13 +71,13 @@ class GreedyAblation:
 
         return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
         texts = min(len(evidence.texts), MOST_GREEDY)
         sizes = rounds(total, budget, share=SHARE)
         starts = [total, *sizes[:-1]] if sizes else []
-        return Price(texts * sum(left + 1 for left in starts), texts if starts else 0)
+        return SelectionCost(texts * sum(left + 1 for left in starts), texts if starts else 0)
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:

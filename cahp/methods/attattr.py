@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
+from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import Scored
 from cahp.methods.shared.texts import STAGE, drawn
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price, Progress, Texts
+from cahp.values import Floats, Progress, Texts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +46,10 @@ class AttentionAttribution(Scored):
             lambda: attributions(evidence.model, texts, progress=evidence.progress).sum(axis=0),
         )
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """One forward pass for the maps, and forward and backward passes of every layer and step."""
         texts = min(len(evidence.texts), MOST)
-        return Price(texts * (1 + 3 * STEPS * evidence.card.layers), texts)
+        return SelectionCost(texts * (1 + 3 * STEPS * evidence.card.layers), texts)
 
 
 def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cahp.costs import SelectionCost
 from cahp.registry import Evidence, register
 from cahp.stages.selection import Representative, select
-from cahp.values import Price, Selection
+from cahp.values import Selection
 
 
 @register
@@ -35,9 +36,9 @@ class Complementary:
             representative=self._representative,
         )
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
         from cahp.stages.salience import examples_used
 
         texts = len(evidence.texts)
-        return Price(texts + 2 * examples_used(texts), texts)
+        return SelectionCost(texts + 2 * examples_used(texts), texts)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.attention import confidences
 from cahp.methods.shared.scored import Scored
 from cahp.registry import Evidence, register
-from cahp.values import DataError, Floats, Price
+from cahp.values import DataError, Floats
 
 
 @register
@@ -24,9 +25,9 @@ class Confidence(Scored):
         """Mean maxima, shape ``(L, H)``."""
         return confidences(evidence, "all")
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, without labels."""
-        return Price(len(evidence.texts), 0)
+        return SelectionCost(len(evidence.texts), 0)
 
 
 @register
@@ -51,6 +52,6 @@ class ConfidenceInWords(Scored):
             raise DataError(f"no text has words that {evidence.card.id} knows; choose by confidence instead")
         return scores
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, without labels."""
-        return Price(len(evidence.texts), 0)
+        return SelectionCost(len(evidence.texts), 0)

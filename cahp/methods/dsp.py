@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.gates import Draw, Learned, batches, learn, price
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +99,7 @@ class Dsp(Learned):
 
         return evidence.remembered(f"{self.name} 1 {budget} {sorted(vars(self).items())}", make)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The epochs' forward and backward passes."""
         return price(evidence.texts, steps=self._steps(evidence))
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
 from cahp.methods.shared.scored import Scored
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price
+from cahp.values import Floats
 
 #: Reach of a head, as a part of the median distance between two heads.
 REACH = 0.5
@@ -37,10 +38,10 @@ class Facility(Scored):
         scores[order] = np.arange(len(order), 0, -1)
         return scores.reshape(evidence.card.layers, evidence.card.heads)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, and a forward and a backward pass of at most 2,048."""
         texts = len(evidence.texts)
-        return Price(texts + 3 * min(texts, MOST_BATCHED), texts)
+        return SelectionCost(texts + 3 * min(texts, MOST_BATCHED), texts)
 
 
 def covering(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:

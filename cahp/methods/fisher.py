@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
 from cahp.methods.shared.scored import spendable
 from cahp.registry import Evidence, register
 from cahp.stages.selection import top
-from cahp.values import Bools, Floats, HeadMask, Price, Selection
+from cahp.values import Bools, Floats, HeadMask, Selection
 
 
 @register
@@ -38,10 +39,10 @@ class Fisher:
         mask = HeadMask(keep)
         return Selection(mask, budget, rescued=tuple(head for head in diagonal.rescued if head in set(mask.flat)))
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of at most 2,048 texts."""
         texts = min(len(evidence.texts), MOST_BATCHED)
-        return Price(3 * texts, texts)
+        return SelectionCost(3 * texts, texts)
 
 
 def rearranged(batches: Floats, *, kept: int) -> Bools:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.elimination import eliminated, rounds
 from cahp.methods.shared.gradients import gate_gradients, sensitivity
 from cahp.methods.shared.scored import Scored, by_layer, spendable
 from cahp.registry import Evidence, register
-from cahp.values import Floats, HeadMask, Price, Progress, Selection
+from cahp.values import Floats, HeadMask, Progress, Selection
 
 #: Part of all heads that a round removes.
 SHARE = 0.1
@@ -29,9 +30,9 @@ class Gradient(Scored):
         """Mean absolute gradients, relative to the layer, shape ``(L, H)``."""
         return sensitivity(evidence)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text."""
-        return Price(3 * len(evidence.texts), len(evidence.texts))
+        return SelectionCost(3 * len(evidence.texts), len(evidence.texts))
 
 
 @register
@@ -56,11 +57,11 @@ class IteratedGradient:
 
         return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text in each round."""
         texts = len(evidence.texts)
         count = len(rounds(evidence.card.layers * evidence.card.heads, budget, share=SHARE))
-        return Price(3 * texts * count, texts if count else 0)
+        return SelectionCost(3 * texts * count, texts if count else 0)
 
 
 def _under(evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.attention import row_means
 from cahp.methods.shared.gradients import sensitivity
 from cahp.methods.shared.scored import Scored
 from cahp.methods.shared.texts import part
 from cahp.registry import Evidence, register
-from cahp.values import Floats, OptionError, Price
+from cahp.values import Floats, OptionError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,9 +44,9 @@ class ImportanceEntropy(Scored):
         importance, spread = _minmax(sensitivity(evidence)), _minmax(entropies(evidence))
         return np.asarray(self._alpha * importance + (1 - self._alpha) * (1 - spread))
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text for the gradients, a forward pass for the entropies."""
-        return Price(4 * len(evidence.texts), len(evidence.texts))
+        return SelectionCost(4 * len(evidence.texts), len(evidence.texts))
 
 
 def entropies(evidence: Evidence) -> NDArray[np.float64]:

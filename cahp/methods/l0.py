@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.gates import SHIFT, Learned, batches, hard_concrete, learn, price
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price, Progress
+from cahp.values import Floats, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,10 +56,10 @@ class L0(Learned):
             low, high = (middle, high) if surplus > 0 else (low, middle)
         return min(found, key=lambda tried: tried[0])[1]
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""
         one = price(evidence.texts, steps=self._total(evidence))
-        return Price(TRAININGS * one.forwards, one.labels)
+        return SelectionCost(TRAININGS * one.forwards, one.labels)
 
     def _total(self, evidence: Evidence) -> int:
         # Every text is seen at least once.

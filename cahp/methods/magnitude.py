@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import Scored, by_layer
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price
+from cahp.values import Floats
 
 
 @register
@@ -25,9 +26,9 @@ class Magnitude(Scored):
         """Norms relative to the layer, shape ``(L, H)``."""
         return by_layer(_norms(evidence))
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """Nothing."""
-        return Price(0, 0)
+        return SelectionCost(0, 0)
 
 
 @register
@@ -44,9 +45,9 @@ class RawMagnitude(Scored):
         """Norms, shape ``(L, H)``."""
         return _norms(evidence)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """Nothing."""
-        return Price(0, 0)
+        return SelectionCost(0, 0)
 
 
 def _norms(evidence: Evidence) -> NDArray[np.float64]:

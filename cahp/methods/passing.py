@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.attention import confidences
 from cahp.methods.shared.gates import SHIFT, Learned, batches, hard_concrete, learn, price
 from cahp.registry import Evidence, register
-from cahp.values import Floats, Price
+from cahp.values import Floats
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,10 +111,10 @@ class Pass(Learned):
 
         return evidence.remembered(f"pass 1 {budget} {sorted(vars(self).items())}", make)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""
         training = price(evidence.texts, steps=self._total(evidence))
-        return Price(training.forwards + len(evidence.texts), training.labels)
+        return SelectionCost(training.forwards + len(evidence.texts), training.labels)
 
     def _total(self, evidence: Evidence) -> int:
         # Every text is seen at least once.

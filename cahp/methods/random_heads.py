@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import Scored
 from cahp.registry import Evidence, register
 from cahp.stages.selection import select
-from cahp.values import Floats, HeadMask, Price, Selection
+from cahp.values import Floats, HeadMask, Selection
 
 
 @register
@@ -27,9 +28,9 @@ class Random(Scored):
         """Uniform numbers, shape ``(L, H)``."""
         return _uniform(evidence)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """Nothing."""
-        return Price(0, 0)
+        return SelectionCost(0, 0)
 
 
 @register
@@ -52,12 +53,12 @@ class RandomPerLayer:
         ).mask.keep.sum(axis=1, keepdims=True)
         return Selection(HeadMask(_places(_uniform(evidence)) < counts), budget)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """What CAHP costs."""
         from cahp.stages.salience import examples_used
 
         texts = len(evidence.texts)
-        return Price(texts + 2 * examples_used(texts), texts)
+        return SelectionCost(texts + 2 * examples_used(texts), texts)
 
 
 @register
@@ -77,9 +78,9 @@ class RandomInCluster:
         """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.stages.selection.select``."""
         return select(evidence.clustering, _uniform(evidence), budget=budget, min_per_layer=min_per_layer)
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, for the signatures."""
-        return Price(len(evidence.texts), len(evidence.texts))
+        return SelectionCost(len(evidence.texts), len(evidence.texts))
 
 
 @register
@@ -100,9 +101,9 @@ class RandomEven(Scored):
         drawn, ties = _uniform(evidence, count=2)
         return np.asarray(ties - _places(drawn))
 
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """Nothing."""
-        return Price(0, 0)
+        return SelectionCost(0, 0)
 
 
 def _uniform(evidence: Evidence, *, count: int | None = None) -> NDArray[np.float64]:

@@ -16,22 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard
+from cahp.costs import Cost, Costs
 from cahp.files import plain_json
 from cahp.outcomes import STATES, Outcomes, from_metrics, to_delta, to_metrics
+from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.timeline import STAGES
-from cahp.values import (
-    CahpError,
-    Cost,
-    Costs,
-    DistillReport,
-    Estimate,
-    HeadMask,
-    Precisions,
-    RefitReport,
-    Texts,
-)
+from cahp.values import CahpError, Estimate, HeadMask, Precisions, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import Verified

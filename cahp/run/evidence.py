@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
+from cahp.head_statistics import Clustering, GateGradients, Signatures, Space
 from cahp.run.resources import Resources
 from cahp.run.settings import Salience
 from cahp.stages.clustering import cluster, with_degree
@@ -22,7 +23,7 @@ from cahp.stages.clustering import revision as clustering_revision
 from cahp.stages.space import Projection, space
 from cahp.stages.space import revision as space_revision
 from cahp.store import Entry, key
-from cahp.values import Clustering, Floats, GateGradients, Precision, Progress, Signatures, Space, Texts
+from cahp.values import Floats, Precision, Progress, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

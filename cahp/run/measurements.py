@@ -14,22 +14,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
+from cahp.costs import LATENCY_SECONDS, Cost, Costs
 from cahp.run.recovered import Recovered
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.store import Entry, key
-from cahp.values import (
-    LATENCY_SECONDS,
-    Cost,
-    Costs,
-    Evaluation,
-    HeadMask,
-    Input,
-    Ints,
-    OptionError,
-    Precision,
-    Texts,
-)
+from cahp.values import Evaluation, HeadMask, Input, Ints, OptionError, Precision, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

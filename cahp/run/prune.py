@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp import processes as parallel
+from cahp.costs import Costs
+from cahp.head_statistics import Clustering
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.registry import Method
@@ -44,8 +46,6 @@ from cahp.stages.selection import parse_budget
 from cahp.store import Entry, Store, key
 from cahp.values import (
     BudgetError,
-    Clustering,
-    Costs,
     HeadMask,
     KneeNotFoundError,
     OptionError,

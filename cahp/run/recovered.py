@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import DistillReport, RefitReport, digest
+from cahp.recoveries import DistillReport, RefitReport
+from cahp.values import digest
 
 if TYPE_CHECKING:
     from cahp.models.families import Site

@@ -10,23 +10,12 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.recoveries import RECOVERIES, REFIT_TEXTS, get_recovery, refit_texts
+from cahp.recoveries import RECOVERIES, REFIT_TEXTS, DistillEpoch, DistillReport, RefitReport, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
 from cahp.run.resources import Resources
 from cahp.run.stored_training import StoredTraining, TimedTraining
 from cahp.store import Entry, key
-from cahp.values import (
-    DataError,
-    DistillEpoch,
-    DistillReport,
-    HeadMask,
-    Input,
-    OptionError,
-    Progress,
-    RefitReport,
-    Texts,
-    digest,
-)
+from cahp.values import DataError, HeadMask, Input, OptionError, Progress, Texts, digest
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

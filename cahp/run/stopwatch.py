@@ -20,10 +20,11 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import Prompt
+from cahp.costs import LATENCY_SECONDS, Costs
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import LATENCY_SECONDS, CahpError, Costs, HeadMask, Progress, silent
+from cahp.values import CahpError, HeadMask, Progress, silent
 
 if TYPE_CHECKING:
     # The process reads no data, and starts sooner without what does.

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Clustering, Floats, Ints, KneeNotFoundError, OptionError, Progress, Space, silent
+from cahp.head_statistics import Clustering, Space
+from cahp.values import Floats, Ints, KneeNotFoundError, OptionError, Progress, silent
 
 #: Degrees of the polynomial that smooths the curve; above, it follows the noise.
 DEGREES = range(2, 11)

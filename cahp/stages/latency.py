@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from cahp.costs import LATENCY_SECONDS, Timing
 from cahp.models.devices import synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import LATENCY_SECONDS, Estimate, HeadMask, Progress, Timing, silent
+from cahp.values import Estimate, HeadMask, Progress, silent
 
 STAGE = "latency"
 #: A ratio is known when its 95 % interval is narrower than this share of it.

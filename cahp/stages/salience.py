@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp import processes as parallel
+from cahp.head_statistics import GateGradients
 from cahp.models.attention import Probe
 from cahp.models.devices import activation_bytes, batch_size, sent
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import GateGradients, HeadMask, Ints, Progress, Texts, silent
+from cahp.values import HeadMask, Ints, Progress, Texts, silent
 
 STAGE = "salience"
 #: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.

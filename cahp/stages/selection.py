@@ -14,18 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import (
-    Bools,
-    BudgetError,
-    CahpError,
-    Clustering,
-    Floats,
-    HeadMask,
-    Ints,
-    KneeNotFoundError,
-    OptionError,
-    Selection,
-)
+from cahp.head_statistics import Clustering
+from cahp.values import Bools, BudgetError, CahpError, Floats, HeadMask, Ints, KneeNotFoundError, OptionError, Selection
 
 Representative = Literal["salience", "medoid"]
 

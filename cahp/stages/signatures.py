@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from cahp import processes as parallel
+from cahp.head_statistics import Signatures
 from cahp.models.attention import Probe
 from cahp.models.devices import sent, sums_on
 from cahp.models.head_model import Batch, HeadModel
-from cahp.values import Ints, Precision, Progress, Signatures, Texts, silent
+from cahp.values import Ints, Precision, Progress, Texts, silent
 
 STAGE = "signatures"
 

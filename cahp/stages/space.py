@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import OptionError, Progress, Signatures, Space, SpaceError, silent
+from cahp.head_statistics import Signatures, Space
+from cahp.values import OptionError, Progress, SpaceError, silent
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 

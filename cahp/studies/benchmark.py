@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from cahp import models
 from cahp.data import sample
+from cahp.head_statistics import Signatures
 from cahp.models.devices import peak, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
@@ -26,7 +27,7 @@ from cahp.stages.salience import BATCH, examples_used, gate_gradients, salience
 from cahp.stages.selection import select
 from cahp.stages.signatures import Collector, collect
 from cahp.stages.space import space
-from cahp.values import HeadMask, Progress, Signatures, Texts, silent
+from cahp.values import HeadMask, Progress, Texts, silent
 
 STAGE = "bench"
 _POOL = 32

@@ -13,11 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cahp.costs import Cost
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import BudgetError, Cost, Estimate, HeadMask, Selection
+from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
 #: At how many budgets latency is measured; it is close to a straight line in between.
 TIMED = 8

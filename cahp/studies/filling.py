@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
+from cahp.costs import Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import BudgetTable, Speed
-from cahp.values import Costs, Estimate, HeadMask, Progress, silent
+from cahp.values import Estimate, HeadMask, Progress, silent
 
 
 def measure_mask(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Outcomes:

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.head_statistics import Clustering
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import smoothed, with_degree
 from cahp.stages.selection import Representative, select, table
-from cahp.values import Clustering, HeadMask, Ints, Selection
+from cahp.values import HeadMask, Ints, Selection
 
 #: Ways of reading the same clusters (a floor, a kind of representative) whose selections are kept.
 _READINGS = 16

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from cahp.costs import Costs
 from cahp.run.bench import Bench
 from cahp.run.measurements import Measurements
 from cahp.run.resources import Loader, Resources
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.filling import timed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Costs, Floats, HeadMask, Ints, Progress, Selection, Texts, digest
+from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
 
 #: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
 EXAMPLES = 300

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from cahp.files import scratch
+from cahp.head_statistics import Space
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.selftest import verify
@@ -32,7 +33,7 @@ from cahp.studies import benchmark
 from cahp.studies.budget_sweep import BudgetTable, coarse_to_fine
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import HeadMask, Progress, Space, silent
+from cahp.values import HeadMask, Progress, silent
 from cahp.words import number, size_of
 
 Unit = Literal["times", "share", "seconds", "bytes"]

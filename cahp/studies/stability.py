@@ -15,6 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.head_statistics import Clustering, GateGradients, Signatures
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.settings import IN_DIGESTS, Settings, key_fields
@@ -23,18 +24,7 @@ from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import select
 from cahp.stages.space import space
 from cahp.store import Entry, key
-from cahp.values import (
-    Bools,
-    Clustering,
-    GateGradients,
-    Ints,
-    KneeNotFoundError,
-    OptionError,
-    Progress,
-    Signatures,
-    SpaceError,
-    silent,
-)
+from cahp.values import Bools, Ints, KneeNotFoundError, OptionError, Progress, SpaceError, silent
 
 Axis = Literal["seed", "sample", "degree"]
 

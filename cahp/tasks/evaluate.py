@@ -8,6 +8,7 @@ from typing import Any
 
 from cahp import data, models
 from cahp.cards import Prompt
+from cahp.costs import LATENCY_SECONDS
 from cahp.export.masks import kept_heads, read_for
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
@@ -17,7 +18,7 @@ from cahp.run.resources import Resources
 from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.store import Store
-from cahp.values import LATENCY_SECONDS, Progress, silent
+from cahp.values import Progress, silent
 
 
 def evaluate(

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cahp.outcomes import Outcomes
     from cahp.output import Output
+    from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.document import CostRecord, RunDocument
     from cahp.run.recovery_steps import RecoveryStep
-    from cahp.values import DistillReport, Estimate, HeadMask, RefitReport
+    from cahp.values import Estimate, HeadMask
 
 from cahp.export.footprint import lines
 from cahp.export.formats import model_form

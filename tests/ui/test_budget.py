@@ -24,6 +24,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.export.masks import mask_to_json
+from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings
 from cahp.tasks.evaluate import evaluate
@@ -32,7 +33,7 @@ from cahp.ui.frame.address import mask_from_hex
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.values import DistillReport, HeadMask, MaskError
+from cahp.values import HeadMask, MaskError
 
 
 @pytest.fixture

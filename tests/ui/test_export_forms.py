@@ -103,10 +103,11 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
     def show() -> None:
         from types import SimpleNamespace
 
+        from cahp.costs import Timing
         from cahp.export import formats
         from cahp.export.footprint import Footprint
         from cahp.ui.export.model import _files
-        from cahp.values import Metrics, Ratio, Timing
+        from cahp.values import Metrics, Ratio
 
         def step(name, size, median, ratio):  # type: ignore[no-untyped-def]
             return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio)

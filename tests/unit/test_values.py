@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cahp.values import Clustering, Evaluation, HeadMask, Ratio, Signatures, Texts, digest
+from cahp.head_statistics import Clustering, Signatures
+from cahp.values import Evaluation, HeadMask, Ratio, Texts, digest
 
 
 def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:

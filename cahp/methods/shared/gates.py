@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.methods.shared.scored import spendable
 from cahp.registry import Evidence
 from cahp.stages.selection import top
-from cahp.values import Floats, Price, Progress, Selection, Texts, silent
+from cahp.values import Floats, Progress, Selection, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,7 +55,7 @@ class Learned(ABC):
         """The gates' parameters ``(L, H)`` after a training towards ``budget`` heads."""
 
     @abstractmethod
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """What choosing ``budget`` heads costs when nothing was measured before."""
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
@@ -73,9 +74,9 @@ def batches(texts: Texts) -> int:
     return math.ceil(len(texts) / BATCH)
 
 
-def price(texts: Texts, *, steps: int) -> Price:
+def price(texts: Texts, *, steps: int) -> SelectionCost:
     """A training's cost: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
-    return Price(3 * len(texts) * steps / batches(texts), min(len(texts), steps * BATCH))
+    return SelectionCost(3 * len(texts) * steps / batches(texts), min(len(texts), steps * BATCH))
 
 
 def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.costs import SelectionCost
 from cahp.registry import Evidence
 from cahp.stages.selection import top
-from cahp.values import Floats, OptionError, Price, Selection
+from cahp.values import Floats, OptionError, Selection
 
 
 class Scored(ABC):
@@ -26,7 +27,7 @@ class Scored(ABC):
         """How much each head matters, shape ``(L, H)``."""
 
     @abstractmethod
-    def price(self, evidence: Evidence, *, budget: int) -> Price:
+    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """What choosing ``budget`` heads costs when nothing was measured before."""
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:

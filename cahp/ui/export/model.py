@@ -8,7 +8,7 @@ from cahp.export import formats
 from cahp.export.footprint import change, circumstances
 from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.files import download
 from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
@@ -19,7 +19,7 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.values import DistillReport, OptionError
+from cahp.values import OptionError
 from cahp.words import duration, percent, size_of
 
 #: Session key: the jobs that wrote models.

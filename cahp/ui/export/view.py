@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from cahp.costs import Costs
 from cahp.export import recipe as takeaway
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import BY_HAND, RunDocument, machine
@@ -24,7 +25,7 @@ from cahp.ui.parts.text import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import SPEED, recovery_seconds
-from cahp.values import Costs, Estimate, HeadMask, Progress
+from cahp.values import Estimate, HeadMask, Progress
 from cahp.words import duration
 
 #: Session key: the jobs that measured masks for a report.

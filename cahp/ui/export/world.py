@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
+from cahp.costs import KWH_PRICE, WATTS
 from cahp.export.real_world import Assumptions, RealWorld
 from cahp.ui.export.view import View
-from cahp.values import KWH_PRICE, WATTS
 
 #: Session keys: the two assumptions.
 _WATTS, _PRICE = "export-watts", "export-price"

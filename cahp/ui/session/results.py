@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from cahp import bundled, models
 from cahp.bundled import Bundle
+from cahp.costs import Costs
 from cahp.outcomes import Outcomes
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run, known
@@ -20,7 +21,7 @@ from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full, own_outcomes
-from cahp.values import Costs, DistillReport, HeadMask
+from cahp.values import HeadMask
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from cahp.costs import Costs
 from cahp.outcomes import Outcomes, changed_rows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
@@ -29,7 +30,7 @@ from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, heads_of_layers
-from cahp.values import Costs, HeadMask, Progress, Texts
+from cahp.values import HeadMask, Progress, Texts
 from cahp.words import side_by_side
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import cahp
 from cahp import cli
+from cahp.costs import Timing
 from cahp.export import formats
 from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
 from cahp.export.take_home import export
@@ -26,7 +27,7 @@ from cahp.run.settings import Settings
 from cahp.stages.latency import Times
 from cahp.store import Store
 from cahp.terminal.printing import exported
-from cahp.values import CahpError, OptionError, Ratio, Timing
+from cahp.values import CahpError, OptionError, Ratio
 from cahp.words import size_of
 
 

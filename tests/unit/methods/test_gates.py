@@ -12,13 +12,14 @@ import pytest
 import torch
 
 from cahp import models, registry
+from cahp.costs import SelectionCost
 from cahp.methods import dsp, l0, passing
 from cahp.methods.shared import gates
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Price, Texts
+from cahp.values import BudgetError, Cancelled, HeadMask, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -382,11 +383,11 @@ def test_prices_count_three_forward_passes_for_a_step_s_texts(model: HeadModel, 
     made = bench(model, texts, tmp_path)
     found = {name: registry.get(name).price(made, budget=6) for name in NAMES}
     assert found == {
-        "dsp": Price(3 * 320, 320),
-        "dsp-joint": Price(3 * 3 * 320, 320),
-        "dsp-straight-through": Price(3 * 320, 320),
-        "l0": Price(6 * 3 * 32 * 100, 320),
-        "pass": Price(3 * 32 * 200 + 320, 320),
+        "dsp": SelectionCost(3 * 320, 320),
+        "dsp-joint": SelectionCost(3 * 3 * 320, 320),
+        "dsp-straight-through": SelectionCost(3 * 320, 320),
+        "l0": SelectionCost(6 * 3 * 32 * 100, 320),
+        "pass": SelectionCost(3 * 32 * 200 + 320, 320),
     }
 
 

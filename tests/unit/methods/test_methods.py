@@ -17,11 +17,12 @@ import pytest
 
 from cahp import methods, models, registry
 from cahp.cards import ModelCard
+from cahp.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.registry import Evidence
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
-from cahp.values import BudgetError, Cancelled, OptionError, Price, Texts, digest
+from cahp.values import BudgetError, Cancelled, OptionError, Texts, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -258,7 +259,7 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, texts: Text
     ],
 )
 def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
-    assert registry.get(name).price(lasting, budget=6) == Price(forwards, labels)  # type: ignore[attr-defined]
+    assert registry.get(name).price(lasting, budget=6) == SelectionCost(forwards, labels)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", NAMES)

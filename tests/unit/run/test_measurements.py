@@ -11,11 +11,13 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import models, values
+from cahp import costs, models
 from cahp.cards import ModelCard
+from cahp.costs import Cost, Costs, Timing
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
+from cahp.recoveries import RefitReport
 from cahp.registry import Evidence
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
@@ -25,21 +27,7 @@ from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store, key
-from cahp.values import (
-    CahpError,
-    Cancelled,
-    Cost,
-    Costs,
-    DataError,
-    HeadMask,
-    OptionError,
-    Precision,
-    Precisions,
-    Ratio,
-    RefitReport,
-    Texts,
-    Timing,
-)
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, OptionError, Precision, Precisions, Ratio, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -406,7 +394,7 @@ def test_what_a_busy_machine_took_is_given_and_kept_for_nobody(
 ) -> None:
     made = fakes.measurements(model.card, None, store, model=model)
     # Every machine is busier than that.
-    monkeypatch.setattr(values, "NOISY", 0.0)
+    monkeypatch.setattr(costs, "NOISY", 0.0)
     assert made.costs(MASK, length=8, seconds=0.1).noisy
     assert made.costs_before(MASK, length=8, seconds=0.1) is None
     assert not store.folder.exists()

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from cahp import models
+from cahp.head_statistics import GateGradients
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
-from cahp.values import GateGradients
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from cahp.head_statistics import Clustering
 from cahp.stages.selection import Representative, parse_budget, representatives, select, table, top
-from cahp.values import BudgetError, CahpError, Clustering, KneeNotFoundError, OptionError, Selection
+from cahp.values import BudgetError, CahpError, KneeNotFoundError, OptionError, Selection
 
 
 def clusterings(heads: int, seed: int = 0, *, knee: int = 2) -> Clustering:

@@ -7,8 +7,9 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
+from cahp.head_statistics import Signatures
 from cahp.stages.space import Projection, features, space
-from cahp.values import Cancelled, OptionError, Signatures, SpaceError
+from cahp.values import Cancelled, OptionError, SpaceError
 
 PROJECTIONS = get_args(Projection)
 

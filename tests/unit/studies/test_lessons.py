@@ -8,25 +8,14 @@ import fakes
 import numpy as np
 import pytest
 
+from cahp.costs import Cost, Costs, Timing
 from cahp.run import bench as benches
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
 from cahp.run.stopwatch import Stopwatch
 from cahp.studies.answers import Answer, measure
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.values import (
-    Cancelled,
-    Cost,
-    Costs,
-    Evaluation,
-    HeadMask,
-    OptionError,
-    Progress,
-    Ratio,
-    Texts,
-    Timing,
-    silent,
-)
+from cahp.values import Cancelled, Evaluation, HeadMask, OptionError, Progress, Ratio, Texts, silent
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from cahp.cards import ModelCard
+from cahp.head_statistics import GateGradients, Signatures
 from cahp.run.settings import Settings
 from cahp.stages.clustering import cluster
 from cahp.stages.space import space
 from cahp.store import Store
 from cahp.studies import stability as module
 from cahp.studies.stability import Stability, shards, stability
-from cahp.values import GateGradients, OptionError, Signatures, SpaceError, Texts
+from cahp.values import OptionError, SpaceError, Texts
 
 
 def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:

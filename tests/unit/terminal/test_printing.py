@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from cahp.costs import Cost, Timing
 from cahp.export.footprint import Footprint
 from cahp.run.document import CostRecord
 from cahp.terminal.printing import cost, exported
-from cahp.values import Cost, Ratio, Timing
+from cahp.values import Ratio
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
 

@@ -8,11 +8,12 @@ from documents import run_json, scores
 
 pytest.importorskip("streamlit")
 
+from cahp.costs import Cost, Costs, Timing
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.ui.session.results import INTERPRETATIONS, Results
-from cahp.values import Cost, Costs, HeadMask, Ratio, Timing
+from cahp.values import HeadMask, Ratio
 
 #: The mask of the run below, and one with as many heads in each layer.
 OF_THE_RUN, ALIKE = HeadMask.of([0, 2, 4], 2, 3), HeadMask.of([1, 2, 5], 2, 3)

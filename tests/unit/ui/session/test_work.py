@@ -11,6 +11,7 @@ from clusters import on_a_line, quality
 
 pytest.importorskip("streamlit")
 
+from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
@@ -32,7 +33,7 @@ from cahp.ui.session.work import (
     Work,
     run_seconds,
 )
-from cahp.values import Delta, DistillReport, HeadMask, Metrics, Progress, Texts
+from cahp.values import Delta, HeadMask, Metrics, Progress, Texts
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)

@@ -1,0 +1,132 @@
+"""What is known of heads before some are chosen: signatures, gradients, positions and clusters.
+
+Symbols as in ``cahp.values``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Signatures:
+    """Class-wise statistics of the pooled attention map of every head (paper, section "signatures").
+
+    ``counts (C,)`` int64; ``mean`` and ``m2 (N, C, D)`` float64, where ``m2`` is the sum of squared deviations from the
+    mean. The statistics of two halves of a data set merge into those of the whole.
+    """
+
+    counts: NDArray[np.int64]
+    mean: NDArray[np.float64]
+    m2: NDArray[np.float64]
+    layers: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        shape = self.mean.shape
+        if len(shape) != 3 or shape != self.m2.shape:
+            raise ValueError(f"mean {shape} and m2 {self.m2.shape} must both be (heads, classes, cells)")
+        if shape[0] != self.layers * self.heads or shape[1:2] != self.counts.shape:
+            raise ValueError(f"{shape} does not fit {self.layers} x {self.heads} heads, {self.counts.shape} counts")
+
+    @property
+    def pool_size(self) -> int:
+        """Side ``B`` of the pooled map."""
+        return math.isqrt(self.mean.shape[2])
+
+    @property
+    def variance(self) -> NDArray[np.float64]:
+        """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
+        counts = self.counts[None, :, None]
+        return np.where(counts > 1, self.m2 / np.maximum(counts - 1, 1), 1e-6)
+
+    def merge(self, other: Signatures) -> Signatures:
+        """Return the statistics of both samples together (Chan, Golub and LeVeque 1979).
+
+        Raises:
+            ValueError: If the two describe different heads, classes or pool sizes.
+        """
+        if self.mean.shape != other.mean.shape or self.layers != other.layers:
+            raise ValueError(f"cannot merge signatures of shapes {self.mean.shape} and {other.mean.shape}")
+        counts = self.counts + other.counts
+        weight = other.counts / np.maximum(counts, 1)
+        delta = other.mean - self.mean
+        mean = self.mean + delta * weight[None, :, None]
+        m2 = self.m2 + other.m2 + delta**2 * (self.counts * weight)[None, :, None]
+        return Signatures(counts, mean, m2, self.layers, self.heads)
+
+
+@dataclass(frozen=True, eq=False)
+class GateGradients:
+    """Signed gradients of the loss of each example with respect to the head gates at 1.
+
+    ``values (M, L, H)`` float64, in the order of the data; ``total`` is the number of examples in the sample, of which
+    these are the first ``M``.
+    """
+
+    values: NDArray[np.float64]
+    total: int
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or len(self.values) > self.total:
+            raise ValueError(f"values must be (examples, layers, heads), got {self.values.shape} of {self.total}")
+
+
+@dataclass(frozen=True, eq=False)
+class Space:
+    """The position of each head, for clustering and drawing.
+
+    ``features (N, F)`` float32; ``embedding (N, 2)`` float32 for drawing; ``distances (N, N)`` float32 for clustering,
+    between positions in the embedding, or between features for ``projection="none"``.
+    """
+
+    features: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    projection: str
+
+    def __post_init__(self) -> None:
+        heads = len(self.features)
+        if self.embedding.shape != (heads, 2) or self.distances.shape != (heads, heads):
+            raise ValueError(f"{heads} heads but embedding {self.embedding.shape}, distances {self.distances.shape}")
+
+
+@dataclass(frozen=True, eq=False)
+class Clustering:
+    """The clusters for several numbers ``k`` of clusters, and the silhouette curve over them.
+
+    ``ks (K,)`` ascending; ``mss (K,)`` mean simplified silhouette; ``labels (K, N)`` cluster of each head;
+    ``medoids[i]`` the heads at the centres for ``ks[i]``; ``knee`` is the suggested ``k`` and ``knee_rule`` the rule
+    that suggested it.
+    """
+
+    ks: NDArray[np.int64]
+    mss: NDArray[np.float64]
+    labels: NDArray[np.int64]
+    medoids: tuple[NDArray[np.int64], ...]
+    knee: int
+    knee_rule: str
+
+    def __post_init__(self) -> None:
+        if not (len(self.ks) == len(self.mss) == len(self.labels) == len(self.medoids)):
+            raise ValueError("ks, mss, labels and medoids must have one row for every k")
+
+    def nearest(self, k: int) -> int:
+        """Return the available number of clusters nearest to ``k``; of two equally near ones, the smaller."""
+        return int(self.ks[np.argmin(np.abs(self.ks - k))])
+
+    def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
+
+        Raises:
+            KeyError: If ``k`` was not clustered.
+        """
+        rows = np.flatnonzero(self.ks == k)
+        if not len(rows):
+            raise KeyError(f"no clustering for k={k}; have {len(self.ks)} of {self.ks[0]}..{self.ks[-1]}")
+        row = int(rows[0])
+        return self.labels[row], self.medoids[row]
