@@ -1,6 +1,7 @@
 """CAHP Explorer: see which attention heads of a transformer complement each other, and keep only those.
 
-The names below are the public surface; importing them costs nothing until the first is used.
+The names below are the public surface, with the verbs of the command line; importing them costs nothing until the
+first is used.
 """
 
 from __future__ import annotations
@@ -9,10 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.api.compared import CompareResult, compare
-    from cahp.api.pruned import PruneResult
-    from cahp.api.pruning import prune
-    from cahp.api.similar import SimilarityResult, similarity
+    from cahp.api.compare import CompareResult, compare
+    from cahp.api.evaluate import evaluate, latency
+    from cahp.api.fit import fit
+    from cahp.api.prune import prune
+    from cahp.api.prune_result import PruneResult
+    from cahp.api.recover import recover
+    from cahp.api.report import report
+    from cahp.api.reproduce import reproduce
+    from cahp.api.similarity import SimilarityResult, similarity
     from cahp.export.masks import read_mask
     from cahp.export.run_folder import write_run
     from cahp.models import load
@@ -21,8 +27,6 @@ if TYPE_CHECKING:
     from cahp.run.bench import open_bench
     from cahp.run.prune import Run
     from cahp.run.settings import Settings
-    from cahp.stages.evaluation import evaluate
-    from cahp.stages.recovery import refit
     from cahp.values import CahpError, Cancelled, HeadMask, Texts
 
 __all__ = [
@@ -38,12 +42,16 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "fit",
+    "latency",
     "load",
     "load_pruned",
     "open_bench",
     "prune",
     "read_mask",
-    "refit",
+    "recover",
+    "report",
+    "reproduce",
     "similarity",
     "write_run",
 ]
@@ -51,29 +59,33 @@ __all__ = [
 _HOMES = {
     "CahpError": "values",
     "Cancelled": "values",
-    "CompareResult": "api.compared",
+    "CompareResult": "api.compare",
     "HeadMask": "values",
-    "PruneResult": "api.pruned",
+    "PruneResult": "api.prune_result",
     "Run": "run.prune",
     "Settings": "run.settings",
-    "SimilarityResult": "api.similar",
+    "SimilarityResult": "api.similarity",
     "Texts": "values",
-    "compare": "api.compared",
+    "compare": "api.compare",
     "cut": "models.surgery",
-    "evaluate": "stages.evaluation",
+    "evaluate": "api.evaluate",
+    "fit": "api.fit",
+    "latency": "api.evaluate",
     "load": "models",
     "load_pruned": "models.compact",
     "open_bench": "run.bench",
-    "prune": "api.pruning",
+    "prune": "api.prune",
     "read_mask": "export.masks",
-    "refit": "stages.recovery",
-    "similarity": "api.similar",
+    "recover": "api.recover",
+    "report": "api.report",
+    "reproduce": "api.reproduce",
+    "similarity": "api.similarity",
     "write_run": "export.run_folder",
 }
 
 
 def __getattr__(name: str) -> Any:
-    # torch and transformers take seconds to import, so nothing that needs them is touched before it is asked for.
+    # torch and transformers take seconds to import, so each module is imported when it is first used.
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp' has no attribute {name!r}")
     return getattr(import_module(f"cahp.{_HOMES[name]}"), name)

@@ -98,12 +98,12 @@ class Store:
         self._always_private = named is None
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
-        self._fresh = fresh
+        self.fresh = fresh
 
     def load(self, key: str) -> Entry | None:
         """Return the entry stored under ``key``, or None."""
         path = self._path(key)
-        if self._fresh:
+        if self.fresh:
             return None
         # Processes that work together must get the same result, or they would wait for each other.
         entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
@@ -112,7 +112,7 @@ class Store:
     def holds(self, key: str) -> bool:
         """Tell whether an entry is stored under ``key``, without reading it."""
         path = self._path(key)
-        return not self._fresh and parallel.from_first(path.exists)
+        return not self.fresh and parallel.from_first(path.exists)
 
     def read(self, key: str, convert: Callable[[Entry], T]) -> T | None:
         """Return ``convert`` of the entry stored under ``key``, or None without one.

@@ -75,9 +75,9 @@ def nursery() -> Iterator[Nursery]:
 def _main() -> None:
     import torch
 
+    import cahp.api.recover
     import cahp.comparison.running
     import cahp.export.take_home
-    import cahp.tasks.recover
     from cahp import cli, models
     from cahp.models import saving
 

@@ -1,1 +1,1 @@
-"""What Python is offered: one line each to prune, compare and look, and results that show, draw and save themselves."""
+"""The use cases: the verbs of the command line as functions, whose results show, draw and save themselves."""

@@ -1,4 +1,4 @@
-"""``cahp bench``: this package's own speed."""
+"""``cahp bench``: the speed of this package."""
 
 from __future__ import annotations
 
@@ -7,40 +7,37 @@ from pathlib import Path
 from cahp.cli.command import Call, command
 from cahp.cli.options import OPTIONS, Option
 from cahp.files import write_whole
-from cahp.run.settings import PROMPT
 from cahp.values import OptionError
-
-_LIMIT = OPTIONS["limit"].but(default=640, low=32, fills=False, help="Texts to measure on.")
-_ROUNDS = Option("rounds", "Rounds; every round runs each contestant once.", int, 3, low=1, high=100)
-_INTO = Option("into", "Put the table into this file, between its marks <!-- bench --> and <!-- /bench -->.", Path)
 
 
 @command(
-    *("model", "data", _LIMIT, _ROUNDS, "device", "latency_time", *PROMPT),
-    *(_INTO, "as_json", "yes", "quiet"),
+    OPTIONS["limit"].but(default=640, low=32, fills=False, help="Number of texts."),
+    Option("rounds", "Number of rounds; each contestant runs once per round.", int, 3, low=1, high=100),
+    Option("into", "Write the table into this file, between the marks <!-- bench --> and <!-- /bench -->.", Path),
+    of_call=("as_json", "yes", "quiet"),
 )
 def bench(call: Call, limit: int, rounds: int, into: Path | None) -> None:
-    """Measure this package's own speed side by side with a plain forward pass and a naive baseline."""
+    """Measure the speed of this package against a plain forward pass and a naive implementation."""
     from cahp.studies import performance
 
-    text = "" if into is None else _text(into)
+    text = "" if into is None else _read(into)
     if into is not None and performance.placed(text, []) is None:
         raise OptionError(f"{into} has no marks {' and '.join(performance.MARKS)}; write them where the table goes")
     with call.bars() as progress:
-        found = performance.measure(call.settings, limit=limit, rounds=rounds, progress=progress)
-    lines = list(performance.words(found))
+        document = performance.measure(call.settings, limit=limit, rounds=rounds, progress=progress)
+    lines = list(performance.words(document))
     if into is not None:
         placed = performance.placed(text, lines)
         assert placed is not None
         try:
             write_whole(into.parent, {into.name: placed.encode()})
         except OSError as error:
-            call.answer(found, lines)
+            call.answer(document, lines)
             raise OptionError(f"{into} cannot be written ({error.strerror}); name another file") from None
-    call.answer(found, lines)
+    call.answer(document, lines)
 
 
-def _text(file: Path) -> str:
+def _read(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
     except (OSError, ValueError):

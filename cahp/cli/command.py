@@ -1,4 +1,4 @@
-"""A command: what is typed becomes ``Settings`` and a few values of the command's own, what is found is printed."""
+"""The machinery of a command: read its options, call it, print its result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,19 +15,22 @@ import typer
 
 from cahp import hub
 from cahp import processes as parallel
-from cahp.cli.options import OPTIONS, Option
+from cahp.cli.options import OPTIONS, REQUIRED, Option, settings_of
 from cahp.run.settings import Settings
 from cahp.terminal import progress
 from cahp.words import size_of
 
 if TYPE_CHECKING:
-    from cahp.output import Output
+    from cahp.output import Mark, Output
     from cahp.store import Store
+
+#: Options that become part of the ``Call``.
+_OF_CALL = ("as_json", "yes", "quiet", "no_cache")
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a command: the settings asked for, the line that was typed, and how to answer."""
+    """One call of a command: its settings, its command line, and how to print the result."""
 
     settings: Settings
     line: str
@@ -38,25 +41,25 @@ class Call:
 
     @property
     def store(self) -> Store:
-        """Where results are kept, and found again unless they are to be measured anew."""
+        """The cache of results; with ``--no-cache`` it finds nothing."""
         from cahp.store import Store
 
         return Store(fresh=self.no_cache)
 
-    def bars(self) -> AbstractContextManager[progress.Reporter]:
-        """Progress on stderr; none where JSON is printed."""
-        return progress.bars(quiet=self.quiet or self.as_json)
+    def bars(self, *, lines: bool = False) -> AbstractContextManager[progress.Reporter]:
+        """Progress on stderr; ``lines`` of long work are written also away from a terminal and beside JSON."""
+        return progress.bars(quiet=self.quiet or (self.as_json and not lines), lines=lines)
 
-    def answer(self, found: object, lines: Iterable[str]) -> None:
-        """Print what was found, as JSON if so asked, else as lines."""
+    def answer(self, document: object, lines: Iterable[str]) -> None:
+        """Print the result: as JSON with ``--json``, else as lines."""
         from cahp.files import json_text
 
         if parallel.first():
-            typer.echo(json_text(found).rstrip() if self.as_json else "\n".join(lines))
+            typer.echo(json_text(document).rstrip() if self.as_json else "\n".join(lines))
 
     @contextmanager
-    def telling(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
-        """If what was found cannot be written, it is told all the same, before the sentence that says so."""
+    def answering(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
+        """Print the result that could not be written, before the error says so."""
         from cahp.output import UnwrittenError
 
         try:
@@ -67,16 +70,12 @@ class Call:
             raise
 
 
-#: Options that become a part of the ``Call``.
-_ANSWERING = ("as_json", "quiet", "no_cache", "yes")
-
-
 @dataclass(frozen=True)
 class Command:
-    """A command: its options, in the order of its help, and what it does.
+    """A command: its options in the order of its help, and the function behind it.
 
-    ``do`` is called with a ``Call`` and, by name, with what the options say that neither fill a setting nor say how to
-    answer. Its name is what people type, its docstring the help.
+    ``do`` is called with a ``Call`` and, by name, the options that belong neither to ``Settings`` nor to the ``Call``.
+    Its name is the name of the command, its docstring the help.
     """
 
     options: tuple[Option, ...]
@@ -89,66 +88,83 @@ class Command:
 
     @property
     def name(self) -> str:
-        """What is typed after ``cahp``."""
+        """The word after ``cahp``."""
         return self.do.__name__
 
     @property
     def _own(self) -> list[str]:
-        return [option.name for option in self.options if not option.fills and option.name not in _ANSWERING]
+        return [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
-        """The settings that are asked for; ``given`` holds the options' values by name.
+        """The settings of the options' values, by name.
 
         Raises:
-            OptionError: If they are impossible.
+            OptionError: If they are invalid.
         """
-        asked = {option.name: given[option.name] for option in self.options if option.fills}
-        for name in ("label_map", "splits"):
-            if not asked.get(name):
-                asked.pop(name, None)
-                continue
-            from cahp.data import parse_label_map, parse_splits
-
-            asked[name] = (parse_label_map if name == "label_map" else parse_splits)(asked[name])
-        if "answers" in asked:
-            from cahp.data import parse_answers
-
-            asked["answers"] = parse_answers(asked["answers"])
-        return Settings(**asked)
+        values = {option.name: given[option.name] for option in self.options if option.fills}
+        for name in ("label_map", "splits", "answers"):
+            if name in values:
+                values[name] = _parse(name, values[name])
+        return Settings(**values)
 
     def add_to(self, app: typer.Typer) -> None:
         """Make this a command of ``app``."""
 
         def run(context: typer.Context, **given: Any) -> None:
-            answering = {name: given[name] for name in _ANSWERING if name in given}
-            call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **answering)
+            of_call = {name: given[name] for name in _OF_CALL if name in given}
+            call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **of_call)
             with questions(yes=call.yes):
                 self.do(call, **{name: given[name] for name in self._own})
 
-        # Typer reads a command's options from its signature, which is put together here from the table.
+        # Typer reads the options of a command from its signature, which is put together here.
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
         parameters = [context, *(option.parameter for option in self.options)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {one.name: one.annotation for one in parameters}
+        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(self.name, help=self.do.__doc__)(run)
 
 
-def command(*options: Option | str) -> Callable[[Callable[..., None]], Command]:
-    """Decorator: a command with these options, in this order; those of the table by name."""
-    chosen = tuple(OPTIONS[option] if isinstance(option, str) else option for option in options)
-    return lambda do: Command(chosen, do)
+def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[Callable[..., None]], Command]:
+    """Decorator: a command with its ``own`` options, those of its settings and those ``of_call``.
+
+    Options that must be given come first. An option of the table ``OPTIONS`` is given by its name.
+    """
+    chosen = [OPTIONS[option] if isinstance(option, str) else option for option in own]
+
+    def make(do: Callable[..., None]) -> Command:
+        first = [option for option in chosen if option.argument or option.default is REQUIRED]
+        rest = [option for option in chosen if option not in first]
+        settings = settings_of(do.__name__, without=[option.name for option in chosen])
+        return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do)
+
+    return make
+
+
+def _parse(name: str, text: str) -> Any:
+    """The value of an option whose text holds several words."""
+    if not text:
+        return () if name == "answers" else {}
+    # Imported here because it takes time.
+    from cahp.data import parse_answers, parse_label_map, parse_splits
+
+    parsers: Mapping[str, Callable[[str], Any]] = {
+        "label_map": parse_label_map,
+        "splits": parse_splits,
+        "answers": parse_answers,
+    }
+    return parsers[name](text)
 
 
 @contextmanager
 def questions(*, yes: bool) -> Iterator[None]:
-    """Who is asked before much is fetched from the hub: nobody after ``--yes``, else the person at a terminal."""
+    """Ask the person at a terminal before a large download; ``--yes`` agrees, and elsewhere nobody is asked."""
     terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and parallel.world() == 1
     if not yes and not terminal:
         yield
         return
 
-    def ask(what: str, size: int) -> bool:
-        return yes or typer.confirm(f"cahp: {what} takes {size_of(size)} to fetch from the hub. Fetch it?", err=True)
+    def ask(name: str, size: int) -> bool:
+        return yes or typer.confirm(f"cahp: {name} takes {size_of(size)} to download. Download it?", err=True)
 
     with hub.consent_from(ask):
         yield
@@ -156,20 +172,20 @@ def questions(*, yes: bool) -> Iterator[None]:
 
 @contextmanager
 def folder(out: Path, force: bool) -> Iterator[Output]:
-    """``out``, made if need be and proven writable before long work; removed again if the work made nothing."""
+    """The folder ``out``, checked and made before long work, and removed again if the work fails."""
     from cahp.export.run_folder import check_folder
     from cahp.output import Output
 
     new = False
-    with suppress(OSError):  # a name that no path can have: the check says so
+    with suppress(OSError):  # An invalid name: the check says so.
         new = not out.exists()
 
-    def looked_at() -> Output:
+    def check() -> Output:
         output = Output(out, force=force)
         check_folder(out)
         return output
 
-    output = parallel.from_first(looked_at)
+    output = parallel.from_first(check)
     try:
         yield output
     except BaseException:
@@ -179,3 +195,12 @@ def folder(out: Path, force: bool) -> Iterator[Output]:
         raise
     if output.note:
         typer.echo(f"cahp: {output.note}", err=True)
+
+
+@contextmanager
+def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: Mark) -> Iterator[Output | None]:
+    """``folder``, checked for the ``files`` of somebody else; None without ``out``."""
+    with nullcontext() if out is None else folder(out, force) as output:
+        if output is not None:
+            output.check_files(files, mark)
+        yield output

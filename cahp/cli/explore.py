@@ -1,4 +1,4 @@
-"""``cahp explore``: Streamlit as a process of its own, for this machine only unless somebody is let in."""
+"""``cahp explore``: Streamlit in a process of its own, for this machine only by default."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from cahp.values import CahpError, OptionError
 
 _HOST = Option(
     "host",
-    "Address of this machine to listen on in place of the loopback, 0.0.0.0 for all; again: other names it has.",
+    "Address to listen on instead of the loopback (0.0.0.0: all); repeat it for other names of this machine.",
     list[str],
     [],
 )
-_PORT = Option("port", "Port on this machine.", int, 8501, low=1024, high=65535)
-_TOKEN = Option("token", "Ask for the token that the printed address carries.", bool, True)
+_PORT = Option("port", "Port to listen on.", int, 8501, low=1024, high=65535)
+_TOKEN = Option("token", "Require the token in the printed address.", bool, True)
 _PUBLIC = Option(
     "public",
-    "For everybody: no token; no folders of this machine, and nothing from the hub but presets.",
+    "Open to everybody: no token, no folders of this machine, and only presets from the hub.",
     bool,
     False,
     ("--public",),
 )
-_ROOT = Option("data_root", "The one folder below which models and data may be opened, also in public.", Path)
+_ROOT = Option("data_root", "The only folder below which models and data may be opened, also with --public.", Path)
 _BROWSER = Option("browser", "Open a browser window.", bool, True)
-#: What anybody may send, in megabytes: a file, and a message of a page.
+#: Upload limits in megabytes: a file, and a message of a page.
 _PUBLIC_LIMITS = ("--server.maxUploadSize=5", "--server.maxMessageSize=32")
 
-#: Seconds that the server may take to end.
+#: Seconds to wait for the server to stop.
 _ENDING = 10.0
 
 
-@command(_HOST, _PORT, _TOKEN, _PUBLIC, _ROOT, _BROWSER)
+@command(_HOST, _PORT, _TOKEN, _PUBLIC, _ROOT, _BROWSER, of_call=())
 def explore(
     call: Call, host: list[str], port: int, token: bool, public: bool, data_root: Path | None, browser: bool
 ) -> None:
-    """Open the explorer in a browser; unless --host says otherwise, it listens on this machine only."""
+    """Open the explorer in a browser; without --host it listens on this machine only."""
     access = Access(
         hosts=_names(host),
         token=secrets.token_urlsafe(32) if token and not public else "",
@@ -66,10 +66,10 @@ def home() -> Path:
 
 
 def check_installed() -> None:
-    """Check that what the explorer is made with is installed.
+    """Check that the packages of the explorer are installed.
 
     Raises:
-        CahpError: If something is missing.
+        CahpError: If one is missing.
     """
     missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
     if missing:
@@ -77,16 +77,16 @@ def check_installed() -> None:
 
 
 def command_line(port: int) -> list[str]:
-    """The command that runs the explorer's server on this port, in the folder ``home``."""
+    """The command that runs the explorer on this port in the folder ``home``."""
     return [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
 
 
 def start(access: Access, *, port: int, browser: bool) -> int:
-    """Run the explorer until it is stopped; its exit code. It listens on the first of the hosts.
+    """Run the explorer on the first of the hosts until it is stopped, and return its exit code.
 
     Raises:
         CahpError: If Streamlit is not installed.
-        OptionError: If the first of the hosts is no address of this machine.
+        OptionError: If the first host is no address of this machine.
     """
     check_installed()
     command = command_line(port)
@@ -97,16 +97,16 @@ def start(access: Access, *, port: int, browser: bool) -> int:
         command += _PUBLIC_LIMITS
     if not browser:
         command.append("--server.headless=true")
-    # Started in its own folder: that is where Streamlit looks for its configuration. The environment, unlike the
-    # command, is nobody else's to see.
+    # Streamlit reads its configuration from the folder it starts in. The token is passed in the environment because
+    # other users can see the command.
     with subprocess.Popen(command, cwd=home(), env={**os.environ, **access.environment()}) as server:
-        # Who ends this process, as service managers do, means the server.
+        # A service manager ends this process and means the server.
         before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
         try:
             code = server.wait()
-            return code if code >= 0 else 128 - code  # as shells write the signal that ended it
+            return code if code >= 0 else 128 - code  # a signal, as shells write it
         except KeyboardInterrupt:
-            # Ctrl-C has reached the server as well; it takes away what opened the browser, and ends.
+            # Ctrl-C has reached the server as well, which stops by itself.
             with suppress(subprocess.TimeoutExpired):
                 server.wait(timeout=_ENDING)
             raise
@@ -116,10 +116,10 @@ def start(access: Access, *, port: int, browser: bool) -> int:
 
 
 def _names(hosts: Sequence[str]) -> tuple[str, ...]:
-    """The hosts, and the names of this machine where it listens on all its addresses."""
+    """The hosts, and the names of this machine if it listens on all addresses."""
     given = tuple(host.strip("[]").lower() for host in hosts)
     if any(not host or set(host) & set(" /@?#") for host in given):
-        raise OptionError("--host is an address or a name of this machine, without a scheme and without a port")
+        raise OptionError("--host must be an address or a name of this machine, without a scheme or a port")
     if not any(is_every_address(host) for host in given):
         return given
     name = socket.gethostname().lower()
@@ -132,4 +132,4 @@ def _check(host: str) -> None:
         with socket.socket(family) as probe:
             probe.bind((host, 0))
     except OSError:
-        raise OptionError(f"--host {host} is no address of this machine; 0.0.0.0 stands for all it has") from None
+        raise OptionError(f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses") from None

@@ -1,8 +1,4 @@
-"""The options of the command line: one table, from which every command takes its own.
-
-An option that fills a field of ``Settings`` has the field's name and default, and is spelled as
-``cahp.run.command_line`` writes it, so that a command line which is shown is a command line that can be typed.
-"""
+"""The options of the command line; those that fill a field of ``Settings`` are derived from the field."""
 
 from __future__ import annotations
 
@@ -25,8 +21,8 @@ REQUIRED: Any = ...
 class Option:
     """An option, or an argument, of a command.
 
-    ``name`` is that of the parameter which takes its value, ``fills`` whether it goes into the field of ``Settings`` of
-    that name instead. Without ``spelled``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
+    ``name`` is the parameter of the command that takes the value; with ``fills`` it is the field of ``Settings`` that
+    takes it instead. Without ``flags``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
     and ``high`` bound a number.
     """
 
@@ -34,7 +30,7 @@ class Option:
     help: str
     kind: type = str
     default: Any = None
-    spelled: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
     low: float | None = None
     high: float | None = None
     fills: bool = False
@@ -43,28 +39,27 @@ class Option:
     @property
     def parameter(self) -> inspect.Parameter:
         """The parameter from which Typer makes the option."""
-        made = (
+        default = (
             typer.Argument(self.default, help=self.help)
             if self.argument
-            else typer.Option(self.default, *self.spelled, help=self.help, min=self.low, max=self.high)
+            else typer.Option(self.default, *self.flags, help=self.help, min=self.low, max=self.high)
         )
-        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=made, annotation=self.kind)
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
 
     def but(self, **changes: Any) -> Option:
-        """The same, but for what a command says otherwise."""
+        """The same option with changes for one command."""
         return replace(self, **changes)
 
 
 def _of_setting(setting: Setting, flag: str) -> Option:
-    """The option that fills a field of ``Settings``, with the field's default; ``Settings`` checks the value."""
     kind = setting.kind if setting.kind in (bool, int) else str
-    spelled = f"{flag}/{flag.replace('--', '--no-', 1)}" if setting.default is True else flag
+    both = f"{flag}/{flag.replace('--', '--no-', 1)}" if setting.default is True else flag
     return Option(
         setting.name,
         setting.help.replace("{choices}", ", ".join(setting.choices)),
         kind,
         to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default,
-        (spelled, *([setting.short] if setting.short else [])),
+        (both, *([setting.short] if setting.short else [])),
         fills=True,
     )
 
@@ -77,20 +72,22 @@ def settings_of(command: str, *, without: Iterable[str] = (), settings: type[Set
     ]
 
 
-#: Options that more than one command takes, or that fill a setting. What a command alone takes stands in its file.
+#: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
 OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
         *(_of_setting(setting, setting.flag) for setting in describe().values()),
         Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
-        Option("out", "The folder to write to.", Path),
+        Option("out", "Folder to write to.", Path),
         Option("force", "Replace files in the folder of --out that cahp did not write.", bool, False, ("--force",)),
-        Option("batch", "Texts a batch.", int, 32, low=1, high=1024),
-        Option("epochs", "Epochs of training.", int, 3, low=1, high=100),
-        Option("learning_rate", "Highest learning rate.", float, 2e-5, low=1e-7, high=1.0),
+        Option("batch", "Texts per batch.", int, 32, low=1, high=1024),
+        Option("epochs", "Epochs of training.", int, low=1, high=1000),
+        Option("learning_rate", "Highest learning rate.", float, low=1e-7, high=1.0),
+        Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
+        Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
-        Option("yes", "Fetch what is large from the hub without a question.", bool, False, ("--yes", "-y")),
-        Option("quiet", "No progress bars.", bool, False, ("--quiet", "-q")),
-        Option("no_cache", "Measure anew what an earlier run has measured.", bool, False, ("--no-cache",)),
+        Option("yes", "Download large files from the hub without asking.", bool, False, ("--yes", "-y")),
+        Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q")),
+        Option("no_cache", "Measure again what is cached.", bool, False, ("--no-cache",)),
     )
 }

@@ -298,6 +298,8 @@ PRESETS: Mapping[str, Preset] = {
 
 #: A list of methods, budgets or recoveries: a text with commas, as on the command line, or the items themselves.
 ListOption = str | Iterable[str | int] | None
+#: How many seeds, or the seeds themselves, as a text with commas or a list.
+SeedsOption = str | int | Iterable[int] | None
 
 
 def make_plan(
@@ -306,7 +308,7 @@ def make_plan(
     preset: str | None = None,
     methods: ListOption = None,
     budgets: ListOption = None,
-    seeds: str | int | Iterable[int] | None = None,
+    seeds: SeedsOption = None,
     recover: ListOption = None,
     limit: int | None = None,
     eval_limit: int | None = None,
@@ -327,10 +329,10 @@ def make_plan(
             limit=start.limit if limit is None else limit,
             eval_limit=start.eval_limit if eval_limit is None else eval_limit,
         ),
-        methods=start.methods if methods is None else _items(methods),
-        budgets=start.budgets if budgets is None else _items(budgets),
-        seeds=start.seeds if seeds is None else _read_seeds(seeds),
-        recoveries=start.recoveries if recover is None else _items(recover),
+        methods=start.methods if methods is None else read_items(methods),
+        budgets=start.budgets if budgets is None else read_items(budgets),
+        seeds=start.seeds if seeds is None else read_seeds(seeds),
+        recoveries=start.recoveries if recover is None else read_items(recover),
         tries=tries,
         draws=start.draws,
         recovered_draws=start.recovered_draws,
@@ -342,11 +344,17 @@ def make_plan(
     )
 
 
-def _items(option: str | Iterable[str | int]) -> tuple[str, ...]:
+def read_items(option: str | Iterable[str | int]) -> tuple[str, ...]:
+    """Return the items of a ``ListOption``."""
     return split_list(option) if isinstance(option, str) else tuple(map(str, option))
 
 
-def _read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
+def read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
+    """Return the seeds of a ``SeedsOption``.
+
+    Raises:
+        OptionError: If its text cannot be read.
+    """
     return parse_seeds(str(option)) if isinstance(option, str | int) else tuple(option)
 
 

@@ -162,7 +162,8 @@ def measure_cells(
     """
     here = isinstance(executor, SameProcess)
     # A worker of a cluster has a store of its own.
-    folder, limit_bytes = workspace.store.folder.parent if cluster is None else None, workspace.store.limit_bytes
+    store = workspace.store
+    folder = store.folder.parent if cluster is None else None
     content = "" if here else workspace.content
     waiting = list(reversed(cells))
     running: set[Future[tuple[MeasuredCell, Entries]]] = set()
@@ -173,13 +174,15 @@ def measure_cells(
             running.add(
                 executor.submit(_measure_here, workspace, cell)
                 if here
-                else executor.submit(measure_in_worker, CellTask(workspace.plan, cell, folder, limit_bytes, content))
+                else executor.submit(
+                    measure_in_worker, CellTask(workspace.plan, cell, folder, store.limit_bytes, store.fresh, content)
+                )
             )
         ready, running = wait(running, return_when=FIRST_COMPLETED)
         for future in ready:
             measured, entries = wait_for(future)
             for name, entry in entries.items():
-                _save(workspace.store, name, entry)
+                _save(store, name, entry)
             yield measured
 
 
@@ -195,14 +198,16 @@ def _save(store: Store, name: str, entry: Entry) -> None:
 class CellTask:
     """The task of a worker: the plan, a cell, and the folder of the store (None: the worker's own store).
 
-    ``limit_bytes`` is the size limit of the caller's store, which a worker must not reduce. ``content`` is the digest
-    of the caller's model and texts (``Workspace.content``), which the worker's must equal.
+    ``limit_bytes`` is the size limit of the caller's store, which a worker must not reduce; a ``fresh`` store finds
+    nothing. ``content`` is the digest of the caller's model and texts (``Workspace.content``), which the worker's must
+    equal.
     """
 
     plan: Plan
     cell: Cell
     folder: Path | None
     limit_bytes: int
+    fresh: bool
     content: str
 
 
@@ -217,14 +222,14 @@ def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, Entries]:
     Raises:
         CahpError: If the worker's model or texts differ from the caller's.
     """
-    name = repr((task.plan, task.folder, task.limit_bytes, task.content))
+    name = repr((task.plan, task.folder, task.limit_bytes, task.fresh, task.content))
     # A cluster's worker may run several threads, which would only wait for each other's results.
     with _lock:
         if name not in _workspaces:
             _workspaces.clear()
             # The caller has agreed to downloads; a worker elsewhere may have to fetch the model, too.
             with hub.consent_from(lambda *_: True):
-                store = Store(task.folder, limit_bytes=task.limit_bytes)
+                store = Store(task.folder, limit_bytes=task.limit_bytes, fresh=task.fresh)
                 opened = Workspace(task.plan, store=store, progress=raise_if_stopped)
             if opened.content != task.content:
                 raise CahpError(

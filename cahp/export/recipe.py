@@ -33,7 +33,7 @@ def recipe(settings: Settings) -> Recipe:
         python = (
             "from pathlib import Path\n\n"
             "from cahp import Settings\n"
-            "from cahp.tasks.evaluate import evaluate\n\n"
+            "from cahp.api.evaluate import evaluate\n\n"
             f"found = evaluate({to_python(settings, options)}, mask=Path({MASK_FILE!r}))\n"
             'print(found["outcomes"]["pruned"]["accuracy"])'
         )

@@ -1,16 +1,11 @@
-"""A comparison in the terminal: its cost, its progress, and its results."""
+"""A comparison in the terminal: its cost and its results."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from time import monotonic
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cahp.terminal.progress import bars
-from cahp.values import Progress, silent
-from cahp.words import interval, percent, points
+from cahp.words import duration, interval, percent, points
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, ComparisonCost, SplitResults
@@ -20,60 +15,14 @@ if TYPE_CHECKING:
 def announcement(cost: ComparisonCost) -> str:
     """The estimated cost of a comparison, before it begins."""
     cached = f" ({cost.cached} were measured before)" if cost.cached else ""
+    time = duration(60 * cost.minutes)
     return (
         f"{cost.cells - cost.cached:,} cells to measure{cached}: about {cost.forwards:,.0f} forward passes, "
-        f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {minutes(cost.minutes)}"
+        f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {time}"
     )
 
 
-def minutes(value: float) -> str:
-    """A number of minutes in words."""
-    if value < 1:
-        return "less than a minute"
-    return f"{value:.0f} minutes" if value < 90 else f"{value / 60:.1f} hours"
-
-
-@contextmanager
-def reporting(*, quiet: bool) -> Iterator[tuple[Progress, Callable[[ComparisonCost], None]]]:
-    """Show progress on stderr with the time left: a bar on a terminal, otherwise a line every tenth."""
-    if quiet:
-        yield silent, lambda _: None
-        return
-
-    def announce(cost: ComparisonCost) -> None:
-        print(f"cahp: {announcement(cost)}", file=sys.stderr, flush=True)
-
-    if sys.stderr.isatty():
-        with bars(quiet=False) as progress:
-            yield progress, announce
-    else:
-        yield _ProgressLines(), announce
-
-
-class _ProgressLines:
-    """Prints a line for every tenth of the work."""
-
-    def __init__(self) -> None:
-        self._start: float | None = None
-        self._tenths = 0
-        self._work: tuple[str, int] | None = None
-        self._done = 0
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._work != (stage, total) or done < self._done:
-            # Another stage has begun.
-            self._work, self._start, self._tenths = (stage, total), None, 0
-        self._done = done
-        self._start = monotonic() if self._start is None else self._start
-        tenths = 10 * done // max(1, total)
-        if tenths > self._tenths:
-            self._tenths = tenths
-            left = (monotonic() - self._start) / 60 * (total - done) / max(1, done)
-            rest = "" if tenths == 10 else f", {minutes(left)} left"
-            print(f"cahp: {tenths * 10} % done{rest}", file=sys.stderr, flush=True)
-
-
-def summary(comparison: Comparison) -> Iterator[str]:
+def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """The results of a comparison as lines of text."""
     results, document = comparison.results, comparison.document
     yield (
@@ -119,41 +68,41 @@ def _estimate(value: float, row: Mean | Area) -> str:
     return f"{percent(value)} {interval(100 * row.low, 100 * row.high)}"
 
 
-def _verdicts(summary: Summary) -> Iterator[str]:
+def _verdicts(result: Summary) -> Iterator[str]:
     from cahp.comparison.sentences import describe_test
 
-    yield f"  {summary.rule}"
-    tests = (*summary.area_verdicts, *summary.verdicts)
+    yield f"  {result.rule}"
+    tests = (*result.area_verdicts, *result.verdicts)
     for test in tests:
         if not test.tie:
             yield f"    {test.split}: {test.words}"
     ties = [test for test in tests if test.tie]
     if ties:
         yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
-        budgets = sorted({mean.budget for mean in summary.means})
+        budgets = sorted({mean.budget for mean in result.means})
         groups: dict[tuple[str, str, int | None], list[Verdict]] = {}
         for test in ties:
             groups.setdefault((test.split, test.recovery, test.budget), []).append(test)
         for (split, _, _), group in groups.items():
             methods = ", ".join(f"{test.method} ({points(test.pp)})" for test in group)
-            yield f"      {split}, {describe_test(group[0], budgets)}: {summary.against} and {methods}"
+            yield f"      {split}, {describe_test(group[0], budgets)}: {result.against} and {methods}"
 
 
-def _heads(summary: Summary) -> Iterator[str]:
-    for row in summary.consensus:
+def _heads(result: Summary) -> Iterator[str]:
+    for row in result.consensus:
         yield (
             f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
             f"{len(row.nobody)} by none (without random selection)"
         )
-    for overlap in summary.overlap.seeds:
-        if overlap.method == summary.against:
+    for overlap in result.overlap.seeds:
+        if overlap.method == result.against:
             yield (
                 f"            {overlap.method} at {overlap.budget}: overlap of two seeds {overlap.jaccard:.2f} "
                 f"(Jaccard index; random selection {overlap.chance:.2f})"
             )
 
 
-def _costs(summary: Summary) -> Iterator[str]:
-    costs = [f"{row.method} {row.forwards:,.0f}" for row in summary.cost if row.forwards is not None]
+def _costs(result: Summary) -> Iterator[str]:
+    costs = [f"{row.method} {row.forwards:,.0f}" for row in result.cost if row.forwards is not None]
     if costs:
         yield f"  selecting in forward passes: {', '.join(costs)}"

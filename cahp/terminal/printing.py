@@ -1,8 +1,8 @@
-"""A run as a person reads it in a terminal."""
+"""The results of commands as lines for a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,25 +11,26 @@ if TYPE_CHECKING:
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.document import CostRecord, RunDocument
     from cahp.run.recovery_steps import RecoveryStep
-    from cahp.values import Estimate, HeadMask
+    from cahp.values import HeadMask
 
 from cahp.export.footprint import lines
 from cahp.export.formats import model_form
 from cahp.outcomes import OUTCOMES
 from cahp.run.settings import Settings
-from cahp.words import duration, percent
+from cahp.values import Estimate
+from cahp.words import duration, percent, size_of
 
 Document = Mapping[str, Any]
 
-KEPT, PRUNED, RESCUED = "●", "·", "◆"
+KEPT, PRUNED, ADDED = "●", "·", "◆"
 
 
-def summary(run: RunDocument) -> Iterator[str]:
-    """The whole summary of a run."""
+def run_lines(run: RunDocument) -> Iterator[str]:
+    """The summary of a run."""
     model, total = run.model, run.model.layers * run.model.heads
-    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{_by(run)}{_how(run)}"
+    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{_method(run)}{_reason(run)}"
     yield ""
-    yield from grid(run.mask, run.rescued)
+    yield from grid_lines(run.mask, run.rescued)
     yield ""
     yield from _outcomes(run.data.eval.split, run.outcomes)
     if run.report is not None:
@@ -41,39 +42,38 @@ def summary(run: RunDocument) -> Iterator[str]:
         yield from _distill(run.distill)
     yield from _steps(run.steps)
     yield ""
-    yield from cost(run.cost, run.latency_ratio, run.attention_share)
-    yield from _trust(run)
+    yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
+    yield from _verification(run)
+    if run.cached:
+        yield f"  cached    {', '.join(run.cached)}, from an earlier run (--no-cache measures again)"
+    yield from _notes(run.notices, run.test_opened)
 
 
-def _by(run: RunDocument) -> str:
+def _method(run: RunDocument) -> str:
     method = run.settings.method
     return "" if method == Settings.method else f" by {method}"
 
 
-def _how(run: RunDocument) -> str:
+def _reason(run: RunDocument) -> str:
     if run.budget.requested is not None:
-        return f" (as asked; the curve suggests {run.knee})" if run.knee else " (as asked)"
+        return f" (as requested; the curve suggests {run.knee})" if run.knee else " (as requested)"
     name, _, degree = (run.knee_rule or "").partition("-")
     rule = f"smoothed by a polynomial of degree {degree}" if name == "polynomial" else "farthest from its chord"
-    rescued = len(run.rescued)
-    more = f"; {rescued} more so that no layer is empty" if rescued else ""
-    # Some methods take from the clusters only how many heads to keep.
+    added = f"; {len(run.rescued)} more by the per-layer minimum" if run.rescued else ""
+    # Some methods use only the number of clusters.
     count = run.knee if run.clusters is None else run.clusters
-    return f" (the knee of the curve, {rule}, lies at {count} clusters{more})"
+    return f" (the knee of the curve, {rule}, is at {count} clusters{added})"
 
 
-def grid(mask: HeadMask, rescued: Iterable[tuple[int, int]]) -> Iterator[str]:
-    """The layers and their heads, kept ones solid."""
+def grid_lines(mask: HeadMask, added: Collection[tuple[int, int]] = ()) -> Iterator[str]:
+    """The heads of each layer; ``added`` are those kept only by the per-layer minimum."""
     heads = mask.heads
     width = max(2, len(str(heads - 1)))
     yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(heads))
-    back = set(rescued)
     for layer, kept in enumerate(mask.by_layer):
-        alive = set(kept)
-        marks = [(RESCUED if (layer, head) in back else KEPT) if head in alive else PRUNED for head in range(heads)]
-        yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(alive)} kept"
-    legend = f"  {KEPT} kept   {PRUNED} pruned"
-    yield legend + (f"   {RESCUED} kept so that no layer is empty" if back else "")
+        marks = [(ADDED if (layer, head) in added else KEPT) if head in kept else PRUNED for head in range(heads)]
+        yield f"  {layer:>5}        " + " ".join(f"{mark:>{width}}" for mark in marks) + f"   {len(kept)} kept"
+    yield f"  {KEPT} kept   {PRUNED} pruned" + (f"   {ADDED} added by the per-layer minimum" if added else "")
 
 
 def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
@@ -93,9 +93,9 @@ def _outcomes(split: str, states: Mapping[str, Outcomes]) -> Iterator[str]:
             yield line("  95 % interval", ["" if one is None else one.interval for one in estimates])
 
 
-def cost(found: CostRecord, ratio: Estimate | None, attention_share: float | None) -> Iterator[str]:
-    """Size, operations and latency before and after."""
-    full, pruned = found.full, found.pruned
+def cost_lines(cost: CostRecord, ratio: Estimate | None, attention_share: float | None) -> Iterator[str]:
+    """Size, operations and latency of the full and the pruned model."""
+    full, pruned = cost.full, cost.pruned
     before, after = full.latency_ms, pruned.latency_ms
     if ratio is None or before is None or after is None:
         yield "  time and size were not measured"
@@ -106,144 +106,187 @@ def cost(found: CostRecord, ratio: Estimate | None, attention_share: float | Non
         f"  size      {weights / 1e6:.1f} M weights -> {smaller / 1e6:.1f} M "
         f"({percent(1 - smaller / weights)} fewer), operations {percent(1 - fewer / flops)} fewer"
     )
+    speed = f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
+    yield f"  latency   {speed}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {before.repeats} rounds"
     yield (
-        f"  latency   {_change(ratio)}: pruned / full {ratio.value:.2f} {ratio.interval}, n = {before.repeats} rounds"
-    )
-    yield (
-        f"            {before.median:.1f} ms -> {after.median:.1f} ms a batch of {before.batch} texts of "
+        f"            {before.median:.1f} ms -> {after.median:.1f} ms per batch of {before.batch} texts of "
         f"{before.length} tokens (median; 95th percentile {before.p95:.1f} -> {after.p95:.1f})"
     )
     yield (
-        f"            attention takes {percent(attention_share, 0)} of the full forward pass: "
-        "no pruning of heads can save more"
+        f"            attention takes {percent(attention_share, 0)} of the full forward pass, which is the most that "
+        "pruning heads can save"
     )
 
 
-def _change(ratio: Estimate) -> str:
-    """A speed-up in words; a ratio that could as well be 1 is no saving."""
-    return f"{1 / ratio.value:.2f} x as fast" if ratio.excludes(1) else "no measurable change"
-
-
-def quality(found: Document) -> Iterator[str]:
-    """What ``cahp evaluate`` and ``cahp recover`` found."""
-    kept = found["kept"]
+def evaluation_lines(document: Document) -> Iterator[str]:
+    """The result of ``cahp evaluate`` or ``cahp recover``."""
+    kept = document["kept"]
     heads = "all heads" if kept is None else f"{kept['heads']} of {kept['of']} heads"
-    yield f"{found['model']} on {found['data']['id']}: {heads}"
+    yield f"{document['model']} on {document['data']['id']}: {heads}"
     yield ""
-    measured = {state: outcomes for state, outcomes in found["outcomes"].items() if outcomes is not None}
-    yield from _outcomes(found["data"]["split"], measured)
-    if found.get("refit"):
-        yield _refit(found["refit"])
-    if found.get("distill"):
-        yield from _distill(found["distill"])
-    yield from _steps(found.get("steps", ()))
-    for epoch in found.get("epochs", []):
+    measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
+    yield from _outcomes(document["data"]["split"], measured)
+    if document.get("refit"):
+        yield _refit(document["refit"])
+    if document.get("distill"):
+        yield from _distill(document["distill"])
+    yield from _steps(document.get("steps", ()))
+    for epoch in document.get("epochs", []):
         yield epoch_line(**epoch)
-    if found.get("test_opened"):
-        yield f"  the test split was opened {found['test_opened']} time(s) for this model"
-    for notice in found["notices"]:
-        yield f"  note: {notice}"
+    yield from _notes(document["notices"], document.get("test_opened"))
 
 
-def exported(found: Document, output: Output | None = None) -> Iterator[str]:
-    """What ``cahp export`` wrote to ``output``; None if it could not be written."""
-    kept = found["kept"]
-    if "file" in found:
-        yield f"{found['model']}: a mask of {kept['heads']} of {kept['of']} heads"
+def export_lines(document: Document, output: Output | None = None) -> Iterator[str]:
+    """The result of ``cahp export`` in ``output`` (None: it could not be written)."""
+    kept = document["kept"]
+    if "file" in document:
+        yield f"{document['model']}: a mask of {kept['heads']} of {kept['of']} heads"
         if output is not None:
-            yield output.describe([found["file"]])
+            yield output.describe([document["file"]])
         return
-    if found["metrics"]:
-        yield from quality(found)
+    if document["metrics"]:
+        yield from evaluation_lines(document)
     else:
-        yield f"{found['model']}: {kept['heads']} of {kept['of']} heads, nothing measured (no data were given)"
-    form = model_form(found["form"])
-    full, pruned = found["parameters"]["full"], found["parameters"]["pruned"]
+        yield f"{document['model']}: {kept['heads']} of {kept['of']} heads, not evaluated (no data were given)"
+    form = model_form(document["form"])
+    full, pruned = document["parameters"]["full"], document["parameters"]["pruned"]
     if output is None:
         yield f"  size      {full:,} weights -> {pruned:,}"
         return
-    yield f"  size      {full:,} weights -> {pruned:,}; {found['bytes'] / 1e6:.1f} MB on disk"
+    yield f"  size      {full:,} weights -> {pruned:,}; {document['bytes'] / 1e6:.1f} MB on disk"
     yield (
         "  verified  read back in a fresh process, "
-        + form.closeness(found["difference"], found["agreement"], found["tried"])
+        + form.closeness(document["difference"], document["agreement"], document["tried"])
     )
-    if found["files"] and form.runtime is not None:
-        yield from lines(found["files"], form.runtime.name)
-    yield f"{output.describe()} ({found['form']}): {found['loads']}"
+    if document["files"] and form.runtime is not None:
+        yield from lines(document["files"], form.runtime.name)
+    yield f"{output.describe()} ({document['form']}): {document['loads']}"
 
 
-def contents(found: Document) -> Iterator[str]:
-    """What is in a data set."""
-    classes = next(iter(found["splits"].values()))["class_counts"]
-    yield f"{found['id']}: {'pairs of texts' if found['pairs'] else 'texts'}, {len(classes)} classes"
-    for split, one in found["splits"].items():
-        counts = ", ".join(f"{name} {count:,}" for name, count in one["class_counts"].items())
-        yield f"  {split:<12}{one['examples']:>7,}   {counts}"
-    for notice in found["notices"]:
-        yield f"  note: {notice}"
+def data_lines(document: Document) -> Iterator[str]:
+    """The contents of a data set."""
+    classes = next(iter(document["splits"].values()))["class_counts"]
+    yield f"{document['id']}: {'pairs of texts' if document['pairs'] else 'texts'}, {len(classes)} classes"
+    for split, contents in document["splits"].items():
+        counts = ", ".join(f"{name} {count:,}" for name, count in contents["class_counts"].items())
+        yield f"  {split:<12}{contents['examples']:>7,}   {counts}"
+    yield from _notes(document["notices"])
 
 
-def fitted(found: Document) -> Iterator[str]:
-    """What ``cahp fit`` found."""
-    yield f"{found['model']} trained on {found['data']['train'].examples:,} texts of {found['data']['id']}"
-    for epoch in found["epochs"]:
+def fit_lines(document: Document) -> Iterator[str]:
+    """The result of ``cahp fit``."""
+    yield f"{document['model']} trained on {document['data']['train'].examples:,} texts of {document['data']['id']}"
+    for epoch in document["epochs"]:
         yield epoch_line(**epoch)
-    for split, one in (found["outcomes"] or {}).items():
-        yield f"  {split:<12}accuracy {one['accuracy']}"
-    for notice in found["notices"]:
-        yield f"  note: {notice}"
+    for split, outcomes in (document["outcomes"] or {}).items():
+        yield f"  {split:<12}accuracy {outcomes['accuracy']}"
+    yield from _notes(document["notices"])
+
+
+def latency_lines(document: Document) -> Iterator[str]:
+    """The result of ``cahp latency``."""
+    ratio, rounds = document["latency_ratio"], document["cost"].full.latency_ms.repeats
+    estimate = Estimate(ratio["median"], ratio["ci95"], rounds, "ratio")
+    yield from cost_lines(document["cost"], estimate, document["attention_share"])
+    yield from _notes(document["notices"])
+
+
+def report_lines(document: Document) -> Iterator[str]:
+    """The result of ``cahp report``."""
+    board = f"its board shows {document['measured']} of {document['budgets']} budgets measured"
+    yield (
+        f"wrote {document['file']} ({document['bytes'] / 1e3:.0f} kB): "
+        f"{board if document['answers'] else 'a report without a board'}"
+    )
+
+
+def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
+    """The models or data sets that are known by name."""
+    for entry in entries:
+        missing = "  (read from the hub)" if entry.get("kind") == "preset" else "  (not installed)"
+        yield f"{entry['name']:<14}{entry['description']}{'' if entry['available'] else missing}"
+
+
+def preflight_lines(document: Document) -> Iterator[str]:
+    """The facts about a model before it is used; see ``cahp.api.preflight``."""
+    yield f"{document['id']}: supported ({document['family']})"
+    layers, heads = document["layers"], document["heads"]
+    yield f"  heads     {layers} layers x {heads} = {layers * heads}"
+    if document["prompt"]:
+        tokens = [f"{answer['word']} (token {answer['token']})" for answer in document["prompt"]["answers"]]
+        yield f"  answers   {', '.join(tokens or document['labels'])}"
+        yield f"  prompt    {document['prompt']['prompted']}"
+    elif document["labels"]:
+        yield f"  classes   {', '.join(document['labels'])}"
+    elif document["language"]:
+        yield f"  classes   none: a {document['language']} language model; give it --prompt and --answers"
+    else:
+        yield "  classes   none: an encoder; train a classifier on it with `cahp fit`"
+    if document["parameters"]:
+        yield f"  weights   {document['parameters'] / 1e6:.1f} M"
+    if document["to_fetch_bytes"]:
+        yield f"  download  {size_of(document['to_fetch_bytes'])} from the hub, at commit {document['revision'][:12]}"
+    if document["memory_bytes"]:
+        yield f"  memory    about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
+    if document["expected_s"]:
+        yield f"  time      about {duration(document['expected_s'])} for the default run on this machine's processor"
+    if document["pruned_before"]:
+        yield "  pruned    already: it can be evaluated, and its heads cannot be pruned again"
+    else:
+        yield f"  exports   {', '.join(document['exports'])}"
+    yield from _notes(document["notes"])
 
 
 def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool = False) -> str:
-    """What came of an epoch of training, on labels or ``taught`` by the full model."""
-    how = "answered as by the full model" if taught else "right"
-    held_out = "" if accuracy is None else f", {percent(accuracy)} of the held-out texts {how}"
+    """An epoch of a training on labels, or ``taught`` by the full model."""
+    outcome = "agreement" if taught else "accuracy"
+    held_out = "" if accuracy is None else f", {outcome} {percent(accuracy)} on held-out texts"
     return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}"
 
 
-def _refit(said: RefitReport) -> str:
-    verb = "kept" if said.accepted else "rejected"
-    return f"  refit {verb} (projections solved anew on {said.examples} texts, no training): {said.reason}"
+def _refit(report: RefitReport) -> str:
+    verb = "accepted" if report.accepted else "rejected"
+    return f"  refit {verb} (output projections solved on {report.examples} texts, no training): {report.reason}"
 
 
-def _distill(said: DistillReport) -> Iterator[str]:
-    for epoch in said.epochs:
+def _distill(report: DistillReport) -> Iterator[str]:
+    for epoch in report.epochs:
         yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
-    verb = "kept" if said.accepted else "rejected"
-    labels = "and their labels" if said.labels else "without labels"
-    yield f"  distillation {verb} (taught by the full model on {said.examples} texts {labels}): {said.reason}"
+    verb = "accepted" if report.accepted else "rejected"
+    labels = "with labels" if report.labels else "without labels"
+    yield f"  distillation {verb} (taught by the full model on {report.examples} texts {labels}): {report.reason}"
 
 
-def _steps(said: Sequence[RecoveryStep]) -> Iterator[str]:
-    """What each step of a recovery brought, a line a step."""
-    if not said:
+def _steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
+    """The accuracy after each step of a recovery, one line per step."""
+    if not steps:
         return
-    yield f"  accuracy after each step, n = {said[0].outcomes['accuracy'].n:,} (95 % intervals)"
-    for one in said:
+    yield f"  accuracy after each step, n = {steps[0].outcomes['accuracy'].n:,} (95 % intervals)"
+    for one in steps:
         accuracy, agreement, gained = one.outcomes["accuracy"], one.outcomes["agreement"], one.gained
         line = f"    {one.result:<10}{accuracy.text:>7} {accuracy.interval:<14}{agreement.text:>7} agreement"
         if gained is not None:
             line += f"   {gained.text} {gained.interval}"
         if one.seconds is not None:
             line += f"   {duration(one.seconds)}"
-        yield line + ("   (not taken: nothing changed)" if one.accepted is False else "")
+        yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
 
 
-def _trust(run: RunDocument) -> Iterator[str]:
-    verified = run.verified
-    if verified.mask_equals_surgery:
+def _verification(run: RunDocument) -> Iterator[str]:
+    if run.verified.mask_equals_surgery:
         yield (
-            "  verified  switching any head off changes its layer; with the heads cut out the answers are those of the "
-            f"mask (within {verified.difference:.0e})"
+            "  verified  switching off any head changes its layer; the cut model gives the answers of the masked one "
+            f"(within {run.verified.difference:.0e})"
         )
     else:
         yield (
-            "  verified  switching any head off changes its layer; a layer without heads cannot be cut out, so this is "
-            "a mask only"
+            "  verified  switching off any head changes its layer; a layer without heads cannot be cut, so this is a "
+            "mask only"
         )
-    if run.cached:
-        yield f"  from an earlier run: {', '.join(run.cached)} (--no-cache measures anew)"
-    if run.test_opened:
-        yield f"  the test split was opened {run.test_opened} time(s) for this model"
-    for notice in run.notices:
+
+
+def _notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[str]:
+    if test_opened:
+        yield f"  the test split was opened {test_opened} time(s) for this model"
+    for notice in notices:
         yield f"  note: {notice}"

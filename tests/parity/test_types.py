@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from transformers.utils import logging
 
 from cahp import models
+from cahp.api.preflight import preflight
 from cahp.export import formats
 from cahp.models import saving, to_onnx
 from cahp.models.compact import load_pruned
@@ -21,7 +22,7 @@ from cahp.models.families import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut, tail
 from cahp.stages.recovery import solve
-from cahp.tasks import inspect as preflight
+from cahp.terminal.printing import preflight_lines
 from cahp.values import HeadMask, ModelError, OptionError
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -203,13 +204,13 @@ def test_the_table_says_which_can_be_exported_as_onnx(
 
 def test_what_cannot_be_exported_as_onnx_says_so_before_it_is_used(tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "qwen3_next")))
-    said = list(preflight.words(preflight.looked(card)))
+    said = list(preflight_lines(preflight(card)))
     assert "  exports   compact, drop-in" in said
     assert f"  note: no ONNX export: {NO_ONNX['qwen3_next']}" in said
     with pytest.raises(OptionError, match=r"as onnx, since its layers .*; export it as compact or drop-in$"):
         formats.check_card(formats.model_form("onnx"), card)
     uncut = models.identify(str(zoo.save(tmp_path / "uncut", "doge")))
-    assert "  exports   drop-in" in list(preflight.words(preflight.looked(uncut)))
+    assert "  exports   drop-in" in list(preflight_lines(preflight(uncut)))
     assert set(NO_ONNX) < set(PROVEN)
 
 

@@ -23,11 +23,11 @@ from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
+from cahp.api.evaluate import evaluate
 from cahp.export.masks import mask_to_json
 from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings
-from cahp.tasks.evaluate import evaluate
 from cahp.ui.budget import distilling
 from cahp.ui.frame.address import mask_from_hex
 from cahp.ui.session import work

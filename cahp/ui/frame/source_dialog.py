@@ -10,11 +10,11 @@ import streamlit as st
 
 from cahp import bundled, hub, models
 from cahp.access import current
+from cahp.api.preflight import default_seconds
 from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
 from cahp.models.language import without_classes
 from cahp.run.settings import Settings
-from cahp.tasks import inspect as preflight
 from cahp.ui.frame import address, data_fields, prompt_fields
 from cahp.ui.frame.address import Wish
 from cahp.ui.frame.progress import follow
@@ -201,7 +201,7 @@ def _model() -> ModelCard | None:
         card = asked
     if not card.labels:
         raise CahpError(f"{without_classes(card, card.id)}, and open that folder")
-    took = f" · a default run takes about {duration(preflight.default_seconds(card))} here"
+    took = f" · a default run takes about {duration(default_seconds(card))} here"
     st.caption(
         f"Supported ({card.family}) · {card.layers} layers × {card.heads} heads · classes "
         f"{plain(', '.join(card.labels)[:200])}{took}"

@@ -12,6 +12,7 @@ from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from cahp.api.preflight import estimate_seconds
 from cahp.costs import Costs
 from cahp.outcomes import Outcomes, changed_rows
 from cahp.recoveries import RECOVERIES
@@ -24,7 +25,6 @@ from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.tasks.inspect import expected_seconds
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
@@ -186,13 +186,13 @@ def _count_tokens(texts: Texts) -> float:
 def run_seconds(bench: Bench) -> float:
     """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
     tokens = _count_tokens(bench.calibration) + 2 * _count_tokens(bench.evaluation)
-    return expected_seconds(bench.card, tokens=int(tokens)) + _OVERHEAD_S
+    return estimate_seconds(bench.card, tokens=int(tokens)) + _OVERHEAD_S
 
 
 def reading_seconds(bench: Bench, texts: int) -> float:
     """Estimate the seconds of a pass over so many of the evaluation texts."""
     share = min(1.0, texts / len(bench.evaluation))
-    return expected_seconds(bench.card, tokens=int(_count_tokens(bench.evaluation) * share))
+    return estimate_seconds(bench.card, tokens=int(_count_tokens(bench.evaluation) * share))
 
 
 def recovery_seconds(bench: Bench, recover: str) -> float:
@@ -200,7 +200,7 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
     texts = len(bench.calibration)
     passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
     tokens = passes * _count_tokens(bench.calibration) + _count_tokens(bench.evaluation)
-    return expected_seconds(bench.card, tokens=int(tokens))
+    return estimate_seconds(bench.card, tokens=int(tokens))
 
 
 # The kinds ---------------------------------------------------------------------------------------------------

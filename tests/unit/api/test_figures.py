@@ -26,7 +26,7 @@ def seen(run: cahp.PruneResult) -> cahp.SimilarityResult:
 def test_heads_and_their_space_are_drawn_from_the_run_alone(run: cahp.PruneResult, dark: bool) -> None:
     figure = run.plot("heads", dark=dark)
     assert sorted(figure.data[0].customdata) == run.mask.flat
-    assert figure.layout.title.text == "5 of 12 heads stay"
+    assert figure.layout.title.text == "5 of 12 heads kept"
     assert len(run.plot("space", dark=dark).data[0].x) == 5
     assert list(run.plot("silhouette", dark=dark).data[0].x) == run.arrays["ks"].tolist()
 
@@ -40,11 +40,10 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
     assert list(curve.x) == [5, 8, 12]
     assert ("table", 0, 3) in told
     other = cahp.prune(**asked, budget=8, recover="refit", store=store)
-    assert run.metrics.recovered is not None
-    assert other.metrics.recovered is not None
-    expected = [run.metrics.recovered, other.metrics.recovered, run.metrics.full]
-    assert list(curve.y) == pytest.approx([100 * one.accuracy for one in expected])
-    low, high = expected[1].ci95
+    states = (run.outcomes["recovered"], other.outcomes["recovered"], run.outcomes["full"])
+    expected = [outcomes["accuracy"] for outcomes in states]
+    assert list(curve.y) == pytest.approx([100 * accuracy.value for accuracy in expected])
+    low, high = expected[1].low, expected[1].high
     assert (curve.error_y.arrayminus[1], curve.error_y.array[1]) == pytest.approx(
         (curve.y[1] - 100 * low, 100 * high - curve.y[1])
     )
@@ -56,7 +55,7 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
     [
         ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space, silhouette, accuracy"),
         ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets lie in 3..12"),
-        ("similarity", {}, "depends on the text; give one"),
+        ("similarity", {}, "depends on a text; give one"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(
@@ -69,7 +68,7 @@ def test_what_cannot_be_drawn_is_refused(
 def test_without_plotly_one_sentence_says_what_to_install(
     run: cahp.PruneResult, seen: cahp.SimilarityResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cahp.api.drawing.find_spec", lambda name: None)
+    monkeypatch.setattr("cahp.api.figures.find_spec", lambda name: None)
     with pytest.raises(cahp.CahpError, match=r"install it with pip install \"cahp-explorer\[notebook\]\""):
         run.plot("heads")
     assert seen.graph()._repr_mimebundle_() == {"text/plain": repr(seen.graph())}
@@ -119,7 +118,7 @@ def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> No
 
 def test_a_mask_of_another_model_and_an_empty_text_are_refused(model: Any) -> None:
     loaded = cahp.load(str(model), device="cpu")
-    with pytest.raises(cahp.CahpError, match="the mask is of 2 x 2 heads"):
+    with pytest.raises(cahp.CahpError, match="the mask has 2 x 2 heads"):
         cahp.similarity(loaded, TEXT, mask=cahp.HeadMask.full(2, 2))
     with pytest.raises(cahp.CahpError, match="nothing to read"):
         cahp.similarity(loaded, "  ")

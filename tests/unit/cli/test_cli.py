@@ -27,8 +27,6 @@ def test_without_words_the_help_is_printed() -> None:
         ("nonsense", "'nonsense'"),
         ("prune --nonsense", "--nonsense"),
         ("prune --limit many", "--limit"),
-        ("prune --limit 1", "--limit"),
-        ("prune --eval-limit 0", "--eval-limit"),
         ("prune extra", "extra"),
         ("latency", "--mask"),
         ("fit --data reviews", "--out"),

@@ -110,7 +110,7 @@ def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     process.send_signal(signal.SIGINT)
     printed, rest = process.communicate(timeout=120)
     assert (process.returncode, printed) == (130, ""), seen + rest
-    assert "interrupted; nothing half-written was left" in rest
+    assert "interrupted; no incomplete file was left" in rest
     assert "Traceback" not in rest
     assert not out.exists()
     measured = len(list(Store(cache).folder.iterdir()))

@@ -142,14 +142,14 @@ def test_what_an_earlier_start_said_is_not_said_again(
 
 @pytest.mark.parametrize("host", ["http://lab", "lab:8501/", "", "a b", "someone@lab"])
 def test_a_host_that_is_none_is_refused(host: str, started: list[tuple[list[str], dict[str, Any]]]) -> None:
-    assert refused(call("explore", "--host", host)).startswith("--host is an address or a name")
+    assert refused(call("explore", "--host", host)).startswith("--host must be an address or a name")
     assert started == []
 
 
 def test_a_host_of_another_machine_cannot_be_listened_on(started: list[tuple[list[str], dict[str, Any]]]) -> None:
     # An address that is nobody's, set aside for examples.
     sentence = refused(call("explore", "--host", "203.0.113.77"))
-    assert sentence == "--host 203.0.113.77 is no address of this machine; 0.0.0.0 stands for all it has"
+    assert sentence == "--host 203.0.113.77 is no address of this machine; use 0.0.0.0 for all its addresses"
     assert started == []
 
 

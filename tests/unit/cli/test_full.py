@@ -116,4 +116,4 @@ def test_an_answer_that_nobody_can_take_is_one_sentence(words: list[str]) -> Non
         )
     assert done.returncode == 2
     (said,) = done.stderr.splitlines()
-    assert said.startswith("cahp: the answer cannot be written (No space left on device)")
+    assert said.startswith("cahp: the output cannot be written (No space left on device)")

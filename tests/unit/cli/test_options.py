@@ -78,7 +78,7 @@ def must_be_given(name: str) -> list[str]:
 @pytest.mark.parametrize("name", [name for name, options in FILLING.items() if options])
 @given(drawn=st.data())
 def test_settings_come_back_from_the_command_line_that_spells_them(name: str, drawn: st.DataObject) -> None:
-    spelled = {option.name: option.spelled[0].partition("/")[0] for option in FILLING[name]}
+    spelled = {option.name: option.flags[0].partition("/")[0] for option in FILLING[name]}
     asked = Settings(**{field: drawn.draw(VALUES[field], label=field) for field in spelled})
     line = to_arguments(asked, spelled)
     # What is not said is the command's own default, which is the usual one except where a command must differ.
@@ -106,7 +106,7 @@ def test_every_setting_has_an_option_and_every_option_of_a_setting_its_default()
 
 @pytest.mark.parametrize("name", sorted(FILLING))
 def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> None:
-    taken = {option.name: option.spelled[0].partition("/")[0] for option in FILLING[name]}
+    taken = {option.name: option.flags[0].partition("/")[0] for option in FILLING[name]}
     assert taken == {field: flag for field, flag in flags(name).items() if field in taken}
     own = {option.name for option in COMMANDS[name].options if not option.fills}
     assert set(flags(name)) - set(taken) <= own
@@ -132,22 +132,22 @@ def test_a_command_that_does_not_take_its_own_options_is_no_command() -> None:
         raise AssertionError
 
     with pytest.raises(TypeError, match="wrong takes mask, other, but has the options mask"):
-        command("model", "mask", "quiet")(wrong)
+        command("mask")(wrong)
 
 
 def test_a_command_gets_its_settings_in_one_value_and_its_own_options_by_name() -> None:
     seen: list[Any] = []
 
-    def small(call: Call, mask: Path) -> None:
+    def evaluate(call: Call, mask: Path) -> None:
         """Do nothing much."""
         seen.append((call, mask))
 
     app = typer.Typer()
-    made = command("model", "seed", "mask", "quiet")(small)
+    made = command("mask", of_call=("quiet",))(evaluate)
     assert isinstance(made, Command)
     made.add_to(app)
     line = ["--seed", "7", "--mask", "m.npy", "-q"]
-    typer.main.get_command(app).main(line, standalone_mode=False, obj=["small", *line])
+    typer.main.get_command(app).main(line, standalone_mode=False, obj=["evaluate", *line])
     ((call, mask),) = seen
-    assert call == Call(Settings(seed=7), "cahp small --seed 7 --mask m.npy -q", quiet=True)
+    assert call == Call(Settings(seed=7), "cahp evaluate --seed 7 --mask m.npy -q", quiet=True)
     assert mask == Path("m.npy")

@@ -37,42 +37,10 @@ LAYERS, HEADS, CLASSES, POOL = 3, 4, 2, 8
 @pytest.mark.parametrize(
     ("asked", "named"),
     [
-        ("--budget 2", "3 to 12"),
-        ("--budget 13", "3 to 12"),
-        ("--budget 15%", "15% (2 heads)"),
-        ("--budget 5.5", "'5.5'"),
-        ("--budget -1", "'-1'"),
-        ("--budget few", "'few'"),
-        ("--min-per-layer 5", "0 to 4"),
-        ("--min-per-layer -1", "0 to 4"),
-        ("--min-per-layer 2 --budget 5", "6 to 12"),
-        ("--min-per-layer 0 --budget 1 --recover refit", "--recover none"),
-        ("--select-split validation", "same split"),
-        ("--eval-split train", "same split"),
-        ("--select-split test", "--report test"),
-        ("--eval-split test", "--report test"),
-        ("--select-split tail", "'tail'"),
-        ("--eval-split dev", "--eval-split"),
-        ("--report validation", "--report"),
-        ("--pool-size 1", "--pool-size"),
-        ("--pool-size 129", "--pool-size"),
-        ("--poly-degree 1", "--poly-degree"),
-        ("--poly-degree 11", "--poly-degree"),
-        ("--seed -1", "--seed"),
-        ("--seed 4294967296", "--seed"),
-        ("--sample all", "--sample"),
+        # Invalid by itself, for this model, and for these data; all options are tried on ``Settings`` and on ``prune``.
         ("--projection mds", "--projection"),
-        ("--salience sum", "--salience"),
-        ("--representative first", "--representative"),
-        ("--recover all", "--recover"),
-        ("--device tpu", "--device"),
-        ("--device mps", "--device auto"),
-        ("--text-column body", "--text-column"),
-        ("--pair-column body", "--pair-column"),
-        ("--label-column body", "--label-column"),
-        ("--label-map bad", "--label-map"),
+        ("--budget 13", "3 to 12"),
         ("--label-map worse=bad", "'worse'"),
-        ("--limit 4 --recover refit --budget 5", "--limit"),
     ],
 )
 def test_an_impossible_option_is_one_sentence_and_leaves_no_folder(
@@ -123,12 +91,12 @@ def test_any_budget_typed_is_what_the_library_makes_of_it(words: list[object], t
 @given(st.text(max_size=20) | st.text(alphabet='ab=," \n\t\\', max_size=20))
 def test_any_label_map_typed_is_what_the_library_makes_of_it(words: list[object], text: str) -> None:
     # The data have no label of such a name, so the next sentence is about the labels, or without a map the budget.
-    said = refused(call(*words, "--budget=few", f"--label-map={text}"))
+    said = refused(call(*words, "--budget=1", f"--label-map={text}"))
     pairs, sentence = parsed(lambda: parse_label_map(text) if text else {})
     if sentence:
         assert said == sentence
     else:
-        assert said.startswith("--label-map names" if pairs else "cannot read budget 'few'")
+        assert said.startswith("--label-map names" if pairs else "budget 1 is outside")
 
 
 def test_the_budget_on_the_command_line_is_the_one_of_the_library(
@@ -172,7 +140,7 @@ def test_a_method_that_suggests_no_budget_says_so_and_others_take_the_knee_s(wor
         assert (answer.code, answer.err) == (0, "")
         run = call(*words, "--method", method, "--json").document
         assert run["budget"]["requested"] is None
-        assert f"lies at {run['knee']} clusters" in answer.out
+        assert f"is at {run['knee']} clusters" in answer.out
 
 
 def test_an_unknown_method_is_answered_with_all_there_are_before_data_are_read(words: list[object]) -> None:

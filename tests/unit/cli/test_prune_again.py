@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from terminal import call, refused
 
+from cahp.api import prune as use_case
 from cahp.run.document import RunDocument
-from cahp.tasks import sweep
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
@@ -66,14 +66,14 @@ def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
     words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    real = sweep.pruned
+    real = use_case.prune
 
     def meanwhile(*given: Any, **options: Any) -> Any:
         run = real(*given, **options)
         (out / "run.json").write_text("of somebody else")
         return run
 
-    monkeypatch.setattr(sweep, "pruned", meanwhile)
+    monkeypatch.setattr(use_case, "prune", meanwhile)
     answer = call(*words, "--budget", 4, "--out", out)
     assert answer.code == 0
     assert [(item.name, item.read_text()) for item in out.iterdir()] == [("run.json", "of somebody else")]
@@ -103,7 +103,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
                 raise how
 
     @contextlib.contextmanager
-    def bars(*, quiet: bool) -> Iterator[Reporter]:
+    def bars(*, quiet: bool, lines: bool) -> Iterator[Reporter]:
         yield Interrupting(None, print)
 
     monkeypatch.setattr("cahp.terminal.progress.bars", bars)
@@ -219,7 +219,7 @@ def test_a_store_that_cannot_be_used_costs_a_warning(words: list[object], run: d
     command = [sys.executable, "-m", "cahp", *map(str, words), "--budget", "5", "--json"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     (warning,) = done.stderr.splitlines()
-    assert warning.startswith(f"Results are not kept: {tmp_path / 'taken'}")
+    assert warning.startswith(f"Results are not stored: {tmp_path / 'taken'}")
     assert "CAHP_CACHE" in warning
     assert json.loads(done.stdout)["kept"] == run["kept"]
 

@@ -30,7 +30,7 @@ def test_a_recovered_model_is_written_and_said_to_be(model: Path, data: Path, fo
     assert "  refit " in answer.out
     assert "  distillation " in answer.out
     brought = answer.out.splitlines()
-    first = next(at for at, line in enumerate(brought) if line == "  what each step brought, n = 40 (95 % intervals)")
+    first = next(at for at, line in enumerate(brought) if line == "  accuracy after each step, n = 40 (95 % intervals)")
     assert [line.split(" %")[0].rsplit(maxsplit=1)[0].strip() for line in brought[first + 1 : first + 4]] == [
         "as pruned",
         "refitted",
@@ -66,7 +66,7 @@ def test_distillation_stands_beside_the_refit_with_what_each_brought(
     answer = call(*words, "--out", tmp_path / "a")
     assert answer.code == 0
     assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
-    assert "held-out texts answered as by the full model" in answer.err
+    assert "on held-out texts" in answer.err
     # The same lines stand below the table.
     assert answer.err in answer.out
     title = next(line for line in answer.out.splitlines() if "n = 40" in line)
@@ -93,4 +93,4 @@ def test_a_time_and_a_file_without_labels_may_be_given(model: Path, data: Path, 
     assert answer.document["distill"]["labels"] is False
     refused = call(*words, *asked, "--labels")
     assert (refused.code, refused.out) == (2, "")
-    assert "--recover-data is read without labels" in refused.err
+    assert "--labels cannot be used with --recover-data" in refused.err

@@ -315,7 +315,7 @@ def test_a_worker_keeps_what_it_measures_in_the_caller_s_store_and_sends_it_back
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
     asked = plan(settings, "counted", budgets=("6",), seeds=(42,))
     content = Workspace(asked, store=store).content
-    task = running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+    task = running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, False, content)
     # The choice and the answers.
     assert len(running.measure_in_worker(replace(task, folder=None))[1]) == 2
     assert running.measure_in_worker(task)[1] == {}
@@ -332,7 +332,9 @@ def test_a_worker_that_outlives_a_comparison_answers_the_next_one_with_its_data(
 
     def task() -> running.CellTask:
         content = Workspace(asked, store=store).content
-        return running.CellTask(asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, content)
+        return running.CellTask(
+            asked, Cell("counted", 6, 42, 42), store.folder.parent, store.limit_bytes, False, content
+        )
 
     first = task()
     before = running.measure_in_worker(first)[0].predictions["none", "eval"].evaluation

@@ -26,7 +26,7 @@ from cahp.output import Output
 from cahp.run.settings import Settings
 from cahp.stages.latency import Times
 from cahp.store import Store
-from cahp.terminal.printing import exported
+from cahp.terminal.printing import export_lines
 from cahp.values import CahpError, OptionError, Ratio
 from cahp.words import size_of
 
@@ -95,7 +95,7 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     assert found["bytes"] == (out / "toy.safetensors").stat().st_size
     assert "Play with it." in (out / "README.md").read_text()
     assert cahp.read_mask(out / "head_mask.json")[0].count == found["kept"]["heads"] == 9
-    assert list(exported(found, Output(out)))[-1].endswith("out (toy): play with it")
+    assert list(export_lines(found, Output(out)))[-1].endswith("out (toy): play with it")
 
 
 @pytest.mark.usefixtures("read_back_here")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from cahp import cli
+from cahp.api.evaluate import evaluate
 from cahp.costs import Costs
 from cahp.export import recipe as takeaway
 from cahp.export.formats import model_form
@@ -25,7 +26,6 @@ from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
 from cahp.studies.filling import quality
-from cahp.tasks.evaluate import evaluate
 from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))

@@ -26,7 +26,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.terminal.printing import exported
+from cahp.terminal.printing import export_lines
 from cahp.values import HeadMask, Ratio
 from cahp.words import percent, size_of
 
@@ -188,7 +188,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert 'onnxruntime.InferenceSession("FOLDER/model.onnx")' in card
     assert f"| int8 | {percent(metrics.accuracy)} |" in card
     assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
-    said = "\n".join(exported(found, Output(out)))
+    said = "\n".join(export_lines(found, Output(out)))
     assert "of its answers to 30 texts are those of the model before it was rounded" in said
     assert f"int8 / full {rounded.ratio.median:.2f} [" in said
     figures = json.loads((out / "metrics.json").read_text())

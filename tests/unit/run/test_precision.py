@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from cahp import models
+from cahp.api import evaluate as task
 from cahp.comparison.plan import Plan
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
@@ -22,7 +23,6 @@ from cahp.run.shared_prefixes import SharedPrefixes
 from cahp.stages.evaluation import evaluate
 from cahp.stages.signatures import collect
 from cahp.store import Store
-from cahp.tasks import evaluate as task
 from cahp.values import HeadMask, OptionError, Precisions
 
 TEXTS = fakes.sentences(40)

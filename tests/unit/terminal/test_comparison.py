@@ -3,22 +3,20 @@ from __future__ import annotations
 import pytest
 
 from cahp.comparison import ComparisonCost
-from cahp.terminal.comparison import _ProgressLines, announcement, minutes
+from cahp.terminal.comparison import announcement
+from cahp.terminal.progress import LineReporter
 
 
 def test_the_cost_is_told_in_words() -> None:
     said = announcement(ComparisonCost(50, 10, 12345.6, 2345.6, 4.25, 3.2))
     assert said == (
         "40 cells to measure (10 were measured before): about 12,346 forward passes, 2,346 of them to select heads; "
-        "at 4.2 ms each about 3 minutes"
+        "at 4.2 ms each about 3 min"
     )
-    assert [minutes(value) for value in (0.4, 1.2, 89, 150)] == [
-        *("less than a minute", "1 minutes", "89 minutes", "2.5 hours")
-    ]
 
 
 def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = _ProgressLines()
+    lines = LineReporter()
     for done in range(0, 101, 5):
         lines("compare", done, 100)
     said = capsys.readouterr().err.splitlines()

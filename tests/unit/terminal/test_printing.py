@@ -3,22 +3,22 @@ from __future__ import annotations
 from cahp.costs import Cost, Timing
 from cahp.export.footprint import Footprint
 from cahp.run.document import CostRecord
-from cahp.terminal.printing import cost, exported
-from cahp.values import Ratio
+from cahp.terminal.printing import cost_lines, export_lines
+from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
 
 
 def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -> None:
-    lines = list(cost(CostRecord(FULL, CUT), Ratio(0.99, (0.97, 1.01)), 0.3))
+    lines = list(cost_lines(CostRecord(FULL, CUT), Estimate(0.99, (0.97, 1.01), 40, "ratio"), 0.3))
     assert lines[1] == "  latency   no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds"
-    (said, *_) = list(cost(CostRecord(FULL, CUT), Ratio(0.8, (0.78, 0.82)), 0.3))[1:]
+    (said, *_) = list(cost_lines(CostRecord(FULL, CUT), Estimate(0.8, (0.78, 0.82), 40, "ratio"), 0.3))[1:]
     assert said == "  latency   1.25 x as fast: pruned / full 0.80 [0.78, 0.82], n = 40 rounds"
 
 
 def test_so_it_is_with_another_runtime() -> None:
     timing = Timing(10.0, 11.0, 8, 64, 40)
-    pruned = Footprint("pruned", 1, timing, Ratio(0.99, (0.97, 1.01)))
+    pruned = Footprint("pruned", 1, timing, Estimate(0.99, (0.97, 1.01), 40, "ratio"))
     found = {
         "model": "tiny",
         "kept": {"heads": 3, "of": 6},
@@ -34,8 +34,8 @@ def test_so_it_is_with_another_runtime() -> None:
     }
 
     class Written:
-        def wrote(self) -> str:
+        def describe(self) -> str:
             return "written"
 
-    (line,) = (line for line in exported(found, Written()) if "pruned / full" in line)  # type: ignore[arg-type]
+    (line,) = (line for line in export_lines(found, Written()) if "pruned / full" in line)  # type: ignore[arg-type]
     assert "10.0 ms   no measurable change: pruned / full 0.99 [0.97, 1.01], n = 40 rounds" in line

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("streamlit")
 
 from cahp import bundled, data, models
-from cahp.tasks import inspect as preflight
+from cahp.api import preflight
 from cahp.ui.frame import preparation
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import run_seconds

@@ -13,8 +13,8 @@ import pytest
 
 pytest.importorskip("streamlit")
 
+from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
-from cahp.tasks.evaluate import evaluate
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, BoardState, Kind

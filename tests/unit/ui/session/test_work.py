@@ -267,7 +267,7 @@ def test_a_run_reads_the_calibration_texts_once_and_the_evaluation_texts_twice(m
         asked.append(tokens)
         return 60.0
 
-    monkeypatch.setattr(work, "expected_seconds", estimate)
+    monkeypatch.setattr(work, "estimate_seconds", estimate)
     # 10 texts of 3 words, three times over: 1.3 tokens a word, and 4 more a text.
     assert run_seconds(bench(10)) == 60.0 + 15.0
     assert asked == [int(1.3 * 90) + 4 * 30]

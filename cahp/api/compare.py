@@ -1,17 +1,17 @@
-"""``cahp.compare``: methods of choosing heads side by side, as a table and figures that show themselves."""
+"""``cahp.compare``: methods of choosing heads, compared under one protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api import drawing
-from cahp.api.following import Followed, following
-from cahp.api.options import DataOptions, Name, settings_of
-from cahp.comparison.plan import ListOption, Plan, make_plan
+from cahp.api.figures import add_title, check_figure
+from cahp.api.options import DataOptions, Name, read_settings
+from cahp.api.progress import ShowProgress, show_progress
+from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measured
 from cahp.comparison.sentences import after, method_label, over
@@ -19,6 +19,7 @@ from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
 
 #: The figures of a comparison.
@@ -27,15 +28,15 @@ ComparisonFigure = Literal["accuracy", "differences", "layers", "overlap", "cons
 
 @dataclass(frozen=True, eq=False, repr=False)
 class CompareResult(Comparison):
-    """Methods measured under one protocol, as ``cahp.compare`` gives them.
+    """A finished comparison, as ``cahp.compare`` returns it.
 
-    It shows itself as a table in a notebook and as text in a terminal. ``document`` is all that ``compare.json`` says,
-    ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
+    It shows itself as a table in a notebook and as text in a terminal. ``document`` is the contents of
+    ``compare.json``, ``summary`` its means, areas and tests, ``results`` both by method, budget and recovery.
     """
 
     @property
     def table(self) -> dict[str, list[Any]]:
-        """Accuracy, columns by name, a row for each recovery, method and budget.
+        """Accuracy as columns by name, with a row for each recovery, method and budget.
 
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1; ``pandas.DataFrame`` takes it.
         """
@@ -55,18 +56,18 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``accuracy`` (by budget), ``differences`` (which passed the test), or of the heads that are kept at a
-                budget: ``layers``, ``overlap`` (Jaccard index of every two methods), ``consensus`` (of all).
-            recovery: After which recovery (None: the first, before any).
-            budget: At how many heads (None: the fewest; ``differences`` then shows the area over all budgets of the
-                recovery, if there is one).
-            methods: Which methods are drawn (None: all).
+            name: ``accuracy`` (by budget), ``differences`` (with the tests), or of the kept heads at a budget:
+                ``layers``, ``overlap`` (Jaccard index of each pair of methods), ``consensus`` (of all methods).
+            recovery: Name of the recovery (None: the first, before any recovery).
+            budget: Number of kept heads (None: the fewest; ``differences`` then shows the area over all budgets of
+                the recovery, if there is one).
+            methods: The methods to draw (None: all).
             dark: Draw for a dark page.
 
         Raises:
             OptionError: If there is no such figure, recovery, budget or method, or plotly is not installed.
         """
-        drawing.check(name, get_args(ComparisonFigure))
+        check_figure(name, get_args(ComparisonFigure))
         found = self.results
         stage = _among("recovery", recovery, found.recoveries)
         when = after(stage)
@@ -88,16 +89,16 @@ class CompareResult(Comparison):
             title = f"{method_label(found.against)} against the others {where}, {when}"
         elif name == "layers":
             figure = head_figures.layer_figure(found, at, shown, dark=dark)
-            title = f"Where the {at} kept heads lie"
+            title = f"The {at} kept heads by layer"
         elif name == "overlap":
             figure = head_figures.overlap_figure(found, at, shown, dark=dark)
             title = f"Heads in common at {at} heads"
         else:
             if at not in found.consensus:
-                raise OptionError(f"what methods agree on at {at} heads was not measured; compare two methods or more")
+                raise OptionError(f"no consensus was measured at {at} heads; compare at least two methods")
             figure = head_figures.consensus_figure(found.consensus[at], dark=dark)
-            title = f"How many methods keep each head, {at} heads each"
-        return drawing.titled(figure, title, dark=dark)
+            title = f"Number of methods that keep each head, at {at} heads"
+        return add_title(figure, title, dark=dark)
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``compare.json``, ``comparison.csv`` and the figures into ``folder``, as ``cahp compare --out`` does.
@@ -109,18 +110,16 @@ class CompareResult(Comparison):
         return Path(folder)
 
     def __repr__(self) -> str:
-        from cahp.terminal.comparison import summary
-
-        return "\n".join(summary(self))
+        return "\n".join(comparison_lines(self))
 
     def _repr_html_(self) -> str:
-        from cahp.api.showing import comparison_html
+        from cahp.api.notebook_html import comparison_html
 
         return comparison_html(self.results)
 
 
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
-    """What is wanted, or the first that there is."""
+    """``wanted``, or the first of the ``known``."""
     if wanted is None:
         return known[0]
     if wanted not in known:
@@ -129,58 +128,60 @@ def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
 
 
 def compare(
-    model: Name | Plan = Settings.model,
+    model: Name | Settings | Plan = Settings.model,
     data: Name | None = None,
     *,
     preset: str | None = None,
     methods: ListOption = None,
     budgets: ListOption = None,
-    seeds: str | int | Iterable[int] | None = None,
+    seeds: SeedsOption = None,
     recover: ListOption = None,
     limit: int | None = None,
     eval_limit: int | None = None,
     tries: int = 1,
     jobs: int | None = None,
     cluster: str | None = None,
-    progress: Followed = None,
+    command: str = "",
+    progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[DataOptions],
 ) -> CompareResult:
-    """Measure methods of choosing heads under one protocol; an interrupted comparison goes on where it stopped.
+    """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped.
 
-    ``cahp.compare("minilm-bbc", methods=["complementary", "random"], budgets=[12, 36])`` is what ``cahp compare`` of
-    the same words does.
+    ``cahp.compare("minilm-bbc", methods=["complementary", "random"], budgets=[12, 36])`` does the same as
+    ``cahp compare`` with these options.
 
     Args:
-        model: A built-in, a hub id or a folder, or all that is asked as a ``cahp.comparison.Plan``.
-        data: A built-in, a file, a folder or ``hub:org/name``; without, what comes with the model.
+        model: A built-in, a hub id or a folder; or a ``Settings``, or a ``cahp.comparison.Plan`` with all options.
+        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``.
-        methods: Names of methods, as a list or with commas.
-        budgets: How many heads every method keeps, numbers or shares such as ``"10%"``.
-        seeds: How many (5), or which ([42, 43]).
-        recover: After which recoveries: ``"refit"``, ``"distill"``, ``"finetune"``.
-        limit: Calibration texts.
-        eval_limit: Evaluation texts.
-        tries: Settings of a method that tuning texts choose among.
-        jobs: Processes of this machine; without, one, or one for each of several GPUs.
+        methods: Names of methods, as a list or with commas (None: those of the preset).
+        budgets: Numbers of heads that every method keeps, or shares such as ``"10%"``.
+        seeds: The number of seeds (5), or the seeds ([42, 43]).
+        recover: Names of recoveries (see ``cahp.recoveries``) to measure as well.
+        limit: Number of calibration texts (None: that of the preset).
+        eval_limit: Number of evaluation texts (None: that of the preset).
+        tries: Number of settings of a method to choose among on tuning texts (1: its defaults).
+        jobs: Number of processes on this machine (None: one, or one per GPU).
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
+        command: The command line to record in the document.
         progress: See ``cahp.prune``.
         yes: See ``cahp.prune``.
-        store: Where results are kept, and found again; by default the user's cache.
-        **options: How the data are read, as ``cahp.Settings`` says it.
+        store: The cache of results (None: the user's cache).
+        **options: Options of the data and of the machine; see ``cahp.Settings``.
 
     Raises:
-        CahpError: If what is asked cannot be measured: one sentence with the next step.
+        CahpError: If the comparison cannot be measured; one line with the next step.
     """
     if isinstance(model, Plan):
         given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit)
-        if options or tries != 1 or any(one is not None for one in given):
-            raise OptionError("a Plan says all that is asked; give the options to it, or none of it")
+        if options or tries != 1 or any(value is not None for value in given):
+            raise OptionError("a Plan and options are both given; give all options to the Plan, or none")
         plan = model
     else:
         plan = make_plan(
-            settings_of(model, data, **options),
+            read_settings("compare", model, data, options),
             preset=preset,
             methods=methods,
             budgets=budgets,
@@ -190,15 +191,14 @@ def compare(
             eval_limit=eval_limit,
             tries=tries,
         )
-    with following(progress, yes=yes) as follow:
-        from cahp.terminal.comparison import announcement
-
+    with show_progress(progress, yes=yes) as reporter:
         found = measured(
             plan,
             store=store,
             jobs=jobs,
             cluster=cluster,
-            progress=follow.progress,
-            announce=lambda estimate: follow.say(announcement(estimate)),
+            command=command,
+            progress=reporter,
+            announce=lambda estimate: reporter.say(announcement(estimate)),
         )
     return CompareResult(found.document, found.correct, found.written)

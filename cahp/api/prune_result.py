@@ -1,4 +1,4 @@
-"""What ``cahp.prune`` gives: a run that shows itself, is drawn, reported on, and taken home."""
+"""The result of ``cahp.prune``: a run with figures, a report and files."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from cahp.api import drawing
-from cahp.api.following import Followed, following
+from cahp.api.figures import check_figure
+from cahp.api.progress import ShowProgress, show_progress
 from cahp.costs import KWH_PRICE, WATTS
 from cahp.run.bench import Bench
 from cahp.run.document import StateOutcomes
@@ -21,9 +21,10 @@ from cahp.run.settings import Settings
 from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
-    from cahp.api.similar import SimilarityResult
+    from cahp.api.similarity import SimilarityResult
     from cahp.export.drawings import Clusters
     from cahp.notebook.widget import BudgetBoard
+    from cahp.studies.budget_sweep import BudgetTable
 
 #: The figures of a run.
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "similarity"]
@@ -31,30 +32,31 @@ RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "simi
 
 @dataclass(frozen=True, eq=False, repr=False)
 class PruneResult(Run):
-    """A finished run, as ``cahp.prune`` gives it.
+    """A finished run, as ``cahp.prune`` returns it.
 
-    It shows itself as the last line of a notebook's cell and as text in a terminal. ``document`` is all that
-    ``run.json`` says; the attributes below are what is asked for most.
+    It shows itself as the last line of a notebook's cell and as text in a terminal.
 
     Attributes:
-        document: The run's document (``cahp.run/1``), typed.
-        mask: The heads that stay; ``mask.keep`` is ``(layers, heads)`` bool.
-        arrays: What the choice follows from, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
-            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the silhouette's curve,
+        document: The contents of ``run.json`` (``cahp.run/1``), typed.
+        mask: The kept heads; ``mask.keep`` is ``(layers, heads)`` bool.
+        arrays: The basis of the choice, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
+            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the curve of the silhouette,
             ``mean`` and ``var (N, C, D)`` the signatures.
-        bench: The model and its data, to go on measuring with.
+        bench: The model and its data, for further measurements.
+        table: The figures at all budgets (None: not measured; see ``sweep``).
     """
 
     bench: Bench = field(kw_only=True)
+    table: BudgetTable | None = field(default=None, kw_only=True)
 
     @property
     def settings(self) -> Settings:
-        """What was asked."""
+        """The settings of the run."""
         return self.document.settings
 
     @property
     def budget(self) -> int:
-        """How many heads stay."""
+        """The number of kept heads."""
         return self.mask.count
 
     @property
@@ -64,7 +66,7 @@ class PruneResult(Run):
 
     @property
     def knee(self) -> int | None:
-        """How many clusters the silhouette's curve suggests (None: it has no knee)."""
+        """The number of clusters at the knee of the silhouette's curve (None: it has no knee)."""
         return self.document.knee
 
     @property
@@ -83,7 +85,7 @@ class PruneResult(Run):
 
     @cached_property
     def board(self) -> BudgetBoard:
-        """The budget board in a notebook: drag it, or set ``board.budget`` and ``board.mask``; the kernel measures.
+        """The budget board in a notebook: drag it, or set ``board.budget`` or ``board.mask``; the kernel measures.
 
         Raises:
             OptionError: If the extra ``notebook`` is not installed, or the run's method is not the board's.
@@ -91,34 +93,38 @@ class PruneResult(Run):
         try:
             from cahp.notebook.widget import BudgetBoard
         except ModuleNotFoundError:
-            raise OptionError('the board needs more packages: pip install "cahp-explorer[notebook]"') from None
+            raise OptionError(
+                'the board needs more packages; install them with pip install "cahp-explorer[notebook]"'
+            ) from None
         from cahp.studies.head_clusters import HeadClusters
         from cahp.studies.table_file import table_of
 
-        if self.settings.method != Settings().method:
+        if self.settings.method != Settings.method:
             raise OptionError(
-                f"the board shows what {Settings().method} keeps at every budget, and not {self.settings.method}; "
-                "look at the run with plot()"
+                f"the board shows the budgets of {Settings.method} only, and this run chose heads by "
+                f"{self.settings.method}; draw it with plot()"
             )
-        there = "labels_of_k" in self.arrays
-        clusters = HeadClusters.of_arrays(self.arrays, self.document) if there else HeadClusters.of(self.bench.evidence)
-        return BudgetBoard(self.document, self.bench, clusters, table_of(self.document, clusters))
+        cached = "labels_of_k" in self.arrays
+        clusters = (
+            HeadClusters.of_arrays(self.arrays, self.document) if cached else HeadClusters.of(self.bench.evidence)
+        )
+        return BudgetBoard(self.document, self.bench, clusters, self.table or table_of(self.document, clusters))
 
-    # Taking it home ------------------------------------------------------------------------------------------
+    # Files ---------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | PathLike[str]) -> Path:
         """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``, as ``cahp prune --out`` does.
 
-        Returns where they are: beside ``folder`` if others wrote there at the same time.
+        Returns the folder of the files: another one beside ``folder`` if others wrote to it at the same time.
 
         Raises:
-            CahpError: If the folder cannot be written to, or holds files of these names that no run wrote.
+            CahpError: If the folder cannot be written to, or contains files of these names that no run wrote.
         """
         from cahp.export.run_folder import write_run
         from cahp.output import Output
 
         output = Output(Path(folder))
-        write_run(output, self)
+        write_run(output, self, table=self.table)
         return output.folder
 
     def report(
@@ -129,11 +135,10 @@ class PruneResult(Run):
         watts: float = WATTS,
         price: float = KWH_PRICE,
     ) -> Path:
-        """Write the run as one HTML file that opens offline, for people who were not there.
+        """Write the run as one HTML file that opens offline.
 
-        Its board answers while it is dragged, at the budgets that were measured; ``static`` leaves out the script that
-        it needs. ``watts`` (what the machine draws) and the ``price`` of a kilowatt-hour turn time into energy and
-        money, where time changes measurably.
+        Its board shows the figures of the measured budgets while it is dragged; ``static`` leaves out the script.
+        ``watts`` (the power of the machine) and the ``price`` of a kilowatt-hour turn saved time into energy and money.
 
         Raises:
             CahpError: If the file cannot be written.
@@ -142,13 +147,13 @@ class PruneResult(Run):
         from cahp.export.run_files import RunFiles
         from cahp.export.run_report import run_report, write_report
 
-        # What was measured on the board is known to the report.
-        table = self.board.table if "board" in vars(self) else None
+        # The figures that were measured on the board are part of the report.
+        table = self.board.table if "board" in vars(self) else self.table
         files = RunFiles.of(self, table=table)
         text = run_report(files, day=date.today(), static=static, assumed=Assumptions(watts, price))
         return write_report(text, Path(path))
 
-    # Looking at it -------------------------------------------------------------------------------------------
+    # Figures -------------------------------------------------------------------------------------------------
 
     def plot(
         self,
@@ -157,51 +162,51 @@ class PruneResult(Run):
         budgets: Sequence[int] | None = None,
         text: Input | None = None,
         dark: bool = False,
-        progress: Followed = None,
+        progress: ShowProgress = None,
     ) -> Any:
         """A figure of the explorer's pages, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``heads`` (which stay, by cluster), ``space`` (where they lie), ``silhouette`` (why this many),
-                ``accuracy`` and ``latency`` (by budget, in per cent and as a ratio, with 95 % intervals), or
-                ``similarity`` (which heads attend alike on a ``text``).
-            budgets: Where ``accuracy`` or ``latency`` is measured, in heads; without, at a few from the fewest to all.
-                What was measured before is found again.
-            text: For ``similarity``.
+            name: ``heads`` (kept heads by cluster), ``space`` (heads in the plane of the projection), ``silhouette``
+                (the curve that suggests the number), ``accuracy`` and ``latency`` (by budget, in per cent and as a
+                ratio, with 95 % intervals), or ``similarity`` (heads that attend alike on a ``text``).
+            budgets: Numbers of heads for ``accuracy`` and ``latency`` (None: a few from the fewest to all). Figures
+                that were measured before come from the cache.
+            text: The text for ``similarity``.
             dark: Draw for a dark page.
             progress: See ``cahp.prune``.
 
         Raises:
             OptionError: If there is no such figure, or plotly is not installed.
         """
-        from cahp.api import run_figures
+        from cahp.api import figures
 
-        drawing.check(name, get_args(RunFigure))
+        check_figure(name, get_args(RunFigure))
         if name == "similarity":
             if text is None:
-                raise OptionError('which heads attend alike depends on the text; give one: plot(name, text="...")')
+                raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
             return self.similarity(text, progress=progress).plot("graph", dark=dark)
         if name == "accuracy" or name == "latency":
-            with self._following(progress) as told:
-                return run_figures.by_budget(self, self.bench, name, budgets=budgets, progress=told, dark=dark)
-        drawn = {"heads": run_figures.heads, "space": run_figures.space, "silhouette": run_figures.silhouette}
-        return drawn[name](self, dark=dark)
+            with self._progress_of_bench(progress) as reporter:
+                return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
+        draw = {"heads": figures.heads, "space": figures.space, "silhouette": figures.silhouette}[name]
+        return draw(self, dark=dark)
 
-    def similarity(self, text: Input, *, progress: Followed = None) -> SimilarityResult:
-        """Which heads of the unpruned model attend alike on a text, and which of them stay; see ``cahp.similarity``."""
-        from cahp.api.similar import similarity
+    def similarity(self, text: Input, *, progress: ShowProgress = None) -> SimilarityResult:
+        """The heads of the full model that attend alike on a text, with the run's mask; see ``cahp.similarity``."""
+        from cahp.api.similarity import similarity
 
-        with self._following(progress):
+        with self._progress_of_bench(progress):
             model = self.bench.model
         return similarity(model, text, mask=self.mask, progress=progress)
 
     @contextmanager
-    def _following(self, progress: Followed) -> Iterator[Progress]:
-        """Show how far the bench is."""
-        with following(progress) as follow:
-            self.bench.resources.progress = follow.progress
+    def _progress_of_bench(self, progress: ShowProgress) -> Iterator[Progress]:
+        """Show the progress of the bench during the block."""
+        with show_progress(progress) as reporter:
+            self.bench.resources.progress = reporter
             try:
-                yield follow.progress
+                yield reporter
             finally:
                 self.bench.resources.progress = silent
 
@@ -212,12 +217,12 @@ class PruneResult(Run):
         return Clusters.of(self.arrays["labels"])
 
     def __repr__(self) -> str:
-        from cahp.terminal.printing import summary
+        from cahp.terminal.printing import run_lines
 
-        return "\n".join(summary(self.document))
+        return "\n".join(run_lines(self.document))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        # The picture stays in the notebook's file, for those who open it without a kernel.
+        # The still picture stays in the notebook's file for readers without a kernel.
         still = {"text/plain": repr(self), "text/html": self._repr_html_()}
         try:
             live = self.board._repr_mimebundle_()
@@ -226,6 +231,6 @@ class PruneResult(Run):
         return {**(live[0] if live else {}), **still}
 
     def _repr_html_(self) -> str:
-        from cahp.api.showing import run_html
+        from cahp.api.notebook_html import run_html
 
         return run_html(self, self._clusters)

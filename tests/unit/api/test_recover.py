@@ -13,12 +13,12 @@ import pytest
 from safetensors.torch import load_file
 
 from cahp import models
+from cahp.api.fit import fit
+from cahp.api.recover import recover
 from cahp.output import MARK, Output, UnwrittenError
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks.fit import fit
-from cahp.tasks.recover import recover
 from cahp.values import DataError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,8 +35,8 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
     plain_accuracy: Callable[[Path, Path], float],
 ) -> None:
     epochs = None if how == "refit" else 1
-    found = recover(settings, mask=mask, out=tmp_path / "recovered", how=how, epochs=epochs, store=store)
-    assert found["metrics"].recovered.accuracy == plain_accuracy(tmp_path / "recovered", data)
+    found = recover(settings, mask=mask, out=tmp_path / "recovered", recover=how, epochs=epochs, store=store)
+    assert found["metrics"]["recovered"]["accuracy"] == plain_accuracy(tmp_path / "recovered", data)
     assert found["kept"] == {"heads": 6, "of": 12}
     if how == "refit":
         after, total, before = map(int, re.findall(r"\d+", found["refit"].reason))
@@ -44,17 +44,17 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
         assert after == before or found["refit"].accepted is (after > before)
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
-        beside = recover(settings, mask=mask, out=tmp_path / "refitted", store=store)
+        beside = recover(settings, mask=mask, out=tmp_path / "refitted", recover="refit", store=store)
         for table in ("metrics", "delta"):
-            assert found[table].refitted == beside[table].recovered
-            assert found[table].pruned == beside[table].pruned
+            assert found[table]["refitted"] == beside[table]["recovered"]
+            assert found[table]["pruned"] == beside[table]["pruned"]
         assert found["refit"] == beside["refit"]
 
 
 def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
     settings: Settings, mask: Path, store: Store, tmp_path: Path
 ) -> None:
-    recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
+    recover(settings, mask=mask, out=tmp_path / "recovered", recover="refit", store=store)
     weights = load_file(tmp_path / "recovered" / "model.safetensors")
     for layer in range(3):
         by_head = weights[f"bert.encoder.layer.{layer}.attention.output.dense.weight"].reshape(32, 4, 8)
@@ -62,7 +62,7 @@ def test_the_pruned_heads_of_a_recovered_model_are_there_with_zero_output(
 
 
 def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
-    recover(settings, mask=mask, out=tmp_path / "recovered", store=store)
+    recover(settings, mask=mask, out=tmp_path / "recovered", recover="refit", store=store)
     again = replace(
         settings, model=str(tmp_path / "recovered"), pool_size=8, projection="pca", latency=False, budget="4"
     )
@@ -70,23 +70,23 @@ def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path,
 
 
 def test_an_unknown_recovery_is_refused(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match="refit, distill, auto or finetune"):
-        recover(settings, mask=mask, out=tmp_path / "out", how="pray")
+    with pytest.raises(OptionError, match="refit, distill, auto, finetune"):
+        recover(settings, mask=mask, out=tmp_path / "out", recover="pray")
 
 
 @pytest.mark.parametrize("given", [{"epochs": 9}, {"learning_rate": 0.5}, {"batch": 7}])
 def test_a_refit_is_given_no_schedule_of_a_training(
     settings: Settings, mask: Path, tmp_path: Path, given: dict[str, Any]
 ) -> None:
-    named = f"--{next(iter(given)).replace('_', '-')} .*--recover distill or finetune"
+    named = f"--{next(iter(given)).replace('_', '-')} .*--recover distill, auto, finetune"
     with pytest.raises(OptionError, match=named):
-        recover(settings, mask=mask, out=tmp_path / "out", how="refit", **given)
+        recover(settings, mask=mask, out=tmp_path / "out", recover="refit", **given)
     assert not (tmp_path / "out").exists()
 
 
 def test_too_few_texts_cannot_check_a_refit(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="--limit"):
-        recover(replace(settings, limit=4), mask=mask, out=tmp_path / "out", store=store)
+        recover(replace(settings, limit=4), mask=mask, out=tmp_path / "out", recover="refit", store=store)
     assert not (tmp_path / "out").exists()
 
 
@@ -95,7 +95,7 @@ def test_too_few_texts_cannot_check_a_refit(settings: Settings, mask: Path, stor
 
 def lost(settings: Settings, mask: Path, out: Path) -> str:
     with pytest.raises(OptionError, match="--out") as refused:
-        recover(settings, mask=mask, out=out)
+        recover(settings, mask=mask, out=out, recover="refit")
     return str(refused.value)
 
 
@@ -115,7 +115,7 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
         (tmp_path / name).write_text("mine")
     assert name in lost(settings, mask, tmp_path)
     with pytest.raises(OptionError, match="would be lost"):
-        fit(replace(settings, model=str(encoder)), out=tmp_path, schedule={})
+        fit(replace(settings, model=str(encoder)), out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
@@ -127,7 +127,7 @@ def test_somebody_s_own_model_is_replaced_only_by_force_and_then_whole(
     assert "--force" in lost(settings, mask, out)
     assert models.identify(str(out)).family == "roberta"
     (out / "model.safetensors.index.json").write_text("of a larger model")
-    recover(settings, mask=mask, out=Output(out, force=True), store=store)
+    recover(settings, mask=mask, out=Output(out, force=True), recover="refit", store=store)
     assert models.identify(str(out)).family == "bert"
     assert not (out / "model.safetensors.index.json").exists()
     assert (out / "notes.txt").read_text() == "mine"
@@ -138,9 +138,9 @@ def test_an_earlier_model_of_ours_is_replaced_whole(
     settings: Settings, mask: Path, store: Store, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    recover(settings, mask=mask, out=out, store=store)
+    recover(settings, mask=mask, out=out, recover="refit", store=store)
     (out / "model.safetensors").write_bytes(b"broken")
-    recover(settings, mask=mask, out=out, store=store)
+    recover(settings, mask=mask, out=out, recover="refit", store=store)
     assert models.identify(str(out)).family == "bert"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -156,8 +156,8 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
 
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
     with pytest.raises(UnwrittenError, match="No space left") as unwritten:
-        recover(settings, mask=mask, out=out, store=store)
+        recover(settings, mask=mask, out=out, recover="refit", store=store)
     assert unwritten.value.results is not None
-    assert unwritten.value.results["metrics"].recovered.n == 40
+    assert unwritten.value.results["metrics"]["recovered"]["n"] == 40
     assert models.identify(str(out)).family == "roberta"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -7,8 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from cahp.api.following import Interrupted, following
-from cahp.values import silent
+from cahp.api.progress import Interrupted, show_progress
 
 
 class Output:
@@ -34,9 +33,9 @@ def cell(monkeypatch: pytest.MonkeyPatch) -> Output:
 
 def test_a_script_shows_nothing_unless_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
     for progress in (None, False):
-        with following(progress) as follow:
-            assert follow.progress is silent
-            follow.say("nothing")
+        with show_progress(progress) as reporter:
+            reporter("load", 1, 1)
+            reporter.say("nothing")
     assert capsys.readouterr() == ("", "")
 
 
@@ -46,10 +45,10 @@ def test_somebody_at_a_terminal_sees_bars_by_themselves(
     monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("TERM", "xterm")
-    with following(False) as follow:
-        assert follow.progress is silent
-    with following(None) as follow:
-        follow.progress("load", 1, 1)
+    with show_progress(False) as reporter:
+        reporter("load", 1, 1)
+    with show_progress(None) as reporter:
+        reporter("load", 1, 1)
     out, err = capsys.readouterr()
     assert out == ""
     assert "reading the model" in err
@@ -57,19 +56,19 @@ def test_somebody_at_a_terminal_sees_bars_by_themselves(
 
 def test_a_callable_is_told_instead(cell: Output) -> None:
     told: list[tuple[str, int, int]] = []
-    with following(lambda *said: told.append(said)) as follow:
-        follow.progress("load", 1, 1)
+    with show_progress(lambda *said: told.append(said)) as reporter:
+        reporter("load", 1, 1)
     assert told == [("load", 1, 1)]
     assert cell.drawn == 0
 
 
 def test_a_cell_shows_a_bar_a_stage_and_is_empty_afterwards(cell: Output, capsys: pytest.CaptureFixture[str]) -> None:
-    with following(None) as follow:
+    with show_progress(None) as reporter:
         for done in range(1001):
-            follow.progress("signatures", done, 1000)
+            reporter("signatures", done, 1000)
         assert 'max="1000" value="1000"' in cell.now
         assert "watching the heads" in cell.now
-        follow.say("epoch <1>")
+        reporter.say("epoch <1>")
         assert "epoch &lt;1&gt;" in cell.now
         # A page that is drawn at every batch only flickers.
         assert cell.drawn < 100
@@ -79,14 +78,14 @@ def test_a_cell_shows_a_bar_a_stage_and_is_empty_afterwards(cell: Output, capsys
 
 def test_a_stopped_cell_is_one_sentence_and_is_cleared(cell: Output) -> None:
     def work() -> None:
-        with following(None) as follow:
-            follow.progress("load", 0, 1)
+        with show_progress(None) as reporter:
+            reporter("load", 0, 1)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as stopped:
         work()
     assert isinstance(stopped.value, Interrupted)
     assert stopped.value._render_traceback_() == [
-        "stopped; what was measured is kept, and the same call goes on from there"
+        "stopped; finished measurements are cached, and the same call resumes from there"
     ]
     assert cell.now == ""

@@ -9,7 +9,7 @@ from comparisons import varied
 
 import cahp
 import cahp.comparison
-from cahp.api.compared import CompareResult
+from cahp.api.compare import CompareResult
 from cahp.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,9 +54,9 @@ def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store:
     ],
 )
 def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.api.compared.measured", None)
+    monkeypatch.setattr("cahp.api.compare.measured", None)
     plan = cahp.comparison.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
-    with pytest.raises(cahp.CahpError, match="a Plan says all that is asked; give the options to it, or none of it"):
+    with pytest.raises(cahp.CahpError, match="a Plan and options are both given"):
         cahp.compare(plan, **given)
 
 

@@ -13,26 +13,26 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import cahp
 from cahp import models
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks import fit as task
 from cahp.values import CahpError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fit(settings: Settings, encoder: Path, out: Path, **options: Any) -> dict[str, Any]:
-    schedule = {"epochs": 2, "learning_rate": 5e-3, "batch": 16, **options.pop("schedule", {})}
-    return task.fit(replace(settings, model=str(encoder)), out=out, schedule=schedule, **{"rank": 4, **options})
+    usual = {"epochs": 2, "learning_rate": 5e-3, "batch": 16, "rank": 4}
+    return cahp.fit(replace(settings, model=str(encoder)), out=out, **{**usual, **options})
 
 
 def test_a_whole_classifier_answers_anywhere_as_reported(
     settings: Settings, encoder: Path, data: Path, tmp_path: Path, plain_accuracy: Callable[[Path, Path], float]
 ) -> None:
     found = fit(settings, encoder, tmp_path / "mine")
-    assert found["metrics"]["validation"].accuracy == plain_accuracy(tmp_path / "mine", data)
+    assert found["metrics"]["validation"]["accuracy"] == plain_accuracy(tmp_path / "mine", data)
     assert set(found["metrics"]) == {"validation", "test"}
     assert len(found["epochs"]) == 2
     card = models.identify(str(tmp_path / "mine"))
@@ -41,16 +41,14 @@ def test_a_whole_classifier_answers_anywhere_as_reported(
         replace(settings, model=card.folder, pool_size=8, projection="pca", latency=False, budget="4"),
         store=Store(tmp_path / "store"),
     )
-    assert run.document.metrics.full.accuracy == found["metrics"]["validation"].accuracy
+    assert run.document.outcomes["full"]["accuracy"].value == found["metrics"]["validation"]["accuracy"]
 
 
 def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, encoder: Path, tmp_path: Path) -> None:
-    whole, part = (
-        fit(settings, encoder, tmp_path / save, save=save, schedule={"epochs": 1}) for save in ("model", "adapter")
-    )
+    whole, part = (fit(settings, encoder, tmp_path / save, save=save, epochs=1) for save in ("model", "adapter"))
     # In half precision, so equal but for rounding.
     for split in ("validation", "test"):
-        assert part["metrics"][split].loss == pytest.approx(whole["metrics"][split].loss, abs=2e-3)
+        assert part["metrics"][split]["loss"] == pytest.approx(whole["metrics"][split]["loss"], abs=2e-3)
     names = sorted(path.name for path in (tmp_path / "adapter").iterdir())
     assert names == ["adapter_config.json", "adapter_model.safetensors", "cahp.json", "config.json"]
     with pytest.raises(ModelError, match="--save model"):
@@ -60,7 +58,7 @@ def test_an_adapter_alone_is_small_and_answers_as_the_whole(settings: Settings, 
 
 
 def test_the_same_seed_trains_the_same_classifier(settings: Settings, encoder: Path, tmp_path: Path) -> None:
-    first, again = (fit(settings, encoder, tmp_path / name, schedule={"epochs": 1}) for name in ("a", "b"))
+    first, again = (fit(settings, encoder, tmp_path / name, epochs=1) for name in ("a", "b"))
     assert first["epochs"] == again["epochs"]
     one, other = (load_file(tmp_path / name / "model.safetensors") for name in ("a", "b"))
     assert all(torch.equal(one[name], other[name]) for name in one)
@@ -68,12 +66,12 @@ def test_the_same_seed_trains_the_same_classifier(settings: Settings, encoder: P
 
 def test_a_classifier_of_other_classes_gets_a_new_head(settings: Settings, data: Path, tmp_path: Path) -> None:
     three = fakes.save_model(tmp_path / "three", labels=("a", "b", "c"))
-    fit(settings, three, tmp_path / "two", schedule={"epochs": 1}, limit=16)
+    fit(settings, three, tmp_path / "two", epochs=1, limit=16)
     assert models.identify(str(tmp_path / "two")).labels == ("bad", "good")
 
 
 def test_all_weights_are_trained_when_that_is_asked(settings: Settings, encoder: Path, tmp_path: Path) -> None:
-    found = fit(settings, encoder, tmp_path / "whole", whole=True, schedule={"epochs": 1}, measured=("validation",))
+    found = fit(settings, encoder, tmp_path / "whole", whole=True, epochs=1, measured=("validation",))
     assert set(found["metrics"]) == {"validation"}
     before, after = load_file(encoder / "model.safetensors"), load_file(tmp_path / "whole" / "model.safetensors")
     name = "embeddings.word_embeddings.weight"
@@ -85,7 +83,7 @@ def test_all_weights_are_trained_when_that_is_asked(settings: Settings, encoder:
 
 def test_training_that_goes_astray_says_what_to_lower(settings: Settings, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(CahpError, match="--learning-rate"):
-        fit(settings, encoder, tmp_path / "out", schedule={"learning_rate": 1e6, "epochs": 1})
+        fit(settings, encoder, tmp_path / "out", learning_rate=1e6, epochs=1)
 
 
 @pytest.mark.parametrize(
@@ -103,14 +101,14 @@ def test_what_cannot_be_trained_is_refused_and_leaves_nothing(
 ) -> None:
     asked = replace(settings, **{"model": str(encoder), **change})
     with pytest.raises(CahpError, match=named):
-        task.fit(asked, out=tmp_path / "out", schedule={}, **options)
+        cahp.fit(asked, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_finished_training_is_found_again_where_its_evaluation_was_stopped(
     settings: Settings, encoder: Path, tmp_path: Path
 ) -> None:
-    asked: dict[str, Any] = {"whole": True, "schedule": {"epochs": 1}, "limit": 32, "store": Store(tmp_path / "store")}
+    asked: dict[str, Any] = {"whole": True, "epochs": 1, "limit": 32, "store": Store(tmp_path / "store")}
     trained: list[str] = []
 
     def stop(stage: str, done: int, total: int) -> None:
@@ -130,12 +128,12 @@ def test_a_finished_training_is_found_again_where_its_evaluation_was_stopped(
     assert (found["metrics"], found["epochs"]) == (fresh["metrics"], fresh["epochs"])
     # Another training, or weights that somebody changed, are not taken for it.
     del trained[:]
-    assert len(fit(settings, encoder, out, progress=watch, **{**asked, "schedule": {"epochs": 2}})["epochs"]) == 2
+    assert len(fit(settings, encoder, out, progress=watch, **{**asked, "epochs": 2})["epochs"]) == 2
     assert trained
     del trained[:]
     config = json.loads((out / "config.json").read_text())
     (out / "config.json").write_text(json.dumps({**config, "layer_norm_eps": 1e-3}))
-    fit(settings, encoder, out, progress=watch, **{**asked, "schedule": {"epochs": 2}})
+    fit(settings, encoder, out, progress=watch, **{**asked, "epochs": 2})
     assert trained
 
 

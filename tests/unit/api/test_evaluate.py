@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cahp.api.evaluate import evaluate, latency
 from cahp.export.masks import mask_to_json
 from cahp.files import json_text
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks.evaluate import evaluate, latency
 from cahp.values import HeadMask, MaskError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,8 +38,8 @@ def test_without_a_mask_the_full_model_alone_is_measured(
 ) -> None:
     found = evaluate(settings, store=store)
     assert found["kept"] is None
-    assert found["metrics"].pruned is found["metrics"].recovered is None
-    assert found["metrics"].full.accuracy == plain_accuracy(model, data)
+    assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
+    assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
 
 
@@ -47,8 +47,7 @@ def test_a_mask_is_measured_as_the_run_that_chose_it_did(settings: Settings, sto
     run = prune(replace(settings, pool_size=8, projection="pca", latency=False, budget="5"), store=store)
     found = evaluate(settings, mask=write_mask(tmp_path / "mask.json", run.mask), store=Store(tmp_path))
     assert found["kept"] == {"heads": 5, "of": 12}
-    assert found["metrics"] == run.document.metrics
-    assert found["delta"] == run.document.delta
+    assert {state: outcomes for state, outcomes in found["outcomes"].items() if outcomes} == run.document.outcomes
 
 
 def test_other_mask_formats_say_the_same(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:
@@ -83,7 +82,7 @@ def test_a_mask_of_another_shape_is_refused_before_data_are_read(
     with pytest.raises(MaskError, match="3 x 4"):
         evaluate(replace(settings, data="nothing"), mask=foreign)
     with pytest.raises(MaskError, match="3 x 4"):
-        latency(settings.model, foreign)
+        latency(settings.model, mask=foreign)
 
 
 def test_an_encoder_has_no_answers_to_evaluate(settings: Settings, encoder: Path) -> None:
@@ -95,7 +94,7 @@ def test_an_encoder_has_no_answers_to_evaluate(settings: Settings, encoder: Path
 
 
 def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store) -> None:
-    found = latency(str(model), mask, batch=2, length=8, repeats=5, device="cpu", store=store)
+    found = latency(str(model), mask=mask, batch=2, length=8, repeats=5, device="cpu", store=store)
     full, pruned = found["cost"].full, found["cost"].pruned
     # Half of the heads: half of every query, key and value row and bias, and half of the output projection's columns.
     assert full.parameters - pruned.parameters == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
@@ -107,11 +106,11 @@ def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store)
 
 def test_a_text_longer_than_the_model_takes_is_refused(model: Path, mask: Path, store: Store) -> None:
     with pytest.raises(OptionError, match="at most 64 tokens"):
-        latency(str(model), mask, length=128, device="cpu", store=store)
+        latency(str(model), mask=mask, length=128, device="cpu", store=store)
 
 
 def test_a_layer_without_heads_cannot_be_timed(model: Path, store: Store, tmp_path: Path) -> None:
     keep = MASK.keep.copy()
     keep[1] = False
     with pytest.raises(MaskError, match="layer 1"):
-        latency(str(model), write_mask(tmp_path / "mask.json", HeadMask(keep)), device="cpu", store=store)
+        latency(str(model), mask=HeadMask(keep), device="cpu", store=store)

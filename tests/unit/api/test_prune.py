@@ -15,7 +15,7 @@ from terminal import call
 
 import cahp
 from cahp.api.options import Options
-from cahp.api.pruning import _asked
+from cahp.api.prune import _read_settings
 from cahp.run.bench import open_bench
 from cahp.run.settings import describe
 from cahp.store import Store
@@ -29,7 +29,7 @@ def test_keywords_settings_and_the_command_line_ask_for_the_same_run(
     words = {**asked, "model": str(asked["model"]), "data": str(asked["data"])}
     again = cahp.prune(cahp.Settings(**words, budget="5", recover="refit"), store=store)
     assert again.document.cached
-    assert again.document.metrics == run.document.metrics
+    assert again.document.outcomes == run.document.outcomes
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
     typed = ["--model", asked["model"], "--data", asked["data"], "--pool-size", 8, "--projection", "pca"]
     answer = call("prune", *typed, "--device", "cpu", "--budget", 5, "--recover", "refit", "--json", "--quiet")
@@ -92,7 +92,7 @@ def test_a_model_loaded_elsewhere_than_usual_is_remembered_there(
 ) -> None:
     loaded = cahp.load(str(asked["model"]), device="cpu")
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert _asked(loaded, None, {})[0].device == "cpu"
+    assert _read_settings(loaded, None, {})[0].device == "cpu"
 
 
 def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:
@@ -102,14 +102,20 @@ def test_every_field_of_the_settings_is_an_option_of_its_own_type() -> None:
     assert {name: theirs[name] | float if name in durations else theirs[name] for name in ours} == ours
     # What help says while one types.
     said = inspect.signature(cahp.prune).parameters
-    assert set(said) == {field.name for field in fields(cahp.Settings)} | {"progress", "yes", "store"}
+    assert set(said) == {field.name for field in fields(cahp.Settings)} | {
+        "sweep",
+        "command",
+        "progress",
+        "yes",
+        "store",
+    }
     assert (said["budget"].default, said["recover"].default) == ("auto", "none")
 
 
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [
-        ({"budgte": 20}, "there is no option budgte; did you mean budget?"),
+        ({"budgte": 20}, "cahp.prune has no option budgte; did you mean budget?"),
         ({"recover": "magic"}, "--recover magic is unknown; choose one of"),
         ({"limit": "many"}, "--limit must be a whole number, not 'many'"),
         ({"limit": 1}, "--limit 1 is out of range; it must be in"),
@@ -128,15 +134,15 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(asked: dict[str, Any], s
 
 
 def test_settings_and_options_are_not_mixed() -> None:
-    with pytest.raises(cahp.CahpError, match="a Settings says all"):
+    with pytest.raises(cahp.CahpError, match="Settings and options are both given"):
         cahp.prune(cahp.Settings(), budget=20)  # type: ignore[call-overload]
 
 
 def test_a_run_says_what_it_found(run: cahp.PruneResult) -> None:
     assert run.budget == run.mask.count == 5
     assert run.kept == run.document.by_layer
-    assert run.metrics.pruned is run.document.metrics.pruned
-    assert run.delta.recovered is not None
+    assert run.outcomes["pruned"] is run.document.outcomes["pruned"]
+    assert "recovered" in run.outcomes
     assert (run.latency_ratio, run.knee) == (None, run.document.knee)
     assert isinstance(run, cahp.Run)
     assert run.arrays["embedding"].shape == (12, 2)

@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from hub import Hub, asked_here, files_in, serving
 from terminal import Answer, call, refused
 
 from cahp import data
+from cahp.api import reproduce as task
+from cahp.api.fit import fit
 from cahp.comparison.result import read_upload
 from cahp.models.training import Schedule
-from cahp.tasks import reproduce as task
-from cahp.tasks.fit import fit
+from cahp.store import Store
 from cahp.values import CahpError, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -84,7 +86,7 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     for method in ("complementary", "random"):
         for recovery in ("none", "refit", "distill", "finetune"):
             assert 0 <= by["bert-base-cased-sst5", method, recovery]["accuracy"] <= 1
-    assert "second hand" in said["source"]
+    assert "secondary sources" in said["source"]
     table = (out / "reproduction.md").read_text()
     assert table.splitlines()[2] in answer.out
     assert "| 26 of 144 | complementary | finetune |" in table
@@ -179,7 +181,7 @@ def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
 def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = task.Asked(limit=40, device="cpu")
+    asked = task.Experiments(limit=40, device="cpu")
     fits: list[int] = []
 
     def fitted(*given: Any, **options: Any) -> Any:
@@ -188,7 +190,8 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
         return found
 
     def made() -> None:
-        task._classifier(task.PUBLISHED[0], asked=asked, out=tmp_path, cache=tmp_path / "cache", progress=silent)
+        cache = partial(Store, tmp_path / "cache")
+        task._classifier(task.PUBLISHED[0], plan=asked, out=tmp_path, open_cache=cache, progress=silent)
 
     monkeypatch.setattr(task, "fit", fitted)
     made()
@@ -217,14 +220,20 @@ def test_a_worker_that_dies_while_it_trains_is_told_in_one_sentence(
             future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
             return future
 
-    monkeypatch.setattr(task, "engine", lambda **_: nullcontext(Dying()))
+    monkeypatch.setattr(task, "open_executor", lambda **_: nullcontext(Dying()))
     asked = ("--experiments", "bert-base-cased-sst5", "--quiet", *SHORT)
     assert "fewer --jobs" in refused(call("reproduce", "--out", tmp_path / "out", *asked))
 
 
 @pytest.mark.nightly
 def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
-    asked = task.Asked(experiments=("bert-base-cased-sst5",), recoveries=("none",), seeds=(42,), limit=48, device="cpu")
+    asked: dict[str, Any] = {
+        "experiments": ["bert-base-cased-sst5"],
+        "recover": "none",
+        "seeds": [42],
+        "limit": 48,
+        "device": "cpu",
+    }
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == "fit" and done == 3:
@@ -232,11 +241,11 @@ def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Pa
 
     seen: list[int] = []
     with pytest.raises(KeyboardInterrupt):
-        task.reproduce(asked, out=tmp_path / "out", progress=stop)
+        task.reproduce(tmp_path / "out", **asked, progress=stop)
     done = task.reproduce(
-        asked, out=tmp_path / "out", progress=lambda stage, done, _: seen.append(done) if stage == "fit" else None
+        tmp_path / "out", **asked, progress=lambda stage, done, _: seen.append(done) if stage == "fit" else None
     )
     assert min(seen) == 3
     assert done["rows"]
     with pytest.raises(CahpError, match="unknown"):
-        task.Asked(experiments=("nothing",))
+        task.Experiments(experiments=("nothing",))

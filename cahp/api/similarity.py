@@ -1,4 +1,4 @@
-"""``cahp.similarity``: which heads attend alike on a text, as the Similarity page computes it."""
+"""``cahp.similarity``: the heads that attend alike on a text, as on the Similarity page."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.api import drawing
-from cahp.api.following import Followed, following
+from cahp.api.figures import add_title, check_figure, mime_bundle
 from cahp.api.options import Name
+from cahp.api.progress import ShowProgress, show_progress
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.attention_map import attention_figure
@@ -30,13 +30,13 @@ TextFigure = Literal["graph", "communities", "distances", "attention", "nearest"
 
 @dataclass(frozen=True, eq=False, repr=False)
 class AttentionPattern:
-    """How one head attends to a text.
+    """The attention of one head to a text.
 
     Attributes:
         layer: The head's layer, from 0.
-        head: The head's place in it, from 0.
-        tokens: The ``S`` tokens, as the model reads them.
-        weights: ``(S, S)`` float32: each row is a token that looks and sums to 1, each column one that is looked at.
+        head: The head's number in its layer, from 0.
+        tokens: The ``S`` tokens of the text.
+        weights: ``(S, S)`` float32: from the token of the row to the token of the column; each row sums to 1.
     """
 
     layer: int
@@ -50,27 +50,28 @@ class AttentionPattern:
         Raises:
             OptionError: If plotly is not installed.
         """
-        drawing.check("attention", get_args(TextFigure))
-        return drawing.titled(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
+        check_figure("attention", get_args(TextFigure))
+        return add_title(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
         return f"Layer {self.layer}, head {self.head} {figures.habit(self.weights)}, {len(self.tokens)} tokens"
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return drawing.shown(self.plot, repr(self))
+        return mime_bundle(self.plot, repr(self))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityGraph(HeadGraph):
-    """Heads as a graph in which like heads are near and joined; ``mask`` says which of them stay.
+    """The heads as a graph in which similar heads are near each other and joined.
 
     Attributes:
         edges: ``(E, 2)`` pairs of flat indices, ``layer * heads + head``.
         similarity: ``(E,)`` 1 - distance, in 0..1.
-        backbone: ``(E,)`` whether an edge only belongs to the tree that holds the graph together.
+        backbone: ``(E,)`` whether an edge belongs only to the tree that keeps the graph connected.
         communities: ``(N,)`` the community of each head, numbered from the largest.
         positions: ``(N, 2)`` in -1..1, for drawing.
-        modularity: How much denser communities are inside than by chance.
+        modularity: The density of edges inside communities beyond that of a random graph.
+        mask: The kept heads.
     """
 
     mask: HeadMask = field(kw_only=True)
@@ -81,8 +82,8 @@ class SimilarityGraph(HeadGraph):
         Raises:
             OptionError: If plotly is not installed.
         """
-        drawing.check("graph", get_args(TextFigure))
-        return drawing.titled(graph_figure(self, self.mask, dark=dark), repr(self), dark=dark)
+        check_figure("graph", get_args(TextFigure))
+        return add_title(graph_figure(self, self.mask, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
         groups = int(self.communities.max()) + 1
@@ -90,21 +91,21 @@ class SimilarityGraph(HeadGraph):
         return f"{len(self.communities)} heads in {groups} communities that attend alike, {joined} pairs joined"
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return drawing.shown(self.plot, repr(self))
+        return mime_bundle(self.plot, repr(self))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SimilarityResult:
-    """How the heads of a model attend to one text, and how far apart they are.
+    """The attention of all heads of a model to one text, and the distances between the heads.
 
     Attributes:
         model: The model's name.
-        tokens: The ``S`` tokens, as the model reads them.
+        tokens: The ``S`` tokens of the text.
         weights: ``(layers, heads, S, S)`` float32, each row of a head's map sums to 1.
         distances: ``(N, N)`` in 0..1 with ``N = layers * heads``, flat index ``layer * heads + head``: the square root
             of the Jensen-Shannon divergence (base 2) of two heads' rows, averaged over tokens; 0 is the same attention.
-        mask: Which heads stay; all of them unless the text was asked of a pruned run.
-        cut: How many tokens more the text had than the model reads.
+        mask: The kept heads; all heads unless the result belongs to a pruned run.
+        cut: The number of tokens of the text beyond the length that the model reads.
     """
 
     model: str
@@ -117,14 +118,14 @@ class SimilarityResult:
     def graph(self, threshold: float | None = None, *, seed: int = 42) -> SimilarityGraph:
         """Join the heads whose similarity, 1 - distance, is at least ``threshold`` (0..1), and find communities.
 
-        Without a threshold, as many as leave about three links a head. It shows itself in a notebook.
+        Without a threshold, about three edges per head remain. The graph shows itself in a notebook.
         """
         wanted = usual_threshold(self.distances) if threshold is None else threshold
         found = head_graph(self.distances, threshold=wanted, seed=seed)
         return SimilarityGraph(**vars(found), mask=self.mask)
 
     def attention(self, layer: int, head: int) -> AttentionPattern:
-        """What one head attends to. It shows itself in a notebook.
+        """The attention of one head. It shows itself in a notebook.
 
         Raises:
             OptionError: If the model has no such head.
@@ -133,7 +134,7 @@ class SimilarityResult:
         return AttentionPattern(layer, head, self.tokens, self.weights[layer, head])
 
     def nearest(self, layer: int, head: int, *, count: int = 3) -> list[tuple[int, int, float]]:
-        """The heads most like one, nearest first: each a layer, a head, and the distance (0..1).
+        """The heads most similar to one head, nearest first, each as layer, head and distance (0..1).
 
         Raises:
             OptionError: If the model has no such head.
@@ -154,18 +155,18 @@ class SimilarityResult:
         """A figure of the explorer's Similarity page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``graph`` (heads that attend alike), ``communities`` (where they sit among the layers), ``distances``
-                (all of them), or of one head: ``attention``, ``nearest`` (beside the heads most like it) and
-                ``layers`` (its distance to all others).
+            name: ``graph`` (heads that attend alike), ``communities`` (by layer), ``distances`` (of all pairs), or of
+                one head: ``attention``, ``nearest`` (beside the most similar heads) and ``layers`` (its distance to
+                all others).
             layer: The layer of that head, from 0.
-            head: The place of that head in its layer, from 0.
+            head: The number of that head in its layer, from 0.
             threshold: See ``graph``.
             dark: Draw for a dark page.
 
         Raises:
             OptionError: If there is no such figure or head, or plotly is not installed.
         """
-        drawing.check(name, get_args(TextFigure))
+        check_figure(name, get_args(TextFigure))
         if name == "graph":
             return self.graph(threshold).plot(dark=dark)
         if name == "attention":
@@ -174,7 +175,7 @@ class SimilarityResult:
         if name == "communities":
             communities = self.graph(threshold).communities
             figure = grid_figure(mask, communities, grouping=palette.COMMUNITIES, dark=dark)
-            title = "Where the communities sit among the layers"
+            title = "Communities by layer"
         elif name == "distances":
             figure, title = figures.matrix(self.distances, self.graph(threshold).communities, mask, dark=dark)
         elif name == "layers":
@@ -183,15 +184,15 @@ class SimilarityResult:
             near = nearest(self.distances, chosen, count=3)
             attention = Attention(self.tokens, self.weights, self.cut)
             figure = figures.beside(attention, self.distances, [chosen, *near], heads=mask.heads, dark=dark)
-            title = f"{head_name(chosen, mask.heads).capitalize()}, and the heads most like it"
-        return drawing.titled(figure, title, dark=dark)
+            title = f"{head_name(chosen, mask.heads).capitalize()}, and the heads most similar to it"
+        return add_title(figure, title, dark=dark)
 
     def __repr__(self) -> str:
         cut = f" ({self.cut} more were cut off)" if self.cut else ""
         return f"{self.model} on a text of {len(self.tokens)} tokens{cut}: {self.graph()!r}"
 
     def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return drawing.shown(self.plot, repr(self))
+        return mime_bundle(self.plot, repr(self))
 
     def _flat(self, layer: int, head: int) -> int:
         layers, heads = self.mask.keep.shape
@@ -208,36 +209,34 @@ def similarity(
     *,
     mask: HeadMask | None = None,
     device: str = "auto",
-    progress: Followed = None,
+    progress: ShowProgress = None,
     yes: bool = False,
 ) -> SimilarityResult:
-    """How the heads of a model attend to a text, and which of them attend alike.
+    """Measure the attention of all heads of a model to a text, and find the heads that attend alike.
 
     ``cahp.similarity("minilm-bbc", "any text").graph()`` is the graph of the explorer's Similarity page.
 
     Args:
-        model: A built-in, a hub id, a folder, or a model that ``cahp.load`` read.
+        model: A built-in, a hub id, a folder, or a model loaded by ``cahp.load``.
         text: A text, or a pair of texts as a tuple.
-        mask: Which heads to show as kept (None: all).
+        mask: The heads to show as kept (None: all).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         progress: See ``cahp.prune``.
         yes: See ``cahp.prune``.
 
     Raises:
-        CahpError: If the model cannot be loaded, or there is nothing to read in the text.
+        CahpError: If the model cannot be loaded, or the text is empty.
     """
     from cahp import models
 
-    with following(progress, yes=yes) as follow:
+    with show_progress(progress, yes=yes) as reporter:
         if isinstance(model, str | PathLike):
-            follow.progress("load", 0, 1)
+            reporter("load", 0, 1)
             model = models.load(str(model), device=device)
-            follow.progress("load", 1, 1)
+            reporter("load", 1, 1)
         shape = (model.card.layers, model.card.heads)
         if mask is not None and mask.keep.shape != shape:
-            raise OptionError(
-                f"the mask is of {mask.layers} x {mask.heads} heads, the model has {shape[0]} x {shape[1]}"
-            )
+            raise OptionError(f"the mask has {mask.layers} x {mask.heads} heads, the model has {shape[0]} x {shape[1]}")
         seen = attend(model, text)
-        apart = distances(seen.weights, progress=follow.progress)
-    return SimilarityResult(model.card.id, seen.tokens, seen.weights, apart, mask or HeadMask.full(*shape), seen.cut)
+        between = distances(seen.weights, progress=reporter)
+    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask or HeadMask.full(*shape), seen.cut)

@@ -6,14 +6,16 @@ from pathlib import Path
 
 import fakes
 import pytest
+from threadpoolctl import threadpool_limits
 from transformers import AutoConfig
 
 from cahp import models
+from cahp.api import preflight
 from cahp.cards import ModelCard
 from cahp.models.counting import operations
 from cahp.models.description import claims
 from cahp.stages.latency import flops
-from cahp.tasks import inspect as preflight
+from cahp.terminal.printing import preflight_lines
 from cahp.values import ModelError
 
 
@@ -32,23 +34,23 @@ def test_a_supported_model_is_described_without_reading_its_weights(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "load", lambda *_, **__: pytest.fail("the weights were read"))
-    found = preflight.look(str(model))
+    found = preflight.preflight(models.preview(str(model)))
     assert (found["layers"], found["heads"], found["family"]) == (3, 4, "bert")
     assert found["labels"] == ["bad", "good"]
-    said = "\n".join(preflight.words(found))
+    said = "\n".join(preflight_lines(found))
     assert "tiny: supported (bert)" in said
     assert "3 layers x 4 = 12" in said
     assert "bad, good" in said
 
 
 def test_a_plain_encoder_is_pointed_to_fit() -> None:
-    assert "cahp fit" in "\n".join(preflight.words(preflight.look("minilm")))
+    assert "cahp fit" in "\n".join(preflight_lines(preflight.preflight(models.preview("minilm"))))
 
 
 def test_an_unsupported_model_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "fnet"}')
     with pytest.raises(ModelError, match="Fourier"):
-        preflight.look(str(tmp_path))
+        preflight.preflight(models.preview(str(tmp_path)))
 
 
 def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,8 +110,8 @@ def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) 
     # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
     monkeypatch.setattr(preflight, "_speed", lambda: 1.25 * 2)
     minilm = models.identify("minilm")
-    assert preflight.expected_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
-    assert preflight.default_seconds(minilm) > preflight.expected_seconds(minilm)
+    assert preflight.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
+    assert preflight.default_seconds(minilm) > preflight.estimate_seconds(minilm)
 
 
 def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
@@ -117,10 +119,20 @@ def test_the_speed_of_this_machine_is_that_of_a_machine() -> None:
     assert 1e6 < preflight._speed() < 1e17
 
 
+def test_the_speed_does_not_depend_on_other_work_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the time that the processor computes for us counts, whatever the clock on the wall says."""
+    computed = iter(range(100))
+    monkeypatch.setattr(preflight, "thread_time", lambda: float(next(computed)))
+    preflight._speed.cache_clear()
+    with threadpool_limits(2, user_api="blas"):
+        assert preflight._speed() == pytest.approx(0.65 * 2 * preflight._SIDE**3 * 2)
+    preflight._speed.cache_clear()
+
+
 def test_the_speed_of_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     preflight._speed()
-    monkeypatch.setattr(preflight, "_seconds", lambda _: pytest.fail("measured again"))
-    first, second = (preflight.expected_seconds(models.identify("minilm")) for _ in range(2))
+    monkeypatch.setattr(preflight, "_computing_seconds", lambda _: pytest.fail("measured again"))
+    first, second = (preflight.estimate_seconds(models.identify("minilm")) for _ in range(2))
     assert first == second
 
 

@@ -1,0 +1,127 @@
+"""``cahp.evaluate`` and ``cahp.latency``: the quality of a model under a mask, and its speed when it is cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Unpack
+
+from cahp import data as data_sets
+from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
+from cahp.api.progress import ShowProgress, show_progress
+from cahp.export.masks import kept_heads
+from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
+from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record
+from cahp.run.measurements import Measurements
+from cahp.run.prune import measure_outcomes
+from cahp.run.resources import Resources
+from cahp.run.seal import TestSeal
+from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
+from cahp.store import Store
+from cahp.values import HeadMask, Progress
+
+
+def evaluate(
+    model: Name | Settings = Settings.model,
+    data: Name | None = None,
+    *,
+    mask: HeadMask | Name | None = None,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[ModelOptions],
+) -> dict[str, Any]:
+    """Evaluate a model on ``eval_split``, with all heads and under a mask.
+
+    Args:
+        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        mask: A head mask or its file (None: evaluate the full model only).
+        progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
+        store: See ``cahp.prune``.
+        **options: The options of ``cahp evaluate``, by the names of ``cahp.Settings``.
+
+    Returns:
+        The document that ``cahp evaluate --json`` prints; ``metrics`` and ``delta`` are those of ``run.json``.
+
+    Raises:
+        CahpError: If model, data and mask do not fit together; one line with the next step.
+    """
+    settings = read_settings("evaluate", model, data, options)
+    with show_progress(progress, yes=yes) as reporter:
+        return _evaluate(settings, mask, store or Store(), reporter)
+
+
+def _evaluate(settings: Settings, mask: HeadMask | Name | None, store: Store, progress: Progress) -> dict[str, Any]:
+    card = identify_model(settings)
+    check_classifier(settings, card)
+    keep = None if mask is None else read_mask_for(card, mask)[0]
+    raw = load_data(settings, card)
+    dataset = match_labels(raw, settings, card)
+    texts, notices = data_sets.sample(
+        dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
+    )
+    seal = TestSeal(card, dataset, store)
+    numbers = choose_precisions(settings)
+    measurements = Measurements(
+        Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
+    )
+    outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
+    return {
+        "model": card.id,
+        "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
+        "kept": kept_heads(keep),
+        **outcome_records(outcomes),
+        "precision": numbers.evaluation,
+        "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
+        "notices": [
+            *precision_notices(replace(numbers, signatures="float32")),
+            *prompt_notices(card),
+            *dataset.notices,
+            *notices,
+            *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
+        ],
+    }
+
+
+def latency(
+    model: Name | Settings = Settings.model,
+    *,
+    mask: HeadMask | Name,
+    batch: int = 8,
+    length: int = 64,
+    repeats: int | None = None,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[ModelOptions],
+) -> dict[str, Any]:
+    """Time a model cut to a mask against the full model, alternating, until the ratio is known within 2 %.
+
+    Args:
+        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        mask: A head mask or its file.
+        batch: Number of texts per batch.
+        length: Number of tokens per text.
+        repeats: Number of rounds (None: until the ratio is known or ``latency_time`` is over).
+        progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
+        store: See ``cahp.prune``.
+        **options: ``device``, ``latency_time``, ``prompt`` and ``answers``.
+
+    Returns:
+        The document that ``cahp latency --json`` prints; ``cost`` and ``latency_ratio`` are those of ``run.json``.
+
+    Raises:
+        CahpError: If model and mask do not fit together; one line with the next step.
+    """
+    settings = read_settings("latency", model, None, options)
+    card = identify_model(settings)
+    keep = read_mask_for(card, mask)[0]
+    with show_progress(progress, yes=yes) as reporter:
+        resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
+        seconds = parse_duration(settings.latency_time, "--latency-time")
+        costs = Measurements(resources).costs(keep, batch=batch, length=length, seconds=seconds, repeats=repeats)
+    cost, ratio, share = cost_record(costs)
+    found = {"cost": cost, "latency_ratio": ratio_record(ratio), "attention_share": share}
+    return {"model": card.id, "kept": kept_heads(keep), **found, "notices": list(costs.notices)}

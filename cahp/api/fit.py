@@ -1,0 +1,202 @@
+"""``cahp.fit``: train a classifier on an encoder, to be pruned like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any, Unpack
+
+from cahp import data as data_sets
+from cahp import models
+from cahp import processes as parallel
+from cahp.api.options import DataOptions, Name, read_settings
+from cahp.api.progress import ShowProgress, show_progress
+from cahp.cards import ModelCard
+from cahp.export.checkpoints import claimed
+from cahp.outcomes import measure, to_metrics
+from cahp.output import Output, UnwrittenError
+from cahp.run.document import SplitRecord
+from cahp.run.settings import Settings
+from cahp.run.stored_training import StoredTraining
+from cahp.store import Store, key
+from cahp.values import CahpError, ModelError, OptionError, Progress, SelfTestError, Texts
+
+if TYPE_CHECKING:
+    from cahp.models.training import Schedule
+
+
+def fit(
+    model: Name | Settings = "minilm",
+    data: Name | None = None,
+    *,
+    out: Name | Output,
+    save: str = "model",
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int = 32,
+    rank: int = 16,
+    whole: bool = False,
+    limit: int | None = None,
+    seed: int = Settings.seed,
+    measured: Sequence[str] = ("validation", "test"),
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[DataOptions],
+) -> dict[str, Any]:
+    """Train a classifier on the ``train`` split, and keep the best epoch on ``validation``.
+
+    Args:
+        model: An encoder: a built-in, a hub id or a folder; or a ``Settings`` with all options.
+        data: Labelled texts: a built-in, a file, a folder or ``hub:org/name``.
+        out: The folder to write to. A classifier in it from the same training is not trained again.
+        save: ``"model"``: a whole checkpoint; ``"adapter"``: the adapter alone.
+        epochs: Number of passes over the texts (None: 4, or 3 for ``whole``).
+        learning_rate: Highest learning rate (None: 5e-4, or 2e-5 for ``whole``).
+        batch: Number of texts per batch.
+        rank: Rank of the low-rank adapters (LoRA).
+        whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
+        limit: Number of training texts (None: all).
+        seed: Seed of the training and of the sample of texts.
+        measured: Splits on which the classifier is evaluated after it was read back from ``out``.
+        progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
+        store: See ``cahp.prune``.
+        **options: ``device`` and the columns of the data.
+
+    Returns:
+        The document that ``cahp fit --json`` prints.
+
+    Raises:
+        CahpError: If model and data do not fit together, or the training diverges.
+        UnwrittenError: If the folder cannot be written; the error carries the document.
+    """
+    settings = read_settings("fit", model, data, options)
+    settings = settings if isinstance(model, Settings) else replace(settings, seed=seed)
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    schedule = {name: value for name, value in given.items() if value is not None}
+    with show_progress(progress, yes=yes) as reporter:
+        return _fit(settings, out, save, schedule, rank, whole, limit, measured, store or Store(), reporter)
+
+
+def _fit(
+    settings: Settings,
+    out: Name | Output,
+    save: str,
+    given: Mapping[str, Any],
+    rank: int,
+    whole: bool,
+    limit: int | None,
+    measured: Sequence[str],
+    store: Store,
+    progress: Progress,
+) -> dict[str, Any]:
+    from cahp.models import folders, lora
+    from cahp.models import whole as whole_model
+    from cahp.stages.evaluation import evaluate
+
+    if save not in ("model", "adapter"):
+        raise OptionError(f"--save {save} is unknown; choose model or adapter")
+    card = models.identify(settings.model)
+    if settings.data is None:
+        raise OptionError("no training texts are given; name them with --data")
+    output = claimed(Output.of(out), card)
+    dataset = data_sets.load(settings.data, **settings.columns)
+    texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
+    validation = dataset.split("validation")
+    network, epochs = None, None
+    if whole:
+        if save == "adapter":
+            raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
+        slow = replace(whole_model.PAPER_SCHEDULE, **given)
+        name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
+        epochs = _finished(output, name)
+        if epochs is None:
+            trained, history = whole_model.fit(
+                card,
+                texts,
+                validation=validation,
+                schedule=slow,
+                device=settings.device,
+                seed=settings.seed,
+                progress=progress,
+                checkpoint=StoredTraining(store, name),
+            )
+            network, epochs = trained.network, [asdict(epoch) for epoch in history]
+    else:
+        fitted = lora.fit(
+            card,
+            texts,
+            validation=validation,
+            schedule=replace(lora.LORA_SCHEDULE, **given),
+            rank=rank,
+            device=settings.device,
+            seed=settings.seed,
+            progress=progress,
+        )
+        network, epochs = fitted.peft, [asdict(epoch) for epoch in fitted.history]
+    if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+        raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
+    found = {
+        "model": card.id,
+        "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
+        "epochs": epochs,
+        "metrics": None,
+        "outcomes": None,
+        "notices": [*dataset.notices, *notices],
+    }
+    with UnwrittenError.carrying(found):
+        if network is None:
+            folder = output.folder
+        elif whole:
+            # Saved with the weights, so that an interruption after this point does not lose the training.
+            folder = folders.save_network(
+                network,
+                trained.tokenizer,
+                output,
+                made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": epochs},
+            )
+        elif save == "adapter":
+            folder = folders.save_adapter(fitted, output, base=folders.base_name(card))
+        else:
+            folder = folders.save_merged(fitted, output)
+    try:
+        if save == "adapter":
+            classifier = folders.load_adapter(card, folder, labels=texts.classes, device=settings.device)
+        else:
+            classifier = models.load(str(folder.resolve()), device=settings.device)
+    except SelfTestError as error:
+        raise SelfTestError(
+            f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
+        ) from None
+    outcomes_of = {
+        split: measure(evaluate(classifier, dataset.split(split), progress=progress), seed=settings.seed)
+        for split in measured
+        if split in dataset.splits
+    }
+    return {
+        **found,
+        "metrics": {split: to_metrics(outcomes) for split, outcomes in outcomes_of.items()},
+        "outcomes": outcomes_of,
+    }
+
+
+def training_key(card: ModelCard, texts: Texts, *, validation: Texts, schedule: Schedule, seed: int) -> str:
+    """The key of a training of all weights."""
+    return key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(schedule), seed)
+
+
+def _finished(output: Output, name: str) -> list[dict[str, Any]] | None:
+    """The epochs of the training ``name`` if its classifier is in the folder, unchanged."""
+
+    def read_epochs() -> list[dict[str, Any]] | None:
+        made = output.made
+        if made.get("key") != name:
+            return None
+        try:
+            card = models.identify(str(output.folder.resolve()))
+        except ModelError:
+            return None
+        return made.get("epochs") if card.sha256 == made.get("sha256") else None
+
+    return parallel.from_first(read_epochs)

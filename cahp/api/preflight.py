@@ -1,0 +1,145 @@
+"""Facts about a model before it is used: whether it is supported, its heads, and the memory and time of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cache
+from time import thread_time
+from typing import Any
+
+import numpy as np
+
+from cahp import models
+from cahp.cards import ModelCard
+from cahp.export import formats
+from cahp.values import CahpError
+
+#: Texts of the default run: calibration, and evaluation of the full and the pruned model.
+_TEXTS = 2000 + 2 * 1000
+_TOKENS = 32
+#: Factor of the gradients through a quarter of the calibration texts.
+_GRADIENTS = 1.25
+#: Tokens of the timing: about 70 passes each of the full and the pruned model, of 8 texts of double length.
+_TIMED = 70 * 8 * 2 * _TOKENS
+#: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
+_PROOF_TOKENS, _PROOF_TOKENS_PER_HEAD = 300, 12
+#: Seconds to start, to read the data, and to project and cluster the heads; bytes of weights that are read, hashed and
+#: converted per second.
+_START_S, _READ_SPEED = 8.0, 0.3e9
+#: Bytes of Python with its libraries, and of the activations of a batch.
+_LIBRARIES, _ACTIVATIONS = 450 << 20, 300 << 20
+_SIDE = 768
+
+
+def builtins() -> list[dict[str, Any]]:
+    """The built-in models, and whether the packages they need are installed."""
+    entries = []
+    for name, builtin in models.BUILTINS.items():
+        try:
+            models.identify(name)
+            available = True
+        except CahpError:
+            available = False
+        entries.append({"name": name, "description": builtin.description, "data": builtin.data, "available": available})
+    return entries
+
+
+def preflight(card: ModelCard) -> dict[str, Any]:
+    """Facts about the model of a card without reading its weights, and the expected time of the default run here.
+
+    For a language model with a prompt, they include a prompted example and the tokens of its answers.
+
+    Raises:
+        ModelError: If the model's configuration describes no network.
+        OptionError: If the prompt does not fit the model.
+    """
+    reading = models.reading(card)
+    size = (card.details or {}).get("bytes")
+    return {
+        "id": card.id,
+        "revision": card.revision,
+        "family": card.family,
+        "layers": card.layers,
+        "heads": card.heads,
+        "heads_per_group": card.group,
+        "labels": list(card.labels),
+        "language": card.language,
+        "prompt": None if reading is None else asdict(reading),
+        "parameters": (card.details or {}).get("parameters"),
+        "memory_bytes": None if size is None else _memory(card, size),
+        "expected_s": default_seconds(card),
+        "pruned_before": card.kept is not None,
+        "notes": [
+            *card.notes,
+            *([reading.notice] if reading and reading.notice else []),
+            *([f"no refit: {card.no_refit}"] if card.no_refit else []),
+            *([f"no ONNX export: {card.no_onnx}"] if card.no_onnx else []),
+        ],
+        "exports": [form.key for form in formats.model_forms() if formats.barred(form, card) is None],
+        "to_fetch_bytes": (card.details or {}).get("missing", 0),
+        "sha256": card.sha256 or None,
+    }
+
+
+def _memory(card: ModelCard, size: int) -> int:
+    # The file of weights is mapped while they are converted to float32. The statistics of each head and class are mean
+    # and variance in float64 of 32 x 32 cells, twice while they are saved.
+    weights = 4 * ((card.details or {}).get("parameters") or size // 4)
+    statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
+    return size + weights + _LIBRARIES + _ACTIVATIONS + statistics
+
+
+def estimate_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float:
+    """Seconds of forward passes of ``tokens`` tokens on this machine, with the gradients of a run.
+
+    Operations are counted from the configuration; the speed is that of a matrix product.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    return _GRADIENTS * tokens * _operations(card) / _speed()
+
+
+def default_seconds(card: ModelCard) -> float:
+    """Seconds of the default run on this machine, from the start of the command to its end.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    beside = _TIMED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
+    reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
+    return _START_S + reading + estimate_seconds(card) + beside * _operations(card) / _speed()
+
+
+def _operations(card: ModelCard) -> float:
+    if card.id in models.BUILTINS:
+        # Exact for BERT, and pages need it before torch is loaded.
+        return float(2 * 12 * card.layers * card.hidden**2)
+    from cahp.models.counting import operations
+
+    return operations(card)
+
+
+@cache
+def _speed() -> float:
+    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.1 s.
+
+    One thread is measured, by the time that it computes: other work on the machine does not change the estimate.
+    """
+    import threadpoolctl
+
+    matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
+    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    threads = max((pool["num_threads"] for pool in pools), default=1)
+    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+        matrix @ matrix
+        best = min(_computing_seconds(lambda: matrix @ matrix) for _ in range(3))
+    # Attention, normalisation and activations are slower: 0.65 of that speed was measured.
+    return 0.65 * 2 * _SIDE**3 * threads / best
+
+
+def _computing_seconds(work: Callable[[], object]) -> float:
+    start = thread_time()
+    work()
+    return thread_time() - start

@@ -1,0 +1,146 @@
+"""``cahp.recover``: recover a pruned model, and write it as a plain checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Unpack
+
+from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
+from cahp.api.progress import ShowProgress, show_progress
+from cahp.export.checkpoints import claimed
+from cahp.export.masks import kept_heads
+from cahp.output import Output, UnwrittenError
+from cahp.recoveries import NONE, RECOVERIES, get_recovery
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import SplitRecord, outcome_records
+from cahp.run.prune import measure_outcomes
+from cahp.run.recovered import Recovered, refit_report
+from cahp.run.recovery_steps import measure_steps
+from cahp.run.settings import RECOVER_TIME, Settings, identify_model, parse_duration
+from cahp.store import Store
+from cahp.terminal.progress import Reporter
+from cahp.values import HeadMask, OptionError
+
+
+def recover(
+    model: Name | Settings = Settings.model,
+    data: Name | None = None,
+    *,
+    mask: HeadMask | Name,
+    out: Name | Output,
+    recover: str = "auto",
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    batch: int | None = None,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[ModelOptions],
+) -> dict[str, Any]:
+    """Recover a pruned model, write it to ``out`` as a checkpoint of the original shapes, and evaluate it.
+
+    The output weights of pruned heads are zero, so any tool that loads the original model loads this one.
+
+    Args:
+        model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
+        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        mask: A head mask or its file.
+        out: The folder to write to.
+        recover: The recovery; see ``cahp.recoveries``.
+        epochs: Number of epochs of a training (None: the recovery's default), as are the next two.
+        learning_rate: Highest learning rate.
+        batch: Number of texts per batch.
+        progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
+        store: See ``cahp.prune``.
+        **options: The options of ``cahp recover``, by the names of ``cahp.Settings``.
+
+    Returns:
+        The document that ``cahp recover --json`` prints. After a training, ``metrics.refitted`` and ``delta.refitted``
+        belong to the refitted model.
+
+    Raises:
+        CahpError: If model, mask and data do not fit together; one line with the next step.
+        UnwrittenError: If the folder cannot be written; the error carries the document.
+    """
+    settings = read_settings("recover", model, data, options)
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    schedule = {name: value for name, value in given.items() if value is not None}
+    with show_progress(progress, yes=yes) as reporter:
+        return _recover(replace(settings, recover=recover), mask, out, schedule, store, reporter)
+
+
+def _recover(
+    settings: Settings,
+    mask: HeadMask | Name,
+    out: Name | Output,
+    schedule: Mapping[str, Any],
+    store: Store | None,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    from cahp.models.folders import save_network
+    from cahp.models.surgery import restore_shapes
+
+    recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
+    if schedule and not recovery.trains:
+        trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)
+        raise OptionError(
+            f"--{next(iter(schedule)).replace('_', '-')} needs a training, and {recovery.name} has none; leave it out, "
+            f"or choose one of --recover {trainings}"
+        )
+    card = identify_model(settings)
+    output = claimed(Output.of(out), card)
+    keep = read_mask_for(card, mask)[0]
+    bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
+    document, recovered = _recovered(bench, keep, schedule)
+    measurements = bench.measurements
+    pruned = measurements.pruned(keep, recovered)
+    found = {
+        "model": bench.card.id,
+        "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
+        "kept": kept_heads(keep),
+        **document,
+        "notices": list(bench.notices),
+    }
+    with UnwrittenError.carrying(found):
+        save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
+    return found
+
+
+def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:
+    """Recover as the bench's settings say, with changes to its schedule; return the record and the result.
+
+    A training is measured beside the refit, as the model ``refitted``.
+    """
+    recovery, measurements, seed = get_recovery(bench.settings.recover), bench.measurements, bench.settings.seed
+    beside: Recovered | None = None
+    record: dict[str, Any] = {}
+    recovered: Recovered | None
+    if recovery.needs_labels:
+        from cahp.models.training import Schedule
+
+        beside = None if bench.card.no_refit else measurements.refit(keep)
+        recovered = measurements.finetune(keep, schedule=replace(Schedule(), **schedule))
+        record = {"epochs": list(recovered.epochs)}
+    elif recovery.imitates:
+        from cahp.stages.distillation import SCHEDULE
+
+        allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if recovery.timed else None
+        recovered = measurements.distill(
+            keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **schedule)
+        )
+        beside = recovered.start
+        record = {
+            "distill": recovered.report,
+            "steps": measure_steps(measurements, bench.evaluation, keep, recovered, seed=seed),
+        }
+    else:
+        recovered = measurements.recover(keep, recovery.name)
+    assert recovered is not None
+    states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
+    if recovery.trains:
+        refitted = measure_outcomes(measurements, bench.evaluation, keep, recovered=beside, seed=seed).get("recovered")
+        states = {**states, **({} if refitted is None else {"refitted": refitted})}
+    refit = refit_report(recovered if beside is None else beside)
+    return {**outcome_records(states), **({} if refit is None else {"refit": refit}), **record}, recovered

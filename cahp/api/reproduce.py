@@ -1,0 +1,409 @@
+"""``cahp.reproduce``: the published experiment, with classifiers fine-tuned, pruned and recovered as in the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cahp import data, hub, models
+from cahp.api.fit import fit, training_key
+from cahp.api.options import Name
+from cahp.api.preflight import estimate_seconds, preflight
+from cahp.api.progress import ShowProgress, show_progress
+from cahp.cards import ModelCard
+from cahp.comparison.engines import default_jobs, open_executor, raise_if_stopped, wait_for
+from cahp.comparison.plan import COMPARED, REFERENCE, ListOption, Plan, SeedsOption, read_items, read_seeds
+from cahp.comparison.result import Comparison
+from cahp.comparison.running import compare
+from cahp.data.sources import PRESETS
+from cahp.files import json_text, write_whole
+from cahp.output import Mark, Output, UnwrittenError
+from cahp.recoveries import RECOVERIES, refit_texts
+from cahp.run.settings import Settings
+from cahp.store import Store
+from cahp.values import OptionError, Progress
+from cahp.words import duration, interval, percent, size_of
+
+SCHEMA = "cahp.reproduction/1"
+FILE = "reproduction.json"
+_TABLE = "reproduction.md"
+_MARK = Mark(FILE, "cahp.reproduction")
+#: Operations per second of training and inference on one modern GPU (an A100 in TensorFloat-32, half used).
+_GPU_SPEED = 6e13
+#: Forward passes that a training step costs, and the epochs of the paper's fine-tuning.
+_TRAINING_PASSES, _EPOCHS = 3, 3
+#: Forward passes per calibration text to choose heads: signatures, and gradients through a quarter of the texts.
+_CHOOSING_PASSES = 1.5
+#: Hidden states of each token that a refit holds at once.
+_HIDDEN_STATES = 4
+#: Bytes of the cache: an interrupted training of BERT-large takes five gigabytes.
+_CACHE_BYTES = 16 << 30
+
+
+@dataclass(frozen=True)
+class Published:
+    """An experiment of the paper (arXiv 2606.19150) with its results, known to us from secondary sources.
+
+    ``kept`` of ``heads`` heads; accuracies in per cent of the fine-tuned model with all heads (``full``), and pruned
+    and fine-tuned again (``pruned``); ``tokens`` of a typical input.
+    """
+
+    model: str
+    data: str
+    heads: int
+    kept: int
+    full: float
+    pruned: float
+    pool_size: int
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """Its name, and that of its folder."""
+        return f"{self.model}-{self.data}"
+
+    @property
+    def hub(self) -> str:
+        """The hub id of its encoder."""
+        return f"google-bert/{self.model}"
+
+    def budget(self, *, layers: int, heads: int) -> int:
+        """Number of heads to keep: the paper's share of all heads, but at least one per layer."""
+        return max(layers, round(self.kept * layers * heads / self.heads))
+
+
+PUBLISHED = (
+    Published("bert-base-cased", "sst5", 144, 26, 53.6, 51.0, 32, 26),
+    Published("bert-base-cased", "mnli", 144, 28, 84.2, 81.8, 48, 42),
+    Published("bert-large-cased", "sst5", 384, 59, 56.8, 53.3, 32, 26),
+    Published("bert-large-cased", "mnli", 384, 57, 86.5, 84.0, 48, 42),
+)
+#: The paper reports one seed as far as we know; three seeds show how much the seed matters.
+SEEDS = (42, 43, 44)
+METHODS = (REFERENCE, "random")
+
+
+@dataclass(frozen=True)
+class ExpectedCost:
+    """The cost of an experiment: operations, and hours on this machine and on one modern GPU."""
+
+    name: str
+    operations: float
+    hours_here: float
+    hours_gpu: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
+class Experiments:
+    """The experiments to do and their options; ``limit`` and ``eval_limit`` None stand for all texts."""
+
+    experiments: tuple[str, ...] = tuple(one.name for one in PUBLISHED)
+    methods: tuple[str, ...] = METHODS
+    recoveries: tuple[str, ...] = COMPARED
+    seeds: tuple[int, ...] = SEEDS
+    limit: int | None = None
+    eval_limit: int | None = None
+    report: str | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        known = [one.name for one in PUBLISHED]
+        for name in self.experiments:
+            if name not in known:
+                raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
+        for one in self.chosen:
+            # Refuses invalid methods, seeds and recoveries before anything is fetched.
+            self.plan(one, Path(one.name), one.kept)
+
+    @property
+    def chosen(self) -> list[Published]:
+        """The experiments in the order of the paper."""
+        return [one for one in PUBLISHED if one.name in self.experiments]
+
+    def reported(self, one: Published) -> str | None:
+        """The split to report on (None for MNLI, whose published test split has no labels)."""
+        return self.report if "test" in PRESETS[one.data].splits else None
+
+    def plan(self, one: Published, classifier: Path, budget: int) -> Plan:
+        """The comparison of one experiment."""
+        settings = Settings(
+            model=str(classifier),
+            data=one.data,
+            limit=self.limit,
+            eval_limit=self.eval_limit,
+            pool_size=one.pool_size,
+            device=self.device,
+            report=self.reported(one),
+        )
+        return Plan(
+            settings,
+            methods=self.methods,
+            budgets=(str(budget),),
+            seeds=self.seeds,
+            recoveries=self.recoveries,
+            # One random mask per seed, so that each method is recovered equally often.
+            draws=len(self.seeds),
+        )
+
+
+def estimate_costs(plan: Experiments) -> list[ExpectedCost]:
+    """Estimate the cost of each experiment from its encoder's configuration and its data; no weights are fetched.
+
+    Raises:
+        ModelError: If an encoder cannot be looked up.
+    """
+    cards = {name: models.preview(name) for name in {one.hub for one in plan.chosen}}
+    return [_estimate_cost(plan, one, cards[one.hub]) for one in plan.chosen]
+
+
+def _estimate_cost(plan: Experiments, one: Published, card: ModelCard) -> ExpectedCost:
+    sizes = PRESETS[one.data].splits
+    texts = sizes["train"] if plan.limit is None else min(plan.limit, sizes["train"])
+    evaluated = sizes["validation"] if plan.eval_limit is None else min(plan.eval_limit, sizes["validation"])
+    if plan.reported(one):
+        evaluated += sizes["test"]
+    passes = _EPOCHS * (_TRAINING_PASSES * texts + sizes["validation"]) + len(plan.seeds) * _CHOOSING_PASSES * texts
+    by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
+    # Besides the masks, the full model is evaluated, and trained too if masks are.
+    masks = len(plan.methods) * len(plan.seeds)
+    passes += masks * sum(by_recovery[name] + evaluated for name in {"none", *plan.recoveries})
+    labelled = sum(by_recovery[name] for name in plan.recoveries if RECOVERIES[name].needs_labels)
+    passes += len(plan.seeds) * (evaluated + labelled)
+    from cahp.models.counting import operations
+
+    work = passes * one.tokens * operations(card)
+    seconds = estimate_seconds(card, tokens=1) / operations(card) * work
+    # A training holds weights, gradients and two moments of the optimiser; a refit holds hidden states of its tokens.
+    training = 4 * 4 * (card.details or {}).get("parameters", 0)
+    refit = _HIDDEN_STATES * 4 * card.hidden * one.tokens * refit_texts(texts)
+    memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
+    return ExpectedCost(one.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory)
+
+
+def reproduce(
+    out: Name | Output,
+    *,
+    experiments: ListOption = None,
+    methods: ListOption = None,
+    recover: ListOption = None,
+    seeds: SeedsOption = None,
+    limit: int | None = None,
+    eval_limit: int | None = None,
+    report: str | None = None,
+    device: str = "auto",
+    jobs: int | None = 1,
+    cluster: str | None = None,
+    command: str = "",
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+) -> dict[str, Any]:
+    """Repeat the published experiment, and write one table with the published numbers to ``out``.
+
+    An interrupted call resumes where it stopped: classifiers are in ``out``, trainings and the answers of each mask in
+    the cache. ``out`` holds a folder for each experiment, which the Compare page opens.
+
+    Args:
+        out: The folder to write to.
+        experiments: Names such as ``bert-base-cased-sst5``, as a list or with commas (None: all four).
+        methods: Names of methods (None: complementary and random).
+        recover: Names of recoveries (None: all that can be compared).
+        seeds: The number of seeds, or the seeds (None: three).
+        limit: Number of training and calibration texts (None: all).
+        eval_limit: Number of evaluation texts (None: all).
+        report: ``"test"``: open the test split and evaluate on it, too.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        jobs: Number of processes on this machine (None: one, or one per GPU).
+        cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
+        command: The command line to record in the document.
+        progress: See ``cahp.prune``.
+        yes: See ``cahp.prune``.
+        store: See ``cahp.prune``.
+
+    Returns:
+        The document that ``cahp reproduce --json`` prints.
+
+    Raises:
+        CahpError: If an experiment cannot be done; one line with the next step.
+        UnwrittenError: If the table cannot be written; the error carries the document.
+    """
+    plan = plan_experiments(
+        experiments,
+        methods=methods,
+        recover=recover,
+        seeds=seeds,
+        limit=limit,
+        eval_limit=eval_limit,
+        report=report,
+        device=device,
+    )
+    output, store = Output.of(out), store or open_store()
+    output.check_files((FILE, _TABLE), _MARK)
+    with show_progress(progress, yes=yes) as reporter:
+        reporter.say("\n".join(announcement(estimate_costs(plan))))
+        rows = _measure(plan, output.folder.resolve(), store, jobs, cluster, command, reporter)
+    document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(plan), "rows": rows, "command": command}
+    with UnwrittenError.carrying(document):
+        output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
+    return document
+
+
+def open_store(*, fresh: bool = False) -> Store:
+    """The user's cache with room for large trainings; a ``fresh`` one finds nothing."""
+    return Store(limit_bytes=_CACHE_BYTES, fresh=fresh)
+
+
+def plan_experiments(
+    experiments: ListOption = None, *, methods: ListOption, recover: ListOption, seeds: SeedsOption, **options: Any
+) -> Experiments:
+    """The experiments and their options, each given as a list or as text with commas (None: the default).
+
+    Raises:
+        OptionError: If a name is unknown or an option invalid.
+    """
+    lists = {"experiments": experiments, "methods": methods, "recoveries": recover}
+    given: dict[str, Any] = {name: read_items(value) for name, value in lists.items() if value is not None}
+    if seeds is not None:
+        given["seeds"] = read_seeds(seeds)
+    return Experiments(**given, **options)
+
+
+def _measure(
+    plan: Experiments,
+    place: Path,
+    store: Store,
+    jobs: int | None,
+    cluster: str | None,
+    command: str,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Fine-tune the classifiers, compare the methods on them, and return the rows of the table."""
+    for one in plan.chosen:
+        # Fetched here, so that a person is asked once, before hours of work.
+        models.identify(one.hub)
+        data.load(one.data)
+    jobs = jobs or (1 if cluster else default_jobs(plan.device))
+    with open_executor(jobs=min(jobs, len(plan.chosen)), cluster=cluster, device=plan.device) as executor:
+        here = jobs == 1 and cluster is None
+        open_cache = partial(Store, store.folder.parent if cluster is None else None, limit_bytes=_CACHE_BYTES)
+        work = partial(
+            _classifier,
+            plan=plan,
+            out=place,
+            open_cache=partial(open_cache, fresh=store.fresh),
+            progress=_training(progress) if here else raise_if_stopped,
+        )
+        classifiers = [wait_for(future) for future in [executor.submit(work, one) for one in plan.chosen]]
+    rows: list[dict[str, Any]] = []
+    for one, classifier in zip(plan.chosen, classifiers, strict=True):
+        card = models.identify(str(classifier))
+        comparison = plan.plan(one, classifier, one.budget(layers=card.layers, heads=card.heads))
+        found = compare(comparison, store=store, jobs=jobs, cluster=cluster, command=command, progress=progress)
+        found.write(place / one.name)
+        rows += _rows(one, found)
+    return rows
+
+
+_SOURCE = "published numbers: arXiv 2606.19150, from secondary sources, of one seed as far as known"
+
+
+def _training(progress: Progress) -> Progress:
+    """Reports the progress of the training only."""
+    last = (0, 1)
+
+    def report(stage: str, done: int, total: int) -> None:
+        nonlocal last
+        last = (done, total) if stage == "fit" else last
+        progress("fit", *last)
+
+    return report
+
+
+def _classifier(
+    one: Published, *, plan: Experiments, out: Path, open_cache: Callable[[], Store], progress: Progress
+) -> Path:
+    """The folder of an experiment's fine-tuned classifier, trained here or in a worker unless it exists."""
+    from cahp.models.whole import PAPER_SCHEDULE
+
+    folder = out / "classifiers" / one.name
+    note = folder.with_name(f"{one.name}.json")
+    settings, store = Settings(model=one.hub, data=one.data, device=plan.device), open_cache()
+    with hub.consent_from(lambda *_: True):
+        card, texts = models.identify(one.hub), data.load(one.data)
+        sample, _ = data.sample(texts.split("train"), plan.limit, seed=settings.seed)
+        name = training_key(
+            card, sample, validation=texts.split("validation"), schedule=PAPER_SCHEDULE, seed=settings.seed
+        )
+        if not store.fresh and note.is_file() and name in note.read_text() and folder.is_dir():
+            return folder
+        found = fit(
+            settings,
+            out=folder,
+            limit=plan.limit,
+            whole=True,
+            # The test split is opened only on request.
+            measured=("validation",),
+            store=store,
+            progress=progress,
+            yes=True,
+        )
+    write_whole(note.parent, {note.name: json_text({"key": name, **found}).encode()})
+    return folder
+
+
+def _rows(one: Published, found: Comparison) -> list[dict[str, Any]]:
+    """A row for the full model and each method, by recovery."""
+    results = found.results
+    heads, seeds = results.total, len(found.document.seeds)
+    shared = {"experiment": one.name, "split": results.split, "n": results.n, "seeds": seeds, "of": heads}
+    rows = [
+        {**shared, "method": "all heads", "kept": heads, "recovery": recovery, "accuracy": accuracy, "interval": None}
+        | {"published": one.full if recovery == "none" else None}
+        for recovery, accuracy in results.full.items()
+    ]
+    for (recovery, method, budget), mean in results.means.items():
+        theirs = method == REFERENCE and recovery == "finetune"
+        rows.append(
+            {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy}
+            | {"interval": [mean.low, mean.high], "published": one.pruned if theirs else None}
+        )
+    return rows
+
+
+def announcement(costs: Sequence[ExpectedCost]) -> list[str]:
+    """The cost of all experiments, for a person to read before they begin."""
+    width = max(len(one.name) for one in costs)
+    lines = [
+        f"  {one.name:<{width}}  about {duration(3600 * one.hours_here)} on this machine, "
+        f"{duration(3600 * one.hours_gpu)} on one modern GPU; {size_of(one.memory_bytes)} of memory"
+        for one in costs
+    ]
+    here, gpu = sum(one.hours_here for one in costs), sum(one.hours_gpu for one in costs)
+    total = f"about {duration(3600 * here)} on this machine, {duration(3600 * gpu)} on one modern GPU"
+    return [f"{len(costs)} experiments: {total} (operations counted from the configuration)", *lines]
+
+
+def table_lines(document: Mapping[str, Any]) -> Sequence[str]:
+    """The table of the document."""
+    return table(document["rows"])
+
+
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The rows as a Markdown table."""
+    lines = [
+        "| experiment | heads | method | recovery | accuracy here | published |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        span = "" if row["interval"] is None else f" {interval(*(100 * end for end in row['interval']))}"
+        published = "" if row["published"] is None else f"{row['published']:.1f}"
+        lines.append(
+            f"| {row['experiment']} | {row['kept']} of {row['of']} | {row['method']} | {row['recovery']} | "
+            f"{percent(row['accuracy'])}{span} | {published} |"
+        )
+    splits = ", ".join(dict.fromkeys(f"{row['experiment']} {row['split']} (n = {row['n']:,})" for row in rows))
+    return [*lines, "", f"Measured on {splits}; means over seeds with 95 % intervals. P{_SOURCE[1:]}."]

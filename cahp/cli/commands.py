@@ -1,0 +1,361 @@
+"""The commands that do the package's work: each calls the use case of its name in ``cahp.api`` and prints the result.
+
+``doctor``, ``bench`` and ``explore`` have files of their own.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from cahp import processes as parallel
+from cahp.cli.command import Call, command, folder, optional_folder
+from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.costs import KWH_PRICE, WATTS
+from cahp.export.formats import option_help
+from cahp.run.command_line import to_arguments
+from cahp.run.settings import COLUMNS, describe, identify_model
+from cahp.values import OptionError
+
+_MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
+_HOW = Option(
+    "recover",
+    "Recovery: auto (refit, then distillation within --recover-time), refit (seconds: on a third of the calibration "
+    "texts, at least 512), distill (minutes) or finetune.",
+    default="auto",
+)
+_SWEEP = Option("sweep", "Measure all other budgets, too, for a report that shows them (needs --out).", bool, False)
+
+
+@command(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force")
+def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
+    """Choose the heads that complement each other, and measure the costs and savings of keeping only them."""
+    from cahp.api.prune import prune
+    from cahp.export.run_folder import MARK, files, write_run
+    from cahp.output import UnwrittenError
+    from cahp.terminal.printing import run_lines
+
+    if sweep and out is None:
+        raise OptionError("--sweep measures all budgets for the folder of a run; name the folder with --out")
+    with optional_folder(out, force, files(table=sweep), MARK) as output:
+        with call.bars() as progress:
+            run = prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
+        document, wrote = run.document.to_json(), "  nothing was written; --out DIR writes the run's files"
+        if output is not None:
+            if parallel.first():
+                with call.answering(lambda _: run_lines(run.document)), UnwrittenError.carrying(document):
+                    write_run(output, run, table=run.table)
+            wrote = output.describe(files(table=sweep))
+    call.answer(document, [*run_lines(run.document), wrote])
+
+
+@command(OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."))
+def evaluate(call: Call, mask: Path | None) -> None:
+    """Evaluate a model with all heads and under a mask."""
+    from cahp.api.evaluate import evaluate
+    from cahp.terminal.printing import evaluation_lines
+
+    with call.bars() as progress:
+        document = evaluate(call.settings, mask=mask, store=call.store, progress=progress)
+    call.answer(document, evaluation_lines(document))
+
+
+@command(
+    "mask",
+    OPTIONS["batch"].but(default=8),
+    Option("length", "Tokens per text.", int, 64, low=2, high=128),
+    Option("repeats", "Number of rounds (default: until the ratio is known).", int, None, low=5, high=10_000),
+)
+def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None) -> None:
+    """Time the cut model against the full one, alternating, until the ratio is known within 2 %."""
+    from cahp.api.evaluate import latency
+    from cahp.terminal.printing import latency_lines
+
+    with call.bars() as progress:
+        document = latency(
+            call.settings,
+            mask=mask,
+            batch=batch,
+            length=length,
+            repeats=repeats,
+            store=call.store,
+            progress=progress,
+        )
+    call.answer(document, latency_lines(document))
+
+
+@command(
+    *("mask", _MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
+    OPTIONS["epochs"].but(help="Epochs of a training (default: 3)."),
+    OPTIONS["learning_rate"].but(help="Highest learning rate of a training (default: 1e-4, finetune: 2e-5)."),
+    OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, finetune: 32)."),
+)
+def recover(
+    call: Call,
+    mask: Path,
+    out: Path,
+    force: bool,
+    recover: str,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int | None,
+) -> None:
+    """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
+    from cahp.api import recover as use_case
+    from cahp.export.formats import as_asked, model_form
+    from cahp.terminal.printing import evaluation_lines
+
+    with folder(out, force) as output, call.bars() as progress, call.answering(evaluation_lines):
+        document = use_case.recover(
+            call.settings,
+            mask=mask,
+            recover=recover,
+            out=output,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch=batch,
+            store=call.store,
+            progress=progress,
+        )
+    loads = as_asked(model_form("drop-in").loads, identify_model(call.settings).prompt)
+    call.answer(document, [*evaluation_lines(document), f"{output.describe()}: {loads}"])
+
+
+@command(
+    *("mask", _MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
+    Option("form", option_help(), default="compact", flags=("--format",)),
+    _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
+)
+def export(call: Call, mask: Path, out: Path, force: bool, form: str, recover: str | None) -> None:
+    """Write a pruned model in a format for other tools, and verify it in a fresh process; or convert a mask."""
+    from cahp.api.export import export
+    from cahp.terminal.printing import export_lines
+
+    with folder(out, force) as output, call.bars() as progress, call.answering(export_lines):
+        document = export(
+            call.settings,
+            mask=mask,
+            format=form,
+            out=output,
+            recover=recover,
+            command=call.line,
+            store=call.store,
+            progress=progress,
+        )
+    call.answer(document, export_lines(document, output))
+
+
+@command(
+    Option("run", "The folder that `cahp prune --out` wrote.", Path, REQUIRED, argument=True),
+    OPTIONS["out"].but(help="The HTML file (default: report.html in the folder of the run)."),
+    "force",
+    Option("static", "Leave out the board, for mail that forbids scripts.", bool, False, ("--static",)),
+    Option("watts", "Power of the machine while it computes, to estimate energy.", float, WATTS),
+    Option("price", "Price of a kilowatt-hour in any currency, to estimate money.", float, KWH_PRICE),
+    of_call=("as_json",),
+)
+def report(call: Call, run: Path, out: Path | None, force: bool, static: bool, watts: float, price: float) -> None:
+    """Write a run as one HTML file that opens offline, prints, and has a budget to drag."""
+    from cahp.api.report import report
+    from cahp.terminal.printing import report_lines
+
+    document = report(run, out, static=static, watts=watts, price=price, force=force)
+    call.answer(document, report_lines(document))
+
+
+@command(
+    OPTIONS["data"].but(default=REQUIRED, help="Labelled texts to learn from."),
+    *(_MUST_OUT.but(help="Folder for the classifier."), "force", OPTIONS["model"].but(default="minilm")),
+    OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
+    OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
+    "batch",
+    Option("rank", "Rank of the low-rank adapters (LoRA).", int, 16, low=1, high=256),
+    Option("whole", "Train all weights, as the paper does; resumes where it stopped.", bool, False, ("--whole",)),
+    Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
+    OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
+)
+def fit(
+    call: Call,
+    out: Path,
+    force: bool,
+    epochs: int | None,
+    learning_rate: float | None,
+    batch: int,
+    rank: int,
+    whole: bool,
+    save: str,
+    limit: int | None,
+) -> None:
+    """Train a classifier on an encoder, with low-rank adapters or whole, and keep its best epoch on validation."""
+    from cahp.api.fit import fit
+    from cahp.terminal.printing import fit_lines
+
+    with folder(out, force) as output, call.bars() as progress, call.answering(fit_lines):
+        document = fit(
+            call.settings,
+            out=output,
+            save=save,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            batch=batch,
+            rank=rank,
+            whole=whole,
+            limit=limit,
+            store=call.store,
+            progress=progress,
+        )
+    wrote = output.describe()
+    if save == "model":
+        options = {name: describe()[name].flag for name in ("model", "data", *COLUMNS)}
+        arguments = to_arguments(replace(call.settings, model=str(output.folder)), options)
+        wrote += f": choose its heads with {shlex.join(['cahp', 'prune', *arguments])}"
+    call.answer(document, [*fit_lines(document), wrote])
+
+
+@command(Option("name", "A model to look up.", argument=True), of_call=("as_json",))
+def models(call: Call, name: str | None) -> None:
+    """List the built-in models; or look up a model: its heads, memory and expected time."""
+    from cahp.api.preflight import builtins, preflight
+    from cahp.models import asked, preview
+    from cahp.terminal.printing import catalogue_lines, preflight_lines
+
+    if name is None:
+        entries = builtins()
+        call.answer(entries, catalogue_lines(entries))
+    else:
+        document = preflight(preview(name, prompt=asked(call.settings.prompt, call.settings.answers)))
+        call.answer(document, preflight_lines(document))
+
+
+@command(Option("name", "Data to look up.", argument=True), of_call=("as_json", "yes"))
+def data(call: Call, name: str | None) -> None:
+    """List the data sets known by name; or show the contents of a data set."""
+    from cahp import data as data_sets
+    from cahp.terminal.printing import catalogue_lines, data_lines
+
+    if name is None:
+        entries = [asdict(entry) for entry in data_sets.catalogue()]
+        call.answer(entries, catalogue_lines(entries))
+        return
+    dataset = data_sets.load(name, **call.settings.columns)
+    splits = {
+        split: {
+            "examples": len(texts),
+            "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)),
+        }
+        for split, texts in dataset.splits.items()
+    }
+    document = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
+    call.answer(document, data_lines(document))
+
+
+_METHODS = Option("methods", "Names with commas (default: those of the preset).")
+_SEEDS = Option("seeds", "How many (5), or which (42,43).")
+_RECOVERIES = OPTIONS["recover"].but(
+    default=None, fills=False, help="Names with commas: none, refit, distill, finetune."
+)
+#: Numbers of texts whose default belongs to the command.
+_LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in ("limit", "eval_limit"))
+
+
+@command(
+    *(_METHODS, Option("budgets", "Heads to keep, with commas: 6,12,20 or 10%,20%."), _SEEDS, _RECOVERIES),
+    Option("preset", "quick (the default), posthoc, full or recovery."),
+    *(_LIMIT.but(help=f"{_LIMIT.help[:-1]} (default: the preset's)."), _EVAL_LIMIT),
+    Option("tries", "Settings of a method to choose among on tuning texts; 1: the defaults.", int, 1, low=1),
+    *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and figures."), "force"),
+)
+def compare(
+    call: Call,
+    methods: str | None,
+    budgets: str | None,
+    seeds: str | None,
+    recover: str | None,
+    preset: str | None,
+    limit: int | None,
+    eval_limit: int | None,
+    tries: int,
+    jobs: int | None,
+    cluster: str | None,
+    out: Path | None,
+    force: bool,
+) -> None:
+    """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped."""
+    from cahp.api.compare import compare
+    from cahp.comparison.result import FILES, MARK
+    from cahp.output import UnwrittenError
+    from cahp.terminal.comparison import comparison_lines
+
+    with optional_folder(out, force, FILES, MARK) as output:
+        with call.bars(lines=True) as progress:
+            result = compare(
+                call.settings,
+                preset=preset,
+                methods=methods,
+                budgets=budgets,
+                seeds=seeds,
+                recover=recover,
+                limit=limit,
+                eval_limit=eval_limit,
+                tries=tries,
+                jobs=jobs,
+                cluster=cluster,
+                command=call.line,
+                store=call.store,
+                progress=progress,
+            )
+        wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
+        if output is not None:
+            with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):
+                wrote = output.describe(result.write(output))
+    call.answer(result.as_json(), [*comparison_lines(result), wrote])
+
+
+@command(
+    *(_MUST_OUT.but(help="Folder for the classifiers, comparisons and the table."), "force"),
+    Option("experiments", "With commas (default: bert-base-cased and bert-large-cased, each with sst5 and mnli)."),
+    _METHODS.but(help="Names with commas (default: complementary and random)."),
+    *(_RECOVERIES, _SEEDS.but(help="How many (3), or which (42,43).")),
+    _LIMIT.but(help="Number of training and calibration texts (default: all)."),
+    _EVAL_LIMIT.but(help="Number of evaluation texts (default: all)."),
+    *("jobs", "cluster", Option("estimate", "Print the expected cost and stop.", bool, False, ("--estimate",))),
+)
+def reproduce(
+    call: Call,
+    out: Path,
+    force: bool,
+    experiments: str | None,
+    methods: str | None,
+    recover: str | None,
+    seeds: str | None,
+    limit: int | None,
+    eval_limit: int | None,
+    jobs: int | None,
+    cluster: str | None,
+    estimate: bool,
+) -> None:
+    """Repeat the published experiment, and print its numbers beside ours; it resumes where it stopped."""
+    from cahp.api import reproduce as use_case
+
+    options: dict[str, Any] = {
+        **{"experiments": experiments, "methods": methods, "recover": recover, "seeds": seeds, "limit": limit},
+        **{"eval_limit": eval_limit, "report": call.settings.report, "device": call.settings.device},
+    }
+    if estimate:
+        costs = use_case.estimate_costs(use_case.plan_experiments(**options))
+        call.answer(costs, use_case.announcement(costs))
+        return
+    with folder(out, force) as output, call.bars(lines=True) as progress, call.answering(use_case.table_lines):
+        document = use_case.reproduce(
+            output,
+            **options,
+            jobs=jobs,
+            cluster=cluster,
+            command=call.line,
+            store=use_case.open_store(fresh=call.no_cache),
+            progress=progress,
+        )
+    folders = document["asked"]["experiments"]
+    call.answer(document, [*use_case.table_lines(document), "", output.describe([use_case.FILE, *folders])])
