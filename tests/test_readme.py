@@ -79,7 +79,7 @@ def test_the_one_line_answer_comes_true(
     assert f"{run['metrics']['pruned']['accuracy'] * 100:.1f} %" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_recipes_in_python_run_one_after_the_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ def fresh_url(
         yield url
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", PAGES, ids=lambda name: name or "Home")
 def test_a_page_opens_by_deep_link(name: str, fresh_url: str, page: Page, settled: Callable[[Page], Page]) -> None:
     page.goto(f"{fresh_url}/{name}", wait_until="domcontentloaded")
@@ -119,26 +120,6 @@ _PALE = """() => {
 }"""
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_fits_the_window_in_both_themes(new_person: Callable[..., Page], scheme: str) -> None:
-    page = new_person("", color_scheme=scheme)
-    for name in PAGES[1:]:
-        page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()
-        page.wait_for_url(re.compile(f"/{name}"))
-        page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
-        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
-        assert trouble(page) == []
-        wide, high = page.evaluate(
-            "() => { const main = document.querySelector('[data-testid=stMain]');"
-            " return [main.scrollWidth - main.clientWidth, main.scrollHeight]; }"
-        )
-        assert wide <= 0, f"{name} scrolls sideways"
-        assert high > 200
-        assert page.evaluate(_PALE) == []
-        ground = page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
-        assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
-
-
 #: Buttons and links of the page on whose middle something else lies; some show themselves only under the mouse.
 _COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] button, [data-testid=stSidebar] a')]
   .filter(button => !button.closest('[data-testid=stHeadingWithActionElements], [data-testid=stCode]'))
@@ -152,12 +133,29 @@ _COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] button, 
   .map(([button]) => button.innerText)"""
 
 
-@pytest.mark.parametrize("name", PAGES, ids=lambda name: name or "Home")
-def test_nothing_lies_over_a_button(name: str, open_page: Callable[[str], Page]) -> None:
-    page = open_page(name)
-    page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
-    expect(page.locator("[data-testid=stMain] button, [data-testid=stSidebar] a").nth(5)).to_be_attached()
-    assert page.evaluate(_COVERED) == []
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.nightly)])
+def test_every_page_fits_the_window_and_nothing_lies_over_a_button(
+    new_person: Callable[..., Page], settled: Callable[[Page], Page], scheme: str
+) -> None:
+    page = new_person("", color_scheme=scheme)
+    for name in PAGES:
+        if name:
+            page.locator(".st-key-pages").get_by_role("link", name=name, exact=True).click()
+            page.wait_for_url(re.compile(f"/{name}"))
+            page.mouse.move(0, 0)
+        settled(page).get_by_test_id("stMain").get_by_role("heading").first.wait_for()
+        expect(page.locator("[data-testid=stMain] button, [data-testid=stSidebar] a").nth(5)).to_be_attached()
+        assert trouble(page) == []
+        wide, high = page.evaluate(
+            "() => { const main = document.querySelector('[data-testid=stMain]');"
+            " return [main.scrollWidth - main.clientWidth, main.scrollHeight]; }"
+        )
+        assert wide <= 0, f"{name} scrolls sideways"
+        assert high > 200
+        assert page.evaluate(_COVERED) == [], name
+        assert page.evaluate(_PALE) == [], name
+        ground = page.evaluate("() => getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor")
+        assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
 
 
 def test_a_mask_that_is_refused_leaves_its_panel_open(
@@ -187,19 +185,25 @@ def test_a_picture_is_taken_home_and_the_panel_stays_open(open_page: Callable[[s
         expect(page.locator(".st-key-pictures-space")).to_be_visible()
 
 
-def test_an_unusable_link_is_answered_in_words(open_page: Callable[[str], Page]) -> None:
-    for query in (
-        "budget=999",
-        "budget=%3Cb%3E",
-        "mask=zz",
-        "mask=" + "ff" * 500,
-        "model=%3Cscript%3E",
-        "data=/etc/passwd",
-    ):
-        page = open_page(f"Export?{query}")
-        assert trouble(page) == []
-        page.get_by_test_id("stMain").get_by_role("heading").first.wait_for()
-        expect(page.get_by_test_id("stAlert").first).to_be_visible()
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"budget": "999"},
+        {"budget": "<b>"},
+        {"mask": "zz"},
+        {"mask": "ff" * 500},
+        {"model": "<script>"},
+        {"data": "/etc/passwd"},
+    ],
+    ids=str,
+)
+def test_an_unusable_link_is_answered_in_words(query: dict[str, str]) -> None:
+    app = AppTest.from_file(page_script("export"), default_timeout=120)
+    app.query_params.update(query)
+    app.run()
+    assert not app.exception
+    assert app.title
+    assert [*app.info, *app.warning, *app.error]
 
 
 # The board and what it says ---------------------------------------------------------------------------------
@@ -225,6 +229,7 @@ def measured_accuracy(page: Page, *, heads: int) -> str:
     return board(page)["Accuracy"]
 
 
+@pytest.mark.nightly
 def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
     open_page: Callable[[str], Page], tmp_path: Path, settled: Callable[[Page], Page]
 ) -> None:
@@ -260,6 +265,7 @@ def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
     assert f"{accuracy * 100:.1f} %" == after
 
 
+@pytest.mark.nightly
 def test_two_people_never_see_each_others_numbers(new_person: Callable[..., Page]) -> None:
     bits = np.zeros(72, dtype=np.bool_)
     bits[::12] = True
@@ -294,6 +300,7 @@ TEXTS = {
 }
 
 
+@pytest.mark.nightly
 def test_odd_texts_are_shown_as_text(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
     page = open_page("Similarity")
     box = page.locator(".st-key-similarity-text-0 textarea")
@@ -380,6 +387,7 @@ TABLES = {
 }
 
 
+@pytest.mark.nightly
 def test_odd_tables_are_refused_in_a_sentence(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page]
 ) -> None:
@@ -443,6 +451,7 @@ def test_a_wide_window_shows_the_way_around(open_page: Callable[[str], Page]) ->
     expect(open_page("").locator('[data-testid="stSidebar"][data-collapsed="false"]')).to_be_attached()
 
 
+@pytest.mark.nightly
 def test_little_jumps_while_a_page_comes_up(
     new_context: Callable[..., BrowserContext], explorer_url: str, settled: Callable[[Page], Page]
 ) -> None:
@@ -487,6 +496,7 @@ _OVER_CHARTS = """() => [...document.querySelectorAll(".js-plotly-plot")].filter
 }).map((plot) => plot.closest("[class*=st-key-chart-]").className)"""
 
 
+@pytest.mark.nightly
 def test_what_is_touched_on_a_phone_is_as_large_as_a_finger_needs(
     new_person: Callable[..., Page], explorer_url: str, settled: Callable[[Page], Page]
 ) -> None:

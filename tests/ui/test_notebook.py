@@ -226,7 +226,7 @@ def test_the_example_ships_as_it_was_written() -> None:
     assert notebook.cells[0].source.startswith("# ")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran) -> None:
     kinds = {}
     for code, outputs in ran.cells.items():
@@ -240,7 +240,7 @@ def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran)
     assert all(PLOTLY in kinds[name] for name in ("run.plot", "seen.graph", "seen.attention"))
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_its_figures_are_those_of_its_files(ran: Ran) -> None:
     said = json.loads((ran.folder / "run" / "run.json").read_text(encoding="utf-8"))
     (outputs,) = (found for code, found in ran.cells.items() if code.endswith("\nrun"))
@@ -252,7 +252,7 @@ def test_its_figures_are_those_of_its_files(ran: Ran) -> None:
     assert "20 of 72" in (ran.folder / "report.html").read_text(encoding="utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_an_interrupted_cell_is_one_sentence_and_the_next_call_goes_on(ran: Ran) -> None:
     (error,) = (output for output in ran.stopped if output.output_type == "error")
     assert error.traceback == ["stopped; what was measured is kept, and the same call goes on from there"]

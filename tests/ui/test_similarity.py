@@ -269,6 +269,7 @@ class TestBrowser:
         assert page.locator(".st-key-chart-attention svg a").count() == 0
         assert dialogs == []
 
+    @pytest.mark.nightly
     @pytest.mark.parametrize("scheme", ["light", "dark"])
     def test_four_texts_fit_the_window_in_both_themes(self, new_person: Callable[..., Page], scheme: str) -> None:
         page = self.ready(new_person("Similarity", color_scheme=scheme))

@@ -86,7 +86,7 @@ def test_what_makes_no_sense_is_one_sentence_and_exit_2(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
 def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     words: list[object], tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,9 +66,10 @@ Case = tuple[list[object], Callable[[Path], Any]]
 def cases(model: Path, data: Path, folder: Path) -> dict[str, Case]:
     common: list[object] = ["--model", model, "--data", data, "--device", "cpu", "--quiet", "--limit", 40]
     mask = ["--mask", folder / "head_mask.json"]
+    quick = ["--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s"]
     few = ["--budgets", "4,6", "--seeds", 1, "--methods", "complementary,magnitude", "--recover", "refit"]
     return {
-        "prune": (["--pool-size", 8, "--projection", "pca", "--budget", 5, "--recover", "refit", *common], pruned),
+        "prune": ([*quick, "--budget", 5, "--recover", "refit", *common], pruned),
         "recover": ([*mask, "--recover", "finetune", "--epochs", 2, "--batch", 8, *common], saved),
         "compare": ([*few, *common], compared),
         "export": ([*mask, "--recover", "refit", "--format", "compact", *common], saved),

@@ -469,6 +469,7 @@ def test_worker_processes_measure_what_this_one_does(settings: Settings, tmp_pat
     compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
 
 
+@pytest.mark.nightly
 def test_worker_processes_stop_when_the_caller_does(settings: Settings, store: Store) -> None:
     def stop(stage: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
@@ -518,6 +519,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.nightly
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="processes are looked for as on Linux")
 def test_the_workers_of_a_killed_comparison_end_with_it(tmp_path: Path) -> None:
     (tmp_path / "killed.py").write_text(_KILLED)

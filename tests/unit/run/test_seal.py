@@ -47,6 +47,7 @@ def open_often(folder: Path) -> None:
         thread.join()
 
 
+@pytest.mark.nightly
 def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=open_often, args=(tmp_path,)) for _ in range(4)]
