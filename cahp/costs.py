@@ -10,8 +10,6 @@ from cahp.values import Estimate
 LATENCY_SECONDS = 5.0
 #: A machine is noisy if the 95th percentile of a model's times is more than this many times their median.
 NOISY = 1.25
-#: Default power of a machine that computes, in watts, and default price of a kilowatt-hour.
-WATTS, KWH_PRICE = 65.0, 0.30
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
+from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Resources
 from cahp.store import Store
 from cahp.values import HeadMask, Progress, Texts, silent
@@ -283,27 +284,37 @@ def evidence(card: ModelCard, texts: Texts, store: Store, **options: Any) -> Hea
 
 
 class Opened(NamedTuple):
-    """Evidence and measurements of one model, and the resources that both use."""
+    """Evidence, measurements and recoveries of one model, and the resources that they share."""
 
     resources: Resources
     evidence: HeadEvidence
     measurements: Measurements
+    recoveries: Recoveries
+
+    @property
+    def model(self) -> HeadModel:
+        return self.resources.model
 
 
 def opened(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **options: Any) -> Opened:
     """Evidence and measurements side by side, as on a bench."""
     shared = resources(card, store, **{name: options.pop(name) for name in _OF_RESOURCES if name in options})
     gathered = HeadEvidence(shared, texts, seed=seed, **{"pool_size": 8, "projection": "pca", **options})
-    return Opened(shared, gathered, Measurements(shared, texts, seed=seed))
+    return Opened(shared, gathered, Measurements(shared), Recoveries(shared, texts, seed=seed))
 
 
-def measurements(card: ModelCard, texts: Texts | None, store: Store, *, seed: int = 42, **options: Any) -> Measurements:
-    """Measurements whose recoveries work on ``texts``."""
-    return Measurements(resources(card, store, **options), texts, seed=seed)
+def measurements(card: ModelCard, store: Store, **options: Any) -> Measurements:
+    """Measurements of a model on the CPU."""
+    return Measurements(resources(card, store, **options))
 
 
-class StopwatchHere:
-    """Times in the test's own process, quickly, what ``cahp.run.stopwatch`` times in another one."""
+def recoveries(card: ModelCard, texts: Texts, store: Store, *, seed: int = 42, **options: Any) -> Recoveries:
+    """Recoveries on ``texts``."""
+    return Recoveries(resources(card, store, **options), texts, seed=seed)
+
+
+class LatencyWorkerHere:
+    """Times in the test's own process, quickly, what ``cahp.run.latency_worker`` times in another one."""
 
     QUICK: ClassVar[dict[str, int]] = {"batch": 2, "repeats": 5}
 
@@ -313,7 +324,7 @@ class StopwatchHere:
         self.seconds: list[float] = []
         self.entered = self.left = 0
 
-    def __enter__(self) -> StopwatchHere:
+    def __enter__(self) -> LatencyWorkerHere:
         self.entered += 1
         return self
 

@@ -14,8 +14,8 @@ from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_r
 from cahp.run.measurements import Measurements
 from cahp.run.prune import measure_outcomes
 from cahp.run.resources import Resources
-from cahp.run.seal import TestSeal
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
+from cahp.run.test_split_log import TestSplitLog
 from cahp.store import Store
 from cahp.values import HeadMask, Progress
 
@@ -61,7 +61,7 @@ def _evaluate(settings: Settings, mask: HeadMask | Name | None, store: Store, pr
     texts, notices = data_sets.sample(
         dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
     )
-    seal = TestSeal(card, dataset, store)
+    seal = TestSplitLog(card, dataset, store)
     numbers = choose_precisions(settings)
     measurements = Measurements(
         Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cahp.api.figures import check_figure
 from cahp.api.progress import ShowProgress, show_progress
-from cahp.costs import KWH_PRICE, WATTS
 from cahp.run.bench import Bench
 from cahp.run.document import StateOutcomes
 from cahp.run.prune import Run
@@ -127,30 +126,21 @@ class PruneResult(Run):
         write_run(output, self, table=self.table)
         return output.folder
 
-    def report(
-        self,
-        path: str | PathLike[str],
-        *,
-        static: bool = False,
-        watts: float = WATTS,
-        price: float = KWH_PRICE,
-    ) -> Path:
+    def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
         """Write the run as one HTML file that opens offline.
 
         Its board shows the figures of the measured budgets while it is dragged; ``static`` leaves out the script.
-        ``watts`` (the power of the machine) and the ``price`` of a kilowatt-hour turn saved time into energy and money.
 
         Raises:
             CahpError: If the file cannot be written.
         """
-        from cahp.export.real_world import Assumptions
         from cahp.export.run_files import RunFiles
         from cahp.export.run_report import run_report, write_report
 
         # The figures that were measured on the board are part of the report.
         table = self.board.table if "board" in vars(self) else self.table
         files = RunFiles.of(self, table=table)
-        text = run_report(files, day=date.today(), static=static, assumed=Assumptions(watts, price))
+        text = run_report(files, day=date.today(), static=static)
         return write_report(text, Path(path))
 
     # Figures -------------------------------------------------------------------------------------------------

@@ -120,14 +120,14 @@ def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tup
     if recovery.needs_labels:
         from cahp.models.training import Schedule
 
-        beside = None if bench.card.no_refit else measurements.refit(keep)
-        recovered = measurements.finetune(keep, schedule=replace(Schedule(), **schedule))
+        beside = None if bench.card.no_refit else recoveries.refit(keep)
+        recovered = recoveries.finetune(keep, schedule=replace(Schedule(), **schedule))
         record = {"epochs": list(recovered.epochs)}
     elif recovery.imitates:
         from cahp.stages.distillation import SCHEDULE
 
         allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if recovery.timed else None
-        recovered = measurements.distill(
+        recovered = recoveries.distill(
             keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **schedule)
         )
         beside = recovered.start
@@ -136,7 +136,7 @@ def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tup
             "steps": measure_steps(measurements, bench.evaluation, keep, recovered, seed=seed),
         }
     else:
-        recovered = measurements.recover(keep, recovery.name)
+        recovered = recoveries.recover(keep, recovery.name)
     assert recovered is not None
     states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
     if recovery.trains:

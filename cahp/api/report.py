@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cahp.api.options import Name
-from cahp.costs import KWH_PRICE, WATTS
-from cahp.export.real_world import Assumptions
 from cahp.export.run_files import read_run
 from cahp.export.run_report import live_of, run_report, write_report
 
@@ -18,8 +16,6 @@ def report(
     out: Name | None = None,
     *,
     static: bool = False,
-    watts: float = WATTS,
-    price: float = KWH_PRICE,
     force: bool = False,
 ) -> dict[str, Any]:
     """Write the folder of a run as one HTML file that opens offline; its board shows figures while it is dragged.
@@ -28,8 +24,6 @@ def report(
         run: The folder of ``cahp prune --out``, or of ``PruneResult.save``.
         out: The HTML file (None: ``report.html`` in the folder of the run).
         static: Leave out the board, for mail that forbids scripts.
-        watts: Power of the machine while it computes, for the estimate of energy.
-        price: Price of a kilowatt-hour in any currency, for the estimate of money.
         force: Replace a file that is no report.
 
     Returns:
@@ -40,7 +34,7 @@ def report(
     """
     place = Path(run)
     files = read_run(place)
-    text = run_report(files, day=date.today(), static=static, assumed=Assumptions(watts, price))
+    text = run_report(files, day=date.today(), static=static)
     folder = place if place.is_dir() else place.parent
     file = write_report(text, folder / "report.html" if out is None else Path(out), force=force)
     live = None if static else live_of(files)

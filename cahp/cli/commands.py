@@ -13,7 +13,6 @@ from typing import Any
 from cahp import processes as parallel
 from cahp.cli.command import Call, command, folder, optional_folder
 from cahp.cli.options import OPTIONS, REQUIRED, Option
-from cahp.costs import KWH_PRICE, WATTS
 from cahp.export.formats import option_help
 from cahp.run.command_line import to_arguments
 from cahp.run.settings import COLUMNS, describe, identify_model
@@ -152,16 +151,14 @@ def export(call: Call, mask: Path, out: Path, force: bool, form: str, recover: s
     OPTIONS["out"].but(help="The HTML file (default: report.html in the folder of the run)."),
     "force",
     Option("static", "Leave out the board, for mail that forbids scripts.", bool, False, ("--static",)),
-    Option("watts", "Power of the machine while it computes, to estimate energy.", float, WATTS),
-    Option("price", "Price of a kilowatt-hour in any currency, to estimate money.", float, KWH_PRICE),
     of_call=("as_json",),
 )
-def report(call: Call, run: Path, out: Path | None, force: bool, static: bool, watts: float, price: float) -> None:
+def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
     """Write a run as one HTML file that opens offline, prints, and has a budget to drag."""
     from cahp.api.report import report
     from cahp.terminal.printing import report_lines
 
-    document = report(run, out, static=static, watts=watts, price=price, force=force)
+    document = report(run, out, static=static, force=force)
     call.answer(document, report_lines(document))
 
 

@@ -22,9 +22,9 @@ from cahp import methods
 from cahp.comparison.plan import FULL, Cell
 from cahp.comparison.workspace import Workspace
 from cahp.costs import SelectionCost
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.registry import Evidence, Method
-from cahp.run.recoveries import more_texts
+from cahp.run.recovered import cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import revision
 from cahp.store import Entry, key
@@ -169,11 +169,11 @@ def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
     # A refit depends on the calibration texts, training also on a seed.
     calibration, row = workspace.bench(cell.seed).calibration, RECOVERIES[recovery]
-    recovered = None if recovery == "none" else calibration.sha256
+    recovered = calibration.sha256 if row.solves or row.trains else None
     parts = (workspace.card.sha256, mask.sha256, recovery, recovered, cell.seed if row.trains else None, texts.sha256)
-    more = more_texts(len(calibration)) if row.solves else ()
+    solved = refit_texts(len(calibration)) if row.solves else None
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
-    return key("compare-answers", _REVISION, *parts, settings, *more)
+    return key("compare-answers", _REVISION, *parts, settings, solved)
 
 
 def _source_digest(method: Method) -> str:
@@ -302,14 +302,14 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
     bench, row = workspace.bench(cell.seed), RECOVERIES[recovery]
     if recovery == "none" and mask.is_full:
         # Measured even if the predictions are known: its time serves to estimate the comparison's.
-        return lambda texts: bench.measurements.answers(bench.model, texts)
+        return lambda texts: bench.measurements.evaluate_model(bench.model, texts)
     if recovery == "none":
         return lambda texts: bench.measurements.evaluate(texts, mask=mask)
     # Weights are not stored: those of hundreds of masks would displace everything else.
     if row.imitates:
-        model = bench.measurements.pruned(mask, bench.measurements.distill(mask, keep=False))
+        model = cut_model(bench.model, mask, bench.recoveries.distill(mask, keep=False))
     elif row.needs_labels:
-        model = bench.measurements.pruned(mask, bench.measurements.finetune(mask, keep=False))
+        model = cut_model(bench.model, mask, bench.recoveries.finetune(mask, keep=False))
     else:
         from cahp.stages.recovery import refit
 
@@ -320,4 +320,4 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
             )
         walk = workspace.walk(bench.calibration)
         model = refit(bench.model, mask, bench.calibration, walk=walk, progress=bench.resources.progress).model
-    return lambda texts: bench.measurements.answers(model, texts)
+    return lambda texts: bench.measurements.evaluate_model(model, texts)

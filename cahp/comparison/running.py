@@ -21,7 +21,7 @@ from cahp.comparison.workspace import Workspace
 from cahp.data import Dataset
 from cahp.recoveries import RECOVERIES
 from cahp.run.resources import Loader
-from cahp.run.seal import TestSeal
+from cahp.run.test_split_log import TestSplitLog
 from cahp.store import Entry, Store, key
 from cahp.values import CahpError, OptionError, Progress, silent
 
@@ -138,13 +138,13 @@ class _ProgressMeter:
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:
     """How often the test split was opened, including now; a resumed comparison counts once."""
-    seal = TestSeal(workspace.card, workspace.dataset, workspace.store)
+    log = TestSplitLog(workspace.card, workspace.dataset, workspace.store)
     if "report" not in workspace.splits:
-        return seal.opened
+        return log.count
     name = key("compare-opened", 1, workspace.card.sha256, workspace.splits["report"].sha256, repr(workspace.plan))
     if not missing or workspace.store.load(name) is not None:
-        return seal.opened
-    count = seal.open()
+        return log.count
+    count = log.add()
     workspace.store.save(name, meta={"count": count})
     return count
 

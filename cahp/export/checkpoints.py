@@ -21,7 +21,7 @@ from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import outcome_records, versions
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Distilled, FineTuned, Recovered, refit_report
+from cahp.run.recovered import Distilled, FineTuned, Recovered, cut_model, refit_report
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
@@ -123,14 +123,14 @@ def recovered(
     if recovery.needs_labels:
         from cahp.models.training import Schedule
 
-        made = measurements.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
+        made = bench.recoveries.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
     elif recovery.imitates:
         allowed = allowed or parse_duration(settings.recover_time or RECOVER_TIME)
-        made = measurements.distill(
+        made = bench.recoveries.distill(
             mask, labels=settings.labels, seconds=allowed if recovery.timed else None, watch=watch
         )
     else:
-        made = measurements.recover(mask, recover)
+        made = bench.recoveries.recover(mask, recover)
     states = measure_outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)
     outcome: dict[str, Any] = outcome_records(states)
     if (refit := refit_report(made)) is not None:
@@ -140,7 +140,7 @@ def recovered(
         outcome["steps"] = measure_steps(measurements, bench.evaluation, mask, made, seed=settings.seed)
     if isinstance(made, FineTuned):
         outcome["epochs"] = list(made.epochs)
-    return outcome, measurements.pruned(mask, made)
+    return outcome, cut_model(bench.model, mask, made)
 
 
 def write(

@@ -29,10 +29,6 @@ _ALL_CLUSTERS = 256
 STYLE = """
 .cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
 .cahp-board svg{width:auto;margin:.4rem 0 0}
-.assumed label{display:inline-block;margin-right:1.5rem}
-.assumed input{font:inherit;color:inherit;background:transparent;border:1px solid var(--faint);border-radius:4px;
-width:7em;padding:.1rem .4rem}
-@media print{.assumed{display:none}}
 @media screen and (min-width:64rem){#board{width:60rem;margin-left:calc((100% - 60rem)/2)}}
 """
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from cahp.export import report_figures
 from cahp.export.drawings import STYLE, Clusters, Curve, grid, safe, silhouette, table
 from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
-from cahp.export.real_world import Assumptions, RealWorld
 from cahp.export.recipe import recipe
 from cahp.outcomes import Outcomes
 from cahp.run.document import BY_HAND, RunDocument
@@ -101,14 +100,12 @@ def page(
     static: bool = False,
     recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
-    assumed: Assumptions | None = None,
 ) -> str:
     """The report: a whole HTML document as text.
 
     ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. With ``live`` the board in it answers, unless it
     is to be ``static``: without any script. ``recoveries`` were measured of the same mask beside the run's own, by what
-    they did ("refitted"). ``examples`` are texts of the data that somebody allowed to be passed on; ``assumed`` turns
-    time into energy and money.
+    they did ("refitted"). ``examples`` are texts of the data that a person allowed to be included.
     """
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     if live is not None:
@@ -119,9 +116,6 @@ def page(
         _section("Which heads stay", _which(run, mask, clusters, answering)),
         _section("What it costs and saves", report_figures.figures(run)),
     ]
-    world = RealWorld.of(run, assumed or Assumptions())
-    if world is not None:
-        sections.append(_section("What that is worth", report_figures.in_the_world(world)))
     compared = report_figures.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
         sections.append(_section("What recovery wins back", report_figures.recoveries(run, compared)))

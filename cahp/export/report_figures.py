@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from cahp.export.drawings import RightAt, by_budget, intervals, safe, table
-from cahp.export.real_world import RealWorld
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
@@ -141,15 +139,3 @@ def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
         f"{run.outcomes['full']['accuracy'].n:,}).{guess}</p>"
     )
     yield by_budget(found, full=run.outcomes["full"]["accuracy"].value, chance=chance, at=run.budget.attained)
-
-
-def in_the_world(found: RealWorld) -> Iterator[str]:
-    """Texts an hour, energy and money, with what is assumed."""
-    # A watt's worth of each, from which a reader's own assumptions go on.
-    kwh = [one.kwh / found.assumed.watts for one in (found.full, found.pruned, found.low, found.high)]
-    yield (
-        f'<div id="world" data-kwh="{safe(json.dumps(kwh))}" data-watts="{found.assumed.watts:g}" '
-        f'data-price="{found.assumed.price:g}">'
-    )
-    yield table("In units of the real world", ["all heads", "pruned", "95 % interval"], found.rows)
-    yield f"</div><p class=note>{safe(found.words)} <code>cahp report --watts --price</code> assumes others.</p>"

@@ -9,7 +9,6 @@ import numpy as np
 
 from cahp.export.drawings import Clusters, Curve
 from cahp.export.live import Live
-from cahp.export.real_world import Assumptions
 from cahp.export.report import Origin, page
 from cahp.export.run_files import RunFiles
 from cahp.files import is_there
@@ -20,7 +19,7 @@ from cahp.studies.table_file import table_of
 from cahp.values import OptionError
 
 
-def run_report(files: RunFiles, *, day: date, static: bool = False, assumed: Assumptions | None = None) -> str:
+def run_report(files: RunFiles, *, day: date, static: bool = False) -> str:
     """The report as a whole HTML document; see ``cahp.export.report.page``. Nothing is measured for it.
 
     Its board answers where the folder tells what other budgets keep.
@@ -37,7 +36,6 @@ def run_report(files: RunFiles, *, day: date, static: bool = False, assumed: Ass
         curve=curve,
         live=live_of(files),
         static=static,
-        assumed=assumed,
     )
 
 

@@ -20,6 +20,7 @@ from cahp.recoveries import NONE
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
+from cahp.run.recovered import cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, identify_model, parse_duration
 from cahp.store import Store
@@ -80,7 +81,7 @@ def export(
     else:
         resources = Resources(card, store=store or Store(), device=settings.device, progress=progress)
         measurements = Measurements(resources)
-        outcome, pruned = {}, measurements.pruned(keep)
+        outcome, pruned = {}, cut_model(resources.model, keep)
         inputs, full, data, notices = None, None, None, []
     found = {
         "model": card.id,

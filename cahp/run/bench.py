@@ -1,4 +1,4 @@
-"""A model and its data on the bench: matched, sampled, and ready to be measured."""
+"""A bench: a model and its data, matched, sampled and ready to be measured."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
+from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
 from cahp.run.settings import (
     Settings,
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A model and its data, matched and sampled: what is known of its heads, and what masks do to it."""
+    """A model and its data, matched and sampled, with the evidence of its heads, measurements and recoveries."""
 
     settings: Settings
     card: ModelCard
@@ -48,37 +49,38 @@ class Bench:
     resources: Resources
     evidence: HeadEvidence
     measurements: Measurements
+    recoveries: Recoveries
     calibration: Texts
     evaluation: Texts
     notices: tuple[str, ...]
-    #: The model's class for each label as the data spells it.
+    #: The model's class for each label as the data names it.
     reading: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def full(self) -> Evaluation:
-        """The unpruned model's answers on the evaluation texts."""
+        """The full model's evaluation on the evaluation texts."""
         return self.measurements.evaluate(self.evaluation)
 
     @property
     def model(self) -> HeadModel:
-        """The model, read and proven when first asked for."""
+        """The model, loaded and proven on first use."""
         return self.resources.model
 
     @property
     def latency_seconds(self) -> float:
-        """What a timing may take."""
+        """Seconds that a timing may take."""
         return parse_duration(self.settings.latency_time, "--latency-time")
 
     def for_distillation(self) -> Bench:
-        """This bench as a run with ``--recover distill`` has it: its texts are drawn without looking at a label."""
+        """Return the bench of a run with ``--recover distill``, whose texts are drawn without reading labels."""
         settings = replace(self.settings, recover="distill", recover_time=None, labels=False)
         unlabelled, _ = _unlabelled(settings, self.dataset)
-        measurements = Measurements(self.resources, self.calibration, seed=settings.seed, unlabelled=unlabelled)
-        return replace(self, settings=settings, measurements=measurements)
+        recoveries = Recoveries(self.resources, self.calibration, seed=settings.seed, unlabelled=unlabelled)
+        return replace(self, settings=settings, recoveries=recoveries)
 
     @cached_property
     def length(self) -> int:
-        """The length in tokens at which latency is measured: that of long texts (95th percentile) of this data."""
+        """Length in tokens at which latency is measured: 95th percentile of the evaluation texts, a multiple of 8."""
         name = key("length", 1, self.card.sha256, self.evaluation.sha256)
         found = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
         if found is not None:
@@ -102,13 +104,13 @@ def open_bench(
     watch: Watch | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Bench:
-    """Find the model, read and match the data, draw the samples; reads no weights.
+    """Identify the model, read and match the data, and draw the samples, without loading weights.
 
-    What is at hand already may be given: the model or its ``card``, and the ``dataset`` as it was read, its labels not
-    yet matched. ``load`` reads the model when it is first needed. ``watch`` sees how fine-tuning goes.
+    ``model``, ``card`` and ``dataset`` (its labels not matched yet) may be passed in. ``load`` loads the model on first
+    use. ``watch`` observes trainings.
 
     Raises:
-        ModelError, DataError, OptionError: If model and data cannot be used together, with the next step.
+        ModelError, DataError, OptionError: If model and data cannot be used together.
     """
     check_splits(settings)
     check_recovery(settings)
@@ -116,9 +118,7 @@ def open_bench(
         card = identify_model(settings) if model is None else model.card
     check_classifier(settings, card)
     if card.kept is not None:
-        raise ModelError(
-            f"{card.id} was pruned before, and its heads cannot be chosen again; prune the model that it was made from"
-        )
+        raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
     raw = load_data(settings, card) if dataset is None else dataset
     dataset = match_labels(raw, settings, card)
     calibration, drawn = _sampled(dataset, "select-split", settings.limit, settings)
@@ -145,7 +145,7 @@ def open_bench(
         seed=settings.seed,
     )
     unlabelled, left_out = _unlabelled(settings, dataset)
-    measurements = Measurements(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
+    recoveries = Recoveries(resources, calibration, seed=settings.seed, unlabelled=unlabelled)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -161,7 +161,8 @@ def open_bench(
         dataset,
         resources,
         evidence,
-        measurements,
+        Measurements(resources),
+        recoveries,
         calibration,
         evaluation,
         notices,
@@ -170,55 +171,55 @@ def open_bench(
 
 
 def read_data(settings: Settings, card: ModelCard) -> data.Dataset:
-    """The data of ``settings`` with its labels in the model's order."""
+    """Read the data of ``settings``, with labels in the model's order."""
     return match_labels(load_data(settings, card), settings, card)
 
 
 def data_name(settings: Settings, card: ModelCard) -> str:
-    """The name of the data of ``settings``, or of what comes with the model.
+    """Return the name of the data of ``settings``, or of the data that the built-in model comes with.
 
     Raises:
-        OptionError: If there is neither.
+        OptionError: If there are no data.
     """
     builtin = models.BUILTINS.get(card.id)
     name = settings.data or (builtin.data if builtin else None)
     if name is None:
-        raise OptionError(f"{card.id} comes without data; name some with --data")
+        raise OptionError(f"{card.id} has no data of its own; name some with --data")
     return name
 
 
 def load_data(settings: Settings, card: ModelCard) -> data.Dataset:
-    """The data of ``settings``, or what comes with the model, with its labels as they are."""
+    """Read the data of ``settings``, with labels as they are."""
     return data.load(data_name(settings, card), **settings.columns)
 
 
 def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
-    """Data as it was read, with its labels brought into the model's order.
+    """Bring the labels of data into the model's order.
 
     Raises:
-        DataError, OptionError: If labels do not match, or a prompt is not for such texts.
+        DataError, OptionError: If labels do not match, or the prompt is not for such texts.
     """
     check_texts(raw, card)
     return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
 
 def check_texts(raw: data.Dataset, card: ModelCard) -> None:
-    """Check that the model's prompt, if it has one, is for such texts.
+    """Check that the model's prompt, if any, fits the texts.
 
     Raises:
         OptionError: If it is for pairs and these are single texts, or the other way round.
     """
     if card.prompt is not None and card.prompt.pairs != raw.pairs:
         holds, places = ("pairs", "{premise} and {hypothesis}") if raw.pairs else ("single texts", "{text}")
-        raise OptionError(f"{raw.id} holds {holds}, which the prompt has no place for; write {places} into it")
+        raise OptionError(f"{raw.id} holds {holds}, but the prompt has no place for them; write {places} into it")
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:
-    """Check that the model has classes, before any data is read.
+    """Check that the model has classes, before data are read.
 
     Raises:
         ModelError: If it is a plain encoder, or a language model without a prompt.
-        OptionError: If its answers cannot be told apart.
+        OptionError: If two answers of a language model begin with the same token.
     """
     if not card.labels:
         raise ModelError(without_classes(card, settings.model))
@@ -226,13 +227,13 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
 
 
 def prompt_notices(card: ModelCard) -> tuple[str, ...]:
-    """What a person should know of how a language model answers its prompt."""
+    """Return notices about the tokens by which a language model answers its prompt."""
     reading = models.reading(card)
     return () if reading is None or reading.notice is None else (reading.notice,)
 
 
 def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
-    """The model's class for each label as the data spells it."""
+    """Return the model's class for each label as the data names it."""
     found: dict[str, str] = {}
     for split, texts in raw.splits.items():
         labels, first = np.unique(texts.labels, return_index=True)
@@ -247,21 +248,19 @@ def _sampled(
     split = settings.select_split if option == "select-split" else settings.eval_split
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
-        raise DataError(
-            f"{dataset.id} has no split {split!r}, only {sizes}; add texts to it, or name another with --{option}"
-        )
+        raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
     texts, notices = data.sample(dataset.split(split), limit, how=settings.sample, seed=settings.seed)
     return texts, tuple(f"{split}: {notice}" for notice in notices)
 
 
 def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] | None, tuple[str, ...]]:
-    """What a recovery without labels works on, and what a person should know of it (None: the calibration texts).
+    """Return the inputs of a recovery without labels (None: the calibration texts), and notices about them.
 
-    At most ``--limit`` texts of the calibration split, or of ``--recover-data``, none of which evaluates. Calibration
-    texts are drawn by their labels, which must not decide here.
+    They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts.
+    Calibration texts are drawn by label, and here labels must not be read.
 
     Raises:
-        DataError: If they are no inputs like those of the data.
+        DataError: If the data are pairs and these are single texts, or the other way round.
     """
     name, drawn_here = settings.recover_data, RECOVERIES[settings.recover].imitates and not settings.labels
     if name is None:
@@ -276,7 +275,7 @@ def _unlabelled(settings: Settings, dataset: data.Dataset) -> tuple[list[Input] 
     taken, lost = _some(there, settings), len(found) - len(there)
     notices = [f"recovered on {len(taken):,} of {len(found):,} texts of {name}"]
     if lost:
-        notices.append(f"{lost:,} texts of {name} were left out, since {dataset.id} holds them back to evaluate")
+        notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
     return taken, tuple(notices)
 
 
@@ -290,10 +289,10 @@ def _some(inputs: list[Input], settings: Settings) -> list[Input]:
 
 
 def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
-    """What too few texts of a class mean for the signatures.
+    """Return notices about classes with too few texts.
 
     Raises:
-        DataError: If there is one class only, which nothing can be told apart from.
+        DataError: If there is only one class.
     """
     counts = sample.class_counts
     if np.count_nonzero(counts) < 2:
@@ -305,13 +304,13 @@ def _scarce(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:
     if not single:
         return ()
     return (
-        f"{settings.select_split}: there is only one text of {', '.join(map(repr, single))}, which says nothing of how "
-        "attention varies within that class; raise --limit or add texts.",
+        f"{settings.select_split}: there is only one text of {', '.join(map(repr, single))}, too few for the variance "
+        "within that class; raise --limit or add texts.",
     )
 
 
 def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
-    """A notice if the full model's answers suggest that the labels are permuted, with the option that corrects it.
+    """Return a notice if the full model's predictions suggest permuted labels, with the option that corrects it.
 
     ``reading`` is the model's class for each label as the data spells it.
     """
@@ -322,12 +321,12 @@ def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
         return []
     accuracy, mapping = better
     right, total = int(full.correct.sum()), len(full)
-    # A few texts answered wrongly prove nothing: the two accuracies must lie apart.
+    # With few texts the difference may be chance: the two intervals must not overlap.
     if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
         return []
-    # All labels, since a map switches matching by value off.
-    said = join_pairs({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
+    # The option must name all labels, because it replaces matching by value.
+    option = join_pairs({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
     return [
-        f"the labels may be permuted: the model is right on {right / total:.1%} of the texts as they are labelled, but "
-        f"would be on {accuracy:.1%} with --label-map {shlex.quote(said)}"
+        f"the labels may be permuted: accuracy is {right / total:.1%} with these labels, and would be {accuracy:.1%} "
+        f"with --label-map {shlex.quote(option)}"
     ]

@@ -1,6 +1,6 @@
-"""What a finished run says of itself: one typed value, and its file ``run.json`` of the schema ``cahp.run/1``.
+"""The document of a finished run, and its file ``run.json`` of the schema ``cahp.run/1``.
 
-The fields are those of the file, in its order; what was not measured is None, never 0.
+The fields are those of the file, in its order. A value that was not measured is None, never 0.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "cahp.run/1"
 
-#: The method of a mask that a person made.
+#: The method of a mask made by hand.
 BY_HAND = "by hand"
 
 #: The outcomes of each model that was evaluated.
@@ -41,7 +41,7 @@ _LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transforme
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Which model it was, and its shape."""
+    """Identity and shape of the model."""
 
     id: str
     revision: str | None
@@ -52,13 +52,13 @@ class ModelRecord:
 
     @classmethod
     def of(cls, card: ModelCard) -> ModelRecord:
-        """What a run says of the model of a card."""
+        """Take them from the model's card."""
         return cls(card.id, card.revision, card.family, card.layers, card.heads, card.sha256)
 
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """Which texts of a split there were: how many, of which classes, and their digest."""
+    """The texts of a split: their number, classes and digest."""
 
     split: str
     examples: int
@@ -67,13 +67,13 @@ class SplitRecord:
 
     @property
     def most_frequent(self) -> float | None:
-        """The share of the most frequent class: what one is right in who always names it (None: there is no text)."""
+        """Accuracy of the majority-class baseline (None: there are no texts)."""
         counts = list(self.class_counts.values())
         return max(counts) / sum(counts) if sum(counts) else None
 
     @classmethod
     def of(cls, split: str, texts: Texts) -> SplitRecord:
-        """What a run says of a sample of a split."""
+        """Describe a sample of a split."""
         counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
         return cls(split, len(texts), counts, texts.sha256)
 
@@ -90,7 +90,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Budget:
-    """How many heads were asked for (None: left to the knee), and how many are kept."""
+    """Number of heads requested (None: where the curve stops), and number kept."""
 
     requested: int | None
     attained: int
@@ -98,7 +98,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Report(SplitRecord):
-    """The outcomes on a split that was opened only to report on it."""
+    """The outcomes on a split that was opened only for a report."""
 
     outcomes: StateOutcomes
 
@@ -113,7 +113,7 @@ class CostRecord:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds of the stages that ran (None: answered by an earlier run, or not asked for), and of the whole."""
+    """Seconds of the stages that ran (None: cached, or not part of the run), and of the whole run."""
 
     signatures_s: float | None
     features_s: float | None
@@ -126,17 +126,17 @@ class Timings:
 
     @classmethod
     def of(cls, seconds: Mapping[str, float], total: float) -> Timings:
-        """From seconds by the name of the stage."""
+        """Build it from seconds by the name of the stage."""
         timed = {stage.seconds: seconds.get(stage.name) for stage in STAGES if stage.seconds is not None}
         return cls(**timed, total_s=total)
 
 
 @dataclass(frozen=True)
 class Verification:
-    """What was proven, as it was measured (None: it was not).
+    """The proof of the masks, as measured (None: not measured).
 
-    ``mask_bites``: all gates at 0 change the answer and each gate alone changes its layer. ``mask_equals_surgery``: the
-    masked and the cut model answer alike; ``difference`` is the largest between their logits under the run's mask.
+    ``mask_bites``: all gates at 0 change the logits, and each gate alone changes its layer. ``mask_equals_surgery``:
+    the masked and the cut model give the same logits; ``difference`` is the largest difference under the run's mask.
     """
 
     mask_bites: bool | None
@@ -148,8 +148,8 @@ class Verification:
 class RunDocument:
     """A finished run; ``kept`` lists the heads that each layer keeps, ``rescued`` pairs of layer and head.
 
-    ``machine`` is where it was measured (None: an earlier version did not say), ``precision`` in which numbers.
-    ``steps`` are what each step of a recovery brought that has several.
+    ``machine`` describes the machine (None: unknown), ``precision`` the numbers that were computed with. ``steps`` are
+    the outcomes after each step of a recovery that has several.
     """
 
     model: ModelRecord
@@ -192,11 +192,11 @@ class RunDocument:
         return [list(self.kept[str(layer)]) for layer in range(self.model.layers)]
 
     def is_of(self, mask: HeadMask) -> bool:
-        """Whether the run is about this mask."""
+        """Whether this is the run's mask."""
         return self.by_layer == mask.by_layer
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
-        """The same run without its recovery; ``command`` spells the command line that makes it."""
+        """Return the run without its recovery; ``command`` writes the command line that repeats it."""
         report = self.report and replace(self.report, outcomes=_unrecovered(self.report.outcomes))
         settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
         timings = replace(self.timings, recovery_s=None)
@@ -213,7 +213,7 @@ class RunDocument:
         )
 
     def timed(self, costs: Costs) -> RunDocument:
-        """The same run with another timing of its mask, and what a person should know of that."""
+        """Return the run with another timing of its mask, and the notices of that timing."""
         old: tuple[str, ...] = ()
         if self.latency_ratio is not None:
             old = Costs(self.cost.full, self.cost.pruned, self.latency_ratio, self.attention_share or 0.0).notices
@@ -333,16 +333,16 @@ def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float
 
 
 def verification(proven: Verified | None, difference: float | None) -> Verification:
-    """What a run says of its proof.
+    """Build the record of the proof.
 
-    ``proven`` is what the self-test found when the model was loaded; ``difference`` that between the run's mask and its
-    surgery (None where a layer is empty, which cannot be cut).
+    ``proven`` is the result of the self-test at load; ``difference`` is that of the run's mask (None: a layer is empty,
+    so the model cannot be cut).
     """
     return Verification(None if proven is None else proven.gates > 0, None if difference is None else True, difference)
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of the libraries that numbers depend on."""
+    """Return the versions of this package and of the libraries that affect numbers."""
     found = {}
     for name in ("cahp-explorer", *_LIBRARIES):
         try:
@@ -353,7 +353,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The processor and how many of its cores there are."""
+    """Return the processor's name and number of cores."""
     name = platform.processor() or platform.machine()
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()

@@ -1,7 +1,7 @@
-"""What is known of a model's heads on the calibration texts: what methods may see.
+"""The evidence about a model's heads on the calibration texts, from which methods choose.
 
-Every part is computed when first asked, once, and found again in the store. Its key holds everything it depends on, so
-a changed option repeats only what it touches; where all parts are cached, torch is never imported.
+Every part is computed once, on first use, and stored. Its key holds everything it depends on, so a changed option
+repeats only the parts that depend on it. Where all parts are cached, torch is not imported.
 """
 
 from __future__ import annotations
@@ -53,23 +53,23 @@ class HeadEvidence:
 
     @property
     def card(self) -> ModelCard:
-        """The model's shape and name; known without reading its weights."""
+        """The model's card, known without loading weights."""
         return self._resources.card
 
     @property
     def model(self) -> HeadModel:
-        """The model, read when first asked for. It is shared: nobody changes it."""
+        """The model, loaded on first use. It is shared and must not be changed."""
         return self._resources.model
 
     @property
     def progress(self) -> Progress:
-        """To be called between batches; may raise ``Cancelled``."""
+        """Callback between batches, which may raise ``Cancelled``."""
         return self._resources.progress
 
     def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
-        """What ``make`` gives, or gave before for this model, these texts and this seed.
+        """Return the stored result of ``make`` for this model, these texts and this seed, or compute it.
 
-        ``name`` must hold all else that the result depends on.
+        ``name`` must hold everything else that the result depends on.
         """
         entry = key("remembered", 1, name, self.card.sha256, self.texts.sha256, self.seed)
         found = self._resources.found("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False))
@@ -82,7 +82,7 @@ class HeadEvidence:
 
     @property
     def signatures(self) -> Signatures:
-        """How each head attends, per class."""
+        """Statistics of each head's attention maps, per class."""
         if self._signatures is None:
             self._signatures = self._resources.found("signatures", self._signatures_key, self._signatures_of)
         if self._signatures is None:
@@ -113,10 +113,10 @@ class HeadEvidence:
         )
 
     def _observe(self) -> Signatures:
-        """Signatures, from one forward pass of each text, which in float32 serves the gradients, too.
+        """Compute signatures from one forward pass per text, which in float32 also gives the gradients.
 
-        Whatever is known already, the texts come in the same batches: sums in another order would differ in their last
-        digits, and t-SNE would make other heads of these.
+        The batches do not depend on what is cached: other sums would differ in their last digits, and t-SNE amplifies
+        such differences until other heads are chosen.
         """
         from cahp.stages.salience import backward_tokens, examples_used, gate_gradients
         from cahp.stages.signatures import Collector, collect
@@ -149,7 +149,7 @@ class HeadEvidence:
 
     @cached_property
     def space(self) -> Space:
-        """Where each head lies."""
+        """Features, embedding and distances of the heads."""
         found = self._resources.found(
             "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._projection)
         )
@@ -164,7 +164,7 @@ class HeadEvidence:
                 turn = self._resources.clock()
             self.progress(stage, done, total)
 
-        # Processes that work together must agree on every digit, and have other things to do than the same.
+        # Processes that work together must agree on every digit, so one of them computes it.
         made = parallel.from_first(
             lambda: space(signatures, projection=self._projection, seed=self.seed, progress=watch)
         )
@@ -182,7 +182,7 @@ class HeadEvidence:
 
     @cached_property
     def clustering(self) -> Clustering:
-        """Clusters for every k."""
+        """Clusters for every number of clusters."""
         name = key("clustering", clustering_revision(self._heads), self._space_key, self.seed)
         found = self._resources.found("clustering", name, self._clustering_of)
         if found is not None:

@@ -1,7 +1,4 @@
-"""What a mask does to a model: its answers, what it costs, and what a recovery wins back.
-
-Every result is found again in the store under a key of all it depends on.
-"""
+"""Measurements of masked and cut models: answers, cost and proof, each under a key of all it depends on."""
 
 from __future__ import annotations
 
@@ -14,98 +11,98 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from cahp import processes as parallel
+from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS, Cost, Costs
-from cahp.run.recovered import Recovered
-from cahp.run.recoveries import Recoveries
+from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.store import Entry, key
-from cahp.values import Evaluation, HeadMask, Input, Ints, OptionError, Precision, Texts
+from cahp.store import key
+from cahp.values import Evaluation, HeadMask, Ints, OptionError, Precision, Texts
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.run.shared_prefixes import SharedPrefixes
 
-#: Texts on which a mask is compared with its surgery.
-_COMPARED = 8
-#: Texts of a batch that is timed.
+#: Texts on which a masked model is compared with the cut one.
+_COMPARED_TEXTS = 8
+#: Texts in a timed batch.
 _BATCH = 8
 
 
-class Measurements(Recoveries):
-    """What masks do to one model. Recoveries work on ``calibration`` texts; without any, there are none.
+class Measurements:
+    """What masks do to one model: its answers, its cost, and the proof that masked and cut models agree.
 
-    Answers, costs and recoveries depend on nothing that evidence holds, so masks of any origin can be measured.
+    Every result is read from the store if it was measured before.
     """
 
-    def __init__(
-        self,
-        resources: Resources,
-        calibration: Texts | None = None,
-        *,
-        seed: int = 42,
-        unlabelled: Sequence[Input] | None = None,
-    ) -> None:
-        super().__init__(resources, calibration, seed=seed, unlabelled=unlabelled)
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._full: dict[str, Evaluation] = {}
         self._sharing: _Sharing | None = None
 
+    @property
+    def card(self) -> ModelCard:
+        """The model's card."""
+        return self._resources.card
+
+    @property
+    def model(self) -> HeadModel:
+        """The model, loaded and proven on first use."""
+        return self._resources.model
+
     def evaluate(self, texts: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None) -> Evaluation:
-        """Answers on ``texts`` of the full model, under a mask, or of a recovered pruned model."""
+        """Evaluate the full model, the masked one, or a recovered pruned one on ``texts``."""
         if mask is not None and mask.is_full and recovered is None:
-            # Nothing is dropped, which the self-test has proven to be the full model.
+            # The self-test has proven that a mask which drops nothing is the full model.
             mask = None
-        name = self._name_of_answers(texts, mask, recovered)
-        # The full model's are asked for again and again, also where the store gives nothing back.
+        name = self._evaluation_key(texts, mask, recovered)
+        # The full model's evaluation is used often, also where the store keeps nothing.
         if mask is None and name in self._full:
             return self._full[name]
-        made = self._known(name, texts)
+        evaluation = self._read_evaluation(name, texts)
         sharing = None if recovered is not None else self._sharing_on(texts)
-        if made is None:
-            made = self._answered(texts, mask, recovered, sharing)
-            self._resources.keep(name, {"predictions": made.predictions, "losses": made.losses})
+        if evaluation is None:
+            evaluation = self._evaluate(texts, mask, recovered, sharing)
+            self._resources.keep(name, {"predictions": evaluation.predictions, "losses": evaluation.losses})
         elif sharing is not None:
-            sharing.answered(mask or self._whole)
+            sharing.forget(mask or self._whole)
         if mask is None:
-            self._full[name] = made
-        return made
+            self._full[name] = evaluation
+        return evaluation
 
     def glimpse(self, texts: Texts, mask: HeadMask) -> tuple[Ints, Evaluation] | None:
-        """Answers under a mask on a part of the texts that masks share now, and the rows of that part.
+        """Evaluate a masked model on a third of the texts that masks share now; return their rows and the evaluation.
 
-        It takes a third of the time, which answering all of them is spared later. None: there is no part to answer
-        first, or all is known already.
+        The rest is evaluated later without repeating that third. None: all is known, or there is no such part.
         """
         sharing = self._sharing_on(texts)
         if sharing is None or mask.is_full or mask.empty_layers:
             return None
-        if self._known(self._name_of_answers(texts, mask, None), texts) is not None:
+        if self._read_evaluation(self._evaluation_key(texts, mask, None), texts) is not None:
             return None
         with self._resources.timed("evaluation"):
             return sharing.prefixes(self.model, self._precision).glimpse(mask, progress=self._resources.progress)
 
-    def _name_of_answers(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
-        name = key(
-            "evaluation", 1, self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256
-        )
-        return name if self._precision == "float32" else key("computed in", name, self._precision)
+    def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
+        digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
+        return key("evaluation", 2, *digests, self._precision)
 
-    def _known(self, name: str, texts: Texts) -> Evaluation | None:
+    def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
         return self._resources.found(
             "evaluation",
             name,
-            lambda of: Evaluation(of.arrays["predictions"], texts.labels, of.arrays["losses"], texts.classes),
+            lambda entry: Evaluation(entry.arrays["predictions"], texts.labels, entry.arrays["losses"], texts.classes),
         )
 
-    def _answered(
+    def _evaluate(
         self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, sharing: _Sharing | None
     ) -> Evaluation:
         if mask is not None and mask.empty_layers:
-            return self.answers(self.model, texts, mask=mask)
+            return self.evaluate_model(self.model, texts, mask=mask)
         if sharing is not None:
             with self._resources.timed("evaluation"):
                 prefixes = sharing.prefixes(self.model, self._precision)
                 return prefixes.evaluate(mask or self._whole, progress=self._resources.progress)
-        return self.answers(self.model if mask is None else self.pruned(mask, recovered), texts)
+        return self.evaluate_model(self.model if mask is None else cut_model(self.model, mask, recovered), texts)
 
     @property
     def _whole(self) -> HeadMask:
@@ -120,8 +117,8 @@ class Measurements(Recoveries):
 
     @contextmanager
     def sharing(self, texts: Texts, masks: Sequence[HeadMask]) -> Iterator[None]:
-        """Inside the block, what ``masks`` have in common is computed once when they are evaluated on ``texts``."""
-        # Processes that share the texts go through the masks together anyway.
+        """Inside the block, compute what ``masks`` have in common once when they are evaluated on ``texts``."""
+        # Processes that share the texts evaluate the masks together anyway.
         if parallel.world() == 1:
             self._sharing = _Sharing(texts, masks)
         try:
@@ -129,25 +126,27 @@ class Measurements(Recoveries):
         finally:
             self._sharing = None
 
-    def answers(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
-        """Answers of any model, measured now."""
+    def evaluate_model(self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None) -> Evaluation:
+        """Evaluate any model now; the result is not stored."""
         from cahp.stages.evaluation import evaluate
 
         with self._resources.timed("evaluation"):
             return evaluate(model, texts, mask=mask, precision=self._precision, progress=self._resources.progress)
 
     def difference(self, mask: HeadMask, texts: Texts) -> float | None:
-        """Largest difference between the logits of the masked and the cut model on some texts (None: it cannot be cut).
+        """Return the largest difference between the logits of the masked and the cut model on a few texts.
+
+        None: a layer is empty, so the model cannot be cut.
 
         Raises:
-            SelfTestError: If it is larger than the self-test allows.
+            SelfTestError: If the difference is larger than the self-test allows.
         """
         if mask.empty_layers:
             return None
         from cahp.models.selftest import difference
 
         model = self.model
-        return difference(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED])))
+        return difference(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED_TEXTS])))
 
     def costs(
         self,
@@ -159,27 +158,26 @@ class Measurements(Recoveries):
         repeats: int | None = None,
         fresh: bool = False,
     ) -> Costs:
-        """Weights, operations and time of the full and the pruned model; see ``cahp.stages.latency.measure``.
+        """Measure weights, operations and time of the full and the cut model; see ``cahp.stages.latency.measure``.
 
-        They depend on how many heads each layer keeps, not on which. ``fresh`` times again what was timed before. What
-        a busy machine took is given once and kept for nobody.
+        They depend on the number of heads in each layer, not on which heads. ``fresh`` ignores a stored result. A
+        result from a busy machine is returned but not stored.
 
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
         """
-        name = self._name_of_costs(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
-        found = None if fresh else self._resources.found("latency", name, _costs_of)
-        if found is not None:
-            return found
+        name = self._costs_key(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
+        stored = None if fresh else self._resources.found("latency", name, lambda entry: costs_from_json(entry.meta))
+        if stored is not None:
+            return stored
         from cahp.stages.latency import flops, measure
 
-        full = self.model
+        full, progress = self.model, self._resources.progress
         if length > full.max_length:
-            raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens and not {length}; lower --length")
-        pruned = self.pruned(mask)
+            raise OptionError(f"{self.card.id} takes at most {full.max_length} tokens, not {length}; lower --length")
+        pruned = cut_model(full, mask)
 
-        def measured() -> Costs:
-            progress = self._resources.progress
+        def measure_costs() -> Costs:
             latency = measure(
                 full, pruned, batch=batch, length=length, seconds=seconds, repeats=repeats, progress=progress
             )
@@ -191,42 +189,36 @@ class Measurements(Recoveries):
             )
 
         with self._resources.timed("latency"):
-            # By one process: under load the times would be wrong.
-            made = parallel.from_first(measured)
-        if not made.noisy:
-            self._resources.keep(name, {}, asdict(made))
-        return made
+            # By one process alone: others at work would slow it.
+            costs = parallel.from_first(measure_costs)
+        if not costs.noisy:
+            self._resources.keep(name, {}, asdict(costs))
+        return costs
 
-    def costs_before(self, mask: HeadMask, *, length: int, seconds: float) -> Costs | None:
-        """What ``costs`` found before on a machine that was not busy (None: nothing); nothing is timed."""
-        name = self._name_of_costs(mask, batch=_BATCH, length=length, seconds=seconds, repeats=None)
-        return self._resources.store.read(name, _costs_of)
+    def read_costs(self, mask: HeadMask, *, length: int, seconds: float) -> Costs | None:
+        """Return the result of ``costs`` from the store, or None; nothing is timed."""
+        name = self._costs_key(mask, batch=_BATCH, length=length, seconds=seconds, repeats=None)
+        return self._resources.store.read(name, lambda entry: costs_from_json(entry.meta))
 
-    def _name_of_costs(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
+    def _costs_key(self, mask: HeadMask, *, batch: int, length: int, seconds: float, repeats: int | None) -> str:
+        heads = [len(layer) for layer in mask.by_layer]
+        limit = seconds if repeats is None else None
         return key(
-            "costs",
-            5,
-            self.card.sha256,
-            [len(heads) for heads in mask.by_layer],
-            batch,
-            length,
-            seconds if repeats is None else None,
-            repeats,
-            *timed_on(self._resources.device),
+            "costs", 5, self.card.sha256, heads, batch, length, limit, repeats, *timed_on(self._resources.device)
         )
 
 
 def timed_on(device: str) -> tuple[str | int | None, ...]:
-    """All that times on a device of this name depend on, as far as it is known without asking PyTorch."""
+    """Return what timings on a device of this name depend on, as far as it is known without loading PyTorch."""
     import platform
 
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    said = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
-    return device, platform.node(), version("torch"), there, *said
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
+    return device, platform.node(), version("torch"), cores, *variables
 
 
 class _Sharing:
-    """Prefixes that masks share, which need the model only when the first mask is not in the store."""
+    """Prefixes that masks share; they need the model only when a mask is not in the store."""
 
     def __init__(self, texts: Texts, masks: Sequence[HeadMask]) -> None:
         self.texts = texts
@@ -234,11 +226,11 @@ class _Sharing:
         self._prefixes: SharedPrefixes | None = None
         self._lock = threading.Lock()
 
-    def answered(self, mask: HeadMask) -> None:
+    def forget(self, mask: HeadMask) -> None:
         with self._lock:
             self._masks.pop(mask.sha256, None)
             if self._prefixes is not None:
-                self._prefixes.answered(mask)
+                self._prefixes.forget(mask)
 
     def prefixes(self, model: HeadModel, precision: Precision) -> SharedPrefixes:
         from cahp.run.shared_prefixes import SharedPrefixes
@@ -249,12 +241,8 @@ class _Sharing:
             return self._prefixes
 
 
-def _costs_of(entry: Entry) -> Costs:
-    return costs_from_json(entry.meta)
-
-
-def costs_from_json(said: Mapping[str, Any]) -> Costs:
-    """Costs as ``dataclasses.asdict`` and JSON wrote them."""
+def costs_from_json(content: Mapping[str, Any]) -> Costs:
+    """Read costs that ``dataclasses.asdict`` and JSON wrote."""
     import msgspec
 
-    return msgspec.convert(said, Costs)
+    return msgspec.convert(content, Costs)

@@ -1,8 +1,8 @@
-"""The order of the stages: from a model and data to a mask, what it answers, costs and wins back."""
+"""One run: from a model and data to a mask, its outcomes, its cost and its recovery."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,6 @@ from cahp.run.document import (
     Report,
     RunDocument,
     SplitRecord,
-    StateOutcomes,
     Timings,
     cost_record,
     machine,
@@ -36,12 +35,12 @@ from cahp.run.document import (
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements, timed_on
 from cahp.run.recovered import Recovered, distill_report, refit_report
-from cahp.run.recoveries import more_texts
 from cahp.run.recovery_steps import measure_steps
-from cahp.run.seal import TestSeal
 from cahp.run.settings import RECOVER_TIME, Settings, key_fields, parse_duration
+from cahp.run.test_split_log import TestSplitLog
 from cahp.run.timeline import STAGES
-from cahp.stages.clustering import grid_notice, revision
+from cahp.stages.clustering import grid_notice
+from cahp.stages.clustering import revision as clustering_revision
 from cahp.stages.selection import parse_budget
 from cahp.store import Entry, Store, key
 from cahp.values import (
@@ -49,7 +48,6 @@ from cahp.values import (
     HeadMask,
     KneeNotFoundError,
     OptionError,
-    Precisions,
     Progress,
     Selection,
     Texts,
@@ -66,7 +64,7 @@ _REVISION = 2
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """A finished run: what ``run.json`` says, the mask, and the arrays behind it."""
+    """A finished run: its document (``run.json``), its mask, and the arrays of ``arrays.npz``."""
 
     document: RunDocument
     mask: HeadMask
@@ -83,13 +81,13 @@ def prune(
     watch: Watch | None = None,
     clock: Callable[[], float] = perf_counter,
 ) -> Run:
-    """Select heads, and measure what the pruned model answers, costs and saves.
+    """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
-    An identical run is found again in the store, without reading the model. ``progress`` may raise ``Cancelled``;
-    a training, which ``watch`` sees, then goes on from there in the next identical run.
+    An identical run is read from the store, without loading the model. ``progress`` may raise ``Cancelled``; an
+    interrupted training, which ``watch`` observes, is resumed by the next identical run.
 
     Raises:
-        CahpError: If model, data and options cannot be used together, with the next step.
+        CahpError: If model, data and options cannot be used together.
     """
     start = clock()
     bench = open_bench(settings, store=store, model=model, progress=progress, watch=watch, clock=clock)
@@ -97,127 +95,105 @@ def prune(
 
 
 def measure_run(bench: Bench, command: str = "", start: float | None = None, *, costs: Costs | None = None) -> Run:
-    """``prune`` on a bench that is open already; ``costs`` of its mask are taken if they were measured elsewhere."""
+    """Do what ``prune`` does on an open bench; ``costs`` of its mask are used if they were measured elsewhere."""
     start = bench.resources.clock() if start is None else start
-    found = known(bench)
-    if found is None:
+    stored = read_run(bench)
+    if stored is None:
         run = _measure(bench, command, start, costs)
         entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
         bench.resources.store.save(_run_key(bench), arrays=entry, meta=run.document.to_json())
         return run
-    timings = replace(found.document.timings, total_s=bench.resources.clock() - start)
-    return replace(found, document=replace(found.document, timings=timings, command=command))
+    timings = replace(stored.document.timings, total_s=bench.resources.clock() - start)
+    return replace(stored, document=replace(stored.document, timings=timings, command=command))
 
 
-def known(bench: Bench) -> Run | None:
-    """The run of an earlier time, if it is in the store; nothing is measured."""
-    found = bench.resources.store.read(_run_key(bench), _stored)
-    if found is None:
+def read_run(bench: Bench) -> Run | None:
+    """Return the same run from the store, or None; nothing is measured."""
+
+    def read(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
+        arrays = dict(entry.arrays)
+        keep = arrays.pop("keep")
+        return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
+
+    stored = bench.resources.store.read(_run_key(bench), read)
+    if stored is None:
         return None
-    document, arrays, mask = found
-    # Another run may have opened the test split since.
-    opened = TestSeal(bench.card, bench.dataset, bench.resources.store).opened
-    document = replace(document, cached=_answered(document), test_opened=opened)
+    document, arrays, mask = stored
+    # The test split may have been opened by another run since.
+    opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
+    document = replace(document, cached=_cached_stages(document), test_opened=opened)
     timing = document.cost.pruned.latency_ms
     if timing is not None:
-        # It may have been timed once more since.
-        costs = bench.measurements.costs_before(mask, length=timing.length, seconds=bench.latency_seconds)
+        # The mask may have been timed again since.
+        costs = bench.measurements.read_costs(mask, length=timing.length, seconds=bench.latency_seconds)
         document = document if costs is None else document.timed(costs)
     return Run(document, mask, arrays)
 
 
-def _stored(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
-    arrays = dict(entry.arrays)
-    keep = arrays.pop("keep")
-    return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
+def _cached_stages(document: RunDocument) -> tuple[str, ...]:
+    """The stages that a stored run answers, whether it computed them or found them in the store."""
 
-
-def _answered(document: RunDocument) -> tuple[str, ...]:
-    """The stages that a stored run answers, whether it ran them or found them."""
-
-    def there(name: str, seconds: str | None) -> bool:
+    def answers(name: str, seconds: str | None) -> bool:
         if seconds is None:
             return document.latency_ratio is not None
         return name in document.cached or getattr(document.timings, seconds) is not None
 
-    return tuple(stage.cached for stage in STAGES if stage.cached is not None and there(stage.cached, stage.seconds))
+    return tuple(stage.cached for stage in STAGES if stage.cached and answers(stage.cached, stage.seconds))
 
 
 def _run_key(bench: Bench) -> str:
     settings = bench.settings
     recovery = RECOVERIES[settings.recover]
-    name = key(
+    return key(
         "run",
         _REVISION,
         key_fields(settings),
         bench.card.sha256,
         bench.calibration.sha256,
         bench.evaluation.sha256,
+        clustering_revision(bench.card.layers * bench.card.heads),
+        asdict(bench.resources.precisions),
+        timed_on(settings.device) if settings.latency else None,
+        # A recovery may draw other texts than the calibration texts, and several processes train with other batches.
+        bench.recoveries.inputs_sha256 if recovery.solves else None,
+        parallel.world() if recovery.trains else None,
+        bench.dataset.split(settings.report).sha256 if settings.report else None,
     )
-    clustered = revision(bench.card.layers * bench.card.heads)
-    if clustered > 1:
-        name = key("clustered", name, clustered)
-    if settings.latency:
-        # Timings were of thirty rounds once, whatever these said, and are another machine's elsewhere.
-        name = key("timed until known", name, *timed_on(settings.device))
-    if bench.resources.precisions != Precisions():
-        name = key("computed in", name, asdict(bench.resources.precisions))
-    if settings.recover_data is not None or recovery.imitates:
-        # Other texts than the calibration's: without labels they are drawn anew from all there are.
-        name = key("recovered on", name, bench.measurements.inputs_sha256)
-    if recovery.trains and parallel.world() > 1:
-        # Several processes take a batch each at a time, which makes it another training.
-        name = key("shared", name, parallel.world())
-    if recovery.solves and more_texts(len(bench.measurements.inputs)):
-        name = key("refitted on", name, *more_texts(len(bench.measurements.inputs)))
-    if recovery.imitates:
-        # What each step brought came later.
-        name = key("stepped", name)
-    return key("reported", name, bench.dataset.split(settings.report).sha256) if settings.report else name
 
 
 def _measure(bench: Bench, command: str, start: float, costs: Costs | None) -> Run:
-    settings, card, resources = bench.settings, bench.card, bench.resources
-    if RECOVERIES[settings.recover].swept and settings.recover != NONE.name and card.no_refit:
-        raise OptionError(f"{card.no_refit}; use --recover distill, finetune or none")
+    settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
+    if recovery.solves and not recovery.trains and bench.card.no_refit:
+        raise OptionError(f"{bench.card.no_refit}; use --recover distill, finetune or none")
     selection = choose(bench)
     mask = selection.mask
-    if mask.empty_layers and settings.recover != "none":
+    if mask.empty_layers and recovery is not NONE:
         raise BudgetError(
             f"layer {mask.empty_layers[0]} keeps no head, so the model cannot be cut and recovered; "
             "use --min-per-layer 1 or --recover none"
         )
-    recovered = _recover(bench, mask)
-    notices = (*bench.notices, *labelling(bench.full, bench.reading))
-    outcomes = measure_outcomes(bench.measurements, bench.evaluation, mask, recovered=recovered, seed=settings.seed)
+    limit = parse_duration(settings.recover_time or RECOVER_TIME)
+    recovered = bench.recoveries.recover(mask, settings.recover, labels=settings.labels, seconds=limit)
     report = _report(bench, mask, recovered)
     if costs is None and settings.latency and not mask.empty_layers:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
-    # The mask itself, not only the random ones of the self-test, must do the same as its surgery.
-    difference = bench.measurements.difference(mask, bench.evaluation)
-    # Before the document, which says what was found in the store.
     arrays = _arrays(bench.evidence, selection)
-    seal = TestSeal(card, bench.dataset, resources.store)
     document = _document(
         bench,
         mask,
         settings=settings,
-        requested=_requested(bench),
         selection=selection,
+        requested=_requested(bench),
         clustering=bench.evidence.clustering,
-        outcomes=outcomes,
         recovered=recovered,
         costs=costs,
-        difference=difference,
         report=report,
-        seconds=resources.timings,
         start=start,
-        cached=tuple(resources.cached),
-        test_opened=seal.opened if report is None else seal.open(),
-        notices=notices,
+        notices=labelling(bench.full, bench.reading),
         command=command,
     )
-    return Run(document, mask, arrays)
+    timings = Timings.of(bench.resources.timings, bench.resources.clock() - start)
+    return Run(replace(document, timings=timings, cached=tuple(bench.resources.cached)), mask, arrays)
 
 
 def measure_mask(
@@ -226,45 +202,37 @@ def measure_mask(
     *,
     costs: Callable[[HeadMask], Costs],
     command: Callable[[Settings], str],
-    recover: str = "none",
+    recover: str = NONE.name,
     selection: Selection | None = None,
     clustering: Clustering | None = None,
 ) -> RunDocument:
-    """The document of the mask on a board, measured like that of a run.
+    """Measure the mask on a board as a run does.
 
-    ``selection`` and ``clustering`` say where the mask comes from; without them it was made by hand. ``costs`` takes
-    the time of the cut model, ``recover`` says how it is recovered; neither is possible where a layer is empty.
-    ``command`` spells the command line that makes a run of these settings again.
+    ``selection`` and ``clustering`` tell where the mask comes from; without them it was made by hand. ``costs`` times
+    the cut model; a mask with an empty layer is neither timed nor recovered. ``command`` writes the command line that
+    repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
-    cuttable = not mask.empty_layers
-    recovered = bench.measurements.recover(mask, recover) if cuttable else None
+    can_cut = not mask.empty_layers
+    recovered = bench.recoveries.recover(mask, recover) if can_cut else None
     settings = replace(
         bench.settings,
         budget=str(mask.count),
-        recover="none" if recovered is None else recover,
+        recover=NONE.name if recovered is None else recover,
         method=BY_HAND if selection is None else bench.settings.method,
     )
     return _document(
         bench,
         mask,
         settings=settings,
-        requested=None if selection is None else mask.count,
         selection=selection,
+        requested=None if selection is None else mask.count,
         clustering=clustering,
-        outcomes=measure_outcomes(
-            bench.measurements, bench.evaluation, mask, recovered=recovered, seed=bench.settings.seed
-        ),
         recovered=recovered,
-        costs=costs(mask) if cuttable else None,
-        difference=bench.measurements.difference(mask, bench.evaluation),
+        costs=costs(mask) if can_cut else None,
         report=None,
-        # The board's stages were timed by the run that filled it, not here.
-        seconds={},
         start=start,
-        cached=(),
-        test_opened=TestSeal(bench.card, bench.dataset, bench.resources.store).opened,
-        notices=bench.notices,
+        notices=(),
         command=command(settings),
     )
 
@@ -274,24 +242,24 @@ def _document(
     mask: HeadMask,
     *,
     settings: Settings,
-    requested: int | None,
     selection: Selection | None,
+    requested: int | None,
     clustering: Clustering | None,
-    outcomes: StateOutcomes,
     recovered: Recovered | None,
     costs: Costs | None,
-    difference: float | None,
     report: Report | None,
-    seconds: Mapping[str, float],
     start: float,
-    cached: tuple[str, ...],
-    test_opened: int,
-    notices: tuple[str, ...],
+    notices: Iterable[str],
     command: str,
 ) -> RunDocument:
-    """What was measured of a mask, as a run says it."""
+    """Measure what is still missing of a mask, and return all of it as a document without timings of stages."""
     knee = None if clustering is None else clustering.knee or None
+    searched = None if clustering is None else grid_notice(mask.layers * mask.heads)
     cost, ratio, share = cost_record(costs)
+    # The mask itself must give the same logits as its cut model, not only the random masks of the self-test.
+    difference = bench.measurements.difference(mask, bench.evaluation)
+    log = TestSplitLog(bench.card, bench.dataset, bench.resources.store)
+    measured, texts, seed = bench.measurements, bench.evaluation, settings.seed
     return RunDocument(
         model=ModelRecord.of(bench.card),
         data=DataRecord(
@@ -307,44 +275,47 @@ def _document(
         kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
         rescued=() if selection is None else tuple(divmod(head, mask.heads) for head in selection.rescued),
         clusters=None if selection is None else selection.k,
-        outcomes=outcomes,
+        outcomes=measure_outcomes(measured, texts, mask, recovered=recovered, seed=seed),
         refit=refit_report(recovered),
         distill=distill_report(recovered),
         cost=cost,
         latency_ratio=ratio,
         attention_share=share,
         report=report,
-        timings=Timings.of(seconds, bench.resources.clock() - start),
-        cached=cached,
+        steps=measure_steps(measured, texts, mask, recovered, seed=seed),
         verified=verification(bench.resources.proof, difference),
-        test_opened=test_opened,
-        notices=(*notices, *_swept(mask.layers * mask.heads, clustering), *(() if costs is None else costs.notices)),
+        test_opened=log.count if report is None else log.add(),
+        notices=(
+            *bench.notices,
+            *notices,
+            *(() if searched is None else (searched,)),
+            *(() if costs is None else costs.notices),
+        ),
+        timings=Timings.of({}, bench.resources.clock() - start),
+        cached=(),
         versions=versions(),
         command=command,
         machine=machine(),
-        steps=measure_steps(bench.measurements, bench.evaluation, mask, recovered, seed=settings.seed),
         precision=bench.resources.precisions,
     )
 
 
-def _swept(heads: int, clustering: Clustering | None) -> tuple[str, ...]:
-    """What a person should know of how the number of clusters was looked for."""
-    said = None if clustering is None else grid_notice(heads)
-    return () if said is None else (said,)
-
-
 def method_of(settings: Settings) -> Method:
-    """The method that ``settings`` name, constructed with what they say of its own options.
+    """Return the method of the settings, with those of its options that are settings.
 
     Raises:
-        OptionError: If there is none of that name.
+        OptionError: If there is no such method.
     """
     own = [option for option in methods.facts(settings.method).options if hasattr(settings, option)]
     return methods.get(settings.method, **{option: getattr(settings, option) for option in own})
 
 
 def choose(bench: Bench) -> Selection:
-    """What the method of ``bench.settings`` keeps at their budget."""
+    """Choose the heads of the bench's method at its budget.
+
+    Raises:
+        BudgetError, KneeNotFoundError: If the budget is impossible, or there is none and the curve has no knee.
+    """
     settings = bench.settings
     budget = _requested(bench)
     method = method_of(settings)
@@ -354,10 +325,10 @@ def choose(bench: Bench) -> Selection:
         selection = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
     except KneeNotFoundError:
         raise KneeNotFoundError(
-            "the curve over the numbers of clusters has no knee that would suggest how many heads to keep; give "
-            "--budget a number of heads or a share such as 30%"
+            "the silhouette curve has no knee, so it suggests no number of heads; give --budget a number of heads or "
+            "a share such as 30%"
         ) from None
-    # Processes that work together must prune the same heads, whatever they make of the last digit.
+    # Rounding may differ between processes that work together, and all must prune the same heads.
     return parallel.from_first(lambda: selection)
 
 
@@ -368,15 +339,8 @@ def _requested(bench: Bench) -> int | None:
     )
 
 
-def _recover(bench: Bench, mask: HeadMask) -> Recovered | None:
-    settings = bench.settings
-    return bench.measurements.recover(
-        mask, settings.recover, labels=settings.labels, seconds=parse_duration(settings.recover_time or RECOVER_TIME)
-    )
-
-
 def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:
-    """What is found on the split that the settings open to report on."""
+    """Measure the outcomes on the split that the settings open to report on."""
     split = bench.settings.report
     if split is None:
         return None
@@ -409,7 +373,7 @@ def measure_outcomes(
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:
     signatures, space, clustering = evidence.signatures, evidence.space, evidence.clustering
-    # Where no clusters chose the heads, those of the suggested number, or of as many as there are heads kept.
+    # A method without clusters gets those of the suggested number, or of the number of kept heads.
     fallback = clustering.knee or clustering.nearest(selection.mask.count)
     labels, medoids = clustering.at(fallback if selection.k is None else selection.k)
     return {

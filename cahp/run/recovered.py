@@ -1,4 +1,4 @@
-"""Recovered models as values: what was changed in a pruned model, and what a run says of it."""
+"""Recovered models as values: the weights that a recovery changed, and its report."""
 
 from __future__ import annotations
 
@@ -11,46 +11,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.recoveries import DistillReport, RefitReport
-from cahp.values import digest
+from cahp.values import HeadMask, digest
 
 if TYPE_CHECKING:
     from cahp.models.families import Site
     from cahp.models.head_model import HeadModel
 
-#: The projections that a refit may solve anew.
+#: The projections that a refit may solve.
 _SITES: tuple[Site, ...] = ("output", "feed_out")
 
 
 @dataclass(frozen=True, eq=False)
 class Refitted:
-    """New output projections of a pruned model (weight and bias by layer and site), and why they were taken or not."""
+    """New output projections of a pruned model: weight and bias by layer and site, and whether they were accepted."""
 
     projections: Mapping[tuple[int, Site], tuple[NDArray[np.float32], NDArray[np.float32] | None]]
     accepted: bool
     reason: str
     examples: int
-    #: Seconds that it took (None: an earlier version did not say).
+    #: Seconds that it took (None: unknown).
     seconds: float | None = None
 
     @classmethod
-    def of(cls, model: HeadModel, report: RefitReport) -> Refitted:
-        """Those of a model that was refitted."""
+    def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
+        """Take the projections of a refitted model."""
         linears = {
             (layer, site): model.projection(layer, site)
             for layer in range(model.layers)
             for site in model.family.refits
         }
-        return cls(
-            {
-                place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
-                for place, linear in linears.items()
-            },
-            **asdict(report),
-        )
+        projections = {
+            place: (linear.weight.cpu().numpy(), None if linear.bias is None else linear.bias.cpu().numpy())
+            for place, linear in linears.items()
+        }
+        return cls(projections, **asdict(report), seconds=seconds)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
-        """What ``arrays`` and ``meta`` were put down as."""
+        """Build it from ``arrays`` and ``meta`` of a stored one."""
         places = [
             (int(layer), site)
             for site, layer, part in (name.rsplit("-", 2) for name in arrays)
@@ -76,15 +74,15 @@ class Refitted:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The rest, as JSON."""
+        """Everything but the projections, as JSON."""
         return {**asdict(self.report), "seconds": self.seconds}
 
     @property
     def report(self) -> RefitReport:
-        """What a run file says of it."""
+        """Its report in a run's file."""
         return RefitReport(self.accepted, self.reason, self.examples)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Digest of the projections."""
         return digest(*(b"" if part is None else part.tobytes() for pair in self.projections.values() for part in pair))
@@ -92,7 +90,7 @@ class Refitted:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """All weights of a pruned model by name, after a training."""
+    """All weights of a pruned model by name, after training."""
 
     weights: Mapping[str, NDArray[Any]]
 
@@ -104,22 +102,20 @@ class Trained:
 
 @dataclass(frozen=True, eq=False)
 class FineTuned(Trained):
-    """A fine-tuned model, and the epochs of its training as JSON says them."""
+    """A fine-tuned model, and the epochs of its training as JSON."""
 
     epochs: tuple[Mapping[str, Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Distilled(Trained):
-    """A distilled model, or what it started from where that agrees better with the full one.
+    """A distilled model, or its starting point where that agrees better with the full model.
 
-    ``refit`` says what came of the refit before (None: there was none), and ``start`` is that refit (None: also where
-    an earlier version did not keep it). ``seconds`` are those of the training with the teacher's answers (None: it was
-    stopped in between).
+    ``start`` is the refit that it began with (None: there was none). ``seconds`` are those of the training with the
+    teacher's answers (None: it was interrupted in between).
     """
 
     report: DistillReport
-    refit: RefitReport | None
     start: Refitted | None = None
     seconds: float | None = None
 
@@ -128,18 +124,35 @@ class Distilled(Trained):
 Recovered = Refitted | FineTuned | Distilled
 
 
+def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
+    """Return the model without the heads that ``mask`` drops, with the recovered weights."""
+    import torch
+
+    from cahp.models.surgery import cut, with_weights
+
+    if isinstance(recovered, Trained):
+        return with_weights(cut(model, mask), recovered.weights)
+    if recovered is None or not recovered.accepted:
+        return cut(model, mask)
+    where = model.device
+    projections = {
+        place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
+        for place, (weight, bias) in recovered.projections.items()
+    }
+    return cut(model, mask, projections=projections)
+
+
 def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
-    """All weights of a model by name."""
+    """Return all weights of a model by name."""
     return {name: weight.detach().cpu().numpy() for name, weight in model.network.named_parameters()}
 
 
 def refit_report(recovered: Recovered | None) -> RefitReport | None:
-    """What a run file says of the refit, alone or before a distillation."""
-    if isinstance(recovered, Refitted):
-        return recovered.report
-    return recovered.refit if isinstance(recovered, Distilled) else None
+    """Return the report of the refit, alone or at the start of a distillation."""
+    refitted = recovered.start if isinstance(recovered, Distilled) else recovered
+    return refitted.report if isinstance(refitted, Refitted) else None
 
 
 def distill_report(recovered: Recovered | None) -> DistillReport | None:
-    """What a run file says of the distillation."""
+    """Return the report of the distillation."""
     return recovered.report if isinstance(recovered, Distilled) else None

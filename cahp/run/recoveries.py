@@ -1,115 +1,87 @@
-"""What a recovery wins back for a pruned model; every result is found again in the store, and resumed if stopped."""
+"""Recoveries of one model under any mask; results are read from the store, and interrupted ones are resumed."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.cards import ModelCard
-from cahp.recoveries import RECOVERIES, REFIT_TEXTS, DistillEpoch, DistillReport, RefitReport, get_recovery, refit_texts
-from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, weights_of
+from cahp.recoveries import RECOVERIES, DistillEpoch, DistillReport, RefitReport, get_recovery, refit_texts
+from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.run.stored_training import StoredTraining, TimedTraining
 from cahp.store import Entry, key
 from cahp.values import DataError, HeadMask, Input, OptionError, Progress, Texts, digest
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
     from cahp.models.training import Schedule, Watch
     from cahp.stages import distillation, recovery
 
-#: With fewer texts a recovery holds none out to be evaluated on.
-_FEWEST_TEXTS = 5
+#: With fewer texts none can be held out.
+_MIN_TEXTS = 5
 
 
 class Recoveries:
-    """Recoveries of one model under any mask, on the ``calibration`` texts; without any, there are none.
+    """Recovers one model under any mask, on the ``calibration`` texts.
 
-    Those that need no labels work on ``unlabelled`` inputs instead, where there are some.
+    Recoveries without labels use the ``unlabelled`` inputs instead, where there are any.
     """
 
     def __init__(
         self,
         resources: Resources,
-        calibration: Texts | None = None,
+        calibration: Texts,
         *,
         seed: int = 42,
         unlabelled: Sequence[Input] | None = None,
     ) -> None:
-        self._resources, self._calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
-        #: The newest refit that was decided without labels, by its key.
-        self._refit: dict[str, Refitted] = {}
+        self._resources, self.calibration, self._seed, self._unlabelled = resources, calibration, seed, unlabelled
+        #: The latest refit without labels, by its key.
+        self._latest: dict[str, Refitted] = {}
 
     @property
     def card(self) -> ModelCard:
-        """The model's shape and name."""
+        """The model's card."""
         return self._resources.card
 
     @property
-    def model(self) -> HeadModel:
-        """The model, read and proven when first asked for."""
-        return self._resources.model
-
-    @property
-    def calibration(self) -> Texts:
-        """The texts that recoveries work on."""
-        if self._calibration is None:
-            raise ValueError("these measurements were opened without calibration texts")
-        return self._calibration
-
-    @property
     def inputs(self) -> list[Input]:
-        """The inputs that recoveries without labels work on."""
+        """The inputs of recoveries without labels."""
         return self.calibration.inputs if self._unlabelled is None else list(self._unlabelled)
-
-    @property
-    def no_refit(self) -> str | None:
-        """Why there is no refit on the calibration texts, if there is none."""
-        if self.card.no_refit:
-            return self.card.no_refit
-        few = len(self.calibration)
-        return f"{few} texts are too few to hold one out" if few < _FEWEST_TEXTS else None
 
     @property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
-        return _digest_of(self.inputs)
+        return _digest_inputs(self.inputs)
 
-    def pruned(self, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
-        """The model without the heads that ``mask`` drops, recovered so."""
-        import torch
-
-        from cahp.models.surgery import cut, with_weights
-
-        if isinstance(recovered, FineTuned | Distilled):
-            return with_weights(cut(self.model, mask), recovered.weights)
-        projections = None
-        if recovered is not None and recovered.accepted:
-            where = self.model.device
-            projections = {
-                place: (torch.tensor(weight, device=where), None if bias is None else torch.tensor(bias, device=where))
-                for place, (weight, bias) in recovered.projections.items()
-            }
-        return cut(self.model, mask, projections=projections)
+    @property
+    def no_refit(self) -> str | None:
+        """The reason why a refit on the calibration texts is impossible (None: it is possible)."""
+        if self.card.no_refit:
+            return self.card.no_refit
+        few = len(self.calibration)
+        return f"{few} texts are too few to hold one out" if few < _MIN_TEXTS else None
 
     def recover(
-        self, mask: HeadMask, how: str, *, labels: bool = False, seconds: float | None = None
+        self, mask: HeadMask, name: str, *, labels: bool = False, seconds: float | None = None
     ) -> Recovered | None:
-        """The recovery that is asked for (None for ``none``); ``auto`` takes at most ``seconds``.
+        """Recover the pruned model (None for ``none``); a timed recovery takes at most ``seconds``.
 
         Raises:
-            CahpError: If it is not possible with this model and these texts.
+            CahpError: If this model cannot be recovered so, or there are too few texts.
         """
-        recovery = get_recovery(how)
-        if recovery.imitates:
-            return self.distill(mask, labels=labels, seconds=seconds if recovery.timed else None)
-        if recovery.solves:
+        row = get_recovery(name)
+        if row.imitates:
+            return self.distill(mask, labels=labels, seconds=seconds if row.timed else None)
+        if row.solves:
             return self.refit(mask) if self._unlabelled is None else self.refit_unlabelled(mask)
-        return self.finetune(mask) if recovery.needs_labels else None
+        return self.finetune(mask) if row.needs_labels else None
+
+    # Refit ---------------------------------------------------------------------------------------------------
 
     def refit(self, mask: HeadMask) -> Refitted:
         """Refit the pruned model on the calibration texts; see ``cahp.stages.recovery.refit``.
@@ -118,21 +90,17 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
             OptionError: If this model cannot be refitted.
         """
-        self._check_refit(len(self.calibration))
         from cahp.stages.recovery import refit
 
-        return self._refitted(
-            self._refit_key(mask),
-            lambda: refit(self.model, mask, self.calibration, progress=self._resources.progress),
+        self._check_refit(len(self.calibration))
+        progress = self._resources.progress
+        return self._refit(
+            self._refit_key(mask), lambda: refit(self._resources.model, mask, self.calibration, progress=progress)
         )
 
-    def refitted_before(self, mask: HeadMask) -> Refitted | None:
-        """What ``refit`` made of this mask, if it is in the store; nothing is solved."""
-        return self._refit_found(self._refit_key(mask))
-
-    def _refit_key(self, mask: HeadMask) -> str:
-        texts = more_texts(len(self.calibration))
-        return key("refit", 2, self.card.sha256, self.calibration.sha256, mask.sha256, *texts)
+    def read_refit(self, mask: HeadMask) -> Refitted | None:
+        """Return the result of ``refit`` from the store, or None; nothing is solved."""
+        return self._read_refit(self._refit_key(mask))
 
     def refit_unlabelled(
         self,
@@ -142,96 +110,99 @@ class Recoveries:
         progress: Progress | None = None,
         keep: bool = True,
     ) -> Refitted:
-        """Refit without reading a label; see ``cahp.stages.recovery.refit_unlabelled``.
+        """Refit without reading labels; see ``cahp.stages.recovery.refit_unlabelled``.
 
-        ``inputs`` are worked on in the place of the usual ones; ``keep`` says whether its weights may take room in the
-        store.
+        ``inputs`` replace the usual ones. The result is stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
             OptionError: If this model cannot be refitted.
         """
-        inputs = self.inputs if inputs is None else inputs
-        self._check_refit(len(inputs))
-        name = key("refit unlabelled", 1, self.card.sha256, _digest_of(inputs), mask.sha256, *more_texts(len(inputs)))
-        if name not in self._refit:
-            from cahp.stages.recovery import refit_unlabelled
+        from cahp.stages.recovery import refit_unlabelled
 
-            made = self._refitted(
-                name,
-                lambda: refit_unlabelled(self.model, mask, inputs, progress=progress or self._resources.progress),
-                keep,
+        inputs = self.inputs if inputs is None else inputs
+        progress = progress or self._resources.progress
+        self._check_refit(len(inputs))
+        texts = refit_texts(len(inputs))
+        name = key("refit unlabelled", 2, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts)
+        if name not in self._latest:
+            made = self._refit(
+                name, lambda: refit_unlabelled(self._resources.model, mask, inputs, progress=progress), keep
             )
-            self._refit = {name: made}
-        return self._refit[name]
+            self._latest = {name: made}
+        return self._latest[name]
+
+    def _refit_key(self, mask: HeadMask) -> str:
+        texts = refit_texts(len(self.calibration))
+        return key("refit", 3, self.card.sha256, self.calibration.sha256, mask.sha256, texts)
 
     def _check_refit(self, texts: int) -> None:
         if self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
-        _check_held_out(texts, "a refit")
+        _check_texts(texts, "a refit")
 
-    def _refitted(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
-        found = self._refit_found(name)
-        if found is not None:
-            return found
-        # Read before the clock runs, and by every process.
-        _, clock = self.model, self._resources.clock
+    def _refit(self, name: str, solve: Callable[[], recovery.Refit], keep: bool = True) -> Refitted:
+        stored = self._read_refit(name)
+        if stored is not None:
+            return stored
+        # Load the model before the clock starts, in every process.
+        _, clock = self._resources.model, self._resources.clock
 
-        def solved() -> Refitted:
-            began = clock()
+        def refit() -> Refitted:
+            start = clock()
             made = solve()
             report = RefitReport(made.accepted, made.reason, made.examples)
-            return replace(Refitted.of(made.model, report), seconds=clock() - began)
+            return Refitted.of(made.model, report, clock() - start)
 
         with self._resources.timed("recovery"):
-            refitted = parallel.from_first(solved)
+            refitted = parallel.from_first(refit)
         if keep:
             self._resources.keep(name, refitted.arrays, refitted.meta)
         return refitted
 
-    def _refit_found(self, name: str) -> Refitted | None:
-        return self._resources.found("recovery", name, lambda of: Refitted.from_arrays(of.arrays, of.meta))
+    def _read_refit(self, name: str) -> Refitted | None:
+        return self._resources.found("recovery", name, lambda entry: Refitted.from_arrays(entry.arrays, entry.meta))
+
+    # Training ------------------------------------------------------------------------------------------------
 
     def finetune(
         self, mask: HeadMask, *, schedule: Schedule | None = None, watch: Watch | None = None, keep: bool = True
     ) -> FineTuned:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
-        A training that was stopped goes on where it stopped, and one that is cached is not done again. ``keep`` says
-        whether its weights may take room in the store.
+        An interrupted training is resumed. The result is stored if ``keep`` is set.
 
         Raises:
-            CahpError: If there are too few texts to hold one out, or training goes astray.
+            CahpError: If there are too few texts to hold one out, or the training diverges.
         """
-        _check_held_out(len(self.calibration), "fine-tuning")
         from cahp.models.training import Schedule
         from cahp.stages import recovery
 
+        _check_texts(len(self.calibration), "fine-tuning")
         schedule = schedule or Schedule()
-        # Several processes take a batch each at a time, which makes it another training.
-        parts = (
-            *(self.card.sha256, self.calibration.sha256, mask.sha256),
-            *(_said(schedule), self._seed, parallel.world()),
+        # Several processes take one batch each per step, which is another training.
+        parts = (self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed, parallel.world())
+        name = key("tuned", 2, *parts)
+        stored = self._resources.found(
+            "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
-        name = key("tuned", 1, *parts)
-        found = self._resources.found("recovery", name, lambda of: FineTuned(of.arrays, tuple(of.meta["epochs"])))
-        if found is not None:
-            return found
-        model = self.model
-        with self._resources.timed("recovery"):
+        if stored is not None:
+            return stored
+        resources, model = self._resources, self._resources.model
+        with resources.timed("recovery"):
             made, history = recovery.finetune(
                 model,
                 mask,
                 self.calibration,
                 schedule=schedule,
                 seed=self._seed,
-                progress=self._resources.progress,
-                watch=watch or self._resources.watch,
-                checkpoint=StoredTraining(self._resources.store, key("tuning", 1, *parts, model.device.type)),
+                progress=resources.progress,
+                watch=watch or resources.watch,
+                checkpoint=StoredTraining(resources.store, key("tuning", 2, *parts, model.device.type)),
             )
         tuned = FineTuned(weights_of(made), tuple(asdict(epoch) for epoch in history))
         if keep:
-            self._resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
+            resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
         return tuned
 
     def distill(
@@ -244,42 +215,40 @@ class Recoveries:
         watch: Watch | None = None,
         keep: bool = True,
     ) -> Distilled:
-        """Refit the pruned model where that is possible, then distil it; see ``cahp.stages.distillation.distill``.
+        """Refit the pruned model where possible, then distil it; see ``cahp.stages.distillation.distill``.
 
-        No label is read, unless ``labels`` adds the cross-entropy with those of the calibration texts. ``seconds``
-        bound refit and training, whatever came in between: with too few for one epoch on all texts it takes fewer
-        texts, with too few for all epochs fewer batches, and what is best when they are over stays. Found again and
-        resumed as ``finetune``.
+        Labels are read only if ``labels`` adds the cross-entropy of the calibration texts. ``seconds`` limit refit and
+        training together: with too little time for an epoch it uses fewer texts, with too little for all epochs fewer
+        batches, and keeps the best state when the time is over. An interrupted training is resumed. The result is
+        stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
         """
-        if labels and self._unlabelled is not None:
-            raise OptionError("texts that are read without labels have none; leave --labels out")
-        _check_held_out(len(self.inputs), "a distillation")
         from cahp.models.pacing import until
         from cahp.stages.distillation import SCHEDULE, Goal, distill
 
+        if labels and self._unlabelled is not None:
+            raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
+        _check_texts(len(self.inputs), "a distillation")
         goal, schedule = Goal(labels=1.0 if labels else 0.0), schedule or SCHEDULE
-        parts = self._distilling(mask, goal, schedule)
-        # What was done without haste serves those in haste, too.
-        timed = () if seconds is None else (seconds, "planned")
-        for name in dict.fromkeys((key("distilled", 1, *parts), key("distilled", 1, *parts, *timed))):
-            found = self._resources.found("recovery", name, _distilled)
-            if found is not None:
-                return found
-        model, clock, progress = self.model, self._resources.clock, self._resources.progress
-        store, checkpoint = self._resources.store, key("distilling", 1, *parts, *timed, model.device.type)
-        training = StoredTraining(store, checkpoint)
-        inputs, left, rows = self.inputs, None, None
+        parts = self._distill_parts(mask, goal, schedule)
+        untimed, name = key("distilled", 2, *parts, None), key("distilled", 2, *parts, seconds)
+        # A result without a time limit also serves where there is one.
+        for stored in dict.fromkeys((untimed, name)):
+            distilled = self._resources.found("recovery", stored, _from_entry)
+            if distilled is not None:
+                return distilled
+        model, clock, progress = self._resources.model, self._resources.clock, self._resources.progress
+        store, state = self._resources.store, key("distilling", 2, *parts, seconds, model.device.type)
+        training, inputs, left, rows = StoredTraining(store, state), self.inputs, None, None
         if seconds is not None:
-            training = TimedTraining(store, checkpoint, RECOVERIES["auto"], seconds, clock)
+            training = TimedTraining(store, state, RECOVERIES["auto"], seconds, clock)
             left = training.allowance.left
             rows = training.rows(model, inputs)
             inputs = [inputs[row] for row in rows]
-        refitted = self._first(mask, inputs, progress if training.exists else until(progress, left), keep)
-        start = self.pruned(mask, refitted)
-        called = "the refit" if refitted is not None and refitted.accepted else "the cut model"
+        refitted = self._start(mask, inputs, progress if training.exists else until(progress, left), keep)
+        start = cut_model(model, mask, refitted)
         known = self.calibration.labels if labels else None
         began = clock()
         with self._resources.timed("recovery"):
@@ -290,42 +259,35 @@ class Recoveries:
                 labels=known if known is None or rows is None else known[rows],
                 goal=goal,
                 schedule=schedule,
-                called=called,
+                called="the refit" if refitted is not None and refitted.accepted else "the cut model",
                 seed=self._seed,
                 progress=progress,
                 watch=watch or self._resources.watch,
                 checkpoint=training,
                 left=left,
             )
-        distilled = Distilled(
-            weights_of(made.model),
-            _report(made, labels),
-            None if refitted is None else refitted.report,
-            refitted,
-            None if training.resumed else clock() - began,
-        )
+        report = _report(made, labels)
+        distilled = Distilled(weights_of(made.model), report, refitted, None if training.resumed else clock() - began)
         if keep:
-            # Time decides on the rate, too: what had enough of it may still be another training.
-            self._resources.keep(key("distilled", 1, *parts, *timed), *_as_entry(distilled), trained=True)
+            self._resources.keep(name, *_to_entry(distilled), trained=True)
         return distilled
 
-    def distilled_before(self, mask: HeadMask) -> Distilled | None:
-        """What ``distill`` made of this mask, without labels or haste, if it is in the store; nothing is trained."""
+    def read_distilled(self, mask: HeadMask) -> Distilled | None:
+        """Return the result of ``distill`` without labels or time limit from the store, or None."""
         from cahp.stages.distillation import SCHEDULE, Goal
 
-        name = key("distilled", 1, *self._distilling(mask, Goal(), SCHEDULE))
-        return self._resources.found("recovery", name, _distilled)
+        name = key("distilled", 2, *self._distill_parts(mask, Goal(), SCHEDULE), None)
+        return self._resources.found("recovery", name, _from_entry)
 
-    def _distilling(self, mask: HeadMask, goal: distillation.Goal, schedule: Schedule) -> tuple[Any, ...]:
-        """What tells a distillation from others, but for its haste."""
+    def _distill_parts(self, mask: HeadMask, goal: distillation.Goal, schedule: Schedule) -> tuple[Any, ...]:
+        """Everything that a distillation depends on, except its time limit."""
         return (
             *(self.card.sha256, self.inputs_sha256, self.calibration.sha256 if goal.labels else None, mask.sha256),
-            *(asdict(goal), _said(schedule), self._seed, parallel.world()),
-            *more_texts(len(self.inputs)),
+            *(asdict(goal), asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
         )
 
-    def _first(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:
-        """The refit that a distillation starts from, if the model has one and time is enough."""
+    def _start(self, mask: HeadMask, inputs: Sequence[Input], progress: Progress, keep: bool) -> Refitted | None:
+        """Return the refit that a distillation starts from (None: impossible, or not enough time)."""
         from cahp.models.pacing import TimeIsUp
 
         if self.card.no_refit:
@@ -336,23 +298,12 @@ class Recoveries:
             return None
 
 
-def _check_held_out(texts: int, what: str) -> None:
-    if texts < _FEWEST_TEXTS:
-        raise DataError(f"every fifth text evaluates {what}, and there are only {texts}; raise --limit or add texts")
+def _check_texts(texts: int, recovery: str) -> None:
+    if texts < _MIN_TEXTS:
+        raise DataError(f"{recovery} holds out every fifth text, and there are only {texts}; raise --limit")
 
 
-def more_texts(there: int) -> tuple[int, ...]:
-    """What a key says of the texts that a refit works on: nothing of the 512 that it worked on once."""
-    count = refit_texts(there)
-    return (count,) if count > REFIT_TEXTS else ()
-
-
-def _said(schedule: Schedule) -> dict[str, Any]:
-    """A schedule as keys know it: its floor came later, and counts only where there is one."""
-    return {name: value for name, value in asdict(schedule).items() if name != "floor" or value}
-
-
-def _digest_of(inputs: Sequence[Input]) -> str:
+def _digest_inputs(inputs: Sequence[Input]) -> str:
     return digest(*(part for one in inputs for part in ((one, "") if isinstance(one, str) else one)))
 
 
@@ -370,27 +321,25 @@ def _report(made: distillation.Distillation, labels: bool) -> DistillReport:
     )
 
 
-#: The refit before a distillation lies beside its weights, under names with this before them.
+#: In an entry of the store the refit lies beside the distilled weights, under names with this prefix.
 _START = "refit:"
 
 
-def _as_entry(made: Distilled) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+def _to_entry(made: Distilled) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     start = made.start
-    refit = None if made.refit is None else asdict(made.refit)
     arrays = {} if start is None else {f"{_START}{name}": array for name, array in start.arrays.items()}
-    meta = {"distill": asdict(made.report), "refit": refit, "seconds": made.seconds}
-    return {**made.weights, **arrays}, meta if start is None else {**meta, "start": start.meta}
+    meta = {"distill": asdict(made.report), "start": None if start is None else start.meta, "seconds": made.seconds}
+    return {**made.weights, **arrays}, meta
 
 
-def _distilled(found: Entry) -> Distilled:
+def _from_entry(entry: Entry) -> Distilled:
     import msgspec
 
-    refit, start = found.meta["refit"], found.meta.get("start")
-    arrays = {name.removeprefix(_START): array for name, array in found.arrays.items() if name.startswith(_START)}
+    start = entry.meta["start"]
+    arrays = {name.removeprefix(_START): array for name, array in entry.arrays.items() if name.startswith(_START)}
     return Distilled(
-        {name: array for name, array in found.arrays.items() if not name.startswith(_START)},
-        msgspec.convert(found.meta["distill"], DistillReport),
-        None if refit is None else RefitReport(**refit),
+        {name: array for name, array in entry.arrays.items() if not name.startswith(_START)},
+        msgspec.convert(entry.meta["distill"], DistillReport),
         None if start is None else Refitted.from_arrays(arrays, start),
-        found.meta.get("seconds"),
+        entry.meta["seconds"],
     )

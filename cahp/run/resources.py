@@ -1,4 +1,4 @@
-"""What evidence and measurements share: the model, read when it is first needed, the store, and the clock."""
+"""What evidence, measurements and recoveries share: the model, loaded on first use, the store, and the clock."""
 
 from __future__ import annotations
 
@@ -19,27 +19,26 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel, Verified
     from cahp.models.training import Watch
 
-#: What a stored result may weigh; above it, computing anew is the lesser evil.
+#: Largest stored result in bytes; computing a larger one again costs less than the room it takes.
 _LARGEST_ENTRY = 256 << 20
-#: Trained weights may take this part of the store: those of BERT-base under a mask, with their refit, take a fifth.
+#: Trained weights may take this fraction of the store; those of BERT-base with their refit take a fifth of it.
 _TRAINED_SHARE = 4
-
-
-class Loader(Protocol):
-    """Reads and proves a model, as ``models.load`` does."""
-
-    def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
-        """The model of this card."""
-
 
 T = TypeVar("T")
 
 
-class Resources:
-    """One model and what is at hand to work on it; many results, each measured once, are found again in its store.
+class Loader(Protocol):
+    """Loads and proves a model, as ``models.load`` does."""
 
-    ``cached`` lists the stages whose results an earlier run left in the store, ``timings`` the seconds of those that
-    ran here. ``progress`` is called between batches and may raise ``Cancelled``; ``watch`` sees trainings.
+    def __call__(self, name: ModelCard, /, *, device: str) -> HeadModel:
+        """Return the model of this card."""
+
+
+class Resources:
+    """One model, and the store in which its results are found again.
+
+    ``cached`` lists the stages that an earlier run has answered, ``timings`` the seconds of the stages that ran here.
+    ``progress`` is called between batches and may raise ``Cancelled``; ``watch`` observes trainings.
     """
 
     def __init__(
@@ -59,30 +58,30 @@ class Resources:
         self.progress, self.watch, self.clock = progress, watch, clock
         self.cached: list[str] = []
         self.timings: dict[str, float] = {}
-        self._kept: set[str] = set()
+        self._stored_here: set[str] = set()
         self._model, self._load, self._lock = model, load, threading.Lock()
 
     @property
     def model(self) -> HeadModel:
-        """The model, read and proven when first asked for."""
+        """The model, loaded and proven on first use."""
         with self._lock:
             if self._model is None:
                 with self.timed("load"):
                     self.progress("load", 0, 1)
                     self._model = self._load(self.card, device=self.device)
                     self.progress("load", 1, 1)
-            # A model that was handed in is proven too, once.
+            # A model that was passed in is proven too, once.
             return models.proven(self._model)
 
     @property
     def proof(self) -> Verified | None:
-        """What the self-test found on the model (None: it was not read, since everything was cached)."""
+        """The result of the model's self-test (None: the model was not loaded, because everything was cached)."""
         return None if self._model is None else self._model.verified
 
-    def found(self, stage: str, name: str, of: Callable[[Entry], T]) -> T | None:
-        """What ``of`` makes of the result of ``stage`` under a key of its content, if it is in the store."""
-        result = self.store.read(name, of)
-        if result is not None and stage not in self.cached and name not in self._kept:
+    def found(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
+        """Return what ``read`` makes of the stored result of ``stage`` under the key ``name``, or None."""
+        result = self.store.read(name, read)
+        if result is not None and stage not in self.cached and name not in self._stored_here:
             self.cached.append(stage)
         return result
 
@@ -94,16 +93,17 @@ class Resources:
         *,
         trained: bool = False,
     ) -> None:
-        """Put a result into the store, unless it is too large for what it took; ``trained`` weights took most."""
+        """Store a result unless it is too large; ``trained`` weights, which took longest, may be larger."""
         largest = self.store.limit_bytes // _TRAINED_SHARE if trained else _LARGEST_ENTRY
         if sum(array.nbytes for array in arrays.values()) <= largest:
             self.store.save(name, arrays=arrays, meta=meta)
-            # What was kept from here is no finding from an earlier run.
-            self._kept.add(name)
+            self._stored_here.add(name)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
-        """Add the block's seconds to those of ``stage``."""
+        """Add the seconds of the block to those of ``stage``, also where the block is interrupted."""
         start = self.clock()
-        yield
-        self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start
+        try:
+            yield
+        finally:
+            self.timings[stage] = self.timings.get(stage, 0.0) + self.clock() - start

@@ -1,4 +1,4 @@
-"""Answers under many masks of one model on the same texts: what masks have in common is computed once."""
+"""Evaluate one model under many masks on the same texts, computing common prefixes once."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cahp.models.surgery import cut, tail
 from cahp.stages.evaluation import answers
 from cahp.values import Evaluation, HeadMask, Ints, Precision, Progress, Texts, silent
 
-#: What hidden states may take, in bytes.
+#: Memory for hidden states, in bytes.
 ROOM = 512 << 20
-#: A glimpse is every so manieth batch, of at least so many.
+#: A glimpse is every third batch, where there are at least six.
 _GLIMPSED, _FEWEST_BATCHES = 3, 6
 
 #: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
@@ -26,17 +26,16 @@ States = dict[int, list[Tensor]]
 
 
 class SharedPrefixes:
-    """Answers of ``model`` cut to one of ``masks`` after the other, on the same ``texts``.
+    """Evaluates ``model`` cut to each of ``masks`` on the same ``texts``.
 
-    What leaves a layer depends on that layer and on those below, so a mask goes on from the hidden states of an earlier
-    one with the same heads up to there. States are kept while a mask that was not answered yet can use them, the most
-    useful ones within ``room`` bytes at any time; so are the texts, tokenised and sorted. Batches and operations are
-    those of ``evaluate``, and so are the answers, to the last digit.
+    The output of a layer depends on this and the lower layers only, so a mask continues from the hidden states of an
+    earlier mask with the same lower layers. States are kept while a mask still needs them, the most useful ones within
+    ``room`` bytes. Batches and operations are those of ``evaluate``, and so are the results, to the last digit.
 
-    The limit is that masks differ in their first layers: there, every set of heads must run. Where layers need more
-    than hidden states (``HeadModel.has_tails``), nothing is kept and every mask runs whole.
+    Layers in which masks differ must run for each mask. Where layers need more than hidden states
+    (``HeadModel.has_tails``), nothing is kept and every mask runs from the first layer.
 
-    A ``glimpse`` answers every third batch, so texts of all lengths; what it found is part of the answer later.
+    A ``glimpse`` evaluates every third batch, with texts of all lengths; its results are reused later.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class SharedPrefixes:
         self._lock = threading.Lock()
 
     def glimpse(self, mask: HeadMask, *, progress: Progress = silent) -> tuple[Ints, Evaluation] | None:
-        """Some texts' rows, and what ``evaluate`` will say of them (None: there are too few texts for a part)."""
+        """Return the rows of some texts and their evaluation (None: too few texts for a part)."""
         rows = self._some.rows
         if not len(rows):
             return None
@@ -71,22 +70,22 @@ class SharedPrefixes:
         return rows, Evaluation(found.predictions[rows], found.labels[rows], found.losses[rows], found.classes)
 
     def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
-        """What ``evaluate`` says of the model cut to ``mask``, none of whose layers is empty."""
+        """Evaluate the model cut to ``mask``, which must have no empty layer."""
         before, total = len(self._some.rows), len(self._texts)
         pruned = cut(self._model, mask)
         some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
         others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
         with self._lock:
             self._glimpses.pop(mask.sha256, None)
-        # Each text was answered in one part, and is 0 in the other.
+        # Each text is evaluated in one part, and is 0 in the other.
         return Evaluation(some.predictions + others.predictions, some.labels, some.losses + others.losses, some.classes)
 
-    def answered(self, mask: HeadMask) -> None:
-        """Forget a mask that was answered elsewhere."""
+    def forget(self, mask: HeadMask) -> None:
+        """Forget a mask that was evaluated elsewhere."""
         with self._lock:
             self._glimpses.pop(mask.sha256, None)
         for part in (self._some, self._others):
-            part.answered(mask)
+            part.forget(mask)
 
     def _first(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
         with self._lock:
@@ -99,7 +98,7 @@ class SharedPrefixes:
 
 
 class _Part:
-    """Answers on the texts of some batches; those of all others are 0."""
+    """Evaluates the texts of some batches; all other texts are 0."""
 
     def __init__(
         self, texts: Texts, batches: Sequence[Batch], masks: Iterable[HeadMask], precision: Precision, room: int
@@ -109,19 +108,19 @@ class _Part:
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
         self._states: States = {}
-        #: Of all states that are kept, and of those that masks bring that are being answered.
+        #: Bytes of all kept states, and of those of masks that are being evaluated.
         self._bytes = 0
         self._lock = threading.Lock()
 
     def answers(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
-        """Of the model ``pruned``, which was cut to ``mask``."""
+        """Evaluate ``pruned``, the model cut to ``mask``."""
         with self._lock:
             path = self._path(mask)
             self._pending.discard(path)
             depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
-            # Taken one by one, so that what is not kept for another mask is gone when its batch is through.
+            # Removed one by one, so that memory is freed as soon as a batch is done.
             states = deque(self._states[path[depth - 1]] if depth else ())
-            # Nobody can go on from a state where layers need more than that.
+            # Where layers need more than hidden states, no mask can continue from them.
             ahead = path[depth:-1] if pruned.has_tails else ()
             use = gains(self._pending, self._states.keys() | set(ahead))
             left: States = {place: [] for place in ahead if use.get(place)}
@@ -151,9 +150,9 @@ class _Part:
         return found
 
     def _keep(self, left: States, place: int, hidden: Tensor) -> None:
-        """Add what left a layer to ``left``, if its place is there, and drop the least useful place while all is full.
+        """Add the output of a layer to ``left`` if its place is there; drop the least useful place if memory is full.
 
-        ``left`` is what a mask brings that is being answered.
+        ``left`` are the states of the mask that is being evaluated.
         """
         if place not in left:
             return
@@ -169,7 +168,7 @@ class _Part:
     def _forget(self, states: States, places: Iterable[int]) -> None:
         self._bytes -= sum(state.nbytes for place in places for state in states.pop(place, ()))
 
-    def answered(self, mask: HeadMask) -> None:
+    def forget(self, mask: HeadMask) -> None:
         with self._lock:
             self._pending.discard(self._path(mask))
 
@@ -182,7 +181,7 @@ class _Part:
 
 
 def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
-    """Layers that each known place saves the masks that are still to come, over the next best place of each mask."""
+    """Return the layers that each known place saves the pending masks, compared with the next best place."""
     saved: dict[int, int] = {}
     for path in pending:
         depths = [layer for layer, place in enumerate(path[:-1], 1) if place in known]

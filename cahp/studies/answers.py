@@ -160,13 +160,13 @@ def _random(subject: Subject, progress: Progress) -> Answer:
 
 def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation] | None:
     """What the model answers under each mask after a refit, or None where there is none, or a layer would be empty."""
-    if subject.measurements(progress).no_refit or any(mask.empty_layers for mask in masks):
+    if subject.open_bench(progress).recoveries.no_refit or any(mask.empty_layers for mask in masks):
         return None
     found = []
     for done, mask in enumerate(masks):
         progress("refit", done, len(masks))
-        bench = subject.measurements(_between(progress, done, len(masks)))
-        found.append(bench.evaluate(subject.texts, mask=mask, recovered=bench.refit(mask)))
+        bench = subject.open_bench(_between(progress, done, len(masks)))
+        found.append(bench.measurements.evaluate(subject.texts, mask=mask, recovered=bench.recoveries.refit(mask)))
     return found
 
 
@@ -195,12 +195,15 @@ def _middle(drawn: list[Evaluation]) -> Evaluation:
 
 
 def _refit(subject: Subject, progress: Progress) -> Answer:
-    bench = subject.measurements(progress)
-    if bench.no_refit:
-        raise OptionError(f"{bench.no_refit}, so this step shows nothing here; go on with the next one")
-    full, before = bench.evaluate(subject.texts), bench.evaluate(subject.texts, mask=subject.mask)
-    recovered = bench.refit(subject.mask)
-    after = bench.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
+    bench = subject.open_bench(progress)
+    if bench.recoveries.no_refit:
+        raise OptionError(f"{bench.recoveries.no_refit}, so this step shows nothing here; go on with the next one")
+    full, before = (
+        bench.measurements.evaluate(subject.texts),
+        bench.measurements.evaluate(subject.texts, mask=subject.mask),
+    )
+    recovered = bench.recoveries.refit(subject.mask)
+    after = bench.measurements.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = accuracy_change(after, before)
     found = (
         f"{percent(float(before.correct.mean()))} right before, {percent(float(after.correct.mean()))} after "
@@ -267,10 +270,10 @@ def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress)
             stage, done, total = "variants", finished, len(masks)
         progress(stage, done, total)
 
-    bench = subject.measurements(within)
+    bench = subject.open_bench(within)
     found = []
     for mask in masks:
-        found.append(bench.evaluate(subject.texts, mask=mask))
+        found.append(bench.measurements.evaluate(subject.texts, mask=mask))
         finished += 1
     return found
 

@@ -8,8 +8,8 @@ from cahp.costs import Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.values import Estimate, HeadMask, Progress, silent
 
@@ -34,8 +34,8 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
     if recovery is NONE or mask.is_full:
         return None
     if recovery.imitates:
-        return bench.for_distillation().measurements.distill(mask)
-    return bench.measurements.refit(mask)
+        return bench.for_distillation().recoveries.distill(mask)
+    return bench.recoveries.refit(mask)
 
 
 def glimpse(bench: Bench, mask: HeadMask) -> Estimate | None:
@@ -59,7 +59,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     nothing here disturbs it. ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
-    with bench.measurements.sharing(bench.evaluation, masks), Stopwatch.of(bench) as watch:
+    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker.of(bench) as watch:
         while (task := table.missing()) is not None:
             what, budget = task
             done, total = table.measured()
@@ -78,6 +78,8 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     return table
 
 
-def timed(watch: Stopwatch, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False) -> Costs:
+def timed(
+    watch: LatencyWorker, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False
+) -> Costs:
     """What the model cut to ``mask`` costs, measured by the other process; ``fresh`` times it once more."""
     return watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,9 +11,10 @@ import numpy as np
 
 from cahp.costs import Costs
 from cahp.run.bench import Bench
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
+from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
-from cahp.run.stopwatch import Stopwatch
 from cahp.studies.filling import timed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
@@ -47,14 +48,13 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What the steps are shown on: a finished selection of heads, and evaluation texts.
+    """A finished selection of heads and evaluation texts, which all steps measure.
 
-    ``measurements(progress)`` opens measurements on the calibration texts, ``costs(mask, progress)`` takes the time of
-    the model cut to a mask. ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` how
-    much each head matters.
+    ``open_bench(progress)`` opens the model and its calibration texts, ``costs(mask, progress)`` times the cut model.
+    ``mask`` keeps CAHP's heads, ``labels (N,)`` are their clusters, ``salience (L, H)`` their salience.
     """
 
-    measurements: Callable[[Progress], Measurements]
+    open_bench: Callable[[Progress], Bench]
     costs: Callable[[HeadMask, Progress], Costs]
     texts: Texts
     mask: HeadMask
@@ -102,7 +102,7 @@ def subject_of(
     With ``fresh_times`` times are taken once more, also those that are in the store.
     """
 
-    def measurements(progress: Progress) -> Measurements:
+    def open_bench(progress: Progress) -> Bench:
         resources = Resources(
             bench.card,
             store=bench.resources.store,
@@ -110,15 +110,16 @@ def subject_of(
             load=load,
             progress=progress,
         )
-        return Measurements(resources, bench.calibration, seed=bench.settings.seed)
+        recoveries = Recoveries(resources, bench.calibration, seed=bench.settings.seed)
+        return replace(bench, resources=resources, measurements=Measurements(resources), recoveries=recoveries)
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
-        with Stopwatch.of(bench) as watch:
+        with LatencyWorker.of(bench) as watch:
             return timed(watch, bench, mask, progress, fresh=fresh_times)
 
     return Subject.of(
         bench.evaluation,
-        measurements=measurements,
+        open_bench=open_bench,
         costs=costs,
         mask=selection.mask,
         labels=clusters.groups(selection.k)[0],

@@ -87,7 +87,7 @@ def _answers(side: Side, texts: Texts) -> Evaluation | None:
     if one.mask.is_full or not RECOVERIES[one.recover].imitates:
         recovered = recovered_by(one.recover, bench, one.mask)
         return bench.measurements.evaluate(texts, mask=one.mask, recovered=recovered)
-    distilled = bench.for_distillation().measurements.distilled_before(one.mask)
+    distilled = bench.for_distillation().recoveries.read_distilled(one.mask)
     if distilled is None:
         return None
     return bench.measurements.evaluate(texts, mask=one.mask, recovered=distilled)

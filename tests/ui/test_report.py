@@ -68,22 +68,6 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     expect(page.locator(".cahp-board .say")).to_contain_text("nearest survivor")
 
 
-def test_a_reader_s_own_assumptions_change_what_it_is_worth(opened: Callable[..., Page]) -> None:
-    page = opened()
-    rows = page.locator("#world tbody tr")
-    hours, energy = rows.nth(0).inner_text(), rows.nth(1).locator("td").first
-    before = float(energy.inner_text().split()[0])
-    page.get_by_label("Watts").fill("650")
-    expect(energy).to_have_text(f"{10 * before:.3g} kWh")
-    price = rows.nth(2).locator("td").first
-    page.get_by_label("Price of a kWh").fill("1")
-    expect(price).to_have_text(f"{10 * before:.3g}")
-    assert rows.nth(0).inner_text() == hours
-    # What is no price is not taken for one.
-    page.get_by_label("Price of a kWh").fill("")
-    expect(price).to_have_text(f"{10 * before:.3g}")
-
-
 def test_its_curves_are_saved_without_a_network(opened: Callable[..., Page]) -> None:
     page = opened(color_scheme="dark")
     for form, start in (("SVG", b"<svg"), ("PNG", b"\x89PNG")):

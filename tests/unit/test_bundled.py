@@ -19,9 +19,9 @@ from cahp.bundled import Bundle
 from cahp.comparison.result import read_shown
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
-from cahp.run.stopwatch import Stopwatch
 from cahp.store import Store
 from cahp.studies import answers as measured
 from cahp.studies import budget_sweep, lessons
@@ -91,7 +91,7 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundled, "SETTINGS", settings)
-        patch.setattr(Stopwatch, "of", lambda _: fakes.StopwatchHere(open_bench(settings, store=store)))
+        patch.setattr(LatencyWorker, "of", lambda _: fakes.LatencyWorkerHere(open_bench(settings, store=store)))
         bundled.write(folder, store=store, day=date(2026, 1, 31))
     return folder
 

@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any
 
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.recovered import Recovered
+from cahp.run.recovered import Recovered, cut_model
 from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
@@ -92,7 +92,7 @@ class TextOnBoard:
     @cached_property
     def _distilled_on(self) -> str:
         """The digest of its texts, which takes a while: a reading is asked for many times."""
-        return self.board.bench.for_distillation().measurements.inputs_sha256
+        return self.board.bench.for_distillation().recoveries.inputs_sha256
 
     def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
         measurements = self.board.bench.measurements
@@ -100,7 +100,7 @@ class TextOnBoard:
             found: TextReading | None = read_text(measurements.model, self.text, mask)
         else:
             recovered = _recovered(self.board, how)
-            model = None if recovered is None else measurements.pruned(mask, recovered)
+            model = None if recovered is None else cut_model(measurements.model, mask, recovered)
             found = None if model is None else read_text(model, self.text, mask, masked=False)
         readings = self.known.readings
         readings[self._name(mask, how)] = found
@@ -118,9 +118,9 @@ class TextOnBoard:
 def _recovered(board: BoardState, how: str) -> Recovered | None:
     """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
     if RECOVERIES[how].trains:
-        return board.bench.for_distillation().measurements.distilled_before(board.mask)
-    measurements = board.bench.measurements
-    return measurements.refit(board.mask) if board.recover == how else measurements.refitted_before(board.mask)
+        return board.bench.for_distillation().recoveries.read_distilled(board.mask)
+    recoveries = board.bench.recoveries
+    return recoveries.refit(board.mask) if board.recover == how else recoveries.read_refit(board.mask)
 
 
 def _find(asked: TextOnBoard, progress: Progress) -> bool:

@@ -18,7 +18,6 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
-from cahp.ui.export import world
 from cahp.ui.export.view import View, chosen_by
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.progress import follow
@@ -103,7 +102,6 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
         static=static,
         recoveries={name: found for name, found in beside.items() if found is not None},
         examples=_examples(explorer),
-        assumed=world.assumed(),
     )
 
 

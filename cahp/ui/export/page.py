@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.export import world
 from cahp.ui.export.figures import accuracy_curve, grid, silhouette_curve
 from cahp.ui.export.files import again, mask_files, report_files
 from cahp.ui.export.model import model_files
@@ -28,7 +27,6 @@ def draw(explorer: Explorer) -> None:
         for column, part in zip(st.columns(2, gap="medium"), row, strict=True):
             with column, st.container(border=True, key=f"export-{part.__name__}", height="stretch"):
                 part(explorer, view)
-    world.draw(view)
     st.subheader("Pictures")
     st.caption("SVG, PNG and CSV of each are under the small i beside its title.")
     left, right = st.columns(2, gap="large")

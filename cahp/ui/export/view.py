@@ -14,8 +14,8 @@ from cahp.costs import Costs
 from cahp.export import recipe as takeaway
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import BY_HAND, RunDocument, machine
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import measure_mask
-from cahp.run.stopwatch import Stopwatch
 from cahp.studies.budget_sweep import Speed
 from cahp.studies.filling import timed
 from cahp.ui.frame import page as shell
@@ -204,7 +204,7 @@ def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
             known = results.costs(mask)
             if known is not None:
                 return known
-            with Stopwatch.of(bench) as watch:
+            with LatencyWorker.of(bench) as watch:
                 made = timed(watch, bench, mask, progress)
             # The board shows the same.
             results.add_costs(mask, made)

@@ -15,7 +15,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import Run, known
+from cahp.run.prune import Run, read_run
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
@@ -70,7 +70,7 @@ class Results:
     @classmethod
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
-        cached = known(bench)
+        cached = read_run(bench)
         if cached is not None:
             return cls.of(cached)
         shipped = bundled.read()

@@ -17,11 +17,11 @@ from cahp.costs import Costs
 from cahp.outcomes import Outcomes, changed_rows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recovered import Distilled
 from cahp.run.recovery_steps import measure_steps
-from cahp.run.seal import TestSeal
-from cahp.run.stopwatch import Stopwatch
+from cahp.run.test_split_log import TestSplitLog
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, timed
 from cahp.studies.head_clusters import HeadClusters
@@ -91,7 +91,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     selection, costs = choose(bench), None
     if bench.settings.latency and not selection.mask.empty_layers:
         # In a process of its own.
-        with Stopwatch.of(bench) as watch:
+        with LatencyWorker.of(bench) as watch:
             costs = timed(watch, bench, selection.mask, progress)
     return measure_run(bench, costs=costs), HeadClusters.of(bench.evidence)
 
@@ -110,13 +110,13 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     """Evaluate the mask; None where it would have to be trained first, which a person has to start."""
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
-        earlier = board.bench.for_distillation().measurements.distilled_before(board.mask)
+        earlier = board.bench.for_distillation().recoveries.read_distilled(board.mask)
         return None if earlier is None else _enter_distilled(board, earlier)
     return _enter(board, measure_mask(board.bench, board.mask, recover=board.recover))
 
 
 def _distil(board: BoardState, _: Progress) -> Outcomes:
-    return _enter_distilled(board, board.bench.for_distillation().measurements.distill(board.mask, watch=board.watch))
+    return _enter_distilled(board, board.bench.for_distillation().recoveries.distill(board.mask, watch=board.watch))
 
 
 def _enter_distilled(board: BoardState, distilled: Distilled) -> Outcomes:
@@ -138,7 +138,7 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
 def _speed(board: BoardState, progress: Progress) -> Costs:
     """Time the mask; a time that is already shown is measured again."""
     again = board.results.speed(board.mask) is not None
-    with Stopwatch.of(board.bench) as watch:
+    with LatencyWorker.of(board.bench) as watch:
         costs = timed(watch, board.bench, board.mask, progress, fresh=again)
     board.results.add_costs(board.mask, costs)
     return costs
@@ -169,7 +169,7 @@ def _confirm(board: BoardState, _: Progress) -> Confirmation:
     bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
     measured = measure_mask(test, board.mask, recover=board.recover)
-    return Confirmation(measured, TestSeal(bench.card, bench.dataset, bench.resources.store).open())
+    return Confirmation(measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add())
 
 
 #: Tokens by texts: every page that offers a run estimates its time again.

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from cahp.run.bench import Bench, open_bench
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
-from cahp.run.stopwatch import Stopwatch
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import budget_sweep
@@ -35,16 +35,16 @@ def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench
 
 
 @pytest.fixture(autouse=True)
-def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[fakes.StopwatchHere]:
+def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[fakes.LatencyWorkerHere]:
     """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
-    started: list[fakes.StopwatchHere] = []
+    started: list[fakes.LatencyWorkerHere] = []
 
-    def start(asked: Bench) -> fakes.StopwatchHere:
+    def start(asked: Bench) -> fakes.LatencyWorkerHere:
         assert asked.settings.model == bench.settings.model
-        started.append(fakes.StopwatchHere(asked))
+        started.append(fakes.LatencyWorkerHere(asked))
         return started[-1]
 
-    monkeypatch.setattr(Stopwatch, "of", start)
+    monkeypatch.setattr(LatencyWorker, "of", start)
     return started
 
 
@@ -52,7 +52,7 @@ def planned(bench: Bench, **options: str) -> BudgetTable:
     return BudgetTable.plan(HeadClusters.of(bench.evidence), bench.settings, **options)  # type: ignore[arg-type]
 
 
-def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.StopwatchHere]) -> None:
+def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.LatencyWorkerHere]) -> None:
     table = planned(bench)
     steps = 0
     for steps, _ in enumerate(fill(table, bench), start=1):
@@ -72,7 +72,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     bench = open_bench(settings, store=Store(tmp_path))
-    monkeypatch.setattr(Stopwatch, "of", fakes.StopwatchHere)
+    monkeypatch.setattr(LatencyWorker, "of", fakes.LatencyWorkerHere)
     table, told = planned(bench), []
     steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
     seen: list[tuple[int, Glimpse | None]] = []
@@ -114,7 +114,7 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     assert row.accuracy == row.quality.accuracy == run.metrics.pruned.accuracy
     assert (row.quality.n, row.quality.agreement) == (run.metrics.pruned.n, run.metrics.pruned.agreement)
     assert (row.quality.pp, row.quality.pp_ci95) == (run.delta.pruned.pp, run.delta.pruned.ci95)
-    costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.StopwatchHere.QUICK)
+    costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.LatencyWorkerHere.QUICK)
     assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
     assert table.full is not None
     assert table.full.accuracy == run.metrics.full.accuracy
@@ -149,7 +149,7 @@ def test_a_budget_that_somebody_turns_to_meanwhile_is_next(bench: Bench) -> None
 
 
 def test_a_mask_with_an_empty_layer_is_answered_and_never_timed(
-    bench: Bench, watches: list[fakes.StopwatchHere]
+    bench: Bench, watches: list[fakes.LatencyWorkerHere]
 ) -> None:
     bare = replace(bench, settings=replace(bench.settings, min_per_layer=0))
     table = planned(bare)
@@ -162,7 +162,7 @@ def test_a_mask_with_an_empty_layer_is_answered_and_never_timed(
 
 
 def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
-    bench: Bench, watches: list[fakes.StopwatchHere]
+    bench: Bench, watches: list[fakes.LatencyWorkerHere]
 ) -> None:
     seen: list[tuple[str, int, int]] = []
 

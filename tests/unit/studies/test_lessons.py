@@ -10,9 +10,9 @@ import pytest
 
 from cahp.costs import Cost, Costs, Timing
 from cahp.run import bench as benches
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
-from cahp.run.stopwatch import Stopwatch
 from cahp.studies.answers import Answer, measure
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
 from cahp.values import Cancelled, Evaluation, HeadMask, OptionError, Progress, Ratio, Texts, silent
@@ -245,13 +245,13 @@ def test_progress_counts_the_variants_and_can_stop_between_batches() -> None:
 def test_a_step_times_for_as_long_as_the_settings_say(
     small_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[fakes.StopwatchHere] = []
+    started: list[fakes.LatencyWorkerHere] = []
 
-    def start(asked: benches.Bench) -> fakes.StopwatchHere:
-        started.append(fakes.StopwatchHere(asked))
+    def start(asked: benches.Bench) -> fakes.LatencyWorkerHere:
+        started.append(fakes.LatencyWorkerHere(asked))
         return started[-1]
 
-    monkeypatch.setattr(Stopwatch, "of", start)
+    monkeypatch.setattr(LatencyWorker, "of", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     clusters = cast(Any, SimpleNamespace(groups=lambda _: (LABELS,), salience=SALIENCE))
     mask = HeadMask.of([0, 4, 5, 8], 3, 4)

@@ -12,8 +12,8 @@ import pytest
 
 from cahp import models
 from cahp.run.bench import open_bench
+from cahp.run.latency_worker import LatencyWorker
 from cahp.run.settings import Settings
-from cahp.run.stopwatch import Stopwatch
 from cahp.store import Store
 from cahp.values import CahpError, Cancelled, HeadMask
 
@@ -32,13 +32,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def watch(model: str, store: Store) -> Iterator[Stopwatch]:
+def watch(model: str, store: Store) -> Iterator[LatencyWorker]:
     """One process for all tests: it takes seconds to start."""
-    with Stopwatch(model, device="cpu", store=store) as started:
+    with LatencyWorker(model, device="cpu", store=store) as started:
         yield started
 
 
-def test_a_mask_is_timed_in_another_process_and_found_again_here(watch: Stopwatch, model: str, store: Store) -> None:
+def test_a_mask_is_timed_in_another_process_and_found_again_here(
+    watch: LatencyWorker, model: str, store: Store
+) -> None:
     costs = watch.costs(MASK, length=LENGTH)
     assert watch._process is not None
     assert watch._process.pid != os.getpid()
@@ -49,7 +51,7 @@ def test_a_mask_is_timed_in_another_process_and_found_again_here(watch: Stopwatc
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_what_was_timed_here_is_found_there(watch: Stopwatch, model: str, store: Store) -> None:
+def test_what_was_timed_here_is_found_there(watch: LatencyWorker, model: str, store: Store) -> None:
     # The same figures to the last digit: nothing is timed a second time, unless it is asked for.
     here = fakes.measurements(models.identify(model), None, store)
     other = HeadMask.of([0, 1, 5, 6, 11], 3, 4)
@@ -58,7 +60,7 @@ def test_what_was_timed_here_is_found_there(watch: Stopwatch, model: str, store:
     assert watch.costs(other, length=LENGTH, fresh=True) != costs
 
 
-def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: Stopwatch) -> None:
+def test_what_cannot_be_timed_is_a_sentence_and_the_process_goes_on(watch: LatencyWorker) -> None:
     watch.costs(MASK, length=LENGTH)
     process = watch._process
     with pytest.raises(CahpError, match="2 x 2 heads"):
@@ -72,7 +74,7 @@ def test_waiting_for_an_answer_can_be_stopped_and_ends_the_process(store: Store)
         assert (name, done, total) == ("latency", 0, 1)
         raise Cancelled
 
-    with Stopwatch("anything", device="cpu", store=store) as watch:
+    with LatencyWorker("anything", device="cpu", store=store) as watch:
         # In place of a process that takes its time: one that never answers.
         watch._command = [sys.executable, "-c", "import sys; sys.stdin.read()"]
         with pytest.raises(Cancelled):
@@ -84,7 +86,7 @@ def test_waiting_for_an_answer_can_be_stopped_and_ends_the_process(store: Store)
 
 
 def test_a_process_that_has_ended_is_a_sentence_and_nothing_is_left_of_it(store: Store) -> None:
-    with Stopwatch("anything", device="cpu", store=store) as watch:
+    with LatencyWorker("anything", device="cpu", store=store) as watch:
         # In place of a process that crashes: one that ends without a word.
         watch._command = [sys.executable, "-c", ""]
         for _ in range(2):
@@ -104,7 +106,7 @@ def test_a_bench_is_timed_by_its_own_model_device_store_and_prompt(store: Store,
     )
     bench = open_bench(settings, store=store)
     with (
-        Stopwatch.of(bench) as ours,
-        Stopwatch(str(model), device="cpu", store=store, prompt=bench.card.prompt) as same,
+        LatencyWorker.of(bench) as ours,
+        LatencyWorker(str(model), device="cpu", store=store, prompt=bench.card.prompt) as same,
     ):
         assert ours._command == same._command

@@ -1,6 +1,6 @@
-"""Latency measured in a process of its own, one model at a time.
+"""A process that measures latency, one model at a time.
 
-Threads of a busy server take turns at Python's lock, and a timing in between them would time the turns too.
+Threads of a busy server wait for Python's lock, and a timing in the same process would include that waiting.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ from cahp.store import Store
 from cahp.values import CahpError, HeadMask, Progress, silent
 
 if TYPE_CHECKING:
-    # The process reads no data, and starts sooner without what does.
+    # The process reads no data, and starts sooner without the modules that do.
     from cahp.run.bench import Bench
 
-#: Seconds between two looks at whether to stop.
-_PATIENCE = 0.1
+#: Seconds between two checks for cancellation.
+_POLL_S = 0.1
 
 
-class Stopwatch:
-    """A process that times one model cut to masks; it starts with the first question and ends with the block."""
+class LatencyWorker:
+    """A process that times one model cut to masks; it starts with the first request and ends with the block."""
 
     def __init__(self, model: str, *, device: str, store: Store, prompt: Prompt | None = None) -> None:
-        said = json.dumps(None if prompt is None else asdict(prompt))
-        self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), said]
+        prompt_json = json.dumps(None if prompt is None else asdict(prompt))
+        self._command = [sys.executable, "-m", __name__, model, device, str(store.folder.parent), prompt_json]
         self._process: subprocess.Popen[str] | None = None
-        self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._responses: queue.SimpleQueue[str] = queue.SimpleQueue()
 
     @classmethod
-    def of(cls, bench: Bench) -> Stopwatch:
-        """A process that times the model of a bench, and keeps what it finds where the bench does."""
+    def of(cls, bench: Bench) -> LatencyWorker:
+        """A worker for the model of a bench, with the same store."""
         settings = bench.settings
         return cls(settings.model, device=settings.device, store=bench.resources.store, prompt=bench.card.prompt)
 
-    def __enter__(self) -> Stopwatch:
+    def __enter__(self) -> LatencyWorker:
         return self
 
     def __exit__(
@@ -73,68 +73,66 @@ class Stopwatch:
         fresh: bool = False,
         progress: Progress = silent,
     ) -> Costs:
-        """What ``Measurements.costs`` says; found in the store if it was measured before, unless ``fresh``.
+        """Do what ``Measurements.costs`` does, in the other process.
 
         Raises:
-            CahpError: If the process cannot measure it.
+            CahpError: If the process cannot measure it, or has ended.
         """
         if self._process is None:
             self._start()
         assert self._process is not None
         assert self._process.stdin is not None
-        question = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds, "fresh": fresh}
+        request = {"keep": mask.keep.astype(int).tolist(), "length": length, "seconds": seconds, "fresh": fresh}
         try:
-            self._process.stdin.write(json.dumps(question) + "\n")
+            self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except OSError:
             raise CahpError("the process that measures latency has ended; start the measurement again") from None
         while True:
             progress("latency", 0, 1)
             with contextlib.suppress(queue.Empty):
-                line = self._answers.get(timeout=_PATIENCE)
+                line = self._responses.get(timeout=_POLL_S)
                 break
         if not line:
-            # The next question must not wait for an answer either.
-            self._answers.put("")
+            # The next request must not wait for a response either.
+            self._responses.put("")
             raise CahpError("the process that measures latency has ended; start the measurement again")
-        answer = json.loads(line)
-        if "error" in answer:
-            raise CahpError(answer["error"])
-        return costs_from_json(answer)
+        response = json.loads(line)
+        if "error" in response:
+            raise CahpError(response["error"])
+        return costs_from_json(response)
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
         )
         assert self._process.stdout is not None
-        threading.Thread(target=_listen, args=(self._process.stdout, self._answers), daemon=True).start()
+        threading.Thread(target=_listen, args=(self._process.stdout, self._responses), daemon=True).start()
 
 
-def _listen(pipe: IO[str], answers: queue.SimpleQueue[str]) -> None:
-    # A closed pipe ends the process's last words, and then an empty line says that there will be none.
+def _listen(pipe: IO[str], responses: queue.SimpleQueue[str]) -> None:
+    # An empty line tells that the pipe is closed and no response will follow.
     with contextlib.suppress(ValueError, OSError):
         for line in pipe:
-            answers.put(line)
-    answers.put("")
+            responses.put(line)
+    responses.put("")
 
 
-def _serve(model: str, device: str, cache: str, said: str, questions: IO[str], answers: IO[str]) -> None:
+def _serve(model: str, device: str, cache: str, prompt_json: str, requests: IO[str], responses: IO[str]) -> None:
     measurements: Measurements | None = None
-    prompt = None if (found := json.loads(said)) is None else Prompt(**found)
-    for line in questions:
-        asked = json.loads(line)
+    content = json.loads(prompt_json)
+    for line in requests:
+        request = json.loads(line)
         try:
             if measurements is None:
-                store = Store(Path(cache))
-                card = models.identify(model, prompt=prompt)
-                measurements = Measurements(Resources(card, store=store, device=device))
-            mask = HeadMask(np.array(asked["keep"], dtype=np.bool_))
-            asked_of = {name: asked[name] for name in ("length", "seconds", "fresh")}
-            answer = asdict(measurements.costs(mask, **asked_of))
+                card = models.identify(model, prompt=None if content is None else Prompt(**content))
+                measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
+            mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
+            response = asdict(measurements.costs(mask, **request))
         except CahpError as error:
-            answer = {"error": str(error)}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
+            response = {"error": str(error)}
+        responses.write(json.dumps(response) + "\n")
+        responses.flush()
 
 
 if __name__ == "__main__":

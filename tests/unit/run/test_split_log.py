@@ -12,7 +12,7 @@ import pytest
 from cahp.cards import ModelCard
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rawsplit import RawSplit
-from cahp.run.seal import TestSeal as Seal
+from cahp.run.test_split_log import TestSplitLog as Log
 from cahp.store import Store, key
 
 THREADS, TIMES = 4, 5
@@ -29,10 +29,10 @@ def dataset() -> Dataset:
     )
 
 
-def seal(folder: Path, sha256: str = "a" * 64) -> Seal:
+def log(folder: Path, sha256: str = "a" * 64) -> Log:
     shape = {"layers": 3, "heads": 4, "group": 1, "head_size": 8, "hidden": 32}
     card = ModelCard("tiny", None, "bert", labels=("bad", "good"), sha256=sha256, folder="", **shape)
-    return Seal(card, dataset(), Store(folder))
+    return Log(card, dataset(), Store(folder))
 
 
 def ledger(folder: Path) -> Path:
@@ -40,7 +40,7 @@ def ledger(folder: Path) -> Path:
 
 
 def open_often(folder: Path) -> None:
-    threads = [threading.Thread(target=lambda: [seal(folder).open() for _ in range(TIMES)]) for _ in range(THREADS)]
+    threads = [threading.Thread(target=lambda: [log(folder).add() for _ in range(TIMES)]) for _ in range(THREADS)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -56,68 +56,51 @@ def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
     for process in processes:
         process.join(timeout=120)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert seal(tmp_path).opened == 4 * THREADS * TIMES == 80
+    assert log(tmp_path).count == 4 * THREADS * TIMES == 80
 
 
 def test_every_model_and_data_set_has_a_count_of_its_own(tmp_path: Path) -> None:
-    one, other = seal(tmp_path), seal(tmp_path, "b" * 64)
-    assert [one.open(), one.open(), other.open()] == [1, 2, 1]
-    assert (one.opened, other.opened) == (2, 1)
+    one, other = log(tmp_path), log(tmp_path, "b" * 64)
+    assert [one.add(), one.add(), other.add()] == [1, 2, 1]
+    assert (one.count, other.count) == (2, 1)
 
 
 def test_a_store_that_forgets_its_results_does_not_forget_the_count(tmp_path: Path) -> None:
-    seal(tmp_path).open()
+    log(tmp_path).add()
     forgetful = Store(tmp_path, limit_bytes=500)
     for number in range(5):
         forgetful.save(key("stage", number), meta={"text": "x" * 300})
     for entry in forgetful.folder.iterdir():
         entry.unlink()
-    assert seal(tmp_path).opened == 1
-    assert seal(tmp_path).open() == 2
+    assert log(tmp_path).count == 1
+    assert log(tmp_path).add() == 2
 
 
 def test_what_was_there_stays_byte_by_byte(tmp_path: Path) -> None:
-    seal(tmp_path).open()
+    log(tmp_path).add()
     before = ledger(tmp_path).read_bytes()
-    seal(tmp_path, "b" * 64).open()
+    log(tmp_path, "b" * 64).add()
     assert ledger(tmp_path).read_bytes().startswith(before)
     assert len(ledger(tmp_path).read_bytes()) == 2 * len(before)
 
 
 def test_a_line_that_a_full_disk_cut_spoils_no_other(tmp_path: Path) -> None:
-    seal(tmp_path).open()
+    log(tmp_path).add()
     with ledger(tmp_path).open("ab") as file:
         file.write(b"0123")
-    assert seal(tmp_path).open() == 2
-    assert seal(tmp_path).opened == 2
-
-
-def test_what_an_earlier_version_counted_among_the_results_is_carried_over(tmp_path: Path) -> None:
-    store, one = Store(tmp_path), seal(tmp_path)
-    store.save(one._name, meta={"count": 7})
-    assert one.opened == 7
-    assert one.open() == 8
-    store.remove(one._name)
-    assert seal(tmp_path).opened == 8
-
-
-@pytest.mark.parametrize("meta", [{}, {"count": "many"}, {"count": -3}, {"count": 10**12}])
-def test_a_count_of_an_earlier_version_that_lies_is_none(tmp_path: Path, meta: dict[str, object]) -> None:
-    store, one = Store(tmp_path), seal(tmp_path)
-    store.save(one._name, meta=meta)
-    assert one.opened == 0
-    assert one.open() == 1
+    assert log(tmp_path).add() == 2
+    assert log(tmp_path).count == 2
 
 
 def test_where_nothing_can_be_written_the_opening_is_told_all_the_same(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    seal(tmp_path).open()
+    log(tmp_path).add()
     # A folder in its place: nobody can write there, root neither.
     name = ledger(tmp_path)
     name.rename(tmp_path / "aside")
     name.mkdir()
-    assert seal(tmp_path).open() == 1
+    assert log(tmp_path).add() == 1
     (said,) = [record.getMessage() for record in caplog.records]
     assert "CAHP_CACHE" in said
     assert list(name.iterdir()) == []
