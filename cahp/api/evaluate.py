@@ -61,7 +61,7 @@ def _evaluate(settings: Settings, mask: HeadMask | Name | None, store: Store, pr
     texts, notices = data_sets.sample(
         dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
     )
-    seal = TestSplitLog(card, dataset, store)
+    log = TestSplitLog(card, dataset, store)
     numbers = choose_precisions(settings)
     measurements = Measurements(
         Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
@@ -73,7 +73,7 @@ def _evaluate(settings: Settings, mask: HeadMask | Name | None, store: Store, pr
         "kept": kept_heads(keep),
         **outcome_records(outcomes),
         "precision": numbers.evaluation,
-        "test_opened": seal.open() if settings.eval_split == "test" else seal.opened,
+        "test_opened": log.add() if settings.eval_split == "test" else log.count,
         "notices": [
             *precision_notices(replace(numbers, signatures="float32")),
             *prompt_notices(card),

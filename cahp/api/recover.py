@@ -15,7 +15,7 @@ from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import SplitRecord, outcome_records
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Recovered, refit_report
+from cahp.run.recovered import Recovered, cut_model, refit_report
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, Settings, identify_model, parse_duration
 from cahp.store import Store
@@ -95,7 +95,7 @@ def _recover(
     bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
     document, recovered = _recovered(bench, keep, schedule)
     measurements = bench.measurements
-    pruned = measurements.pruned(keep, recovered)
+    pruned = cut_model(bench.model, keep, recovered)
     found = {
         "model": bench.card.id,
         "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
@@ -120,14 +120,14 @@ def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tup
     if recovery.needs_labels:
         from cahp.models.training import Schedule
 
-        beside = None if bench.card.no_refit else recoveries.refit(keep)
-        recovered = recoveries.finetune(keep, schedule=replace(Schedule(), **schedule))
+        beside = None if bench.card.no_refit else bench.recoveries.refit(keep)
+        recovered = bench.recoveries.finetune(keep, schedule=replace(Schedule(), **schedule))
         record = {"epochs": list(recovered.epochs)}
     elif recovery.imitates:
         from cahp.stages.distillation import SCHEDULE
 
         allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if recovery.timed else None
-        recovered = recoveries.distill(
+        recovered = bench.recoveries.distill(
             keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **schedule)
         )
         beside = recovered.start
@@ -136,7 +136,7 @@ def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tup
             "steps": measure_steps(measurements, bench.evaluation, keep, recovered, seed=seed),
         }
     else:
-        recovered = recoveries.recover(keep, recovery.name)
+        recovered = bench.recoveries.recover(keep, recovery.name)
     assert recovered is not None
     states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
     if recovery.trains:
