@@ -94,7 +94,6 @@ def _recover(
     keep = read_mask_for(card, mask)[0]
     bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
     document, recovered = _recovered(bench, keep, schedule)
-    measurements = bench.measurements
     pruned = cut_model(bench.model, keep, recovered)
     found = {
         "model": bench.card.id,
