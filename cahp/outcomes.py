@@ -137,11 +137,15 @@ OUTCOMES: Mapping[str, Outcome] = {
 _FIELDS = {"accuracy": "accuracy", "macro_f1": "macro_f1", "loss": "nll", "agreement": "agreement"}
 
 
+def finite(outcomes: Outcomes) -> dict[str, Estimate]:
+    """Return the outcomes that a file can hold: those with a finite value."""
+    return {name: estimate for name, estimate in outcomes.items() if math.isfinite(estimate.value)}
+
+
 def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as ``metrics`` of ``run.json`` holds them: values, ``n`` and the interval of the accuracy."""
-    accuracy = outcomes["accuracy"]
-    values = {field: outcomes[name].value if name in outcomes else None for field, name in _FIELDS.items()}
-    values = {field: value if value is None or math.isfinite(value) else None for field, value in values.items()}
+    accuracy, measured = outcomes["accuracy"], finite(outcomes)
+    values = {field: measured[name].value if name in measured else None for field, name in _FIELDS.items()}
     return {**values, "n": accuracy.n, "ci95": accuracy.ci95}
 
 
@@ -157,15 +161,15 @@ def from_metrics(metrics: Mapping[str, Any], delta: Mapping[str, Any] | None = N
     Raises:
         KeyError, TypeError, ValueError: If a field is missing or malformed.
     """
-    n = int(metrics["n"])
+    n = metrics["n"]
     outcomes = {
-        name: Estimate(float(metrics[field]), None, n, OUTCOMES[name].unit)
+        name: Estimate(metrics[field], None, n, OUTCOMES[name].unit)
         for field, name in _FIELDS.items()
-        if metrics.get(field) is not None
+        if metrics[field] is not None
     }
     low, high = metrics["ci95"]
-    outcomes["accuracy"] = Estimate(float(metrics["accuracy"]), (float(low), float(high)), n, "share")
+    outcomes["accuracy"] = Estimate(metrics["accuracy"], (low, high), n, "share")
     if delta is not None:
         low, high = delta["ci95"]
-        outcomes["accuracy_change"] = Estimate(float(delta["pp"]), (float(low), float(high)), n, "points")
+        outcomes["accuracy_change"] = Estimate(delta["pp"], (low, high), n, "points")
     return outcomes

@@ -31,19 +31,25 @@ def on_a_line() -> HeadClusters:
     return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
 
 
-def quality(accuracy: float, n: int = 100) -> Outcomes:
-    """Measured outcomes with this accuracy."""
+def outcomes(accuracy: float, n: int = 100) -> Outcomes:
+    """Outcomes of a pruned model, with an accuracy."""
     return {
         "accuracy": Estimate(accuracy, (accuracy - 0.05, accuracy + 0.05), n, "share"),
         "macro_f1": Estimate(accuracy, None, n, "share"),
-        "agreement": Estimate(0.9, None, n, "share"),
+        "nll": Estimate(0.5, None, n, "nats"),
+        "agreement": Estimate(0.9, (0.8, 0.95), n, "share"),
         "accuracy_change": Estimate(0.0, (-1.0, 1.0), n, "points"),
     }
 
 
 def speed(ratio: float) -> Speed:
     """A measured latency."""
-    return Speed(Estimate(ratio, (ratio - 0.01, ratio + 0.01), 20, "ratio"), 10.0, 10.0 * ratio)
+    return Speed(ratio_of(ratio, ratio - 0.01, ratio + 0.01), 10.0, 10.0 * ratio)
+
+
+def ratio_of(value: float, low: float, high: float) -> Estimate:
+    """A ratio of times, over 40 rounds."""
+    return Estimate(value, (low, high), 40, "ratio")
 
 
 def in_a_row(layers: int, heads: int) -> HeadClusters:

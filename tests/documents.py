@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from cahp.run.recovery_steps import RecoveryStep
-from cahp.values import Delta, Metrics
+from cahp.values import Estimate
 
 
 def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:
@@ -68,12 +68,16 @@ def recovery_steps() -> tuple[RecoveryStep, ...]:
     """A recovery of three steps, the second of which was rejected."""
 
     def step(name: str, accuracy: float, gained: float | None, **more: Any) -> RecoveryStep:
-        metrics = Metrics(accuracy, accuracy, 1.0, 500, (accuracy - 0.04, accuracy + 0.04), accuracy + 0.2)
-        change = None if gained is None else Delta(gained, (gained - 2, gained + 2))
+        outcomes = {
+            "accuracy": Estimate(accuracy, (accuracy - 0.04, accuracy + 0.04), 500, "share"),
+            "macro_f1": Estimate(accuracy, None, 500, "share"),
+            "nll": Estimate(1.0, None, 500, "nats"),
+            "agreement": Estimate(accuracy + 0.2, None, 500, "share"),
+            "accuracy_change": Estimate(100 * accuracy - 60, (-30.0, -10.0), 500, "points"),
+        }
+        change = None if gained is None else Estimate(gained, (gained - 2, gained + 2), 500, "points")
         given = {"accepted": True, "examples": 400, "seconds": 90.0, **more}
-        return RecoveryStep(
-            name, metrics=metrics, delta=Delta(100 * accuracy - 60, (-30.0, -10.0)), gained=change, **given
-        )
+        return RecoveryStep(name, outcomes=outcomes, gained=change, **given)
 
     return (
         step("pruned", 0.331, None, accepted=None, examples=None, seconds=None),

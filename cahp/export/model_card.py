@@ -42,7 +42,7 @@ def model_card(
         f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
         "",
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
-        f"{RECOVERIES[source['recovery'].card]}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
+        f"{RECOVERIES[source['recovery']].card}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
         "",
         "## Load it",
         "",

@@ -5,7 +5,6 @@ The fields are those of the file, in its order. A value that was not measured is
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import re
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from cahp.cards import ModelCard
 from cahp.costs import Cost, Costs
 from cahp.files import plain_json
-from cahp.outcomes import STATES, Outcomes, from_metrics, to_delta, to_metrics
+from cahp.outcomes import STATES, Outcomes, finite, from_metrics, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.run.settings import Settings
@@ -223,9 +222,11 @@ class RunDocument:
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``run.json`` holds it."""
-        content = {"schema": self.schema, **{one.name: getattr(self, one.name) for one in fields(self)}}
+        content: dict[str, Any] = {"schema": self.schema}
+        for one in fields(self):
+            content |= outcome_records(self.outcomes) if one.name == "outcomes" else {one.name: getattr(self, one.name)}
         content["latency_ratio"] = ratio_record(self.latency_ratio)
-        content |= outcome_records(self.outcomes)
+        content["steps"] = [{**vars(step), "outcomes": finite(step.outcomes)} for step in self.steps]
         if self.report is not None:
             content["report"] = {**vars(self.report), **outcome_records(self.report.outcomes)}
         return dict(plain_json(content))
@@ -245,6 +246,12 @@ class RunDocument:
             document = msgspec.convert(_native(content), cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{_in_words(error)}; write it again with `cahp prune --out`.") from None
+        for place, outcomes in {"full": {}, **document.outcomes}.items():
+            if "accuracy" not in outcomes:
+                raise CahpError(f"The run lacks outcomes.{place}.accuracy; write it again with `cahp prune --out`.")
+        ratio, timing = document.latency_ratio, document.cost.full.latency_ms
+        if ratio is not None and timing is not None:
+            document = replace(document, latency_ratio=replace(ratio, n=timing.repeats))
         heads, layers = range(document.model.heads), range(document.model.layers)
         if set(document.kept) != set(map(str, layers)) or not all(
             set(kept) <= set(heads) for kept in document.kept.values()
@@ -263,12 +270,8 @@ def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
     return {
         "metrics": {state: to_metrics(outcomes[state]) if state in outcomes else None for state in states},
         "delta": {state: to_delta(outcomes[state]) if state in outcomes else None for state in states[1:]},
-        "outcomes": {state: _finite(outcomes[state]) if state in outcomes else None for state in states},
+        "outcomes": {state: finite(outcomes[state]) if state in outcomes else None for state in states},
     }
-
-
-def _finite(outcomes: Outcomes) -> dict[str, Estimate | None]:
-    return {name: estimate if math.isfinite(estimate.value) else None for name, estimate in outcomes.items()}
 
 
 def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
@@ -278,16 +281,31 @@ def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
 
 def _native(content: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of a run's file with the fields of ``RunDocument``; earlier files have no ``outcomes``."""
+    content = _Section(content)
     native = {**content, "outcomes": _outcomes_of(content)}
     ratio = content["latency_ratio"]
     if ratio is not None:
-        rounds = (content["cost"]["full"]["latency_ms"] or {}).get("repeats", 0)
-        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": rounds, "unit": "ratio"}
-    report = content.get("report")
-    if report is not None:
+        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}
+    if content.get("report") is not None:
+        report = content["report"]
         native["report"] = {**report, "outcomes": _outcomes_of(report)}
-    native["steps"] = [_native_step(step) for step in content.get("steps", ())]
+    native["steps"] = [_native_step(_Section(step, "steps.")) for step in content.get("steps", ())]
     return native
+
+
+class _Section(dict[str, Any]):
+    """A section of a file; a missing field raises ``KeyError`` with its path, such as ``metrics.full.n``."""
+
+    def __init__(self, content: Mapping[str, Any], place: str = "") -> None:
+        super().__init__(content)
+        self._place = place
+
+    def __getitem__(self, name: str) -> Any:
+        path = self._place + name
+        if name not in self:
+            raise KeyError(path)
+        value = super().__getitem__(name)
+        return _Section(value, f"{path}.") if isinstance(value, dict) else value
 
 
 def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -297,12 +315,12 @@ def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
             for state, outcomes in content["outcomes"].items()
             if outcomes is not None
         }
-    changes = content["delta"]
-    return {
-        state: {name: vars(estimate) for name, estimate in from_metrics(metrics, changes.get(state)).items()}
-        for state, metrics in content["metrics"].items()
-        if metrics is not None
-    }
+    measured = {}
+    for state in STATES:
+        metrics, change = content["metrics"][state], None if state == "full" else content["delta"][state]
+        if metrics is not None:
+            measured[state] = {name: vars(estimate) for name, estimate in from_metrics(metrics, change).items()}
+    return measured
 
 
 def _native_step(step: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.costs import Cost
-from cahp.outcomes import Outcomes
+from cahp.outcomes import Outcomes, finite
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
@@ -207,7 +207,7 @@ class BudgetTable:
         with self._lock:
             return {
                 "recover": self.recover,
-                "outcomes": {str(budget): dict(found) for budget, found in sorted(self._outcomes.items())},
+                "outcomes": {str(budget): finite(found) for budget, found in sorted(self._outcomes.items())},
                 "speed": {str(budget): found for budget, found in sorted(self._speed.items())},
             }
 

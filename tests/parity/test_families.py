@@ -148,6 +148,6 @@ def test_a_whole_run_keeps_what_it_was_asked_to(model: HeadModel, tmp_path: Path
     run = prune(settings, store=Store(tmp_path / "store"))
     assert run.mask.count == 5
     assert not run.mask.empty_layers
-    assert run.document.metrics.recovered.n == 20
+    assert run.document.outcomes["recovered"]["accuracy"].n == 20
     assert (run.document.distill is None) is (run.document.refit is not None)
     assert run.document.verified.mask_equals_surgery is True

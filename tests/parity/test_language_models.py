@@ -69,8 +69,8 @@ def run(settings: Settings, store: Store) -> Run:
 def test_a_model_that_learned_the_rule_answers_by_it(run: Run, settings: Settings, language: str) -> None:
     """Taught by transformers alone, so its accuracy says that the package asks, and reads answers, as it should."""
     document = run.document
-    assert document.metrics.full.accuracy >= 0.9
-    assert document.metrics.pruned.n == document.metrics.recovered.n == 40
+    assert document.outcomes["full"]["accuracy"].value >= 0.9
+    assert document.outcomes["pruned"]["accuracy"].n == document.outcomes["recovered"]["accuracy"].n == 40
     assert run.mask.count == 6
     assert document.verified.mask_bites is document.verified.mask_equals_surgery is True
     assert document.data.classes == fakes.ANSWERS
@@ -85,22 +85,22 @@ def test_answers_the_wrong_way_round_are_wrong_and_the_option_that_corrects_it_i
     settings: Settings, store: Store
 ) -> None:
     turned = prune(replace(settings, answers=fakes.ANSWERS[::-1], recover="none"), store=store).document
-    assert turned.metrics.full.accuracy <= 0.1
+    assert turned.outcomes["full"]["accuracy"].value <= 0.1
     (notice,) = [one for one in turned.notices if "permuted" in one]
     assert "--label-map bad=awful,good=great" in notice
     mapped = replace(settings, answers=fakes.ANSWERS[::-1], recover="none", label_map={"bad": "awful", "good": "great"})
-    assert prune(mapped, store=store).document.metrics.full.accuracy >= 0.9
+    assert prune(mapped, store=store).document.outcomes["full"]["accuracy"].value >= 0.9
 
 
 @pytest.mark.parametrize("how", ["distill", "finetune"])
 def test_it_learns_as_a_language_model(run: Run, settings: Settings, store: Store, how: str) -> None:
     """Trained through the prompt, at the answer; what is tied stays tied."""
     found = prune(replace(settings, recover=how), store=store).document
-    assert found.metrics.recovered.n == 40
+    assert found.outcomes["recovered"]["accuracy"].n == 40
     if how == "distill":
-        assert found.metrics.recovered.loss < found.metrics.pruned.loss
+        assert found.outcomes["recovered"]["nll"].value < found.outcomes["pruned"]["nll"].value
     # At the rate of the paper's fine-tuning a few batches change little, but the answers do change.
-    assert found.metrics.recovered.loss != found.metrics.pruned.loss
+    assert found.outcomes["recovered"]["nll"].value != found.outcomes["pruned"]["nll"].value
     assert (found.distill is None) is (how == "finetune")
 
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from clusters import in_a_row, quality, speed
+from clusters import in_a_row, outcomes, speed
 from clusters import on_a_line as two_numbers
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable, Glimpse
+from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import HeadMask
+from cahp.values import Estimate, HeadMask
 
 pytestmark = pytest.mark.browser
 
@@ -67,8 +67,8 @@ def data_of(clusters: HeadClusters, budget: int, **options: Any) -> dict[str, An
     """What a board of these clusters is given, all budgets but a few estimated."""
     table = BudgetTable.plan(clusters, Settings())
     total = table.budgets[-1]
-    table.add(total, quality=quality(0.9))
-    table.add(table.budgets[0], quality=quality(0.5), speed=speed(0.6))
+    table.add(total, outcomes=outcomes(0.9))
+    table.add(table.budgets[0], outcomes=outcomes(0.5), speed=speed(0.6))
     selection = table.selection(budget)
     labels = clusters.groups(selection.k)[0]
     shown = Shown(selection.mask, "budget", None, None, rescued=selection.rescued)
@@ -178,8 +178,8 @@ def test_arrow_keys_move_the_budget_and_only_where_they_stop_is_told(bare: Calla
 def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
     table = BudgetTable.plan(clusters, Settings())
-    table.add(6, quality=quality(0.9))
-    table.add(2, glimpse=Glimpse(0.5, 104))
+    table.add(6, outcomes=outcomes(0.9))
+    table.add(2, glimpse=Estimate(0.5, None, 104, "share"))
     selection = table.selection(6)
     shown = Shown(selection.mask, "budget", table.full, None, rescued=())
     page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
@@ -196,8 +196,8 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
 ) -> None:
     clusters = on_a_line()
     table = BudgetTable.plan(clusters, Settings())
-    table.add(6, quality=quality(0.9))
-    table.add(3, glimpse=Glimpse(0.5, 104))
+    table.add(6, outcomes=outcomes(0.9))
+    table.add(3, glimpse=Estimate(0.5, None, 104, "share"))
     selection = table.selection(3)
     other = HeadMask(~selection.mask.keep)
     for mask, origin, said in (

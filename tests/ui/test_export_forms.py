@@ -103,23 +103,25 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
     def show() -> None:
         from types import SimpleNamespace
 
+        from clusters import ratio_of
+
         from cahp.costs import Timing
         from cahp.export import formats
         from cahp.export.footprint import Footprint
         from cahp.ui.export.model import _files
-        from cahp.values import Metrics, Ratio
+        from cahp.values import Estimate
 
         def step(name, size, median, ratio):  # type: ignore[no-untyped-def]
             return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio)
 
         files = (
             step("full", 90_900_000, 50.0, None),
-            step("pruned", 80_700_000, 49.0, Ratio(0.98, (0.95, 1.01))),
-            step("int8", 20_500_000, 25.0, Ratio(0.5, (0.49, 0.51))),
+            step("pruned", 80_700_000, 49.0, ratio_of(0.98, 0.95, 1.01)),
+            step("int8", 20_500_000, 25.0, ratio_of(0.5, 0.49, 0.51)),
         )
-        measured = {one.name: Metrics(0.9, 0.9, 0.3, 311, (0.862, 0.929), None) for one in files}
+        measured = {one.name: {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")} for one in files}
         written = SimpleNamespace(files=files, form=formats.model_form("onnx-int8"))
-        _files(SimpleNamespace(written=written, outcome={"metrics": SimpleNamespace(measured=measured)}))
+        _files(SimpleNamespace(written=written, outcome={"outcomes": measured}))
 
     app = AppTest.from_function(show).run()
     assert not app.exception
@@ -130,5 +132,5 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         "49.0 ms, no measurable change (0.95 to 1.01)",
         "25.0 ms, 0.50 of the full model's time (0.49 to 0.51)",
     ]
-    assert rows["right"] == ["90.0 % (86.2 to 92.9 %)"] * 3
+    assert rows["accuracy"] == ["90.0 % (86.2 to 92.9 %)"] * 3
     assert "median of 40 rounds in turn; answers on 311 texts." in app.caption[0].value

@@ -51,9 +51,10 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert explorer_of(app).results.bundled
     # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
     said = " ".join(heading.value for heading in app.subheader).replace("\\", "")
-    metrics = bundled.read().document.metrics.measured  # type: ignore[union-attr]
-    for part, words in (("pruned", "of answers right"), ("recovered", "after a refit"), ("full", "with all heads")):
-        assert f"{metrics[part].accuracy * 100:.1f} % {words}" in said
+    outcomes = bundled.read().document.outcomes  # type: ignore[union-attr]
+    assert f"accuracy {outcomes['pruned']['accuracy'].text}" in said
+    assert f"{outcomes['recovered']['accuracy'].text} after refit" in said
+    assert f"{outcomes['full']['accuracy'].text} with all heads" in said
     # Where a time stands, it can be taken once more.
     assert app.button(key="time-home").label == "Time again"
 

@@ -37,7 +37,8 @@ WIDGET, HTML, PLOTLY = "application/vnd.jupyter.widget-view+json", "text/html", 
 TOKEN = "for-the-test"
 CELLS = (
     "import cahp\nrun = cahp.prune('model', 'data', budget=5, pool_size=8, projection='pca', latency=False)\nrun",
-    "run.board.budget = 7\nrun.board.wait(100)\nprint(run.board.budget, f'{run.board.quality.accuracy:.6f}')",
+    "run.board.budget = 7\nrun.board.wait(100)\n"
+    "accuracy = run.board.outcomes['accuracy'].value\nprint(run.board.budget, f'{accuracy:.6f}')",
     "print(run.board.wait(100), run.board.budget, run.board.mask.by_layer)",
 )
 
@@ -141,8 +142,7 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     same = {"budget": 5, "pool_size": 8, "projection": "pca", "latency": False, "progress": False}
     run = cahp.prune(str(place / "model"), str(place / "data"), **same, store=Store(place / "other"))
     table = run.board.table
-    assert run.metrics.pruned is not None
-    expect(figures.nth(1)).to_contain_text(f"{run.metrics.pruned.accuracy * 100:.1f} %")
+    expect(figures.nth(1)).to_contain_text(run.outcomes["pruned"]["accuracy"].text)
 
     # By keyboard, whose arrows are the board's and not the notebook's.
     slider = page.get_by_role("slider", name="Heads to keep")
@@ -150,17 +150,17 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(figures.nth(0)).to_contain_text("8 of 12")
-    found = filling.quality(run.bench, table.selection(8).mask)
+    found = filling.measure_mask(run.bench, table.selection(8).mask)
     expect(figures.nth(1)).to_contain_text("95 % interval", timeout=120_000)
-    expect(figures.nth(1)).to_contain_text(f"{found.accuracy * 100:.1f} %")
+    expect(figures.nth(1)).to_contain_text(found["accuracy"].text)
     expect(page.get_by_role("button", name="Undo")).to_be_enabled()
 
     # From a cell to the board.
     said = run_cell(page, 1)
     expect(said.locator(".jp-OutputArea-output")).to_contain_text("7 ", timeout=120_000)
     expect(figures.nth(0)).to_contain_text("7 of 12")
-    seven = filling.quality(run.bench, table.selection(7).mask)
-    expect(said.locator(".jp-OutputArea-output")).to_contain_text(f"7 {seven.accuracy:.6f}")
+    seven = filling.measure_mask(run.bench, table.selection(7).mask)
+    expect(said.locator(".jp-OutputArea-output")).to_contain_text(f"7 {seven['accuracy'].value:.6f}")
 
     # And back: a head dropped by hand.
     page.get_by_role("gridcell", selected=True).first.click()

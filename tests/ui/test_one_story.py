@@ -68,7 +68,7 @@ def explorer(settings: Settings) -> Explorer:
 
 def quality_table(report: str) -> list[str]:
     """The accuracies of a report's first table."""
-    row = re.search(r"<th scope=row>Right answers</th>((?:<td>[^<]*</td>)+)", report)
+    row = re.search(r"<th scope=row>Accuracy</th>((?:<td>[^<]*</td>)+)", report)
     assert row is not None
     return re.findall(r"<td>([^<]*)</td>", row[1])
 
@@ -84,7 +84,7 @@ def test_every_way_out_says_the_same_of_a_mask(
 ) -> None:
     monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     explorer.recover = recover
-    board = explorer.quality(recover)
+    board = explorer.outcomes(recover)
     assert board is not None
 
     app = AppTest.from_file(page_script("export"), default_timeout=120)
@@ -116,7 +116,7 @@ def test_every_way_out_says_the_same_of_a_mask(
 
     expected = [percent(part["accuracy"]) for part in said["metrics"].values() if part is not None]
     assert len(expected) == (2 if recover == "none" else 3)
-    assert expected[-1] == percent(board.accuracy)
+    assert expected[-1] == board["accuracy"].text
     assert on_page == expected
     assert quality_table(report) == quality_table(by_command) == expected
     assert card_table(readme) == expected

@@ -49,10 +49,9 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     run = bundled.read()
     assert run is not None
     document = run.document
-    assert document.metrics.pruned is not None
     figures = page.locator(".cahp-board .figure .value")
     expect(figures.nth(0)).to_have_text(f"{document.budget.attained} of 72")
-    expect(figures.nth(1)).to_have_text(percent(document.metrics.pruned.accuracy))
+    expect(figures.nth(1)).to_have_text(document.outcomes["pruned"]["accuracy"].text)
     slider = page.get_by_role("slider")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
@@ -60,7 +59,7 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * 0.5, box["y"] + box["height"] / 2)
     page.mouse.down()
     expect(figures.nth(0)).to_have_text("39 of 72")
-    expect(figures.nth(1)).to_have_text(percent(run.rows["quality"]["39"]["accuracy"]))
+    expect(figures.nth(1)).to_have_text(percent(run.rows["outcomes"]["39"]["accuracy"]["value"]))
     page.mouse.up()
     expect(page.get_by_text("Back to the 13 heads of the start")).to_be_visible()
     expect(page.locator(".cahp-board .figure").nth(0)).to_contain_text("by budget")

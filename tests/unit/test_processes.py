@@ -19,10 +19,11 @@ from cahp import cli, methods, models
 from cahp import processes as parallel
 from cahp.files import plain_json
 from cahp.models import devices
+from cahp.outcomes import measure, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
-from cahp.stages.evaluation import evaluate, metrics
+from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import OptionError
 
@@ -102,6 +103,7 @@ except ValueError as error:
     found["error"] = str(error)
 from cahp import methods
 from cahp.models import devices
+from cahp.outcomes import measure, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -185,7 +187,7 @@ def test_two_processes_find_what_one_finds(two: Two, tmp_path: Path) -> None:
     document = json.loads((two.folder / "run" / "run.json").read_text())
     assert document["kept"] == one.mask.kept
     for name in ("full", "pruned"):
-        other, said = document["metrics"][name], plain_json(one.document.metrics.measured[name])
+        other, said = document["metrics"][name], plain_json(to_metrics(one.document.outcomes[name]))
         assert other.pop("ci95") == said.pop("ci95")
         assert other.pop("n") == said.pop("n") == 40
         assert other == pytest.approx(said, abs=1e-6)
@@ -222,9 +224,9 @@ def test_two_processes_fine_tune_and_write_one_checkpoint(two: Two) -> None:
     assert [path.name for path in two.folder.glob(".*")] == []
     written = models.load(str(two.folder / "checkpoint"), device="cpu")
     bench = open_bench(two.settings, store=Store(two.folder / "cache"))
-    answered = metrics(evaluate(written, bench.evaluation))
-    assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
-    assert answered.loss == pytest.approx(found["metrics"]["recovered"]["loss"], abs=1e-5)
+    answered = measure(evaluate(written, bench.evaluation))
+    assert answered["accuracy"].value == found["metrics"]["recovered"]["accuracy"]
+    assert answered["nll"].value == pytest.approx(found["metrics"]["recovered"]["loss"], abs=1e-5)
 
 
 @pytest.mark.nightly
@@ -233,8 +235,8 @@ def test_two_processes_distil_one_model_in_the_time_that_they_have(two: Two) -> 
     assert found["distill"]["examples"] == 96
     assert len(found["distill"]["epochs"]) == 3
     written = models.load(str(two.folder / "distilled"), device="cpu")
-    answered = metrics(evaluate(written, open_bench(two.settings, store=Store(two.folder / "cache")).evaluation))
-    assert answered.accuracy == found["metrics"]["recovered"]["accuracy"]
+    answered = measure(evaluate(written, open_bench(two.settings, store=Store(two.folder / "cache")).evaluation))
+    assert answered["accuracy"].value == found["metrics"]["recovered"]["accuracy"]
 
 
 @pytest.mark.nightly

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.head_statistics import Clustering, Signatures
-from cahp.values import Evaluation, HeadMask, Ratio, Texts, digest
+from cahp.values import Estimate, Evaluation, HeadMask, Texts, digest
 
 
 def statistics(values: np.ndarray, labels: np.ndarray, classes: int) -> Signatures:
@@ -115,9 +115,29 @@ def test_a_clustering_that_was_not_made_is_named() -> None:
         made.at(3)
 
 
-def test_a_ratio_is_measurable_only_if_its_interval_excludes_one() -> None:
-    assert Ratio(0.8, (0.7, 0.9)).measurable
-    assert not Ratio(0.98, (0.9, 1.01)).measurable
+def test_a_difference_is_measurable_only_if_the_interval_excludes_it() -> None:
+    assert Estimate(0.8, (0.7, 0.9), 40, "ratio").excludes(1)
+    assert not Estimate(0.98, (0.9, 1.01), 40, "ratio").excludes(1)
+    assert not Estimate(0.9, (0.8, 1.0), 40, "ratio").excludes(1)
+    assert not Estimate(-3.0, None, 40, "points").excludes(0)
+
+
+def test_an_estimate_without_an_interval_has_its_value_for_both_ends() -> None:
+    assert (Estimate(2.0, None, 3, "nats").low, Estimate(2.0, None, 3, "nats").high) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("estimate", "text", "interval", "span"),
+    [
+        (Estimate(0.9488, (0.92, 0.9611), 1200, "share"), "94.9 %", "[92.0, 96.1]", "92.0 to 96.1"),
+        (Estimate(-4.1, (-5.6, -2.7), 1200, "points"), "-4.1 pp", "[-5.6, -2.7]", "-5.6 to -2.7"),
+        (Estimate(0.73, (0.7, 0.755), 1200, "ratio"), "0.73 \u00d7", "[0.70, 0.76]", "0.70 to 0.76"),
+        (Estimate(0.1234, None, 1200, "nats"), "0.123", "", ""),
+    ],
+)
+def test_an_estimate_is_shown_in_its_unit(estimate: Estimate, text: str, interval: str, span: str) -> None:
+    assert (estimate.text, estimate.interval, estimate.span) == (text, interval, span)
+    assert str(estimate) == " ".join(filter(None, [text, interval])) + ", n = 1,200"
 
 
 def test_an_evaluation_knows_what_was_right() -> None:

@@ -112,7 +112,7 @@ def _finding(explorer: Explorer) -> str:
     else:
         change = "no measurable change in accuracy"
         if points.high - points.low > _WIDE_PP:
-            change += f" (with {points.n} texts, between {span(points.low, points.high, 0)} points)"
+            change += f" (with {points.n} texts, within {span(points.low, points.high, 0)} points)"
     saved = ""
     if speed is not None and speed.ratio.excludes(1):
         ratio = speed.ratio.value

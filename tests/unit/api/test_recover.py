@@ -45,7 +45,7 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
         beside = recover(settings, mask=mask, out=tmp_path / "refitted", recover="refit", store=store)
-        for table in ("metrics", "delta"):
+        for table in ("metrics", "delta", "outcomes"):
             assert found[table]["refitted"] == beside[table]["recovered"]
             assert found[table]["pruned"] == beside[table]["pruned"]
         assert found["refit"] == beside["refit"]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
+from clusters import ratio_of
 from safetensors.torch import save_file
 
 import cahp
@@ -27,7 +28,7 @@ from cahp.run.settings import Settings
 from cahp.stages.latency import Times
 from cahp.store import Store
 from cahp.terminal.printing import export_lines
-from cahp.values import CahpError, OptionError, Ratio
+from cahp.values import CahpError, OptionError
 from cahp.words import size_of
 
 
@@ -104,7 +105,7 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
 ) -> None:
     def times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
         assert len({file.read_bytes() for file in files}) == len(files) == 2
-        return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), Ratio(0.8, (0.78, 0.82)))]
+        return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))]
 
     monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime=Runtime("toys", times)),))
     asked = {"mask": mask, "form": "toy", "store": Store(tmp_path / "store"), "how": "none"}

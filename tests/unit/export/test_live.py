@@ -12,7 +12,7 @@ from typing import Any
 import documents
 import numpy as np
 import pytest
-from clusters import in_a_row, quality, speed
+from clusters import in_a_row, outcomes, speed
 
 from cahp.export.live import Live
 from cahp.export.report import Origin, page
@@ -27,7 +27,7 @@ def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDo
     clusters = in_a_row(layers, heads)
     table = BudgetTable.plan(clusters, Settings())
     for row in table.budgets:
-        table.add(row, quality=quality(0.5 + 0.4 * row / (layers * heads)), speed=speed(0.9))
+        table.add(row, outcomes=outcomes(0.5 + 0.4 * row / (layers * heads)), speed=speed(0.9))
     selection = table.selection(budget)
     said = documents.run_json()
     said["model"] |= {"layers": layers, "heads": heads}
@@ -110,7 +110,7 @@ def test_who_covers_for_whom_is_told_of_every_pruned_head() -> None:
 def test_recoveries_of_the_same_heads_are_compared_where_more_than_one_was_measured() -> None:
     run, mask, live = of_size(6, 12, 20)
     assert "What recovery wins back" not in html(run, mask, live)
-    said = html(run, mask, live, recoveries={"refitted": quality(0.94)})
+    said = html(run, mask, live, recoveries={"refitted": outcomes(0.94)})
     assert "<th scope=col>as pruned</th><th scope=col>refitted</th>" in said
     # 91.2 of 95.3 % before, 94.0 % after.
     assert "<td></td><td>68 %</td>" in said
@@ -118,5 +118,5 @@ def test_recoveries_of_the_same_heads_are_compared_where_more_than_one_was_measu
 
 def test_numbers_that_are_none_do_not_break_the_page() -> None:
     run, mask, live = of_size(6, 12, 20)
-    live.table.add(30, quality=quality(np.nan))
+    live.table.add(30, outcomes=outcomes(np.nan))
     assert "NaN" not in html(run, mask, live)

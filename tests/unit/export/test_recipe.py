@@ -19,13 +19,14 @@ from cahp.export.formats import model_form
 from cahp.export.run_folder import run_archive
 from cahp.export.take_home import checkpoint
 from cahp.files import plain_json
+from cahp.outcomes import to_metrics
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.prune import Run, choose, measure, measure_mask
+from cahp.run.prune import Run, choose, measure_mask, measure_run
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
-from cahp.studies.filling import quality
+from cahp.studies import filling
 from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
@@ -54,8 +55,8 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
     said = json.loads(path.read_text())
     assert said["method"] == BY_HAND
     found = evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
-    assert found["metrics"].pruned == run.metrics.pruned
-    assert said["metrics"]["pruned"] == plain_json(run.metrics.pruned)
+    assert found["outcomes"]["pruned"] == run.outcomes["pruned"]
+    assert said["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
     assert seen == [MASK]
     assert run.verified.mask_equals_surgery
 
@@ -64,7 +65,7 @@ def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Benc
 def test_what_the_board_has_measured_is_not_measured_again(
     recover: Literal["none", "refit"], bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = quality(bench, MASK, recover=recover)
+    said = filling.measure_mask(bench, MASK, recover=recover)
     again: list[int] = []
     evaluate = evaluation.evaluate
     monkeypatch.setattr(
@@ -74,18 +75,16 @@ def test_what_the_board_has_measured_is_not_measured_again(
     )
     run = measured(bench, MASK, costs=costs_of(bench, []), recover=recover)
     assert again == []
-    found = run.metrics.pruned if recover == "none" else run.metrics.recovered
-    assert found is not None
-    assert found.accuracy == said.accuracy
+    assert run.outcomes["pruned" if recover == "none" else "recovered"] == said
     # Another mask is: the count counts.
-    quality(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
+    filling.measure_mask(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
     assert set(again) == {len(bench.evaluation)}
 
 
 def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
     asked = replace(bench.settings, budget="5", recover="refit", latency=False)
     other = open_bench(asked, store=bench.resources.store)
-    pruned = measure(other)
+    pruned = measure_run(other)
     mine = measured(
         bench,
         pruned.mask,
@@ -94,7 +93,7 @@ def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
         selection=choose(other),
         clustering=bench.evidence.clustering,
     )
-    for name in ("model", "data", "knee", "knee_rule", "budget", "kept", "rescued", "clusters", "metrics", "delta"):
+    for name in ("model", "data", "knee", "knee_rule", "budget", "kept", "rescued", "clusters", "outcomes"):
         assert getattr(mine, name) == getattr(pruned.document, name), name
     assert mine.refit == pruned.document.refit
     assert mine.verified == pruned.document.verified
@@ -107,7 +106,7 @@ def test_a_mask_with_an_empty_layer_is_answered_but_neither_cut_nor_timed(bench:
     run = measured(bench, HeadMask(keep), costs=costs_of(bench, seen), recover="refit")
     assert seen == []
     assert run.latency_ratio is None
-    assert run.metrics.recovered is None
+    assert "recovered" not in run.outcomes
     assert run.verified.mask_equals_surgery is None
     with pytest.raises(MaskError, match="layer 1"):
         checkpoint(bench, HeadMask(keep), form=model_form("drop-in"))
@@ -141,15 +140,15 @@ def test_recipes_do_as_they_say_when_they_are_followed(
     bench: Bench, elsewhere: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = replace(bench.settings, budget="5", latency=False)
-    run = measure(open_bench(asked, store=bench.resources.store))
+    run = measure_run(open_bench(asked, store=bench.resources.store))
     made = takeaway.recipe(asked)
     assert cli.run([*made.command[1:], "--quiet"]) == 0
     written = json.loads((elsewhere / "cahp-run" / "run.json").read_text())
     assert written["kept"] == run.mask.kept
-    assert written["metrics"] == plain_json(run.document.metrics)
+    assert written["metrics"]["pruned"] == plain_json(to_metrics(run.document.outcomes["pruned"]))
     capsys.readouterr()
     exec(made.python, {})
-    accuracy = run.document.metrics.pruned.accuracy
+    accuracy = run.document.outcomes["pruned"]["accuracy"]
     assert capsys.readouterr().out.splitlines() == [str(run.mask.by_layer), str(accuracy)]
 
 
@@ -162,6 +161,6 @@ def test_the_recipe_of_a_mask_made_by_hand_evaluates_the_file(
     archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, MASK, {}))))
     (elsewhere / "head_mask.json").write_bytes(archive.read("cahp-run/head_mask.json"))
     assert cli.run([*recipe.command[1:], "--json", "--quiet"]) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(run.metrics.pruned)
+    assert json.loads(capsys.readouterr().out)["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
     exec(recipe.python, {})
-    assert capsys.readouterr().out.strip() == str(run.metrics.pruned.accuracy)
+    assert capsys.readouterr().out.strip() == str(run.outcomes["pruned"]["accuracy"])

@@ -14,11 +14,10 @@ from cahp.export.run_folder import write_run
 from cahp.export.run_report import live_of, run_report
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, measure_run
-from cahp.studies.budget_sweep import Quality
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
-from cahp.values import CahpError
+from cahp.values import CahpError, Estimate
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +40,11 @@ def test_a_folder_tells_what_every_budget_keeps_and_what_the_run_measured(folder
     for budget in live.table.budgets:
         theirs = table_of(run.document, there).selection(budget)
         assert live.table.selection(budget).mask.sha256 == theirs.mask.sha256
-    assert live.table.full == replace(Quality.of(run.document, "full"), agreement=1.0)
+    assert live.table.full == {
+        **run.document.outcomes["full"],
+        "agreement": Estimate(1.0, (1.0, 1.0), 40, "share"),
+        "accuracy_change": Estimate(0.0, (0.0, 0.0), 40, "points"),
+    }
     assert live.table.measured()[0] <= 2
     assert read_run(folder / "run.json").document == files.document
 
@@ -59,7 +62,7 @@ def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
     write_run(tmp_path, run, table=table)
     live = live_of(read_run(tmp_path))
     assert live is not None
-    assert live.table.row(budget).quality == table.row(budget).quality is not None
+    assert live.table.row(budget).outcomes == table.row(budget).outcomes is not None
     assert "of 67" not in run_report(read_run(tmp_path), day=date(2026, 1, 1))
 
     said = json.loads((tmp_path / "table.json").read_text())
@@ -67,7 +70,7 @@ def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
     (tmp_path / "table.json").write_text(json.dumps(said))
     stale = live_of(read_run(tmp_path))
     assert stale is not None
-    assert stale.table.row(budget).quality is None
+    assert stale.table.row(budget).outcomes is None
     said["rows"] = 7
     (tmp_path / "table.json").write_text(json.dumps(said))
     with pytest.raises(CahpError, match=r"table\.json is broken"):

@@ -13,6 +13,7 @@ import documents
 import numpy as np
 import pytest
 import torch
+from clusters import ratio_of
 
 import cahp
 from cahp.export import checkpoints
@@ -27,7 +28,7 @@ from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import export_lines
-from cahp.values import HeadMask, Ratio
+from cahp.values import HeadMask
 from cahp.words import percent, size_of
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
@@ -197,5 +198,5 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
 
 
 def test_no_measurable_change_is_said_where_the_interval_holds_one() -> None:
-    assert change(Ratio(0.99, (0.97, 1.01))) == "no measurable change"
-    assert change(Ratio(0.56, (0.55, 0.57))) == "0.56 of the full model's time"
+    assert change(ratio_of(0.99, 0.97, 1.01)) == "no measurable change"
+    assert change(ratio_of(0.56, 0.55, 0.57)) == "0.56 of the full model's time"

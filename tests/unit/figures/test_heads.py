@@ -6,8 +6,12 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 from cahp.figures.heads import SHORT, WORDS, alike_figure, called, glance_figure, pattern_figure, shares_figure
-from cahp.studies.head_habits import KINDS, Share
-from cahp.values import HeadMask
+from cahp.studies.head_habits import KINDS
+from cahp.values import Estimate, HeadMask
+
+
+def share(value: float, low: float, high: float) -> Estimate:
+    return Estimate(value, (low, high), 64, "share")
 
 
 def test_every_kind_of_attention_has_words_and_every_thumbnail_a_short_one() -> None:
@@ -21,13 +25,14 @@ def test_a_head_is_called_by_layer_and_place() -> None:
 
 
 def test_shares_carry_their_intervals() -> None:
-    figure = shares_figure({"first": Share(0.5, (0.4, 0.6)), "other": Share(0.5, (0.35, 0.65))}, dark=False)
+    shares = {"first": share(0.5, 0.4, 0.6), "other": share(0.5, 0.35, 0.65)}
+    figure = shares_figure(shares, dark=False)
     assert list(figure.data[0].x) == pytest.approx([50, 50])
     assert list(figure.data[0].error_x.array) == pytest.approx([10, 15])
 
 
 def test_look_alikes_stand_in_order_and_differ_in_shape_by_being_kept() -> None:
-    near = [(3, Share(0.1, (0.05, 0.15))), (0, Share(0.2, (0.1, 0.3))), (1, Share(0.4, (0.3, 0.5)))]
+    near = [(3, share(0.1, 0.05, 0.15)), (0, share(0.2, 0.1, 0.3)), (1, share(0.4, 0.3, 0.5))]
     figure = alike_figure(near, HeadMask.of([0, 2], 2, 2), dark=True)
     kept, pruned = figure.data
     assert (list(kept.customdata), list(kept.y), kept.marker.symbol) == ([0], [1], "square")

@@ -54,9 +54,9 @@ def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: Bu
     assert board.mask.sha256 == run.mask.sha256
     assert board.budget == 5
     assert not board.data["undo"]
-    assert board.quality is not None
-    assert board.quality.accuracy == run.metrics.pruned.accuracy  # type: ignore[union-attr]
-    assert board.data["current"]["accuracy"] == board.quality.accuracy
+    assert board.outcomes is not None
+    assert board.outcomes == run.outcomes["pruned"]
+    assert board.data["current"]["accuracy"] == board.outcomes["accuracy"].value
 
 
 def test_a_released_budget_is_measured_as_the_command_line_measures_it(
@@ -67,9 +67,9 @@ def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     press(board, kind="budget", budget=7)
     assert board.budget == board.mask.count == 7
     assert board.wait(PATIENCE)
-    found = filling.quality(run.bench, board.mask)
-    assert board.quality == found
-    assert board.data["rows"][7 - 3]["accuracy"] == found.accuracy
+    found = filling.measure_mask(run.bench, board.mask)
+    assert board.outcomes == found
+    assert board.data["rows"][7 - 3]["accuracy"] == found["accuracy"].value
     assert board.data["current"]["low"] is not None
     assert board.doing == {"stage": "", "done": 0, "total": 0, "error": ""}
     assert moved == [7]
@@ -85,7 +85,7 @@ def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: Budge
     assert board.budget == 10
     assert board.data["current"]["origin"] == "hand"
     assert board.wait(PATIENCE)
-    assert board.quality == filling.quality(run.bench, HeadMask(keep))
+    assert board.outcomes == filling.measure_mask(run.bench, HeadMask(keep))
     press(board, kind="undo")
     assert board.budget == 12
 
@@ -121,7 +121,7 @@ def test_a_model_that_has_changed_since_the_run_is_not_measured(
     board.budget = 8
     assert board.wait(PATIENCE)
     assert "is no longer the model of this run; prune it again" in board.doing["error"]
-    assert board.quality is None
+    assert board.outcomes is None
 
 
 def test_a_sweep_measures_every_budget_and_reports_know_them(

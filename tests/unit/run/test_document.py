@@ -9,9 +9,9 @@ from typing import Any
 import documents
 import pytest
 
-from cahp.files import json_text
+from cahp.files import json_text, plain_json
 from cahp.models import assets
-from cahp.run.document import SCHEMA, RunDocument
+from cahp.run.document import SCHEMA, RunDocument, outcome_records
 from cahp.values import CahpError
 
 
@@ -65,7 +65,9 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     run = documents.run_json()
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
     said = json.loads(json_text(document.to_json()))
-    assert list(said) == [*run, "clusters", "report", "notices", "distill", "machine", "steps", "precision"]
+    measured = list(run).index("delta") + 1
+    later = ["clusters", "report", "notices", "distill", "machine", "steps", "precision"]
+    assert list(said) == [*list(run)[:measured], "outcomes", *list(run)[measured:], *later]
     assert list(said["model"]) == list(run["model"])
     assert RunDocument.from_json(said) == document
     assert {name: said[name] for name in run if name not in ("settings", "data", "verified")} == {
@@ -84,7 +86,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
     said = json.loads((Path(assets()) / "runs" / "minilm-bbc" / "run.json").read_text(encoding="utf-8"))
     document = RunDocument.from_json(said)
     assert said["schema"] == SCHEMA
-    assert document.metrics.full.accuracy == said["metrics"]["full"]["accuracy"]
+    assert document.outcomes["full"]["accuracy"].value == said["metrics"]["full"]["accuracy"]
     # What came later is as usual, and nothing else is different.
     later = {
         "recover_data": None,
@@ -98,6 +100,7 @@ def test_a_run_that_an_earlier_version_wrote_is_read() -> None:
     }
     assert json.loads(json_text(document.to_json())) == {
         **said,
+        "outcomes": plain_json(outcome_records(document.outcomes)["outcomes"]),
         "settings": {**said["settings"], **later},
         "distill": None,
         "machine": None,

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import fakes
 import numpy as np
 import pytest
+from clusters import ratio_of
 
 from cahp import costs, models
 from cahp.cards import ModelCard
@@ -27,7 +28,7 @@ from cahp.stages.recovery import finetune
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store, key
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, OptionError, Precision, Precisions, Ratio, Texts
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, OptionError, Precision, Precisions, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -418,19 +419,19 @@ def _weights(costs: Costs) -> int:
 
 def test_costs_survive_being_written_and_read() -> None:
     timing = Timing(1.5, 2.5, 8, 64, 30)
-    costs = Costs(Cost(100, 1000, timing), Cost(50, 600, timing), Ratio(0.5, (0.4, 0.6)), 0.3)
+    costs = Costs(Cost(100, 1000, timing), Cost(50, 600, timing), ratio_of(0.5, 0.4, 0.6), 0.3)
     assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
 
 
 def test_times_of_a_busy_machine_say_so() -> None:
     calm, busy = Timing(10.0, 12.4, 8, 64, 30), Timing(10.0, 16.0, 8, 64, 30)
     said = [
-        Costs(Cost(100, 1000, one), Cost(50, 600, calm), Ratio(0.5, (0.4, 0.6)), 0.3).notices for one in (calm, busy)
+        Costs(Cost(100, 1000, one), Cost(50, 600, calm), ratio_of(0.5, 0.4, 0.6), 0.3).notices for one in (calm, busy)
     ]
     assert said[0] == ()
     assert "1.6 times their median" in said[1][0]
     assert "--latency-time" in said[1][0]
-    other = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), Ratio(0.5, (0.4, 0.6)), 0.3)
+    other = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.5, 0.4, 0.6), 0.3)
     assert "of the pruned model's 30 times is 1.6" in other.notices[0]
 
 

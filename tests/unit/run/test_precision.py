@@ -97,7 +97,7 @@ def test_a_run_says_its_precision_and_none_is_taken_for_another(
     for asked in ("float32", "auto", "bfloat16"):
         runs[asked] = prune(replace(settings, precision=asked), store=store)
         again = prune(replace(settings, precision=asked), store=store)
-        assert again.document.metrics == runs[asked].document.metrics
+        assert again.document.outcomes == runs[asked].document.outcomes
         assert again.document.precision == runs[asked].document.precision
     exact, quick, rough = (runs[asked].document for asked in ("float32", "auto", "bfloat16"))
     assert [one.precision for one in (exact, quick, rough)] == [
@@ -106,7 +106,8 @@ def test_a_run_says_its_precision_and_none_is_taken_for_another(
         Precisions("bfloat16", "bfloat16"),
     ]
     # Answers differ in their losses, and were not found among those of float32.
-    assert exact.metrics.full.loss != quick.metrics.full.loss == rough.metrics.full.loss
+    losses = [one.outcomes["full"]["nll"] for one in (exact, quick, rough)]
+    assert losses[0] != losses[1] == losses[2]
     # With the same signatures, found again, the same heads.
     assert quick.kept == exact.kept
     assert "signatures" in quick.cached

@@ -23,7 +23,7 @@ from cahp.files import json_text, plain_json
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, cost_record, versions
 from cahp.run.measurements import Measurements
-from cahp.run.prune import Run, method_of, outcomes, prune
+from cahp.run.prune import Run, measure_outcomes, method_of, prune
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -31,7 +31,7 @@ from cahp.values import (
     BudgetError,
     Cancelled,
     DataError,
-    Delta,
+    Estimate,
     HeadMask,
     KneeNotFoundError,
     ModelError,
@@ -102,11 +102,11 @@ def test_a_share_is_rounded_half_up(settings: Settings, store: Store, share: str
 
 def test_all_heads_kept_is_the_full_model(settings: Settings, store: Store) -> None:
     run = prune(replace(settings, budget="12"), store=store)
-    metrics = run.document.metrics
-    assert metrics.pruned is not None
-    assert metrics.pruned.loss == pytest.approx(metrics.full.loss)
-    assert metrics.pruned == replace(metrics.full, agreement=1.0, loss=metrics.pruned.loss)
-    assert run.document.delta.pruned == Delta(0.0, (0.0, 0.0))
+    full, pruned = run.document.outcomes["full"], run.document.outcomes["pruned"]
+    assert pruned["nll"].value == pytest.approx(full["nll"].value)
+    assert [pruned[name] for name in ("accuracy", "macro_f1")] == [full[name] for name in ("accuracy", "macro_f1")]
+    assert pruned["agreement"].value == 1.0
+    assert pruned["accuracy_change"] == Estimate(0.0, (0.0, 0.0), 40, "points")
 
 
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
@@ -261,7 +261,7 @@ def test_a_handful_of_texts_is_enough_to_run(settings: Settings, store: Store, l
     run = prune(replace(settings, limit=limit, eval_limit=1), store=store)
     assert run.arrays["class_counts"].sum() == limit
     assert run.mask.count == 5
-    assert run.document.metrics.full.n == 1
+    assert run.document.outcomes["full"]["accuracy"].n == 1
     # One text answered wrongly is no reason to suspect all labels.
     assert notices(run, "permuted") == []
 
@@ -335,7 +335,7 @@ def test_right_labels_raise_no_suspicion(settings: Settings, oracle: list[tuple[
         replace(settings, data=write(tmp_path / "data", train=oracle[:60], validation=oracle[60:])),
         store=Store(tmp_path / "store"),
     )
-    assert run.document.metrics.full.accuracy == 1.0
+    assert run.document.outcomes["full"]["accuracy"].value == 1.0
     assert notices(run, "permuted") == []
 
 
@@ -351,11 +351,11 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
         label_map={} if "it's" not in names else dict(zip(names, ("bad", "good"), strict=True)),
     )
     run = prune(wrong, store=Store(tmp_path / "store"))
-    assert run.document.metrics.full.accuracy == 0.0
+    assert run.document.outcomes["full"]["accuracy"].value == 0.0
     (said,) = notices(run, "permuted")
     option = shlex.split(re.sub(".*--label-map ", "", said))
     mended = prune(replace(wrong, label_map=parse_label_map(*option)), store=Store(tmp_path / "store"))
-    assert mended.document.metrics.full.accuracy == 1.0
+    assert mended.document.outcomes["full"]["accuracy"].value == 1.0
     assert notices(mended, "permuted") == []
 
 
@@ -390,7 +390,7 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
     assert first.report is not None
     assert first.report.split == "test"
     assert (first.report.examples, first.report.sha256) == (40, held_back)
-    assert first.report.metrics.full.n == 40
+    assert first.report.outcomes["full"]["accuracy"].n == 40
     assert held_back in {texts.sha256 for texts in seen}
 
     # The same figures again are no new opening; other heads judged by the same texts are.
@@ -452,7 +452,7 @@ def test_every_option_leads_to_a_run_of_its_own(settings: Settings, store: Store
         # As if there had been no other run before.
         (name,) = change
         alone = prune(document.settings, store=Store(tmp_path / name)).document
-        assert (document.kept, document.metrics, document.refit) == (alone.kept, alone.metrics, alone.refit)
+        assert (document.kept, document.outcomes, document.refit) == (alone.kept, alone.outcomes, alone.refit)
 
 
 def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
@@ -472,7 +472,7 @@ def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
             row["text"] = f"cold film never dull story number {place}"
     train.write_text("".join(json.dumps(row) + "\n" for row in rows))
     again = prune(asked, store=store).document
-    assert (again.kept, again.metrics.measured["pruned"]) == (first.kept, first.metrics.measured["pruned"])
+    assert (again.kept, again.outcomes["pruned"]) == (first.kept, first.outcomes["pruned"])
     assert again.distill != first.distill
 
 
@@ -489,7 +489,7 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
     again = prune(settings, store=Store(tmp_path))
     expected = prune(settings, store=store)
     assert again.mask.sha256 == expected.mask.sha256
-    assert again.document.metrics == expected.document.metrics
+    assert again.document.outcomes == expected.document.outcomes
 
 
 # --- recovery
@@ -497,17 +497,15 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
 
 def test_a_refit_is_measured_and_its_reason_is_told(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, recover="refit"), store=store).document
-    refit, metrics = document.refit, document.metrics
+    refit, outcomes = document.refit, document.outcomes
     assert refit is not None
     after, total, before = map(int, re.findall(r"\d+", refit.reason))
     assert after == before or refit.accepted is (after > before)
     assert "held-out" in refit.reason
     assert total == 24
-    assert metrics.recovered is not None
-    assert metrics.pruned is not None
-    assert metrics.recovered.n == metrics.pruned.n
-    assert document.delta.recovered is not None
-    assert (metrics.recovered == metrics.pruned) is not refit.accepted
+    assert outcomes["recovered"]["accuracy"].n == outcomes["pruned"]["accuracy"].n
+    assert "accuracy_change" in outcomes["recovered"]
+    assert (outcomes["recovered"] == outcomes["pruned"]) is not refit.accepted
 
 
 def test_a_layer_without_heads_cannot_be_recovered(settings: Settings, store: Store) -> None:
@@ -523,7 +521,7 @@ def test_fine_tuning_trains_the_pruned_model_and_leaves_the_full_one(
     loaded = models.load(str(model), device="cpu")
     before = loaded.network.classifier.weight.clone()
     run = prune(replace(settings, recover="finetune"), store=Store(tmp_path), model=loaded)
-    assert run.document.metrics.recovered.n == 40
+    assert run.document.outcomes["recovered"]["accuracy"].n == 40
     assert run.document.timings.recovery_s > 0
     assert run.document.refit is None
     assert torch.equal(loaded.network.classifier.weight, before)
@@ -602,7 +600,7 @@ def test_a_run_that_is_found_again_has_the_time_that_was_taken_last(settings: Se
     found = prune(asked, store=store).document
     assert (found.latency_ratio, found.cost.pruned) == (again.ratio, again.pruned)
     assert found.latency_ratio != first.document.latency_ratio
-    assert found.metrics == first.document.metrics
+    assert found.outcomes == first.document.outcomes
 
 
 def test_versions_name_what_numbers_depend_on() -> None:
@@ -613,7 +611,7 @@ def test_versions_name_what_numbers_depend_on() -> None:
 
 def test_outcomes_without_a_mask_are_those_of_the_full_model(settings: Settings, store: Store) -> None:
     bench = open_bench(settings, store=store)
-    found = outcomes(bench.measurements, bench.evaluation, None)
-    assert found.metrics.pruned is found.delta.pruned is None
-    full = outcomes(bench.measurements, bench.evaluation, HeadMask.full(LAYERS, HEADS))
-    assert full.metrics.full == found.metrics.full
+    found = measure_outcomes(bench.measurements, bench.evaluation, None)
+    assert set(found) == {"full"}
+    full = measure_outcomes(bench.measurements, bench.evaluation, HeadMask.full(LAYERS, HEADS))
+    assert full["full"] == found["full"]

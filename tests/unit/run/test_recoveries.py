@@ -26,8 +26,7 @@ from cahp.run.stored_training import Allowance, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
 from cahp.store import Store
-from cahp.studies.budget_sweep import Quality
-from cahp.studies.filling import quality
+from cahp.studies import filling
 from cahp.values import Cancelled, DataError, HeadMask, OptionError, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -459,7 +458,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(distillation, "distill", None)
-    assert quality(bench, run.mask, recover="distill") == Quality.of(run.document, "recovered")
+    assert filling.measure_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
         mine,
         run.mask,
@@ -467,7 +466,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
         command=lambda asked: asked.recover,
         recover="distill",
     )
-    assert (said.metrics, said.distill, said.command) == (run.document.metrics, run.document.distill, "distill")
+    assert (said.outcomes, said.distill, said.command) == (run.document.outcomes, run.document.distill, "distill")
 
 
 @pytest.mark.parametrize("how", ["distill", "auto"])
@@ -477,15 +476,15 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
     said = run.document
     pruned, refit, last = said.steps
     assert [one.step for one in said.steps] == ["pruned", "refit", "distill"]
-    assert (pruned.metrics, last.metrics) == (said.metrics.pruned, said.metrics.recovered)
-    assert (pruned.delta, last.delta) == (said.delta.pruned, said.delta.recovered)
-    assert {one.metrics.n for one in said.steps} == {40}
+    assert (pruned.outcomes, last.outcomes) == (said.outcomes["pruned"], said.outcomes["recovered"])
+    assert {one.outcomes["accuracy"].n for one in said.steps} == {40}
     for before, after in pairwise(said.steps):
         assert after.gained is not None
-        assert after.gained.pp == pytest.approx(100 * (after.metrics.accuracy - before.metrics.accuracy))
+        change = after.outcomes["accuracy"].value - before.outcomes["accuracy"].value
+        assert after.gained.value == pytest.approx(100 * change)
     assert pruned.gained is None
     assert (refit.seconds or 0) > 0 < (last.seconds or 0)
-    assert said.metrics.recovered is not None
+    assert "recovered" in said.outcomes
     assert said.distill is not None
     assert said.refit is not None
     assert said.distill.held_out == 24

@@ -4,25 +4,23 @@ import json
 from dataclasses import replace
 
 import pytest
-from clusters import on_a_line, quality, speed
+from clusters import on_a_line, outcomes, ratio_of, speed
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled
-from cahp.run.document import Outcome, StateDeltas, StateMetrics
+from cahp.outcomes import Outcomes
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import (
     GLIMPSED,
     TIMED,
     BudgetTable,
-    Glimpse,
-    Quality,
     Speed,
     coarse_to_fine,
     faster_by,
     within_loss,
 )
-from cahp.values import BudgetError, Delta, HeadMask, Metrics, Selection
+from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
 
 def table(fewest: int = 2, most: int = 8) -> BudgetTable:
@@ -36,12 +34,12 @@ def table(fewest: int = 2, most: int = 8) -> BudgetTable:
 
 def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     filled = table()
-    filled.add(4, quality=quality(0.6))
-    filled.add(8, quality=quality(0.8))
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
     rows = {row.budget: row for row in filled.rows()}
     assert rows[6].accuracy == pytest.approx(0.7)
-    assert rows[6].quality is None
-    assert rows[4].quality is not None
+    assert rows[6].outcomes is None
+    assert rows[4].outcomes is not None
     # Outside of what is measured nothing supports an estimate.
     assert rows[2].accuracy is None
 
@@ -50,8 +48,8 @@ def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_
     masks = table().selections
     filled = BudgetTable(masks, recover="distill")
     assert filled.missing() is None
-    filled.add(4, quality=quality(0.6))
-    filled.add(8, quality=quality(0.8))
+    filled.add(4, outcomes=outcomes(0.6))
+    filled.add(8, outcomes=outcomes(0.8))
     filled.current_budget = 5
     assert {row.budget: row.accuracy for row in filled.rows() if row.accuracy is not None} == {4: 0.6, 8: 0.8}
     assert filled.missing() is None
@@ -73,16 +71,16 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
 def test_every_measurement_is_told_by_the_version() -> None:
     filled = table()
     before = filled.version
-    filled.add(3, quality=quality(0.5))
+    filled.add(3, outcomes=outcomes(0.5))
     assert filled.version > before
 
 
 def test_whoever_listens_is_told_the_mask_and_what_was_found_of_it() -> None:
-    told: list[tuple[HeadMask, Quality | Speed]] = []
+    told: list[tuple[HeadMask, Outcomes | Speed]] = []
     filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
-    filled.add(3, quality=quality(0.5), speed=speed(0.7))
+    filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
     mask = filled.selection(3).mask
-    assert told == [(mask, quality(0.5)), (mask, speed(0.7))]
+    assert told == [(mask, outcomes(0.5)), (mask, speed(0.7))]
 
 
 def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
@@ -98,53 +96,54 @@ def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
 def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     filled = table()
     filled.current_budget = 5
-    assert filled.missing() == ("quality", 8)
-    filled.add(8, quality=quality(0.9))
-    assert filled.missing() == ("quality", 5)
-    filled.add(5, quality=quality(0.9))
+    assert filled.missing() == ("outcomes", 8)
+    filled.add(8, outcomes=outcomes(0.9))
+    assert filled.missing() == ("outcomes", 5)
+    filled.add(5, outcomes=outcomes(0.9))
     assert filled.missing() == ("glimpse", 2)
 
 
 def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
     filled = table(2, 8)
-    filled.add(8, quality=quality(0.9))
+    filled.add(8, outcomes=outcomes(0.9))
     asked: list[int] = []
     while (task := filled.missing()) is not None and task[0] == "glimpse":
         asked.append(task[1])
-        filled.add(task[1], glimpse=Glimpse(0.5, 40))
+        filled.add(task[1], glimpse=Estimate(0.5, None, 40, "share"))
     assert asked == [2, 5, 3, 6, 4, 7]
-    assert filled.missing() == ("quality", 2)
+    assert filled.missing() == ("outcomes", 2)
     refitted = BudgetTable(filled.selections, recover="refit")
-    refitted.add(8, quality=quality(0.9))
-    assert refitted.missing() == ("quality", 2)
+    refitted.add(8, outcomes=outcomes(0.9))
+    assert refitted.missing() == ("outcomes", 2)
 
 
 def test_at_most_nine_budgets_are_glimpsed_at() -> None:
     masks = [HeadMask.of([63, *range(budget - 1)], 2, 32) for budget in range(2, 65)]
     filled = BudgetTable([Selection(mask, mask.count) for mask in masks])
-    filled.add(64, quality=quality(0.9))
+    filled.add(64, outcomes=outcomes(0.9))
     seen = 1
     while (task := filled.missing()) is not None and task[0] == "glimpse":
-        filled.add(task[1], glimpse=Glimpse(0.5, 40))
+        filled.add(task[1], glimpse=Estimate(0.5, None, 40, "share"))
         seen += 1
     assert seen == GLIMPSED == 9
 
 
 def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
     filled = table()
-    filled.add(8, quality=quality(0.9))
+    filled.add(8, outcomes=outcomes(0.9))
     before = filled.version
-    filled.add(4, glimpse=Glimpse(0.6, 40))
+    glimpse = Estimate(0.6, None, 40, "share")
+    filled.add(4, glimpse=glimpse)
     assert filled.version > before
-    assert (filled.row(4).accuracy, filled.row(4).quality, filled.row(4).glimpse) == (0.6, None, Glimpse(0.6, 40))
+    assert (filled.row(4).accuracy, filled.row(4).outcomes, filled.row(4).glimpse) == (0.6, None, glimpse)
     # Between a glimpse and a measurement lies an estimate, as between two measurements.
     assert filled.row(6).accuracy == pytest.approx(0.75)
     assert filled.measured()[0] == 1
-    assert filled.as_json()["quality"].keys() == {"8"}
+    assert filled.as_json()["outcomes"].keys() == {"8"}
     found = within_loss(filled, 50)
     assert found is not None
     assert found.budget == 8
-    filled.add(4, quality=quality(0.7))
+    filled.add(4, outcomes=outcomes(0.7))
     assert (filled.row(4).accuracy, filled.row(4).glimpse) == (0.7, None)
 
 
@@ -165,13 +164,13 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
         asked.append(task)
         what, budget = task
         if what == "glimpse":
-            filled.add(budget, glimpse=Glimpse(0.5, 40))
-        elif what == "quality":
-            filled.add(budget, quality=quality(0.5))
+            filled.add(budget, glimpse=Estimate(0.5, None, 40, "share"))
+        elif what == "outcomes":
+            filled.add(budget, outcomes=outcomes(0.5))
         else:
             filled.add(budget, speed=speed(0.5))
     kinds = [what for what, _ in asked if what != "glimpse"]
-    assert kinds.count("quality") == 63
+    assert kinds.count("outcomes") == 63
     assert kinds.count("speed") == TIMED
     assert kinds.index("speed") == 2 * TIMED
     assert len(set(asked)) == len(asked)
@@ -183,7 +182,7 @@ def test_latency_is_timed_at_eight_budgets_after_the_coarse_part() -> None:
 def test_a_loss_is_answered_by_the_fewest_heads_that_keep_to_it() -> None:
     filled = table()
     for budget, accuracy in ((2, 0.70), (4, 0.88), (5, 0.87), (8, 0.90)):
-        filled.add(budget, quality=quality(accuracy))
+        filled.add(budget, outcomes=outcomes(accuracy))
     found = within_loss(filled, 2.0)
     assert found is not None
     assert found.budget == 4
@@ -193,8 +192,8 @@ def test_a_loss_is_answered_by_the_fewest_heads_that_keep_to_it() -> None:
 
 def test_an_estimate_never_answers_for_an_accuracy() -> None:
     filled = table()
-    filled.add(2, quality=quality(0.80))
-    filled.add(8, quality=quality(0.90))
+    filled.add(2, outcomes=outcomes(0.80))
+    filled.add(8, outcomes=outcomes(0.90))
     found = within_loss(filled, 5.0)
     assert found is not None
     assert found.budget == 8
@@ -202,7 +201,7 @@ def test_an_estimate_never_answers_for_an_accuracy() -> None:
 
 def test_without_the_full_model_no_loss_is_known() -> None:
     filled = table()
-    filled.add(2, quality=quality(0.8))
+    filled.add(2, outcomes=outcomes(0.8))
     assert within_loss(filled, 50.0) is None
 
 
@@ -222,7 +221,7 @@ def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
 def test_a_time_that_could_as_well_be_the_same_saves_nothing_nor_does_an_estimate_beside_it() -> None:
     filled = table()
     filled.add(2, speed=speed(0.8))
-    filled.add(4, speed=replace(speed(0.95), ci95=(0.85, 1.05)))
+    filled.add(4, speed=replace(speed(0.95), ratio=ratio_of(0.95, 0.85, 1.05)))
     found = faster_by(filled, 0.01)
     assert found is not None
     # Between 2 and 4 heads the saving shrinks; between 4 and all there is none to shrink.
@@ -250,23 +249,11 @@ def test_a_floor_of_0_still_keeps_one_head() -> None:
 
 def test_measurements_survive_a_file() -> None:
     filled = table()
-    filled.add(3, quality=quality(0.5), speed=speed(0.7))
-    filled.add(8, quality=quality(0.9))
+    filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
+    filled.add(8, outcomes=outcomes(0.9))
     again = table()
     again.fill_from(json.loads(json.dumps(filled.as_json())))
     assert again.rows() == filled.rows()
-
-
-def test_quality_is_read_from_a_run_s_document() -> None:
-    scores = Metrics(accuracy=0.8, macro_f1=0.7, loss=1.0, n=10, ci95=(0.5, 0.9), agreement=None)
-    found = Outcome(
-        StateMetrics(scores, replace(scores, agreement=0.6), None), StateDeltas(Delta(-3.0, (-5.0, -1.0)), None)
-    )
-    pruned, full = Quality.of(found, "pruned"), Quality.of(found, "full")
-    assert (pruned.accuracy, pruned.pp, pruned.pp_ci95, pruned.agreement) == (0.8, -3.0, (-5.0, -1.0), 0.6)
-    assert (full.pp, full.agreement) == (0.0, None)
-    with pytest.raises(ValueError, match="recovered"):
-        Quality.of(found, "recovered")
 
 
 # --- the bundled run
@@ -291,7 +278,7 @@ def test_the_bundled_table_is_complete_and_belongs_to_the_bundled_evidence(shipp
     assert filled.missing() is None
     assert filled.measured() == (67, 67)
     assert filled.full is not None
-    assert filled.full.accuracy == shipped.document.metrics.full.accuracy
+    assert filled.full["accuracy"] == shipped.document.outcomes["full"]["accuracy"]
 
 
 def test_the_bundled_evidence_leads_to_the_bundled_heads(shipped: bundled.Bundle) -> None:

@@ -90,7 +90,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
         rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
         own = evaluate(bench.measurements.pruned(table.selection(budget).mask), bench.evaluation)
         change = own.correct[rows].mean() - full.correct[rows].mean()
-        assert found.accuracy == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
+        assert found.value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
     # Eight thirds of a row came before the second row was measured.
     assert told[-1] == (3, 10)
     for _ in steps:
@@ -99,7 +99,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
     whole = planned(bench)
     for _ in fill(whole, bench):
         assert all(row.glimpse is None for row in whole.rows()), "what is in the store needs no glimpse"
-    assert whole.as_json()["quality"] == table.as_json()["quality"]
+    assert whole.as_json()["outcomes"] == table.as_json()["outcomes"]
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
@@ -108,17 +108,14 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
         pass
     run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
     row = table.row(5)
-    assert row.quality is not None
-    assert run.metrics.pruned is not None
-    assert run.delta.pruned is not None
-    assert row.accuracy == row.quality.accuracy == run.metrics.pruned.accuracy
-    assert (row.quality.n, row.quality.agreement) == (run.metrics.pruned.n, run.metrics.pruned.agreement)
-    assert (row.quality.pp, row.quality.pp_ci95) == (run.delta.pruned.pp, run.delta.pruned.ci95)
+    assert row.outcomes is not None
+    assert row.accuracy == row.outcomes["accuracy"].value
+    assert row.outcomes == run.outcomes["pruned"]
     costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.LatencyWorkerHere.QUICK)
     assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
     assert table.full is not None
-    assert table.full.accuracy == run.metrics.full.accuracy
-    assert table.full.pp == 0
+    assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
+    assert table.full["accuracy_change"].value == 0
 
 
 def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None:
@@ -129,11 +126,10 @@ def test_a_recovered_row_says_what_a_run_with_a_refit_says(bench: Bench) -> None
     next(filling)
     filling.close()
     run = prune(replace(bench.settings, budget="5", recover="refit"), store=bench.resources.store).document
-    assert run.metrics.recovered is not None
-    assert table.row(5).accuracy == run.metrics.recovered.accuracy
+    assert table.row(5).accuracy == run.outcomes["recovered"]["accuracy"].value
     # All heads kept leave nothing to recover.
     assert table.full is not None
-    assert table.full.accuracy == run.metrics.full.accuracy
+    assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
 
 
 def test_a_budget_that_somebody_turns_to_meanwhile_is_next(bench: Bench) -> None:
@@ -142,9 +138,9 @@ def test_a_budget_that_somebody_turns_to_meanwhile_is_next(bench: Bench) -> None
     next(filling)
     for budget in (7, 4):
         table.current_budget = budget
-        assert table.row(budget).quality is None
+        assert table.row(budget).outcomes is None
         next(filling)
-        assert table.row(budget).quality is not None
+        assert table.row(budget).outcomes is not None
     filling.close()
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 import fakes
 import numpy as np
 import pytest
+from clusters import ratio_of
 
 from cahp.costs import Cost, Costs, Timing
 from cahp.run import bench as benches
@@ -15,7 +16,7 @@ from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
-from cahp.values import Cancelled, Evaluation, HeadMask, OptionError, Progress, Ratio, Texts, silent
+from cahp.values import Cancelled, Estimate, Evaluation, HeadMask, OptionError, Progress, Texts, silent
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -57,7 +58,7 @@ class Bench:
         return Refitted({}, self.accepted, "held-out texts say so", 80)
 
 
-def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None, slowest: float = 11.0) -> Subject:
+def subject(bench: Bench, *, share: float = 0.4, ratio: Estimate | None = None, slowest: float = 11.0) -> Subject:
     def measurements(progress: Progress) -> Measurements:
         bench.progress = progress
         return cast(Measurements, bench)
@@ -65,7 +66,7 @@ def subject(bench: Bench, *, share: float = 0.4, ratio: Ratio | None = None, slo
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         bench.asked.append(mask)
         timing = Timing(10.0, slowest, 8, 64, 30)
-        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or Ratio(0.85, (0.8, 0.9)), share)
+        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or ratio_of(0.85, 0.8, 0.9), share)
 
     return Subject.of(texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
 

@@ -7,7 +7,7 @@ import pytest
 
 from cahp.run.bench import Bench
 from cahp.studies.one_head import LookAlikes, Removal, look_alikes, removed
-from cahp.values import DataError, Delta, Evaluation, HeadMask, Texts
+from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -17,7 +17,7 @@ def test_removing_one_head_is_compared_with_all_heads_text_by_text(small_bench: 
     without = small_bench.measurements.evaluate(small_bench.evaluation, mask=HeadMask.of(set(range(12)) - {7}, 3, 4))
     assert np.array_equal(found.without.losses, without.losses)
     assert found.rise == pytest.approx(without.losses - small_bench.full.losses)
-    assert found.mean_rise.mean == pytest.approx(found.rise.mean())
+    assert found.mean_rise.value == pytest.approx(found.rise.mean())
     assert found.changed == int((without.predictions != small_bench.full.predictions).sum())
     strongest = found.strongest(3)
     assert found.rise[strongest].tolist() == sorted(found.rise.tolist(), reverse=True)[:3]
@@ -26,7 +26,7 @@ def test_removing_one_head_is_compared_with_all_heads_text_by_text(small_bench: 
 def test_texts_that_a_head_harms_are_none_that_it_matters_for() -> None:
     losses = (np.array([0.1, 0.5, 0.3]), np.array([0.2, 0.2, 0.2]))
     full, without = (Evaluation(np.zeros(3, int), np.zeros(3, int), one, ("a", "b")) for one in losses[::-1])
-    assert Removal(without, full, Delta(0.0, (0.0, 0.0))).strongest(3) == [1, 2]
+    assert Removal(without, full, Estimate(0.0, (0.0, 0.0), 3, "points")).strongest(3) == [1, 2]
 
 
 def test_look_alikes_are_nearest_first_with_intervals_and_found_again(
@@ -38,7 +38,7 @@ def test_look_alikes_are_nearest_first_with_intervals_and_found_again(
     near = found.nearest(3)
     means = found.distances.mean(axis=0)
     assert [head for head, _ in near] == [int(head) for head in np.argsort(means) if head != 4][:3]
-    assert near[0][1].ci95[0] < near[0][1].mean < near[0][1].ci95[1]
+    assert near[0][1].low < near[0][1].value < near[0][1].high
     monkeypatch.setattr("cahp.stages.similarity.attend", lambda *_: pytest.fail("it was measured again"))
     assert np.array_equal(look_alikes(small_bench, 4).distances, found.distances)
 

@@ -11,7 +11,7 @@ from cahp.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.studies.versus import Side, Variant, Versus, mismatch, only, versus
-from cahp.values import DataError, Delta, Evaluation, HeadMask
+from cahp.values import DataError, Estimate, Evaluation, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +56,7 @@ def test_what_nobody_distilled_is_not_distilled_to_compare_it(small_bench: Bench
 
 def test_texts_that_differ_are_counted_by_who_is_right() -> None:
     labels = [0, 1, 1, 0]
-    found = Versus(answers([0, 1, 0, 1], labels), answers([1, 1, 1, 1], labels), Delta(0.0, (0.0, 0.0)))
+    found = Versus(answers([0, 1, 0, 1], labels), answers([1, 1, 1, 1], labels), Estimate(0.0, (0.0, 0.0), 4, "points"))
     assert found.apart == [0, 2]
     assert found.right_alone == (1, 1)
 

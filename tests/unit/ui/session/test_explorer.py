@@ -48,13 +48,12 @@ def explorer(settings: Settings) -> Iterator[Explorer]:
 
 
 def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> None:
-    run, found = explorer.results.run, explorer.quality()
+    run, found = explorer.results.run, explorer.outcomes()
     assert run is not None
     assert found is not None
     assert explorer.board.auto
     assert run.is_of(explorer.mask)
-    assert run.metrics.pruned is not None
-    assert found.accuracy == run.metrics.pruned.accuracy
+    assert found == run.outcomes["pruned"]
     assert explorer.trouble is None
     assert explorer.verified
     assert not explorer.settings_changed
@@ -75,19 +74,19 @@ def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
     pruned = next(head for head in range(explorer.card.heads) if head not in explorer.mask.by_layer[layer])
     explorer.board.toggle(layer * explorer.card.heads + pruned)
     try:
-        assert explorer.quality() is None
+        assert explorer.outcomes() is None
         assert explorer.job(FIGURE) is None
         assert explorer.start(FIGURE).wait(PATIENCE)
-        found = explorer.quality()
+        found = explorer.outcomes()
         assert found is not None
         file = tmp_path / "mask.npy"
         np.save(file, explorer.mask.keep)
-        said = evaluate(settings, mask=file)["metrics"].pruned
-        assert (found.accuracy, found.n) == (said.accuracy, said.n)
+        said = evaluate(settings, mask=file)["outcomes"]["pruned"]
+        assert found == said
         flips = explorer.start(FLIPS)
         assert flips.wait(PATIENCE)
         assert flips.result is not None
-        assert len(flips.result) == round((1 - said.agreement) * said.n)
+        assert len(flips.result) == round((1 - said["agreement"].value) * said["agreement"].n)
     finally:
         explorer.board.reset()
     # What was asked of another mask is not about this one.
@@ -100,7 +99,7 @@ def test_the_test_split_is_counted_each_time_it_is_opened(explorer: Explorer) ->
         job = explorer.start(CONFIRM)
         assert job.wait(PATIENCE)
         assert job.result is not None
-        assert job.result.quality.n == 40
+        assert job.result.outcomes["accuracy"].n == 40
         opened.append(job.result.opened)
     assert opened == [1, 2]
 
@@ -115,7 +114,7 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     explorer.change(poly_degree=settings.poly_degree)
     explorer.change(limit=60)
     assert explorer.results.run is None
-    assert explorer.quality() is None
+    assert explorer.outcomes() is None
     explorer.change(limit=settings.limit)
     assert explorer.results.run is not None
 

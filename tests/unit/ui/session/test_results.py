@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from clusters import on_a_line, quality, speed
+from clusters import on_a_line, outcomes, ratio_of, speed
 from documents import run_json, scores
 
 pytest.importorskip("streamlit")
@@ -13,7 +13,7 @@ from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.ui.session.results import INTERPRETATIONS, Results
-from cahp.values import HeadMask, Ratio
+from cahp.values import HeadMask
 
 #: The mask of the run below, and one with as many heads in each layer.
 OF_THE_RUN, ALIKE = HeadMask.of([0, 2, 4], 2, 3), HeadMask.of([1, 2, 5], 2, 3)
@@ -44,7 +44,7 @@ def planned(results: Results, *, recover: Any = "none", **settings: Any) -> Budg
 
 def test_before_the_first_run_nothing_is_measured() -> None:
     results = Results()
-    assert results.quality(HeadMask.full(2, 3)) is None
+    assert results.outcomes(HeadMask.full(2, 3)) is None
     assert results.speed(HeadMask.full(2, 3)) is None
     assert results.table(Settings()) is None
     assert not results.bundled
@@ -52,46 +52,46 @@ def test_before_the_first_run_nothing_is_measured() -> None:
 
 def test_a_run_says_how_its_own_mask_does_and_of_no_other() -> None:
     results = Results(run())
-    found = results.quality(OF_THE_RUN)
+    found = results.outcomes(OF_THE_RUN)
     assert found is not None
-    assert (found.accuracy, found.pp) == (0.912, -4.1)
-    assert results.quality(ALIKE) is None
-    assert results.quality(OF_THE_RUN, "refit") is None
+    assert (found["accuracy"].value, found["accuracy_change"].value) == (0.912, -4.1)
+    assert results.outcomes(ALIKE) is None
+    assert results.outcomes(OF_THE_RUN, "refit") is None
 
 
 @pytest.mark.parametrize(("how", "there"), [("refit", True), ("finetune", False)])
 def test_only_a_refit_answers_for_the_refitted_mask(how: str, there: bool) -> None:
-    found = Results(recovered(how)).quality(OF_THE_RUN, "refit")
+    found = Results(recovered(how)).outcomes(OF_THE_RUN, "refit")
     assert (found is not None) == there
-    assert found is None or found.accuracy == 0.94
+    assert found is None or found["accuracy"].value == 0.94
 
 
 def test_speed_depends_on_how_many_heads_a_layer_keeps_and_not_on_which() -> None:
     results = Results(run())
     found = results.speed(ALIKE)
     assert found is not None
-    assert found.ratio == 0.82
+    assert found.ratio.value == 0.82
     assert results.speed(HeadMask.of([0, 3, 4], 2, 3)) is None
     assert Results(run(latency_ratio=None)).speed(OF_THE_RUN) is None
 
 
 def test_a_figure_is_found_by_its_mask_and_recovery() -> None:
     results = Results()
-    results.add(ALIKE, "refit", quality(0.5))
+    results.add(ALIKE, "refit", outcomes(0.5))
     results.add(ALIKE, "none", speed(0.7))
-    assert results.quality(ALIKE, "refit") == quality(0.5)
-    assert results.quality(ALIKE) is None
+    assert results.outcomes(ALIKE, "refit") == outcomes(0.5)
+    assert results.outcomes(ALIKE) is None
     assert results.speed(OF_THE_RUN) == speed(0.7)
 
 
 def test_what_a_table_measures_is_found_by_the_mask_of_its_budget() -> None:
     results = Results(run())
     plain, refitted = planned(results), planned(results, recover="refit")
-    plain.add(2, quality=quality(0.5), speed=speed(0.6))
-    refitted.add(2, quality=quality(0.8))
+    plain.add(2, outcomes=outcomes(0.5), speed=speed(0.6))
+    refitted.add(2, outcomes=outcomes(0.8))
     mask = plain.selection(2).mask
-    assert results.quality(mask) == quality(0.5)
-    assert results.quality(mask, "refit") == quality(0.8)
+    assert results.outcomes(mask) == outcomes(0.5)
+    assert results.outcomes(mask, "refit") == outcomes(0.8)
     assert results.speed(mask) == speed(0.6)
 
 
@@ -100,8 +100,12 @@ def test_a_new_table_begins_with_the_full_model_of_the_run() -> None:
     table = planned(results)
     assert table.measured() == (1, 5)
     assert table.full is not None
-    assert (table.full.accuracy, table.full.agreement, table.full.pp) == (0.953, 1.0, 0.0)
-    assert results.quality(HeadMask.full(2, 3)) == table.full
+    assert {name: table.full[name].value for name in ("accuracy", "agreement", "accuracy_change")} == {
+        "accuracy": 0.953,
+        "agreement": 1.0,
+        "accuracy_change": 0.0,
+    }
+    assert results.outcomes(HeadMask.full(2, 3)) == table.full
 
 
 def test_what_was_timed_here_is_the_time_everywhere() -> None:
@@ -110,9 +114,9 @@ def test_what_was_timed_here_is_the_time_everywhere() -> None:
     mask = table.selection(3).mask
     table.add(3, speed=speed(0.7))
     calm, busy = Timing(10.0, 11.0, 8, 64, 40), Timing(8.0, 16.0, 8, 64, 40)
-    costs = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), Ratio(0.8, (0.7, 0.9)), 0.3)
+    costs = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.8, 0.7, 0.9), 0.3)
     results.add_costs(mask, costs)
-    expected = Speed(0.8, (0.7, 0.9), 10.0, 8.0, 40, busy=True)
+    expected = Speed(ratio_of(0.8, 0.7, 0.9), 10.0, 8.0, busy=True)
     assert results.speed(mask) == table.row(3).speed == expected
     assert results.costs(mask) == costs
     assert results.costs(OF_THE_RUN) is (costs if mask.by_layer == OF_THE_RUN.by_layer else None)
@@ -140,8 +144,8 @@ def test_another_degree_or_salience_asks_for_other_clusters() -> None:
 
 def test_one_run_s_figures_never_end_up_in_another_s() -> None:
     before, after = Results(run()), Results(run())
-    planned(before).add(2, quality=quality(0.5))
-    assert after.quality(planned(after).selection(2).mask) is None
+    planned(before).add(2, outcomes=outcomes(0.5))
+    assert after.outcomes(planned(after).selection(2).mask) is None
 
 
 def test_what_only_reads_the_evidence_differently_is_a_setting_each() -> None:

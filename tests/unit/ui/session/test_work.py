@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from clusters import on_a_line, quality
+from clusters import on_a_line, outcomes
 
 pytest.importorskip("streamlit")
 
@@ -33,7 +33,7 @@ from cahp.ui.session.work import (
     Work,
     run_seconds,
 )
-from cahp.values import Delta, HeadMask, Metrics, Progress, Texts
+from cahp.values import HeadMask, Progress, Texts
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
@@ -169,9 +169,9 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def fake(bench: Bench, mask: HeadMask, *, recover: str) -> Any:
         asked.append(f"{mask.sha256}-{recover}")
-        return quality(0.5)
+        return outcomes(0.5)
 
-    monkeypatch.setattr(work, "quality", fake)
+    monkeypatch.setattr(work, "measure_mask", fake)
     return asked
 
 
@@ -182,9 +182,9 @@ def test_a_figure_ends_up_in_the_results_under_its_mask(
     asked, subject = measured(monkeypatch), on_board(recover=recover)
     job = mine.start(FIGURE, subject)
     assert job.wait(PATIENCE)
-    assert job.result == quality(0.5)
+    assert job.result == outcomes(0.5)
     assert asked == [f"{MASK.sha256}-{recover}"]
-    assert subject.results.quality(MASK, recover) == quality(0.5)
+    assert subject.results.outcomes(MASK, recover) == outcomes(0.5)
 
 
 def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,16 +195,12 @@ def test_a_figure_of_a_budget_s_own_mask_is_a_row_of_its_table_too(mine: Work, m
     by_hand = HeadMask.of([0, 2, 4], 2, 3)
     for mask in (own, by_hand):
         assert mine.start(FIGURE, BoardState(TEXTS, results, mask, table=table)).wait(PATIENCE)
-    assert table.row(3).quality == quality(0.5)
-    assert told == [(own, quality(0.5))]
-    assert results.quality(by_hand) == quality(0.5)
+    assert table.row(3).outcomes == outcomes(0.5)
+    assert told == [(own, outcomes(0.5))]
+    assert results.outcomes(by_hand) == outcomes(0.5)
 
 
-STEPS = (
-    RecoveryStep(
-        "pruned", None, None, None, Metrics(0.3, 0.3, 1.0, 100, (0.2, 0.4), 0.5), Delta(-30, (-40, -20)), None
-    ),
-)
+STEPS = (RecoveryStep("pruned", None, None, None, outcomes(0.3), None),)
 REPORT = DistillReport(False, "no more of them: the refit stays", 40, False, 10, 0.8, 0.7, ())
 
 
@@ -231,8 +227,8 @@ class Distilling:
 def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     mine: Work, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "quality_of", lambda bench, mask, recovered: quality(0.6))
-    monkeypatch.setattr(work, "steps", lambda measurements, texts, mask, made, *, seed: STEPS)
+    monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, recovered: outcomes(0.6))
+    monkeypatch.setattr(work, "measure_steps", lambda measurements, texts, mask, made, *, seed: STEPS)
     monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
     bench, table = Distilling(), BudgetTable.plan(on_a_line(), Settings(), recover="distill")
     mask = table.selection(3).mask
@@ -243,14 +239,14 @@ def test_only_who_asks_for_it_distils_and_what_came_of_it_is_found_again(
     assert table.row(3).accuracy is None
     made = mine.start(DISTIL, subject)
     assert made.wait(PATIENCE)
-    assert (made.result, bench.trained) == (quality(0.6), 1)
-    assert table.row(3).quality == quality(0.6)
+    assert (made.result, bench.trained) == (outcomes(0.6), 1)
+    assert table.row(3).outcomes == outcomes(0.6)
     assert subject.results.distillation(mask) == REPORT
     assert subject.results.steps(mask) == STEPS
     # Another session, whose results are its own.
     later = BoardState(cast(Bench, bench), Results(), mask, "distill")
     assert mine.start(FIGURE, later).wait(PATIENCE)
-    assert later.results.quality(mask, "distill") == quality(0.6)
+    assert later.results.outcomes(mask, "distill") == outcomes(0.6)
     assert later.results.distillation(mask) == REPORT
     assert bench.trained == 1
 

@@ -1,0 +1,168 @@
+"""The table of outcomes against values that can be worked out by hand, and the fields of files."""
+
+from __future__ import annotations
+
+import json
+from typing import get_args
+
+import documents
+import numpy as np
+import pytest
+
+from cahp.files import json_text
+from cahp.outcomes import (
+    OUTCOMES,
+    accuracy_change,
+    changed_rows,
+    from_metrics,
+    measure,
+    to_delta,
+    to_metrics,
+    wilson,
+)
+from cahp.run.document import RunDocument
+from cahp.values import CahpError, Estimate, Evaluation, Unit
+
+
+def evaluation(predictions: list[int], labels: list[int], classes: int = 2) -> Evaluation:
+    names = tuple("abc"[:classes])
+    return Evaluation(np.array(predictions), np.array(labels), np.full(len(labels), 0.5), names)
+
+
+# --- the table
+
+
+@pytest.mark.parametrize("name", OUTCOMES)
+def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
+    row = OUTCOMES[name]
+    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    assert row.name == name
+    assert row.label
+    assert row.unit in get_args(Unit)
+    estimate = row.estimate(pruned, full, 42)
+    assert (estimate.unit, estimate.n) == (row.unit, 4)
+    assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
+    full, pruned = evaluation([0, 1], [0, 0]), evaluation([0, 0], [0, 0])
+    assert list(measure(pruned, full=full)) == list(OUTCOMES)
+    assert list(measure(pruned)) == [name for name, row in OUTCOMES.items() if not row.difference]
+    assert set(measure(pruned, full=full)) - set(measure(pruned)) == {"agreement", "accuracy_change"}
+
+
+# --- measuring
+
+
+def test_wilson_s_interval_of_eight_in_ten_is_the_textbook_s() -> None:
+    low, high = wilson(8, 10)
+    assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)
+
+
+def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
+    # Class a: precision 1, recall 1/2, F1 2/3. Class b: precision 1/2, recall 1, F1 2/3. Class c never occurs.
+    outcomes = measure(evaluation([0, 1, 1], [0, 0, 1], classes=3))
+    assert outcomes["accuracy"] == Estimate(2 / 3, wilson(2, 3), 3, "share")
+    assert outcomes["macro_f1"].value == pytest.approx(2 / 3)
+    assert outcomes["nll"] == Estimate(0.5, None, 3, "nats")
+
+
+def test_agreement_and_changed_rows_compare_predictions_not_labels() -> None:
+    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    assert measure(pruned, full=full)["agreement"] == Estimate(0.5, wilson(2, 4), 4, "share")
+    assert changed_rows(pruned, full).tolist() == [1, 3]
+
+
+def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
+    labels = [0] * 100
+    full, pruned = evaluation([0] * 90 + [1] * 10, labels), evaluation([0] * 70 + [1] * 30, labels)
+    change = measure(pruned, full=full)["accuracy_change"]
+    assert change.value == pytest.approx(-20)
+    assert change.low < -20 < change.high < 0
+    assert change.excludes(0)
+    assert (change, change.unit) == (accuracy_change(pruned, full), "points")
+    assert accuracy_change(pruned, full, seed=7).ci95 != change.ci95
+
+
+def test_the_same_predictions_differ_by_nothing() -> None:
+    same = evaluation([0, 1], [0, 0])
+    change = accuracy_change(same, same)
+    assert change == Estimate(0.0, (0.0, 0.0), 2, "points")
+    assert not change.excludes(0)
+
+
+def test_evaluations_of_other_texts_are_not_compared() -> None:
+    with pytest.raises(ValueError, match="different texts"):
+        accuracy_change(evaluation([0], [0]), evaluation([0], [1]))
+
+
+def test_no_texts_have_no_outcomes() -> None:
+    with pytest.raises(ValueError, match="no texts"):
+        measure(evaluation([], []))
+
+
+# --- the fields of files
+
+
+def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
+    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    outcomes = measure(pruned, full=full)
+    metrics, delta = to_metrics(outcomes), to_delta(outcomes)
+    assert metrics == {
+        "accuracy": 1.0,
+        "macro_f1": 1.0,
+        "loss": 0.5,
+        "agreement": 0.5,
+        "n": 4,
+        "ci95": outcomes["accuracy"].ci95,
+    }
+    assert delta is not None
+    assert delta["pp"] == 50.0
+    again = from_metrics(json.loads(json.dumps(metrics)), json.loads(json.dumps(delta)))
+    # A file of an earlier version has an interval of the accuracy and of its change only.
+    assert again == {**outcomes, "agreement": Estimate(0.5, None, 4, "share")}
+    assert from_metrics(to_metrics(measure(full))) == measure(full)
+    assert (to_metrics(measure(full))["agreement"], to_delta(measure(full))) == (None, None)
+
+
+def test_a_loss_without_bounds_is_null_in_a_file() -> None:
+    endless = Evaluation(np.array([0]), np.array([1]), np.array([np.inf]), ("a", "b"))
+    metrics = to_metrics(measure(endless))
+    assert metrics["loss"] is None
+    assert "nll" not in from_metrics(metrics)
+
+
+def test_a_run_of_an_earlier_version_has_its_outcomes_and_steps_from_metrics_and_delta() -> None:
+    old = documents.run_json()
+    pruned, recovered = documents.scores(0.8, 0.7, 0.9, 0.85), documents.scores(0.9, 0.8, 0.95, 0.95)
+    change = {"pp": -5.3, "ci95": [-7.0, -3.5]}
+    old["metrics"]["recovered"], old["delta"]["recovered"] = recovered, change
+    step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "metrics": pruned, "gained": None}
+    gained = {"pp": 10.0, "ci95": [8.0, 12.0]}
+    last = {**step, "step": "distill", "accepted": True, "examples": 400, "metrics": recovered, "gained": gained}
+    old["steps"] = [{**one, "delta": change} for one in (step, last)]
+    document = RunDocument.from_json(old)
+    assert set(document.outcomes) == {"full", "pruned", "recovered"}
+    assert document.outcomes["recovered"] == {
+        "accuracy": Estimate(0.9, (0.8, 0.95), 1200, "share"),
+        "macro_f1": Estimate(0.8766, None, 1200, "share"),
+        "nll": Estimate(0.5, None, 1200, "nats"),
+        "agreement": Estimate(0.95, None, 1200, "share"),
+        "accuracy_change": Estimate(-5.3, (-7.0, -3.5), 1200, "points"),
+    }
+    assert set(document.outcomes["full"]) == {"accuracy", "macro_f1", "nll"}
+    assert document.latency_ratio == Estimate(0.82, (0.8, 0.85), 30, "ratio")
+    before, after = document.steps
+    assert (before.outcomes["accuracy"].value, before.gained) == (0.8, None)
+    assert after.outcomes == document.outcomes["recovered"]
+    assert after.gained == Estimate(10.0, (8.0, 12.0), 1200, "points")
+    # Written anew it keeps its fields, and is the same run.
+    written = json.loads(json_text(document.to_json()))
+    assert (written["metrics"], written["delta"]) == (old["metrics"], old["delta"])
+    assert RunDocument.from_json(written) == document
+
+
+@pytest.mark.parametrize("outcomes", [{}, {"full": None}, {"full": {}}, {"full": {"accuracy": None}}])
+def test_a_run_without_the_full_model_s_accuracy_is_refused(outcomes: object) -> None:
+    with pytest.raises(CahpError, match=r"lacks outcomes\.full"):
+        RunDocument.from_json({**documents.run_json(), "outcomes": outcomes})

@@ -1,0 +1,76 @@
+"""The table of recoveries: every row is whole, and its cost is the one that was counted by hand."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery, get_recovery, name_of_result, refit_texts
+from cahp.values import OptionError
+
+
+@pytest.mark.parametrize("row", RECOVERIES.values(), ids=list(RECOVERIES))
+def test_every_recovery_has_all_words(row: Recovery) -> None:
+    assert RECOVERIES[row.name] is row
+    words = {field.name: getattr(row, field.name) for field in fields(row) if field.type == "str"}
+    assert set(words) == {"name", "result", "noun", "choice", "card"}
+    assert [name for name, word in words.items() if not word] == (["noun"] if row is NONE else [])
+    assert row.after == ("" if row is NONE else f"after {row.noun}")
+    assert name_of_result(row.name) == row.result
+    assert row.card.startswith("; ")
+
+
+@pytest.mark.parametrize("words", ["result", "noun", "choice", "card"])
+def test_no_two_recoveries_share_their_words(words: str) -> None:
+    assert len({getattr(row, words) for row in RECOVERIES.values()}) == len(RECOVERIES)
+
+
+@pytest.mark.parametrize(
+    ("trait", "names"),
+    [
+        ("trains", {"distill", "auto", "finetune"}),
+        ("solves", {"refit", "distill", "auto"}),
+        ("needs_labels", {"finetune"}),
+        ("timed", {"auto"}),
+        ("on_board", {"none", "refit", "distill"}),
+        ("swept", {"none", "refit"}),
+        ("compared", {"none", "refit", "distill", "finetune"}),
+    ],
+)
+def test_recoveries_are_offered_where_they_can_be_used(trait: str, names: set[str]) -> None:
+    assert {name for name, row in RECOVERIES.items() if getattr(row, trait)} == names
+
+
+def test_boards_begin_without_a_recovery_and_with_the_one_of_seconds() -> None:
+    assert (NONE.name, QUICK.name) == ("none", "refit")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("none", {}, 0),
+        # 666 of 2,000 texts are solved on, which takes 4.1 passes, and 400 are held out, which takes 2.
+        ("refit", {}, 666 * 4.1 + 800),
+        ("refit", {"can_refit": False}, 0),
+        # An epoch is 3 passes over four fifths and 1 over the rest; the teacher answers all, the student the held-out.
+        ("distill", {"can_refit": False}, 2000 * (1.2 + 3 * 2.6)),
+        ("distill", {}, 666 * 4.1 + 800 + 2000 * (1.2 + 3 * 2.6)),
+        ("finetune", {"epochs": 1}, 2000 * 2.6),
+    ],
+)
+def test_passes_are_counted(name: str, options: dict[str, int], passes: float) -> None:
+    assert RECOVERIES[name].passes(2000, **options) == pytest.approx(passes)
+
+
+def test_a_refit_works_on_a_third_of_the_texts_within_bounds() -> None:
+    assert [refit_texts(count) for count in (100, 600, 3000, 60_000)] == [80, 480, 1000, 4096]
+
+
+def test_an_unknown_recovery_is_refused_with_those_offered() -> None:
+    assert get_recovery("refit") is QUICK
+    with pytest.raises(OptionError, match="choose one of none, refit, distill, auto, finetune"):
+        get_recovery("pray")
+    with pytest.raises(OptionError, match="choose one of none, refit, distill, finetune"):
+        get_recovery("auto", choices=lambda row: row.compared)
+    assert name_of_result("pray") == "recovered"
