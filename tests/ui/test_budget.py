@@ -346,7 +346,7 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
     assert mask.count == 19
     file = tmp_path / "head_mask.json"
     file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
-    said = evaluate(Settings(), mask=file)["metrics"].pruned.accuracy
+    said = evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
     expect(page.locator(".cahp-board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
 
 

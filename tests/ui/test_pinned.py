@@ -195,7 +195,7 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
     assert found is not None
     assert found.result is not None
     assert found.result.change == job.result.change
-    assert f"{found.result.change.pp:+.1f}".lstrip("+-") in said(again)
+    assert f"{found.result.change.value:+.1f}".lstrip("+-") in said(again)
     assert link_of(again) == link
     # Back at the first model, A is a mask of the board's own model.
     change(app, folders, "first")

@@ -109,7 +109,7 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
 
 def test_a_difference_whose_interval_holds_zero_is_no_measurable_change() -> None:
     document = run()
-    assert "4.1 points fewer" in verdict(RunDocument.from_json(document))
+    assert "4.1 points lower" in verdict(RunDocument.from_json(document))
     document["delta"]["pruned"] = {"pp": -0.3, "ci95": [-1.0, 0.4]}
     assert "no measurable change (−0.3 pp" in verdict(RunDocument.from_json(document))
 
@@ -125,7 +125,7 @@ def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
     document = run()
     document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
     document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
-    assert "answers 94.1 % of 1,200 texts rightly after recovery" in verdict(RunDocument.from_json(document))
+    assert "Accuracy on 1,200 texts after recovery is 94.1 %" in verdict(RunDocument.from_json(document))
 
 
 def test_what_was_not_measured_is_said_and_not_invented() -> None:
@@ -190,7 +190,7 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
     assert axis([20.1, 96.4]) == (0.0, 100.0, 25.0)
     assert axis([95.0, 95.0]) == (95.0, 97.0, 1.0)
     assert axis([float("nan")]) == (0.0, 100.0, 25.0)
-    assert "right answers in %, from 88" in report().text
+    assert "accuracy in %, from 88" in report().text
 
 
 @pytest.mark.parametrize(

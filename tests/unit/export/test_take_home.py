@@ -29,7 +29,7 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import export_lines
 from cahp.values import HeadMask
-from cahp.words import percent, size_of
+from cahp.words import size_of
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -51,7 +51,7 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: 
         logits = network(**batch.tensors).logits
     torch.testing.assert_close(logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
     assert made.written.difference < 1e-5
-    assert made.outcome["metrics"].recovered.n == 30
+    assert made.outcome["metrics"]["recovered"]["n"] == 30
 
 
 @pytest.mark.parametrize(("method", "said"), [(None, "complementary"), (BY_HAND, "by hand")])
@@ -141,7 +141,7 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
 
     found = exported(replace(settings, recover_time="1h"))
     assert [one.step for one in found["steps"]] == ["pruned", "refit", "distill"]
-    assert "What each step of the recovery brought (accuracy): as pruned " in found["card"]
+    assert "Accuracy after each step of the recovery: as pruned " in found["card"]
     # Its texts were drawn as a distillation draws them, without their labels.
     assert [(how, one.recover) for how, one in asked] == [("auto", "auto")]
     assert "steps" not in exported(settings, how="refit")
@@ -169,7 +169,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     full, exact, rounded = found["files"]
     assert full.bytes > exact.bytes > rounded.bytes == found["bytes"] == (out / "model.onnx").stat().st_size
     assert full.ratio is None
-    assert rounded.ratio.ci95[0] <= rounded.ratio.median <= rounded.ratio.ci95[1]
+    assert rounded.ratio.ci95[0] <= rounded.ratio.value <= rounded.ratio.ci95[1]
     assert rounded.latency_ms.repeats == full.latency_ms.repeats >= 3
 
     # Its figures are those of its answers, had as the README says.
@@ -179,22 +179,22 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     for batch in bench.model.batches(bench.model.tokenize(bench.evaluation.inputs), size=512):
         asked = {entry.name: batch.tensors[entry.name].numpy() for entry in session.get_inputs()}
         right += int((session.run(["logits"], asked)[0].argmax(1) == bench.evaluation.labels[batch.rows]).sum())
-    metrics = found["metrics"].int8
-    assert metrics.accuracy == pytest.approx(right / 30)
-    assert metrics.n == 30
-    assert metrics.ci95[0] < metrics.accuracy < metrics.ci95[1]
-    assert found["delta"].int8.pp == pytest.approx(100 * (metrics.accuracy - found["metrics"].full.accuracy))
+    accuracy, full_accuracy = found["outcomes"]["int8"]["accuracy"], found["outcomes"]["full"]["accuracy"]
+    assert accuracy.value == pytest.approx(right / 30)
+    assert accuracy.n == 30
+    assert accuracy.low < accuracy.value < accuracy.high
+    assert found["delta"]["int8"]["pp"] == pytest.approx(100 * (accuracy.value - full_accuracy.value))
 
     card = (out / "README.md").read_text()
     assert 'onnxruntime.InferenceSession("FOLDER/model.onnx")' in card
-    assert f"| int8 | {percent(metrics.accuracy)} |" in card
+    assert f"| int8 | {accuracy.text} {accuracy.interval} |" in card
     assert f"| int8 | {size_of(rounded.bytes)} | {rounded.latency_ms.median:.1f} ms |" in card
     said = "\n".join(export_lines(found, Output(out)))
     assert "of its answers to 30 texts are those of the model before it was rounded" in said
-    assert f"int8 / full {rounded.ratio.median:.2f} [" in said
+    assert f"int8 / full {rounded.ratio.value:.2f} [" in said
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
-    assert figures["metrics"]["int8"]["accuracy"] == metrics.accuracy
+    assert figures["metrics"]["int8"]["accuracy"] == accuracy.value
 
 
 def test_no_measurable_change_is_said_where_the_interval_holds_one() -> None:

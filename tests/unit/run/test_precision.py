@@ -130,7 +130,7 @@ def test_an_evaluation_says_its_precision(settings: Settings, tmp_path: Path) ->
     exact = task.evaluate(settings, store=store)
     rough = task.evaluate(replace(settings, precision="bfloat16"), store=store)
     assert (exact["precision"], rough["precision"]) == ("float32", "bfloat16")
-    assert exact["metrics"].full.loss != rough["metrics"].full.loss
+    assert exact["metrics"]["full"]["loss"] != rough["metrics"]["full"]["loss"]
     assert rough["notices"][0] == "precision: answers were computed in bfloat16; all else in float32"
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import bundled
+from cahp.files import json_text
 from cahp.outcomes import Outcomes
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import (
@@ -252,7 +253,7 @@ def test_measurements_survive_a_file() -> None:
     filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
     filled.add(8, outcomes=outcomes(0.9))
     again = table()
-    again.fill_from(json.loads(json.dumps(filled.as_json())))
+    again.fill_from(json.loads(json_text(filled.as_json())))
     assert again.rows() == filled.rows()
 
 

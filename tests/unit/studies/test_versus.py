@@ -36,11 +36,11 @@ def test_b_is_held_against_a_on_the_same_texts(small_bench: Bench) -> None:
     assert found is not None
     wins = small_bench.measurements.evaluate(small_bench.evaluation, mask=B).correct.astype(float)
     losses = small_bench.measurements.evaluate(small_bench.evaluation, mask=A).correct.astype(float)
-    assert found.change.pp == pytest.approx(100 * (wins - losses).mean())
-    assert found.change.ci95[0] <= found.change.pp <= found.change.ci95[1]
+    assert found.change.value == pytest.approx(100 * (wins - losses).mean())
+    assert found.change.low <= found.change.value <= found.change.high
     back = held(small_bench, Variant(B), Variant(A))
     assert back is not None
-    assert back.change.pp == pytest.approx(-found.change.pp)
+    assert back.change.value == pytest.approx(-found.change.value)
 
 
 def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench: Bench) -> None:
@@ -73,7 +73,7 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
     ours = other.measurements.answers(other.model, texts, mask=B).correct.astype(float)
     theirs = small_bench.measurements.answers(small_bench.model, texts, mask=A).correct.astype(float)
     assert found.apart
-    assert found.change.pp == pytest.approx(100 * (theirs - ours).mean())
+    assert found.change.value == pytest.approx(100 * (theirs - ours).mean())
     # Whole texts are drawn, each with both answers.
     rows = np.random.default_rng(0).integers(0, len(texts), (4000, len(texts)))
     low, high = np.percentile(100 * (theirs - ours)[rows].mean(axis=1), [2.5, 97.5])
@@ -120,7 +120,7 @@ def test_what_a_answers_is_said_in_the_classes_of_b(
     assert found.a.classes == found.b.classes == theirs
     assert np.array_equal(found.a.predictions, 1 - found.b.predictions)
     assert np.array_equal(found.a.labels, found.b.labels)
-    assert found.change.pp == pytest.approx(100 * (found.b.correct.mean() - (1 - found.b.correct).mean()))
+    assert found.change.value == pytest.approx(100 * (found.b.correct.mean() - (1 - found.b.correct).mean()))
 
 
 def test_models_that_group_the_labels_of_the_data_differently_are_not_compared(tmp_path: Path) -> None:
