@@ -1,0 +1,130 @@
+"""The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
+
+``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import click
+import typer
+
+from cahp import cli, methods
+from cahp.comparison.plan import PRESETS
+from cahp.export import formats
+from cahp.recoveries import RECOVERIES
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+    for path in (ROOT / "README.md", *sorted((ROOT / "assets").rglob("*.md")))
+}
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+GROUP: click.Group = typer.main.get_command(cli.app)  # type: ignore[assignment]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the fenced blocks of a page in one language; commands have none."""
+    return [text for found, text in _BLOCK.findall(PAGES[page]) if found == language]
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the words of each ``cahp`` command that a page shows, without ``cahp`` itself."""
+    lines = [shlex.split(line, comments=True) for block in blocks(page, "") for line in block.splitlines()]
+    return [line[line.index("cahp") + 1 :] for line in lines if line[:1] in (["cahp"], ["accelerate"])]
+
+
+def options(command: str) -> set[str]:
+    """Return the spellings of all options of a command."""
+    return {name for option in GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
+
+
+def _table(head: str, rows: Iterable[Iterable[object]]) -> list[str]:
+    columns = head.count("|") + 1
+    return [f"| {head} |", "|" + "---|" * columns, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
+
+
+def _commands() -> list[str]:
+    return _table(
+        "command | what it does",
+        ((f"`cahp {name}`", command.get_short_help_str(200)) for name, command in GROUP.commands.items()),
+    )
+
+
+def _forms() -> list[str]:
+    extras = {form.key: f" (extra `{form.extra}`)" for form in formats.model_forms() if form.extra}
+    return _table(
+        "`--format` | what it is | how to load it",
+        ((f"`{form.key}`", f"{form.words}{extras.get(form.key, '')}", form.loads) for form in formats.FORMS),
+    )
+
+
+def _recoveries() -> list[str]:
+    return _table(
+        "`--recover` | what it does | labels | trains all weights",
+        (
+            (f"`{row.name}`", row.choice, *("yes" if fact else "no" for fact in (row.needs_labels, row.trains)))
+            for row in RECOVERIES.values()
+        ),
+    )
+
+
+def _methods() -> list[str]:
+    names = sorted(methods.names(), key=lambda name: (name != "complementary", name))
+    return _table(
+        "method | how it chooses heads",
+        ((f"`{name}`", (type(methods.get(name)).__doc__ or "").strip().splitlines()[0]) for name in names),
+    )
+
+
+def _presets() -> list[str]:
+    return _table(
+        "`--preset` | methods | expensive methods | heads kept | seeds | calibration and evaluation texts | recoveries",
+        (
+            (
+                f"`{name}`",
+                len(preset.methods),
+                preset.expensive,
+                ", ".join(preset.budgets),
+                len(preset.seeds),
+                f"{preset.limit:,} and {preset.eval_limit:,}",
+                ", ".join(preset.recoveries),
+            )
+            for name, preset in PRESETS.items()
+        ),
+    )
+
+
+#: The tables that come from code: their mark, their page, and the function that makes their lines.
+TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
+    "commands": ("assets/docs/install.md", _commands),
+    "forms": ("assets/docs/export.md", _forms),
+    "recoveries": ("assets/docs/recovery.md", _recoveries),
+    "methods": ("assets/docs/comparison.md", _methods),
+    "presets": ("assets/docs/comparison.md", _presets),
+}
+
+
+def marked(page: str, mark: str) -> str:
+    """Return the text between the marks ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
+    return PAGES[page].split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0]
+
+
+def main() -> None:
+    """Write the tables into their pages."""
+    for mark, (page, lines) in TABLES.items():
+        path = ROOT / page
+        before, rest = path.read_text(encoding="utf-8").split(f"<!-- {mark} -->\n")
+        after = rest.split(f"<!-- /{mark} -->")[1]
+        table = "\n".join(lines())
+        path.write_text(f"{before}<!-- {mark} -->\n{table}\n<!-- /{mark} -->{after}", encoding="utf-8")
+        sys.stdout.write(f"{page}: {mark}\n")
+
+
+if __name__ == "__main__":
+    main()
