@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import docs
 import fakes
 import numpy as np
 import pytest
@@ -25,9 +26,7 @@ from cahp.stages.recovery import solve
 from cahp.terminal.printing import preflight_lines
 from cahp.values import HeadMask, ModelError, OptionError
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-TABLE = README.split("<!-- types -->")[1].split("<!-- /types -->")[0].strip().splitlines()[2:]
-ROWS = {line.split("|")[1].strip(): line for line in TABLE}
+ROWS = {line.split("|")[1].strip(): line for line in docs.marked("assets/docs/models.md", "types").splitlines()[2:]}
 PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 #: Types whose heads can be masked alone.
 NO_CUT = ("doge", "lilt")
@@ -57,7 +56,7 @@ def restrictions(model: HeadModel) -> str:
 
 
 def row(kind: str, model: HeadModel) -> str:
-    """The line of the README's table."""
+    """The line of the table in ``assets/docs/models.md``."""
     how = model.family.matched or "by name"
     units = "key-value groups" if model.card.group > 1 else "heads"
     return f"| {kind} | {how} | {units} | {restrictions(model)} |"
