@@ -1,6 +1,7 @@
 """The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
 
-``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them.
+``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them. With
+``--run`` it also runs the first command of the README and writes its output there.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from subprocess import run
+from tempfile import TemporaryDirectory
 
 import click
 import typer
@@ -17,6 +20,7 @@ import typer
 from cahp import cli, methods
 from cahp.comparison.plan import PRESETS
 from cahp.export import formats
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 
 ROOT = Path(__file__).parents[1]
@@ -100,9 +104,17 @@ def _presets() -> list[str]:
     )
 
 
+def _outcomes() -> list[str]:
+    return _table(
+        "outcome | meaning | unit | needs labels",
+        ((f"`{row.name}`", row.label, row.unit, "yes" if row.needs_labels else "no") for row in OUTCOMES.values()),
+    )
+
+
 #: The tables that come from code: their mark, their page, and the function that makes their lines.
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
+    "outcomes": ("assets/docs/python.md", _outcomes),
     "forms": ("assets/docs/export.md", _forms),
     "recoveries": ("assets/docs/recovery.md", _recoveries),
     "methods": ("assets/docs/comparison.md", _methods),
@@ -115,15 +127,22 @@ def marked(page: str, mark: str) -> str:
     return PAGES[page].split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0]
 
 
+def write(page: str, start: str, text: str, end: str) -> None:
+    """Write ``text`` into a page between ``start`` and ``end``."""
+    before, rest = (ROOT / page).read_text(encoding="utf-8").split(start, 1)
+    (ROOT / page).write_text(f"{before}{start}{text}\n{end}{rest.split(end, 1)[1]}", encoding="utf-8")
+
+
 def main() -> None:
-    """Write the tables into their pages."""
+    """Write the tables, and with ``--run`` the output, into their pages."""
     for mark, (page, lines) in TABLES.items():
-        path = ROOT / page
-        before, rest = path.read_text(encoding="utf-8").split(f"<!-- {mark} -->\n")
-        after = rest.split(f"<!-- /{mark} -->")[1]
-        table = "\n".join(lines())
-        path.write_text(f"{before}<!-- {mark} -->\n{table}\n<!-- /{mark} -->{after}", encoding="utf-8")
-        sys.stdout.write(f"{page}: {mark}\n")
+        write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
+    if "--run" in sys.argv:
+        command = next(words for words in commands("README.md") if words[0] == "prune")
+        with TemporaryDirectory() as folder:
+            line = [sys.executable, "-m", "cahp", *command, "--quiet", "--no-cache"]
+            output = run(line, cwd=folder, check=True, capture_output=True, text=True).stdout
+        write("README.md", "```text\n", output.rstrip(), "```")
 
 
 if __name__ == "__main__":

@@ -66,7 +66,9 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
-@pytest.mark.parametrize(("document", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[0])
+@pytest.mark.parametrize(
+    ("document", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[0]
+)
 def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) -> None:
     command = docs.GROUP.commands[words[0]]
     command.make_context(words[0], list(words[1:]), parent=click.Context(docs.GROUP))

@@ -26,7 +26,8 @@ from cahp.stages.recovery import solve
 from cahp.terminal.printing import preflight_lines
 from cahp.values import HeadMask, ModelError, OptionError
 
-ROWS = {line.split("|")[1].strip(): line for line in docs.marked("assets/docs/models.md", "types").splitlines()[2:]}
+TABLE = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
+ROWS = {line.split("|")[1].strip(): line for line in TABLE}
 PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 #: Types whose heads can be masked alone.
 NO_CUT = ("doge", "lilt")
