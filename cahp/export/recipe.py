@@ -31,10 +31,8 @@ def recipe(settings: Settings) -> Recipe:
         options = flags("evaluate")
         command = ["cahp", "evaluate", "--mask", MASK_FILE, *to_arguments(settings, options)]
         python = (
-            "from pathlib import Path\n\n"
-            "from cahp import Settings\n"
-            "from cahp.api.evaluate import evaluate\n\n"
-            f"found = evaluate({to_python(settings, options)}, mask=Path({MASK_FILE!r}))\n"
+            "from cahp import Settings, evaluate\n\n"
+            f"found = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})\n"
             'print(found["outcomes"]["pruned"]["accuracy"])'
         )
         return Recipe(tuple(command), python)

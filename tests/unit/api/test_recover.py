@@ -114,7 +114,7 @@ def test_a_folder_with_other_things_in_it_is_never_replaced(
     else:
         (tmp_path / name).write_text("mine")
     assert name in lost(settings, mask, tmp_path)
-    with pytest.raises(OptionError, match="would be lost"):
+    with pytest.raises(OptionError, match="new or empty folder"):
         fit(replace(settings, model=str(encoder)), out=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

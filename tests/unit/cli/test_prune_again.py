@@ -80,7 +80,7 @@ def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
     assert len(list((tmp_path / "out-2").iterdir())) == 3
     assert f"wrote     {tmp_path / 'out-2'}/run.json" in answer.out
     (said,) = answer.err.splitlines()
-    assert "run.json came into" in said
+    assert "run.json appeared in" in said
 
 
 def test_a_folder_that_cannot_be_written_to_is_refused_before_any_work(words: list[object], tmp_path: Path) -> None:
