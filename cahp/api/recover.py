@@ -14,10 +14,11 @@ from cahp.output import Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import SplitRecord, outcome_records
+from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model, refit_report
 from cahp.run.recovery_steps import measure_steps
-from cahp.run.settings import RECOVER_TIME, Settings, identify_model, parse_duration
+from cahp.run.settings import RECOVER_TIME, Settings, identify_model
 from cahp.store import Store
 from cahp.terminal.progress import Reporter
 from cahp.values import HeadMask, OptionError

@@ -11,7 +11,8 @@ from typing import Any
 import typer
 
 from cahp.run.command_line import flags, to_text
-from cahp.run.settings import Setting, Settings, describe
+from cahp.run.option import Setting
+from cahp.run.settings import Settings, describe
 
 #: The default of an option that must be given.
 REQUIRED: Any = ...

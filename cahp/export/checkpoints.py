@@ -20,10 +20,11 @@ from cahp.output import Output
 from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import outcome_records, versions
+from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Distilled, FineTuned, Recovered, cut_model, refit_report
 from cahp.run.recovery_steps import measure_steps
-from cahp.run.settings import RECOVER_TIME, parse_duration
+from cahp.run.settings import RECOVER_TIME
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:

@@ -20,9 +20,10 @@ from cahp.recoveries import NONE
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, SplitRecord
 from cahp.run.measurements import Measurements
+from cahp.run.option import parse_duration
 from cahp.run.recovered import cut_model
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, identify_model, parse_duration
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.values import HeadMask, Input, OptionError, Progress, silent
 

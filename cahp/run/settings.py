@@ -6,19 +6,16 @@ option of ``cahp prune`` is a new field here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
-from numbers import Integral, Real
-from os import PathLike
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from cahp import models
 from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
+from cahp.run.option import Setting, describe_fields, option
 from cahp.stages.clustering import DEGREES
-from cahp.stages.selection import Representative, read_budget
+from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.values import OptionError, Precisions
 
@@ -28,143 +25,6 @@ MOST = 10_000_000
 #: The time limit of ``--recover auto`` where none is given.
 RECOVER_TIME = "2m"
 
-
-# One setting -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The description of one field of ``Settings``.
-
-    Attributes:
-        name: The name of the field.
-        kind: ``bool``, ``int``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
-        optional: Whether it may be None.
-        default: Its default.
-        help: One sentence for help texts; ``{choices}`` stands for the choices.
-        short: A short flag such as ``-m``.
-        choices: The words that it may be (none: any).
-        low: The lowest number.
-        high: The highest number.
-        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds.
-        commands: The commands that take it.
-        link: Whether it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
-    """
-
-    name: str
-    kind: type
-    optional: bool
-    default: Any
-    help: str
-    short: str = ""
-    choices: tuple[str, ...] = ()
-    low: int = 0
-    high: int | None = None
-    unit: Literal["", "heads", "duration"] = ""
-    commands: frozenset[str] = frozenset()
-    link: Literal["", "source", "choice"] = ""
-
-    @property
-    def flag(self) -> str:
-        """Its option on the command line, such as ``--eval-limit``."""
-        return f"--{self.name.replace('_', '-')}"
-
-    def convert(self, value: object) -> Any:
-        """``value`` as the field holds it.
-
-        Raises:
-            OptionError: If the field cannot hold it.
-        """
-        if value is None and self.optional:
-            return None
-        converted = self._of_kind(value)
-        if self.choices and converted not in self.choices:
-            raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
-        if self.kind is int and not self.low <= converted <= (converted if self.high is None else self.high):
-            span = f"at least {self.low}" if self.high is None else f"in {self.low}..{self.high}"
-            raise OptionError(f"{self.flag} {converted} is out of range; it must be {span}")
-        if self.unit == "duration":
-            parse_duration(converted, self.flag)
-        if self.unit == "heads":
-            read_budget(converted)
-        return converted
-
-    def _of_kind(self, value: object) -> Any:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if self.kind is bool and isinstance(value, bool):
-            return value
-        if self.kind is int and number and isinstance(value, Integral):
-            return int(value)
-        if self.kind is str and isinstance(value, str | PathLike):
-            return str(value)
-        if self.unit == "heads" and number and isinstance(value, Integral):
-            return str(int(value))
-        if self.unit == "duration" and number:
-            return f"{value}s"
-        if self.kind is Mapping and isinstance(value, Mapping) and _are_words([*value, *value.values()]):
-            return dict(value)
-        if self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
-            words = tuple(value)
-            if _are_words(words):
-                return words
-        raise OptionError(f"{self.flag} must be {_KINDS[self.kind]}, not {value!r:.60}")
-
-
-_KINDS: Mapping[type, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    str: "text",
-    Mapping: "a mapping from words to words",
-    Sequence: "a list of words",
-}
-
-
-def _are_words(values: Iterable[object]) -> bool:
-    return all(isinstance(value, str) for value in values)
-
-
-def describe(settings: type[Settings] | None = None) -> Mapping[str, Setting]:
-    """The fields of ``Settings`` (or of a class derived from it) by name, in the order of the help."""
-    return _describe(Settings if settings is None else settings)
-
-
-@cache
-def _describe(settings: type) -> Mapping[str, Setting]:
-    hints = get_type_hints(settings)
-    return {
-        one.name: Setting(
-            one.name,
-            *_kind_of(hints[one.name]),
-            default=_default_of(one),
-            **{"choices": _choices_of(hints[one.name]), **one.metadata},
-        )
-        for one in fields(settings)
-    }
-
-
-def _kind_of(hint: Any) -> tuple[type, bool]:
-    """The kind of a type hint, and whether it may be None."""
-    parts = get_args(hint)
-    if type(None) in parts:
-        return _kind_of(next(part for part in parts if part is not type(None)))[0], True
-    origin = get_origin(hint)
-    return str if origin is Literal else origin or hint, False
-
-
-def _choices_of(hint: Any) -> tuple[str, ...]:
-    return get_args(hint) if get_origin(hint) is Literal else ()
-
-
-def _default_of(one: Any) -> Any:
-    return one.default if one.default_factory is MISSING else one.default_factory()
-
-
-def _about(help: str, also: str = "", **rest: Any) -> dict[str, Any]:
-    """The metadata of a field that ``cahp prune`` takes, and ``also`` these commands."""
-    return {"help": help, "commands": frozenset(("prune", *also.split())), **rest}
-
-
-# All of them -------------------------------------------------------------------------------------------------
 
 _EVERYWHERE = "evaluate latency recover export compare bench"
 _TEXTS = "evaluate recover export compare"
@@ -178,156 +38,103 @@ class Settings:
     ``OptionError`` when the settings are made.
     """
 
-    model: str = field(
-        default="minilm-bbc",
-        metadata=_about("A built-in (see `cahp models`), a hub id, or a folder.", f"{_EVERYWHERE} fit", short="-m"),
+    model: str = option(
+        "minilm-bbc", "A built-in (see `cahp models`), a hub id, or a folder.", f"{_EVERYWHERE} fit", short="-m"
     )
-    data: str | None = field(
-        default=None,
-        metadata=_about(
-            "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit bench", short="-d"
-        ),
+    data: str | None = option(
+        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_TEXTS} fit bench", short="-d"
     )
-    method: str = field(
-        default="complementary",
-        metadata=_about("Method that chooses the heads, such as magnitude; an unknown name lists all methods."),
+    method: str = option(
+        "complementary", "Method that chooses the heads, such as magnitude; an unknown name lists all methods."
     )
-    limit: int | None = field(
-        default=2000,
-        metadata=_about(
-            "Number of calibration texts, on which heads are chosen.",
-            "recover export",
-            low=2,
-            high=MOST,
-            link="choice",
-        ),
+    limit: int | None = option(
+        2000,
+        "Number of calibration texts, on which heads are chosen.",
+        "recover export",
+        low=2,
+        high=MOST,
+        link="choice",
     )
-    sample: Literal["stratified", "head"] = field(
-        default="stratified",
-        metadata=_about("Sampling of texts: stratified by class, or head, the first rows.", _TEXTS),
+    sample: Literal["stratified", "head"] = option(
+        "stratified", "Sampling of texts: stratified by class, or head, the first rows.", _TEXTS
     )
-    select_split: str = field(default="train", metadata=_about("Split of the calibration texts."))
-    eval_split: str = field(default="validation", metadata=_about("Split of the evaluation texts.", "evaluate compare"))
-    eval_limit: int | None = field(
-        default=1000,
-        metadata=_about("Number of evaluation texts.", "evaluate recover export", low=1, high=MOST, link="choice"),
+    select_split: str = option("train", "Split of the calibration texts.")
+    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare")
+    eval_limit: int | None = option(
+        1000, "Number of evaluation texts.", "evaluate recover export", low=1, high=MOST, link="choice"
     )
-    budget: str = field(
-        default="auto", metadata=_about("Heads to keep: auto, a number, or a share (15%).", unit="heads")
+    budget: str = option("auto", "Heads to keep: auto, a number, or a share (15%).", unit="heads")
+    min_per_layer: int = option(1, "Number of heads that every layer keeps at least.", "compare", link="choice")
+    pool_size: int = option(32, "Side length to which attention maps are pooled.", low=2, high=128)
+    poly_degree: int = option(
+        6,
+        "Degree of the polynomial that finds the knee: 2 keeps many heads, 6 few.",
+        low=DEGREES.start,
+        high=DEGREES.stop - 1,
+        link="choice",
     )
-    min_per_layer: int = field(
-        default=1, metadata=_about("Number of heads that every layer keeps at least.", "compare", link="choice")
+    projection: Projection = option("tsne", "Projection of the heads: {choices}.", link="choice")
+    salience: Salience = option("batch", "Salience of a head: batch (the paper's) or example.", link="choice")
+    representative: Representative = option(
+        "salience", "Head kept of each cluster: salience (the paper's) or medoid.", link="choice"
     )
-    pool_size: int = field(
-        default=32, metadata=_about("Side length to which attention maps are pooled.", low=2, high=128)
+    recover: str = option(
+        "none",
+        "Recovery: none, refit (seconds: on a third of the calibration texts, at least 512), distill (minutes), "
+        "auto (within --recover-time) or finetune.",
+        choices=tuple(RECOVERIES),
     )
-    poly_degree: int = field(
-        default=6,
-        metadata=_about(
-            "Degree of the polynomial that finds the knee: 2 keeps many heads, 6 few.",
-            low=DEGREES.start,
-            high=DEGREES.stop - 1,
-            link="choice",
-        ),
+    recover_data: str | None = option(None, "File of texts to recover on; a text column, no labels.", "recover export")
+    recover_time: str | None = option(
+        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"
     )
-    projection: Projection = field(
-        default="tsne", metadata=_about("Projection of the heads: {choices}.", link="choice")
+    labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
+    report: str | None = option(
+        None, "test: open the test split and evaluate on it, too.", "compare reproduce", choices=("test",)
     )
-    salience: Salience = field(
-        default="batch", metadata=_about("Salience of a head: batch (the paper's) or example.", link="choice")
+    seed: int = option(
+        42,
+        "Seed of sampling, projection, clustering and training.",
+        "evaluate recover export fit",
+        low=0,
+        high=2**32 - 1,
     )
-    representative: Representative = field(
-        default="salience",
-        metadata=_about("Head kept of each cluster: salience (the paper's) or medoid.", link="choice"),
+    device: str = option(
+        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit reproduce", choices=("auto", "cpu", "cuda", "mps")
     )
-    recover: str = field(
-        default="none",
-        metadata=_about(
-            "Recovery: none, refit (seconds: on a third of the calibration texts, at least 512), distill (minutes), "
-            "auto (within --recover-time) or finetune.",
-            choices=tuple(RECOVERIES),
-        ),
+    precision: Literal["auto", "float32", "bfloat16"] = option(
+        "float32",
+        "Numbers to compute in: float32; bfloat16 for answers and signatures; auto: bfloat16 for answers where "
+        "that is fast.",
+        "evaluate",
     )
-    recover_data: str | None = field(
-        default=None,
-        metadata=_about("File of texts to recover on; a text column, no labels.", "recover export"),
+    latency: bool = option(True, "Time the full and the cut model.", "export")
+    latency_time: str = option(
+        "5s",
+        "Time limit of a timing, which ends earlier when the result is certain: 5s, 1m.",
+        "latency export bench",
+        unit="duration",
     )
-    recover_time: str | None = field(
-        default=None,
-        metadata=_about("Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export", unit="duration"),
+    text_column: str | None = option(None, "Column of the texts.", f"{_TEXTS} fit data", link="source")
+    pair_column: str | None = option(
+        None, "Column of the second text of each pair.", f"{_TEXTS} fit data", link="source"
     )
-    labels: bool = field(
-        default=False,
-        metadata=_about("Distill from the labels of the calibration texts, too.", "recover export"),
+    label_column: str | None = option(None, "Column of the labels.", f"{_TEXTS} fit data", link="source")
+    splits: Mapping[str, str] = option(
+        {}, 'Files, or published splits, by split: "a.csv=train,b.csv=validation".', f"{_TEXTS} fit data", link="source"
     )
-    report: str | None = field(
-        default=None,
-        metadata=_about("test: open the test split and evaluate on it, too.", "compare reproduce", choices=("test",)),
+    label_map: Mapping[str, str] = option(
+        {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"
     )
-    seed: int = field(
-        default=42,
-        metadata=_about(
-            "Seed of sampling, projection, clustering and training.",
-            "evaluate recover export fit",
-            low=0,
-            high=2**32 - 1,
-        ),
+    prompt: str | None = option(
+        None,
+        'Prompt of a language model: "{text} It was", of a masked one "{text} It was {mask}."',
+        f"{_EVERYWHERE} models",
     )
-    device: str = field(
-        default="auto",
-        metadata=_about("Device: {choices}.", f"{_EVERYWHERE} fit reproduce", choices=("auto", "cpu", "cuda", "mps")),
-    )
-    precision: Literal["auto", "float32", "bfloat16"] = field(
-        default="float32",
-        metadata=_about(
-            "Numbers to compute in: float32; bfloat16 for answers and signatures; auto: bfloat16 for answers where "
-            "that is fast.",
-            "evaluate",
-        ),
-    )
-    latency: bool = field(default=True, metadata=_about("Time the full and the cut model.", "export"))
-    latency_time: str = field(
-        default="5s",
-        metadata=_about(
-            "Time limit of a timing, which ends earlier when the result is certain: 5s, 1m.",
-            "latency export bench",
-            unit="duration",
-        ),
-    )
-    text_column: str | None = field(
-        default=None, metadata=_about("Column of the texts.", f"{_TEXTS} fit data", link="source")
-    )
-    pair_column: str | None = field(
-        default=None, metadata=_about("Column of the second text of each pair.", f"{_TEXTS} fit data", link="source")
-    )
-    label_column: str | None = field(
-        default=None, metadata=_about("Column of the labels.", f"{_TEXTS} fit data", link="source")
-    )
-    splits: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata=_about(
-            'Files, or published splits, by split: "a.csv=train,b.csv=validation".',
-            f"{_TEXTS} fit data",
-            link="source",
-        ),
-    )
-    label_map: Mapping[str, str] = field(
-        default_factory=dict,
-        metadata=_about('Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _TEXTS, link="source"),
-    )
-    prompt: str | None = field(
-        default=None,
-        metadata=_about(
-            'Prompt of a language model: "{text} It was", of a masked one "{text} It was {mask}."',
-            f"{_EVERYWHERE} models",
-        ),
-    )
-    answers: Sequence[str] = field(
-        default=(),
-        metadata=_about(
-            'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
-            f"{_EVERYWHERE} models",
-        ),
+    answers: Sequence[str] = option(
+        (),
+        'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
+        f"{_EVERYWHERE} models",
     )
 
     def __post_init__(self) -> None:
@@ -353,6 +160,11 @@ IN_DIGESTS = (
     *("model", "data", "limit", "sample", "select_split", "eval_split", "eval_limit"),
     *(*COLUMNS, "label_map", *PROMPT),
 )
+
+
+def describe(settings: type[Settings] | None = None) -> Mapping[str, Setting]:
+    """The fields of ``Settings`` (or of a class derived from it) by name, in the order of the help."""
+    return describe_fields(Settings if settings is None else settings)
 
 
 def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, Any]:
@@ -388,22 +200,6 @@ def precision_notices(precisions: Precisions) -> tuple[str, ...]:
         "precision: answers and signatures were computed in bfloat16, so the kept heads may differ from those in "
         "float32; all else in float32",
     )
-
-
-_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
-
-
-def parse_duration(text: str, flag: str = "--recover-time") -> float:
-    """The seconds of ``90``, ``90s``, ``2m`` or ``1.5h``, the value of the option ``flag``.
-
-    Raises:
-        OptionError: If it is no duration, or longer than 30 days.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None or not 0 < (seconds := float(match["count"]) * _SECONDS[match["unit"]]) <= 30 * 24 * 3600:
-        raise OptionError(f'{flag}: invalid duration "{text}"; write 90s, 2m or 1h')
-    return seconds
 
 
 def check_recovery(settings: Settings) -> None:

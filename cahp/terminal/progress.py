@@ -1,4 +1,4 @@
-"""Progress on stderr: one bar per stage with the time left, or a line every tenth away from a terminal."""
+"""Progress of a call: a bar per stage with the time left, or a line every tenth away from a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from cahp import hub
 from cahp import processes as parallel
@@ -19,64 +19,67 @@ if TYPE_CHECKING:
     from cahp.models.training import Training
 
 
-class Bars(Protocol):
-    """A place to draw bars, with the methods of ``rich.progress.Progress``: one bar per task."""
+def print_line(line: str) -> None:
+    """Write a line to stderr, above the bars if there are any."""
+    from tqdm.auto import tqdm
 
-    def start(self) -> None:
-        """Begin to draw; does nothing the second time."""
-
-    def add_task(self, description: str, *, total: float) -> Any:
-        """Add a bar of ``total`` units; returns its name for ``update``."""
-
-    def update(
-        self,
-        task: Any,
-        /,
-        *,
-        total: float | None = None,
-        completed: float | None = None,
-        description: str | None = None,
-    ) -> None:
-        """Change a bar."""
+    tqdm.write(line, file=sys.stderr)
+    sys.stderr.flush()
 
 
 class Reporter:
-    """A progress callback that also follows a training and writes lines; without arguments it shows nothing."""
+    """A progress callback that also follows a training and writes lines; by default it shows nothing.
 
-    def __init__(self, bars: Bars | None = None, say: Callable[[str], None] = lambda _: None) -> None:
-        self._bars, self.say = bars, say
-        self._tasks: dict[str, Any] = {}
+    ``draws`` shows bars, in a notebook's cell or on stderr; ``say`` is called with lines.
+    """
+
+    def __init__(self, *, draws: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
+        self._draws, self.say = draws, say
+        self._bars: dict[str, Any] = {}
         self._epochs = 0
         self.trained = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report ``done`` of ``total`` units of ``stage``."""
-        if self._bars is not None:
-            self._bars.update(self._task(stage, total), completed=done, total=total)
+        if not self._draws:
+            return
+        bar = self._bar(stage, total)
+        if bar.total != total or done < bar.n:
+            bar.reset(total)
+        bar.update(done - bar.n)
+        if done >= total:
+            self._bars.pop(stage).close()
 
     def watch(self, training: Training) -> None:
         """Show the loss beside the bar, and each finished epoch in a line of its own."""
         self.trained = True
-        if self._bars is not None:
-            name = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
-            self._bars.update(self._task(training.stage, training.total), description=name)
+        if self._draws:
+            label = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
+            self._bar(training.stage, training.total).set_description(label, refresh=False)
         for epoch in training.epochs[self._epochs :]:
             self.say(epoch_line(epoch.epoch, epoch.loss, epoch.accuracy, taught=training.stage == "distill"))
         self._epochs = len(training.epochs)
 
-    def _task(self, stage: str, total: int) -> Any:
-        if stage not in self._tasks:
-            assert self._bars is not None
-            self._bars.start()
-            self._tasks[stage] = self._bars.add_task(in_terminal(stage), total=total)
-        return self._tasks[stage]
+    def close(self) -> None:
+        """Remove the bars."""
+        while self._bars:
+            self._bars.popitem()[1].close()
+
+    def _bar(self, stage: str, total: int) -> Any:
+        # A bar begins with its first report: drawn earlier it would overwrite a question.
+        if stage not in self._bars:
+            from tqdm.auto import tqdm
+
+            layout = "{desc:<24} {bar} {percentage:3.0f} %, {remaining} left"
+            self._bars[stage] = tqdm(desc=in_terminal(stage), total=total, leave=False, bar_format=layout)
+        return self._bars[stage]
 
 
 class LineReporter(Reporter):
     """Writes a line to stderr for every tenth of a stage, for logs of long work."""
 
     def __init__(self) -> None:
-        super().__init__(say=lambda line: _print(f"cahp: {line}"))
+        super().__init__(say=lambda line: print_line(f"cahp: {line}"))
         self._start: float | None = None
         self._tenths = self._done = 0
         self._stage: tuple[str, int] | None = None
@@ -95,41 +98,24 @@ class LineReporter(Reporter):
             self.say(f"{tenths * 10} % done{rest}")
 
 
-def _print(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 @contextmanager
-def bars(*, quiet: bool, lines: bool = False) -> Iterator[Reporter]:
-    """A reporter that draws bars on stderr while the block runs; nothing when quiet.
+def bars(*, quiet: bool, lines: bool = False, draws: bool | None = None) -> Iterator[Reporter]:
+    """A reporter that draws bars while the block runs; nothing when quiet.
 
-    Away from a terminal it writes finished epochs alone, or with ``lines`` every tenth. Only the first of several
-    processes reports.
+    Away from a terminal (unless it ``draws``) it writes finished epochs alone, or with ``lines`` every tenth. Only the
+    first of several processes reports.
     """
     if quiet or not parallel.first():
         yield Reporter()
         return
-    with _reporter(lines) as reporter, hub.progress_to(reporter):
+    draws = sys.stderr.isatty() if draws is None else draws
+    reporter = LineReporter() if lines and not draws else Reporter(draws=draws, say=print_line)
+    with hub.progress_to(reporter):
         try:
             yield reporter
         except (KeyboardInterrupt, Cancelled):
             if reporter.trained:
                 reporter.say("  the same command (without --no-cache) resumes from here")
             raise
-
-
-@contextmanager
-def _reporter(lines: bool) -> Iterator[Reporter]:
-    if not sys.stderr.isatty():
-        yield LineReporter() if lines else Reporter(say=_print)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description:<24}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
-    drawn = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-    try:
-        # Drawing begins with the first report: a bar that is redrawn all the time would overwrite a question.
-        yield Reporter(drawn, lambda line: drawn.console.print(line, highlight=False, markup=False))
-    finally:
-        drawn.stop()
+        finally:
+            reporter.close()

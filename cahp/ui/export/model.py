@@ -9,7 +9,8 @@ from cahp.export.footprint import change, circumstances
 from cahp.export.form import ModelForm
 from cahp.export.take_home import Checkpoint, checkpoint
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
-from cahp.run.settings import RECOVER_TIME, parse_duration
+from cahp.run.option import parse_duration
+from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.files import download
 from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell

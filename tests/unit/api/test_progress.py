@@ -1,91 +1,74 @@
-"""Progress shows itself where a person waits, once, and an interruption is one sentence."""
+"""Progress is shown where a person waits and nowhere else, and an interruption is one sentence."""
 
 from __future__ import annotations
 
 import sys
-from types import SimpleNamespace
 
 import pytest
 
 from cahp.api.progress import Interrupted, show_progress
 
 
-class Output:
-    """The output of a cell: what lies in it now, and how often it was drawn."""
-
-    def __init__(self) -> None:
-        self.now, self.drawn = "", 0
-
-    def update(self, bundle: dict[str, str], *, raw: bool) -> None:
-        assert raw
-        self.now, self.drawn = bundle["text/html"], self.drawn + 1
+def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that a person types into."""
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
 
 
-@pytest.fixture
-def cell(monkeypatch: pytest.MonkeyPatch) -> Output:
-    """A notebook's cell."""
-    output = Output()
-    shell = SimpleNamespace(kernel=object())
-    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
-    monkeypatch.setitem(sys.modules, "IPython.display", SimpleNamespace(display=lambda *_, **__: output))
-    return output
-
-
-def test_a_script_shows_nothing_unless_it_is_told_to(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_script_shows_nothing_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
     for progress in (None, False):
         with show_progress(progress) as reporter:
-            reporter("load", 1, 1)
+            reporter("load", 1, 2)
             reporter.say("nothing")
     assert capsys.readouterr() == ("", "")
 
 
-def test_somebody_at_a_terminal_sees_bars_by_themselves(
+def test_a_person_at_a_terminal_sees_a_bar_per_stage_that_disappears(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    monkeypatch.setenv("TERM", "xterm")
+    pretend_terminal(monkeypatch)
     with show_progress(False) as reporter:
-        reporter("load", 1, 1)
-    with show_progress(None) as reporter:
-        reporter("load", 1, 1)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "reading the model" in err
-
-
-def test_a_callable_is_told_instead(cell: Output) -> None:
-    told: list[tuple[str, int, int]] = []
-    with show_progress(lambda *said: told.append(said)) as reporter:
-        reporter("load", 1, 1)
-    assert told == [("load", 1, 1)]
-    assert cell.drawn == 0
-
-
-def test_a_cell_shows_a_bar_a_stage_and_is_empty_afterwards(cell: Output, capsys: pytest.CaptureFixture[str]) -> None:
+        reporter("load", 1, 2)
+    assert capsys.readouterr() == ("", "")
     with show_progress(None) as reporter:
         for done in range(1001):
             reporter("signatures", done, 1000)
-        assert 'max="1000" value="1000"' in cell.now
-        assert "watching the heads" in cell.now
-        reporter.say("epoch <1>")
-        assert "epoch &lt;1&gt;" in cell.now
-        # A page that is drawn at every batch only flickers.
-        assert cell.drawn < 100
-    assert cell.now == ""
+        reporter("load", 1, 2)
+        reporter.say("epoch 1")
+        shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "reading the model" in shown.err
+    assert "watching the heads" in shown.err
+    assert "epoch 1\n" in shown.err
+    # A bar that is drawn at every report only flickers.
+    assert shown.err.count("watching the heads") < 100
+    # The bar that was open is overwritten with blanks.
+    assert capsys.readouterr().err.strip() == ""
+
+
+def test_in_a_notebook_bars_are_drawn_without_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cahp.api.progress.in_notebook", lambda: True)
+    with show_progress(None) as reporter:
+        reporter("load", 0, 1)
+        assert "reading the model" in capsys.readouterr().err
+
+
+def test_a_callable_is_called_instead(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    pretend_terminal(monkeypatch)
+    calls: list[tuple[str, int, int]] = []
+    with show_progress(lambda *call: calls.append(call)) as reporter:
+        reporter("load", 1, 1)
+    assert calls == [("load", 1, 1)]
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_stopped_cell_is_one_sentence_and_is_cleared(cell: Output) -> None:
-    def work() -> None:
-        with show_progress(None) as reporter:
-            reporter("load", 0, 1)
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt) as stopped:
-        work()
+def test_a_stopped_call_is_one_sentence_for_the_person_who_stopped_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend_terminal(monkeypatch)
+    with pytest.raises(KeyboardInterrupt) as stopped, show_progress(None):
+        raise KeyboardInterrupt
     assert isinstance(stopped.value, Interrupted)
     assert stopped.value._render_traceback_() == [
         "stopped; finished measurements are cached, and the same call resumes from there"
     ]
-    assert cell.now == ""

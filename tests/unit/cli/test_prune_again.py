@@ -104,7 +104,7 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
 
     @contextlib.contextmanager
     def bars(*, quiet: bool, lines: bool) -> Iterator[Reporter]:
-        yield Interrupting(None, print)
+        yield Interrupting(say=print)
 
     monkeypatch.setattr("cahp.terminal.progress.bars", bars)
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))

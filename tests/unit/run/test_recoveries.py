@@ -19,9 +19,10 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measurements import Measurements
+from cahp.run.option import parse_duration
 from cahp.run.prune import choose, measure_mask, prune
 from cahp.run.recovered import Distilled
-from cahp.run.settings import Settings, check_recovery, parse_duration
+from cahp.run.settings import Settings, check_recovery
 from cahp.run.stored_training import Allowance, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import typer
 from cahp.cli.command import Call, command
 from cahp.cli.options import settings_of
 from cahp.run.command_line import flags, to_arguments, to_python
+from cahp.run.option import option
 from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
 from cahp.values import CahpError, OptionError
 
@@ -72,9 +73,7 @@ def test_every_field_is_described_and_an_option_of_prune() -> None:
 class More(Settings):
     """The settings with one more option; nothing else is changed anywhere."""
 
-    dropout: int = field(
-        default=0, metadata={"help": "Dropout in per cent.", "commands": frozenset(["prune"]), "high": 90}
-    )
+    dropout: int = option(0, "Dropout in per cent.", high=90)
 
 
 def test_a_new_option_is_one_new_field() -> None:

@@ -1,0 +1,157 @@
+"""The description of an option: its type, bounds, help, and the commands that take it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from functools import cache
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from cahp.stages.selection import read_budget
+from cahp.values import OptionError
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The description of one field of ``Settings``.
+
+    Attributes:
+        name: The name of the field.
+        kind: ``bool``, ``int``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words).
+        optional: Whether it may be None.
+        default: Its default.
+        help: One sentence for help texts; ``{choices}`` stands for the choices.
+        short: A short flag such as ``-m``.
+        choices: The words that it may be (none: any).
+        low: The lowest number.
+        high: The highest number.
+        unit: ``heads`` and ``duration`` are texts that may also be given as a number, of heads or of seconds.
+        commands: The commands that take it.
+        link: Whether it travels in a link to the explorer: as part of the ``source`` of the texts, or as a ``choice``.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    low: int = 0
+    high: int | None = None
+    unit: Literal["", "heads", "duration"] = ""
+    commands: frozenset[str] = frozenset()
+    link: Literal["", "source", "choice"] = ""
+
+    @property
+    def flag(self) -> str:
+        """Its option on the command line, such as ``--eval-limit``."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def convert(self, value: object) -> Any:
+        """``value`` as the field holds it.
+
+        Raises:
+            OptionError: If the field cannot hold it.
+        """
+        if value is None and self.optional:
+            return None
+        converted = self._of_kind(value)
+        if self.choices and converted not in self.choices:
+            raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
+        if self.kind is int and not self.low <= converted <= (converted if self.high is None else self.high):
+            span = f"at least {self.low}" if self.high is None else f"in {self.low}..{self.high}"
+            raise OptionError(f"{self.flag} {converted} is out of range; it must be {span}")
+        if self.unit == "duration":
+            parse_duration(converted, self.flag)
+        if self.unit == "heads":
+            read_budget(converted)
+        return converted
+
+    def _of_kind(self, value: object) -> Any:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if self.kind is bool and isinstance(value, bool):
+            return value
+        if self.kind is int and number and isinstance(value, Integral):
+            return int(value)
+        if self.kind is str and isinstance(value, str | PathLike):
+            return str(value)
+        if self.unit == "heads" and number and isinstance(value, Integral):
+            return str(int(value))
+        if self.unit == "duration" and number:
+            return f"{value}s"
+        if self.kind is Mapping and isinstance(value, Mapping) and _are_words([*value, *value.values()]):
+            return dict(value)
+        if self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
+            words = tuple(value)
+            if _are_words(words):
+                return words
+        raise OptionError(f"{self.flag} must be {_KINDS[self.kind]}, not {value!r:.60}")
+
+
+_KINDS: Mapping[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    str: "text",
+    Mapping: "a mapping from words to words",
+    Sequence: "a list of words",
+}
+
+
+def _are_words(values: Iterable[object]) -> bool:
+    return all(isinstance(value, str) for value in values)
+
+
+@cache
+def describe_fields(settings: type) -> Mapping[str, Setting]:
+    """The fields of a class of settings by name, in the order of the help."""
+    hints = get_type_hints(settings)
+    return {
+        one.name: Setting(
+            one.name,
+            *_kind_of(hints[one.name]),
+            default=one.default if one.default_factory is MISSING else one.default_factory(),
+            **{"choices": _choices_of(hints[one.name]), **one.metadata},
+        )
+        for one in fields(settings)
+    }
+
+
+def _kind_of(hint: Any) -> tuple[type, bool]:
+    """The kind of a type hint, and whether it may be None."""
+    parts = get_args(hint)
+    if type(None) in parts:
+        return _kind_of(next(part for part in parts if part is not type(None)))[0], True
+    origin = get_origin(hint)
+    return str if origin is Literal else origin or hint, False
+
+
+def _choices_of(hint: Any) -> tuple[str, ...]:
+    return get_args(hint) if get_origin(hint) is Literal else ()
+
+
+def option(default: Any, help: str, also: str = "", **rest: Any) -> Any:
+    """A field for an option that ``cahp prune`` takes, and ``also`` these commands; see ``Setting``."""
+    metadata = {"help": help, "commands": frozenset(("prune", *also.split())), **rest}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str, flag: str = "--recover-time") -> float:
+    """The seconds of ``90``, ``90s``, ``2m`` or ``1.5h``, the value of the option ``flag``.
+
+    Raises:
+        OptionError: If it is no duration, or longer than 30 days.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not 0 < (seconds := float(match["count"]) * _SECONDS[match["unit"]]) <= 30 * 24 * 3600:
+        raise OptionError(f'{flag}: invalid duration "{text}"; write 90s, 2m or 1h')
+    return seconds
