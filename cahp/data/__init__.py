@@ -1,15 +1,14 @@
-"""A data name in, labelled texts with deterministic splits out.
+"""Labelled texts with deterministic splits, by the name of the data.
 
-``find`` finds the tables of data, to look at before one says which column is what; ``load`` reads (``read_inputs``
-texts alone), ``match`` brings the labels into a model's order, ``sample`` draws the rows to work on. Nothing here
-imports torch or transformers; pyarrow and datasets are imported only by the sources that need them.
+``find`` opens the tables of a data set for a look, ``load`` reads it, ``read_inputs`` reads texts without labels,
+``match`` puts the labels into the order of a model, and ``sample`` draws rows. Nothing here imports torch or
+transformers; pyarrow and datasets are imported only where they are needed.
 """
 
-from cahp.data.dataset import Dataset
+from cahp.data.dataset import Dataset, sample
 from cahp.data.labels import match, parse_answers, parse_label_map, parse_splits
 from cahp.data.parts import Parts, guess_columns, guess_splits
-from cahp.data.rawsplit import Columns, RawSplit
-from cahp.data.sampling import sample
+from cahp.data.rows import Columns, RawSplit
 from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, read_inputs
 
 __all__ = [

@@ -1,36 +1,38 @@
-"""Parquet files and saved or published data sets as tables, with a bound on what a small file may become.
+"""Parquet files and saved or published data sets as tables, in bounded time and memory.
 
-Both formats can say in a thousand bytes what takes gigabytes once it is unpacked: a compressed page, a long value that
-a dictionary repeats, rows without content. Sizes are therefore read before anything is made of them.
+A thousand bytes of Parquet or Arrow can describe gigabytes: compressed pages, a long value that a dictionary repeats,
+rows without content. Sizes are therefore checked before any memory is allocated for them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import mmap
+import struct
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cahp.data.pages import Page, pages_of
-from cahp.data.table import LONGEST_VALUE, Rows, Table, broken, first_line
+from cahp.data.tables import LONGEST_VALUE, Rows, Table, join_quoted, reason, row_error
 from cahp.values import DataError
 
-#: What a file may become for each of its bytes, once it is unpacked, and what any file may become. Texts compress to a
-#: third or a fifth.
-_TIMES, _ALWAYS = 10, 32 << 20
-#: Rows of any file; above, each must have taken a byte of it.
+#: The most bytes that a file may unpack to, per byte of its own, and what any file may. Texts compress to a fifth.
+_MOST_PER_BYTE, _ALWAYS_ALLOWED = 10, 32 << 20
+#: Rows that any file may have; a longer one needs at least a byte per row.
 _FEW_ROWS = 50_000
-#: What one batch of rows may take, whatever they hold.
+#: Bytes of one batch of rows.
 _BATCH_BYTES = 16 << 20
-#: Entries of each list in a file's footer (columns, row groups): each is some hundred bytes in memory.
+#: Entries of each list in the footer of a file (columns, row groups): each takes some hundred bytes in memory.
 _MOST_ENTRIES = 100_000
+#: Pages of a file: writers make pages of a megabyte or 20,000 rows.
+_MOST_PAGES = 20_000
 
 
 def parquet_table(path: Path, place: str) -> Table:
-    """A Parquet file, called ``place`` in sentences; only its footer is read before rows are asked for.
+    """Open a Parquet file, called ``place`` in messages; only its footer is read before rows are.
 
     Raises:
-        DataError: If it is damaged, or would become far larger than it is.
+        DataError: If it is damaged, or would unpack to far more than its size.
     """
     import pyarrow
     import pyarrow.parquet
@@ -38,7 +40,7 @@ def parquet_table(path: Path, place: str) -> Table:
     unreadable = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
     def damaged(error: BaseException) -> DataError:
-        return DataError(f"{place} is not a whole Parquet file ({first_line(error)}); write or download it again.")
+        return DataError(f"{place} is not a whole Parquet file ({reason(error)}); write or download it again.")
 
     try:
         file = pyarrow.parquet.ParquetFile(path, thrift_container_size_limit=_MOST_ENTRIES)
@@ -46,17 +48,18 @@ def parquet_table(path: Path, place: str) -> Table:
     except unreadable as error:
         raise damaged(error) from error
     if file.metadata.num_rows > max(_FEW_ROWS, size):
-        raise _swells(place, f"{file.metadata.num_rows:,} rows")
+        raise _too_large(place, f"{file.metadata.num_rows:,} rows")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
-        allowed = max(_ALWAYS, _TIMES * size)
+        allowed = max(_ALWAYS_ALLOWED, _MOST_PER_BYTE * size)
         try:
             groups = list(_first_groups(file.metadata, most))
-            pages = list(pages_of(path, file.metadata, set(wanted), groups))
-            _check_pages(place, pages, allowed)
-            largest = max((page.size for page in pages), default=1)
-            # No value is larger than the page it comes from, so this bounds a batch even where each row repeats one.
-            count = min(1000, max(1, _BATCH_BYTES // max(1, largest)), most or 1000)
+            sizes = list(_page_sizes(path, file.metadata, set(wanted), groups))
+            if sum(sizes) > allowed:
+                raise _too_large(place, f"{sum(sizes) >> 20:,} MB")
+            # No value is larger than its page, so this bounds a batch even if every row repeats the same value.
+            largest = max(sizes, default=1) or 1
+            count = min(1000, max(1, _BATCH_BYTES // largest), most or 1000)
             batches = file.iter_batches(batch_size=count, row_groups=groups, columns=list(wanted), use_threads=False)
             yield from _rows_of(batches, wanted, place, allowed)
         except unreadable as error:
@@ -68,30 +71,24 @@ def parquet_table(path: Path, place: str) -> Table:
 
 
 def _first_groups(metadata: Any, most: int | None) -> Iterator[int]:
-    """The row groups that hold the first ``most`` rows, or all."""
-    found = 0
+    """List the row groups with the first ``most`` rows, or all."""
+    count = 0
     for group in range(metadata.num_row_groups):
-        if most is not None and found >= most:
+        if most is not None and count >= most:
             return
         yield group
-        found += metadata.row_group(group).num_rows
+        count += metadata.row_group(group).num_rows
 
 
-def _check_pages(place: str, pages: Sequence[Page], allowed: int) -> None:
-    size = sum(page.size for page in pages)
-    if size > allowed:
-        raise _swells(place, f"{size >> 20:,} MB")
-
-
-def _swells(place: str, what: str) -> DataError:
+def _too_large(place: str, size: str) -> DataError:
     return DataError(
-        f"{place} would become {what} once it is unpacked, far more than its size allows; write the texts as CSV or "
-        "JSONL, or give a part of them."
+        f"{place} would unpack to {size}, far more than its size allows; write the texts as CSV or JSONL, or use a "
+        "part of them."
     )
 
 
 def saved_table(data: Any, place: str, *, published: bool) -> Table:
-    """One split (``datasets.Dataset``) of a hub or ``save_to_disk`` data set."""
+    """Open one split (``datasets.Dataset``) of a hub or ``save_to_disk`` data set."""
     import datasets
 
     schema = data.data.schema
@@ -99,23 +96,23 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
     for column, feature in data.features.items():
         # Both must be plain: a picture is declared over plain text that names a file.
         if not isinstance(feature, (datasets.Value, datasets.ClassLabel)):
-            opaque[column] = _called(feature)
+            opaque[column] = "lists" if isinstance(feature, (list, dict)) else type(feature).__name__
         elif not _is_plain(schema.field(column).type):
             opaque[column] = str(schema.field(column).type)
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         if data.num_rows > max(_FEW_ROWS, data.data.nbytes):
-            raise _swells(place, f"{data.num_rows:,} rows")
+            raise _too_large(place, f"{data.num_rows:,} rows")
         # Without a format: a data set saved "as torch" would import torch and yield tensors.
         plain = data.with_format("arrow").select_columns(list(wanted))
         try:
-            # Arrow files are mapped into memory as they are: unchecked offsets of a damaged one crash the process.
+            # Arrow files are mapped into memory unchecked: damaged offsets would crash the process.
             plain.data.validate(full=True)
             yield from _rows_of(plain.iter(batch_size=most or 1000), wanted, place, None)
         except DataError:
             raise
-        except Exception as error:  # whatever the arrow files provoke below
-            raise DataError(f"{place} is damaged ({first_line(error)}); save or download it again.") from error
+        except Exception as error:  # damaged arrow files raise errors of any type
+            raise DataError(f"{place} is damaged ({reason(error)}); save or download it again.") from error
 
     names = {
         column: tuple(feature.names)
@@ -125,13 +122,8 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
     return Table(place, "row", tuple(data.column_names), rows, names, published=published, opaque=opaque)
 
 
-def _called(feature: object) -> str:
-    """What a feature of a data set holds, in a word: ``Image``, ``List``."""
-    return type(feature).__name__ if not isinstance(feature, (list, dict)) else "lists"
-
-
 def _is_plain(kind: Any) -> bool:
-    """Whether values of this Arrow type are single texts, numbers or truth values."""
+    """Tell whether values of this Arrow type are single texts, numbers or truth values."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
@@ -146,28 +138,28 @@ def _is_text(kind: Any) -> bool:
 
 
 def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed: int | None) -> Rows:
-    """Rows of Arrow batches; ``allowed`` are the bytes that all their texts together may take."""
+    """Yield the rows of Arrow batches; all their texts together may take ``allowed`` bytes."""
     number, taken = 0, 0
     for batch in batches:
         columns = []
         for name in wanted:
-            column, lengths = _sized(batch.column(name))
+            column, lengths = _with_lengths(batch.column(name))
             if lengths is not None:
                 longest = max(lengths, default=0)
                 if longest > LONGEST_VALUE:
                     row = number + lengths.index(longest) + 1
-                    raise broken(place, "row", row, f"{name[:60]!r} is longer than {LONGEST_VALUE:,} bytes")
+                    raise row_error(place, "row", row, f"{name[:60]!r} is longer than {LONGEST_VALUE:,} bytes")
                 taken += sum(lengths)
                 if allowed is not None and taken > allowed:
-                    raise _swells(place, f"more than {allowed >> 20:,} MB")
+                    raise _too_large(place, f"more than {allowed >> 20:,} MB")
             columns.append(column.to_pylist())
         for cells in zip(*columns, strict=True):
             number += 1
             yield number, dict(zip(wanted, cells, strict=True))
 
 
-def _sized(column: Any) -> tuple[Any, list[int] | None]:
-    """A column, and the bytes of each of its values where they are texts."""
+def _with_lengths(column: Any) -> tuple[Any, list[int] | None]:
+    """Return a column, and the bytes of each of its values if they are texts."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
@@ -179,7 +171,7 @@ def _sized(column: Any) -> tuple[Any, list[int] | None]:
 
 
 def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
-    """Class names that the datasets library leaves in the schema of the files it writes."""
+    """Read the class names that the datasets library writes into the schema of its files."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
         return {
@@ -188,4 +180,175 @@ def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...
             if feature.get("_type") == "ClassLabel"
         }
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # a courtesy of the writer: without it the integers stand for themselves
+        return {}  # without names the classes are called by their integers
+
+
+# Sizes of Parquet pages ------------------------------------------------------------------------------------------
+#
+# Arrow allocates the memory that the header of a page asks for, and does not compare it with the sizes in the footer.
+# So the headers are read here first. They use Thrift's compact protocol (parquet.thrift, ``PageHeader``).
+
+_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+#: Page headers nest three deep.
+_DEEPEST = 8
+
+
+def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Iterable[int]) -> Iterator[int]:
+    """Yield the unpacked bytes of each page of these columns in these row groups.
+
+    Raises:
+        ValueError: If a header is damaged, or there are far too many pages.
+    """
+    count = 0
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for group in groups:
+            row_group = metadata.row_group(group)
+            for index in range(row_group.num_columns):
+                chunk = row_group.column(index)
+                if chunk.path_in_schema.partition(".")[0] not in columns and chunk.path_in_schema not in columns:
+                    continue
+                at = chunk.data_page_offset
+                if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < at:
+                    at = chunk.dictionary_page_offset
+                end = at + chunk.total_compressed_size
+                while at < end:
+                    count += 1
+                    if count > _MOST_PAGES:
+                        raise ValueError(f"more than {_MOST_PAGES:,} pages")
+                    reader = _ThriftReader(data, at)
+                    header = reader.struct()
+                    size, compressed = header.get(2), header.get(3)
+                    if size is None or compressed is None or size < 0 or compressed < 0:
+                        raise ValueError("a page without a size")
+                    yield size
+                    at = reader.at + compressed
+
+
+class _ThriftReader:
+    """Reads Thrift's compact protocol, and keeps the integers of the outermost structure."""
+
+    def __init__(self, data: mmap.mmap, at: int) -> None:
+        self._data, self.at = data, at
+
+    def struct(self, depth: int = 0) -> dict[int, int]:
+        if depth > _DEEPEST:
+            raise ValueError("a page header nested too deep")
+        integers: dict[int, int] = {}
+        field = 0
+        while head := self._byte():
+            kind, step = head & 15, head >> 4
+            field = field + step if step else self._zigzag()
+            if kind in (_I16, _I32, _I64):
+                integers[field] = self._zigzag()
+            elif kind == _BYTE:
+                self.at += 1
+            elif kind == _DOUBLE:
+                self.at += 8
+            elif kind == _BINARY:
+                length = self._varint()  # moves ``at`` itself
+                self.at += length
+            elif kind == _STRUCT:
+                self.struct(depth + 1)
+            elif kind not in (_TRUE, _FALSE):
+                # Page headers have no lists or maps; skipping a huge empty one would take forever.
+                raise ValueError("a page header of an unknown form")
+        return integers
+
+    def _byte(self) -> int:
+        if not 0 <= self.at < len(self._data):
+            raise ValueError("a page outside the file")
+        self.at += 1
+        return self._data[self.at - 1]
+
+    def _varint(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self._byte()
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+            shift += 7
+            if shift > 63:
+                raise ValueError("a number that is too long")
+
+    def _zigzag(self) -> int:
+        value = self._varint()
+        return (value >> 1) ^ -(value & 1)
+
+
+# Folders of save_to_disk -----------------------------------------------------------------------------------------
+#
+# The datasets library maps Arrow files into memory, which costs nothing unless their content is compressed: then it
+# unpacks all of it. It writes no compressed files itself, and it follows the file names that a folder lists.
+
+LISTING, STATE = "dataset_dict.json", "state.json"
+#: Bytes of these two.
+_LARGEST_JSON = 4 << 20
+#: The field of the table ``RecordBatch`` in Arrow's Message.fbs that says how its content is compressed.
+_COMPRESSION = 3
+#: The kind of a message that holds a table ``RecordBatch`` in its second field.
+_DICTIONARY = 2
+
+
+def check_saved(path: Path) -> None:
+    """Refuse a saved data set that refers to files outside its folder, or that is compressed.
+
+    Raises:
+        DataError: If it does or is, or is damaged.
+    """
+    try:
+        listed = (path / LISTING).is_file()
+        folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]] if listed else [path]
+        files = [
+            folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
+        ]
+        compressed = [file.name for file in files if any(map(_is_compressed, _record_batches(file)))]
+    except Exception as error:  # damaged files raise errors of any type
+        raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
+    if compressed:
+        raise DataError(
+            f"{path} has compressed files ({join_quoted(compressed)}), which save_to_disk never writes; save it again."
+        )
+
+
+def _json(path: Path) -> Any:
+    if path.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"{path.name} is too large")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _file_name(name: Any) -> str:
+    if not isinstance(name, str) or name in ("", ".", "..") or Path(name).name != name:
+        raise ValueError(f"{str(name)[:60]!r} is no file name")
+    return name
+
+
+def _record_batches(file: Path) -> Iterator[bytes]:
+    """Yield the headers of the messages in a file (flatbuffers) without touching their content."""
+    import pyarrow as pa
+
+    with pa.memory_map(str(file)) as source:
+        for message in pa.ipc.MessageReader.open_stream(source):
+            if message.type in ("record batch", "dictionary"):
+                yield message.metadata.to_pybytes()
+
+
+def _is_compressed(message: bytes) -> bool:
+    root = _follow(message, 0)
+    kind, header = message[_field(message, root, 1)], _follow(message, _field(message, root, 2))
+    if kind == _DICTIONARY:
+        header = _follow(message, _field(message, header, 1))
+    return _field(message, header, _COMPRESSION) != 0
+
+
+def _follow(message: bytes, at: int) -> int:
+    return at + int(struct.unpack_from("<I", message, at)[0])
+
+
+def _field(message: bytes, table: int, number: int) -> int:
+    """Return where the field of a flatbuffers table lies, or 0 if it has none."""
+    vtable = table - struct.unpack_from("<i", message, table)[0]
+    (size,) = struct.unpack_from("<H", message, vtable)
+    place = 4 + 2 * number
+    offset = struct.unpack_from("<H", message, vtable + place)[0] if place < size else 0
+    return table + offset if offset else 0

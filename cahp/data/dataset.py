@@ -1,15 +1,17 @@
-"""Splits and classes: from checked rows to a data set whose parts do not change between runs."""
+"""Data sets: splits and classes that do not change between runs, and samples of them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cahp.data.rawsplit import UNLABELLED, RawSplit
-from cahp.data.table import listed
-from cahp.values import DataError, Texts, digest
+from cahp.data.rows import UNLABELLED, RawSplit
+from cahp.data.tables import join_quoted
+from cahp.values import DataError, Ints, OptionError, Texts, digest
 
 #: Other names of the three splits.
 ALIASES = {
@@ -22,19 +24,19 @@ ALIASES = {
 }
 SPLITS = ("train", "validation", "test")
 
-#: More labels than this are texts or numbers of another column.
+#: A column with more different labels holds something else.
 _MOST_CLASSES = 10_000
 
-#: Upper ends of each split's share of the hundred buckets: 70/15/15.
+#: The end of each split among the hundred buckets of the hash: 70/15/15.
 _ENDS = {"train": 70, "validation": 85, "test": 100}
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled texts by split, all over the same ``classes``; no split is empty.
+    """Labelled texts by split, all with the same ``classes``; no split is empty.
 
-    ``classes`` are the data's own label names (integers by value, strings sorted) until ``match`` puts them in
-    a model's order. ``notices`` are sentences that a person should read before trusting a result.
+    ``classes`` are the label names of the data (integers by value, strings sorted) until ``match`` puts them into the
+    order of a model. ``notices`` are sentences that the user should read before trusting a result.
     """
 
     id: str
@@ -48,29 +50,29 @@ class Dataset:
         return any(texts.second is not None for texts in self.splits.values())
 
     def split(self, name: str) -> Texts:
-        """The texts of one split.
+        """Return the texts of one split.
 
         Raises:
             DataError: If the data has no such split.
         """
         if name not in self.splits:
-            raise DataError(f"{self.id} has no split {name!r}; choose one of {listed(self.splits)}.")
+            raise DataError(f"{self.id} has no split {name!r}; choose one of {join_quoted(self.splits)}.")
         return self.splits[name]
 
 
 def canonical(name: str) -> str:
-    """A split's usual name: ``dev``, ``val`` and ``valid`` are ``validation``."""
+    """Return the standard name of a split: ``dev``, ``val`` and ``valid`` are ``validation``."""
     name = name.strip().lower()
     return ALIASES.get(name, name)
 
 
 def bucket(*texts: str) -> int:
-    """0..99 from the text (and its pair) alone, so that no text changes sides when others come or go."""
+    """Hash a text (and its pair) to 0..99, so that no text changes its split when others are added or removed."""
     return int(digest(*texts)[:16], 16) % 100
 
 
 def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
-    """One file's rows by the split that its split column assigns, or all as ``train``.
+    """Divide the rows of a file by its split column; without one, all are ``train``.
 
     Raises:
         DataError: If a row names another split than train, validation or test.
@@ -80,30 +82,30 @@ def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
     assigned = [canonical(name) for name in raw.assigned]
     unknown = {name: None for name, split in zip(raw.assigned, assigned, strict=True) if split not in SPLITS}
     if unknown:
-        raise DataError(f"The split column of {place} holds {listed(unknown)}; it may hold {listed(SPLITS)}.")
+        raise DataError(f"The split column of {place} holds {join_quoted(unknown)}; it may hold {join_quoted(SPLITS)}.")
     rows = {split: [row for row, name in enumerate(assigned) if name == split] for split in SPLITS}
     return {split: raw.take(chosen) for split, chosen in rows.items() if chosen}
 
 
 def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = ()) -> Dataset:
-    """Index the labels over all splits, set missing splits aside, and say what is odd.
+    """Make a data set of splits: number the labels, set missing splits aside, and collect notices.
 
     Raises:
         DataError: If there are fewer than two classes, or pairs in some splits only.
     """
-    # Splits cut from one file carry the same notices: said once.
-    said = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
+    # Splits of the same file have the same notices.
+    all_notices = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
     labelled = {split: raw for split, raw in raws.items() if set(raw.labels) - {UNLABELLED}}
-    said += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
+    all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
     if len({raw.second is None for raw in labelled.values()}) > 1:
-        raise DataError(f"Some splits of {name} hold pairs and others single texts; give all the same columns.")
+        raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
     classes = _sorted_classes({label for raw in labelled.values() for label in raw.labels})
     if len(classes) < 2:
-        found = f"every text has the label {listed(classes)}" if classes else "no text has a label"
-        raise DataError(f"In {name} {found}; at least two classes are needed.")
+        problem = f"every text has the label {join_quoted(classes)}" if classes else "no text has a label"
+        raise DataError(f"In {name}, {problem}; add texts of at least two classes.")
     if len(classes) > _MOST_CLASSES:
         raise DataError(
-            f"{name} has {len(classes):,} different labels, too many for classes; name another column with "
+            f"{name} has {len(classes):,} different labels, more than {_MOST_CLASSES:,}; name another column with "
             "--label-column."
         )
     parts, completed = _complete(labelled)
@@ -113,7 +115,7 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     ]
     index = {label: position for position, label in enumerate(classes)}
     splits = {split: _texts(parts[split], index) for split in order}
-    return Dataset(name, splits, classes, (*said, *completed, *_leaks(splits)))
+    return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
 
 
 def _texts(raw: RawSplit, index: Mapping[str, int]) -> Texts:
@@ -129,7 +131,7 @@ def _sorted_classes(labels: set[str]) -> tuple[str, ...]:
 
 
 def _complete(raws: Mapping[str, RawSplit]) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
-    """Where there is no validation split, set one aside from ``train``, and a test split if that lacks too."""
+    """Set a validation split aside from ``train`` if there is none, and a test split if that is missing too."""
     if "train" not in raws or "validation" in raws:
         return dict(raws), ()
     made = [split for split in SPLITS if split not in raws or split == "train"]
@@ -145,13 +147,80 @@ def _complete(raws: Mapping[str, RawSplit]) -> tuple[dict[str, RawSplit], tuple[
 
 
 def _leaks(splits: Mapping[str, Texts]) -> list[str]:
-    """A notice for every split with inputs that an earlier split also has."""
+    """Make a notice for every split that shares inputs with an earlier one."""
     notices = []
     seen: dict[str, set[object]] = {}
     for split, texts in splits.items():
         inputs = texts.inputs
         for earlier, known in seen.items():
             if shared := sum(item in known for item in inputs):
-                notices.append(f"{shared} of {len(texts)} {split} texts also occur in {earlier}: scores may flatter.")
+                notices.append(
+                    f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good."
+                )
         seen[split] = set(inputs)
     return notices
+
+
+# Samples ---------------------------------------------------------------------------------------------------------
+
+
+def sample(
+    texts: Texts, limit: int | None, *, how: Literal["stratified", "head"] = "stratified", seed: int = 42
+) -> tuple[Texts, tuple[str, ...]]:
+    """Draw at most ``limit`` rows (None: all); return them with notices for the user.
+
+    ``"head"`` takes the first rows. ``"stratified"`` draws from each class in proportion (largest remainder, and at
+    least one of every class if the limit allows) and keeps the order of the file. A file sorted by label is shuffled,
+    since batches of a single class would bias averages over batches.
+
+    Raises:
+        OptionError: If the limit is below 1 or ``how`` is unknown.
+    """
+    if limit is not None and limit < 1:
+        raise OptionError(f"The limit of {limit} texts is too small; use at least 1.")
+    if how not in ("stratified", "head"):
+        raise OptionError(f"The sampling {how!r} is unknown; use 'stratified' or 'head'.")
+    size = len(texts) if limit is None else min(limit, len(texts))
+    notices = []
+    rows: Ints = np.arange(size)
+    if how == "stratified":
+        random = np.random.default_rng(seed)
+        if size < len(texts):
+            rows = _stratified(texts, size, random)
+        if _is_sorted(texts.labels):
+            rows = random.permutation(rows)
+            notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
+    drawn = texts if np.array_equal(rows, np.arange(len(texts))) else texts.take(rows)
+    absent = np.flatnonzero((texts.class_counts > 0) & (drawn.class_counts == 0))
+    if len(absent):
+        names = join_quoted(texts.classes[index] for index in absent)
+        notices.append(f"the sample of {size} texts has no text of the class {names}; raise the limit.")
+    return drawn, tuple(notices)
+
+
+def _stratified(texts: Texts, size: int, random: np.random.Generator) -> NDArray[np.int64]:
+    quotas = _quotas(texts.class_counts, size)
+    chosen = [random.permutation(np.flatnonzero(texts.labels == index))[:quota] for index, quota in enumerate(quotas)]
+    return np.sort(np.concatenate(chosen))
+
+
+def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+    """Divide ``size`` rows among the classes; the lower class index wins a tie."""
+    # In units of 1/total, so that proportions are exact integers.
+    total = int(counts.sum())
+    ideal = counts * size
+    least = ((counts > 0) & (size >= np.count_nonzero(counts))).astype(np.int64)
+    quotas = np.maximum(ideal // total, least)
+    while quotas.sum() < size:
+        quotas[np.argmax(ideal - quotas * total)] += 1
+    while quotas.sum() > size:
+        surplus = np.where(quotas > least, quotas * total - ideal, np.iinfo(np.int64).min)
+        quotas[np.argmax(surplus)] -= 1
+    return quotas
+
+
+def _is_sorted(labels: NDArray[np.int64]) -> bool:
+    """Tell whether each class is one block; single rows of each class prove nothing."""
+    classes = len(np.unique(labels))
+    blocks = 1 + np.count_nonzero(np.diff(labels))
+    return bool(1 < classes == blocks < len(labels))

@@ -1,4 +1,4 @@
-"""Whose label is whose: the data's names brought into the order of a model's logits, never by guess."""
+"""Match the labels of data to the classes of a model, never by guess."""
 
 from __future__ import annotations
 
@@ -10,57 +10,56 @@ from dataclasses import replace
 import numpy as np
 
 from cahp.data.dataset import Dataset
-from cahp.data.table import listed
+from cahp.data.tables import join_quoted
 from cahp.values import DataError, OptionError, Texts
 
-# Longer numbers count no classes, and Python refuses to read the longest.
+# Longer numbers are no classes, and Python refuses to read very long ones.
 _NUMBERED = re.compile(r"(?:label_)?(0|[1-9][0-9]{0,17})", re.ASCII)
 
 
 def match(
     dataset: Dataset, labels: Sequence[str], *, label_map: Mapping[str, str] | None = None, in_order: bool = False
 ) -> Dataset:
-    """Re-index a data set to a model's class names, given in the order of its logits.
+    """Re-index a data set to the class names of a model, given in the order of its logits.
 
-    Names match when they are equal but for case and outer blanks; ``"2"`` and ``"LABEL_2"`` are one label, and
-    where no name matches, integers are positions in ``labels``.
-    ``label_map`` (data label to model label) goes before; several labels may map to one class. ``in_order`` is for
-    ``labels`` that a person wrote down for this very data, the answers to a prompt: where no name matches either, the
-    first is that of the data's first class, and so on. How labels were matched, and which classes a split lacks, is
-    said in the notices.
+    Names match if they are equal apart from case and outer blanks; ``"2"`` and ``"LABEL_2"`` are the same label. If no
+    name matches, integers are positions in ``labels``. ``label_map`` (data label to model label) has priority; several
+    labels may map to one class. ``in_order`` is for ``labels`` that the user wrote for this data, the answers to a
+    prompt: if nothing else matches, the first belongs to the first class of the data, and so on. Notices state how
+    labels were matched and which classes a split lacks.
 
     Raises:
-        DataError: If a label of the data is none of the model's.
+        DataError: If a label of the data has no class in the model.
         OptionError: If the map names a label that the data or the model does not have.
     """
     classes = tuple(labels)
-    goals = _goals(dataset.classes, classes, label_map or {})
-    found = [_position(goals.get(name, name), classes) for name in dataset.classes]
+    targets = _targets(dataset.classes, classes, label_map or {})
+    positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
     how = "as --label-map says" if label_map else None
-    if all(position is None for position in found) and not label_map:
-        found = _by_value(dataset.classes, len(classes))
-        if in_order and found.count(None) == len(found) == len(classes):
-            found, how = list(range(len(classes))), "in order"
-    lost = [name for name, position in zip(dataset.classes, found, strict=True) if position is None]
-    if lost:
+    if all(position is None for position in positions) and not label_map:
+        positions = _by_value(dataset.classes, len(classes))
+        if in_order and positions.count(None) == len(positions) == len(classes):
+            positions, how = list(range(len(classes))), "in order"
+    unmatched = [name for name, position in zip(dataset.classes, positions, strict=True) if position is None]
+    if unmatched:
         raise DataError(
-            f"The data's labels ({listed(dataset.classes)}) do not match the model's ({listed(classes)}): none of "
-            f'those is {listed(lost)}; say which is which as in --label-map "neg=NEGATIVE,pos=POSITIVE".'
+            f"The model has no class for {join_quoted(unmatched)} (labels of the data: {join_quoted(dataset.classes)}; "
+            f'classes of the model: {join_quoted(classes)}); map them, as in --label-map "neg=NEGATIVE,pos=POSITIVE".'
         )
-    if len(set(found)) < 2:
+    if len(set(positions)) < 2:
         raise DataError(
-            f"Every label of the data would be {classes[found[0] or 0]!r}; at least two classes are needed."
+            f"Every label of the data would become {classes[positions[0] or 0]!r}; map them to at least two classes."
         )
-    order = np.array(found, dtype=np.int64)
+    order = np.array(positions, dtype=np.int64)
     splits = {
         split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
     }
-    notices = (*dataset.notices, _explained(dataset.classes, [classes[i] for i in order], how))
-    return replace(dataset, splits=splits, classes=classes, notices=(*notices, *_absent(splits, classes)))
+    notices = (*dataset.notices, _explain_match(dataset.classes, [classes[i] for i in order], how))
+    return replace(dataset, splits=splits, classes=classes, notices=(*notices, *_missing_classes(splits, classes)))
 
 
 def parse_label_map(text: str) -> dict[str, str]:
-    """Read ``"a=b,c=d"``: data label ``a`` is model label ``b``. A part with a comma goes into double quotes.
+    """Parse ``"a=b,c=d"``: data label ``a`` is model label ``b``. Put a part with a comma into double quotes.
 
     Raises:
         OptionError: If a part is not of the form ``a=b``, or a label is mapped twice.
@@ -69,7 +68,7 @@ def parse_label_map(text: str) -> dict[str, str]:
 
 
 def parse_splits(text: str) -> dict[str, str]:
-    """Read ``"a.csv=train,b.csv=validation"``: which split each file, or published split, serves as.
+    """Parse ``"a.csv=train,b.csv=validation"``: the split of each file, or of each published split.
 
     Raises:
         OptionError: If a part is not of the form ``a=b``, or a file is named twice.
@@ -79,19 +78,19 @@ def parse_splits(text: str) -> dict[str, str]:
 
 def _parse_pairs(text: str, option: str, form: str) -> dict[str, str]:
     parts = parse_list(text, option, form) or [text]
-    found: dict[str, str] = {}
+    pairs: dict[str, str] = {}
     for part in parts:
-        ours, _, theirs = (side.strip() for side in part.partition("="))
-        if not ours or not theirs or "=" in theirs:
+        left, _, right = (side.strip() for side in part.partition("="))
+        if not left or not right or "=" in right:
             raise OptionError(f"--{option} has {part!r}; {form}.")
-        if ours in found:
-            raise OptionError(f"--{option} maps {ours!r} twice; keep one of the two.")
-        found[ours] = theirs
-    return found
+        if left in pairs:
+            raise OptionError(f"--{option} maps {left!r} twice; remove one.")
+        pairs[left] = right
+    return pairs
 
 
 def parse_list(text: str, option: str, form: str) -> list[str]:
-    """The parts of ``"a,b"``; one with a comma goes into double quotes. ``form`` says how ``option`` is written.
+    """Parse ``"a,b"``, with parts that hold a comma in double quotes; ``form`` explains how to write ``option``.
 
     Raises:
         OptionError: If a quote is not closed.
@@ -103,7 +102,7 @@ def parse_list(text: str, option: str, form: str) -> list[str]:
 
 
 def parse_answers(text: str) -> tuple[str, ...]:
-    """Read ``"terrible,great"``: an answer for each class.
+    """Parse ``"terrible,great"``: an answer for each class.
 
     Raises:
         OptionError: If it cannot be read.
@@ -113,54 +112,54 @@ def parse_answers(text: str) -> tuple[str, ...]:
 
 
 def _position(name: str, names: Sequence[str]) -> int | None:
-    """Where ``name`` stands: the one equal name, else the one that is equal but for case, blanks and LABEL_."""
-    found = [position for position, other in enumerate(names) if other == name]
-    found = found or [position for position, other in enumerate(names) if _key(other) == _key(name)]
-    return found[0] if len(found) == 1 else None
+    """Find the only equal name, or else the only name that is equal apart from case, blanks and LABEL_."""
+    equal = [position for position, other in enumerate(names) if other == name]
+    equal = equal or [position for position, other in enumerate(names) if _normalized(other) == _normalized(name)]
+    return equal[0] if len(equal) == 1 else None
 
 
 def _by_value(names: Sequence[str], classes: int) -> list[int | None]:
-    """Integers are positions among the model's classes, whatever those are called; all of them or none."""
+    """Take integers as positions among the classes of the model, if all of them are."""
     values = [int(name) if _NUMBERED.fullmatch(name) else classes for name in names]
     return list(values) if all(value < classes for value in values) else [None] * len(values)
 
 
-def _key(name: str) -> str:
+def _normalized(name: str) -> str:
     name = name.strip().casefold()
     numbered = _NUMBERED.fullmatch(name)
     return numbered[1] if numbered else name
 
 
-def _goals(ours: Sequence[str], theirs: Sequence[str], label_map: Mapping[str, str]) -> dict[str, str]:
-    """The map, keyed by the data's own spelling of its labels."""
-    goals: dict[str, str] = {}
-    for label, goal in label_map.items():
-        position = _position(label, ours)
+def _targets(labels: Sequence[str], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[str, str]:
+    """Key the map by the spelling of labels in the data."""
+    targets: dict[str, str] = {}
+    for label, target in label_map.items():
+        position = _position(label, labels)
         if position is None:
-            raise OptionError(f"--label-map names {label!r}, but the data's labels are {listed(ours)}.")
-        if _position(goal, theirs) is None:
-            raise OptionError(f"--label-map names {goal!r}, but the model's labels are {listed(theirs)}.")
-        if ours[position] in goals:
-            raise OptionError(f"--label-map maps {ours[position]!r} twice; keep one of the two.")
-        goals[ours[position]] = goal
-    return goals
+            raise OptionError(f"--label-map names {label!r}, but the data has the labels {join_quoted(labels)}.")
+        if _position(target, classes) is None:
+            raise OptionError(f"--label-map names {target!r}, but the model has the labels {join_quoted(classes)}.")
+        if labels[position] in targets:
+            raise OptionError(f"--label-map maps {labels[position]!r} twice; remove one.")
+        targets[labels[position]] = target
+    return targets
 
 
-def _explained(ours: Sequence[str], theirs: Sequence[str], how: str | None) -> str:
+def _explain_match(labels: Sequence[str], classes: Sequence[str], how: str | None) -> str:
     if how is None:
-        how = "by value" if all(_NUMBERED.fullmatch(_key(name)) for name in ours) else "by name"
-    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in zip(ours, theirs, strict=True)]
+        how = "by value" if all(_NUMBERED.fullmatch(_normalized(name)) for name in labels) else "by name"
+    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in zip(labels, classes, strict=True)]
     more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
     return f"labels matched {how}: {', '.join(pairs[:20])}{more}."
 
 
-def _absent(splits: Mapping[str, Texts], classes: Sequence[str]) -> list[str]:
-    """A notice for every class of the model of which the data, or one split, has no text."""
+def _missing_classes(splits: Mapping[str, Texts], classes: Sequence[str]) -> list[str]:
+    """Make a notice for every class of the model of which the data, or a split, has no text."""
     counts = {split: texts.class_counts for split, texts in splits.items()}
     notices = []
     for position, name in enumerate(classes):
         without = [split for split, count in counts.items() if not count[position]]
         if without:
             where = "the data" if len(without) == len(counts) else " and ".join(without)
-            notices.append(f"the model knows the class {name!r}, but {where} has no text of it.")
+            notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
     return notices

@@ -1,4 +1,4 @@
-"""The tables that data consist of, before anything is said of their columns: to look at, and to read."""
+"""The tables of a data set, to look at before their columns and splits are known, and to read."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
-from cahp.data.rawsplit import LABEL_COLUMN, Columns, read_split, usual_columns
-from cahp.data.table import Table, listed
+from cahp.data.rows import LABEL_COLUMN, Columns, default_columns, read_split
+from cahp.data.tables import Table, join_quoted
 from cahp.values import DataError, OptionError
 
-#: Names that columns of labels often have, the likeliest first.
+#: Frequent names of label columns, the likeliest first.
 _LABELS = ("label", "labels", "class", "category", "target", "topic", "kind", "type", "sentiment", "intent", "tag", "y")
-#: Parts that anybody would tell the splits of; a folder may hold any number of files.
+#: The most parts whose splits a form asks for; a folder may hold any number of files.
 MOST_PARTS = 20
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What data consist of: one table, whose rows are divided into splits, or a table for each split.
+    """One table, whose rows are divided into splits, or a table for each split.
 
-    ``tables`` opens each part by its name: a file's, or that of a published split. ``usual`` says which split a part
-    serves as unless a person says otherwise (one that serves as none is not read), ``serving`` what is to be known of
-    that. ``place`` names the whole in sentences.
+    ``tables`` opens each part by the name of its file or published split. ``splits`` maps parts to the splits that they
+    serve as by default; other parts are not read. ``split_notices`` explain these defaults. ``place`` names the data in
+    messages.
 
-    Example: ``{"train.csv": ..., "notes.csv": ...}``, of which ``{"train.csv": "train"}`` is usual.
+    Example: ``tables`` of ``train.csv`` and ``notes.csv`` have the ``splits`` ``{"train.csv": "train"}``.
     """
 
     name: str
     place: str
     tables: Mapping[str, Callable[[], Table]]
-    usual: Mapping[str, str] = field(default_factory=dict)
+    splits: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    serving: tuple[str, ...] = ()
+    split_notices: tuple[str, ...] = ()
     divided: bool = False
 
     @classmethod
     def of_files(cls, name: str, place: str, files: Mapping[str, Callable[[], Table]]) -> Parts:
-        """Of opened files by name, which say what they are."""
-        usual = {file: split for file in files if (split := canonical(Path(file).stem)) in SPLITS}
-        return cls(name, place, files, usual)
+        """Make parts of files, whose names tell their splits."""
+        splits = {file: split for file in files if (split := canonical(Path(file).stem)) in SPLITS}
+        return cls(name, place, files, splits)
 
     def read(
         self,
@@ -52,84 +52,86 @@ class Parts:
         label_column: str | None = None,
         splits: Mapping[str, str] | None = None,
     ) -> Dataset:
-        """All rows, as the columns and the splits of the parts are named.
+        """Read all rows, by the named columns and ``splits``.
 
         Raises:
-            DataError: If a part cannot be read, or nothing says which split it is.
-            OptionError: If ``columns`` or ``splits`` name what is not there, or one thing twice.
+            DataError: If a part cannot be read, or no split is known.
+            OptionError: If ``splits`` or a column name something missing, or something twice.
         """
         columns, splits = Columns(text_column, pair_column, label_column), splits or {}
         if self.divided:
             if splits:
                 raise OptionError(
-                    f"{self.place} is one table, which is split by its column 'split' or by a hash of the text; leave "
-                    "--splits out."
+                    f"{self.place} is a single table, which is split by its column 'split' or by a hash of the text; "
+                    "leave out --splits."
                 )
             (table,) = self.tables.values()
             return assemble(self.name, divide(read_split(table(), columns, assigned=True), self.place), self.notices)
         chosen = self._chosen(splits)
         raws = {split: read_split(self.tables[part](), columns) for split, part in chosen.items()}
-        return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.serving))
+        return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.split_notices))
 
     def _chosen(self, splits: Mapping[str, str]) -> dict[str, str]:
-        """The part that serves as each split."""
-        if not splits and not self.usual:
+        """Map each split to its part."""
+        if not splits and not self.splits:
             example = shlex.quote(f"{next(iter(self.tables))}=train")
             raise DataError(
-                f"Nothing in {self.place} is called train, validation or test, only {listed(self.tables)}; say which "
-                f"is which with --splits {example}."
+                f"{self.place} has no part called train, validation or test, only {join_quoted(self.tables)}; name the "
+                f"splits, as in --splits {example}."
             )
         chosen: dict[str, str] = {}
-        for part, said in (splits or self.usual).items():
-            split = canonical(said) if splits else said
+        for part, named in (splits or self.splits).items():
+            split = canonical(named) if splits else named
             if part not in self.tables:
                 raise OptionError(
-                    f"--splits names {part!r}, which {self.place} does not have, only {listed(self.tables)}."
+                    f"--splits names {part!r}, but {self.place} has {join_quoted(self.tables)}; name one of these."
                 )
             if splits and split not in SPLITS:
-                raise OptionError(f"--splits makes {part!r} the {said!r} split; choose one of {listed(SPLITS)}.")
+                raise OptionError(
+                    f"--splits has the unknown split {named!r} for {part!r}; use one of {join_quoted(SPLITS)}."
+                )
             if split in chosen:
                 raise DataError(
-                    f"{chosen[split]} and {part} are both the {split} split of {self.place}; keep one of them, or say "
-                    "which it is with --splits."
+                    f"{chosen[split]} and {part} are both the {split} split of {self.place}; remove one, or name the "
+                    "splits with --splits."
                 )
             chosen[split] = part
         return chosen
 
 
-# Guesses, for a person to look at and to correct ------------------------------------------------------------------
+# Guesses, which the user can check and correct ---------------------------------------------------------------------
 
 
 def guess_splits(parts: Parts) -> dict[str, str]:
-    """Which split each part probably is, by the words in its name; the first one that is none is ``train``.
+    """Guess the split of each part by the words in its name; the first of the others is ``train`` if that is missing.
 
     Example: ``{"my_train.csv": "train", "reviews-dev.csv": "validation"}``
     """
-    found: dict[str, str] = {}
+    splits: dict[str, str] = {}
     for part in parts.tables:
         words = [canonical(word) for word in re.split(r"[^a-z]+", part.lower())]
-        split = next((word for word in (parts.usual.get(part), *words) if word in SPLITS), None)
-        if split is not None and split not in found.values():
-            found[part] = split
-    rest = [part for part in parts.tables if part not in found]
-    if "train" not in found.values() and rest:
-        found = {rest[0]: "train", **found}
-    return found
+        split = next((word for word in (parts.splits.get(part), *words) if word in SPLITS), None)
+        if split is not None and split not in splits.values():
+            splits[part] = split
+    rest = [part for part in parts.tables if part not in splits]
+    if "train" not in splits.values() and rest:
+        splits = {rest[0]: "train", **splits}
+    return splits
 
 
 def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], classes: Collection[str] = ()) -> Columns:
-    """Which columns probably hold texts and labels.
+    """Guess which columns hold texts and labels.
 
-    By their usual names; else the label is the column all of whose values in ``rows`` are among ``classes``, or one
-    that is called like labels, or the last; and the text is the longest of the others.
+    Without default names, the label is the column all of whose values in ``rows`` are among ``classes``, or one with a
+    frequent name of label columns, or the last; the text is the longest of the others.
     """
-    usual = usual_columns(names)
-    if usual is not None:
-        return usual
+    columns = default_columns(names)
+    if columns is not None:
+        return columns
     label = _guess_label(names, rows, {name.strip().casefold() for name in classes})
-    usual = usual_columns(names, Columns(label=label))
-    if usual is not None:
-        return usual
+    columns = default_columns(names, Columns(label=label))
+    if columns is not None:
+        return columns
     length = {name: sum(len(row.get(name, "")) for row in rows) for name in names if name != label}
     return Columns(max(length, key=length.__getitem__, default=label), None, label)
 
@@ -142,4 +144,4 @@ def _guess_label(names: Sequence[str], rows: Sequence[Mapping[str, str]], classe
         values = {row.get(name, "").strip().casefold() for row in rows}
         if values and values <= set(classes):
             return name
-    return next((low[usual] for usual in _LABELS if usual in low), names[-1])
+    return next((low[label] for label in _LABELS if label in low), names[-1])

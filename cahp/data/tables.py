@@ -1,4 +1,4 @@
-"""Files as tables: CSV, TSV and JSON lines are read here, Parquet in ``cahp.data.arrow``."""
+"""Tables with named columns, and how CSV, TSV, JSON lines and Parquet files become tables."""
 
 from __future__ import annotations
 
@@ -6,17 +6,115 @@ import codecs
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from cahp.data.table import LONGEST_VALUE, Rows, Table, broken, first_line
 from cahp.values import DataError
+
+#: The position of a row (from 1) and its cells, of the wanted columns at least.
+Rows = Iterator[tuple[int, Mapping[str, object]]]
+
+_MOST_COLUMNS = 10_000
+#: Characters of a value: a novel has fewer, and no model reads more than the first few thousand.
+LONGEST_VALUE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows of one file or one hub split; its rows can be read once.
+
+    ``rows(wanted, most)`` yields the wanted columns of the first ``most`` rows (None: of all). ``place`` and ``unit``
+    name a position in errors. ``class_names`` decodes columns of integer labels that have names. ``published`` marks
+    data that its reader cannot correct. ``opaque`` maps columns that hold neither text nor numbers to what they hold.
+    They are never read: decoding a picture or a sound may open other files, and one value of a nested column may be
+    larger than the file.
+
+    Raises:
+        DataError: If two columns have the same name, or there are too many.
+    """
+
+    place: str
+    unit: str
+    columns: tuple[str, ...]
+    rows: Callable[[Sequence[str], int | None], Rows]
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+    published: bool = False
+    opaque: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if len(self.columns) > _MOST_COLUMNS:
+            raise DataError(f"{self.place} has {len(self.columns)} columns; keep only those with texts and labels.")
+        twice = sorted(name for name, count in Counter(self.columns).items() if count > 1)
+        if twice:
+            raise DataError(f"{self.place} has several columns {join_quoted(twice)}; rename or remove one.")
+
+    def read(self, wanted: Sequence[str]) -> Rows:
+        """Yield the wanted columns of all rows.
+
+        Raises:
+            DataError: If a column holds neither text nor numbers, or a row is damaged.
+        """
+        for name in wanted:
+            if name in self.opaque:
+                raise DataError(
+                    f"The column {join_quoted([name])} of {self.place} holds {self.opaque[name]}, not text or numbers; "
+                    "name another with --text-column or --label-column."
+                )
+        return self.rows(wanted, None)
+
+    def preview(self, count: int) -> list[dict[str, str]]:
+        """Return the first ``count`` rows as text, with a note in place of opaque columns.
+
+        Raises:
+            DataError: If one of them is damaged.
+        """
+        plain = [name for name in self.columns if name not in self.opaque]
+        unread = {name: f"({content})" for name, content in self.opaque.items()}
+        rows = islice(self.rows(plain, count), count) if plain else iter(())
+        return [{**unread, **{name: _as_text(row.get(name, "")) for name in plain}} for _, row in rows]
+
+    def row_error(self, number: int, problem: str) -> DataError:
+        """Make the error for a row that cannot be used."""
+        return row_error(self.place, self.unit, number, problem)
+
+
+def _as_text(value: object) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return "(nested too deep)"
+
+
+def row_error(place: str, unit: str, number: int, problem: str) -> DataError:
+    """Make the error for one line or row of ``place``."""
+    return DataError(f"{place}, {unit} {number}: {problem}; correct or remove that {unit}.")
+
+
+def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
+    """Quote and join the first ``limit`` names for a sentence."""
+    names = list(names)
+    quoted = [repr(name) if len(name) <= 60 else repr(name[:60]) + "..." for name in names[:limit]]
+    more = f", ... ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(quoted) + more if quoted else "none"
+
+
+def reason(error: BaseException) -> str:
+    """Return the first line of an error, shortened for a sentence."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line[:200].rstrip(" .:")
+
+
+# Files ---------------------------------------------------------------------------------------------------------
 
 
 def read_table(path: Path, place: str | None = None) -> Table:
-    """Open a file by its suffix; ``place`` is what it is called in sentences, by default its path.
+    """Open a file by its suffix; messages call it ``place``, by default its path.
 
     Raises:
         DataError: If the format is unknown, or the file is empty, damaged or not text.
@@ -24,8 +122,8 @@ def read_table(path: Path, place: str | None = None) -> Table:
     suffix, place = path.suffix.lower(), str(path) if place is None else place
     if suffix in PICKLES:
         raise DataError(
-            f"{place} is refused: what loads such a file can run any code in it; save the data as CSV, TSV, "
-            "JSONL or Parquet."
+            f"{place} is refused because loading {suffix} files can run any code; save the data as CSV, TSV, JSONL or "
+            "Parquet."
         )
     if suffix not in READERS:
         raise DataError(f"The format of {place} is unknown; use one of {', '.join(READERS)}.")
@@ -33,7 +131,7 @@ def read_table(path: Path, place: str | None = None) -> Table:
 
 
 def _decode(path: Path, place: str) -> str:
-    """The text of a UTF-8 file, with or without BOM, without line ends at its end."""
+    """Read a UTF-8 file, with or without BOM, without the line ends at its end."""
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
@@ -54,7 +152,7 @@ def _decode(path: Path, place: str) -> str:
 
 
 def _lines(text: str) -> Iterator[str]:
-    """The lines of a text, one after the other: a list of all would take many times the room of a short-lined file."""
+    """Yield the lines of a text one by one: a list of short lines would take many times the memory of the text."""
     start = 0
     while (end := text.find("\n", start)) >= 0:
         yield text[start:end]
@@ -63,7 +161,7 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _records(lines: Iterable[str], place: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
-    """Records with the line on which each begins: a quoted field may span several."""
+    """Yield records with the line on which each begins, since a quoted field may span several lines."""
     reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
     begin = 1
     while True:
@@ -72,8 +170,8 @@ def _records(lines: Iterable[str], place: str, delimiter: str, quoting: Any) -> 
         except StopIteration:
             return
         except csv.Error as error:
-            what = f"{first_line(error)} (a quotation mark that is not closed or not doubled?)"
-            raise broken(place, "line", begin, what) from error
+            problem = f"{reason(error)} (a quotation mark that is not closed or not doubled?)"
+            raise row_error(place, "line", begin, problem) from error
         yield begin, cells
         begin = reader.line_num + 1
 
@@ -86,7 +184,7 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tup
         for line, cells in islice(records, most):
             if len(cells) != len(columns):
                 fields = f"{len(cells)} field{'s' * (len(cells) != 1)} where the header has {len(columns)}"
-                raise broken(place, "line", line, fields)
+                raise row_error(place, "line", line, fields)
             yield line, dict(zip(columns, cells, strict=True))
 
     return Table(place, "line", columns, rows, notices=notices)
@@ -97,19 +195,19 @@ def _csv(path: Path, place: str) -> Table:
 
 
 def _tsv(path: Path, place: str) -> Table:
-    # Quotation marks mean nothing in TSV: corpora are full of texts that begin with one and never close it.
+    # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     text = _decode(path, place)
     quoted = 0
     if '""' in text:
         quoted = sum(_looks_quoted(cell) for line in _lines(text) if '""' in line for cell in line.split("\t"))
-    notice = f"{place}: {quoted} fields look quoted, but quotes are kept as text in TSV; save it as CSV if they are."
+    notice = f"{place}: {quoted} fields look quoted, but in TSV quotes are part of the text; save the file as CSV."
     return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
 
 
 def _looks_quoted(cell: str) -> bool:
-    """Whether a field is as CSV writers quote it: in quotes, with quotes doubled inside.
+    """Tell whether a field is quoted as in CSV: in quotes, with doubled quotes inside.
 
-    Not a regular expression, which would try every way to pair up the quotes of a field that has thousands.
+    A regular expression would try every way to pair up the thousands of quotes that a field may have.
     """
     inside = cell.removesuffix("\r")
     return len(inside) > 3 and inside[0] == inside[-1] == '"' and '""' in inside[1:-1]
@@ -120,13 +218,13 @@ def _json_lines(path: Path, place: str) -> Table:
 
     def parsed(number: int, line: str) -> Mapping[str, object]:
         if len(line) > LONGEST_VALUE:
-            raise broken(place, "line", number, f"longer than {LONGEST_VALUE:,} characters")
+            raise row_error(place, "line", number, f"longer than {LONGEST_VALUE:,} characters")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise broken(place, "line", number, f"not JSON ({first_line(error)})") from error
+            raise row_error(place, "line", number, f"not JSON ({reason(error)})") from error
         if not isinstance(row, dict):
-            raise broken(place, "line", number, "not a JSON object with one row")
+            raise row_error(place, "line", number, "not a JSON object with one row")
         return row
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
@@ -137,6 +235,7 @@ def _json_lines(path: Path, place: str) -> Table:
 
 
 def _parquet(path: Path, place: str) -> Table:
+    # Imported here because pyarrow takes long to import.
     from cahp.data.arrow import parquet_table
 
     return parquet_table(path, place)

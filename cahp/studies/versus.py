@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.cards import ModelCard
-from cahp.data.table import listed
+from cahp.data.tables import join_quoted
 from cahp.outcomes import accuracy_change
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
@@ -62,7 +62,7 @@ def mismatch(a: ModelCard, b: ModelCard) -> str:
     if len(a.labels) != len(b.labels):
         return f"A's model knows {len(a.labels)} classes, and B's {len(b.labels)}"
     if {_folded(name) for name in a.labels} != {_folded(name) for name in b.labels}:
-        return f"A's model answers {listed(a.labels)}, and B's {listed(b.labels)}"
+        return f"A's model answers {join_quoted(a.labels)}, and B's {join_quoted(b.labels)}"
     return ""
 
 

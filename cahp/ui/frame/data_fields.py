@@ -18,7 +18,7 @@ from cahp.access import current
 from cahp.cards import ModelCard
 from cahp.data.dataset import SPLITS
 from cahp.data.parts import MOST_PARTS
-from cahp.data.rawsplit import usual_columns
+from cahp.data.rows import default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.files import is_there
 from cahp.run.bench import check_texts, label_reading, match_labels
@@ -162,7 +162,7 @@ def _read_as(parts: data.Parts, card: ModelCard, settings: Settings) -> Settings
     train = next((part for part, split in splits.items() if split == "train"), None)
     if train is None and not parts.divided:
         raise DataError("One of these has to serve as train: heads are chosen on it.")
-    if splits == {part: split for part, split in parts.usual.items() if split in SPLITS}:
+    if splits == {part: split for part, split in parts.splits.items() if split in SPLITS}:
         # As usual: what else is published stays there to be asked for.
         splits = {}
     return replace(settings, splits=splits, **_columns(parts, train or next(iter(parts.tables)), card))
@@ -170,7 +170,7 @@ def _read_as(parts: data.Parts, card: ModelCard, settings: Settings) -> Settings
 
 def _splits(parts: data.Parts) -> dict[str, str]:
     """Which part serves as which split."""
-    names = sorted(parts.tables, key=lambda part: part not in parts.usual)
+    names = sorted(parts.tables, key=lambda part: part not in parts.splits)
     guess = data.guess_splits(parts)
     if len(names) > MOST_PARTS:
         st.caption(f"{len(names):,} files are there; the first {MOST_PARTS} can be chosen here.")
@@ -203,7 +203,7 @@ def _columns(parts: data.Parts, part: str, card: ModelCard) -> dict[str, Any]:
     second = middle.selectbox("Second text", others, key="column-pair", persist_state="session")
     label = right.selectbox("Label", names, key="column-label", persist_state="session")
     chosen = data.Columns(text, None if second == _NOTHING else second, label)
-    if chosen == usual_columns(names):
+    if chosen == default_columns(names):
         chosen = data.Columns()
     return {"text_column": chosen.text, "pair_column": chosen.pair, "label_column": chosen.label}
 

@@ -185,12 +185,12 @@ HEAD = "text,label\nfine,a\nalso fine,b\n"
         ("d.jsonl", '{"text": "x", "label": 1}\n["y", 0]\n', r"line 2: not a JSON object"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y"}\n', r"line 2: no 'label'"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": null, "label": 1}\n', r"line 2: no 'text'"),
-        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: 'text' is not a text but int"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": 3, "label": 1}\n', r"line 2: 'text' holds int"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "\\ud800", "label": 1}\n', r"line 2: .*surrogate"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "\\u0000", "label": 1}\n', r"line 2: .*NUL"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": NaN}\n', r"line 2: no 'label'"),
         ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": 0.5}\n', r"line 2: label 0.5 is a score"),
-        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": [0, 1]}\n', r"line 2: more than one label"),
+        ("d.jsonl", '{"text": "x", "label": 1}\n{"text": "y", "label": [0, 1]}\n', r"line 2: several labels"),
         ("d.jsonl", "[" * 100_000, r"line 1: not JSON"),
         ("d.json", '[{"text": "x", "label": 1}]', r"line 1: not a JSON object"),
     ],
@@ -205,15 +205,15 @@ def test_the_first_broken_row_is_named(write: Write, name: str, content: str | b
     [
         ("d.csv", "", "is empty"),
         ("d.csv", "\r\n\r\n", "is empty"),
-        ("d.csv", "text,label\n", "has columns but no lines of data"),
+        ("d.csv", "text,label\n", "no lines of data"),
         ("d.jsonl", "", "is empty"),
         ("d.parquet", b"", "not a whole Parquet file"),
         ("d.csv", bytes(range(256)), "NUL|UTF-8"),
         ("d.csv", "text,label\nx,a\n".encode("utf-16"), "not UTF-8"),
-        ("d.csv", "text,label\nx,a\ny,a\n", "every text has the label 'a'; at least two classes"),
+        ("d.csv", "text,label\nx,a\ny,a\n", "every text has the label 'a'.*two classes"),
         ("d.csv", "text;label\nx;a\n", "no column 'label'; its columns are 'text;label'.*--label-column"),
         ("d.csv", "body,label\nx,a\n", "no column 'text'.*its columns are 'body', 'label'.*--text-column"),
-        ("d.csv", "text,text,label\nx,y,a\n", "more than one column 'text'"),
+        ("d.csv", "text,text,label\nx,y,a\n", "several columns 'text'"),
         ("d.pkl", b"\x80\x04.", "refused.*run any code"),
         ("d.pt", b"PK", "refused.*run any code"),
         ("d.xlsx", b"PK", r"format of .*d\.xlsx is unknown; use one of \.csv, \.tsv"),
@@ -232,13 +232,13 @@ def test_a_column_option_that_names_nothing_lists_the_columns(write: Write) -> N
 
 
 def test_one_column_cannot_serve_twice(write: Write) -> None:
-    with pytest.raises(OptionError, match="cannot serve twice"):
+    with pytest.raises(OptionError, match="used twice"):
         load(str(write("d.csv", HEAD)), text_column="label")
 
 
 @pytest.mark.parametrize("name", ["nothing-here", "", "org/name", "\0", "x" * 5000, "~nobody-of-that-name/d.csv"])
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
-    with pytest.raises(DataError, match=r"no data named .*bbc-news.*sst5, mnli.*hub:org/name"):
+    with pytest.raises(DataError, match=r"no data named .*bbc-news.*sst5 or mnli.*hub:org/name"):
         load(name)
 
 
@@ -403,7 +403,7 @@ def test_pairs_in_one_split_only_are_refused(write: Write) -> None:
 def test_texts_that_leak_between_splits_are_counted(write: Write) -> None:
     write("d/train.csv", "text,label\nx,a\ny,b\n")
     folder = write("d/dev.csv", "text,label\ny,b\nz,a\ny,b\n").parent
-    assert load(str(folder)).notices == ("2 of 3 validation texts also occur in train: scores may flatter.",)
+    assert load(str(folder)).notices == ("2 of 3 validation texts also occur in train; results may be too good.",)
 
 
 def test_a_split_without_labels_is_dropped_with_a_notice(write: Write) -> None:
@@ -435,7 +435,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> dict[tuple[str, str | None], Any]:
 
     held: dict[tuple[str, str | None], Any] = {}
 
-    def open_repository(kind: Any, name: str, *, whole: bool) -> Repository:
+    def open_repository(kind: Any, name: str) -> Repository:
         if name not in {path for path, _ in held}:
             raise ConnectionError(name)
         return Repository(kind, name, "main", "0" * 40, {})
@@ -499,16 +499,16 @@ def test_a_preset_is_read_from_a_folder_of_its_name(
 ) -> None:
     folder = write("sst5/train.tsv", "text\tlabel\nx\t0\ny\t4\n").parent
     write("sst5/validation.tsv", "text\tlabel\nz\t0\n")
-    with pytest.raises(DataError, match="hub:SetFit/sst5 could not be read"):
+    with pytest.raises(DataError, match="SetFit/sst5 is not downloaded"):
         load("sst5")
     monkeypatch.chdir(folder.parent)
     dataset = load("sst5")
     assert dataset.splits["train"].first == ("x", "y")
-    assert dataset.notices == ("sst5 was read from the folder of that name, not from the hub.",)
+    assert dataset.notices == ("sst5 is read from the folder of that name, not from the hub.",)
 
 
 def test_an_unreachable_hub_is_one_sentence(hub: dict[Any, Any]) -> None:
-    with pytest.raises(DataError, match=r"hub:org/none could not be read \(Couldn't reach 'org/none'") as caught:
+    with pytest.raises(DataError, match="org/none is not downloaded") as caught:
         load("hub:org/none")
     assert "\n" not in str(caught.value)
     assert "more lines" not in str(caught.value)
@@ -516,7 +516,7 @@ def test_an_unreachable_hub_is_one_sentence(hub: dict[Any, Any]) -> None:
 
 @pytest.mark.parametrize("name", ["hub:", "hub:pandas", "hub:org/name/more", "hub:org/name:", "hub:/etc/passwd"])
 def test_a_hub_name_is_an_organisation_and_a_name(name: str, hub: dict[Any, Any]) -> None:
-    with pytest.raises(DataError, match="is no hub name"):
+    with pytest.raises(DataError, match="hub:org/name:config"):
         load(name)
 
 
@@ -598,7 +598,7 @@ def test_texts_of_bbc_news_that_are_not_those_that_were_released_are_refused(
     one.unlink()
     if change != "one less":
         one.write_bytes(b"another " + content if change == "a word" else b"\n")
-    with pytest.raises(DataError, match="not those that were released"):
+    with pytest.raises(DataError, match="differ from the released"):
         load("bbc-news")
 
 
@@ -728,8 +728,8 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
     assert match(dataset, ("POS", "neutral", "neg")).notices == (
         "n",
         "labels matched by name: neg, pos=POS.",
-        "the model knows the class 'POS', but test has no text of it.",
-        "the model knows the class 'neutral', but the data has no text of it.",
+        "the model has the class 'POS', but test has no text of it.",
+        "the model has the class 'neutral', but the data has no text of it.",
     )
     assert "by value: 0=LABEL_0, 1=LABEL_1." in match(dataset_of("0", "1"), ("LABEL_0", "LABEL_1")).notices[0]
     mapped = match(two, ("x", "y"), label_map={"neg": "y", "pos": "x"})
@@ -739,10 +739,10 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
 @pytest.mark.parametrize(
     ("mapped", "message"),
     [
-        ({"negative": "N"}, "names 'negative', but the data's labels are 'neg', 'pos'"),
-        ({"neg": "M"}, "names 'M', but the model's labels are 'N', 'P'"),
+        ({"negative": "N"}, "names 'negative'.* data .*'neg', 'pos'"),
+        ({"neg": "M"}, "names 'M'.* model .*'N', 'P'"),
         ({"neg": "N", "NEG": "P"}, "maps 'neg' twice"),
-        ({"neg": "N", "pos": "N"}, "Every label of the data would be 'N'"),
+        ({"neg": "N", "pos": "N"}, "Every label of the data would become 'N'"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(mapped: dict[str, str], message: str) -> None:
@@ -820,7 +820,7 @@ def test_the_seed_chooses_the_rows() -> None:
 def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], limit: int | None) -> None:
     texts = texts_of(labels)
     drawn, notices = sample(texts, limit, seed=7)
-    assert notices == ("the texts were sorted by label and have been shuffled (seed 7).",)
+    assert notices == ("the texts were sorted by label and are now shuffled (seed 7).",)
     assert np.count_nonzero(np.diff(drawn.labels)) > len(texts.classes)
     assert len(set(drawn.first)) == (limit or len(labels))
     assert all(texts.labels[int(text[1:])] == label for text, label in zip(drawn.first, drawn.labels, strict=True))
@@ -837,7 +837,7 @@ def test_the_head_is_the_first_rows_and_says_which_classes_it_lacks() -> None:
     texts = texts_of([0, 0, 0, 1, 1])
     drawn, notices = sample(texts, 2, how="head")
     assert drawn.first == ("t0", "t1")
-    assert notices == ("the sample of 2 texts has none of the class 'c1': raise the limit.",)
+    assert notices == ("the sample of 2 texts has no text of the class 'c1'; raise the limit.",)
     assert sample(texts, None, how="head") == (texts, ())
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from cahp.cards import ModelCard
 from cahp.data.dataset import Dataset, assemble
-from cahp.data.rawsplit import RawSplit
+from cahp.data.rows import RawSplit
 from cahp.run.test_split_log import TestSplitLog as Log
 from cahp.store import Store, key
 

@@ -1,4 +1,4 @@
-"""From the rows of a table to checked texts and labels: the one place that decides what a usable row is."""
+"""From the rows of a table to checked texts and labels: the only place that decides which rows are usable."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cahp.data.table import Table, listed
+from cahp.data.tables import Table, join_quoted
 from cahp.values import DataError, OptionError
 
-#: Text columns recognised without an option, tried in this order: a text and its pair, or a text alone.
+#: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
 TEXT_COLUMNS: tuple[tuple[str, str | None], ...] = (
     ("premise", "hypothesis"),
     ("text", "text_pair"),
@@ -33,7 +33,7 @@ _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][+-]?[0-
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns a person named; None means the usual names."""
+    """The columns that the user named; None stands for the default names."""
 
     text: str | None = None
     pair: str | None = None
@@ -42,9 +42,9 @@ class Columns:
 
 @dataclass(frozen=True)
 class RawSplit:
-    """Checked rows of one split, with labels still as the file wrote them (``"1.0"`` and 1 are ``"1"``).
+    """Checked rows of one split, with the labels of the file (``"1.0"`` and 1 become ``"1"``).
 
-    ``second`` is None for single texts; ``assigned`` is the split that the file names for each row, if it does.
+    ``second`` is None for single texts; ``assigned`` is the split that the file assigns to each row, if it does.
     """
 
     first: tuple[str, ...]
@@ -58,36 +58,34 @@ class RawSplit:
 
     @property
     def inputs(self) -> Iterator[tuple[str, ...]]:
-        """Each row's text, or text and pair."""
+        """The text, or text and pair, of each row."""
         return zip(self.first, strict=True) if self.second is None else zip(self.first, self.second, strict=True)
 
     def take(self, rows: Sequence[int]) -> RawSplit:
-        """The given rows, in the given order; they are assigned now."""
+        """Return the given rows, in the given order, without their assigned splits."""
         second = None if self.second is None else tuple(self.second[row] for row in rows)
         first, labels = tuple(self.first[row] for row in rows), tuple(self.labels[row] for row in rows)
         return RawSplit(first, second, labels, notices=self.notices)
 
 
-class _Unusable(Exception):
-    """What is wrong with a cell; the caller knows where it is."""
+class _UnusableCell(Exception):
+    """A cell cannot be used; the caller adds its position."""
 
 
 def read_split(table: Table, columns: Columns, *, assigned: bool = False, labelled: bool = True) -> RawSplit:
-    """All rows of a table; with ``assigned`` the split column, if there is one, is read too.
+    """Read all rows of a table, with the split column if they may be ``assigned`` by one.
 
-    Unless they are ``labelled``, no label is looked for or read, and all are ``UNLABELLED``.
-
-    Rows of published data that lack a text or label are left out with a notice, since their reader cannot
-    correct them; anywhere else they are refused.
+    Without ``labelled`` no label column is needed or read, and all labels are ``UNLABELLED``. Rows without a text or
+    label are left out of published data, with a notice, since the user cannot correct them; elsewhere they are errors.
 
     Raises:
         DataError: For unknown columns, and for the first row that cannot be used.
-        OptionError: If one column would serve twice.
+        OptionError: If a column is named twice.
     """
     text, pair, label = _resolve(table, columns, labelled)
     wanted = [name for name in (text, pair, label) if name is not None]
     if len(set(wanted)) < len(wanted):
-        raise OptionError(f"One column of {table.place} cannot serve twice ({listed(wanted)}); name different ones.")
+        raise OptionError(f"A column of {table.place} is used twice ({join_quoted(wanted)}); name different columns.")
     splits = (name for name in table.columns if assigned and name.lower() == SPLIT_COLUMN and name not in wanted)
     split = next(splits, None)
     if split is not None:
@@ -104,32 +102,32 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, labell
             left_out.append(number)
             continue
         if missing:
-            raise table.broken(number, f"no {listed(missing)}")
+            raise table.row_error(number, f"no {join_quoted(missing)}")
         try:
             cells = [_label(row[name], names) if name == label else _text(row[name], name) for name in wanted]
-        except _Unusable as error:
-            raise table.broken(number, str(error)) from error
+        except _UnusableCell as error:
+            raise table.row_error(number, str(error)) from error
         for column, cell in zip(kept, cells, strict=True):
-            # A text or label that occurs again is kept once.
+            # A text or label that occurs again takes no further memory.
             column.append(shared.setdefault(cell, cell))
     if not number:
-        raise DataError(f"{table.place} has columns but no {table.unit}s of data; add labelled texts.")
-    found = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
+        raise DataError(f"{table.place} has a header but no {table.unit}s of data; add labelled texts.")
+    cells_of = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
     notices = table.notices
-    if left_out and found[text]:
+    if left_out and cells_of[text]:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices += (f"{table.place}: {lost}.",)
     return RawSplit(
-        found[text],
-        None if pair is None else found[pair],
-        (UNLABELLED,) * len(found[text]) if label is None else found[label],
-        None if split is None else found[split],
+        cells_of[text],
+        None if pair is None else cells_of[pair],
+        (UNLABELLED,) * len(cells_of[text]) if label is None else cells_of[label],
+        None if split is None else cells_of[split],
         notices,
     )
 
 
-def usual_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
-    """The columns that are read where ``columns`` leave any to their usual names (None: those are not there)."""
+def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
+    """Complete ``columns`` by the default names, or return None if the table has no columns of these names."""
     try:
         text, pair, label = _resolve(Table("", "row", tuple(names), lambda *_: iter(())), columns, labelled=True)
     except DataError:
@@ -138,8 +136,8 @@ def usual_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns
 
 
 def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str | None, str | None]:
-    """Names of the text, pair and label column (None: no labels are asked for) as the table writes them."""
-    have = f"its columns are {listed(table.columns)}"
+    """Find the text, pair and label columns; the label is None if no labels are wanted."""
+    have = f"its columns are {join_quoted(table.columns)}"
     label = columns.label if labelled else None
     for name, option in ((columns.text, "text"), (columns.pair, "pair"), (label, "label")):
         if name is not None and name not in table.columns:
@@ -147,22 +145,24 @@ def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str |
     present = {name.lower(): name for name in reversed(table.columns)}
     if labelled:
         label = label or present.get(LABEL_COLUMN)
-    free = {usual: name for usual, name in present.items() if name not in (label, columns.pair)}
-    texts = (columns.text, columns.pair) if columns.text is not None else _usual_texts(free, columns.pair)
+    free = {lower: name for lower, name in present.items() if name not in (label, columns.pair)}
+    texts = (columns.text, columns.pair) if columns.text is not None else _default_texts(free, columns.pair)
     if labelled and label is None:
-        # All that is missing at once: nobody should have to try twice.
-        also = "" if texts is not None else ", and that of the texts with --text-column"
-        raise DataError(f"{table.place} has no column 'label'; {have}: name the right one with --label-column{also}.")
+        # Everything that is missing at once, so that one correction is enough.
+        also = "" if texts is not None else " and the texts with --text-column"
+        raise DataError(
+            f"{table.place} has no column 'label'; {have}; name the label column with --label-column{also}."
+        )
     if texts is None:
         raise DataError(
-            f"{table.place} has no column 'text', nor 'premise' and 'hypothesis'; {have}: "
-            "name the right ones with --text-column and, for pairs, --pair-column."
+            f"{table.place} has no column 'text', nor 'premise' and 'hypothesis'; {have}; name the text column with "
+            "--text-column and, for pairs, the second one with --pair-column."
         )
     return *texts, label
 
 
-def _usual_texts(present: Mapping[str, str], paired: str | None) -> tuple[str, str | None] | None:
-    """The columns of texts and pairs among those ``present`` (by their names in lower case); ``paired`` is named."""
+def _default_texts(present: Mapping[str, str], paired: str | None) -> tuple[str, str | None] | None:
+    """Find the text and pair columns among those ``present``, by names in lower case; ``paired`` is the named pair."""
     for text, pair in TEXT_COLUMNS:
         if text in present and paired is not None:
             return present[text], paired
@@ -179,19 +179,19 @@ def _is_missing(cell: object) -> bool:
 
 def _text(cell: object, column: str) -> str:
     if not isinstance(cell, str):
-        raise _Unusable(f"{column[:60]!r} is not a text but {type(cell).__name__}")
+        raise _UnusableCell(f"{column[:60]!r} holds {type(cell).__name__} where a text is needed")
     if _UNENCODABLE.search(cell):
-        raise _Unusable(f"{column[:60]!r} holds a NUL or half of a surrogate pair")
+        raise _UnusableCell(f"{column[:60]!r} holds a NUL or half of a surrogate pair")
     return cell
 
 
 def _label(cell: object, names: Sequence[str] | None) -> str:
-    """A label's name: declared names and integers by value, strings trimmed, whole floats as integers."""
+    """Return the name of a label: declared names for integers, trimmed strings, integers for whole floats."""
     if isinstance(cell, list | tuple | dict):
-        raise _Unusable("more than one label (multi-label data has no one class for each text)")
+        raise _UnusableCell("several labels (multi-label data cannot be used)")
     if isinstance(cell, int) and names is not None:
         if not 0 <= cell < len(names):
-            raise _Unusable(f"label {cell} is outside the {len(names)} classes that the data declares")
+            raise _UnusableCell(f"label {cell} is outside the {len(names)} classes that the data declares")
         cell = names[cell]
     if isinstance(cell, int):
         return str(cell)
@@ -199,5 +199,5 @@ def _label(cell: object, names: Sequence[str] | None) -> str:
     if not isinstance(cell, float) and not _FLOAT.fullmatch(name):
         return name
     if not float(name).is_integer():
-        raise _Unusable(f"label {name[:60]} is a score and not a class (regression data cannot be used)")
+        raise _UnusableCell(f"label {name[:60]} is a score, not a class (regression data cannot be used)")
     return str(int(float(name)))
