@@ -43,6 +43,16 @@ def commands(page: str) -> list[list[str]]:
     return [line[line.index("cahp") + 1 :] for line in lines if line[:1] in (["cahp"], ["accelerate"])]
 
 
+def outputs() -> list[tuple[str, list[str], str]]:
+    """Return each output that is shown: its page, the command before it, and the output."""
+    shown = re.compile(r"^```\n([^`]*)```\n\n```text\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [
+        (page, shlex.split(lines.strip().splitlines()[-1], comments=True)[1:], output)
+        for page, text in PAGES.items()
+        for lines, output in shown.findall(text)
+    ]
+
+
 def options(command: str) -> set[str]:
     """Return the spellings of all options of a command."""
     return {name for option in GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
@@ -138,7 +148,7 @@ def main() -> None:
     for mark, (page, lines) in TABLES.items():
         write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
     if "--run" in sys.argv:
-        command = next(words for words in commands("README.md") if words[0] == "prune")
+        (command,) = (words for page, words, _ in outputs() if page == "README.md")
         with TemporaryDirectory() as folder:
             line = [sys.executable, "-m", "cahp", *command, "--quiet", "--no-cache"]
             output = run(line, cwd=folder, check=True, capture_output=True, text=True).stdout

@@ -160,18 +160,18 @@ def pattern(line: str) -> str:
     return " ".join(re.sub(r"[-+−]?\d[\d.,]*|[●·]", "#", line).split())
 
 
-FIRST = next(words for words in docs.commands("README.md") if words[0] == "prune")
+((FIRST, SHOWN),) = ((words, output) for page, words, output in docs.outputs() if page == "README.md")
 
 
 @pytest.mark.slow
-def test_the_output_in_the_readme_is_that_of_its_command(here: Path) -> None:
-    (shown,) = docs.blocks("README.md", "text")
-    answer = call(*shortened(FIRST))
+@pytest.mark.parametrize(("words", "output"), [shown[1:] for shown in docs.outputs()])
+def test_an_output_that_is_shown_is_that_of_its_command(words: list[str], output: str, here: Path) -> None:
+    answer = call(*shortened(words))
     assert answer.code == 0, answer.err
     printed = {pattern(line) for line in answer.out.splitlines()}
-    # Whether a refit is kept, and whether the time changes, depends on the texts and the machine.
-    free = ("refit", "latency", "#", "note")
-    lines = [pattern(line) for line in shown.splitlines()]
+    # These lines depend on the texts and on the machine.
+    free = ("refit", "latency", "#", "note", "time", "memory", "exports")
+    lines = [pattern(line) for line in output.splitlines()]
     assert [line for line in lines if line not in printed and not line.startswith(free)] == []
 
 
@@ -203,10 +203,9 @@ def test_the_method_of_the_contributing_page_can_be_used(here: Path, monkeypatch
 
 @pytest.mark.nightly
 def test_the_first_command_gives_the_accuracies_in_the_readme(here: Path) -> None:
-    (shown,) = docs.blocks("README.md", "text")
     assert call(*FIRST).code == 0
     metrics = json.loads((here / "out" / "run.json").read_text())["metrics"]
-    (accuracies,) = (line.split()[1::2] for line in shown.splitlines() if line.split()[:1] == ["accuracy"])
+    (accuracies,) = (line.split()[1::2] for line in SHOWN.splitlines() if line.split()[:1] == ["accuracy"])
     measured = [100 * metrics[state]["accuracy"] for state in ("full", "pruned", "recovered")]
     # Rounding differs between machines, and t-SNE amplifies it.
     assert [float(accuracy) for accuracy in accuracies] == pytest.approx(measured, abs=3)
