@@ -1,7 +1,6 @@
-"""Who may come in to the explorer, and how far: hosts, the token, and what may be opened of this machine.
+"""Access rules of the explorer: its hosts, its token, and which files and hub ids may be opened.
 
-``cahp explore`` says it in the environment of the server that it starts, which reads it once. Nothing here knows the
-server.
+``cahp explore`` passes them to the server in environment variables, which the server reads once.
 """
 
 from __future__ import annotations
@@ -18,30 +17,30 @@ from pathlib import Path
 from threading import Event
 from urllib.parse import urlencode
 
+from cahp.files import is_there
 from cahp.values import CahpError
 
-#: The parameter of an address that carries the token.
+#: The query parameter with the token.
 TOKEN = "token"  # noqa: S105 - its name
 _PREFIX = "CAHP_EXPLORE_"
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-#: A Host header: a name or an address (that of IPv6 in brackets), and perhaps a port.
+#: A Host header: a name or an address (IPv6 in brackets), with or without a port.
 _HOST = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.ASCII | re.IGNORECASE)
-#: An id on the hub, of data after "hub:", perhaps with a revision and a configuration.
+#: An id on the hub (of data after "hub:"), with or without a revision and a configuration.
 _HUB = re.compile(r"(?:hub:)?\w[\w.-]*/\w[\w.-]*(?:@[^\s@:]+)?(?::[^\s@:]+)?", re.ASCII)
 
 
 class AccessError(CahpError):
-    """What was asked for is not open to whoever asked."""
+    """A model or data may not be opened here."""
 
 
 @dataclass(frozen=True)
 class Access:
-    """Who may come in, and how far; as it stands, whoever can reach the loopback, and as far as this process can.
+    """The rules; by default, everybody who reaches the loopback may open everything that this process can.
 
-    ``hosts`` are the names and addresses under which the server is reached beside the loopback's; one that stands for
-    every address of this machine (``0.0.0.0``, ``::``) admits any address, but no name. With ``public`` nothing of this
-    machine and nothing from the hub can be opened, apart from what is built in. ``data_root`` is the one folder below
-    which models and data can be opened, also in public.
+    ``hosts`` are the names and addresses of the server besides those of the loopback; ``0.0.0.0`` or ``::`` allows any
+    address, but no name. ``public`` allows only built-in models and data. ``data_root`` is the only folder below which
+    models and data may be opened, in public too.
 
     Raises:
         AccessError: If ``data_root`` is no folder.
@@ -56,72 +55,72 @@ class Access:
         if self.data_root is not None:
             root = self.data_root.expanduser().resolve()
             if not root.is_dir():
-                raise AccessError(f"{self.data_root} is not a folder; --data-root names the one that may be opened")
+                raise AccessError(f"{self.data_root} is not a folder; name one with --data-root")
             object.__setattr__(self, "data_root", root)
 
     def environment(self) -> dict[str, str]:
-        """The environment variables that say so to another process; those that say nothing are empty."""
-        said = {
+        """Return these rules as environment variables for another process; defaults are empty."""
+        values = {
             "HOSTS": " ".join(self.hosts),
             "TOKEN": self.token,
             "PUBLIC": "1" if self.public else "",
             "DATA_ROOT": "" if self.data_root is None else str(self.data_root),
         }
-        return {_PREFIX + name: value for name, value in said.items()}
+        return {_PREFIX + name: value for name, value in values.items()}
 
     @classmethod
-    def said_in(cls, environment: Mapping[str, str]) -> Access:
-        """What ``environment`` wrote; an empty or missing variable says nothing."""
+    def from_environment(cls, environment: Mapping[str, str]) -> Access:
+        """Read what ``environment()`` wrote; empty and missing variables are defaults."""
         hosts, token, public, root = (
             environment.get(_PREFIX + name, "") for name in ("HOSTS", "TOKEN", "PUBLIC", "DATA_ROOT")
         )
         return cls(tuple(hosts.split()), token, bool(public), Path(root) if root else None)
 
-    # Who comes in ------------------------------------------------------------------------------------------------
+    # Requests ----------------------------------------------------------------------------------------------------
 
-    def answers(self, host: str) -> bool:
-        """Whether a request with this Host header was meant for this server.
+    def accepts_host(self, host: str) -> bool:
+        """Tell whether a request with this Host header was meant for this server.
 
-        A page elsewhere may give its own name the address of this machine after it was loaded ("DNS rebinding"); the
-        browser then takes the explorer for a part of that page, but still sends that name.
+        A foreign page may point its own name to this machine after it was loaded ("DNS rebinding"). The browser then
+        takes the explorer for a part of that page, but still sends the name of the page.
         """
         match = _HOST.fullmatch(host)
         if match is None:
             return False
-        asked = _normal(match["six"] or match["name"])
-        mine = {_normal(name) for name in (*_LOOPBACK, *self.hosts)}
-        return asked in mine or (_is_address(asked) and any(is_every_address(name) for name in mine))
+        named = _normal(match["six"] or match["name"])
+        own = {_normal(name) for name in (*_LOOPBACK, *self.hosts)}
+        return named in own or (_address(named) is not None and any(map(is_every_address, own)))
 
-    def admits(self, token: str) -> bool:
-        """Whether whoever shows ``token`` may come in; how long that takes does not tell how much of it was right."""
+    def accepts_token(self, token: str) -> bool:
+        """Tell whether ``token`` is right, in a time that reveals nothing about the right one."""
         return not self.token or secrets.compare_digest(token.encode(), self.token.encode())
 
     def address(self, host: str, port: int | None, path: str = "", *, scheme: str = "http", **query: str) -> str:
-        """The address that opens the explorer, or a page of it, and carries the token, if there is one."""
+        """Return the URL of the explorer, or of a page, with the token if there is one."""
         named = f"[{host}]" if ":" in host else host
         at = "" if port is None else f":{port}"
-        said = {**({TOKEN: self.token} if self.token else {}), **query}
-        return f"{scheme}://{named}{at}/{path}" + (f"?{urlencode(said)}" if said else "")
+        parameters = {**({TOKEN: self.token} if self.token else {}), **query}
+        return f"{scheme}://{named}{at}/{path}" + (f"?{urlencode(parameters)}" if parameters else "")
 
-    # How far they come -------------------------------------------------------------------------------------------
+    # Models and data ---------------------------------------------------------------------------------------------
 
     @property
     def opens_folders(self) -> bool:
-        """Whether anything of this machine can be opened by its path."""
+        """Whether files of this machine can be opened by their path."""
         return not self.public or self.data_root is not None
 
     @property
     def opens_hub(self) -> bool:
-        """Whether any id on the hub can be opened."""
+        """Whether ids on the hub can be opened."""
         return not self.public
 
     def source(self, name: str, *, known: Collection[str]) -> str:
-        """The name of a model or data as it may be opened: as given, or the real path of what lies below ``data_root``.
+        """Return the name under which a model or data may be opened: the real path below ``data_root``, or as given.
 
-        Names in ``known`` are open to everybody.
+        Names in ``known`` are always allowed.
 
         Raises:
-            AccessError: If it may not be opened; whether there is such a thing, the message does not tell.
+            AccessError: If it may not be opened; the message does not reveal whether it exists.
         """
         if name in known or (not self.public and self.data_root is None):
             return name
@@ -130,13 +129,9 @@ class Access:
             return str(below)
         if self.opens_hub and _is_on_hub(name):
             return name
-        raise AccessError(self._refusal)
-
-    @property
-    def _refusal(self) -> str:
-        root = "" if self.data_root is None else "what lies in the folder set aside for it, "
-        hub = "the hub, " if self.opens_hub else ""
-        return f"this explorer opens what is built in, {hub}{root}and files that you upload; choose one of those"
+        allowed = ["built-in models and data", *(["the hub"] if self.opens_hub else [])]
+        allowed += [] if self.data_root is None else ["its data folder"]
+        raise AccessError(f"this explorer opens only {', '.join(allowed)} and uploaded files; choose one of these")
 
     def _below_root(self, name: str) -> Path | None:
         if self.data_root is None or not name.strip():
@@ -145,72 +140,68 @@ class Access:
             path = (self.data_root / name).resolve(strict=True)
             inside = _stays(path, self.data_root)
         except (OSError, ValueError, RuntimeError):
-            # There is no such thing, no path can have that name, or links go round in circles.
+            # It does not exist, no path can have this name, or links go round in circles.
             return None
         return path if inside else None
 
 
-#: Set where this process answers through the door that holds requests against ``current()`` (``cahp.ui.server``).
-door = Event()
+#: Set once the server of this process checks every request against ``current()`` (``cahp.ui.server``).
+enforced = Event()
 
 
 @cache
 def current() -> Access:
-    """What this process was told when it started."""
-    return Access.said_in(os.environ)
+    """Return the rules that this process was started with."""
+    return Access.from_environment(os.environ)
+
+
+def _plain(host: str) -> str:
+    return host.strip("[]").lower().removesuffix(".")
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(_plain(host))
+    except ValueError:
+        return None
 
 
 def _normal(host: str) -> str:
-    host = host.strip("[]").lower().removesuffix(".")
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return host
+    return str(_address(host) or _plain(host))
 
 
 def is_every_address(host: str) -> bool:
-    """Whether ``host``, to listen on, stands for every address of this machine."""
-    return _is_address(host) and ipaddress.ip_address(_normal(host)).is_unspecified
+    """Tell whether ``host``, to listen on, stands for every address of this machine."""
+    address = _address(host)
+    return address is not None and address.is_unspecified
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine itself reaches ``host``."""
-    return _normal(host) == "localhost" or (_is_address(host) and ipaddress.ip_address(_normal(host)).is_loopback)
+    """Tell whether only this machine reaches ``host``."""
+    address = _address(host)
+    return _plain(host) == "localhost" or (address is not None and address.is_loopback)
 
 
 def reachable(host: str) -> str:
-    """An address under which others reach this machine, if ``host`` stands for all it has."""
+    """Replace a ``host`` that stands for every address by one under which others reach this machine."""
     if not is_every_address(host):
         return host
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            # Nothing is sent: this only asks which of its addresses the machine would use. The other one is nobody's.
+            # Nothing is sent: this only finds out which address the machine would use to reach an unused one.
             probe.connect(("203.0.113.77", 9))
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
 
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(_normal(host))
-    except ValueError:
-        return False
-    return True
-
-
 def _is_on_hub(name: str) -> bool:
-    """Whether models and data are looked up under this name on the hub, and not in a folder."""
-    if _HUB.fullmatch(name) is None:
-        return False
-    try:
-        return not Path(name).exists()
-    except OSError:
-        return False
+    """Tell whether this name is looked up on the hub, and not in a folder."""
+    return _HUB.fullmatch(name) is not None and not is_there(Path(name), Path.exists)
 
 
 def _stays(path: Path, root: Path) -> bool:
-    """Whether ``path``, which is resolved, and all links below it lead to what is below ``root``."""
+    """Tell whether ``path``, which is resolved, and all links below it stay below ``root``."""
     if not path.is_relative_to(root):
         return False
     for folder, folders, files in os.walk(path):

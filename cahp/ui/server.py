@@ -31,7 +31,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from cahp import models
-from cahp.access import TOKEN, Access, current, door, is_every_address, reachable
+from cahp.access import TOKEN, Access, current, enforced, is_every_address, reachable
 from cahp.ui.frame.history import SCRIPT
 from cahp.ui.frame.preparation import prepare
 
@@ -50,7 +50,7 @@ class Guard:
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
-        door.set()
+        enforced.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer for the application, or hand the request on to it."""
@@ -70,11 +70,11 @@ class Guard:
         if not self._meant_for_us(request):
             return _refusal(_WRONG_HOST)
         cookie = _cookie(request)
-        known = self._access.admits(request.cookies.get(cookie, ""))
+        known = self._access.accepts_token(request.cookies.get(cookie, ""))
         shown = request.query_params.get(TOKEN)
         if shown is None or request.scope.get("method") != "GET":
             return None if known else _refusal(_NO_TOKEN)
-        if not known and not self._access.admits(shown):
+        if not known and not self._access.accepts_token(shown):
             return _refusal(_NO_TOKEN)
         answer = RedirectResponse(_without_token(request), status_code=303, headers=_DISCREET)
         if self._access.token:
@@ -85,7 +85,7 @@ class Guard:
 
     def _meant_for_us(self, request: HTTPConnection) -> bool:
         hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
-        if len(hosts) != 1 or not self._access.answers(hosts[0]):
+        if len(hosts) != 1 or not self._access.accepts_host(hosts[0]):
             return False
         # Of the very same host and port: another port of this machine is another person's page. Browsers always say
         # where the page comes from that opens a WebSocket or sends a form; what is no browser need not.

@@ -286,21 +286,21 @@ def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: py
     from cahp.ui.frame import page as shell
 
     monkeypatch.setattr(shell, "served", lambda _: True)
-    monkeypatch.setattr(shell, "door", threading.Event())
+    monkeypatch.setattr(shell, "enforced", threading.Event())
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
     assert ["cahp explore" in error.value for error in app.error] == [True]
     assert not app.button
     assert not app.title
     # Behind the door it is the page.
-    shell.door.set()
+    shell.enforced.set()
     assert AppTest.from_file(page_script("export"), default_timeout=120).run().title
 
 
 def test_whoever_puts_up_the_door_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "door", threading.Event())
+    monkeypatch.setattr(server_module, "enforced", threading.Event())
     Guard(lambda *_: None, access.Access())  # type: ignore[arg-type, return-value]
-    assert server_module.door.is_set()
+    assert server_module.enforced.is_set()
 
 
 # In public ---------------------------------------------------------------------------------------------------------
@@ -360,7 +360,7 @@ def test_a_link_to_a_folder_is_not_even_offered_in_public(told: Callable[[access
     app.query_params["data"] = "/etc"
     app.run()
     assert not app.exception
-    assert any("but this explorer opens what is built in" in info.value for info in app.info)
+    assert any("but this explorer opens only built-in models" in info.value for info in app.info)
     assert not any(button.key == "open-wish" for button in app.button)
 
 
@@ -380,7 +380,7 @@ def test_what_was_not_offered_is_refused_where_it_would_be_opened(
     forged: dict[str, str], told: Callable[[access.Access], None]
 ) -> None:
     told(access.Access(public=True))
-    with pytest.raises(access.AccessError, match="opens what is built in"):
+    with pytest.raises(access.AccessError, match="opens only built-in models"):
         Source.open(Settings(**{"model": bundled.SETTINGS.model, **forged}))
 
 

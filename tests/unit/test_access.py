@@ -26,7 +26,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "LOCALHOST", "localhost.", "[::1]", "[0:0::1]"])
 @pytest.mark.parametrize("port", ["", ":8501"])
 def test_the_loopback_is_answered_under_its_names(host: str, port: str) -> None:
-    assert Access().answers(host + port)
+    assert Access().accepts_host(host + port)
 
 
 FOREIGN = [
@@ -51,30 +51,31 @@ FOREIGN = [
 
 @pytest.mark.parametrize("host", FOREIGN)
 def test_no_other_host_is_answered(host: str) -> None:
-    assert not Access().answers(host)
+    assert not Access().accepts_host(host)
 
 
 def test_a_host_that_was_named_is_answered_and_no_other() -> None:
     access = Access(hosts=("192.168.1.5", "lab.example", "fe80::5"))
-    assert all(access.answers(host) for host in ("192.168.1.5:80", "Lab.Example:8501", "[fe80:0::5]:1", "127.0.0.1"))
-    assert not any(access.answers(host) for host in ("192.168.1.6", "other.example", "x.lab.example", "[fe80::6]"))
+    ours = ("192.168.1.5:80", "Lab.Example:8501", "[fe80:0::5]:1", "127.0.0.1")
+    assert all(map(access.accepts_host, ours))
+    assert not any(access.accepts_host(host) for host in ("192.168.1.6", "other.example", "x.lab.example", "[fe80::6]"))
 
 
 @pytest.mark.parametrize("every", ["0.0.0.0", "::"])
 def test_where_every_address_is_listened_on_any_address_is_answered_but_no_foreign_name(every: str) -> None:
     access = Access(hosts=(every, "lab"))
-    assert all(access.answers(host) for host in ("192.168.1.5:8501", "[fe80::5]", "lab:8501", "localhost"))
-    assert not access.answers("evil.example")
+    assert all(access.accepts_host(host) for host in ("192.168.1.5:8501", "[fe80::5]", "lab:8501", "localhost"))
+    assert not access.accepts_host("evil.example")
     assert is_every_address(every)
     assert not is_every_address("127.0.0.1")
 
 
 def test_a_token_admits_itself_and_nothing_else() -> None:
     access = Access(token="right")
-    assert access.admits("right")
-    assert not any(access.admits(token) for token in ("", "righ", "rightt", "wrong", "ríght"))
-    assert Access().admits("")
-    assert Access().admits("any")
+    assert access.accepts_token("right")
+    assert not any(access.accepts_token(token) for token in ("", "righ", "rightt", "wrong", "ríght"))
+    assert Access().accepts_token("")
+    assert Access().accepts_token("any")
 
 
 def test_a_token_does_not_show_when_the_value_is_printed() -> None:
@@ -86,13 +87,13 @@ def test_a_token_does_not_show_when_the_value_is_printed() -> None:
 
 def test_what_one_process_says_another_reads(root: Path) -> None:
     access = Access(hosts=("0.0.0.0", "lab"), token="right", public=True, data_root=root)
-    assert Access.said_in(access.environment()) == access
-    assert Access.said_in({}) == Access.said_in(Access().environment()) == Access()
+    assert Access.from_environment(access.environment()) == access
+    assert Access.from_environment({}) == Access.from_environment(Access().environment()) == Access()
 
 
 def test_saying_nothing_takes_back_what_was_said_before(root: Path) -> None:
     before = Access(hosts=("lab",), token="old", public=True, data_root=root).environment()
-    assert Access.said_in({**before, **Access().environment()}) == Access()
+    assert Access.from_environment({**before, **Access().environment()}) == Access()
 
 
 def test_it_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +138,7 @@ def test_in_public_only_what_is_known_opens(name: str) -> None:
     assert not access.opens_folders
     assert not access.opens_hub
     assert access.source("minilm-bbc", known=KNOWN) == "minilm-bbc"
-    with pytest.raises(AccessError, match="opens what is built in, and files that you upload"):
+    with pytest.raises(AccessError, match="built-in models and data and uploaded files"):
         access.source(name, known=KNOWN)
 
 
@@ -155,7 +156,7 @@ def test_below_the_data_root_things_open_under_their_real_path(root: Path, publi
     "name", ["../private/key.csv", "class/../../private", "/etc/passwd", "~/x", "missing/../..", "\0"]
 )
 def test_no_path_leads_out_of_the_data_root(root: Path, name: str, public: bool) -> None:
-    with pytest.raises(AccessError, match="set aside"):
+    with pytest.raises(AccessError, match="its data folder"):
         Access(public=public, data_root=root).source(name, known=KNOWN)
 
 

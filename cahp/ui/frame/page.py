@@ -8,7 +8,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, models
-from cahp.access import door
+from cahp.access import enforced
 from cahp.bundled import Bundle
 from cahp.run.document import machine
 from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
@@ -34,7 +34,7 @@ def page(title: str) -> Explorer:
         initial_sidebar_state="auto",
     )
     st.html(models.assets() / "explorer.css")
-    if is_served(_session_id()) and not door.is_set():
+    if is_served(_session_id()) and not enforced.is_set():
         # Streamlit was started on this one script: nothing asks for the token or looks at who comes.
         problem("A page is not opened alone: start the explorer with cahp explore, and choose the page there")
         st.stop()

@@ -103,7 +103,7 @@ def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
 ) -> None:
     call("explore")
     call("explore")
-    said = [Access.said_in(options["env"]) for _, options in started]
+    said = [Access.from_environment(options["env"]) for _, options in started]
     tokens = {access.token for access in said}
     assert len(tokens) == 2
     assert min(map(len, tokens)) > 32
@@ -118,7 +118,7 @@ def test_what_the_options_say_reaches_the_server(
     call("explore", "--no-token")
     call("explore", "--host", "127.0.0.1", "--host", "Explorer.Example")
     call("explore", "--host", "0.0.0.0", "--public", "--data-root", tmp_path)
-    without, named, public = (Access.said_in(options["env"]) for _, options in started)
+    without, named, public = (Access.from_environment(options["env"]) for _, options in started)
     assert without == Access()
     assert named == Access(hosts=("127.0.0.1", "explorer.example"), token=named.token)
     assert named.token
@@ -137,7 +137,7 @@ def test_what_an_earlier_start_said_is_not_said_again(
     for name, value in Access(hosts=("lab",), token="old", public=True).environment().items():
         monkeypatch.setenv(name, value)
     call("explore", "--no-token")
-    assert Access.said_in(started[0][1]["env"]) == Access()
+    assert Access.from_environment(started[0][1]["env"]) == Access()
 
 
 @pytest.mark.parametrize("host", ["http://lab", "lab:8501/", "", "a b", "someone@lab"])

@@ -181,7 +181,7 @@ def test_nothing_but_what_may_be_opened_is_looked_up(
     with pytest.raises(CahpError):
         look_up(asked)
     monkeypatch.setattr(opening.access, "current", lambda: access.Access(public=True))
-    with pytest.raises(access.AccessError, match="opens what is built in"):
+    with pytest.raises(access.AccessError, match="opens only built-in models"):
         look_up(asked)
     take(there)
     assert there.pinned is None
