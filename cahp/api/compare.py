@@ -166,9 +166,7 @@ def compare(
         jobs: Number of processes on this machine (None: one, or one per GPU).
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
         command: The command line to record in the document.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: The cache of results (None: the user's cache).
+        progress, yes, store: See ``cahp.prune``.
         **options: Options of the data and of the machine; see ``cahp.Settings``.
 
     Raises:

@@ -18,7 +18,7 @@ from cahp.run.resources import Resources
 from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
 from cahp.run.test_split_log import TestSplitLog
 from cahp.store import Store
-from cahp.values import HeadMask, Progress
+from cahp.values import HeadMask
 
 
 def evaluate(
@@ -37,9 +37,7 @@ def evaluate(
         model: A built-in, a hub id or a folder; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: evaluate the full model only).
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp evaluate``, by the names of ``cahp.Settings``.
 
     Returns:
@@ -48,41 +46,37 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
-    settings = read_settings("evaluate", model, data, options)
+    settings, store = read_settings("evaluate", model, data, options), store or Store()
     with show_progress(progress, yes=yes) as reporter:
-        return _evaluate(settings, mask, store or Store(), reporter)
-
-
-def _evaluate(settings: Settings, mask: HeadMask | Name | None, store: Store, progress: Progress) -> dict[str, Any]:
-    card = identify_model(settings)
-    check_classifier(settings, card)
-    keep = None if mask is None else read_mask_for(card, mask)[0]
-    raw = load_data(settings, card)
-    dataset = match_labels(raw, settings, card)
-    texts, notices = data_sets.sample(
-        dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
-    )
-    log = TestSplitLog(card, dataset, store)
-    numbers = choose_precisions(settings)
-    measurements = Measurements(
-        Resources(card, store=store, device=settings.device, precisions=numbers, progress=progress)
-    )
-    outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
-    return {
-        "model": card.id,
-        "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
-        "kept": kept_heads(keep),
-        **outcome_records(outcomes),
-        "precision": numbers.evaluation,
-        "test_opened": log.add() if settings.eval_split == "test" else log.count,
-        "notices": [
-            *precision_notices(replace(numbers, signatures="float32")),
-            *prompt_notices(card),
-            *dataset.notices,
-            *notices,
-            *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
-        ],
-    }
+        card = identify_model(settings)
+        check_classifier(settings, card)
+        keep = None if mask is None else read_mask_for(card, mask)[0]
+        raw = load_data(settings, card)
+        dataset = match_labels(raw, settings, card)
+        texts, notices = data_sets.sample(
+            dataset.split(settings.eval_split), settings.eval_limit, how=settings.sample, seed=settings.seed
+        )
+        log = TestSplitLog(card, dataset, store)
+        numbers = choose_precisions(settings)
+        measurements = Measurements(
+            Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
+        )
+        outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
+        return {
+            "model": card.id,
+            "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
+            "kept": kept_heads(keep),
+            **outcome_records(outcomes),
+            "precision": numbers.evaluation,
+            "test_opened": log.add() if settings.eval_split == "test" else log.count,
+            "notices": [
+                *precision_notices(replace(numbers, signatures="float32")),
+                *prompt_notices(card),
+                *dataset.notices,
+                *notices,
+                *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
+            ],
+        }
 
 
 def latency(
@@ -105,9 +99,7 @@ def latency(
         batch: Number of texts per batch.
         length: Number of tokens per text.
         repeats: Number of rounds (None: until the ratio is known or ``latency_time`` is over).
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
         **options: ``device``, ``latency_time``, ``prompt`` and ``answers``.
 
     Returns:

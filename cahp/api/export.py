@@ -37,9 +37,7 @@ def export(
         format: Name of the format; an unknown name lists all formats.
         recover: The recovery (None: ``"auto"`` if there are data, else ``"none"``).
         command: The command line to record in the model card.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp export``, by the names of ``cahp.Settings``.
 
     Returns:

@@ -59,9 +59,7 @@ def fit(
         limit: Number of training texts (None: all).
         seed: Seed of the training and of the sample of texts.
         measured: Splits on which the classifier is evaluated after it was read back from ``out``.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
         **options: ``device`` and the columns of the data.
 
     Returns:

@@ -55,9 +55,10 @@ class ModelOptions(DataOptions, total=False):
 
 
 class Options(ModelOptions, total=False):
-    """Options of a run besides its model, data and budget; ``cahp.Settings`` has the defaults."""
+    """Options of a run besides its model and data; ``cahp.Settings`` has the defaults."""
 
     method: str
+    budget: str | int
     select_split: str
     pool_size: int
     poly_degree: int

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import models
 from cahp import processes as parallel
@@ -26,34 +28,6 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 
-@overload
-def prune(
-    model: Settings,
-    /,
-    *,
-    sweep: bool = False,
-    command: str | None = None,
-    progress: ShowProgress = None,
-    yes: bool = False,
-    store: Store | None = None,
-) -> PruneResult: ...
-
-
-@overload
-def prune(
-    model: Name | HeadModel = ...,
-    data: Name | None = None,
-    *,
-    budget: int | str = "auto",
-    sweep: bool = False,
-    command: str | None = None,
-    progress: ShowProgress = None,
-    yes: bool = False,
-    store: Store | None = None,
-    **options: Unpack[Options],
-) -> PruneResult: ...
-
-
 def prune(
     model: Name | HeadModel | Settings = Settings.model,
     data: Name | None = None,
@@ -63,7 +37,7 @@ def prune(
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
-    **options: Any,
+    **options: Unpack[Options],
 ) -> PruneResult:
     """Choose the heads that complement each other, and measure the costs and savings of keeping only them.
 
@@ -73,15 +47,14 @@ def prune(
     Args:
         model: A built-in, a hub id, a folder, a model loaded by ``cahp.load``, or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
-        budget: Number of heads to keep: ``"auto"`` (the knee of the curve), a number, or a share such as ``"15%"``.
         sweep: Measure all other budgets, too, so that a report shows figures at each of them.
         command: The command line to record in the document (None: the shortest one that repeats the run).
         progress: None shows bars in a notebook and in an interactive terminal, True also in a script, False nowhere; a
             callable is called with ``(stage, done, total)`` instead, and may raise ``cahp.Cancelled``.
         yes: Agree to downloads of more than a gigabyte from the hub.
         store: The cache of results (None: the user's cache).
-        **options: The other fields of ``cahp.Settings``, such as ``method``, ``recover``, ``limit``, ``eval_limit``
-            (texts) and ``seed``.
+        **options: The other fields of ``cahp.Settings``, such as ``method``, ``recover`` and ``seed``; ``budget`` is
+            the number of heads to keep: ``"auto"`` (the knee of the curve), a number, or a share such as ``"15%"``.
 
     Returns:
         The run. It shows itself in a notebook; see its ``mask``, ``metrics``, ``plot``, ``report`` and ``save``.
@@ -130,14 +103,14 @@ def _check_sweep(settings: Settings) -> None:
 
 
 def _read_settings(
-    model: Name | HeadModel | Settings, data: Name | None, options: dict[str, Any]
+    model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
 ) -> tuple[Settings, HeadModel | None]:
-    if getattr(model, "card", None) is None:
-        return read_settings("prune", model, data, options), None  # type: ignore[arg-type]
-    return _settings_of_loaded(model, data, options), model  # type: ignore[arg-type, return-value]
+    if isinstance(model, str | PathLike | Settings):
+        return read_settings("prune", model, data, options), None
+    return _settings_of_loaded(model, data, options), model
 
 
-def _settings_of_loaded(model: HeadModel, data: Name | None, options: dict[str, Any]) -> Settings:
+def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[str, Any]) -> Settings:
     """Settings with the name, prompt and device of a loaded model, by which others load the same model."""
     # Imported here because it imports torch.
     from cahp.models.devices import device

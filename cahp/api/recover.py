@@ -20,7 +20,6 @@ from cahp.run.recovered import Recovered, cut_model, refit_report
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.settings import RECOVER_TIME, Settings, identify_model
 from cahp.store import Store
-from cahp.terminal.progress import Reporter
 from cahp.values import HeadMask, OptionError
 
 
@@ -52,9 +51,7 @@ def recover(
         epochs: Number of epochs of a training (None: the recovery's default), as are the next two.
         learning_rate: Highest learning rate.
         batch: Number of texts per batch.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp recover``, by the names of ``cahp.Settings``.
 
     Returns:
@@ -65,47 +62,37 @@ def recover(
         CahpError: If model, mask and data do not fit together; one line with the next step.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    settings = read_settings("recover", model, data, options)
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = {name: value for name, value in given.items() if value is not None}
-    with show_progress(progress, yes=yes) as reporter:
-        return _recover(replace(settings, recover=recover), mask, out, schedule, store, reporter)
-
-
-def _recover(
-    settings: Settings,
-    mask: HeadMask | Name,
-    out: Name | Output,
-    schedule: Mapping[str, Any],
-    store: Store | None,
-    reporter: Reporter,
-) -> dict[str, Any]:
     from cahp.models.folders import save_network
     from cahp.models.surgery import restore_shapes
 
-    recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
-    if schedule and not recovery.trains:
-        trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)
-        raise OptionError(
-            f"--{next(iter(schedule)).replace('_', '-')} needs a training, and {recovery.name} has none; leave it out, "
-            f"or choose one of --recover {trainings}"
-        )
-    card = identify_model(settings)
-    output = claimed(Output.of(out), card)
-    keep = read_mask_for(card, mask)[0]
-    bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-    document, recovered = _recovered(bench, keep, schedule)
-    pruned = cut_model(bench.model, keep, recovered)
-    found = {
-        "model": bench.card.id,
-        "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
-        "kept": kept_heads(keep),
-        **document,
-        "notices": list(bench.notices),
-    }
-    with UnwrittenError.carrying(found):
-        save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
-    return found
+    settings = replace(read_settings("recover", model, data, options), recover=recover)
+    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    schedule = {name: value for name, value in given.items() if value is not None}
+    with show_progress(progress, yes=yes) as reporter:
+        recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
+        if schedule and not recovery.trains:
+            trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)
+            flag = f"--{next(iter(schedule)).replace('_', '-')}"
+            raise OptionError(
+                f"{flag} needs a training, and {recovery.name} has none; leave it out, or choose one of --recover "
+                f"{trainings}"
+            )
+        card = identify_model(settings)
+        output = claimed(Output.of(out), card)
+        keep = read_mask_for(card, mask)[0]
+        bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
+        document, recovered = _recovered(bench, keep, schedule)
+        pruned = cut_model(bench.model, keep, recovered)
+        found = {
+            "model": bench.card.id,
+            "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
+            "kept": kept_heads(keep),
+            **document,
+            "notices": list(bench.notices),
+        }
+        with UnwrittenError.carrying(found):
+            save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
+        return found
 
 
 def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:

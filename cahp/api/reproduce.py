@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from cahp import data, hub, models
 from cahp.api.fit import fit, training_key
@@ -187,20 +187,13 @@ def _estimate_cost(plan: Experiments, one: Published, card: ModelCard) -> Expect
 def reproduce(
     out: Name | Output,
     *,
-    experiments: ListOption = None,
-    methods: ListOption = None,
-    recover: ListOption = None,
-    seeds: SeedsOption = None,
-    limit: int | None = None,
-    eval_limit: int | None = None,
-    report: str | None = None,
-    device: str = "auto",
     jobs: int | None = 1,
     cluster: str | None = None,
     command: str = "",
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
+    **options: Unpack[ExperimentOptions],
 ) -> dict[str, Any]:
     """Repeat the published experiment, and write one table with the published numbers to ``out``.
 
@@ -209,20 +202,11 @@ def reproduce(
 
     Args:
         out: The folder to write to.
-        experiments: Names such as ``bert-base-cased-sst5``, as a list or with commas (None: all four).
-        methods: Names of methods (None: complementary and random).
-        recover: Names of recoveries (None: all that can be compared).
-        seeds: The number of seeds, or the seeds (None: three).
-        limit: Number of training and calibration texts (None: all).
-        eval_limit: Number of evaluation texts (None: all).
-        report: ``"test"``: open the test split and evaluate on it, too.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         jobs: Number of processes on this machine (None: one, or one per GPU).
         cluster: ``"dask"``, or ``"dask:ADDRESS"`` of a scheduler.
         command: The command line to record in the document.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
-        store: See ``cahp.prune``.
+        progress, yes, store: See ``cahp.prune``.
+        **options: See ``ExperimentOptions``.
 
     Returns:
         The document that ``cahp reproduce --json`` prints.
@@ -231,16 +215,7 @@ def reproduce(
         CahpError: If an experiment cannot be done; one line with the next step.
         UnwrittenError: If the table cannot be written; the error carries the document.
     """
-    plan = plan_experiments(
-        experiments,
-        methods=methods,
-        recover=recover,
-        seeds=seeds,
-        limit=limit,
-        eval_limit=eval_limit,
-        report=report,
-        device=device,
-    )
+    plan = plan_experiments(**options)
     output, store = Output.of(out), store or open_store()
     output.check_files((FILE, _TABLE), _MARK)
     with show_progress(progress, yes=yes) as reporter:
@@ -257,19 +232,38 @@ def open_store(*, fresh: bool = False) -> Store:
     return Store(limit_bytes=_CACHE_BYTES, fresh=fresh)
 
 
-def plan_experiments(
-    experiments: ListOption = None, *, methods: ListOption, recover: ListOption, seeds: SeedsOption, **options: Any
-) -> Experiments:
-    """The experiments and their options, each given as a list or as text with commas (None: the default).
+class ExperimentOptions(TypedDict, total=False):
+    """The options of ``reproduce``, each a list or a text with commas where several are meant.
+
+    ``experiments`` are names such as ``bert-base-cased-sst5`` (default: all four). By default ``methods`` are
+    complementary and random, ``recover`` all recoveries that can be compared, and ``seeds`` three. ``limit`` is the
+    number of training and calibration texts, ``eval_limit`` that of evaluation texts (default: all). ``report="test"``
+    opens the test split and evaluates on it, too.
+    """
+
+    experiments: ListOption
+    methods: ListOption
+    recover: ListOption
+    seeds: SeedsOption
+    limit: int | None
+    eval_limit: int | None
+    report: str | None
+    device: str
+
+
+def plan_experiments(**options: Unpack[ExperimentOptions]) -> Experiments:
+    """The experiments with their options; None stands for the default.
 
     Raises:
         OptionError: If a name is unknown or an option invalid.
     """
-    lists = {"experiments": experiments, "methods": methods, "recoveries": recover}
-    given: dict[str, Any] = {name: read_items(value) for name, value in lists.items() if value is not None}
-    if seeds is not None:
-        given["seeds"] = read_seeds(seeds)
-    return Experiments(**given, **options)
+    given: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    given |= {name: read_items(given[name]) for name in ("experiments", "methods", "recover") if name in given}
+    if "recover" in given:
+        given["recoveries"] = given.pop("recover")
+    if "seeds" in given:
+        given["seeds"] = read_seeds(given["seeds"])
+    return Experiments(**given)
 
 
 def _measure(

@@ -221,8 +221,7 @@ def similarity(
         text: A text, or a pair of texts as a tuple.
         mask: The heads to show as kept (None: all).
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        progress: See ``cahp.prune``.
-        yes: See ``cahp.prune``.
+        progress, yes: See ``cahp.prune``.
 
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.

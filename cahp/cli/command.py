@@ -75,15 +75,18 @@ class Command:
     """A command: its options in the order of its help, and the function behind it.
 
     ``do`` is called with a ``Call`` and, by name, the options that belong neither to ``Settings`` nor to the ``Call``.
-    Its name is the name of the command, its docstring the help.
+    It may pass the options on that the use case takes by the same names. Its name is the name of the command, its
+    docstring the help.
     """
 
     options: tuple[Option, ...]
     do: Callable[..., None]
 
     def __post_init__(self) -> None:
-        taken = list(inspect.signature(self.do).parameters)[1:]
-        if sorted(taken) != sorted(self._own):
+        _, *parameters = inspect.signature(self.do).parameters.values()
+        passes_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
+        taken = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
+        if taken - set(self._own) or (set(self._own) - taken and not passes_on):
             raise TypeError(f"{self.name} takes {', '.join(taken)}, but has the options {', '.join(self._own)}")
 
     @property

@@ -67,21 +67,13 @@ def evaluate(call: Call, mask: Path | None) -> None:
     Option("length", "Tokens per text.", int, 64, low=2, high=128),
     Option("repeats", "Number of rounds (default: until the ratio is known).", int, None, low=5, high=10_000),
 )
-def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None) -> None:
+def latency(call: Call, **options: Any) -> None:
     """Time the cut model against the full one, alternating, until the ratio is known within 2 %."""
     from cahp.api.evaluate import latency
     from cahp.terminal.printing import latency_lines
 
     with call.bars() as progress:
-        document = latency(
-            call.settings,
-            mask=mask,
-            batch=batch,
-            length=length,
-            repeats=repeats,
-            store=call.store,
-            progress=progress,
-        )
+        document = latency(call.settings, **options, store=call.store, progress=progress)
     call.answer(document, latency_lines(document))
 
 
@@ -91,58 +83,30 @@ def latency(call: Call, mask: Path, batch: int, length: int, repeats: int | None
     OPTIONS["learning_rate"].but(help="Highest learning rate of a training (default: 1e-4, finetune: 2e-5)."),
     OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, finetune: 32)."),
 )
-def recover(
-    call: Call,
-    mask: Path,
-    out: Path,
-    force: bool,
-    recover: str,
-    epochs: int | None,
-    learning_rate: float | None,
-    batch: int | None,
-) -> None:
+def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
-    from cahp.api import recover as use_case
+    from cahp.api.recover import recover
     from cahp.export.formats import as_asked, model_form
     from cahp.terminal.printing import evaluation_lines
 
     with folder(out, force) as output, call.bars() as progress, call.answering(evaluation_lines):
-        document = use_case.recover(
-            call.settings,
-            mask=mask,
-            recover=recover,
-            out=output,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch=batch,
-            store=call.store,
-            progress=progress,
-        )
+        document = recover(call.settings, out=output, **options, store=call.store, progress=progress)
     loads = as_asked(model_form("drop-in").loads, identify_model(call.settings).prompt)
     call.answer(document, [*evaluation_lines(document), f"{output.describe()}: {loads}"])
 
 
 @command(
     *("mask", _MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
-    Option("form", option_help(), default="compact", flags=("--format",)),
+    Option("format", option_help(), default="compact"),
     _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
 )
-def export(call: Call, mask: Path, out: Path, force: bool, form: str, recover: str | None) -> None:
+def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Write a pruned model in a format for other tools, and verify it in a fresh process; or convert a mask."""
     from cahp.api.export import export
     from cahp.terminal.printing import export_lines
 
     with folder(out, force) as output, call.bars() as progress, call.answering(export_lines):
-        document = export(
-            call.settings,
-            mask=mask,
-            format=form,
-            out=output,
-            recover=recover,
-            command=call.line,
-            store=call.store,
-            progress=progress,
-        )
+        document = export(call.settings, out=output, **options, command=call.line, store=call.store, progress=progress)
     call.answer(document, export_lines(document, output))
 
 
@@ -173,40 +137,17 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
 )
-def fit(
-    call: Call,
-    out: Path,
-    force: bool,
-    epochs: int | None,
-    learning_rate: float | None,
-    batch: int,
-    rank: int,
-    whole: bool,
-    save: str,
-    limit: int | None,
-) -> None:
+def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
     """Train a classifier on an encoder, with low-rank adapters or whole, and keep its best epoch on validation."""
     from cahp.api.fit import fit
     from cahp.terminal.printing import fit_lines
 
     with folder(out, force) as output, call.bars() as progress, call.answering(fit_lines):
-        document = fit(
-            call.settings,
-            out=output,
-            save=save,
-            epochs=epochs,
-            learning_rate=learning_rate,
-            batch=batch,
-            rank=rank,
-            whole=whole,
-            limit=limit,
-            store=call.store,
-            progress=progress,
-        )
+        document = fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
     if save == "model":
-        options = {name: describe()[name].flag for name in ("model", "data", *COLUMNS)}
-        arguments = to_arguments(replace(call.settings, model=str(output.folder)), options)
+        flags = {name: describe()[name].flag for name in ("model", "data", *COLUMNS)}
+        arguments = to_arguments(replace(call.settings, model=str(output.folder)), flags)
         wrote += f": choose its heads with {shlex.join(['cahp', 'prune', *arguments])}"
     call.answer(document, [*fit_lines(document), wrote])
 
@@ -264,21 +205,7 @@ _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in 
     Option("tries", "Settings of a method to choose among on tuning texts; 1: the defaults.", int, 1, low=1),
     *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and figures."), "force"),
 )
-def compare(
-    call: Call,
-    methods: str | None,
-    budgets: str | None,
-    seeds: str | None,
-    recover: str | None,
-    preset: str | None,
-    limit: int | None,
-    eval_limit: int | None,
-    tries: int,
-    jobs: int | None,
-    cluster: str | None,
-    out: Path | None,
-    force: bool,
-) -> None:
+def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped."""
     from cahp.api.compare import compare
     from cahp.comparison.result import FILES, MARK
@@ -287,22 +214,7 @@ def compare(
 
     with optional_folder(out, force, FILES, MARK) as output:
         with call.bars(lines=True) as progress:
-            result = compare(
-                call.settings,
-                preset=preset,
-                methods=methods,
-                budgets=budgets,
-                seeds=seeds,
-                recover=recover,
-                limit=limit,
-                eval_limit=eval_limit,
-                tries=tries,
-                jobs=jobs,
-                cluster=cluster,
-                command=call.line,
-                store=call.store,
-                progress=progress,
-            )
+            result = compare(call.settings, **options, command=call.line, store=call.store, progress=progress)
         wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
         if output is not None:
             with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):
@@ -320,26 +232,12 @@ def compare(
     *("jobs", "cluster", Option("estimate", "Print the expected cost and stop.", bool, False, ("--estimate",))),
 )
 def reproduce(
-    call: Call,
-    out: Path,
-    force: bool,
-    experiments: str | None,
-    methods: str | None,
-    recover: str | None,
-    seeds: str | None,
-    limit: int | None,
-    eval_limit: int | None,
-    jobs: int | None,
-    cluster: str | None,
-    estimate: bool,
+    call: Call, out: Path, force: bool, jobs: int | None, cluster: str | None, estimate: bool, **options: Any
 ) -> None:
     """Repeat the published experiment, and print its numbers beside ours; it resumes where it stopped."""
     from cahp.api import reproduce as use_case
 
-    options: dict[str, Any] = {
-        **{"experiments": experiments, "methods": methods, "recover": recover, "seeds": seeds, "limit": limit},
-        **{"eval_limit": eval_limit, "report": call.settings.report, "device": call.settings.device},
-    }
+    options |= {"report": call.settings.report, "device": call.settings.device}
     if estimate:
         costs = use_case.estimate_costs(use_case.plan_experiments(**options))
         call.answer(costs, use_case.announcement(costs))
