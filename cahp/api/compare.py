@@ -13,7 +13,7 @@ from cahp.api.options import DataOptions, Name, read_settings
 from cahp.api.progress import ShowProgress, show_progress
 from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
-from cahp.comparison.running import compare as measured
+from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, method_label, over
 from cahp.figures import comparison as figures
 from cahp.figures import comparison_heads as head_figures
@@ -42,7 +42,7 @@ class CompareResult(Comparison):
         """
         means = [self.results.means[key] for key in sorted(self.results.means)]
         columns = ("recovery", "method", "budget", "accuracy", "low", "high", "macro_f1", "agreement", "n", "seeds")
-        return {name: [getattr(one, name) for one in means] for name in columns}
+        return {name: [getattr(mean, name) for mean in means] for name in columns}
 
     def plot(
         self,
@@ -68,35 +68,37 @@ class CompareResult(Comparison):
             OptionError: If there is no such figure, recovery, budget or method, or plotly is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
-        found = self.results
-        stage = _among("recovery", recovery, found.recoveries)
+        results = self.results
+        stage = _among("recovery", recovery, results.recoveries)
         when = after(stage)
-        at = _among("budget", budget, found.budgets)
-        shown = tuple(found.methods) if methods is None else tuple(methods)
+        at = _among("budget", budget, results.budgets)
+        shown = tuple(results.methods) if methods is None else tuple(methods)
         for method in shown:
-            _among("method", method, tuple(found.methods))
+            _among("method", method, tuple(results.methods))
         if name == "accuracy":
-            figure = figures.accuracy_figure(found, stage, shown, dark=dark)
-            title = f"Accuracy on {found.split}, {when}"
+            figure = figures.accuracy_figure(results, stage, shown, dark=dark)
+            title = f"Accuracy on {results.split}, {when}"
         elif name == "differences":
-            overall = [one for one in found.overall if one.recovery == stage and one.method in shown]
+            overall = [test for test in results.overall if test.recovery == stage and test.method in shown]
             single = [
-                one for one in found.verdicts if (one.recovery, one.budget) == (stage, at) and one.method in shown
+                test
+                for test in results.verdicts
+                if (test.recovery, test.budget) == (stage, at) and test.method in shown
             ]
             over_all = budget is None and bool(overall)
-            figure = figures.difference_figure(found.against, overall if over_all else single, dark=dark)
-            where = over(overall[0].budgets, found.budgets) if over_all else f"at {at} heads"
-            title = f"{method_label(found.against)} against the others {where}, {when}"
+            figure = figures.difference_figure(results.against, overall if over_all else single, dark=dark)
+            where = over(overall[0].budgets, results.budgets) if over_all else f"at {at} heads"
+            title = f"{method_label(results.against)} against the others {where}, {when}"
         elif name == "layers":
-            figure = head_figures.layer_figure(found, at, shown, dark=dark)
+            figure = head_figures.layer_figure(results, at, shown, dark=dark)
             title = f"The {at} kept heads by layer"
         elif name == "overlap":
-            figure = head_figures.overlap_figure(found, at, shown, dark=dark)
+            figure = head_figures.overlap_figure(results, at, shown, dark=dark)
             title = f"Heads in common at {at} heads"
         else:
-            if at not in found.consensus:
+            if at not in results.consensus:
                 raise OptionError(f"no consensus was measured at {at} heads; compare at least two methods")
-            figure = head_figures.consensus_figure(found.consensus[at], dark=dark)
+            figure = head_figures.consensus_figure(results.consensus[at], dark=dark)
             title = f"Number of methods that keep each head, at {at} heads"
         return add_title(figure, title, dark=dark)
 
@@ -190,7 +192,7 @@ def compare(
             tries=tries,
         )
     with show_progress(progress, yes=yes) as reporter:
-        found = measured(
+        comparison = measure(
             plan,
             store=store,
             jobs=jobs,
@@ -199,4 +201,4 @@ def compare(
             progress=reporter,
             announce=lambda estimate: reporter.say(announcement(estimate)),
         )
-    return CompareResult(found.document, found.correct, found.written)
+    return CompareResult(comparison.document, comparison.correct, comparison.written)

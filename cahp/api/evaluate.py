@@ -116,5 +116,11 @@ def latency(
         seconds = parse_duration(settings.latency_time, "--latency-time")
         costs = Measurements(resources).costs(keep, batch=batch, length=length, seconds=seconds, repeats=repeats)
     cost, ratio, share = cost_record(costs)
-    found = {"cost": cost, "latency_ratio": ratio_record(ratio), "attention_share": share}
-    return {"model": card.id, "kept": kept_heads(keep), **found, "notices": list(costs.notices)}
+    return {
+        "model": card.id,
+        "kept": kept_heads(keep),
+        "cost": cost,
+        "latency_ratio": ratio_record(ratio),
+        "attention_share": share,
+        "notices": list(costs.notices),
+    }

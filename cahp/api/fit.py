@@ -33,7 +33,7 @@ def fit(
     save: str = "model",
     epochs: int | None = None,
     learning_rate: float | None = None,
-    batch: int = 32,
+    batch: int | None = None,
     rank: int = 16,
     whole: bool = False,
     limit: int | None = None,
@@ -53,7 +53,7 @@ def fit(
         save: ``"model"``: a whole checkpoint; ``"adapter"``: the adapter alone.
         epochs: Number of passes over the texts (None: 4, or 3 for ``whole``).
         learning_rate: Highest learning rate (None: 5e-4, or 2e-5 for ``whole``).
-        batch: Number of texts per batch.
+        batch: Number of texts per batch (None: 32).
         rank: Rank of the low-rank adapters (LoRA).
         whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
         limit: Number of training texts (None: all).
@@ -135,7 +135,7 @@ def _fit(
         network, epochs = fitted.peft, [asdict(epoch) for epoch in fitted.history]
     if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
-    found = {
+    document = {
         "model": card.id,
         "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
         "epochs": epochs,
@@ -143,7 +143,7 @@ def _fit(
         "outcomes": None,
         "notices": [*dataset.notices, *notices],
     }
-    with UnwrittenError.carrying(found):
+    with UnwrittenError.carrying(document):
         if network is None:
             folder = output.folder
         elif whole:
@@ -173,7 +173,7 @@ def _fit(
         if split in dataset.splits
     }
     return {
-        **found,
+        **document,
         "metrics": {split: to_metrics(outcomes) for split, outcomes in outcomes_of.items()},
         "outcomes": outcomes_of,
     }
@@ -188,13 +188,13 @@ def _finished(output: Output, name: str) -> list[dict[str, Any]] | None:
     """The epochs of the training ``name`` if its classifier is in the folder, unchanged."""
 
     def read_epochs() -> list[dict[str, Any]] | None:
-        made = output.made
-        if made.get("key") != name:
+        origin = output.made
+        if origin.get("key") != name:
             return None
         try:
             card = models.identify(str(output.folder.resolve()))
         except ModelError:
             return None
-        return made.get("epochs") if card.sha256 == made.get("sha256") else None
+        return origin.get("epochs") if card.sha256 == origin.get("sha256") else None
 
     return parallel.from_first(read_epochs)

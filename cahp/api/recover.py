@@ -81,18 +81,18 @@ def recover(
         output = claimed(Output.of(out), card)
         keep = read_mask_for(card, mask)[0]
         bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-        document, recovered = _recovered(bench, keep, schedule)
+        results, recovered = _recovered(bench, keep, schedule)
         pruned = cut_model(bench.model, keep, recovered)
-        found = {
+        document = {
             "model": bench.card.id,
             "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
             "kept": kept_heads(keep),
-            **document,
+            **results,
             "notices": list(bench.notices),
         }
-        with UnwrittenError.carrying(found):
+        with UnwrittenError.carrying(document):
             save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
-        return found
+        return document
 
 
 def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:

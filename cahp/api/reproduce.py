@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -81,9 +81,6 @@ PUBLISHED = (
     Published("bert-large-cased", "sst5", 384, 59, 56.8, 53.3, 32, 26),
     Published("bert-large-cased", "mnli", 384, 57, 86.5, 84.0, 48, 42),
 )
-#: The paper reports one seed as far as we know; three seeds show how much the seed matters.
-SEEDS = (42, 43, 44)
-METHODS = (REFERENCE, "random")
 
 
 @dataclass(frozen=True)
@@ -101,43 +98,44 @@ class ExpectedCost:
 class Experiments:
     """The experiments to do and their options; ``limit`` and ``eval_limit`` None stand for all texts."""
 
-    experiments: tuple[str, ...] = tuple(one.name for one in PUBLISHED)
-    methods: tuple[str, ...] = METHODS
+    experiments: tuple[str, ...] = tuple(experiment.name for experiment in PUBLISHED)
+    methods: tuple[str, ...] = (REFERENCE, "random")
     recoveries: tuple[str, ...] = COMPARED
-    seeds: tuple[int, ...] = SEEDS
+    #: The paper reports one seed as far as we know; three show how much the seed matters.
+    seeds: tuple[int, ...] = (42, 43, 44)
     limit: int | None = None
     eval_limit: int | None = None
     report: str | None = None
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        known = [one.name for one in PUBLISHED]
+        known = [experiment.name for experiment in PUBLISHED]
         for name in self.experiments:
             if name not in known:
                 raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
-        for one in self.chosen:
+        for experiment in self.chosen:
             # Refuses invalid methods, seeds and recoveries before anything is fetched.
-            self.plan(one, Path(one.name), one.kept)
+            self.comparison_plan(experiment, Path(experiment.name), experiment.kept)
 
     @property
     def chosen(self) -> list[Published]:
         """The experiments in the order of the paper."""
-        return [one for one in PUBLISHED if one.name in self.experiments]
+        return [experiment for experiment in PUBLISHED if experiment.name in self.experiments]
 
-    def reported(self, one: Published) -> str | None:
+    def report_split(self, experiment: Published) -> str | None:
         """The split to report on (None for MNLI, whose published test split has no labels)."""
-        return self.report if "test" in PRESETS[one.data].splits else None
+        return self.report if "test" in PRESETS[experiment.data].splits else None
 
-    def plan(self, one: Published, classifier: Path, budget: int) -> Plan:
+    def comparison_plan(self, experiment: Published, classifier: Path, budget: int) -> Plan:
         """The comparison of one experiment."""
         settings = Settings(
             model=str(classifier),
-            data=one.data,
+            data=experiment.data,
             limit=self.limit,
             eval_limit=self.eval_limit,
-            pool_size=one.pool_size,
+            pool_size=experiment.pool_size,
             device=self.device,
-            report=self.reported(one),
+            report=self.report_split(experiment),
         )
         return Plan(
             settings,
@@ -156,15 +154,15 @@ def estimate_costs(plan: Experiments) -> list[ExpectedCost]:
     Raises:
         ModelError: If an encoder cannot be looked up.
     """
-    cards = {name: models.preview(name) for name in {one.hub for one in plan.chosen}}
-    return [_estimate_cost(plan, one, cards[one.hub]) for one in plan.chosen]
+    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plan.chosen}}
+    return [_estimate_cost(plan, experiment, cards[experiment.hub]) for experiment in plan.chosen]
 
 
-def _estimate_cost(plan: Experiments, one: Published, card: ModelCard) -> ExpectedCost:
-    sizes = PRESETS[one.data].splits
+def _estimate_cost(plan: Experiments, experiment: Published, card: ModelCard) -> ExpectedCost:
+    sizes = PRESETS[experiment.data].splits
     texts = sizes["train"] if plan.limit is None else min(plan.limit, sizes["train"])
     evaluated = sizes["validation"] if plan.eval_limit is None else min(plan.eval_limit, sizes["validation"])
-    if plan.reported(one):
+    if plan.report_split(experiment):
         evaluated += sizes["test"]
     passes = _EPOCHS * (_TRAINING_PASSES * texts + sizes["validation"]) + len(plan.seeds) * _CHOOSING_PASSES * texts
     by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
@@ -175,13 +173,13 @@ def _estimate_cost(plan: Experiments, one: Published, card: ModelCard) -> Expect
     passes += len(plan.seeds) * (evaluated + labelled)
     from cahp.models.counting import operations
 
-    work = passes * one.tokens * operations(card)
+    work = passes * experiment.tokens * operations(card)
     seconds = estimate_seconds(card, tokens=1) / operations(card) * work
     # A training holds weights, gradients and two moments of the optimiser; a refit holds hidden states of its tokens.
     training = 4 * 4 * (card.details or {}).get("parameters", 0)
-    refit = _HIDDEN_STATES * 4 * card.hidden * one.tokens * refit_texts(texts)
+    refit = _HIDDEN_STATES * 4 * card.hidden * experiment.tokens * refit_texts(texts)
     memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
-    return ExpectedCost(one.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory)
+    return ExpectedCost(experiment.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory)
 
 
 def reproduce(
@@ -276,10 +274,10 @@ def _measure(
     progress: Progress,
 ) -> list[dict[str, Any]]:
     """Fine-tune the classifiers, compare the methods on them, and return the rows of the table."""
-    for one in plan.chosen:
+    for experiment in plan.chosen:
         # Fetched here, so that a person is asked once, before hours of work.
-        models.identify(one.hub)
-        data.load(one.data)
+        models.identify(experiment.hub)
+        data.load(experiment.data)
     jobs = jobs or (1 if cluster else default_jobs(plan.device))
     with open_executor(jobs=min(jobs, len(plan.chosen)), cluster=cluster, device=plan.device) as executor:
         here = jobs == 1 and cluster is None
@@ -291,14 +289,18 @@ def _measure(
             open_cache=partial(open_cache, fresh=store.fresh),
             progress=_training(progress) if here else raise_if_stopped,
         )
-        classifiers = [wait_for(future) for future in [executor.submit(work, one) for one in plan.chosen]]
+        classifiers = [wait_for(future) for future in [executor.submit(work, experiment) for experiment in plan.chosen]]
     rows: list[dict[str, Any]] = []
-    for one, classifier in zip(plan.chosen, classifiers, strict=True):
+    for experiment, classifier in zip(plan.chosen, classifiers, strict=True):
         card = models.identify(str(classifier))
-        comparison = plan.plan(one, classifier, one.budget(layers=card.layers, heads=card.heads))
-        found = compare(comparison, store=store, jobs=jobs, cluster=cluster, command=command, progress=progress)
-        found.write(place / one.name)
-        rows += _rows(one, found)
+        comparison_plan = plan.comparison_plan(
+            experiment, classifier, experiment.budget(layers=card.layers, heads=card.heads)
+        )
+        comparison = compare(
+            comparison_plan, store=store, jobs=jobs, cluster=cluster, command=command, progress=progress
+        )
+        comparison.write(place / experiment.name)
+        rows += _rows(experiment, comparison)
     return rows
 
 
@@ -318,23 +320,23 @@ def _training(progress: Progress) -> Progress:
 
 
 def _classifier(
-    one: Published, *, plan: Experiments, out: Path, open_cache: Callable[[], Store], progress: Progress
+    experiment: Published, *, plan: Experiments, out: Path, open_cache: Callable[[], Store], progress: Progress
 ) -> Path:
     """The folder of an experiment's fine-tuned classifier, trained here or in a worker unless it exists."""
     from cahp.models.whole import PAPER_SCHEDULE
 
-    folder = out / "classifiers" / one.name
-    note = folder.with_name(f"{one.name}.json")
-    settings, store = Settings(model=one.hub, data=one.data, device=plan.device), open_cache()
+    folder = out / "classifiers" / experiment.name
+    note = folder.with_name(f"{experiment.name}.json")
+    settings, store = Settings(model=experiment.hub, data=experiment.data, device=plan.device), open_cache()
     with hub.consent_from(lambda *_: True):
-        card, texts = models.identify(one.hub), data.load(one.data)
+        card, texts = models.identify(experiment.hub), data.load(experiment.data)
         sample, _ = data.sample(texts.split("train"), plan.limit, seed=settings.seed)
         name = training_key(
             card, sample, validation=texts.split("validation"), schedule=PAPER_SCHEDULE, seed=settings.seed
         )
         if not store.fresh and note.is_file() and name in note.read_text() and folder.is_dir():
             return folder
-        found = fit(
+        document = fit(
             settings,
             out=folder,
             limit=plan.limit,
@@ -345,45 +347,40 @@ def _classifier(
             progress=progress,
             yes=True,
         )
-    write_whole(note.parent, {note.name: json_text({"key": name, **found}).encode()})
+    write_whole(note.parent, {note.name: json_text({"key": name, **document}).encode()})
     return folder
 
 
-def _rows(one: Published, found: Comparison) -> list[dict[str, Any]]:
+def _rows(experiment: Published, comparison: Comparison) -> list[dict[str, Any]]:
     """A row for the full model and each method, by recovery."""
-    results = found.results
-    heads, seeds = results.total, len(found.document.seeds)
-    shared = {"experiment": one.name, "split": results.split, "n": results.n, "seeds": seeds, "of": heads}
+    results = comparison.results
+    heads, seeds = results.total, len(comparison.document.seeds)
+    shared = {"experiment": experiment.name, "split": results.split, "n": results.n, "seeds": seeds, "of": heads}
     rows = [
         {**shared, "method": "all heads", "kept": heads, "recovery": recovery, "accuracy": accuracy, "interval": None}
-        | {"published": one.full if recovery == "none" else None}
+        | {"published": experiment.full if recovery == "none" else None}
         for recovery, accuracy in results.full.items()
     ]
     for (recovery, method, budget), mean in results.means.items():
         theirs = method == REFERENCE and recovery == "finetune"
         rows.append(
             {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy}
-            | {"interval": [mean.low, mean.high], "published": one.pruned if theirs else None}
+            | {"interval": [mean.low, mean.high], "published": experiment.pruned if theirs else None}
         )
     return rows
 
 
 def announcement(costs: Sequence[ExpectedCost]) -> list[str]:
     """The cost of all experiments, for a person to read before they begin."""
-    width = max(len(one.name) for one in costs)
+    width = max(len(cost.name) for cost in costs)
     lines = [
-        f"  {one.name:<{width}}  about {duration(3600 * one.hours_here)} on this machine, "
-        f"{duration(3600 * one.hours_gpu)} on one modern GPU; {size_of(one.memory_bytes)} of memory"
-        for one in costs
+        f"  {cost.name:<{width}}  about {duration(3600 * cost.hours_here)} on this machine, "
+        f"{duration(3600 * cost.hours_gpu)} on one modern GPU; {size_of(cost.memory_bytes)} of memory"
+        for cost in costs
     ]
-    here, gpu = sum(one.hours_here for one in costs), sum(one.hours_gpu for one in costs)
+    here, gpu = sum(cost.hours_here for cost in costs), sum(cost.hours_gpu for cost in costs)
     total = f"about {duration(3600 * here)} on this machine, {duration(3600 * gpu)} on one modern GPU"
     return [f"{len(costs)} experiments: {total} (operations counted from the configuration)", *lines]
-
-
-def table_lines(document: Mapping[str, Any]) -> Sequence[str]:
-    """The table of the document."""
-    return table(document["rows"])
 
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -242,7 +243,11 @@ def reproduce(
         costs = use_case.estimate_costs(use_case.plan_experiments(**options))
         call.answer(costs, use_case.announcement(costs))
         return
-    with folder(out, force) as output, call.bars(lines=True) as progress, call.answering(use_case.table_lines):
+
+    def lines(document: Mapping[str, Any]) -> list[str]:
+        return use_case.table(document["rows"])
+
+    with folder(out, force) as output, call.bars(lines=True) as progress, call.answering(lines):
         document = use_case.reproduce(
             output,
             **options,
@@ -253,4 +258,4 @@ def reproduce(
             progress=progress,
         )
     folders = document["asked"]["experiments"]
-    call.answer(document, [*use_case.table_lines(document), "", output.describe([use_case.FILE, *folders])])
+    call.answer(document, [*lines(document), "", output.describe([use_case.FILE, *folders])])

@@ -54,7 +54,7 @@ def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store:
     ],
 )
 def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.api.compare.measured", None)
+    monkeypatch.setattr("cahp.api.compare.measure", None)
     plan = cahp.comparison.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
     with pytest.raises(cahp.CahpError, match="a Plan and options are both given"):
         cahp.compare(plan, **given)
