@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cahp.api.compare import CompareResult, compare
     from cahp.api.evaluate import evaluate, latency
+    from cahp.api.export import export
     from cahp.api.fit import fit
     from cahp.api.prune import prune
     from cahp.api.prune_result import PruneResult
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from cahp.api.report import report
     from cahp.api.reproduce import reproduce
     from cahp.api.similarity import SimilarityResult, similarity
-    from cahp.export.masks import read_mask
-    from cahp.export.run_folder import write_run
+    from cahp.exports.masks import read_mask
+    from cahp.exports.run_folder import write_run
     from cahp.models import load
     from cahp.models.compact import load_pruned
     from cahp.models.surgery import cut
@@ -42,6 +43,7 @@ __all__ = [
     "compare",
     "cut",
     "evaluate",
+    "export",
     "fit",
     "latency",
     "load",
@@ -69,6 +71,7 @@ _HOMES = {
     "compare": "api.compare",
     "cut": "models.surgery",
     "evaluate": "api.evaluate",
+    "export": "api.export",
     "fit": "api.fit",
     "latency": "api.evaluate",
     "load": "models",

@@ -19,7 +19,7 @@ import typer
 
 from cahp import cli, methods
 from cahp.comparison.plan import PRESETS
-from cahp.export import formats
+from cahp.exports import formats
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 

@@ -77,7 +77,7 @@ def _main() -> None:
 
     import cahp.api.recover
     import cahp.comparison.running
-    import cahp.export.take_home
+    import cahp.exports.take_home
     from cahp import cli, models
     from cahp.models import saving
 

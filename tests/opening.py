@@ -135,7 +135,7 @@ def _preview(path: Path) -> None:
 
 
 def _mask(path: Path) -> None:
-    from cahp.export.masks import read_mask
+    from cahp.exports.masks import read_mask
 
     read_mask(path, layers=6, heads=12)
 

@@ -16,7 +16,7 @@ import pytest
 from terminal import call
 
 from cahp import registry
-from cahp.export import formats
+from cahp.exports import formats
 from cahp.words import percent
 
 README = docs.PAGES["README.md"]

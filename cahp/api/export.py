@@ -7,7 +7,7 @@ from typing import Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, read_settings
 from cahp.api.progress import ShowProgress, show_progress
-from cahp.export import take_home
+from cahp.exports import take_home
 from cahp.output import Output
 from cahp.run.settings import Settings
 from cahp.store import Store

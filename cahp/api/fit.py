@@ -12,7 +12,7 @@ from cahp import processes as parallel
 from cahp.api.options import DataOptions, Name, read_settings
 from cahp.api.progress import ShowProgress, show_progress
 from cahp.cards import ModelCard
-from cahp.export.checkpoints import claimed
+from cahp.exports.checkpoints import claimed
 from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.document import SplitRecord

@@ -5,9 +5,9 @@ from __future__ import annotations
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import after, method_label
 from cahp.comparison.summary import Mean
-from cahp.export.drawings import STYLE, Clusters, grid, safe, table
-from cahp.export.report import verdict
-from cahp.export.report_figures import draw_outcomes
+from cahp.exports.drawings import STYLE, Clusters, grid, safe, table
+from cahp.exports.report import verdict
+from cahp.exports.report_figures import draw_outcomes
 from cahp.run.prune import Run
 from cahp.words import interval, percent
 

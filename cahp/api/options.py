@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from cahp.cards import ModelCard
-from cahp.export.masks import check_fits, read_for
+from cahp.exports.masks import check_fits, read_for
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative

@@ -12,7 +12,7 @@ import numpy as np
 
 from cahp import models
 from cahp.cards import ModelCard
-from cahp.export import formats
+from cahp.exports import formats
 from cahp.values import CahpError
 
 #: Texts of the default run: calibration, and evaluation of the full and the pruned model.

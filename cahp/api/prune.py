@@ -14,7 +14,7 @@ from cahp import processes as parallel
 from cahp.api.options import Name, Options, read_settings
 from cahp.api.progress import ShowProgress, show_progress
 from cahp.api.prune_result import PruneResult
-from cahp.export.recipe import recipe
+from cahp.exports.recipe import recipe
 from cahp.run.bench import open_bench
 from cahp.run.prune import measure_run, method_of
 from cahp.run.settings import Settings, describe

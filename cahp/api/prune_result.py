@@ -21,7 +21,7 @@ from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silen
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
-    from cahp.export.drawings import Clusters
+    from cahp.exports.drawings import Clusters
     from cahp.notebook.widget import BudgetBoard
     from cahp.studies.budget_sweep import BudgetTable
 
@@ -119,7 +119,7 @@ class PruneResult(Run):
         Raises:
             CahpError: If the folder cannot be written to, or contains files of these names that no run wrote.
         """
-        from cahp.export.run_folder import write_run
+        from cahp.exports.run_folder import write_run
         from cahp.output import Output
 
         output = Output(Path(folder))
@@ -134,8 +134,8 @@ class PruneResult(Run):
         Raises:
             CahpError: If the file cannot be written.
         """
-        from cahp.export.run_files import RunFiles
-        from cahp.export.run_report import run_report, write_report
+        from cahp.exports.run_files import RunFiles
+        from cahp.exports.run_report import run_report, write_report
 
         # The figures that were measured on the board are part of the report.
         table = self.board.table if "board" in vars(self) else self.table
@@ -202,7 +202,7 @@ class PruneResult(Run):
 
     @property
     def _clusters(self) -> Clusters:
-        from cahp.export.drawings import Clusters
+        from cahp.exports.drawings import Clusters
 
         return Clusters.of(self.arrays["labels"])
 

@@ -8,8 +8,8 @@ from typing import Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
 from cahp.api.progress import ShowProgress, show_progress
-from cahp.export.checkpoints import claimed
-from cahp.export.masks import kept_heads
+from cahp.exports.checkpoints import claimed
+from cahp.exports.masks import kept_heads
 from cahp.output import Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, open_bench

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from cahp.api.options import Name
-from cahp.export.run_files import read_run
-from cahp.export.run_report import live_of, run_report, write_report
+from cahp.exports.run_files import read_run
+from cahp.exports.run_report import live_of, run_report, write_report
 
 
 def report(

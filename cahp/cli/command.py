@@ -176,7 +176,7 @@ def questions(*, yes: bool) -> Iterator[None]:
 @contextmanager
 def folder(out: Path, force: bool) -> Iterator[Output]:
     """The folder ``out``, checked and made before long work, and removed again if the work fails."""
-    from cahp.export.run_folder import check_folder
+    from cahp.exports.run_folder import check_folder
     from cahp.output import Output
 
     new = False

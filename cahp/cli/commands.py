@@ -14,7 +14,7 @@ from typing import Any
 from cahp import processes as parallel
 from cahp.cli.command import Call, command, folder, optional_folder
 from cahp.cli.options import OPTIONS, REQUIRED, Option
-from cahp.export.formats import option_help
+from cahp.exports.formats import option_help
 from cahp.run.command_line import to_arguments
 from cahp.run.settings import COLUMNS, describe, identify_model
 from cahp.values import OptionError
@@ -33,7 +33,7 @@ _SWEEP = Option("sweep", "Measure all other budgets, too, for a report that show
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose the heads that complement each other, and measure the costs and savings of keeping only them."""
     from cahp.api.prune import prune
-    from cahp.export.run_folder import MARK, files, write_run
+    from cahp.exports.run_folder import MARK, files, write_run
     from cahp.output import UnwrittenError
     from cahp.terminal.printing import run_lines
 
@@ -87,7 +87,7 @@ def latency(call: Call, **options: Any) -> None:
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
     from cahp.api.recover import recover
-    from cahp.export.formats import as_asked, model_form
+    from cahp.exports.formats import as_asked, model_form
     from cahp.terminal.printing import evaluation_lines
 
     with folder(out, force) as output, call.bars() as progress, call.answering(evaluation_lines):

@@ -2,7 +2,7 @@
 
 *Compact* has smaller layers and the one file that loads them, *drop-in* the original's shapes with zeros where heads
 were, *ONNX* the compact network for other runtimes, in float32 or with weights of 8 bits. What is exported when, and
-under which words, is ``cahp.export.formats``.
+under which words, is ``cahp.exports.formats``.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from cahp.run.recovery_steps import RecoveryStep
     from cahp.values import HeadMask
 
-from cahp.export.footprint import lines
-from cahp.export.formats import model_form
+from cahp.exports.footprint import lines
+from cahp.exports.formats import model_form
 from cahp.outcomes import OUTCOMES
 from cahp.run.settings import Settings
 from cahp.values import Estimate

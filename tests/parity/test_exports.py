@@ -18,10 +18,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
-from cahp.export import formats
-from cahp.export.checkpoints import claimed, write
-from cahp.export.form import ModelForm
-from cahp.export.take_home import export
+from cahp.exports import formats
+from cahp.exports.checkpoints import claimed, write
+from cahp.exports.form import ModelForm
+from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel, Verified
@@ -258,7 +258,7 @@ def cahp_cli(arguments: list[str]) -> int:
 def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model")
     mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
-    (tmp_path / "mask.npy").write_bytes(cahp.export.masks.mask_array(mask))  # type: ignore[attr-defined]
+    (tmp_path / "mask.npy").write_bytes(cahp.exports.masks.mask_array(mask))  # type: ignore[attr-defined]
     settings = Settings(model=str(model))
     found = export(settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path))
     written = tmp_path / "out" / found["file"]

@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokeniz
 
 from cahp import models
 from cahp.cards import Prompt
-from cahp.export.take_home import export
+from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.compact import load_pruned
 from cahp.models.folders import save_network

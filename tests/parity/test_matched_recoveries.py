@@ -13,8 +13,8 @@ import zoo
 from transformers.utils import logging
 
 from cahp import load_pruned, models
-from cahp.export.checkpoints import write
-from cahp.export.formats import model_form
+from cahp.exports.checkpoints import write
+from cahp.exports.formats import model_form
 from cahp.models import saving
 from cahp.models.training import Schedule
 from cahp.run.recovered import Distilled, FineTuned, Refitted

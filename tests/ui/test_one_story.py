@@ -19,11 +19,11 @@ import fakes
 from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
-from cahp.export import formats
-from cahp.export.run_files import read_run
-from cahp.export.run_folder import write_run
-from cahp.export.run_report import run_report
-from cahp.export.take_home import checkpoint
+from cahp.exports import formats
+from cahp.exports.run_files import read_run
+from cahp.exports.run_folder import write_run
+from cahp.exports.run_report import run_report
+from cahp.exports.take_home import checkpoint
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings

@@ -33,7 +33,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from cahp.export.masks import mask_array, mask_tensor, mask_to_json
+from cahp.exports.masks import mask_array, mask_tensor, mask_to_json
 from cahp.files import json_text
 from cahp.values import HeadMask
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
-from cahp.export.masks import read_mask
+from cahp.exports.masks import read_mask
 from cahp.recoveries import RECOVERIES, name_of_result
 from cahp.studies.budget_sweep import faster_by, within_loss
 from cahp.ui.budget import notes, pinned

@@ -9,11 +9,11 @@ from functools import partial
 
 import streamlit as st
 
-from cahp.export import formats, report
-from cahp.export import recipe as takeaway
-from cahp.export.live import Live
-from cahp.export.masks import MaskOrigin
-from cahp.export.run_folder import run_archive
+from cahp.exports import formats, report
+from cahp.exports import recipe as takeaway
+from cahp.exports.live import Live
+from cahp.exports.masks import MaskOrigin
+from cahp.exports.run_folder import run_archive
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import RunDocument, machine, outcome_records
 from cahp.run.prune import Run

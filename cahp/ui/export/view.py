@@ -11,7 +11,7 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cahp.costs import Costs
-from cahp.export import recipe as takeaway
+from cahp.exports import recipe as takeaway
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.latency_worker import LatencyWorker

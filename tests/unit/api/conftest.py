@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
-from cahp.export.masks import mask_to_json
+from cahp.exports.masks import mask_to_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store

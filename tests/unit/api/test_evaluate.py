@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cahp.api.evaluate import evaluate, latency
-from cahp.export.masks import mask_to_json
+from cahp.exports.masks import mask_to_json
 from cahp.files import json_text
 from cahp.run.prune import prune
 from cahp.run.settings import Settings

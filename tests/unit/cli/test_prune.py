@@ -17,8 +17,8 @@ from terminal import call, refused
 
 from cahp import methods
 from cahp.data import parse_label_map
-from cahp.export.masks import check_fits, read_mask
-from cahp.export.recipe import recipe
+from cahp.exports.masks import check_fits, read_mask
+from cahp.exports.recipe import recipe
 from cahp.run.document import RunDocument
 from cahp.run.prune import prune
 from cahp.run.settings import Settings

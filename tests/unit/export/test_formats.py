@@ -17,9 +17,9 @@ from safetensors.torch import save_file
 import cahp
 from cahp import cli
 from cahp.costs import Timing
-from cahp.export import formats
-from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
-from cahp.export.take_home import export
+from cahp.exports import formats
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
+from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
@@ -210,7 +210,7 @@ def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
     settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cahp.models.description.NO_ONNX", {"bert": "it reads backwards"})
-    monkeypatch.setattr("cahp.export.take_home.open_bench", lambda *_, **__: pytest.fail("it was measured"))
+    monkeypatch.setattr("cahp.exports.take_home.open_bench", lambda *_, **__: pytest.fail("it was measured"))
     for form in ("onnx", "onnx-int8"):
         with pytest.raises(
             OptionError,

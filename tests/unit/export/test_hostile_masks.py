@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from cahp.export.masks import read_mask
+from cahp.exports.masks import read_mask
 from cahp.values import MaskError
 
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from clusters import in_a_row, outcomes, speed
 
-from cahp.export.live import Live
-from cahp.export.report import Origin, page
+from cahp.exports.live import Live
+from cahp.exports.report import Origin, page
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.export.masks import check_fits, mask_array, mask_csv, mask_tensor, mask_to_json, read_mask
+from cahp.exports.masks import check_fits, mask_array, mask_csv, mask_tensor, mask_to_json, read_mask
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.export.drawings import Clusters, Curve, axis, grid
-from cahp.export.report import Example, Origin, page, verdict
+from cahp.exports.drawings import Clusters, Curve, axis, grid
+from cahp.exports.report import Example, Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask

@@ -11,8 +11,8 @@ import documents
 import numpy as np
 import pytest
 
-from cahp.export.masks import read_mask
-from cahp.export.run_folder import check_folder, write_run
+from cahp.exports.masks import read_mask
+from cahp.exports.run_folder import check_folder, write_run
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run
 from cahp.values import CahpError

@@ -16,11 +16,11 @@ import torch
 from clusters import ratio_of
 
 import cahp
-from cahp.export import checkpoints
-from cahp.export.footprint import change
-from cahp.export.formats import model_form
-from cahp.export.masks import MaskOrigin, mask_array, mask_json
-from cahp.export.take_home import checkpoint, export
+from cahp.exports import checkpoints
+from cahp.exports.footprint import change
+from cahp.exports.formats import model_form
+from cahp.exports.masks import MaskOrigin, mask_array, mask_json
+from cahp.exports.take_home import checkpoint, export
 from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench

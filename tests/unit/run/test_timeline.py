@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.export import checkpoints
+from cahp.exports import checkpoints
 from cahp.methods.shared import gates, texts
 from cahp.run.document import Timings
 from cahp.run.timeline import STAGES, in_terminal, on_screen

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cahp.costs import Cost, Timing
-from cahp.export.footprint import Footprint
+from cahp.exports.footprint import Footprint
 from cahp.run.document import CostRecord
 from cahp.terminal.printing import cost_lines, export_lines
 from cahp.values import Estimate

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt
-from cahp.export.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
-from cahp.export.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
+from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_tensor
 from cahp.values import OptionError
 
 if TYPE_CHECKING:

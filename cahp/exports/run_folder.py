@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.export.masks import MaskOrigin, mask_json
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import Content, json_text, scratch, write_whole
 from cahp.output import Mark, Output, translate_errors
 from cahp.run.document import outcome_records

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS
-from cahp.export import formats
-from cahp.export.footprint import Footprint, footprints_of
-from cahp.export.form import ModelForm, Pruned
-from cahp.export.masks import MaskOrigin, mask_json
-from cahp.export.model_card import model_card
+from cahp.exports import formats
+from cahp.exports.footprint import Footprint, footprints_of
+from cahp.exports.form import ModelForm, Pruned
+from cahp.exports.masks import MaskOrigin, mask_json
+from cahp.exports.model_card import model_card
 from cahp.files import json_text, scratch
 from cahp.outcomes import Outcomes, measure
 from cahp.output import Output

@@ -5,8 +5,8 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from cahp.export.formats import MASK_FILE
-from cahp.export.run_folder import RUN_FOLDER
+from cahp.exports.formats import MASK_FILE
+from cahp.exports.run_folder import RUN_FOLDER
 from cahp.run.command_line import flags, to_arguments, to_python
 from cahp.run.document import BY_HAND
 from cahp.run.settings import Settings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cahp.export.drawings import RightAt, by_budget, intervals, safe, table
+from cahp.exports.drawings import RightAt, by_budget, intervals, safe, table
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes

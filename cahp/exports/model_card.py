@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cahp.cards import ModelCard, Prompt, PromptReading
-from cahp.export.footprint import Footprint, markdown
-from cahp.export.form import ModelForm
-from cahp.export.formats import as_asked
+from cahp.exports.footprint import Footprint, markdown
+from cahp.exports.form import ModelForm
+from cahp.exports.formats import as_asked
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words

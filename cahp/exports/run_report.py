@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cahp.export.drawings import Clusters, Curve
-from cahp.export.live import Live
-from cahp.export.report import Origin, page
-from cahp.export.run_files import RunFiles
+from cahp.exports.drawings import Clusters, Curve
+from cahp.exports.live import Live
+from cahp.exports.report import Origin, page
+from cahp.exports.run_files import RunFiles
 from cahp.files import is_there
 from cahp.output import Mark, Output
 from cahp.run.document import BY_HAND
@@ -20,7 +20,7 @@ from cahp.values import OptionError
 
 
 def run_report(files: RunFiles, *, day: date, static: bool = False) -> str:
-    """The report as a whole HTML document; see ``cahp.export.report.page``. Nothing is measured for it.
+    """The report as a whole HTML document; see ``cahp.exports.report.page``. Nothing is measured for it.
 
     Its board answers where the folder tells what other budgets keep.
     """

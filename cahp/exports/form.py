@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp.export.masks import MaskOrigin
+from cahp.exports.masks import MaskOrigin
 from cahp.values import CahpError, HeadMask, Input, OptionError
 from cahp.words import percent
 

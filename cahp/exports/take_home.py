@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import models
 from cahp.cards import ModelCard
-from cahp.export import checkpoints, formats
-from cahp.export.form import MaskForm, ModelForm
-from cahp.export.masks import MaskOrigin, kept_heads, read_for
-from cahp.export.run_folder import zipped
+from cahp.exports import checkpoints, formats
+from cahp.exports.form import MaskForm, ModelForm
+from cahp.exports.masks import MaskOrigin, kept_heads, read_for
+from cahp.exports.run_folder import zipped
 from cahp.files import scratch
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE
@@ -47,7 +47,7 @@ def export(
     """Write the model cut to a mask as a folder that others load, or the mask itself as another kind of file.
 
     A model is recovered first (``how``: ``auto`` where there are data, unless it is told; ``watch`` sees a training)
-    and measured where there are data; see ``cahp.export.checkpoints.write``.
+    and measured where there are data; see ``cahp.exports.checkpoints.write``.
 
     Raises:
         CahpError: If model, mask, data and form do not go together, or what was written answers otherwise.
@@ -176,7 +176,7 @@ def checkpoint(
 ) -> Checkpoint:
     """Cut the model to ``mask``, recover it, and write it in a form that others load.
 
-    ``method`` is who chose the heads, if not the bench's. See ``cahp.export.checkpoints``: ``recovered`` for the
+    ``method`` is who chose the heads, if not the bench's. See ``cahp.exports.checkpoints``: ``recovered`` for the
     recovery, ``write`` for the rest.
 
     Raises:

@@ -11,10 +11,10 @@ import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from cahp.export import report_figures
-from cahp.export.drawings import STYLE, Clusters, Curve, grid, safe, silhouette, table
-from cahp.export.live import Live, board, covers, head, no_script, policy, script_element
-from cahp.export.recipe import recipe
+from cahp.exports import report_figures
+from cahp.exports.drawings import STYLE, Clusters, Curve, grid, safe, silhouette, table
+from cahp.exports.live import Live, board, covers, head, no_script, policy, script_element
+from cahp.exports.recipe import recipe
 from cahp.outcomes import Outcomes
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings

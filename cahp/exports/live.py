@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cahp.board import Shown, contents, script, style
 from cahp.board.colours import letters
-from cahp.export.drawings import safe, table
+from cahp.exports.drawings import safe, table
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
