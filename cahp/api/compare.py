@@ -41,8 +41,7 @@ class CompareResult(Comparison):
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1; ``pandas.DataFrame`` takes it.
         """
         means = [self.results.means[key] for key in sorted(self.results.means)]
-        columns = ("recovery", "method", "budget", "accuracy", "low", "high", "macro_f1", "agreement", "n", "seeds")
-        return {name: [getattr(mean, name) for mean in means] for name in columns}
+        return {name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()}
 
     def plot(
         self,

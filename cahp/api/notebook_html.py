@@ -9,7 +9,7 @@ from cahp.exports.drawings import STYLE, Clusters, grid, safe, table
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
 from cahp.run.prune import Run
-from cahp.words import interval, percent
+from cahp.words import percent
 
 # The report's style, for the inside of one cell: its page's own colours come from the notebook's theme.
 _STYLE = (
@@ -54,4 +54,4 @@ def comparison_html(results: SplitResults) -> str:
 
 
 def _share(mean: Mean | None) -> str:
-    return "–" if mean is None else f"{percent(mean.accuracy)} {interval(100 * mean.low, 100 * mean.high)}"
+    return "–" if mean is None else f"{mean.accuracy.text} {mean.accuracy.interval}"

@@ -364,8 +364,8 @@ def _rows(experiment: Published, comparison: Comparison) -> list[dict[str, Any]]
     for (recovery, method, budget), mean in results.means.items():
         theirs = method == REFERENCE and recovery == "finetune"
         rows.append(
-            {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy}
-            | {"interval": [mean.low, mean.high], "published": experiment.pruned if theirs else None}
+            {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy.value}
+            | {"interval": [mean.accuracy.low, mean.accuracy.high], "published": experiment.pruned if theirs else None}
         )
     return rows
 

@@ -5,16 +5,17 @@ The fields are those of the file, in its order. A value that was not measured is
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from cahp.costs import SelectionCost
-from cahp.outcomes import Outcomes, to_metrics
+from cahp.files import plain_json
+from cahp.outcomes import Outcomes, from_metrics, to_delta, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools, Estimate
+from cahp.values import Bools
 
 SCHEMA = "cahp.compare/1"
 
@@ -67,62 +68,21 @@ class Participant:
 
 
 @dataclass(frozen=True)
-class Delta:
-    """A change in accuracy in points, with its 95 % interval."""
-
-    pp: float
-    ci95: tuple[float, float]
-
-    @classmethod
-    def of(cls, change: Estimate) -> Delta:
-        """Build it from an estimate."""
-        return cls(change.value, (change.low, change.high))
-
-
-@dataclass(frozen=True)
-class CellQuality:
-    """Outcomes of a mask on the texts of a split, as ``cahp.outcomes.to_metrics`` writes them.
-
-    ``delta`` is the change against the full model, ``delta_alike`` that against the full model after the same recovery,
-    if the recovery changes it.
-    """
-
-    accuracy: float
-    macro_f1: float | None
-    loss: float | None
-    n: int
-    ci95: tuple[float, float]
-    agreement: float | None
-    delta: Delta | None
-    delta_alike: Delta | None = None
-
-    @classmethod
-    def of(cls, outcomes: Outcomes, alike: Estimate | None) -> CellQuality:
-        """Build it from measured outcomes; ``alike`` is the change against the full model after the same recovery."""
-        change = outcomes.get("accuracy_change")
-        return cls(
-            **to_metrics(outcomes),
-            delta=None if change is None else Delta.of(change),
-            delta_alike=None if alike is None else Delta.of(alike),
-        )
-
-
-@dataclass(frozen=True)
 class RecoveryResult:
     """Outcomes of a mask after a recovery; ``row`` is its row in the array of correct predictions."""
 
     row: int
-    eval: CellQuality | None
-    report: CellQuality | None
+    eval: Outcomes | None
+    report: Outcomes | None
 
     @property
-    def measured(self) -> Iterator[tuple[str, CellQuality]]:
-        """The parts that were evaluated, each with its quality."""
+    def measured(self) -> Iterator[tuple[str, Outcomes]]:
+        """The parts that were evaluated, each with its outcomes."""
         parts = (("eval", self.eval), ("report", self.report))
-        return ((part, quality) for part, quality in parts if quality is not None)
+        return ((part, outcomes) for part, outcomes in parts if outcomes is not None)
 
-    def on(self, part: str) -> CellQuality | None:
-        """The quality on ``eval`` or ``report``."""
+    def on(self, part: str) -> Outcomes | None:
+        """The outcomes on ``eval`` or ``report``."""
         return dict(self.measured).get(part)
 
 
@@ -208,6 +168,11 @@ class ComparisonDocument:
             keep[int(layer), list(heads)] = True
         return keep
 
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``compare.json`` without its summary."""
+        cells = {name: [_convert_cell(get_fields(cell), to_quality) for cell in getattr(self, name)] for name in _CELLS}
+        return dict(plain_json({**get_fields(self), **cells}))
+
     @classmethod
     def from_json(cls, data: object) -> ComparisonDocument:
         """Read a comparison file.
@@ -218,8 +183,10 @@ class ComparisonDocument:
         import msgspec
 
         try:
-            document = msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
+            content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+            content |= {name: [_convert_cell(cell, from_quality) for cell in content[name]] for name in _CELLS}
+            document = msgspec.convert(content, cls)
+        except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
@@ -228,3 +195,47 @@ class ComparisonDocument:
             if not all(int(layer) in layers and set(kept) <= set(heads) for layer, kept in (cell.kept or {}).items()):
                 raise ValueError("heads that the model does not have")
         return document
+
+
+# Outcomes as the file holds them -----------------------------------------------------------------------------
+
+#: The fields that hold cells.
+_CELLS = ("full", "cells")
+#: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
+CHANGE_ALIKE = "accuracy_change_alike"
+
+
+def to_quality(outcomes: Outcomes) -> dict[str, Any]:
+    """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
+    metrics = to_metrics(outcomes)
+    agreement = metrics.pop("agreement")
+    alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
+    return {**metrics, "agreement": agreement, "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+
+
+def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``to_quality`` wrote as fields of estimates.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: If a field is missing or malformed.
+    """
+    outcomes = from_metrics(quality, quality["delta"])
+    alike = quality.get("delta_alike")
+    if alike is not None:
+        outcomes[CHANGE_ALIKE] = from_metrics(quality, alike)["accuracy_change"]
+    return {name: vars(estimate) for name, estimate in outcomes.items()}
+
+
+def get_fields(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass in their order (``vars`` has the order of the file that it was read from)."""
+    return {one.name: getattr(value, one.name) for one in fields(value)}
+
+
+def _convert_cell(cell: Mapping[str, Any], convert: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
+    """Return the fields of a cell with converted outcomes."""
+    recoveries = {}
+    for name, result in cell["recoveries"].items():
+        content = dict(result) if isinstance(result, Mapping) else get_fields(result)
+        parts = {part: content[part] and convert(content[part]) for part in ("eval", "report")}
+        recoveries[name] = {**content, **parts}
+    return {**cell, "recoveries": recoveries}

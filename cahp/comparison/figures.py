@@ -38,7 +38,7 @@ def _accuracy(means: Sequence[Mean], results: SplitResults, recovery: str) -> st
     full = results.full["none"]
     budgets = sorted({one.budget for one in means})
     drawn = [name for name in results.methods if any(one.method == name for one in means)]
-    ends = [end for one in means for end in one.ci95]
+    ends = [end for one in means for end in (one.accuracy.low, one.accuracy.high)]
     low, high = max(0.0, min(*ends, full) - 0.02), min(1.0, max(*ends, full) + 0.02)
     span = max(1, budgets[-1] - budgets[0])
 
@@ -75,14 +75,15 @@ def _accuracy(means: Sequence[Mean], results: SplitResults, recovery: str) -> st
 def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterator[str]:
     colour, dashes = _style(place)
     fill = colour if place < len(_COLOURS) else "var(--ground)"
-    places = [(across(one.budget), down(one.accuracy)) for one in points]
+    places = [(across(one.budget), down(one.accuracy.value)) for one in points]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     yield f'<polyline points="{line}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
     for one, (x, y) in zip(points, places, strict=True):
-        tip = f"{one.method}, {one.budget} heads: {one.accuracy:.1%} [{one.low:.1%}, {one.high:.1%}]"
+        low, high = one.accuracy.low, one.accuracy.high
+        tip = f"{one.method}, {one.budget} heads: {one.accuracy.value:.1%} [{low:.1%}, {high:.1%}]"
         yield (
             f'<g stroke="{colour}"><title>{_safe(tip)}</title>'
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(one.low):.1f}" y2="{down(one.high):.1f}" opacity="0.5"/>'
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}" y2="{down(high):.1f}" opacity="0.5"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{fill}"/></g>'
         )
 

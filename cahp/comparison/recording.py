@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -12,9 +13,9 @@ from cahp import methods
 from cahp.comparison.cells import MeasuredCell, Predictions
 from cahp.comparison.cost import ComparisonCost
 from cahp.comparison.document import (
+    CHANGE_ALIKE,
     SCHEMA,
     CellBudget,
-    CellQuality,
     CellRecord,
     CellSeconds,
     ComparisonDocument,
@@ -26,7 +27,7 @@ from cahp.comparison.document import (
 from cahp.comparison.plan import FULL, REFERENCE, Cell, Plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
-from cahp.outcomes import accuracy_change, measure
+from cahp.outcomes import Outcomes, accuracy_change, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.stages.clustering import grid_notice
@@ -164,18 +165,18 @@ class _Recorder:
 
     def _record_recovery(self, cell: Cell, recovery: str, splits: dict[str, Predictions]) -> RecoveryResult:
         row = len(self._correct["eval"])
-        qualities: dict[str, CellQuality] = {}
+        outcomes: dict[str, Outcomes] = {}
         for split, predictions in splits.items():
             self._correct[split].append(predictions.evaluation.correct)
-            qualities[split] = self._quality(cell, recovery, split, predictions.evaluation)
-        return RecoveryResult(row, qualities.get("eval"), qualities.get("report"))
+            outcomes[split] = self._measure_outcomes(cell, recovery, split, predictions.evaluation)
+        return RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"))
 
-    def _quality(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> CellQuality:
+    def _measure_outcomes(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> Outcomes:
         full = self._reference.predictions["none", split].evaluation
         is_full = cell.method == FULL and recovery == "none"
         # The full model after the same recovery, if the recovery changes it.
         alike = self._full.get((recovery, cell.seed, split)) if recovery != "none" and cell.method != FULL else None
-        return CellQuality.of(
-            measure(evaluation, full=None if is_full else full),
-            None if alike is None else accuracy_change(evaluation, alike),
-        )
+        outcomes = measure(evaluation, full=None if is_full else full)
+        if alike is not None:
+            outcomes[CHANGE_ALIKE] = accuracy_change(evaluation, alike)
+        return {name: estimate for name, estimate in outcomes.items() if math.isfinite(estimate.value)}

@@ -22,7 +22,8 @@ from cahp.comparison.figures import draw_figures
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summarising import summarise
 from cahp.comparison.summary import Summary
-from cahp.files import Content, csv_text, finish_replacing, json_text, plain_json, read_array, scratch
+from cahp.files import Content, csv_text, finish_replacing, json_text, read_array, scratch
+from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
 
@@ -143,10 +144,10 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``compare.json``."""
-        document = plain_json(self.document)
+        document = self.document.to_json()
         # The long list last, for people who look at the file.
         cells = document.pop("cells")
-        summary = plain_json(self.summary) if self.correct else self._written()
+        summary = self.summary.to_json() if self.correct else self._written()
         return {**document, "summary": summary, "cells": cells}
 
     def _write_arrays(self, file: IO[bytes]) -> None:
@@ -249,18 +250,18 @@ def _rows(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
             "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
         }
         measured = [(recovery, *one) for recovery, result in cell.recoveries.items() for one in result.measured]
-        for recovery, part, quality in measured:
-            change = quality.delta
+        for recovery, part, outcomes in measured:
+            accuracy, change = outcomes["accuracy"], outcomes.get("accuracy_change")
             yield {
                 **shared,
-                **{name: getattr(quality, name) for name in ("accuracy", "macro_f1", "loss", "n", "agreement")},
+                **to_metrics(outcomes),
                 "recovery": recovery,
                 "split": document.data.of(part).split,
-                "ci_low": quality.ci95[0],
-                "ci_high": quality.ci95[1],
-                "delta_pp": change and change.pp,
-                "delta_low": change and change.ci95[0],
-                "delta_high": change and change.ci95[1],
+                "ci_low": accuracy.low,
+                "ci_high": accuracy.high,
+                "delta_pp": change and change.value,
+                "delta_low": change and change.low,
+                "delta_high": change and change.high,
                 "recovery_s": cell.seconds.recovery.get(recovery),
                 "evaluation_s": cell.seconds.evaluation.get(recovery),
             }

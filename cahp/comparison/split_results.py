@@ -165,7 +165,7 @@ def _full_accuracies(document: ComparisonDocument, part: str) -> dict[str, float
     accuracies: dict[str, list[float]] = {}
     for cell in document.full:
         for recovery, result in cell.recoveries.items():
-            quality = result.on(part)
-            if quality is not None:
-                accuracies.setdefault(recovery, []).append(quality.accuracy)
+            outcomes = result.on(part)
+            if outcomes is not None:
+                accuracies.setdefault(recovery, []).append(outcomes["accuracy"].value)
     return {recovery: float(np.mean(values)) for recovery, values in accuracies.items()}

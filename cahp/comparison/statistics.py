@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from cahp.comparison.document import CellRecord, ComparisonDocument
 from cahp.comparison.sentences import verdict_sentence
 from cahp.comparison.summary import Area, AreaVerdict, Interval, Mean, Verdict
+from cahp.outcomes import OUTCOMES
+from cahp.values import Estimate
 
 DRAWS = 10_000
 #: Draws per test of a family. The smallest possible p is two of all draws; with fewer draws no p could stay below the
@@ -161,23 +163,24 @@ def compute_means(
 ) -> Iterator[Mean]:
     """Means with intervals. ``part`` is ``eval`` or ``report``, ``split`` the name of its split."""
     for series in all_series:
-        qualities = [quality for cell in series.cells if (quality := cell.recoveries[recovery].on(part)) is not None]
-        by_seed = series.values.mean(axis=1)
+        by_cell = [outcomes for cell in series.cells if (outcomes := cell.recoveries[recovery].on(part)) is not None]
+        accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
+        by_seed, n = series.values.mean(axis=1), int(series.values.shape[1])
+        interval = percentile_interval(draws[series.method, series.budget])
+        outcomes = {
+            name: Estimate(mean, None, n, row.unit)
+            for name, row in OUTCOMES.items()
+            if (mean := mean_or_none(one[name].value for one in by_cell if name in one)) is not None
+        }
         yield Mean(
             split=split,
             recovery=recovery,
             method=series.method,
             budget=series.budget,
-            accuracy=float(series.values.mean()),
-            ci95=percentile_interval(draws[series.method, series.budget]),
-            lowest=min(quality.accuracy for quality in qualities),
-            highest=max(quality.accuracy for quality in qualities),
+            outcomes={**outcomes, "accuracy": Estimate(float(series.values.mean()), interval, n, "share")},
+            lowest=min(accuracies),
+            highest=max(accuracies),
             sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-            macro_f1=mean_or_none(quality.macro_f1 for quality in qualities),
-            loss=mean_or_none(quality.loss for quality in qualities),
-            agreement=mean_or_none(quality.agreement for quality in qualities),
-            delta_pp=mean_or_none(quality.delta.pp for quality in qualities if quality.delta),
-            n=int(series.values.shape[1]),
             seeds=len(by_seed),
             masks=len(series.cells),
         )

@@ -7,6 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from cahp.files import plain_json
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_metrics
+from cahp.values import Estimate
 
 #: The ends of a 95 % interval.
 Interval = tuple[float, float]
@@ -29,29 +34,58 @@ class _WithInterval:
 
 
 @dataclass(frozen=True)
-class Mean(_WithInterval):
-    """Accuracy of a method at a budget (0 to 1): the mean over seeds and masks, with its interval.
+class Mean:
+    """Outcomes of a method at a budget: means over seeds and masks; the accuracy has an interval.
 
-    ``lowest`` and ``highest`` are of single masks, ``sd`` is over seeds (None for one seed), ``delta_pp`` the change
-    against the full model. Other outcomes are None where they were not measured.
+    ``lowest`` and ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed).
     """
 
     split: str
     recovery: str
     method: str
     budget: int
-    accuracy: float
-    ci95: Interval
+    outcomes: Outcomes
     lowest: float
     highest: float
     sd: float | None
-    macro_f1: float | None
-    loss: float | None
-    agreement: float | None
-    delta_pp: float | None
-    n: int
     seeds: int
     masks: int
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The accuracy, with its 95 % interval."""
+        return self.outcomes["accuracy"]
+
+    def as_row(self) -> dict[str, Any]:
+        """The mean as the row of a table: accuracy with its interval, then other outcomes (None: not measured)."""
+        accuracy, others = self.accuracy, [name for name in OUTCOMES if name != "accuracy"]
+        return {
+            **{"recovery": self.recovery, "method": self.method, "budget": self.budget},
+            **{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
+            **{name: self.outcomes[name].value if name in self.outcomes else None for name in others},
+            **{"n": accuracy.n, "seeds": self.seeds, "masks": self.masks},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean as a comparison file holds it."""
+        metrics = to_metrics(self.outcomes)
+        first = {name: metrics.pop(name) for name in ("accuracy", "ci95")}
+        n, change = metrics.pop("n"), self.outcomes.get("accuracy_change")
+        return {
+            **{name: getattr(self, name) for name in ("split", "recovery", "method", "budget")},
+            **first,
+            **{name: getattr(self, name) for name in ("lowest", "highest", "sd")},
+            **metrics,
+            **{"delta_pp": change and change.value, "n": n, "seeds": self.seeds, "masks": self.masks},
+        }
+
+
+def _read_mean(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``Mean.to_json`` wrote with the fields of ``Mean``."""
+    outcomes = from_metrics(row)
+    if row["delta_pp"] is not None:
+        outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
+    return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()}}
 
 
 @dataclass(frozen=True)
@@ -181,6 +215,10 @@ class Summary:
     consensus: tuple[Consensus, ...]
     cost: tuple[MethodCost, ...]
 
+    def to_json(self) -> dict[str, Any]:
+        """The ``summary`` of a comparison file."""
+        return dict(plain_json(self)) | {"means": [plain_json(mean.to_json()) for mean in self.means]}
+
     @classmethod
     def from_json(cls, data: object) -> Summary:
         """Read the summary of a comparison file.
@@ -191,6 +229,7 @@ class Summary:
         import msgspec
 
         try:
-            return msgspec.convert(data, cls)
-        except msgspec.ValidationError as error:
+            content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+            return msgspec.convert({**content, "means": [_read_mean(row) for row in content["means"]]}, cls)
+        except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None

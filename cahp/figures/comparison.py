@@ -13,6 +13,7 @@ from cahp.comparison.summary import Mean, Verdict
 from cahp.figures import palette
 from cahp.figures.labels import label
 from cahp.figures.palette import Ink
+from cahp.outcomes import OUTCOMES
 
 #: Random selection is dotted, with hollow markers.
 _DASHES, _RANDOM = ("solid", "dash", "dashdot", "longdash"), "dot"
@@ -94,7 +95,7 @@ def accuracy_figure(
             reference = name == results.against
             figure.add_trace(_line(results, recovery, name, drawn[name], width=3 if reference else 1.8, size=9))
             last = _means(results, recovery, name)[-1]
-            end = 100 * last.accuracy
+            end = 100 * last.accuracy.value
             names.append(LineName(name_of(name), last.budget, end, drawn[name].colour, bold=reference))
         step = (budgets[-1] - budgets[0]) * 0.03
         ends = (budgets[0] - step, budgets[-1] + 2 * step)
@@ -146,7 +147,7 @@ def _line(results: SplitResults, recovery: str, name: str, style: Style, *, widt
     means = _means(results, recovery, name)
     return go.Scatter(
         x=[mean.budget for mean in means],
-        y=[100 * mean.accuracy for mean in means],
+        y=[100 * mean.accuracy.value for mean in means],
         mode="lines+markers",
         name=name_of(name),
         line={"color": style.colour, "dash": style.dash, "width": width},
@@ -162,13 +163,13 @@ def _points(results: SplitResults, recovery: str, name: str, style: Style, place
     means = _means(results, recovery, name)
     return go.Scatter(
         x=[place] * len(means),
-        y=[100 * mean.accuracy for mean in means],
+        y=[100 * mean.accuracy.value for mean in means],
         mode="markers",
         name=name_of(name),
         marker={"symbol": style.symbol, "size": 9, "color": style.colour},
         error_y={
-            "array": [100 * (mean.high - mean.accuracy) for mean in means],
-            "arrayminus": [100 * (mean.accuracy - mean.low) for mean in means],
+            "array": [100 * (mean.accuracy.high - mean.accuracy.value) for mean in means],
+            "arrayminus": [100 * (mean.accuracy.value - mean.accuracy.low) for mean in means],
             "thickness": 1.2,
             "width": 5,
         },
@@ -185,7 +186,7 @@ def _band(results: SplitResults, recovery: str, name: str, colour: str) -> Any:
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return go.Scatter(
         x=[*budgets, *reversed(budgets)],
-        y=[*(100 * mean.high for mean in means), *(100 * mean.low for mean in reversed(means))],
+        y=[*(100 * mean.accuracy.high for mean in means), *(100 * mean.accuracy.low for mean in reversed(means))],
         fill="toself",
         fillcolor=f"rgba({red},{green},{blue},0.13)",
         line={"width": 0},
@@ -199,23 +200,20 @@ def _band(results: SplitResults, recovery: str, name: str, colour: str) -> Any:
 def _tooltip(mean: Mean) -> str:
     lines = [
         f"<b>{name_of(mean.method)}</b>, {mean.budget} heads, {after(mean.recovery)}",
-        f"accuracy {mean.accuracy:.1%}, 95 % interval {mean.low:.1%} to {mean.high:.1%}",
-        f"n = {mean.n:,}, {mean.seeds} seed{'' if mean.seeds == 1 else 's'}, {mean.masks} "
+        f"accuracy {mean.accuracy.text}, 95 % interval {mean.accuracy.span}",
+        f"n = {mean.accuracy.n:,}, {mean.seeds} seed{'' if mean.seeds == 1 else 's'}, {mean.masks} "
         f"mask{'' if mean.masks == 1 else 's'}",
     ]
-    if mean.macro_f1 is not None:
-        lines.append(f"macro-F1 {mean.macro_f1:.3f}")
-    if mean.agreement is not None:
-        lines.append(f"agreement with the full model {mean.agreement:.1%}")
-    return "<br>".join(lines).replace("%", " %").replace("  %", " %")
+    others = [name for name in OUTCOMES if name in mean.outcomes and name != "accuracy"]
+    return "<br>".join([*lines, *(f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others)])
 
 
 def _span(results: SplitResults, recovery: str, methods: Sequence[str]) -> tuple[float, float]:
     """The range of the y axis in per cent, with a margin."""
     means = [mean for name in methods for mean in _means(results, recovery, name)]
     levels = [100 * level for level, _, _ in _reference_levels(results, recovery)]
-    low = min([*levels, *(100 * mean.low for mean in means)])
-    high = max([*levels, *(100 * mean.high for mean in means)])
+    low = min([*levels, *(100 * mean.accuracy.low for mean in means)])
+    high = max([*levels, *(100 * mean.accuracy.high for mean in means)])
     room = 0.04 * (high - low) or 1.0
     return low - room, high + room
 

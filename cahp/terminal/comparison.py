@@ -9,7 +9,7 @@ from cahp.words import duration, interval, percent, points
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, ComparisonCost, SplitResults
-    from cahp.comparison.summary import Area, Mean, Summary, Verdict
+    from cahp.comparison.summary import Summary, Verdict
 
 
 def announcement(cost: ComparisonCost) -> str:
@@ -57,15 +57,11 @@ def _accuracies(results: SplitResults, recovery: str) -> Iterator[str]:
     yield f"    {'':<{width}}" + "".join(f"{title:>22}" for title in titles)
     for name in results.methods:
         means = [results.means.get((recovery, name, budget)) for budget in budgets]
-        row = [_estimate(mean.accuracy, mean) if mean else "–" for mean in means]
+        row = [f"{mean.accuracy.text} {mean.accuracy.interval}" if mean else "–" for mean in means]
         if areas:
             area = results.areas.get((recovery, name))
-            row.append(_estimate(area.area, area) if area else "–")
+            row.append(f"{percent(area.area)} {interval(100 * area.low, 100 * area.high)}" if area else "–")
         yield f"    {name:<{width}}" + "".join(f"{text:>22}" for text in row)
-
-
-def _estimate(value: float, row: Mean | Area) -> str:
-    return f"{percent(value)} {interval(100 * row.low, 100 * row.high)}"
 
 
 def _verdicts(result: Summary) -> Iterator[str]:

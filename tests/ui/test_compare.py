@@ -214,7 +214,7 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
     assert found.document.data.id == "mine.csv"
     theirs = read_shown(folder).results.means["none", "magnitude", 4]
     # One of the two seeds of the other comparison; weights do not depend on the seed.
-    assert found.results.means["none", "magnitude", 4].accuracy == pytest.approx(theirs.accuracy)
+    assert found.results.means["none", "magnitude", 4].accuracy.value == pytest.approx(theirs.accuracy.value)
     with pytest.raises(CahpError, match="stay in this process"):
         compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
 

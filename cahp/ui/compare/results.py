@@ -58,27 +58,15 @@ def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
-            f"{method_label(mean.method)} at {mean.budget} heads: {percent(mean.accuracy)}." for mean in means[:40]
+            f"{method_label(mean.method)} at {mean.budget} heads: {mean.accuracy.text}." for mean in means[:40]
         ),
-        data={
-            "method": [mean.method for mean in means],
-            "heads": [mean.budget for mean in means],
-            "recovery": [mean.recovery for mean in means],
-            "accuracy": [mean.accuracy for mean in means],
-            "low": [mean.low for mean in means],
-            "high": [mean.high for mean in means],
-            "macro F1": [mean.macro_f1 for mean in means],
-            "agreement": [mean.agreement for mean in means],
-            "n": [mean.n for mean in means],
-            "seeds": [mean.seeds for mean in means],
-            "masks": [mean.masks for mean in means],
-        },
+        data={name: [mean.as_row()[name] for mean in means] for name in means[0].as_row()},
     )
 
 
 def _accuracy_title(results: SplitResults, view: ComparisonView) -> str:
     keys = [(view.recovery, name, view.budget) for name in view.methods]
-    accuracies = [results.means[key].accuracy for key in keys if key in results.means]
+    accuracies = [results.means[key].accuracy.value for key in keys if key in results.means]
     when = after(view.recovery).capitalize()
     if not accuracies:
         return f"{when}, nothing was measured at {view.budget} heads"
@@ -186,7 +174,8 @@ def cost_table(results: SplitResults, shown: Sequence[str], recovery: str) -> di
     elif len(budgets := results.budgets_after(recovery)) == 1:
         means = [results.means.get((recovery, name, budgets[0])) for name in shown]
         table[f"Accuracy at {budgets[0]} heads (%)"] = [
-            "not measured" if mean is None else _estimate(mean.accuracy, mean.low, mean.high) for mean in means
+            "not measured" if mean is None else _estimate(mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
+            for mean in means
         ]
     table |= {
         "Forward passes": [None if cost.forwards is None else round(cost.forwards) for cost in costs],

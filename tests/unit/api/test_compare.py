@@ -68,7 +68,7 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     assert len(rows) == len(found.results.means)
     recovery, method, budget, accuracy, low, high = rows[0]
     mean = found.results.means[recovery, method, budget]
-    assert (accuracy, low, high) == (mean.accuracy, mean.low, mean.high)
+    assert (accuracy, low, high) == (mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
 
 
 @pytest.mark.parametrize("name", ["accuracy", "differences", "layers", "overlap", "consensus"])
@@ -97,7 +97,7 @@ def test_it_is_text_in_a_terminal_and_a_table_in_a_notebook(found: CompareResult
     assert "accuracy on" in repr(found)
     shown = found._repr_html_()
     mean = found.results.means["refit", "gradient", 5]
-    assert f"{100 * mean.accuracy:.1f} %" in shown
+    assert f"{100 * mean.accuracy.value:.1f} %" in shown
     assert "<script" not in shown
     again = CompareResult.read(found.save(tmp_path / "out"))
     assert isinstance(again, CompareResult)

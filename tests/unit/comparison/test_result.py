@@ -16,9 +16,8 @@ import pytest
 from comparisons import KEPT, cell, document, failed, file, made
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.document import CellQuality
+from cahp.comparison.document import from_quality, to_quality
 from cahp.comparison.summary import Summary
-from cahp.files import plain_json
 from cahp.values import CahpError, Estimate
 
 
@@ -31,13 +30,13 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert Comparison.read(str(tmp_path)).document == again.document
     assert again.summary.verdicts == comparison.summary.verdicts
     written = json.loads((tmp_path / "compare.json").read_text())["summary"]
-    assert written == plain_json(comparison.summary)
+    assert written == comparison.summary.to_json()
     assert Summary.from_json(written) == comparison.summary
 
 
 def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     right = np.arange(8) % 2 == 0
-    said = plain_json(made({name: [right, right] for name in KEPT}).summary)
+    said = made({name: [right, right] for name in KEPT}).summary.to_json()
     assert list(said) == [
         *("against", "rule", "means", "areas", "verdicts", "area_verdicts", "layers", "overlap", "consensus", "cost")
     ]
@@ -68,7 +67,9 @@ def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path
 
 def test_what_is_not_finite_was_not_measured() -> None:
     outcomes = {"accuracy": Estimate(0.5, (0.0, 1.0), 4, "share"), "nll": Estimate(float("inf"), None, 4, "nats")}
-    assert CellQuality.of(outcomes, None).loss is None
+    quality = to_quality(outcomes)
+    assert quality["loss"] is None
+    assert set(from_quality(quality)) == {"accuracy"}
 
 
 def test_a_file_that_was_moved_alone_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def written(found: Comparison) -> dict[str, Any]:
     """What ``compare.json`` says of it."""
-    return dict(plain_json(found.document))
+    return found.document.to_json()
 
 
 def kept(found: Comparison, method: str | None = None) -> list[Any]:

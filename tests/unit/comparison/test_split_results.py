@@ -13,7 +13,6 @@ from cahp.comparison import Comparison
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.result import read_shown, read_upload
 from cahp.comparison.split_results import mean_layer
-from cahp.files import plain_json
 from cahp.values import CahpError
 
 
@@ -33,7 +32,10 @@ def test_a_reading_says_what_the_file_says(folder: Path) -> None:
     )
     reading = read_shown(folder).results
     mean = reading.means["refit", "random", 5]
-    assert (mean.accuracy, [mean.low, mean.high], mean.masks) == (one["accuracy"], one["ci95"], one["masks"])
+    assert (mean.accuracy.value, list(mean.accuracy.ci95 or ()), mean.masks) == (
+        *(one["accuracy"], one["ci95"], one["masks"]),
+    )
+    assert mean.outcomes["agreement"].value == one["agreement"]
     assert reading.full["none"] == document["full"][0]["recoveries"]["none"]["eval"]["accuracy"]
     assert reading.budgets == (3, 5)
     # Heads that a method keeps sum to its budget.
@@ -50,7 +52,7 @@ def test_a_reading_says_what_the_file_says(folder: Path) -> None:
 def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     comparison = varied()
     assert comparison.document.parts == ("eval",)
-    said = plain_json(comparison.document)
+    said = comparison.document.to_json()
     said["data"]["report"] = {**said["data"]["eval"], "split": "test"}
     for one in (*said["full"], *said["cells"]):
         for measured in one["recoveries"].values():
@@ -60,7 +62,7 @@ def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     assert document.parts == ("eval", "report")
     assert both.results.split == "test"
     assert both.results.full["none"] == 0.25
-    found = {part: both.results_on(part).means["none", "random", 3].accuracy for part in document.parts}
+    found = {part: both.results_on(part).means["none", "random", 3].accuracy.value for part in document.parts}
     assert found["eval"] + found["report"] == pytest.approx(1)
 
 

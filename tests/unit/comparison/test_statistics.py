@@ -76,9 +76,11 @@ def test_the_interval_of_one_seed_is_that_of_a_bootstrap_over_texts() -> None:
     (mean,) = made({"complementary": [right]}).summary.means
     # The standard error of a proportion.
     width = 1.96 * np.sqrt(right.mean() * (1 - right.mean()) / 500)
-    assert mean.accuracy == pytest.approx(right.mean())
-    assert (mean.low, mean.high) == pytest.approx((right.mean() - width, right.mean() + width), abs=0.005)
-    assert (mean.sd, mean.seeds, mean.n) == (None, 1, 500)
+    assert mean.accuracy.value == pytest.approx(right.mean())
+    assert (mean.accuracy.low, mean.accuracy.high) == pytest.approx(
+        (right.mean() - width, right.mean() + width), abs=0.005
+    )
+    assert (mean.sd, mean.seeds, mean.accuracy.n) == (None, 1, 500)
 
 
 def test_seeds_that_disagree_widen_the_interval() -> None:
@@ -87,9 +89,9 @@ def test_seeds_that_disagree_widen_the_interval() -> None:
     far, none = np.ones(400, dtype=np.bool_), np.zeros(400, dtype=np.bool_)
     (apart,) = made({"complementary": [far, none, far, none]}).summary.means
     # All texts agree within a seed, so only the seeds vary: means of 4 draws of 0 and 1.
-    assert apart.ci95 == pytest.approx((0.0, 1.0))
+    assert apart.accuracy.ci95 == pytest.approx((0.0, 1.0))
     assert apart.sd == pytest.approx(np.std([1, 0, 1, 0], ddof=1))
-    assert alike.high - alike.low < 0.12
+    assert alike.accuracy.high - alike.accuracy.low < 0.12
 
 
 def test_masks_drawn_with_one_seed_are_averaged_before_they_are_compared() -> None:
@@ -98,7 +100,7 @@ def test_masks_drawn_with_one_seed_are_averaged_before_they_are_compared() -> No
     cells += [cell("random", 2, KEPT["random"], every, draw=1), cell("random", 3, KEPT["random"], every, draw=2)]
     found = summarise(document(cells, n=50), {"eval": np.array([none, none, every, every, every])})
     mean = next(one for one in found.means if one.method == "random")
-    assert mean.accuracy == pytest.approx(2 / 3)
+    assert mean.accuracy.value == pytest.approx(2 / 3)
     assert (mean.masks, mean.lowest, mean.highest) == (3, 0.0, 1.0)
 
 
@@ -128,8 +130,8 @@ def test_an_area_is_of_methods_with_every_budget_alone() -> None:
     (area,) = found.areas
     # Between 3 and 5 heads, from a half to all.
     assert (area.method, area.area, area.budgets) == ("complementary", 0.75, (3, 5))
-    mean = next(one for one in found.means if one.accuracy == 0.5)
-    assert area.ci95 == pytest.approx(((mean.low + 1) / 2, (mean.high + 1) / 2))
+    mean = next(one for one in found.means if one.accuracy.value == 0.5)
+    assert area.ci95 == pytest.approx(((mean.accuracy.low + 1) / 2, (mean.accuracy.high + 1) / 2))
 
 
 # Tests

@@ -27,9 +27,11 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults
     lines = {trace.name: trace for trace in figure.data if trace.mode == "lines+markers"}
     assert set(lines) == {"CAHP", "gradient", "random"}
     mean = reading.means["refit", "gradient", 5]
-    assert lines["gradient"].y[1] == pytest.approx(100 * mean.accuracy)
+    assert lines["gradient"].y[1] == pytest.approx(100 * mean.accuracy.value)
     band = next(trace for trace in figure.data if trace.name == "gradient, 95 % interval")
-    assert sorted(band.y)[0] == pytest.approx(100 * min(reading.means["refit", "gradient", k].low for k in (3, 5)))
+    assert sorted(band.y)[0] == pytest.approx(
+        100 * min(reading.means["refit", "gradient", k].accuracy.low for k in (3, 5))
+    )
 
 
 def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: SplitResults) -> None:
