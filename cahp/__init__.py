@@ -78,12 +78,12 @@ _HOMES = {
     "load_pruned": "models.compact",
     "open_bench": "run.bench",
     "prune": "api.prune",
-    "read_mask": "export.masks",
+    "read_mask": "exports.masks",
     "recover": "api.recover",
     "report": "api.report",
     "reproduce": "api.reproduce",
     "similarity": "api.similarity",
-    "write_run": "export.run_folder",
+    "write_run": "exports.run_folder",
 }
 
 
