@@ -39,7 +39,7 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     keep[0, -1] = keep[1, :2] = True
     mask, store = HeadMask(keep), Store(tmp_path / "store")
     before = [parameter.clone() for parameter in model.network.parameters()]
-    made = fakes.measurements(model.card, TEXTS, store, model=model)
+    made = fakes.recoveries(model.card, TEXTS, store, model=model)
     recovered = {
         "refit": made.refit(mask),
         "distill": made.distill(mask, schedule=replace(SCHEDULE, **QUICK)),
@@ -48,7 +48,7 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     assert all(map(torch.equal, before, model.network.parameters()))
     assert [type(one) for one in recovered.values()] == [Refitted, Distilled, FineTuned]
     # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.
-    again = fakes.measurements(model.card, TEXTS, store, model=model)
+    again = fakes.recoveries(model.card, TEXTS, store, model=model)
     if kind != "t5":
         monkeypatch.setattr(saving, "_in_new_process", fakes.in_this_process)
     (batch,) = model.batches(model.tokenize(TEXTS.inputs[:8]))

@@ -237,7 +237,7 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
         return known[0]
 
     monkeypatch.setattr(Recoveries, "distill", distil)
-    monkeypatch.setattr(Recoveries, "distilled_before", lambda self, mask: next(iter(known), None))
+    monkeypatch.setattr(Recoveries, "read_distilled", lambda self, mask: next(iter(known), None))
     monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, made: outcomes(0.6, 500))
     monkeypatch.setattr(work, "measure_steps", lambda *_, **__: documents.recovery_steps())
     app.query_params["recover"], app.query_params["budget"] = "distill", "12"

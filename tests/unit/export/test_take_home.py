@@ -25,6 +25,7 @@ from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
+from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import export_lines
@@ -45,7 +46,7 @@ def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(bench: 
     (folder,) = tmp_path.iterdir()
     assert not [name for name in archive.namelist() if name.endswith((".bin", ".pt", ".pkl"))]
     network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    pruned = bench.measurements.pruned(MASK, bench.measurements.refit(MASK))
+    pruned = cut_model(bench.model, MASK, bench.recoveries.refit(MASK))
     (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         logits = network(**batch.tensors).logits
@@ -68,11 +69,11 @@ def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_pat
     zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     network = cahp.load_pruned(folder)
-    distilled = bench.measurements.distill(MASK)
+    distilled = bench.recoveries.distill(MASK)
     assert made.outcome["distill"] == distilled.report
-    assert made.outcome["refit"] == distilled.refit
+    assert made.outcome["refit"] == distilled.start.report
     assert "learned from the full model" in (folder / "README.md").read_text()
-    pruned = bench.measurements.pruned(MASK, distilled)
+    pruned = cut_model(bench.model, MASK, distilled)
     (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
@@ -93,7 +94,7 @@ def test_a_fine_tuned_model_is_written_with_its_epochs_and_its_loss_is_seen(benc
     zipfile.ZipFile(io.BytesIO(made.content)).extractall(tmp_path)
     (folder,) = tmp_path.iterdir()
     network = cahp.load_pruned(folder)
-    tuned = bench.measurements.pruned(MASK, bench.measurements.finetune(MASK, schedule=Schedule(epochs=1)))
+    tuned = cut_model(bench.model, MASK, bench.recoveries.finetune(MASK, schedule=Schedule(epochs=1)))
     (batch,) = tuned.batches(tuned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
         torch.testing.assert_close(network(**batch.tensors).logits, tuned.logits(batch), atol=1e-5, rtol=1e-5)

@@ -53,7 +53,7 @@ def test_a_mask_is_timed_in_another_process_and_found_again_here(
 @pytest.mark.usefixtures("quiet_machine")
 def test_what_was_timed_here_is_found_there(watch: LatencyWorker, model: str, store: Store) -> None:
     # The same figures to the last digit: nothing is timed a second time, unless it is asked for.
-    here = fakes.measurements(models.identify(model), None, store)
+    here = fakes.measurements(models.identify(model), store)
     other = HeadMask.of([0, 1, 5, 6, 11], 3, 4)
     costs = here.costs(other, length=LENGTH)
     assert watch.costs(other, length=LENGTH) == costs

@@ -116,7 +116,7 @@ def test_which_is_asked_first_changes_no_digit(
 
 def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, texts: Texts, store: Store) -> None:
     def everything(made: fakes.Opened) -> list[Any]:
-        refitted = made.measurements.refit(MASK)
+        refitted = made.recoveries.refit(MASK)
         answers = [
             made.measurements.evaluate(texts),
             made.measurements.evaluate(texts, mask=MASK),
@@ -246,7 +246,7 @@ def test_only_masks_that_share_texts_are_glimpsed_at_and_only_before_they_answer
 def test_a_cut_and_a_masked_model_answer_alike(model: HeadModel, texts: Texts, store: Store) -> None:
     made = bench(model, texts, store)
     cut = made.measurements.evaluate(texts, mask=MASK)
-    masked = made.measurements.answers(model, texts, mask=MASK)
+    masked = made.measurements.evaluate_model(model, texts, mask=MASK)
     assert np.array_equal(cut.predictions, masked.predictions)
     assert np.allclose(cut.losses, masked.losses, atol=1e-5)
 
@@ -257,7 +257,8 @@ def test_a_layer_without_heads_is_masked_since_it_cannot_be_cut(model: HeadModel
     empty = HeadMask(keep)
     made = bench(model, texts, store)
     assert np.array_equal(
-        made.measurements.evaluate(texts, mask=empty).losses, made.measurements.answers(model, texts, mask=empty).losses
+        made.measurements.evaluate(texts, mask=empty).losses,
+        made.measurements.evaluate_model(model, texts, mask=empty).losses,
     )
 
 
@@ -273,7 +274,7 @@ def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, texts: Tex
 
 def test_too_few_texts_cannot_evaluate_a_refit(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).measurements.refit(MASK)
+        bench(model, texts.take(range(4)), store).recoveries.refit(MASK)
 
 
 # --- fine-tuning
@@ -287,7 +288,7 @@ def sizes(store: Store) -> list[int]:
 
 def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, store: Store) -> None:
     first = bench(model, texts, store)
-    tuned = first.measurements.finetune(MASK, schedule=QUICK)
+    tuned = first.recoveries.finetune(MASK, schedule=QUICK)
     answers = first.measurements.evaluate(texts, mask=MASK, recovered=tuned)
     assert not np.array_equal(answers.losses, first.measurements.evaluate(texts, mask=MASK).losses)
     # The model with the trained weights put in answers as the model that was trained.
@@ -297,7 +298,7 @@ def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, stor
 
     loader = Loader(model)
     again = bench(model, texts, store, load=loader)
-    known = again.measurements.finetune(MASK, schedule=QUICK)
+    known = again.recoveries.finetune(MASK, schedule=QUICK)
     assert (known.sha256, known.epochs) == (tuned.sha256, tuned.epochs)
     assert np.array_equal(again.measurements.evaluate(texts, mask=MASK, recovered=known).losses, answers.losses)
     assert (loader.count, set(again.resources.cached)) == (0, {"recovery", "evaluation"})
@@ -305,7 +306,7 @@ def test_a_fine_tuned_model_is_trained_once(model: HeadModel, texts: Texts, stor
 
 @pytest.mark.parametrize("difference", ["schedule", "seed", "mask", "texts"])
 def test_another_training_is_another_result(model: HeadModel, texts: Texts, store: Store, difference: str) -> None:
-    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK)
+    bench(model, texts, store).recoveries.finetune(MASK, schedule=QUICK)
     before = len(sizes(store))
     other = bench(
         model,
@@ -314,7 +315,7 @@ def test_another_training_is_another_result(model: HeadModel, texts: Texts, stor
         **({"seed": 7} if difference == "seed" else {}),
     )
     mask = HeadMask(MASK.keep[:, ::-1].copy() ^ np.array([0, 1, 0, 0], np.bool_)) if difference == "mask" else MASK
-    other.measurements.finetune(mask, schedule=replace(QUICK, epochs=1) if difference == "schedule" else QUICK)
+    other.recoveries.finetune(mask, schedule=replace(QUICK, epochs=1) if difference == "schedule" else QUICK)
     assert other.resources.cached == []
     assert len(sizes(store)) == before + 1
 
@@ -322,18 +323,18 @@ def test_another_training_is_another_result(model: HeadModel, texts: Texts, stor
 def test_fine_tuning_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     model: HeadModel, texts: Texts, store: Store, tmp_path: Path
 ) -> None:
-    whole = bench(model, texts, Store(tmp_path / "other")).measurements.finetune(MASK, schedule=QUICK)
+    whole = bench(model, texts, Store(tmp_path / "other")).recoveries.finetune(MASK, schedule=QUICK)
 
     def stop(stage: str, done: int, total: int) -> None:
         if (stage, done) == ("finetune", 11):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        bench(model, texts, store, progress=stop).measurements.finetune(MASK, schedule=QUICK)
+        bench(model, texts, store, progress=stop).recoveries.finetune(MASK, schedule=QUICK)
     assert len(sizes(store)) == 1
     seen: list[tuple[str, int, int]] = []
     again = bench(model, texts, store, progress=lambda *at: seen.append(at))
-    assert again.measurements.finetune(MASK, schedule=QUICK).sha256 == whole.sha256
+    assert again.recoveries.finetune(MASK, schedule=QUICK).sha256 == whole.sha256
     # 120 texts to learn from: eight batches an epoch.
     assert next(at for at in seen if at[0] == "finetune") == ("finetune", 11, 16)
     assert sizes(store) == sizes(Store(tmp_path / "other"))
@@ -342,32 +343,30 @@ def test_fine_tuning_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
 def test_weights_that_weigh_too_much_are_not_kept_and_others_only_if_asked(
     model: HeadModel, texts: Texts, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK, keep=False)
+    bench(model, texts, store).recoveries.finetune(MASK, schedule=QUICK, keep=False)
     assert sizes(store) == []
     # They took more to make than other results of their size.
     monkeypatch.setattr(resources, "_LARGEST_ENTRY", 1000)
-    bench(model, texts, store).measurements.finetune(MASK, schedule=QUICK)
+    bench(model, texts, store).recoveries.finetune(MASK, schedule=QUICK)
     (size,) = sizes(store)
     small = Store(tmp_path / "small", limit_bytes=2 * size)
-    bench(model, texts, small).measurements.finetune(MASK, schedule=QUICK)
+    bench(model, texts, small).recoveries.finetune(MASK, schedule=QUICK)
     assert list(small.folder.glob("*")) == []
 
 
 def test_too_few_texts_cannot_evaluate_fine_tuning(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(DataError, match="only 4"):
-        bench(model, texts.take(range(4)), store).measurements.finetune(MASK)
+        bench(model, texts.take(range(4)), store).recoveries.finetune(MASK)
 
 
 def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, texts: Texts, store: Store) -> None:
     with pytest.raises(CahpError, match="--learning-rate"):
-        bench(model, texts, store).measurements.finetune(MASK, schedule=replace(QUICK, learning_rate=1e30))
+        bench(model, texts, store).recoveries.finetune(MASK, schedule=replace(QUICK, learning_rate=1e30))
     assert sizes(store) == []
 
 
 def test_without_calibration_texts_costs_can_be_measured_still(model: HeadModel, store: Store) -> None:
-    made = fakes.measurements(model.card, None, store, model=model)
-    with pytest.raises(ValueError, match="without calibration texts"):
-        made.refit(MASK)
+    made = fakes.measurements(model.card, store, model=model)
     timing = made.costs(MASK, length=8, repeats=5).pruned.latency_ms
     assert timing is not None
     assert timing.length == 8
@@ -378,7 +377,7 @@ def test_without_calibration_texts_costs_can_be_measured_still(model: HeadModel,
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadModel, store: Store) -> None:
-    first = fakes.measurements(model.card, None, store, model=model).costs(MASK, length=8, repeats=5)
+    first = fakes.measurements(model.card, store, model=model).costs(MASK, length=8, repeats=5)
     loader = Loader(model)
     other = HeadMask(MASK.keep[:, ::-1].copy())
     found = fakes.resources(model.card, store, load=loader)
@@ -393,23 +392,23 @@ def test_costs_are_found_again_for_every_mask_of_the_same_counts(model: HeadMode
 def test_what_a_busy_machine_took_is_given_and_kept_for_nobody(
     model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = fakes.measurements(model.card, None, store, model=model)
+    made = fakes.measurements(model.card, store, model=model)
     # Every machine is busier than that.
     monkeypatch.setattr(costs, "NOISY", 0.0)
     assert made.costs(MASK, length=8, seconds=0.1).noisy
-    assert made.costs_before(MASK, length=8, seconds=0.1) is None
+    assert made.read_costs(MASK, length=8, seconds=0.1) is None
     assert not store.folder.exists()
 
 
 @pytest.mark.usefixtures("quiet_machine")
 def test_a_time_is_taken_again_when_asked_and_then_found_by_all(model: HeadModel, store: Store) -> None:
-    made = fakes.measurements(model.card, None, store, model=model)
+    made = fakes.measurements(model.card, store, model=model)
     first = made.costs(MASK, length=8, seconds=0.1)
     again = made.costs(MASK, length=8, seconds=0.1, fresh=True)
     assert again.full.latency_ms != first.full.latency_ms
     assert made.costs(MASK, length=8, seconds=0.1) == again
-    assert made.costs_before(MASK, length=8, seconds=0.1) == again
-    assert made.costs_before(MASK, length=16, seconds=0.1) is None
+    assert made.read_costs(MASK, length=8, seconds=0.1) == again
+    assert made.read_costs(MASK, length=16, seconds=0.1) is None
 
 
 def _weights(costs: Costs) -> int:
@@ -437,7 +436,7 @@ def test_times_of_a_busy_machine_say_so() -> None:
 
 def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: Store) -> None:
     with pytest.raises(OptionError, match="--length"):
-        fakes.measurements(model.card, None, store, model=model).costs(MASK, length=65)
+        fakes.measurements(model.card, store, model=model).costs(MASK, length=65)
 
 
 # --- time
@@ -460,7 +459,7 @@ def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, tex
         last[stage] = (done, total)
 
     made = bench(model, texts, store, progress=watch)
-    _ = made.evidence.clustering, made.measurements.refit(MASK), made.measurements.evaluate(texts)
+    _ = made.evidence.clustering, made.recoveries.refit(MASK), made.measurements.evaluate(texts)
     assert {"load", "signatures", "salience", "features", "projection", "clustering", "refit", "evaluation"} <= set(
         last
     )

@@ -137,5 +137,5 @@ def test_an_evaluation_says_its_precision(settings: Settings, tmp_path: Path) ->
 def test_what_is_unknown_or_unfair_is_refused(settings: Settings) -> None:
     with pytest.raises(OptionError, match="--precision float16 is unknown"):
         replace(settings, precision="float16")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="compared in float32"):
+    with pytest.raises(OptionError, match="computed in float32"):
         Plan(replace(settings, precision="auto"), ("complementary",), ("5",), (42,))

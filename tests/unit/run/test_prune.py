@@ -462,7 +462,7 @@ def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
     shutil.copytree(settings.data or "", data)
     asked = replace(settings, data=str(data), limit=40, recover="distill")
     bench = open_bench(asked, store=store)
-    calibration, read = set(bench.calibration.inputs), set(bench.measurements.inputs)
+    calibration, read = set(bench.calibration.inputs), set(bench.recoveries.inputs)
     first = prune(asked, store=store).document
     train = data / "train.jsonl"
     rows = [json.loads(line) for line in train.read_text().splitlines()]

@@ -18,11 +18,10 @@ from cahp.models.head_model import HeadModel
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.measurements import Measurements
-from cahp.run.option import parse_duration
 from cahp.run.prune import choose, measure_mask, prune
-from cahp.run.recovered import Distilled
-from cahp.run.settings import Settings, check_recovery
+from cahp.run.recovered import Distilled, refit_report
+from cahp.run.recoveries import Recoveries
+from cahp.run.settings import Settings, check_recovery, parse_duration
 from cahp.run.stored_training import Allowance, texts_in_time
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE
@@ -57,27 +56,27 @@ def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any)
 
 
 def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any) -> Distilled:
-    return opened(model, store, texts).measurements.distill(MASK, schedule=QUICK, **options)
+    return opened(model, store, texts).recoveries.distill(MASK, schedule=QUICK, **options)
 
 
 # --- the store
 
 
 def test_a_refit_is_found_again_and_looking_for_it_solves_nothing(model: HeadModel, store: Store) -> None:
-    measurements = opened(model, store).measurements
-    assert measurements.refitted_before(MASK) is None
-    made = measurements.refit(MASK)
-    found = opened(model, store).measurements.refitted_before(MASK)
+    recoveries = opened(model, store).recoveries
+    assert recoveries.read_refit(MASK) is None
+    made = recoveries.refit(MASK)
+    found = opened(model, store).recoveries.read_refit(MASK)
     assert found is not None
     assert found.sha256 == made.sha256
 
 
 def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, store: Store) -> None:
     first = opened(model, store)
-    made = first.measurements.distill(MASK, schedule=QUICK)
+    made = first.recoveries.distill(MASK, schedule=QUICK)
     answers = first.measurements.evaluate(TEXTS, mask=MASK, recovered=made)
     assert made.report.accepted
-    assert made.refit is not None
+    assert made.start is not None
     assert made.report.held_out_agreement > made.report.agreement_before
     assert first.resources.cached == []
 
@@ -85,8 +84,8 @@ def test_a_distilled_model_is_trained_once_and_found_again(model: HeadModel, sto
         raise AssertionError("the model was read")
 
     again = fakes.opened(model.card, TEXTS, store, load=unread)
-    known = again.measurements.distill(MASK, schedule=QUICK)
-    assert (known.sha256, known.report, known.refit) == (made.sha256, made.report, made.refit)
+    known = again.recoveries.distill(MASK, schedule=QUICK)
+    assert (known.sha256, known.report, refit_report(known)) == (made.sha256, made.report, refit_report(made))
     assert np.array_equal(again.measurements.evaluate(TEXTS, mask=MASK, recovered=known).losses, answers.losses)
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
@@ -99,9 +98,9 @@ def test_a_distillation_that_was_stopped_goes_on(model: HeadModel, store: Store,
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        opened(model, store, progress=stop).measurements.distill(MASK, schedule=QUICK)
+        opened(model, store, progress=stop).recoveries.distill(MASK, schedule=QUICK)
     seen: list[tuple[str, int, int]] = []
-    again = opened(model, store, progress=lambda *at: seen.append(at)).measurements
+    again = opened(model, store, progress=lambda *at: seen.append(at)).recoveries
     assert again.distill(MASK, schedule=QUICK).sha256 == whole.sha256
     # 160 texts to learn from: ten batches an epoch. The refit was kept.
     assert next(at for at in seen if at[0] == "distill") == ("distill", 7, 20)
@@ -109,7 +108,7 @@ def test_a_distillation_that_was_stopped_goes_on(model: HeadModel, store: Store,
 
 
 def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store) -> None:
-    opened(model, store).measurements.distill(MASK, schedule=QUICK, keep=False)
+    opened(model, store).recoveries.distill(MASK, schedule=QUICK, keep=False)
     assert list(store.folder.iterdir()) == []
 
 
@@ -127,7 +126,8 @@ def test_poisoned_labels_change_nothing_unless_labels_are_asked_for(
     for allowed in (None, 1e9):
         poisoned = distilled(model, Store(tmp_path / f"{allowed}"), flipped(TEXTS), seconds=allowed)
         assert poisoned.sha256 == honest.sha256
-    assert (poisoned.sha256, poisoned.report, poisoned.refit) == (honest.sha256, honest.report, honest.refit)
+    assert (poisoned.sha256, poisoned.report) == (honest.sha256, honest.report)
+    assert refit_report(poisoned) == refit_report(honest)
     heeded = [
         distilled(model, Store(tmp_path / name), texts, labels=True)
         for name, texts in (("a", TEXTS), ("b", flipped(TEXTS)))
@@ -142,25 +142,25 @@ def test_texts_without_any_labels_give_the_same_as_labelled_ones(
 ) -> None:
     whole = distilled(model, store, seconds=allowed)
     resources = fakes.resources(model.card, Store(tmp_path / "other"), model=model)
-    # There are no calibration texts here of which a label could be read.
-    bare = Measurements(resources, None, unlabelled=TEXTS.inputs).distill(MASK, schedule=QUICK, seconds=allowed)
-    assert (bare.sha256, bare.report, bare.refit) == (whole.sha256, whole.report, whole.refit)
+    # The labels of these calibration texts are wrong; none must be read.
+    bare = Recoveries(resources, flipped(TEXTS), unlabelled=TEXTS.inputs).distill(MASK, schedule=QUICK, seconds=allowed)
+    assert (bare.sha256, bare.report, refit_report(bare)) == (whole.sha256, whole.report, refit_report(whole))
     assert bare.report.labels is False
 
 
 def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(folder: Path, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
     settings = Settings(model=str(folder), data=str(data), limit=50, recover="distill", device="cpu")
-    honest = open_bench(settings, store=Store(tmp_path)).measurements
+    honest = open_bench(settings, store=Store(tmp_path)).recoveries
     rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
     labels = np.random.default_rng(3).permutation([row["label"] for row in rows])
     said = "\n".join(json.dumps({**row, "label": label}) for row, label in zip(rows, labels, strict=True))
     (data / "train.jsonl").write_text(said + "\n")
-    poisoned = open_bench(settings, store=Store(tmp_path)).measurements
+    poisoned = open_bench(settings, store=Store(tmp_path)).recoveries
     assert poisoned.calibration.sha256 != honest.calibration.sha256
     assert (poisoned.inputs, len(honest.inputs)) == (honest.inputs, 50)
     # With labels, texts and labels belong together.
-    both = open_bench(replace(settings, labels=True), store=Store(tmp_path)).measurements
+    both = open_bench(replace(settings, labels=True), store=Store(tmp_path)).recoveries
     assert both.inputs == both.calibration.inputs
 
 
@@ -175,11 +175,11 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
     )
     settings = replace(settings, recover_data=str(file), latency=False)
     bench = open_bench(settings, store=Store(tmp_path / "store"))
-    assert set(bench.measurements.inputs) <= set(fresh)
+    assert set(bench.recoveries.inputs) <= set(fresh)
     assert any("were left out" in notice for notice in bench.notices)
     run = prune(settings, store=Store(tmp_path / "store"))
     assert run.document.distill is not None
-    assert run.document.distill.examples + run.document.distill.held_out == len(bench.measurements.inputs)
+    assert run.document.distill.examples + run.document.distill.held_out == len(bench.recoveries.inputs)
     # Another content is another run.
     file.write_text("text\n" + "\n".join(fresh[:40]) + "\n")
     assert prune(settings, store=Store(tmp_path / "store")).document.distill != run.document.distill
@@ -187,7 +187,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(folder: Path, tmp
     assert refitted.refit is not None
     assert "answered as by the full model" in refitted.refit.reason
     with pytest.raises(OptionError, match="labels"):
-        open_bench(settings, store=Store(tmp_path)).measurements.distill(MASK, labels=True)
+        open_bench(settings, store=Store(tmp_path)).recoveries.distill(MASK, labels=True)
     file.write_text("premise,hypothesis\na,b\n")
     with pytest.raises(DataError, match="single texts"):
         open_bench(settings, store=Store(tmp_path))
@@ -234,7 +234,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
 def hurried(full: HeadModel | None, store: Store, clock: fakes.WorkClock, allowed: float, **options: Any) -> Distilled:
     card = options.pop("card")
     given = {"model": full, "clock": clock, **options}
-    return fakes.opened(card, TEXTS, store, **given).measurements.distill(MASK, schedule=QUICK, seconds=allowed)
+    return fakes.opened(card, TEXTS, store, **given).recoveries.distill(MASK, schedule=QUICK, seconds=allowed)
 
 
 #: What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
@@ -248,7 +248,7 @@ def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     made = hurried(model, store, clock, allowed, card=model.card)
     # A batch that was begun is ended.
     assert 0.5 * allowed < clock.now <= allowed + 10
-    assert made.refit is not None or allowed < 400
+    assert made.start is not None or allowed < 400
     assert made.report.examples + made.report.held_out == (200 if allowed > 2000 else len_of(made))
     assert ("of 2 epochs" in made.report.reason) is bool(made.report.epochs)
 
@@ -291,7 +291,7 @@ def test_what_was_made_in_a_time_is_found_again_with_its_steps(
         raise AssertionError("the model was read")
 
     again = hurried(None, store, clock, 1500, card=model.card, load=unread)
-    assert (again.sha256, again.report, again.refit) == (made.sha256, made.report, made.refit)
+    assert (again.sha256, again.report, refit_report(again)) == (made.sha256, made.report, refit_report(made))
     assert made.start is not None
     assert again.start is not None
     assert (again.start.sha256, again.start.seconds) == (made.start.sha256, made.start.seconds)
@@ -377,7 +377,7 @@ def test_where_there_is_no_room_for_what_it_learned_its_time_is_not_held_against
         hurried(model, store, clock, ALL, card=model.card, progress=stop_at(12))
     (said,) = caplog.messages
     assert "is not cached" in said
-    assert "begins anew" in said
+    assert "starts again from the beginning" in said
     clock.now = 0.0
     again = hurried(model, store, clock, ALL, card=model.card)
     assert again.sha256 == distilled(model, Store(tmp_path / "other")).sha256
@@ -412,7 +412,7 @@ def test_whoever_cancels_waits_for_one_batch_at_most(
 
 def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
     none = hurried(model, store, clock, 40, card=model.card)
-    assert none.refit is None
+    assert none.start is None
     assert (none.report.accepted, none.report.epochs) == (False, ())
     assert none.report.reason == "no time was left for it: the cut model stays"
     assert none.report.agreement_before is None
@@ -452,10 +452,10 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     drawn = replace(settings, limit=50)
     bench = open_bench(replace(drawn, recover="refit"), store=store)
     mine = bench.for_distillation()
-    assert set(mine.measurements.inputs) != set(bench.measurements.inputs)
-    assert mine.measurements.distilled_before(choose(bench).mask) is None
+    assert set(mine.recoveries.inputs) != set(bench.recoveries.inputs)
+    assert mine.recoveries.read_distilled(choose(bench).mask) is None
     run = prune(replace(drawn, recover="distill"), store=store)
-    found = mine.measurements.distilled_before(run.mask)
+    found = mine.recoveries.read_distilled(run.mask)
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(distillation, "distill", None)
@@ -499,6 +499,6 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
 def test_a_model_that_cannot_be_refitted_is_distilled_from_its_cut_weights(tmp_path: Path, store: Store) -> None:
     full = models.load(str(fakes.save_model(tmp_path / "albert", "albert")), device="cpu")
     mask = HeadMask(np.array([[True, False, True, False]] * full.layers))
-    made = fakes.measurements(full.card, TEXTS, store, model=full).distill(mask, schedule=QUICK)
-    assert made.refit is None
+    made = fakes.recoveries(full.card, TEXTS, store, model=full).distill(mask, schedule=QUICK)
+    assert made.start is None
     assert made.report.held_out == 40

@@ -200,7 +200,7 @@ def test_what_is_cancelled_leaves_nothing_and_what_others_answered_is_not_waited
         shared.evaluate(all_masks[0], progress=stop)
     assert kept(shared) == 0
     for mask in all_masks[1:]:
-        shared.answered(mask)
+        shared.forget(mask)
     shared.evaluate(all_masks[0])
     assert kept(shared) == 0
 

@@ -33,4 +33,4 @@ def test_seconds_go_where_the_run_s_file_has_them() -> None:
 
 def test_a_stage_that_nobody_knows_goes_by_its_own_name() -> None:
     assert (on_screen("counting sheep"), in_terminal("counting sheep")) == ("Counting sheep", "counting sheep")
-    assert on_screen("latency") == "Timing"
+    assert on_screen("latency") == "Measuring the time"

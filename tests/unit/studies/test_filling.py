@@ -12,6 +12,7 @@ import pytest
 from cahp.run.bench import Bench, open_bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import prune
+from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -88,7 +89,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
         assert found is not None
         assert found.n < len(bench.evaluation) / 2
         rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
-        own = evaluate(bench.measurements.pruned(table.selection(budget).mask), bench.evaluation)
+        own = evaluate(cut_model(bench.model, table.selection(budget).mask), bench.evaluation)
         change = own.correct[rows].mean() - full.correct[rows].mean()
         assert found.value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
     # Eight thirds of a row came before the second row was measured.

@@ -12,7 +12,6 @@ from clusters import ratio_of
 from cahp.costs import Cost, Costs, Timing
 from cahp.run import bench as benches
 from cahp.run.latency_worker import LatencyWorker
-from cahp.run.measurements import Measurements
 from cahp.run.recovered import Refitted
 from cahp.studies.answers import Answer, measure
 from cahp.studies.lessons import DRAWS, EXAMPLES, REFITTED_DRAWS, Subject, steps, subject_of
@@ -42,6 +41,14 @@ class Bench:
     no_refit: str | None = None
     refitted: list[HeadMask] = field(default_factory=list)
 
+    @property
+    def measurements(self) -> Bench:
+        return self
+
+    @property
+    def recoveries(self) -> Bench:
+        return self
+
     def evaluate(
         self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
     ) -> Evaluation:
@@ -59,16 +66,16 @@ class Bench:
 
 
 def subject(bench: Bench, *, share: float = 0.4, ratio: Estimate | None = None, slowest: float = 11.0) -> Subject:
-    def measurements(progress: Progress) -> Measurements:
+    def open_bench(progress: Progress) -> Any:
         bench.progress = progress
-        return cast(Measurements, bench)
+        return bench
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         bench.asked.append(mask)
         timing = Timing(10.0, slowest, 8, 64, 30)
         return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio or ratio_of(0.85, 0.8, 0.9), share)
 
-    return Subject.of(texts(100), measurements=measurements, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
+    return Subject.of(texts(100), open_bench=open_bench, costs=costs, mask=MASK, labels=LABELS, salience=SALIENCE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -93,7 +100,7 @@ def test_there_are_six_steps_and_each_can_be_measured() -> None:
 
 def test_the_texts_are_spread_over_the_whole_sample() -> None:
     evaluated = Subject.of(
-        texts(1000), measurements=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
+        texts(1000), open_bench=cast(Any, None), costs=cast(Any, None), mask=MASK, labels=LABELS, salience=SALIENCE
     ).texts
     assert len(evaluated) == EXAMPLES
     assert evaluated.first[0] == "text 0"

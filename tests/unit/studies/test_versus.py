@@ -9,6 +9,7 @@ import pytest
 
 from cahp.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
+from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.studies.versus import Side, Variant, Versus, mismatch, only, versus
 from cahp.values import DataError, Estimate, Evaluation, HeadMask
@@ -70,8 +71,8 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
     found = versus(Side(other, Variant(B)), Side(small_bench, Variant(A)))
     assert found is not None
     texts = small_bench.evaluation
-    ours = other.measurements.answers(other.model, texts, mask=B).correct.astype(float)
-    theirs = small_bench.measurements.answers(small_bench.model, texts, mask=A).correct.astype(float)
+    ours = other.measurements.evaluate_model(other.model, texts, mask=B).correct.astype(float)
+    theirs = small_bench.measurements.evaluate_model(small_bench.model, texts, mask=A).correct.astype(float)
     assert found.apart
     assert found.change.value == pytest.approx(100 * (theirs - ours).mean())
     # Whole texts are drawn, each with both answers.
@@ -87,8 +88,10 @@ def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: 
     found = versus(Side(other, Variant(B, "refit")), Side(small_bench, Variant(B, "refit")))
     assert found is not None
     for bench, said in ((other, found.a), (small_bench, found.b)):
-        pruned = bench.measurements.pruned(B, bench.measurements.refit(B))
-        assert np.array_equal(said.predictions, bench.measurements.answers(pruned, small_bench.evaluation).predictions)
+        pruned = cut_model(bench.model, B, bench.recoveries.refit(B))
+        assert np.array_equal(
+            said.predictions, bench.measurements.evaluate_model(pruned, small_bench.evaluation).predictions
+        )
     assert versus(Side(other, Variant(A, "distill")), Side(small_bench, Variant(A))) is None
 
 

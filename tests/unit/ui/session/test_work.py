@@ -215,7 +215,7 @@ class Distilling:
     def for_distillation(self) -> Distilling:
         return self
 
-    def distilled_before(self, mask: HeadMask) -> Any:
+    def read_distilled(self, mask: HeadMask) -> Any:
         return self.known
 
     def distill(self, mask: HeadMask, *, watch: Any) -> Any:
