@@ -17,10 +17,10 @@ from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import budget_sweep
-from cahp.studies.budget_sweep import BudgetTable, Glimpse, Speed
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Cancelled
+from cahp.values import Cancelled, Estimate
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
     monkeypatch.setattr(LatencyWorker, "of", fakes.LatencyWorkerHere)
     table, told = planned(bench), []
     steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
-    seen: list[tuple[int, Glimpse | None]] = []
+    seen: list[tuple[int, Estimate | None]] = []
     next(steps)
     while (task := table.missing()) is not None and task[0] == "glimpse":
         next(steps)
