@@ -17,7 +17,7 @@ def test_shares_are_of_one_head_s_attention_and_sum_to_one(small_bench: Bench) -
     assert found.shares.sum(axis=2) == pytest.approx(np.ones((40, 12)), abs=1e-5)
     assert (found.breadth >= 1 - 1e-5).all()
     assert (found.breadth <= found.lengths[:, None] + 1e-3).all()
-    assert sum(share.mean for share in found.of(3).values()) == pytest.approx(1, abs=1e-5)
+    assert sum(share.value for share in found.of(3).values()) == pytest.approx(1, abs=1e-5)
 
 
 def test_each_weight_counts_once_as_the_first_kind_that_it_is(small_bench: Bench) -> None:
@@ -71,5 +71,5 @@ def test_an_interval_is_that_of_a_mean_over_texts() -> None:
     shares[:, 0, 0] = [0.2, 0.4, 0.4, 0.6]
     found = HeadHabits(shares, np.ones((4, 1), np.float32), np.arange(4), np.zeros((1, 2, 2), np.float32)).of(0)
     half = 1.96 * np.std([0.2, 0.4, 0.4, 0.6], ddof=1) / 2
-    assert found["first"].mean == pytest.approx(0.4)
+    assert found["first"].value == pytest.approx(0.4)
     assert found["first"].ci95 == pytest.approx((0.4 - half, 0.4 + half), abs=1e-6)
