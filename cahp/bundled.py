@@ -1,10 +1,10 @@
-"""The finished results that ship with the package, so that the first picture needs no measurement: a run, comparisons.
+"""Finished results that ship with the package, so that the explorer starts without measuring: a run and comparisons.
 
-They hold what the explorer draws, and no texts. Of the run: its document, small arrays, and the measured rows of its
-table. Of a comparison: its file, and ``made.json``, which says where and when it was measured.
+They hold no texts. A run has its document, small arrays and the measured rows of its table; a comparison its file and
+``made.json`` with the machine and day of the measurement.
 
-``python -m cahp.bundled`` measures the run anew, ``python -m cahp.bundled lessons`` the answers of Learn's six steps on
-it; ``python -m cahp.bundled compare DIR`` bundles the comparison in a folder.
+``python -m cahp.bundled`` measures the run again, ``python -m cahp.bundled lessons`` the answers of the six steps of
+Learn; ``python -m cahp.bundled compare DIR`` bundles the comparison in a folder.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_json
 from cahp.values import CahpError, Progress, silent
 
-#: The settings of the bundled run: the embedded default, recovered, so that before and after can be shown.
+#: The settings of the bundled run: the embedded default with a refit, to show both states.
 SETTINGS = Settings(recover="refit")
 NAME = "minilm-bbc"
-#: Where and when a comparison was measured.
+#: The machine and day of a comparison.
 _MADE = "made.json"
-#: The answers to the six steps of Learn, in the bundled run's folder.
+#: The answers of the six steps of Learn, in the folder of the bundled run.
 _LESSONS = "lessons.json"
 
 
@@ -55,18 +55,18 @@ _LESSONS = "lessons.json"
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """The bundled run: ``document`` is its ``run.json``; ``made`` says on which machine and day it was measured."""
+    """The bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement."""
 
     document: RunDocument
     arrays: Mapping[str, NDArray[Any]]
     rows: Mapping[str, Any]
     made: Mapping[str, str]
 
-    @lru_cache(maxsize=32)  # noqa: B019 (there is one bundle a process)
+    @lru_cache(maxsize=32)  # noqa: B019 (a process has one bundle)
     def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
-        """What the choice of heads follows from, for the run's own projection; with the knee of another ``degree``.
+        """Return the clusters of the run, for the projection of the run, with the knee of another ``degree``.
 
-        Made once for all who ask.
+        All callers share the result.
         """
         if degree is not None:
             return self.evidence(salience).with_degree(degree)
@@ -76,27 +76,27 @@ class Bundle:
         return replace(clusters, salience=self.arrays["salience_example"].reshape(clusters.salience.shape))
 
 
-def folder() -> Path:
-    """Where the bundled run lies."""
+def run_folder() -> Path:
+    """Return the folder of the bundled run."""
     return models.assets() / "runs" / NAME
 
 
 @cache
-def read() -> Bundle | None:
-    """The bundled run, or None if this copy of the package has none."""
-    place = folder()
+def read_run() -> Bundle | None:
+    """Read the bundled run; None if this copy of the package has none."""
+    place = run_folder()
     try:
-        said = json.loads((place / "run.json").read_text(encoding="utf-8"))
+        document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
         table = json.loads((place / "table.json").read_text(encoding="utf-8"))
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(RunDocument.from_json(said), dict(arrays), table["rows"], table["made"])
+            return Bundle(document, dict(arrays), table["rows"], table["made"])
     except FileNotFoundError:
         return None
 
 
 @dataclass(frozen=True)
 class BundledLessons:
-    """The answers to the six steps on the bundled run, by name; ``subject`` is the digest of what they are about."""
+    """The answers of the six steps on the bundled run, by name; ``subject`` is the digest of their model and data."""
 
     subject: str
     answers: Mapping[str, Answer]
@@ -104,23 +104,23 @@ class BundledLessons:
 
 
 @cache
-def lessons() -> BundledLessons | None:
-    """The bundled answers, or None if this copy of the package has none."""
+def read_lessons() -> BundledLessons | None:
+    """Read the bundled answers; None if this copy of the package has none."""
     try:
-        return msgspec.json.decode((folder() / _LESSONS).read_bytes(), type=BundledLessons)
+        return msgspec.json.decode((run_folder() / _LESSONS).read_bytes(), type=BundledLessons)
     except FileNotFoundError:
         return None
 
 
 def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
-    """Measure the answers to the six steps on the bundled run's heads, and write them to ``place``."""
+    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``."""
     bench = open_bench(SETTINGS, store=store, progress=progress)
     subject = six_steps.subject_of(
         bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
     )
     answers = {step.name: answered(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
-    found = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
-    write_whole(place, {_LESSONS: json_text(asdict(found)).encode()})
+    bundle = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
+    write_whole(place, {_LESSONS: json_text(asdict(bundle)).encode()})
 
 
 def write(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
@@ -133,7 +133,7 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
     table = BudgetTable.plan(HeadClusters.of(evidence), SETTINGS)
     for _ in fill(table, bench, progress):
         pass
-    # What the explorer draws; signatures and features are large, and stay behind.
+    # Only what the explorer draws: signatures and features are large.
     small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k")
     arrays = {
         **{name: run.arrays[name] for name in small},
@@ -157,7 +157,7 @@ def write(place: Path, *, store: Store | None = None, day: date, progress: Progr
 
 @dataclass(frozen=True, eq=False)
 class BundledComparison:
-    """A comparison that ships; ``made`` names its ``machine`` and ``date``, if that was recorded."""
+    """A bundled comparison; ``made`` names its ``machine`` and ``date``, if they were recorded."""
 
     name: str
     comparison: Comparison
@@ -165,24 +165,24 @@ class BundledComparison:
 
 
 def comparisons_folder() -> Path:
-    """Where the bundled comparisons lie."""
+    """Return the folder of the bundled comparisons."""
     return models.assets() / "compare"
 
 
-def comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
-    """The comparisons in the folder ``place``, by name, and a sentence for each that cannot be read."""
-    found, broken = [], []
+def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
+    """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
+    readable, messages = [], []
     for file in sorted(place.glob(f"*/{FILE}")):
         try:
-            found.append(_comparison(file, file.stat().st_mtime_ns))
+            readable.append(_comparison(file, file.stat().st_mtime_ns))
         except (CahpError, OSError) as error:
-            broken.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
-    return found, broken
+            messages.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
+    return readable, messages
 
 
 @lru_cache(maxsize=8)
 def _comparison(file: Path, changed: int) -> BundledComparison:
-    # The time of its last change is part of the question: a file that was replaced is read again.
+    # ``changed`` is part of the cache key: a file that was replaced is read again.
     try:
         made = json.loads(file.with_name(_MADE).read_text(encoding="utf-8"))
         made = {name: str(made[name]) for name in ("machine", "date")}
@@ -192,21 +192,21 @@ def _comparison(file: Path, changed: int) -> BundledComparison:
 
 
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
-    """Bundle the comparison in the folder ``source`` as ``place``, with its machine and day of measuring.
+    """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
 
-    Who answered which text stays behind: its summary is in the document.
+    The predictions for single texts are left out: the document has their summary.
 
     Raises:
-        CahpError: If there is none in the folder.
+        CahpError: If the folder has no comparison.
     """
-    found = Comparison.read(source)
-    _ = found.results
+    comparison = Comparison.read(source)
+    _ = comparison.results
     day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
     place.mkdir(parents=True, exist_ok=True)
     write_whole(
         place,
         {
-            FILE: json_text(found.as_json()).encode(),
+            FILE: json_text(comparison.as_json()).encode(),
             _MADE: json_text({"machine": machine, "date": day}).encode(),
         },
     )
@@ -215,8 +215,8 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
 
 if __name__ == "__main__":
 
-    def said(stage: str, done: int, total: int) -> None:
-        """One line that is written over."""
+    def show(stage: str, done: int, total: int) -> None:
+        """Write the progress over the line before."""
         print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
 
     match sys.argv[1:]:
@@ -225,10 +225,10 @@ if __name__ == "__main__":
             print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
         case ["lessons"]:
             with TemporaryDirectory() as scratch:
-                write_lessons(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
         case []:
             # A store of its own: what an earlier run left would hide how long the stages take.
             with TemporaryDirectory() as scratch:
-                write(folder(), store=Store(Path(scratch)), day=date.today(), progress=said)
+                write(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
         case _:
             sys.exit("Usage: python -m cahp.bundled [lessons | compare DIR]")

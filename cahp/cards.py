@@ -1,4 +1,4 @@
-"""What is known of a model before its weights are read, and how a language model is asked for a class."""
+"""The description of a model before its weights are read, and the prompt that makes a language model a classifier."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cahp.values import Input, OptionError
 
-#: A language model that goes on where a text stops (``causal``), or fills a gap in it (``masked``).
+#: The kind of a language model: it continues a text (``causal``) or fills a gap in it (``masked``).
 Language = Literal["causal", "masked"]
 
 _PLACE = re.compile(r"\{([A-Za-z_]+)\}")
@@ -19,13 +19,13 @@ _MOST_ANSWERS = 1_000
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a language model is asked for a text's class: by a text to go on with or a gap to fill, and its answers.
+    """A prompt and its expected answers: the next word of a text, or the word in a gap, is the class.
 
-    ``template`` has the places ``{text}``, or ``{premise}`` and ``{hypothesis}`` for pairs, and ``{mask}`` where a
-    masked model answers; ``answers`` are the classes, in the order of their scores.
+    ``template`` has the places ``{text}``, or ``{premise}`` and ``{hypothesis}`` for pairs, and ``{mask}`` for the gap
+    of a masked model; ``answers`` are the classes, in the order of their scores.
 
     Raises:
-        OptionError: If a place is missing, unknown or there twice, or there are not two different answers.
+        OptionError: If a place is missing, unknown or repeated, or there are fewer than two different answers.
     """
 
     template: str
@@ -36,28 +36,26 @@ class Prompt:
         places = _PLACE.findall(self.template)
         if unknown := [place for place in places if place not in ("text", "premise", "hypothesis", "mask")]:
             raise OptionError(
-                f"the prompt has the place {{{unknown[0][:40]}}}, which means nothing; there are {{text}}, "
-                "{premise}, {hypothesis} and {mask}"
+                f"the prompt has the unknown place {{{unknown[0][:40]}}}; use {{text}}, {{premise}}, {{hypothesis}} "
+                "and {mask}"
             )
         if {"text"} != set(places) - {"mask"} != {"premise", "hypothesis"}:
             raise OptionError(
-                "the prompt does not say where the text goes; write {text} once, or {premise} and {hypothesis} for "
-                'pairs, as in "{text} It was"'
+                "the prompt has no place for the text; write {text} once, or {premise} and {hypothesis} for pairs, as "
+                'in "{text} It was"'
             )
         if len(set(places)) < len(places):
-            raise OptionError("the prompt has one place twice; write {text}, {premise}, {hypothesis} and {mask} once")
+            raise OptionError("the prompt repeats a place; write {text}, {premise}, {hypothesis} and {mask} only once")
         if len(self.template) > _LONGEST_PROMPT or len(self.answers) > _MOST_ANSWERS:
             raise OptionError(
-                f"a prompt may have {_LONGEST_PROMPT:,} characters and {_MOST_ANSWERS:,} answers; shorten it"
+                f"the prompt is too long; use at most {_LONGEST_PROMPT:,} characters and {_MOST_ANSWERS:,} answers"
             )
         if len(set(self.answers) - {""}) < max(2, len(self.answers)):
-            raise OptionError(
-                'the answers must be two different words or more, one for each class, as in --answers "terrible,great"'
-            )
+            raise OptionError('too few different answers; name one for each class, as in --answers "terrible,great"')
 
     @property
     def pairs(self) -> bool:
-        """Whether it asks about pairs of texts."""
+        """Whether the inputs are pairs of texts."""
         return "{premise}" in self.template
 
     @property
@@ -65,17 +63,17 @@ class Prompt:
         """Whether the answer fills a gap."""
         return "{mask}" in self.template
 
-    def rendered(self, one: Input, mask: str = "{mask}") -> str:
-        """What the model reads of a text or a pair, with ``mask`` in the gap."""
-        first, second = (one, "") if isinstance(one, str) else one
-        said = {"text": first, "premise": first, "hypothesis": second, "mask": mask}
-        # In one pass: what stands in braces inside a text is not a place.
-        return _PLACE.sub(lambda found: said[found[1]], self.template)
+    def render(self, example: Input, mask: str = "{mask}") -> str:
+        """Fill in a text or a pair, with ``mask`` in the gap."""
+        first, second = (example, "") if isinstance(example, str) else example
+        values = {"text": first, "premise": first, "hypothesis": second, "mask": mask}
+        # In one pass, so that braces inside a text are no places.
+        return _PLACE.sub(lambda place: values[place[1]], self.template)
 
 
 @dataclass(frozen=True)
 class AnswerToken:
-    """An answer, and the token that stands for it, ``shown`` as text: its first, or its only one (``whole``)."""
+    """An answer and its first token, ``shown`` as text; ``whole`` if it has no other token."""
 
     word: str
     token: int
@@ -84,10 +82,10 @@ class AnswerToken:
 
 
 @dataclass(frozen=True)
-class PromptReading:
-    """What a language model reads of one input, ``prompted``, and what it may answer there.
+class PromptExample:
+    """An input in its prompt, ``prompted``, and the answers that a language model may give.
 
-    ``ending`` tokens are put after a prompt by its tokenizer, and are left out where a causal model answers.
+    The tokenizer puts ``ending`` tokens after a prompt, which are left out before the answer of a causal model.
     """
 
     prompted: str
@@ -96,27 +94,25 @@ class PromptReading:
 
     @property
     def notice(self) -> str | None:
-        """What a person should know of answers that have more than one token."""
+        """What the user should know about answers of several tokens."""
         parts = [f"{answer.word!r} by {answer.shown!r}" for answer in self.answers if not answer.whole]
         if not parts:
             return None
-        return f"answers of several tokens are told by their first: {', '.join(parts[:20])}"
+        return f"answers of several tokens are recognised by their first: {', '.join(parts[:20])}"
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What is known of a model before its weights are read.
+    """The description of a model before its weights are read.
 
-    ``heads`` are the units that can be removed from a layer: each stands for ``group`` query heads that share keys
-    and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the order of
-    the logits; ``sha256`` is the digest of configuration, tokenizer and weights, empty where the weights of a model on
-    the hub were not fetched (``cahp.models.preview``); ``folder`` is where they lie.
-    ``kept`` lists the heads that each layer has left, if the model was pruned before; ``no_refit`` is the reason why
-    its projections cannot be refitted, if there is one, ``no_cut`` why its heads can be masked and not cut out, and
-    ``no_onnx`` why it cannot be written as ONNX.
-    ``places`` are the indices of its layers among all of the model's, where others between them have no heads. A
-    language model (``language``) has no classes of its own; those are the answers of its ``prompt``, which is then part
-    of ``sha256``.
+    ``heads`` is the number of units that can be removed from a layer. Each stands for ``group`` query heads that share
+    keys and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the
+    order of the logits. ``sha256`` is the digest of configuration, tokenizer and weights, which lie in ``folder``; it
+    is empty if the weights were not downloaded (``cahp.models.preview``). ``kept`` lists the heads of each layer if the
+    model was pruned before. ``no_refit``, ``no_cut`` and ``no_onnx`` are the reasons, if any, why projections cannot be
+    refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
+    the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
+    answers of its ``prompt``, which is then part of ``sha256``.
     """
 
     id: str

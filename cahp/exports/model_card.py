@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cahp.cards import ModelCard, Prompt, PromptReading
+from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.exports.footprint import Footprint, markdown
 from cahp.exports.form import ModelForm
 from cahp.exports.formats import as_asked
@@ -24,7 +24,7 @@ def model_card(
     outcome: Mapping[str, Any],
     source: Mapping[str, Any],
     *,
-    reading: PromptReading | None = None,
+    reading: PromptExample | None = None,
     files: Sequence[Footprint] = (),
 ) -> str:
     """``README.md`` of a folder: what it is, how to load it, what was measured, where it comes from.
@@ -76,7 +76,7 @@ def model_card(
 _TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
 
-def _asking(form: ModelForm, prompt: Prompt, reading: PromptReading) -> list[str]:
+def _asking(form: ModelForm, prompt: Prompt, reading: PromptExample) -> list[str]:
     """How the measured answers are had of a language model: in Python, and where it can be on the command line."""
     at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - reading.ending)
     places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp.cards import ModelCard, Prompt, PromptReading
+from cahp.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import TOKENIZER_FILES
 from cahp.models.identity import BUILTINS, assets, identify, name_of, preview
 from cahp.models.language import EXAMPLE
@@ -57,7 +57,7 @@ def precision_of(asked: str, device: str) -> Precision:
     return "bfloat16" if devices.native(devices.device(device)) else "float32"
 
 
-def reading(card: ModelCard, one: Input | None = None) -> PromptReading | None:
+def reading(card: ModelCard, one: Input | None = None) -> PromptExample | None:
     """How a language model reads ``one`` (or an example) in its prompt, and by which tokens it answers.
 
     None for a model that has classes of its own. Reads the tokenizer, and no weights; where that was not fetched from
@@ -71,7 +71,7 @@ def reading(card: ModelCard, one: Input | None = None) -> PromptReading | None:
         return None
     if not any(Path(card.folder, file).is_file() for file in TOKENIZER_FILES):
         # A model on the hub that is only looked at.
-        return PromptReading(card.prompt.rendered(EXAMPLE if one is None else one), ())
+        return PromptExample(card.prompt.render(EXAMPLE if one is None else one), ())
     from cahp.models.loading import prompt_reader
 
     return prompt_reader(card).reading_of(one)

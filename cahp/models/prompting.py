@@ -17,7 +17,7 @@ from unicodedata import east_asian_width
 import torch
 from torch import Tensor, nn
 
-from cahp.cards import AnswerToken, Language, ModelCard, Prompt, PromptReading
+from cahp.cards import AnswerToken, Language, ModelCard, Prompt, PromptExample
 from cahp.models.language import EXAMPLE
 from cahp.values import Input, ModelError, OptionError
 
@@ -67,7 +67,7 @@ class PromptReader:
             plain = self._mask.strip("<[|]>") or "mask"
             texts = [part.replace(self._mask, plain) for part in ((one,) if isinstance(one, str) else one)]
             one = texts[0] if isinstance(one, str) else (texts[0], texts[1])
-        said = self.prompt.rendered(one, self._mask)
+        said = self.prompt.render(one, self._mask)
         return said if self._mask else said.rstrip(" ")
 
     def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
@@ -109,13 +109,13 @@ class PromptReader:
             return list(sentences)
         return list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
 
-    def reading_of(self, one: Input | None = None) -> PromptReading:
+    def reading_of(self, one: Input | None = None) -> PromptExample:
         """What is read of a text or pair, or of an example, at most as long as inputs are here."""
         (example,) = self.examples([EXAMPLE]) if one is None else [one]
         whole = self.shortened(example, MAX_LENGTH + self.length) if self._long(example) else example
         said = self.shown(whole)
         ending = len(self._tokenizer(said, truncation=False, verbose=False)["input_ids"]) - len(self._ids(said))
-        return PromptReading(said, self.answers, ending)
+        return PromptExample(said, self.answers, ending)
 
     def _long(self, one: Input) -> bool:
         return len(self._ids(self.shown(one))) > MAX_LENGTH + self.length

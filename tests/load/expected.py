@@ -22,7 +22,7 @@ def figures(current: Mapping[str, Any]) -> dict[str, Any]:
 
 def boards() -> dict[int, dict[str, Any]]:
     """The figures of the bundled run at each budget."""
-    shipped = bundled.read()
+    shipped = bundled.read_run()
     assert shipped is not None
     results = Results(shipped.document, shipped.arrays, bundle=shipped)
     clusters, table = results.clusters(bundled.SETTINGS), results.table(bundled.SETTINGS)
@@ -39,9 +39,9 @@ def boards() -> dict[int, dict[str, Any]]:
 
 def headings() -> dict[int, str]:
     """The heading over the differences of the Compare page at each number of heads of its first comparison."""
-    shipped = bundled.read()
+    shipped = bundled.read_run()
     assert shipped is not None
-    opened, _ = bundled.comparisons(bundled.comparisons_folder())
+    opened, _ = bundled.read_comparisons(bundled.comparisons_folder())
     readings: list[SplitResults] = [one.comparison.results for one in opened]
     same = [reading for reading in readings if reading.document.model.sha256 == shipped.document.model.sha256]
     reading = max(same or readings, key=lambda one: len(one.means))

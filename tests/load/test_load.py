@@ -27,7 +27,7 @@ from serving import explorer
 
 from cahp import bundled
 
-pytestmark = [pytest.mark.nightly, pytest.mark.skipif(bundled.read() is None, reason="no bundled run")]
+pytestmark = [pytest.mark.nightly, pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")]
 
 #: People who use the explorer at the same moment: a class. Budgets repeat after 67.
 PEOPLE = int(os.environ.get("CAHP_TEST_PEOPLE", "50"))

@@ -56,7 +56,7 @@ def press(app: AppTest, key: str) -> AppTest:
 
 def test_the_board_begins_at_the_knee(explorer: Explorer) -> None:
     assert explorer.board.auto
-    assert explorer.board.budget == bundled.read().document.budget.attained  # type: ignore[union-attr]
+    assert explorer.board.budget == bundled.read_run().document.budget.attained  # type: ignore[union-attr]
 
 
 def test_a_bundled_budget_is_known_at_once_with_its_interval(explorer: Explorer) -> None:

@@ -51,7 +51,7 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert explorer_of(app).results.bundled
     # What is left, what a refit makes of it, and what there was: side by side, so that neither alone is the headline.
     said = " ".join(heading.value for heading in app.subheader).replace("\\", "")
-    outcomes = bundled.read().document.outcomes  # type: ignore[union-attr]
+    outcomes = bundled.read_run().document.outcomes  # type: ignore[union-attr]
     assert f"accuracy {outcomes['pruned']['accuracy'].text}" in said
     assert f"{outcomes['recovered']['accuracy'].text} after refit" in said
     assert f"{outcomes['full']['accuracy'].text} with all heads" in said
@@ -115,10 +115,10 @@ def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
 
 
 def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = bundled.read()
+    shipped = bundled.read_run()
     assert shipped is not None
     document = replace(shipped.document, model=replace(shipped.document.model, sha256="0" * 64))
-    monkeypatch.setattr(bundled, "read", lambda: replace(shipped, document=document))
+    monkeypatch.setattr(bundled, "read_run", lambda: replace(shipped, document=document))
     app = opened()
     assert explorer_of(app).results.run is None
     assert any("another version" in info.value for info in app.info)
@@ -131,7 +131,7 @@ def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[
     expect(page.get_by_role("gridcell")).to_have_count(72)
     expect(page.locator(".cahp-board .figure")).to_have_count(3)
     expect(page.locator(".cahp-board .figure").first).to_contain_text("of 72")
-    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read().document.budget.attained))  # type: ignore[union-attr]
+    expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read_run().document.budget.attained))  # type: ignore[union-attr]
 
 
 @pytest.mark.browser

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled run's, as the command line writes it; the folder has all of its budgets measured."""
     file = tmp_path_factory.mktemp("report") / "report.html"
-    command = [sys.executable, "-m", "cahp", "report", str(bundled.folder()), "--out", str(file)]
+    command = [sys.executable, "-m", "cahp", "report", str(bundled.run_folder()), "--out", str(file)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return file
 
@@ -46,7 +46,7 @@ def opened(report: Path, new_context: Callable[..., BrowserContext]) -> Iterator
 
 def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callable[..., Page]) -> None:
     page = opened()
-    run = bundled.read()
+    run = bundled.read_run()
     assert run is not None
     document = run.document
     figures = page.locator(".cahp-board .figure .value")

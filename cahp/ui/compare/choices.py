@@ -31,7 +31,7 @@ class Choice:
 def list_choices() -> tuple[dict[str, Choice], list[str]]:
     """All comparisons by key, those of this session first, and an error message for each that cannot be read."""
     choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
-    shipped, errors = bundled.comparisons(bundled.comparisons_folder())
+    shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
     for one in shipped:
         date, origin = "", "**Bundled**: the machine and the date were not recorded."
         if one.made:

@@ -36,7 +36,7 @@ def _read() -> None:
     import plotly.graph_objects as go
 
     go.Figure(go.Scatter()).to_json()
-    bundled.comparisons(bundled.comparisons_folder())
+    bundled.read_comparisons(bundled.comparisons_folder())
     bench = Source.open(bundled.SETTINGS).bench
     Results.load(bench).table(bundled.SETTINGS)
     run_seconds(bench)

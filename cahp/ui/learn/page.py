@@ -345,7 +345,7 @@ def _known(step: Step, subject: Subject) -> Answer | None:
 
 def _shipped(subject: Subject) -> BundledLessons | None:
     """The bundled answers, if they are about this very subject."""
-    shipped = bundled.lessons()
+    shipped = bundled.read_lessons()
     return shipped if shipped is not None and shipped.subject == subject.sha256 else None
 
 

@@ -73,7 +73,7 @@ class Results:
         cached = read_run(bench)
         if cached is not None:
             return cls.of(cached)
-        shipped = bundled.read()
+        shipped = bundled.read_run()
         if shipped is None or not _matches_bundle(bench.settings, shipped.document.settings):
             return cls()
         run = shipped.document

@@ -154,7 +154,7 @@ def test_a_host_of_another_machine_cannot_be_listened_on(started: list[tuple[lis
 
 
 def test_a_data_root_that_is_none_is_refused(tmp_path: Path, started: list[tuple[list[str], dict[str, Any]]]) -> None:
-    assert "is not a folder; --data-root" in refused(call("explore", "--data-root", tmp_path / "missing"))
+    assert "is not a folder; name one with --data-root" in refused(call("explore", "--data-root", tmp_path / "missing"))
     assert started == []
 
 

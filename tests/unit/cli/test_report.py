@@ -14,9 +14,9 @@ from cahp.studies import budget_sweep
 
 def test_a_run_s_folder_becomes_one_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "report.html"
-    assert run(["report", str(bundled.folder()), "--out", str(out), "--json"]) == 0
+    assert run(["report", str(bundled.run_folder()), "--out", str(out), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    document = bundled.read().document  # type: ignore[union-attr]
+    document = bundled.read_run().document  # type: ignore[union-attr]
     assert said == {
         "file": str(out),
         "bytes": out.stat().st_size,
@@ -31,7 +31,7 @@ def test_a_run_s_folder_becomes_one_file(capsys: pytest.CaptureFixture[str], tmp
 
 def test_static_runs_no_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = tmp_path / "still.html"
-    assert run(["report", str(bundled.folder()), "--out", str(out), "--static"]) == 0
+    assert run(["report", str(bundled.run_folder()), "--out", str(out), "--static"]) == 0
     assert "without a board" in capsys.readouterr().out
     assert "<script" not in out.read_text(encoding="utf-8")
 
@@ -80,12 +80,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert run(["report", str(bundled.folder()), "--out", str(tmp_path)]) == 2
+    assert run(["report", str(bundled.run_folder()), "--out", str(tmp_path)]) == 2
     assert "name another file" in capsys.readouterr().err
 
 
 def test_a_file_that_is_no_report_is_replaced_only_by_force(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    asked = ["report", str(bundled.folder()), "--static", "--out", str(tmp_path / "thesis.html")]
+    asked = ["report", str(bundled.run_folder()), "--static", "--out", str(tmp_path / "thesis.html")]
     (tmp_path / "thesis.html").write_text("mine")
     assert run(asked) == 2
     assert "--force" in capsys.readouterr().err

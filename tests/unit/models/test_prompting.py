@@ -53,12 +53,12 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         ("It was", ("bad", "good"), "write {text} once"),
         ("{premise} It was", ("bad", "good"), "{premise} and {hypothesis} for pairs"),
         ("{text} {premise} {hypothesis}", ("bad", "good"), "write {text} once, or"),
-        ("{text} {text}", ("bad", "good"), "one place twice"),
-        ("{text} {mask} {mask}", ("bad", "good"), "one place twice"),
-        ("{txt} It was", ("bad", "good"), "the place {txt}, which means nothing"),
-        ("{text} It was", ("good",), "two different words or more"),
-        ("{text} It was", ("good", "good "), "two different words or more"),
-        ("{text} It was", ("good", " "), "two different words or more"),
+        ("{text} {text}", ("bad", "good"), "repeats a place"),
+        ("{text} {mask} {mask}", ("bad", "good"), "repeats a place"),
+        ("{txt} It was", ("bad", "good"), "unknown place {txt}"),
+        ("{text} It was", ("good",), "too few different answers"),
+        ("{text} It was", ("good", "good "), "too few different answers"),
+        ("{text} It was", ("good", " "), "too few different answers"),
         ("{text}" + "x" * 20_001, ("bad", "good"), "20,000 characters"),
     ],
 )
@@ -69,7 +69,7 @@ def test_a_prompt_without_sense_is_refused(template: str, answers: tuple[str, ..
 
 def test_what_stands_in_braces_inside_a_text_is_no_place() -> None:
     asked = Prompt("{premise} / {hypothesis}", ("yes", "no"))
-    assert asked.rendered(("a {hypothesis}", "b {text}")) == "a {hypothesis} / b {text}"
+    assert asked.render(("a {hypothesis}", "b {text}")) == "a {hypothesis} / b {text}"
     assert asked.answers == ("yes", "no")
 
 

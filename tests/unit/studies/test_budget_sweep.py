@@ -262,7 +262,7 @@ def test_measurements_survive_a_file() -> None:
 
 @pytest.fixture(scope="module")
 def shipped() -> bundled.Bundle:
-    found = bundled.read()
+    found = bundled.read_run()
     assert found is not None, "no bundled run; make it with `python -m cahp.bundled`"
     return found
 
@@ -296,6 +296,6 @@ def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
         texts = data.load("bbc-news").split("validation").first
     except DataError:
         pytest.skip("the package with the BBC News texts is not installed")
-    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.folder().glob("*.json")))
+    content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.run_folder().glob("*.json")))
     assert not any(text[:40] in content for text in texts)
     assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())

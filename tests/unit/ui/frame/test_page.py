@@ -29,7 +29,7 @@ def explorer() -> Iterator[Explorer]:
 
 
 def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explorer: Explorer) -> None:
-    bundle = bundled.read()
+    bundle = bundled.read_run()
     assert bundle is not None
     said = f"Bundled result, measured on {bundle.made['machine']}, {bundle.made['date']}."
     assert provenance(explorer, "none", "refit") == said
