@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from cahp.cards import ModelCard
-from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import read
 from cahp.models.sketch import quiet
 from cahp.models.training import Schedule, train
+from cahp.models.training_state import Epoch
 from cahp.values import Progress, Texts, silent
 
 #: Low-rank adapters stand a far higher rate than whole weights, and need it.

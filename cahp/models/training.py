@@ -1,6 +1,6 @@
-"""The one training loop: a classifier on an encoder is fitted with it, and a pruned model recovered.
+"""The training loop: it fits classifiers, recovers pruned models and trains gates.
 
-Needs a network of its own: unlike everything else here, training changes weights.
+It needs a network of its own: unlike everything else in this package, training changes weights.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp import processes as parallel
-from cahp.models.course import Course, Epoch
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.models.pacing import Left, Pacing
+from cahp.models.time_budget import Left, TimeBudget
+from cahp.models.training_state import Epoch, TrainingState
 from cahp.values import Cancelled, Input, Ints, Progress, Texts, silent
 
 
@@ -44,13 +44,21 @@ class Schedule:
     clip: float = 1.0
     floor: float = 0.0
 
+    def rate(self, done: float, total: int) -> float:
+        """The learning rate after ``done`` of ``total`` batches, relative to ``learning_rate``."""
+        rising = math.ceil(total * self.warmup)
+        if done < rising:
+            return done / max(1, rising)
+        falling = max(0.0, (total - done) / max(1, total - rising))
+        return self.floor + (1 - self.floor) * falling
+
 
 @dataclass(frozen=True)
 class Training:
-    """Where a training stands after ``step`` of ``total`` batches.
+    """The progress of a training after ``step`` of ``total`` batches (with a time limit: an estimate).
 
-    ``loss`` is the mean of this epoch's batches so far (in this process; at its end of all), ``epochs`` are those that
-    are over, ``best`` is the score of the one whose weights are kept (None: none was scored).
+    ``loss`` is the mean of this epoch's batches so far (in this process; at its end of all), ``epochs`` are the
+    finished ones, ``best`` is the score of the epoch whose weights are kept (None: no epoch was scored).
     """
 
     step: int
@@ -63,28 +71,28 @@ class Training:
 
 #: Called after every batch and every epoch.
 Watch = Callable[[Training], None]
-#: What a batch is to lessen: called with the network, what it takes, and which of the texts they are ``(b,)``.
+#: The loss of a batch, of the network, its inputs, and their row numbers among the texts ``(b,)``.
 Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
-#: How good the network is on held-out texts, more being better and the next number deciding ties; the first is the
-#: share of texts that are answered as they should be. Between batches it calls what it is given, if it is given any.
+#: Scores of the network on held-out texts, higher being better and later ones deciding ties; the first is the accuracy.
+#: Its argument, if any, is called between batches.
 Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
 
 
 class TrainingCheckpoint(Protocol):
-    """Where a training that was stopped waits to be resumed: plain arrays, and what JSON can say."""
+    """Storage for an interrupted training: plain arrays, and values for JSON."""
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
-        """What was kept last, if anything was."""
+        """Return the last state, or None."""
 
     @property
     def exists(self) -> bool:
         """Whether anything was."""
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Keep this, instead of what was kept before."""
+        """Replace the stored state."""
 
     def remove(self) -> None:
-        """Keep nothing any longer."""
+        """Remove the stored state."""
 
 
 def train(
@@ -100,8 +108,8 @@ def train(
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
 ) -> list[Epoch]:
-    """``optimise`` on the labels of ``texts``; the epoch that answers most of ``validation`` rightly is kept."""
-    made = optimise(
+    """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``."""
+    training = optimise(
         network,
         model,
         texts.inputs,
@@ -114,11 +122,11 @@ def train(
         watch=watch,
         checkpoint=checkpoint,
     )
-    return list(made.epochs)
+    return list(training.epochs)
 
 
 def cross_entropy(model: HeadModel, labels: Tensor) -> Loss:
-    """The mean cross-entropy of what ``model`` makes of a network's answers with ``labels``, one for each text."""
+    """The mean cross-entropy of class scores with ``labels``, one a text."""
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         return nn.functional.cross_entropy(model.scores(inputs, network), labels[rows])
@@ -142,6 +150,10 @@ def optimise(
     left: Left | None = None,
     scoring: float = 0.0,
     each: float = 0.0,
+    steps: int | None = None,
+    groups: Sequence[dict[str, Any]] | None = None,
+    shared: bool = True,
+    after: Callable[[int], object] | None = None,
 ) -> Training:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
@@ -150,46 +162,50 @@ def optimise(
 
     ``progress`` may end the training between two batches with ``Cancelled`` or ``KeyboardInterrupt``; Ctrl-C waits for
     the end of a batch. With a ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit
-    for bit, as if nothing had come between (on the same machine, with as many threads). Where seconds are ``left`` to
-    it, it has as many batches as fit, and the rate falls over these; ``scoring`` are those of a score, ``each`` those
-    that a batch is thought to take. See ``cahp.models.pacing``.
+    for bit, as without the interruption (on the same machine, with as many threads). With seconds ``left`` the training
+    has as many batches as fit; ``scoring`` and ``each`` estimate the seconds of a score and of a batch. See
+    ``cahp.models.time_budget``.
+
+    ``steps`` ends the training after so many batches. ``groups`` are groups of parameters, as AdamW takes them, with
+    rates of their own. Without ``shared`` every process does the whole training. ``after`` is called with the number
+    of finished batches after each of them.
     """
-    torch.manual_seed(seed + parallel.rank())
+    torch.manual_seed(seed + (parallel.rank() if shared else 0))
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens = model.tokenize(inputs)
     loader = length_grouped(model, tokens, torch.arange(len(inputs)), batch=schedule.batch, seed=seed)
     order: torch.Generator = loader.sampler.generator  # type: ignore[attr-defined]
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     plain = network
-    network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    if shared:
+        network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     epoch = len(loader)
-    size = sum(len(entry["input_ids"]) for entry in tokens) / (epoch * parallel.world())
-    pacing = Pacing(schedule.epochs * epoch, epoch=epoch, size=size, left=left, scoring=scoring, each=each)
-    rate = LambdaLR(optimizer, _rate(schedule, pacing))
-    course = Course(trained, optimizer, rate, order, accelerator.device)
-    if checkpoint is not None and (found := checkpoint.load()) is not None:
-        pacing.total = found[1].get("planned", pacing.total)
-        course.load_state_dict(*found)
-    step = course.epoch * epoch + course.batches
+    budget = TimeBudget(steps or schedule.epochs * epoch, left=left, scoring=scoring, each=each)
+    rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
+    state = TrainingState(trained, optimizer, rate, order, accelerator.device)
+    if checkpoint is not None and (stored := checkpoint.load()) is not None:
+        budget.seconds = stored[1].get("seconds", budget.seconds)
+        state.load_state_dict(*stored)
+    step = state.epoch * epoch + state.batches
 
     def save() -> None:
         if checkpoint is not None:
-            arrays, meta = course.state_dict()
-            checkpoint.save(arrays, {**meta, "planned": pacing.total})
+            arrays, meta = state.state_dict()
+            checkpoint.save(arrays, {**meta, "seconds": budget.seconds})
 
     def reached() -> Training:
-        # Between two epochs it is the loss of the one that is over.
-        mean = course.losses / course.batches if course.batches else course.history[-1].loss if course.history else 0.0
-        return Training(step, pacing.total, mean, tuple(course.history), stage, course.best)
+        # Between two epochs it is the loss of the finished one.
+        mean = state.losses / state.batches if state.batches else state.history[-1].loss if state.history else 0.0
+        return Training(step, budget.total(step), mean, tuple(state.history), stage, state.best)
 
     with _interruptions() as interrupted:
 
         def pause() -> None:
-            """Between two batches: report, and stop if that is wished."""
+            """Report between two batches, and stop if that is asked for."""
             wish: BaseException | None
             try:
-                progress(stage, step, pacing.total)
+                progress(stage, step, budget.total(step))
             except (Cancelled, KeyboardInterrupt) as error:
                 wish = error
             else:
@@ -205,64 +221,49 @@ def optimise(
         def end_epoch() -> None:
             plain.eval()
             # Processes have different numbers of batches here, so they cannot agree to stop at one.
-            course.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
-            pacing.scored()
+            state.end_epoch(None if score is None else score(pause if parallel.world() == 1 else None))
+            budget.scored()
             report()
 
         pause()
-        over = pacing.over(step)
-        while not over:
+        budget.begin()
+        while not budget.over(step):
             network.train()
-            pacing.begin()
-            for tensors, rows in course.rest(loader):
+            budget.begin()
+            for tensors, rows in state.rest(loader):
                 batch_loss = loss(network, tensors, rows)
                 accelerator.backward(batch_loss)
                 accelerator.clip_grad_norm_(trained, schedule.clip)
                 optimizer.step()
+                budget.batch()
                 rate.step()
                 optimizer.zero_grad()
-                course.batches += 1
+                state.batches += 1
                 step += 1
-                course.losses += float(batch_loss.detach())
+                state.losses += float(batch_loss.detach())
+                if after is not None:
+                    after(step)
                 report()
                 pause()
-                if left is not None:
-                    pacing.batch(step, int(tensors["attention_mask"].sum()))
-                    course.set_rate()
-                    over = pacing.over(step)
-                    if over:
-                        break
+                if budget.over(step):
+                    break
             end_epoch()
-            over = over or pacing.over(step)
-            if not over:
+            if not budget.over(step):
                 save()
-        if course.batches:
-            # It was stopped within an epoch, and no time is left to go on with it.
+        if state.batches:
+            # It was stopped within an epoch, and no time is left to resume it.
             end_epoch()
-    course.finish()
+    state.finish()
     if checkpoint is not None:
         checkpoint.remove()
-    progress(stage, pacing.total, pacing.total)
+    progress(stage, budget.total(step), budget.total(step))
     return reached()
-
-
-def _rate(schedule: Schedule, pacing: Pacing) -> Callable[[int], float]:
-    """The share of the highest rate by the number of batches that are done."""
-
-    def share(done: int) -> float:
-        rising = math.ceil(pacing.total * schedule.warmup)
-        if done < rising:
-            return done / max(1, rising)
-        falling = max(0.0, (pacing.total - done) / max(1, pacing.total - rising))
-        return schedule.floor + (1 - schedule.floor) * falling
-
-    return share
 
 
 @contextmanager
 def _interruptions() -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C wait: whether it was pressed. A second one does not wait."""
-    # Others may have taken the signal, and only the main thread may take it.
+    """Postpone Ctrl-C inside the block, and tell whether it was pressed; a second one is not postponed."""
+    # The signal may have another handler, and only the main thread may set one.
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
@@ -301,7 +302,7 @@ def length_grouped(model: HeadModel, tokens: Tokens, labels: Tensor, *, batch: i
 
 
 def _accuracy(network: nn.Module, model: HeadModel, texts: Texts) -> Score:
-    """The share of ``texts`` that ``network`` answers as they are labelled."""
+    """The accuracy of ``network`` on ``texts``."""
     tokens = model.tokenize(texts.inputs)
 
     @torch.no_grad()
@@ -318,6 +319,6 @@ def _accuracy(network: nn.Module, model: HeadModel, texts: Texts) -> Score:
 
 
 def held_out_rows(count: int) -> tuple[Ints, Ints]:
-    """The rows that a recovery learns from, and those that evaluate it: of every five the first four, and the fifth."""
+    """The row numbers for training (four of five) and for evaluation (every fifth)."""
     rows = np.arange(count)
     return rows[rows % 5 != 4], rows[rows % 5 == 4]

@@ -7,10 +7,10 @@ import copy
 import torch
 
 from cahp.cards import ModelCard
-from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import read
 from cahp.models.training import Schedule, TrainingCheckpoint, train
+from cahp.models.training_state import Epoch
 from cahp.values import Progress, Texts, silent
 
 #: Three epochs of AdamW at 2e-5 in batches of 32.

@@ -13,11 +13,10 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel, Tokens
-from cahp.models.pacing import Left, TimeIsUp, until
 from cahp.models.surgery import separate
 from cahp.models.teacher import ROOM, Agreement, Teacher, logits_of
+from cahp.models.time_budget import Left, TimeIsUp, until
 from cahp.models.training import (
     Loss,
     Schedule,
@@ -27,6 +26,7 @@ from cahp.models.training import (
     held_out_rows,
     optimise,
 )
+from cahp.models.training_state import Epoch
 from cahp.values import Input, Progress, silent
 
 STAGE = "distill"

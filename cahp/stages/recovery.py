@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.course import Epoch
 from cahp.models.devices import sums_on
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
 from cahp.models.teacher import Agreement, logits_of
 from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
+from cahp.models.training_state import Epoch
 from cahp.recoveries import refit_texts
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 

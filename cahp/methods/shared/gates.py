@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from itertools import chain, islice, repeat
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,15 +107,14 @@ def learn(
     A step minimises the mean cross-entropy under the gates that ``draw`` gives, plus ``penalty`` of the parameters.
     AdamW without decay, its rate falling linearly to 0; the start is uniform in ``+-sqrt(6 / (L + H))`` (Glorot and
     Bengio 2010). ``joint`` also trains the weights of a copy of the model, with dropout and at the rate and decay of
-    the recovery, and throws them away. The model itself stays as it is.
+    the recovery, and discards them. The model itself stays as it is.
     """
     import torch
-    from torch.nn.functional import cross_entropy
-    from torch.nn.utils import clip_grad_norm_
-    from torch.optim.lr_scheduler import LambdaLR
+    from torch import nn
 
     from cahp.models.head_model import Batch
-    from cahp.models.training import Schedule, length_grouped
+    from cahp.models.surgery import separate
+    from cahp.models.training import Schedule, optimise
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -124,50 +123,54 @@ def learn(
         noise = torch.rand(model.layers, model.heads, generator=generator, dtype=torch.float64)
         return noise.clamp(tiny, 1 - tiny)
 
+    class Linear(Schedule):
+        """A rate that falls from the first step on."""
+
+        def rate(self, done: float, total: int) -> float:
+            return 1 - done / total
+
     start = (2 * uniform() - 1) * math.sqrt(6 / (model.layers + model.heads))
-    parameters = start.float().requires_grad_()
-    groups: list[dict[str, Any]] = [{"params": [parameters], "lr": learning_rate, "weight_decay": 0.0}]
-    # Dropout and the loader know only the global generator: it is theirs inside the block and untouched after it.
+    parameters = nn.Parameter(start.float())
+    # Cold gates of two heads that are all but equal have infinite gradients.
+    parameters.register_hook(  # type: ignore[no-untyped-call]
+        lambda gradient: gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    )
+    trained = nn.Module()
+    trained.register_parameter("gates", parameters)
+    groups: list[dict[str, Any]] = [{"params": [parameters], "lr": learning_rate}]
+    if joint:
+        model, recovery = separate(model), Schedule()
+        trained.add_module("network", model.network.requires_grad_(True))
+        weights = list(model.network.parameters())
+        groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
+    labels, finished = torch.as_tensor(texts.labels), count()
+
+    def loss(_: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+        batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
+        gates = draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)
+        total = nn.functional.cross_entropy(model.logits(batch, gates=gates), labels[rows].to(model.device))
+        return total if penalty is None else total + penalty(parameters.double()).float().to(model.device)
+
+    def after(step: int) -> None:
+        if revise is not None:
+            with torch.no_grad():
+                revise(parameters, step, uniform())
+
+    # Dropout and the loader draw from the global generator, which is left as it was.
     with torch.random.fork_rng([model.device] if model.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        if joint:
-            model = _trainable(model)
-            recovery = Schedule()
-            weights = list(model.network.parameters())
-            groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
-        trained = [parameter for group in groups for parameter in group["params"]]
-        optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
-        rate = LambdaLR(optimizer, lambda done: 1 - done / steps)
-        loader = length_grouped(
-            model, model.tokenize(texts.inputs), torch.as_tensor(texts.labels), batch=BATCH, seed=seed
+        optimise(
+            trained,
+            model,
+            texts.inputs,
+            loss=loss,
+            schedule=Linear(batch=BATCH, clip=CLIP, weight_decay=0.0),
+            steps=steps,
+            groups=groups,
+            shared=False,
+            after=after,
+            seed=seed,
+            stage=STAGE,
+            progress=progress,
         )
-        for done, (inputs, labels) in enumerate(islice(chain.from_iterable(repeat(loader)), steps)):
-            progress(STAGE, done, steps)
-            tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-            batch = Batch(np.arange(len(labels)), tensors["attention_mask"].sum(1), tensors)
-            gates = draw(parameters.double(), uniform(), done / steps).float().to(model.device)
-            loss = cross_entropy(model.logits(batch, gates=gates), labels.to(model.device))
-            if penalty is not None:
-                loss = loss + penalty(parameters.double()).float().to(model.device)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            assert parameters.grad is not None
-            # Cold gates of two heads that are all but equal have slopes beyond any number.
-            parameters.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-            clip_grad_norm_(trained, CLIP)
-            optimizer.step()
-            rate.step()
-            if revise is not None:
-                with torch.no_grad():
-                    revise(parameters, done + 1, uniform())
-    progress(STAGE, steps, steps)
     return parameters.detach().double().numpy()
-
-
-def _trainable(model: HeadModel) -> HeadModel:
-    import copy
-
-    own = model.around(copy.deepcopy(model.network))
-    # Its constructor freezes what it is given, as models are that are shared.
-    own.network.requires_grad_(True).train()
-    return own

@@ -16,6 +16,7 @@ from cahp.costs import SelectionCost
 from cahp.methods import dsp, l0, passing
 from cahp.methods.shared import gates
 from cahp.models.head_model import HeadModel
+from cahp.models.surgery import separate
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -395,16 +396,20 @@ def test_the_joint_training_moves_the_weights_of_its_copy(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copies: list[HeadModel] = []
-    plain = gates._trainable
 
-    def spy(given: HeadModel) -> HeadModel:
-        copies.append(plain(given))
+    def separated(given: HeadModel) -> HeadModel:
+        copies.append(separate(given))
         return copies[-1]
 
-    monkeypatch.setattr(gates, "_trainable", spy)
-    gates.learn(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.5, steps=3, seed=0, joint=True)
+    def draw(given: torch.Tensor, *_: object) -> torch.Tensor:
+        # With dropout, in the copy alone.
+        assert copies[-1].network.training
+        assert not model.network.training
+        return given * 0 + 1
+
+    monkeypatch.setattr("cahp.models.surgery.separate", separated)
+    gates.learn(model, texts, draw, learning_rate=0.5, steps=3, seed=0, joint=True)
     (copy,) = copies
-    assert copy.network.training
     moved = [name for name, tensor in copy.network.state_dict().items() if not torch.equal(tensor, state(model)[name])]
     assert any("attention" in name for name in moved)
     assert any("classifier" in name for name in moved)

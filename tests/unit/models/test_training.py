@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.models.course import Epoch
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule, Training, train
+from cahp.models.training_state import Epoch
 from cahp.values import Cancelled, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")

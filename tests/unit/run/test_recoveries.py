@@ -336,10 +336,9 @@ def test_what_was_learned_before_it_was_stopped_is_not_lost_to_what_is_made_agai
         hurried(model, store, clock, allowed, card=model.card, progress=stop_at(step))
     clock.now = 0.0
     again = hurried(model, store, clock, allowed, card=model.card)
-    assert again.report.accepted
-    assert again.report.epochs
     clock.now = 0.0
     whole = hurried(model, Store(tmp_path / "whole"), clock, allowed, card=model.card)
+    assert again.report.epochs[0] == whole.report.epochs[0]
     assert again.report.examples == whole.report.examples
     # Nothing is left waiting.
     assert len(list(store.folder.iterdir())) == len(list((tmp_path / "whole" / "results").iterdir()))

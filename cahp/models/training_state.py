@@ -1,4 +1,4 @@
-"""Where a training stands: weights, optimiser, order of the texts and random numbers, as arrays that resume it."""
+"""The state of a training (weights, optimiser, order of the texts, random numbers) as arrays that resume it."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ from cahp import processes as parallel
 
 @dataclass(frozen=True)
 class Epoch:
-    """One epoch's mean training loss, and the share of held-out texts answered as they should be (None without any)."""
+    """The mean training loss of an epoch, and the accuracy on held-out texts after it (None without any)."""
 
     epoch: int
     loss: float
     accuracy: float | None
 
 
-class Course:
-    """All that a training's future depends on, to be saved between two batches and resumed there."""
+class TrainingState:
+    """All that the rest of a training depends on, to be saved between two batches and resumed there."""
 
     def __init__(
         self, trained: list[nn.Parameter], optimizer: Any, rate: Any, order: torch.Generator, device: torch.device
     ) -> None:
         self._trained, self._optimizer, self._rate, self._order, self._device = trained, optimizer, rate, order, device
-        #: The current epoch, its batches that are done, and the sum of their losses.
+        #: The current epoch, its finished batches, and the sum of their losses.
         self.epoch, self.batches, self.losses = 0, 0, 0.0
         self.history: list[Epoch] = []
         self._best: tuple[float, ...] = (-math.inf,)
         self._kept: list[Tensor] | None = None
-        #: What draws the order of the current epoch's texts, before it did.
+        #: State of the generator before it drew the order of the current epoch's texts.
         self._drawing = order.get_state()
-        #: Where random numbers go on, as long as they have not.
+        #: State of the random numbers to resume from (None: they were resumed).
         self._random: NDArray[np.uint8] | None = None
 
     def rest(self, loader: Iterable[Any]) -> Iterator[Any]:
-        """The batches of the current epoch that are not yet done."""
+        """Yield the batches of the current epoch that are not finished."""
         self._drawing = self._order.get_state()
         batches = iter(loader)
         for _ in range(self.batches):
@@ -54,7 +54,7 @@ class Course:
         yield from batches
 
     def end_epoch(self, score: tuple[float, ...] | None) -> None:
-        """Note how the epoch went, and its weights if they are the best so far."""
+        """Record the epoch's loss and score, and keep its weights if they are the best so far."""
         loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
         self.history.append(Epoch(self.epoch + 1, loss, None if score is None else score[0]))
         if score is not None and score > self._best:
@@ -64,17 +64,17 @@ class Course:
 
     @property
     def best(self) -> tuple[float, ...] | None:
-        """The score of the epoch whose weights are kept, if one was scored."""
+        """The score of the best epoch (None: no epoch was scored)."""
         return None if self._kept is None else self._best
 
     def set_rate(self) -> None:
-        """Learn at the rate of now: the plan that it follows may have changed since the last batch."""
+        """Set the learning rate of the current step, after a state was loaded."""
         factor = self._rate.lr_lambdas[0](self._rate.last_epoch)
         for group, highest in zip(self._optimizer.param_groups, self._rate.base_lrs, strict=True):
             group["lr"] = highest * factor
 
     def finish(self) -> None:
-        """Leave the best epoch's weights."""
+        """Restore the weights of the best epoch."""
         if self._kept is not None:
             self._set_weights(self._kept)
 
@@ -90,7 +90,9 @@ class Course:
             moments = self._optimizer.state.get(parameter)
             steps.append(float(moments["step"]) if moments else None)
             if moments:
-                arrays[f"mean-{index}"], arrays[f"square-{index}"] = map(_array, _moments(moments))
+                arrays[f"mean-{index}"], arrays[f"square-{index}"] = map(
+                    _array, (moments["exp_avg"], moments["exp_avg_sq"])
+                )
         meta = {
             "epoch": self.epoch,
             "batches": self.batches,
@@ -103,7 +105,7 @@ class Course:
         return arrays, meta
 
     def load_state_dict(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Go on from a state that was saved."""
+        """Resume from a saved state."""
 
         def stored(name: str) -> list[Tensor]:
             return [torch.tensor(arrays[f"{name}-{index}"], device=self._device) for index in range(len(self._trained))]
@@ -133,16 +135,12 @@ class Course:
 
 
 def _array(tensor: Tensor) -> NDArray[Any]:
-    found: NDArray[Any] = tensor.detach().cpu().numpy()
-    return found
-
-
-def _moments(state: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    return state["exp_avg"], state["exp_avg_sq"]
+    array: NDArray[Any] = tensor.detach().cpu().numpy()
+    return array
 
 
 def _random(device: torch.device) -> NDArray[np.uint8]:
-    """Where the random numbers of dropout stand: those of the processor, then those of the device."""
+    """The states of the random number generators that dropout uses: the processor's, then the device's."""
     states = [torch.get_rng_state()]
     if device.type != "cpu":
         states.append(getattr(torch, device.type).get_rng_state())
