@@ -89,8 +89,7 @@ def _fit(
     store: Store,
     progress: Progress,
 ) -> dict[str, Any]:
-    from cahp.models import folders, lora
-    from cahp.models import whole as whole_model
+    from cahp.models import fitting
     from cahp.stages.evaluation import evaluate
 
     if save not in ("model", "adapter"):
@@ -106,11 +105,11 @@ def _fit(
     if whole:
         if save == "adapter":
             raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
-        slow = replace(whole_model.PAPER_SCHEDULE, **given)
+        slow = replace(fitting.PAPER_SCHEDULE, **given)
         name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
         epochs = _finished(output, name)
         if epochs is None:
-            trained, history = whole_model.fit(
+            trained, history = fitting.fit_whole(
                 card,
                 texts,
                 validation=validation,
@@ -122,11 +121,11 @@ def _fit(
             )
             network, epochs = trained.network, [asdict(epoch) for epoch in history]
     else:
-        fitted = lora.fit(
+        fitted = fitting.fit_adapter(
             card,
             texts,
             validation=validation,
-            schedule=replace(lora.LORA_SCHEDULE, **given),
+            schedule=replace(fitting.LORA_SCHEDULE, **given),
             rank=rank,
             device=settings.device,
             seed=settings.seed,
@@ -148,19 +147,19 @@ def _fit(
             folder = output.folder
         elif whole:
             # Saved with the weights, so that an interruption after this point does not lose the training.
-            folder = folders.save_network(
+            folder = fitting.save_network(
                 network,
                 trained.tokenizer,
                 output,
                 made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": epochs},
             )
         elif save == "adapter":
-            folder = folders.save_adapter(fitted, output, base=folders.base_name(card))
+            folder = fitting.save_adapter(fitted, output, base=fitting.base_name(card))
         else:
-            folder = folders.save_merged(fitted, output)
+            folder = fitting.save_merged(fitted, output)
     try:
         if save == "adapter":
-            classifier = folders.load_adapter(card, folder, labels=texts.classes, device=settings.device)
+            classifier = fitting.load_adapter(card, folder, labels=texts.classes, device=settings.device)
         else:
             classifier = models.load(str(folder.resolve()), device=settings.device)
     except SelfTestError as error:

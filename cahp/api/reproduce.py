@@ -323,7 +323,7 @@ def _classifier(
     experiment: Published, *, plan: Experiments, out: Path, open_cache: Callable[[], Store], progress: Progress
 ) -> Path:
     """The folder of an experiment's fine-tuned classifier, trained here or in a worker unless it exists."""
-    from cahp.models.whole import PAPER_SCHEDULE
+    from cahp.models.fitting import PAPER_SCHEDULE
 
     folder = out / "classifiers" / experiment.name
     note = folder.with_name(f"{experiment.name}.json")

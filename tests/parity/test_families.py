@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 
 from cahp import models
 from cahp.models.families import FAMILIES
-from cahp.models.folders import save_network
+from cahp.models.fitting import save_network
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut, restore_shapes, tail
 from cahp.run.prune import prune

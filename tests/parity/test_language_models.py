@@ -18,7 +18,7 @@ from cahp.cards import Prompt
 from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.compact import load_pruned
-from cahp.models.folders import save_network
+from cahp.models.fitting import save_network
 from cahp.models.surgery import cut, restore_shapes
 from cahp.run.prune import Run, prune
 from cahp.run.settings import Settings

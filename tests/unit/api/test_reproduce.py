@@ -197,7 +197,7 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
     made()
     made()
     assert fits == [3]
-    monkeypatch.setattr("cahp.models.whole.PAPER_SCHEDULE", Schedule(epochs=2))
+    monkeypatch.setattr("cahp.models.fitting.PAPER_SCHEDULE", Schedule(epochs=2))
     made()
     assert fits == [3, 2]
     load = data.load
