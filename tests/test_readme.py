@@ -105,9 +105,18 @@ def test_the_readme_counts_what_there_is() -> None:
     types = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
     assert f"[{len(types)} types](" in README
     assert f"{len(registry.names())} methods" in README
-    touched = re.findall(r"`((?:cahp|tests|pages)/[\w/.]*)`", README)
-    assert touched
-    assert [path for path in touched if not (docs.ROOT / path.replace("NAME/", "")).exists()] == []
+
+
+def test_the_readme_says_where_to_change_what() -> None:
+    table = README.split("| to add or change |")[1]
+    paths = re.findall(r"`((?:cahp|tests|pages)/[\w/.]*)`", table)
+    assert len(paths) >= 20
+    assert [path for path in paths if not (docs.ROOT / path).exists()] == []
+    for name, path in re.findall(r"`([A-Z]\w+)` in `([\w/.]+)`", table):
+        assert re.search(rf"^(class )?{name}\b", (docs.ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+    rooms = README.split("```\ncahp/ ")[1].split("```")[0]
+    names = {name.strip("/") for line in rooms.splitlines() for name in line.split("#")[0].split()}
+    assert names == {path.stem for path in (docs.ROOT / "cahp").iterdir() if not path.name.startswith(("_", "py."))}
 
 
 # Running what is shown ------------------------------------------------------------------------------------------
