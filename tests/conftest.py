@@ -79,10 +79,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 def page_script(key: str) -> str:
     """The script of a page, found by the key that links name it with."""
-    from cahp.ui.frame.pages import found
+    from cahp.ui.frame.page import find_pages
 
     root = Path(__file__).parents[1]
-    (script,) = (root / page.path for page in found(root) if page.key == key)
+    (script,) = (root / page.path for page in find_pages(root) if page.key == key)
     return str(script)
 
 

@@ -1,4 +1,4 @@
-"""The board: a budget or a mask made by hand, and the way back. It knows no model, no work and no screen."""
+"""The mask on a board: a budget's or a person's own, with Undo. It knows no model, no jobs and no screen."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _REMEMBERED = 100
 
 @dataclass(frozen=True, eq=False)
 class Choices:
-    """What a budget keeps of a model under some settings; without ``clusters`` and ``table`` no run was made yet."""
+    """The heads that budgets keep under some settings; before the first run it has no ``clusters`` and ``table``."""
 
     card: ModelCard
     settings: Settings
@@ -29,11 +29,11 @@ class Choices:
 
     @property
     def suggested(self) -> Selection | None:
-        """What the curve's knee suggests (None: it has none, or there is no curve yet)."""
+        """The selection at the knee of the silhouette curve (None: there is no knee, or no curve yet)."""
         return None if self.clusters is None else self.clusters.suggested(self.settings)
 
     def of_budget(self, budget: int | None) -> Selection | None:
-        """What is kept at ``budget``, or at the nearest that there is; None asks for the suggestion, or a middle."""
+        """Return the selection at ``budget`` or the nearest possible one; for None the suggested one, or the middle."""
         table = self.table
         if table is None:
             return None
@@ -42,39 +42,39 @@ class Choices:
         return table.selection(min(max(budget, table.budgets[0]), table.budgets[-1]))
 
     def check(self, mask: HeadMask) -> None:
-        """Check that a mask made by hand can be on the board.
+        """Check that a person's own mask can be on the board.
 
         Raises:
-            MaskError: If it has another shape than the model, or empties a layer although the floor is above 0.
+            MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
         card = self.card
         if (mask.layers, mask.heads) != (card.layers, card.heads):
             raise MaskError(
                 f"The mask is for {mask.layers} x {mask.heads} heads, but {card.id} has {card.layers} x "
-                f"{card.heads}; choose a mask that was made for this model."
+                f"{card.heads}. Choose a mask of this model."
             )
         if mask.empty_layers and self.settings.min_per_layer > 0:
             raise MaskError(
-                f"Layer {mask.empty_layers[0]} would keep no head. A layer without heads cannot be cut out; "
-                "set the floor to 0 to try it as a mask only."
+                f"Layer {mask.empty_layers[0]} would keep no head, and such a layer cannot be cut out. Keep one head, "
+                "or set the per-layer minimum to 0 to try the mask without cutting."
             )
         if mask.count == 0:
-            raise MaskError("At least one head must stay.")
+            raise MaskError("The mask keeps no head. Keep at least one.")
 
 
 @dataclass(frozen=True)
 class _Position:
-    """What was put on the board: a budget (None: what the curve suggests), or a mask made by hand from it."""
+    """A position on the board: a budget (None: the suggested one), or a mask made by hand from it."""
 
     budget: int | None = None
     hand: HeadMask | None = None
 
 
 class Board:
-    """The mask on the board and how it came there.
+    """The mask on the board, and the positions before it.
 
-    ``choices`` says what budgets keep now: the settings change under the board, and what was put on it stays. It begins
-    with ``mask``, or with what the curve suggests.
+    ``choices`` returns the heads that budgets keep at the moment: settings may change while the position stays. The
+    board starts with ``mask``, or with the suggested budget.
     """
 
     def __init__(self, choices: Callable[[], Choices], *, mask: HeadMask | None = None) -> None:
@@ -82,10 +82,10 @@ class Board:
         self._position, self._past = _Position(), list[_Position]()
         if mask is not None and mask.sha256 != self.mask.sha256:
             table = choices().table
-            there = table is not None and table.has(mask)
-            self._position = _Position(mask.count) if there else _Position(hand=mask)
+            of_table = table is not None and table.has(mask)
+            self._position = _Position(mask.count) if of_table else _Position(hand=mask)
 
-    # What is on it -------------------------------------------------------------------------------------------
+    # Its state -----------------------------------------------------------------------------------------------
 
     @property
     def by_hand(self) -> bool:
@@ -94,25 +94,25 @@ class Board:
 
     @property
     def auto(self) -> bool:
-        """Whether it is the curve's suggestion."""
+        """Whether it is the suggested budget."""
         return self._position == _Position()
 
     @property
     def selection(self) -> Selection | None:
-        """How the mask came about, unless it was made by hand."""
+        """The selection of the mask, unless it was made by hand."""
         return None if self.by_hand else self._choices().of_budget(self._position.budget)
 
     @property
     def mask(self) -> HeadMask:
-        """The mask: of the budget, or made by hand; all heads before the first run."""
+        """The mask; before the first run it keeps all heads."""
         if self._position.hand is not None:
             return self._position.hand
         selection, card = self.selection, self._choices().card
         return HeadMask.full(card.layers, card.heads) if selection is None else selection.mask
 
     @property
-    def asked(self) -> int | None:
-        """The budget that was asked for (None: what the curve suggests); before the first run it waits."""
+    def requested(self) -> int | None:
+        """The requested budget (None: the suggested one), also before the first run."""
         return self._position.budget
 
     @property
@@ -122,7 +122,7 @@ class Board:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """The cluster of each head ``(N,)``, at as many clusters as the budget pays for.
+        """The cluster of each head ``(N,)``; there are as many clusters as the budget has representatives.
 
         Raises:
             ValueError: If there are no clusters, before the first run.
@@ -130,42 +130,42 @@ class Board:
         choices = self._choices()
         if choices.clusters is None:
             raise ValueError("there are no clusters before the first run")
-        # By hand: the clusters are those of the budget that the mask was made from.
+        # A mask made by hand has the clusters of the budget that it was made from.
         selection = choices.of_budget(self._position.budget)
         return choices.clusters.groups(self.budget if selection is None or selection.k is None else selection.k)[0]
 
-    # What a person does on it --------------------------------------------------------------------------------
+    # Changes -------------------------------------------------------------------------------------------------
 
     def set_budget(self, budget: int | None) -> None:
-        """Put a budget on the board; None is what the curve suggests."""
+        """Show a budget; None is the suggested one."""
         self._put(_Position(budget))
 
     def set_mask(self, mask: HeadMask) -> None:
-        """Put a mask of one's own on the board.
+        """Show a person's own mask.
 
         Raises:
-            MaskError: If it has another shape than the model, or empties a layer although the floor is above 0.
+            MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
         self._choices().check(mask)
         self._put(_Position(self._position.budget, mask))
 
     def toggle(self, head: int) -> None:
-        """Drop a kept head, or bring a pruned one back."""
+        """Remove a kept head, or restore a pruned one."""
         keep = self.mask.keep.copy()
         keep.flat[head] = not keep.flat[head]
         self.set_mask(HeadMask(keep))
 
     def reset(self) -> None:
-        """Back from a mask made by hand to the budget it was made from."""
+        """Return from a mask made by hand to its budget."""
         self._put(_Position(self._position.budget))
 
     @property
     def can_undo(self) -> bool:
-        """Whether there is something to undo."""
+        """Whether there is a change to undo."""
         return bool(self._past)
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         if self._past:
             self._position = self._past.pop()
 

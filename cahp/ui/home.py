@@ -9,14 +9,11 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures.head_grid import places
 from cahp.recoveries import QUICK
-from cahp.ui.frame import timing
-from cahp.ui.frame.page import problem, provenance
-from cahp.ui.frame.pages import link
-from cahp.ui.frame.progress import follow
-from cahp.ui.frame.run_button import need_run, run_button
-from cahp.ui.parts import chart
+from cahp.ui.frame.page import link, problem, provenance
+from cahp.ui.frame.running import follow, need_run, run_button, time_button
+from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.text import plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN, SPEED
 
@@ -47,7 +44,7 @@ def draw(explorer: Explorer) -> None:
         else:
             if timing_job is not None and timing_job.error:
                 problem(timing_job.error)
-            if timing.button(explorer, place="home"):
+            if time_button(explorer, place="home"):
                 st.rerun()
         evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
         refitted: tuple[str, ...] = () if explorer.outcomes(QUICK.name) is None else (QUICK.name,)
@@ -60,7 +57,7 @@ def _picture(explorer: Explorer) -> None:
     assert clusters is not None
     selection = explorer.board.selection
     with st.container(key="first-picture"):
-        chart.heading(
+        display.heading(
             _finding(explorer),
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
             "and letter name its cluster, heads that tell the classes apart in the same way. Solid squares stay, "

@@ -1,18 +1,20 @@
-"""The server's door: it answers its own hosts only, and asks for the token before anything else.
+"""The explorer's server: access control, the assets of every page, and the preparation at its start.
 
 Streamlit's server is a Starlette application, and ``streamlit.App`` is its documented way to put middleware in front of
-all of it: pages, the WebSocket, uploads, downloads. ``streamlit run app.py`` finds the ``App`` by reading ``app.py``,
-so that every way to start the explorer leads through this door. Streamlit's own ``server.allowedHosts`` looks at the
-WebSocket alone.
+all requests: pages, the WebSocket, uploads and downloads. ``streamlit run app.py`` finds the ``App`` by reading
+``app.py``, so the middleware is active however the explorer is started. Streamlit's own ``server.allowedHosts`` checks
+the WebSocket alone.
 
-The token comes in once, in the address. The answer moves it into a cookie of the browser session and sends the browser
-to the same address without it. Browsers do not keep the cookies of two ports apart: who opens a page of somebody else's
-server on this machine, under the same host, shows it to that server.
+A request passes if its host is one of the server's and it has the token. The token is sent once, in the address; the
+answer moves it into a session cookie and redirects to the same address without it. Browsers share cookies between ports
+of a host, so a server at another port of this machine can see it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import platform
 import threading
 import webbrowser
@@ -30,22 +32,25 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from cahp import models
+from cahp import bundled, models
 from cahp.access import TOKEN, Access, current, enforced, is_every_address, reachable
-from cahp.ui.frame.history import SCRIPT
-from cahp.ui.frame.preparation import prepare
+from cahp.ui.session import jobs, lifetime
+from cahp.ui.session.opening import Source
+from cahp.ui.session.results import Results
+from cahp.ui.session.work import run_seconds
+from cahp.values import CahpError
 
-#: Neither kept by anybody on the way, nor told to where a link leads.
+#: No cache stores the answer, and pages that it links to do not learn its address.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-_WRONG_HOST = "The explorer does not answer to this address; open the one that cahp explore printed."
-_NO_TOKEN = "To open the explorer, use the address that cahp explore printed in its terminal: it carries a token."  # noqa: S105 - a sentence
+_WRONG_HOST = "The explorer does not serve this address. Open the address that cahp explore printed."
+_NO_TOKEN = "A token is missing. Open the address that cahp explore printed in its terminal: it has the token."  # noqa: S105 - a sentence
 _PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><title>CAHP explorer</title>{}</html>'
-#: Seconds after which a browser has long read the file that sends it to the explorer.
-_READ = 60.0
+#: Seconds after which the file that opens the explorer in a browser is deleted.
+_FILE_S = 60.0
 
 
 class Guard:
-    """Middleware that lets in whom ``access`` admits."""
+    """Middleware that refuses requests without access."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -53,11 +58,11 @@ class Guard:
         enforced.set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer for the application, or hand the request on to it."""
+        """Refuse the request, or pass it on to the application."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        answer = self._answer(HTTPConnection(scope))
+        answer = self._refuse_or_redirect(HTTPConnection(scope))
         if answer is None:
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
@@ -65,54 +70,69 @@ class Guard:
         else:
             await WebSocketClose(code=1008)(scope, receive, send)
 
-    def _answer(self, request: HTTPConnection) -> Response | None:
-        """What whoever asks is told instead of what they asked for."""
-        if not self._meant_for_us(request):
+    def _refuse_or_redirect(self, request: HTTPConnection) -> Response | None:
+        """Return the answer to a request that the application must not see (None: it passes)."""
+        if not self._has_own_host(request):
             return _refusal(_WRONG_HOST)
-        cookie = _cookie(request)
-        known = self._access.accepts_token(request.cookies.get(cookie, ""))
-        shown = request.query_params.get(TOKEN)
-        if shown is None or request.scope.get("method") != "GET":
-            return None if known else _refusal(_NO_TOKEN)
-        if not known and not self._access.accepts_token(shown):
+        cookie = _cookie_name(request)
+        admitted = self._access.accepts_token(request.cookies.get(cookie, ""))
+        token = request.query_params.get(TOKEN)
+        if token is None or request.scope.get("method") != "GET":
+            return None if admitted else _refusal(_NO_TOKEN)
+        if not admitted and not self._access.accepts_token(token):
             return _refusal(_NO_TOKEN)
         answer = RedirectResponse(_without_token(request), status_code=303, headers=_DISCREET)
         if self._access.token:
-            # Not "strict": that is not sent along when a link in a mail is followed to here.
+            # A "strict" cookie would not be sent when a person follows a link in a mail to this server.
             secure = request.url.scheme == "https"
             answer.set_cookie(cookie, self._access.token, httponly=True, samesite="lax", secure=secure)
         return answer
 
-    def _meant_for_us(self, request: HTTPConnection) -> bool:
+    def _has_own_host(self, request: HTTPConnection) -> bool:
         hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
         if len(hosts) != 1 or not self._access.accepts_host(hosts[0]):
             return False
-        # Of the very same host and port: another port of this machine is another person's page. Browsers always say
-        # where the page comes from that opens a WebSocket or sends a form; what is no browser need not.
+        # The origin needs the same port, too: another port of this machine may be another person's page. Browsers send
+        # an origin with every WebSocket and form; other clients need none.
         return all(_site(origin) == hosts[0].lower() for origin in origins)
 
 
-class Dressed:
-    """Middleware that puts the explorer's style and the script of ``frame.history`` into the page.
+#: Streamlit adds an entry to the browser's history for every change of the address, such as each budget of a slider.
+#: The Back button would then lead to an older address of the same page. With this script such changes replace the
+#: entry, and only another page adds one. Back and Forward then run that page with its address
+#: (``address.is_history_navigation``).
+HISTORY_SCRIPT = """<script>
+{
+  const { pushState, replaceState } = history;
+  history.pushState = function (state, unused, url) {
+    const here = new URL(url ?? location.href, location.href).pathname === location.pathname;
+    return (here ? replaceState : pushState).call(history, state, unused, url);
+  };
+}
+</script>"""
 
-    Both are there before Streamlit's first script runs: nothing jumps, and no address makes an entry by mistake.
+
+class AssetInjector:
+    """Middleware that adds the explorer's style sheet and ``HISTORY_SCRIPT`` to the head of the page.
+
+    They are active before Streamlit's own scripts run, so the page does not jump when they arrive.
     """
 
     def __init__(self, app: ASGIApp, style: str) -> None:
         self._app = app
-        self._head = f"{SCRIPT}<style>{style}</style></head>".encode()
+        self._head = f"{HISTORY_SCRIPT}<style>{style}</style></head>".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request on, and the answer back; one that is a page of HTML with both in its head."""
+        """Pass the request on, and add the assets to an answer that is an HTML page."""
         if not _may_be_page(scope):
             await self._app(scope, receive, send)
             return
-        # What is packed cannot be written into, and a copy that a browser has may be without: the page is small.
+        # A compressed answer cannot be changed, and a copy in the browser's cache may lack the assets.
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in _CONDITIONS]}
         start: Message = {}
         body = bytearray()
 
-        async def dress(message: Message) -> None:
+        async def inject(message: Message) -> None:
             nonlocal start
             if message["type"] == "http.response.start" and _is_page(message):
                 start = message
@@ -121,23 +141,23 @@ class Dressed:
             else:
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False):
-                    dressed = bytes(body).replace(b"</head>", self._head, 1)
+                    page = bytes(body).replace(b"</head>", self._head, 1)
                     headers = MutableHeaders(raw=list(start["headers"]))
-                    headers["content-length"] = str(len(dressed))
+                    headers["content-length"] = str(len(page))
                     await send({**start, "headers": headers.raw})
-                    await send({"type": "http.response.body", "body": dressed})
+                    await send({"type": "http.response.body", "body": page})
 
-        await self._app(scope, receive, dress)
+        await self._app(scope, receive, inject)
 
 
-#: What asks for the page in another form than whole and anew.
+#: Headers of requests for a page that is compressed, cached or in part.
 _CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"range")
-#: First parts of paths under which no page is: files that people made are handed out there as they are.
+#: First parts of paths without pages: uploaded and generated files there are served unchanged.
 _NO_PAGES = ("media", "static", "component", "app", "_stcore")
 
 
 def _may_be_page(scope: Scope) -> bool:
-    """Whether a request may be for a page."""
+    """Return whether a request may be for a page."""
     return (
         scope["type"] == "http"
         and "text/html" in Headers(scope=scope).get("accept", "")
@@ -146,32 +166,31 @@ def _may_be_page(scope: Scope) -> bool:
 
 
 def _is_page(start: Message) -> bool:
-    """Whether an answer that starts so is a page of HTML, whole."""
+    """Return whether an answer with this start is a whole HTML page."""
     headers = Headers(raw=start["headers"])
     html = headers.get("content-type", "").startswith("text/html")
     return html and start["status"] == 200
 
 
 def middleware() -> list[Middleware]:
-    """What ``streamlit.App`` puts in front of everything."""
+    """Return the middleware for ``streamlit.App``."""
     style = (models.assets() / "explorer.css").read_text(encoding="utf-8")
-    return [Middleware(Guard, access=current()), Middleware(Dressed, style=style)]
+    return [Middleware(Guard, access=current()), Middleware(AssetInjector, style=style)]
 
 
 @asynccontextmanager
 async def lifespan(_: object) -> AsyncIterator[None]:
-    """From the server's start, which says where it is and opens the browser there, to its end.
+    """Print the address, open a browser there, and prepare what all sessions share; requests wait until then.
 
-    The port is bound by then, so what is said is no other server's address; who comes waits until what all sessions
-    share is made.
+    The port is bound already, so the address cannot be another server's.
     """
-    with _announced():
+    with _announce():
         await asyncio.to_thread(prepare)
         yield
 
 
 @contextmanager
-def _announced() -> Iterator[None]:
+def _announce() -> Iterator[None]:
     access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))  # noqa: S104
     print(f"The explorer is at {access.address(reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:
@@ -185,15 +204,15 @@ def _refusal(sentence: str) -> Response:
     return HTMLResponse(_PAGE.format(f"<p>{sentence}</p>"), status_code=403, headers=_DISCREET)
 
 
-def _cookie(request: HTTPConnection) -> str:
-    """The cookie's name: browsers share cookies between ports, and two explorers must not take each other's away."""
+def _cookie_name(request: HTTPConnection) -> str:
+    """Return a cookie name with the port, as browsers share cookies between the ports of a host."""
     _, port = request.scope.get("server") or ("", 0)
     return f"cahp-explorer-{port}"
 
 
 def _without_token(request: HTTPConnection) -> str:
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != TOKEN])
-    # One slash at the start: two would lead to another host.
+    # Exactly one slash at the start: a path with two leads to another host.
     return "/" + quote(request.scope["path"].lstrip("/")) + (f"?{query}" if query else "")
 
 
@@ -205,32 +224,64 @@ def _site(origin: str) -> str | None:
     return parts.netloc if parts.scheme in ("http", "https") else None
 
 
+# The preparation --------------------------------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Load what all sessions share, so that many first visitors do not each compute it, and start freeing memory."""
+    try:
+        _load_shared()
+    except CahpError:
+        # The page that needs the missing part shows the error.
+        pass
+    except Exception as error:
+        # A page that fails shows its error; the other pages work.
+        logging.getLogger(__name__).warning("the preparation failed: %s", type(error).__name__)
+    # Garbage collection skips what is loaded by now, which stays for good. Doing this again later would keep the memory
+    # of sessions for good, too.
+    gc.collect()
+    gc.freeze()
+    lifetime.start_cleaning(jobs.cancel_abandoned)
+
+
+def _load_shared() -> None:
+    # Plotly checks whether pandas is loaded, and fails while another session's table is importing it.
+    import pandas  # noqa: F401
+    import plotly.graph_objects as go
+
+    go.Figure(go.Scatter()).to_json()
+    bundled.read_comparisons(bundled.comparisons_folder())
+    bench = Source.open(bundled.SETTINGS).bench
+    Results.load(bench).table(bundled.SETTINGS)
+    run_seconds(bench)
+
+
 # The browser ------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
-    """Open a browser at ``url``; if ``hidden``, without showing it to all who may list this machine's processes.
+    """Open a browser at ``url``; if ``hidden``, the address is not visible in the list of processes.
 
-    As Jupyter does, the browser is then given a private file that sends it there, which lives for a minute. A browser
-    of Windows could not read that file out of its Linux subsystem, which is one person's anyway.
+    The browser then opens a private file that redirects to the address and is deleted after a minute, as in Jupyter. A
+    browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person anyway.
     """
     with ExitStack() as stack:
         target = url
         if hidden and "microsoft" not in platform.release().lower():
-            made = TemporaryDirectory(prefix="cahp-explorer-", dir=_readable(), ignore_cleanup_errors=True)
-            page = Path(stack.enter_context(made)) / "open.html"
+            folder = TemporaryDirectory(prefix="cahp-explorer-", dir=_browser_folder(), ignore_cleanup_errors=True)
+            page = Path(stack.enter_context(folder)) / "open.html"
             page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
             target = page.as_uri()
-            forget = threading.Timer(_READ, made.cleanup)
-            forget.daemon = True
-            forget.start()
-            stack.callback(forget.cancel)
-        # In a thread of its own: a browser in the terminal returns only when it is closed.
+            cleanup = threading.Timer(_FILE_S, folder.cleanup)
+            cleanup.daemon = True
+            cleanup.start()
+            stack.callback(cleanup.cancel)
+        # In a thread, because a browser in the terminal returns only when it is closed.
         threading.Thread(target=webbrowser.open, args=(target,), daemon=True).start()
         yield
 
 
-def _readable() -> Path | None:
-    """A folder whose files browsers can read: those that come as a snap see no others than those of their person."""
+def _browser_folder() -> Path | None:
+    """Return a folder whose files browsers can read: browsers from snaps read the home folder only (None: any)."""
     return Path.home() if Path("/snap/bin").is_dir() else None

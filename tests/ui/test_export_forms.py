@@ -17,7 +17,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.exports import formats
 from cahp.ui.export import model
-from cahp.ui.parts.text import plain
+from cahp.ui.parts.display import plain
 from cahp.values import silent
 
 

@@ -122,7 +122,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     explorer = explorer_of(app)
     assert explorer.source.uploaded
     assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
-    assert (explorer.settings.limit, explorer.board.asked) == (77, 17)
+    assert (explorer.settings.limit, explorer.board.requested) == (77, 17)
     assert app.query_params["budget"] == "17"
     assert any("other files than these" in error.value for error in app.error)
     again = opened(**{name: str(value) for name, value in app.query_params.items()})

@@ -91,7 +91,7 @@ def test_a_link_restores_both_masks_and_their_recoveries() -> None:
 def test_a_pinned_mask_of_another_model_is_refused_in_a_sentence() -> None:
     app = opened(pin="ffff")
     assert explorer_of(app).pinned is None
-    assert any("not one for this model" in error.value for error in app.error)
+    assert any("does not fit this model" in error.value for error in app.error)
 
 
 # Two models ---------------------------------------------------------------------------------------------------------

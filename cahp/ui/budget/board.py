@@ -10,8 +10,8 @@ from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import distilling, notes, pinned
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_line
-from cahp.ui.parts import chart
+from cahp.ui.frame.running import describe_place
+from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -47,7 +47,7 @@ def draw(explorer: Explorer) -> None:
     assert clusters is not None
     selection = explorer.board.selection
     job = explorer.job(FIGURE)
-    chart.heading(
+    display.heading(
         _finding(explorer),
         help="One table of all budgets draws everything here. A square is a head: solid stays, hollow goes, colour "
         "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
@@ -94,7 +94,7 @@ def _status(job: jobs.Job[Any] | None) -> str:
         return ""
     place = job.place
     if place is not None:
-        return f"Waiting: {in_line(place)}"
+        return f"Waiting: {describe_place(place)}"
     doing = on_screen(job.stage) if job.stage else "Starting"
     return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
 

@@ -9,7 +9,7 @@ from cahp.exports.masks import read_mask
 from cahp.recoveries import RECOVERIES, name_of_result
 from cahp.studies.budget_sweep import faster_by, within_loss
 from cahp.ui.budget import notes, pinned
-from cahp.ui.frame.pages import link
+from cahp.ui.frame.page import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
 

@@ -10,12 +10,11 @@ from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
 from cahp.stages.similarity import Attention, attend
-from cahp.ui.frame.page import problem
-from cahp.ui.frame.pages import link
-from cahp.ui.frame.progress import follow
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.examples import examples
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.page import link, problem
+from cahp.ui.frame.running import follow
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
+from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import digest
@@ -56,7 +55,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _maps(explorer: Explorer, head: int, cover: int) -> None:
-    ready = {example["name"]: example["text"] for example in examples("single")}
+    ready = {example["name"]: example["text"] for example in load_examples("single")}
     text = ready[st.selectbox("Sentence", list(ready), key="cover-sentence")]
     st.caption(plain(text))
     found = _attention(explorer, text)
@@ -64,10 +63,10 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
         return
     maps = found.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
-    dark = theme.dark()
+    dark = display.is_dark()
     for column, which, role in zip(st.columns(2), (head, cover), ("asked about", "covers"), strict=True):
         with column:
-            chart.show(
+            display.show(
                 attention_figure(found.tokens, maps[which], dark=dark, top=top),
                 title=f"{head_name(which, explorer.card.heads).capitalize()} ({role})",
                 help="Each row is a token that looks, each column one that is looked at; a row sums to 1. Two heads "

@@ -9,8 +9,8 @@ import streamlit as st
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_line
-from cahp.ui.parts import steps
+from cahp.ui.frame.running import describe_place
+from cahp.ui.parts.display import show_steps
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import DISTIL, FIGURE, recovery_seconds
@@ -42,7 +42,7 @@ def draw(explorer: Explorer) -> None:
         elif explorer.awaits_distillation:
             _offer(explorer)
         else:
-            steps.draw(brought)
+            show_steps(brought)
 
 
 def _offer(explorer: Explorer) -> None:
@@ -62,7 +62,7 @@ def _offer(explorer: Explorer) -> None:
 def _progress(explorer: Explorer, job: Job[Any]) -> None:
     place, training = job.place, explorer.training
     if place is not None:
-        said = f"Distilling: {in_line(place)}"
+        said = f"Distilling: {describe_place(place)}"
     else:
         said = on_screen(job.stage) if job.stage else "Starting"
         if job.stage == "distill" and training is not None:

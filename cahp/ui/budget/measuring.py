@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.outcomes import Outcomes
-from cahp.ui.frame import timing
 from cahp.ui.frame.page import problem, provenance
+from cahp.ui.frame.running import time_button
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, SPEED, TABLE
 from cahp.words import duration
@@ -20,7 +20,7 @@ def draw(explorer: Explorer) -> None:
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
             st.caption("Timing this mask…")
-        elif timing.button(explorer, place="budget"):
+        elif time_button(explorer, place="budget"):
             st.rerun()
         st.caption(provenance(explorer, explorer.recover))
 

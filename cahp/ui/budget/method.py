@@ -8,7 +8,7 @@ import streamlit as st
 
 from cahp.stages.clustering import DEGREES
 from cahp.ui.budget import notes
-from cahp.ui.parts.text import plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 

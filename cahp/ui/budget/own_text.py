@@ -17,9 +17,9 @@ from cahp.run.timeline import on_screen
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_row
-from cahp.ui.parts import chart, kept, theme
-from cahp.ui.parts.input_box import LONGEST, has_words, input_box
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts import display, inputs
+from cahp.ui.parts.inputs import LONGEST, has_words, input_box
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 from cahp.words import percent
@@ -35,8 +35,8 @@ _PATIENCE_S = 0.1
 
 def draw(explorer: Explorer) -> None:
     """The panel above the board; closed, it costs nothing."""
-    _put_back(kept.said(_BOXES))
-    kept.keep(_BOXES, _in_boxes)
+    _put_back(inputs.restored(_BOXES))
+    inputs.keep(_BOXES, _in_boxes)
     panel = st.expander("Before and after on a text of your own", key=_PANEL, on_change="rerun")
     if not panel.open:
         return
@@ -84,7 +84,7 @@ def _work(explorer: Explorer, asked: TextOnBoard) -> None:
         job = explorer.work.start(OWN_TEXT, asked)
         job.wait(_PATIENCE_S)
     if not job.ended:
-        in_row(job, on_screen(job.stage) if job.stage else "Starting", key="cancel-own-text")
+        show_in_row(job, on_screen(job.stage) if job.stage else "Starting", key="cancel-own-text")
     elif job.error:
         problem(job.error)
     elif asked.missing:
@@ -136,8 +136,8 @@ def _said(explorer: Explorer, asked: TextOnBoard, full: TextReading) -> None:
 def _probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
     classes = explorer.bench.evaluation.classes
     rows = {name: found.probabilities for name, found in models.items()}
-    chart.show(
-        figures.probabilities_figure(rows, classes, dark=theme.dark()),
+    display.show(
+        figures.probabilities_figure(rows, classes, dark=display.is_dark()),
         title=_finding(models, full, classes),
         help="Each mark is the probability that one model gives to a class for this text: the circle is the model with "
         "all heads, the square the pruned one on the board, the diamond the recovered one, where there is one. Marks "
@@ -175,8 +175,8 @@ def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
         return
     best = max(shown, key=lambda place: float(kept.attention[place]))
     some = "" if len(shown) == words else f" Drawn are the {len(shown)} of {words} words that get most."
-    chart.show(
-        figures.looked_at_figure(full, kept, dark=theme.dark()),
+    display.show(
+        figures.looked_at_figure(full, kept, dark=display.is_dark()),
         title=f"The {mask.count} kept heads look most at “{kept.tokens[best][:24]}” "
         f"({percent(float(kept.attention[best]))}); {percent(kept.on_special, 0)} goes to tokens that are no words",
         help="What each word gets of all attention: the mean over the heads and over the tokens that look, from the "
@@ -202,8 +202,8 @@ def _curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> 
         title = f"{answer} is the answer with all heads alone"
     else:
         title = f"{answer} is the answer down to {steady} of {total} heads, as pruned"
-    chart.show(
-        figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=theme.dark()),
+    display.show(
+        figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
         title=title,
         help=f"The probability of each class for this text when the board's heads alone are left, as pruned, at "
         f"{len(curve.budgets)} budgets, each of them measured. The dashed line is the budget on the board.",

@@ -7,7 +7,7 @@ import streamlit as st
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, pinned, space
 from cahp.ui.frame import address
-from cahp.ui.frame.run_button import need_run
+from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
 from cahp.ui.session.work import WARM

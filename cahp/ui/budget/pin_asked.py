@@ -10,8 +10,8 @@ from cahp.run.settings import Settings
 from cahp.ui.budget import notes
 from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_row
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import look_up, permitted
 from cahp.ui.session.work import Kind
@@ -52,7 +52,7 @@ def take(explorer: Explorer) -> None:
         return
     explorer.pin_asked = {}
     try:
-        explorer.pinned = address.pin_of(said, *found)
+        explorer.pinned = address.read_pin(said, *found)
     except CahpError as error:
         notes.refuse(error)
 
@@ -88,7 +88,7 @@ def draw(explorer: Explorer) -> str | None:
         )
         return "Open it"
     if not job.ended:
-        in_row(job, "Looking at the pinned model", key="pin-open-cancel")
+        show_in_row(job, "Looking at the pinned model", key="pin-open-cancel")
         return None
     if job.error is None:
         # It was found just now: the next run of the page takes it over.

@@ -16,8 +16,8 @@ from cahp.studies.versus import Side, Variant, Versus, only, versus
 from cahp.ui.budget import notes, pin_asked
 from cahp.ui.frame import address
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import in_row
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
@@ -146,7 +146,7 @@ def _against(explorer: Explorer, pin: Pin) -> None:
 def _of_two_models(explorer: Explorer, *, recovered: bool) -> None:
     said = "Both models answer the evaluation texts of the data on screen"
     said += ", and are recovered on its calibration texts." if recovered else "."
-    if "pin-again" in address.wanted(explorer):
+    if "pin-again" in address.describe(explorer):
         said += " What A's model is asked is too long for a link: whoever opens the link has to open that model again."
     st.caption(said)
 
@@ -194,7 +194,7 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         job = explorer.work.start(VERSUS, pair)
         job.wait(0.05)
     if not job.ended:
-        in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing their answers", key="pin-cancel")
+        show_in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing their answers", key="pin-cancel")
     elif job.error:
         problem(job.error)
     elif job.state == "cancelled":

@@ -11,8 +11,8 @@ from cahp.figures import palette
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
 from cahp.studies.head_clusters import HeadClusters
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.once import once
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
 
 
@@ -20,11 +20,11 @@ def draw(explorer: Explorer) -> None:
     """All heads in the plane, coloured by cluster."""
     clusters = explorer.clusters
     assert clusters is not None
-    labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, theme.dark()
+    labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, display.is_dark()
     asked = explorer.selected
     lit = int(labels[asked]) if asked is not None and asked < len(labels) else None
-    chart.show(
-        once(
+    display.show(
+        cache_with(
             clusters,
             ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
             lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),

@@ -11,7 +11,7 @@ from cahp.comparison import Comparison
 from cahp.comparison.result import read_upload
 from cahp.run.document import machine
 from cahp.ui.frame import page as shell
-from cahp.ui.parts.text import plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 

@@ -16,9 +16,8 @@ from cahp.figures.comparison_heads import (
     overlap_table,
 )
 from cahp.ui.compare.view import ComparisonView
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import theme
-from cahp.ui.parts.once import once
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with
 from cahp.words import percent
 
 _DEPTH = r"\bar\ell=\frac{\sum_{\ell}\ell\,k_\ell}{\sum_{\ell}k_\ell},\qquad \text{even spread: }\frac{L-1}{2}"
@@ -30,17 +29,17 @@ _JACCARD = (
 
 def draw_layers(results: SplitResults, view: ComparisonView) -> None:
     """Draw how many heads each method keeps in each layer."""
-    shown, dark = by_depth(results, view.budget, view.methods), theme.dark()
+    shown, dark = by_depth(results, view.budget, view.methods), display.is_dark()
     if not shown:
         return
     layers = results.document.model.layers
     depths = {name: mean_layer(results.layers[name, view.budget]) for name in shown}
-    figure = once(
+    figure = cache_with(
         results,
         ("layers", view.budget, view.methods, dark),
         lambda: layer_figure(results, view.budget, view.methods, dark=dark),
     )
-    charts.show(
+    display.show(
         figure,
         title=_depth_title(depths, even=(layers - 1) / 2),
         help=(
@@ -80,13 +79,13 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
     consensus = results.consensus.get(view.budget)
     if consensus is None:
         return
-    model, dark = results.document.model, theme.dark()
+    model, dark = results.document.model, display.is_dark()
     all_keep, none_keeps = set(consensus.everybody), set(consensus.nobody)
     places = [(layer, head) for layer in range(model.layers) for head in range(model.heads)]
     count = len(all_keep)
     heads = "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
-    charts.show(
-        once(results, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
+    display.show(
+        cache_with(results, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
         title=f"{heads} kept by all {consensus.methods} methods, {len(none_keeps)} of {results.total} by none",
         help=(
             "Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
@@ -110,17 +109,17 @@ def _list_heads(heads: Sequence[tuple[int, int]]) -> str:
 
 def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
     """Draw the overlap of every two methods."""
-    (methods, values), dark = overlap_table(results, view.budget, view.methods), theme.dark()
+    (methods, values), dark = overlap_table(results, view.budget, view.methods), display.is_dark()
     mean = mean_overlap(values)
     if mean is None:
         return
     random = results.random_overlap[view.budget]
-    figure = once(
+    figure = cache_with(
         results,
         ("overlaps", view.budget, view.methods, dark),
         lambda: overlap_figure(results, view.budget, view.methods, dark=dark),
     )
-    charts.show(
+    display.show(
         figure,
         title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
         help=(

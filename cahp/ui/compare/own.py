@@ -18,8 +18,8 @@ from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
 from cahp.ui.frame import page as shell
-from cahp.ui.frame.progress import follow
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model

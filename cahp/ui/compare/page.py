@@ -9,7 +9,7 @@ from cahp.comparison.sentences import headline, method_label, short_headline
 from cahp.ui.compare import choices, heads, own, results
 from cahp.ui.compare.view import draw_filters
 from cahp.ui.frame import page as shell
-from cahp.ui.parts.text import plain
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 
 

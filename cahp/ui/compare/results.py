@@ -12,10 +12,8 @@ from cahp.comparison.sentences import after, ahead_and_behind, method_label, ove
 from cahp.figures.comparison import accuracy_figure, difference_figure
 from cahp.recoveries import RECOVERIES
 from cahp.ui.compare.view import ComparisonView
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import theme
-from cahp.ui.parts.once import once
-from cahp.ui.parts.text import plain
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with, plain
 from cahp.words import percent, span
 
 _INTERVAL = r"\left[q_{2.5},\,q_{97.5}\right]\text{ of }\bar a^{*}\text{ over draws of seeds}\times\text{texts}"
@@ -27,13 +25,13 @@ _MEAN_ACCURACY = "Accuracy (%)"
 
 def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
     """Draw accuracy by method and budget."""
-    dark = theme.dark()
+    dark = display.is_dark()
     keys = [(view.recovery, name, budget) for name in view.methods for budget in results.budgets]
     means = [results.means[key] for key in keys if key in results.means]
     if not means:
         st.info("None of these methods was measured after this recovery. Select others above.")
         return
-    figure = once(
+    figure = cache_with(
         results,
         ("accuracy", view.recovery, view.methods, dark),
         lambda: accuracy_figure(
@@ -44,7 +42,7 @@ def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
             dark=dark,
         ),
     )
-    charts.show(
+    display.show(
         figure,
         title=_accuracy_title(results, view),
         help=(
@@ -88,11 +86,11 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     tests = [test for test in after_recovery if test.budget == view.budget]
     if not tests:
         return
-    ours, when, dark = method_label(results.against), after(view.recovery), theme.dark()
+    ours, when, dark = method_label(results.against), after(view.recovery), display.is_dark()
     # The title covers all methods, whichever are shown.
     all_tests = [test for test in results.verdicts if (test.recovery, test.budget) == (view.recovery, view.budget)]
-    charts.show(
-        once(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
+    display.show(
+        cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
         help=(
             f"Points are the accuracy of {ours} minus that of the other method on the same texts; lines are 95 % "
@@ -136,7 +134,7 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
     areas = [results.areas[view.recovery, name] for name in shown if (view.recovery, name) in results.areas]
     budgets = over(areas[0].budgets if areas else results.budgets, results.budgets)
     with st.container(key="figure-compare-cost"):
-        charts.heading(
+        display.heading(
             _cost_title(results, shown),
             help=(
                 "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "

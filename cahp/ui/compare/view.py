@@ -32,7 +32,7 @@ def draw_filters(results: SplitResults) -> ComparisonView:
     _set_from_address("at", "compare-budget", list(by_name), default)
     in_address = [name for name in st.query_params.get("methods", "").split(",") if name in results.methods]
     selected = st.session_state.get("compare-methods")
-    if selected is None or not set(selected) <= set(results.methods) or address.came_back():
+    if selected is None or not set(selected) <= set(results.methods) or address.is_history_navigation():
         st.session_state["compare-methods"] = list(dict.fromkeys(in_address))
     left, middle, right = st.columns([8, 7, 8], vertical_alignment="top", gap="medium")
     with left:
@@ -69,7 +69,7 @@ def draw_filters(results: SplitResults) -> ComparisonView:
 
 def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:
     """Set a filter to the value in the address, or to its default, unless a valid option is selected."""
-    if st.session_state.get(key) not in options or address.came_back():
+    if st.session_state.get(key) not in options or address.is_history_navigation():
         value = st.query_params.get(name)
         st.session_state[key] = value if value in options else default
 

@@ -12,8 +12,7 @@ from cahp.figures.curves import accuracy_by_budget, silhouette_figure
 from cahp.figures.head_grid import grid_figure
 from cahp.recoveries import RECOVERIES
 from cahp.ui.export.view import View
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import theme
+from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 
 
@@ -27,8 +26,8 @@ def grid(view: View) -> None:
     }
     if labels is not None:
         columns["cluster"] = [palette.letters(int(label)) for label in labels]
-    charts.show(
-        grid_figure(view.mask, labels, dark=theme.dark(), width=430),
+    display.show(
+        grid_figure(view.mask, labels, dark=display.is_dark(), width=430),
         title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
         help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
         name="heads",
@@ -43,8 +42,8 @@ def silhouette_curve(explorer: Explorer) -> None:
     if evidence is None:
         return
     clustering = evidence.clustering
-    charts.show(
-        silhouette_figure(clustering, dark=theme.dark()),
+    display.show(
+        silhouette_figure(clustering, dark=display.is_dark()),
         title=f"The curve's knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
         help="How well the heads fall into k clusters. After the knee, more clusters say little new.",
         name="silhouette",
@@ -61,8 +60,8 @@ def accuracy_curve(explorer: Explorer) -> None:
     if len(measured) < 2:
         st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
         return
-    charts.show(
-        accuracy_by_budget(rows, dark=theme.dark()),
+    display.show(
+        accuracy_by_budget(rows, dark=display.is_dark()),
         title=f"Accuracy, {RECOVERIES[swept].result}, at {len(measured)} budgets (n = {measured[0][1].n:,})",
         help=f"Accuracy of the pruned model, {RECOVERIES[swept].result}, with Wilson's 95 % intervals, at the budgets "
         "that were measured.",

@@ -20,7 +20,7 @@ from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View, chosen_by
 from cahp.ui.frame import page as shell
-from cahp.ui.frame.progress import follow
+from cahp.ui.frame.running import follow
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 

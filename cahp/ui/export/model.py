@@ -14,9 +14,8 @@ from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.files import download
 from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
 from cahp.ui.frame import page as shell
-from cahp.ui.frame.progress import follow
-from cahp.ui.parts import steps
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import plain, show_steps
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
@@ -86,7 +85,7 @@ def model_files(explorer: Explorer, view: View) -> None:
     if distilled is not None:
         taken = "was taken" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
-    steps.draw(made.outcome.get("steps", ()))
+    show_steps(made.outcome.get("steps", ()))
     *_, last = (outcomes for outcomes in made.outcome["outcomes"].values() if outcomes is not None)
     accuracy = last["accuracy"]
     size = len(made.content) / 1e6

@@ -8,7 +8,7 @@ from cahp.ui.export.figures import accuracy_curve, grid, silhouette_curve
 from cahp.ui.export.files import again, mask_files, report_files
 from cahp.ui.export.model import model_files
 from cahp.ui.export.view import found, on_board
-from cahp.ui.frame.run_button import need_run
+from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
 
 

@@ -19,9 +19,8 @@ from cahp.run.prune import measure_mask
 from cahp.studies.budget_sweep import Speed
 from cahp.studies.filling import timed
 from cahp.ui.frame import page as shell
-from cahp.ui.frame import timing
-from cahp.ui.frame.progress import follow
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import follow, time_button
+from cahp.ui.parts.display import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import SPEED, recovery_seconds
@@ -153,7 +152,7 @@ def found(explorer: Explorer, view: View) -> None:
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
             follow(job, place="export-time", title="Timing this mask")
-        elif timing.button(explorer, place="export"):
+        elif time_button(explorer, place="export"):
             st.rerun()
         st.caption(where)
 

@@ -1,7 +1,7 @@
-"""A view is a link: model, prompt, data and how they are read, the settings, and budget or mask live in the address.
+"""The view in the address: model, prompt, data, settings, budget or mask, and pin.
 
-Texts never do, nor the names of files that somebody brought: such a link says that files belong to it, and whoever
-opens it is asked for them.
+Texts are never part of an address, nor the names of uploaded files: such a link tells that files belong to it, and the
+page asks for them when the link is opened.
 """
 
 from __future__ import annotations
@@ -17,33 +17,35 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import bundled, data, models
 from cahp.board.state import Choices
 from cahp.cards import ModelCard
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run import command_line
-from cahp.run.settings import Settings, describe
+from cahp.run.settings import Settings
+from cahp.run.settings import describe as describe_settings
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.values import CahpError, HeadMask, MaskError
 
-#: Session keys: what a link wished for, until a person has said yes or no; and the job that opens a model and data.
+#: Session keys: a link's model and data until a person confirms or dismisses them; and the job that opens them.
 WISH, OPENING = "cahp_wish", "cahp_opening"
 
-#: A prompt, its answers, or a list of pairs of a link: longer addresses do not survive everywhere.
+#: The longest prompt, list of answers or list of pairs: longer addresses do not work everywhere.
 _LONGEST = 4_000
 
-#: Parts of an address, called like the fields of ``Settings`` that they fill: how data are read, and what is asked.
-_READING = tuple(name for name, setting in describe().items() if setting.link == "source")
-_CHOICES = tuple(name for name, setting in describe().items() if setting.link == "choice")
-#: What is pinned; from the third on, what opens its model, where that is not the model of the address.
+#: Address fields by purpose; most are named like the field of ``Settings`` that they fill.
+_COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
+_CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
+#: The pin. Fields from the third on open its model, where that is not the model of the address.
 _PINNED = ("pin", "pin-recover", "pin-model", "pin-prompt", "pin-answers", "pin-label_map", "pin-again")
 _BOARD = ("budget", "mask", "recover", *_PINNED)
-_SOURCE = ("model", "data", "files", "prompt", "answers", *_READING)
+_SOURCE = ("model", "data", "files", "prompt", "answers", *_COLUMNS)
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a link asked for that needs a person's yes; ``files``: the fingerprint of those that belong to it.
+    """A link's model and data that need a person's consent.
 
-    ``said`` are settings as the link has them, and ``board`` what is to be on the board then.
+    ``files`` is the fingerprint of the files that belong to the link. ``fields`` are settings and ``board`` the view,
+    both as texts of the link.
     """
 
     model: str
@@ -51,15 +53,15 @@ class Wish:
     prompt: str | None = None
     answers: str = ""
     files: str | None = None
-    said: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:
-        """What it wished for.
+        """The link as settings.
 
         Raises:
-            OptionError: If it asks in a way that has no sense.
+            OptionError: If a field is invalid.
         """
         return replace(
             bundled.SETTINGS,
@@ -67,232 +69,243 @@ class Wish:
             data=self.data,
             prompt=self.prompt,
             answers=data.parse_answers(self.answers),
-            **_settings(self.said),
+            **_parse(self.fields),
         )
 
 
-def asked(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
-    """The settings that a link may open at once, and what it wishes beyond them.
+# Reading an address ------------------------------------------------------------------------------------------
+
+
+def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
+    """Return the settings that can be opened at once, and the part of the link that needs consent.
 
     Raises:
-        CahpError: If what it asks for has no sense.
+        CahpError: If a field is invalid.
     """
     default = bundled.SETTINGS
-    model, named = params.get("model", default.model), params.get("data")
+    model, dataset = params.get("model", default.model), params.get("data")
     builtin = models.BUILTINS.get(model)
-    said = {name: params[name][:_LONGEST] for name in (*_READING, *_CHOICES) if name in params}
-    read_otherwise = "files" in params or bool(set(said) & set(_READING))
-    if builtin is not None and builtin.data is not None and named in (None, builtin.data) and not read_otherwise:
-        return replace(default, model=model, **_settings(said)), None
-    if model == default.model and named is None and not read_otherwise:
-        return replace(default, **_settings(said)), None
+    fields = {name: params[name][:_LONGEST] for name in (*_COLUMNS, *_CHOICES) if name in params}
+    own_data = "files" in params or bool(set(fields) & set(_COLUMNS))
+    if builtin is not None and builtin.data is not None and dataset in (None, builtin.data) and not own_data:
+        return replace(default, model=model, **_parse(fields)), None
+    if model == default.model and dataset is None and not own_data:
+        return replace(default, **_parse(fields)), None
     prompt, answers = params.get("prompt"), params.get("answers", "")
     return default, Wish(
         model[:200],
-        None if named is None else named[:200],
+        None if dataset is None else dataset[:200],
         None if prompt is None else prompt[:_LONGEST],
         answers[:_LONGEST],
         params.get("files"),
-        said,
+        fields,
         {name: params[name] for name in _BOARD if name in params},
     )
 
 
-def _settings(said: Mapping[str, str]) -> dict[str, Any]:
-    """Settings as a link has them."""
-    found: dict[str, Any] = {}
-    for name, text in said.items():
+def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings in an address that do not depend on model and data; missing ones have their defaults.
+
+    Raises:
+        CahpError: If a field is invalid.
+    """
+    defaults = {name: getattr(bundled.SETTINGS, name) for name in _CHOICES}
+    return defaults | _parse({name: params[name] for name in _CHOICES if name in params})
+
+
+def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Convert settings in an address to the values that ``Settings`` takes."""
+    settings: dict[str, Any] = {}
+    for name, text in fields.items():
         if name in ("label_map", "splits"):
-            found[name] = (data.parse_label_map if name == "label_map" else data.parse_splits)(text)
+            settings[name] = (data.parse_label_map if name == "label_map" else data.parse_splits)(text)
         else:
-            found[name] = _number(name, text) if describe()[name].kind is int else text
-    if "min_per_layer" in found:
-        found["recover"] = "refit" if found["min_per_layer"] else "none"
-    return found
+            settings[name] = _parse_number(name, text) if describe_settings()[name].kind is int else text
+    if "min_per_layer" in settings:
+        settings["recover"] = (QUICK if settings["min_per_layer"] else NONE).name
+    return settings
+
+
+def _parse_number(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 9):
+        kind = "a number of heads" if name == "budget" else "a number"
+        raise CahpError(f"The {name} in this link is not {kind}. Correct the link, or open the page without it.")
+    return int(text)
+
+
+def _parse_recovery(name: str | None) -> str:
+    """Return the recovery of this name, or none if it is unknown."""
+    row = RECOVERIES.get(name or "", NONE)
+    return row.name if row.on_board else NONE.name
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
-    """Put the budget or the mask of a link on the board, recovered as it says, and pin what it says beside it.
+    """Restore the board, its recovery and the pin from an address.
 
     Raises:
-        CahpError: If it is not one for this model.
+        CahpError: If they do not fit this model.
     """
-    here = {name: value for name, value in wanted(explorer).items() if name in _BOARD}
-    if here == {name: params[name] for name in _BOARD if name in params}:
-        # It is there: what led to it can still be undone.
+    shown = {name: value for name, value in describe(explorer).items() if name in _BOARD}
+    if shown == {name: params[name] for name in _BOARD if name in params}:
+        # The same view is on screen: its Undo stays.
         return
     budget, mask = params.get("budget"), params.get("mask")
-    explorer.recover = _recovery(params.get("recover"))
+    explorer.recover = _parse_recovery(params.get("recover"))
     if mask is not None:
         explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
     elif budget is not None and budget != "auto":
         table = explorer.table()
         if table is not None:
-            table.selection(_number("budget", budget))
-        # Before the first run it waits there.
-        explorer.board.set_budget(_number("budget", budget))
+            table.selection(_parse_number("budget", budget))
+        # Before the first run the budget waits on the board.
+        explorer.board.set_budget(_parse_number("budget", budget))
     else:
         explorer.board.set_budget(None)
     _restore_pin(explorer, {name: params[name] for name in _PINNED if name in params})
 
 
-def _restore_pin(explorer: Explorer, said: Mapping[str, str]) -> None:
-    if said == _pin(explorer):
-        # It may be of another model, which was looked up already.
+def _restore_pin(explorer: Explorer, fields: Mapping[str, str]) -> None:
+    if fields == _describe_pin(explorer):
+        # The pin may be of another model that is already looked up.
         return
     explorer.pinned, explorer.pin_asked = None, {}
-    if "pin" not in said:
+    if "pin" not in fields:
         return
-    if "pin-model" in said:
-        pin_settings(said)
-        explorer.pin_asked = said
+    if "pin-model" in fields:
+        pin_settings(fields)
+        explorer.pin_asked = fields
     else:
-        explorer.pinned = pin_of(said, explorer.settings, explorer.card)
+        explorer.pinned = read_pin(fields, explorer.settings, explorer.card)
 
 
-def pin_settings(said: Mapping[str, str]) -> Settings:
-    """What opens the model of a pin that a link asks for.
+def pin_settings(fields: Mapping[str, str]) -> Settings:
+    """Return the settings that open the model of a link's pin.
 
     Raises:
-        CahpError: If that has no sense.
+        CahpError: If a field is invalid.
     """
-    if any(len(text) > _LONGEST for text in said.values()):
-        raise CahpError("What this link says of the pinned mask is longer than a link can be.")
+    if any(len(text) > _LONGEST for text in fields.values()):
+        raise CahpError(f"The pin in this link has a field of more than {_LONGEST:,} characters. Pin the mask again.")
     return replace(
         bundled.SETTINGS,
-        model=said["pin-model"],
+        model=fields["pin-model"],
         data=None,
-        prompt=said.get("pin-prompt"),
-        answers=data.parse_answers(said.get("pin-answers", "")),
-        label_map=data.parse_label_map(said["pin-label_map"]) if "pin-label_map" in said else {},
-        # A mask that only stands beside the board may empty a layer.
+        prompt=fields.get("pin-prompt"),
+        answers=data.parse_answers(fields.get("pin-answers", "")),
+        label_map=data.parse_label_map(fields["pin-label_map"]) if "pin-label_map" in fields else {},
+        # A pinned mask is only compared, so it may empty a layer.
         min_per_layer=0,
-        recover="none",
+        recover=NONE.name,
     )
 
 
-def pin_of(said: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
-    """What a link pins of the model of ``card``.
+def read_pin(fields: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
+    """Return the pin in a link, of the model of ``card``.
 
     Raises:
-        MaskError: If its mask is not one for this model.
+        MaskError: If its mask does not fit this model.
     """
-    mask = mask_from_hex(said["pin"], card.layers, card.heads)
+    mask = mask_from_hex(fields["pin"], card.layers, card.heads)
     Choices(card, settings).check(mask)
-    return Pin(Variant(mask, "none" if mask.empty_layers else _recovery(said.get("pin-recover"))), card, settings)
+    recover = NONE.name if mask.empty_layers else _parse_recovery(fields.get("pin-recover"))
+    return Pin(Variant(mask, recover), card, settings)
 
 
-def _pin(explorer: Explorer) -> dict[str, str]:
-    """What is pinned, as parts of an address."""
-    pin = explorer.pinned
-    if pin is None:
-        return dict(explorer.pin_asked)
-    found = {"pin": mask_to_hex(pin.variant.mask)}
-    if pin.variant.recover != "none":
-        found["pin-recover"] = pin.variant.recover
-    if pin.is_of(explorer.card):
-        return found
-    asked = pin.settings
-    more = {"pin-prompt": asked.prompt or "", "pin-answers": command_line.to_text(asked.answers)}
-    more["pin-label_map"] = command_line.to_text(asked.label_map)
-    found["pin-model"] = asked.model
-    if max(map(len, more.values())) > _LONGEST:
-        return {**found, "pin-again": "1"}
-    return found | {name: text for name, text in more.items() if text}
+# Writing an address ------------------------------------------------------------------------------------------
 
 
-def _recovery(said: str | None) -> str:
-    """A recovery that an address names; an unknown word is none."""
-    row = RECOVERIES.get(said or "", NONE)
-    return row.name if row.on_board else NONE.name
-
-
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9):
-        what = "a number of heads" if name == "budget" else "a number"
-        raise CahpError(f"The {name} in this link is not {what}.")
-    return int(text)
-
-
-def wanted(explorer: Explorer) -> dict[str, str]:
-    """Where one is, as the parts of an address, also what is pinned: never a text, no name of a session's file."""
+def describe(explorer: Explorer) -> dict[str, str]:
+    """Return the view as fields of an address, with the pin; it has no text and no name of an uploaded file."""
     settings = explorer.settings
-    found = {"model": settings.model}
+    fields = {"model": settings.model}
     if explorer.source.uploaded:
-        found["files"] = explorer.source.fingerprint
+        fields["files"] = explorer.source.fingerprint
     else:
-        found["data"] = explorer.bench.dataset.id
+        fields["data"] = explorer.bench.dataset.id
     if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
-        found["prompt"], found["answers"] = settings.prompt, command_line.to_text(settings.answers)
-    for name in (*_READING, *_CHOICES):
+        fields["prompt"], fields["answers"] = settings.prompt, command_line.to_text(settings.answers)
+    for name in (*_COLUMNS, *_CHOICES):
         value = getattr(settings, name)
         if value == getattr(bundled.SETTINGS, name) or (name == "splits" and explorer.source.uploaded):
             continue
         text = command_line.to_text(value)
         if len(text) <= _LONGEST:
-            found[name] = text
+            fields[name] = text
     board = explorer.board
     if board.by_hand:
-        found["mask"] = mask_to_hex(explorer.mask)
+        fields["mask"] = mask_to_hex(explorer.mask)
     elif explorer.results.run is not None:
-        found["budget"] = "auto" if board.auto else str(board.budget)
-    elif board.asked is not None:
-        found["budget"] = str(board.asked)
-    if explorer.recover != "none":
-        found["recover"] = explorer.recover
-    return found | _pin(explorer)
+        fields["budget"] = "auto" if board.auto else str(board.budget)
+    elif board.requested is not None:
+        fields["budget"] = str(board.requested)
+    if explorer.recover != NONE.name:
+        fields["recover"] = explorer.recover
+    return fields | _describe_pin(explorer)
+
+
+def _describe_pin(explorer: Explorer) -> dict[str, str]:
+    pin = explorer.pinned
+    if pin is None:
+        return dict(explorer.pin_asked)
+    fields = {"pin": mask_to_hex(pin.variant.mask)}
+    if pin.variant.recover != NONE.name:
+        fields["pin-recover"] = pin.variant.recover
+    if pin.is_of(explorer.card):
+        return fields
+    fields["pin-model"] = pin.settings.model
+    long = {
+        "pin-prompt": pin.settings.prompt or "",
+        "pin-answers": command_line.to_text(pin.settings.answers),
+        "pin-label_map": command_line.to_text(pin.settings.label_map),
+    }
+    if max(map(len, long.values())) > _LONGEST:
+        return {**fields, "pin-again": "1"}
+    return fields | {name: text for name, text in long.items() if text}
 
 
 def write(explorer: Explorer) -> None:
-    """Say where one is.
+    """Update the browser's address.
 
-    As long as a link's wish waits for a yes, the address is that link, so that a reload keeps it.
+    While a link's model and data wait for consent, the address stays that link, so that a reload keeps it.
     """
     if WISH in st.session_state or OPENING in st.session_state:
         return
-    found = wanted(explorer)
-    if any(st.query_params.get(name) != value for name, value in found.items()):
-        st.query_params.update(found)
-    for name in {*_SOURCE, *_CHOICES, *_BOARD}.intersection(st.query_params) - set(found):
+    fields = describe(explorer)
+    if any(st.query_params.get(name) != value for name, value in fields.items()):
+        st.query_params.update(fields)
+    for name in {*_SOURCE, *_CHOICES, *_BOARD}.intersection(st.query_params) - set(fields):
         st.query_params.pop(name, None)
 
 
-def came_back() -> bool:
-    """Whether this run was asked for by the browser's Back or Forward: its address is then where one is."""
+# About the address -------------------------------------------------------------------------------------------
+
+
+def is_history_navigation() -> bool:
+    """Return whether the browser's Back or Forward started this run: the address then has the view to show."""
     context = get_script_run_ctx()
     return context is not None and context.is_history_navigation
 
 
 def source_of(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
-    """What an address says of model and data: the same for all views of them."""
+    """Return the fields of model and data, which all views of them share."""
     return frozenset((name, value) for name, value in params.items() if name in _SOURCE)
 
 
-def choices_of(params: Mapping[str, str]) -> dict[str, Any]:
-    """The settings that an address asks for on its model and data, those that it leaves out as they usually are.
-
-    Raises:
-        CahpError: If one has no sense.
-    """
-    usual = {name: getattr(bundled.SETTINGS, name) for name in _CHOICES}
-    return usual | _settings({name: params[name] for name in _CHOICES if name in params})
-
-
 def view() -> dict[str, str]:
-    """What the address says of the view: links to other pages take it along."""
+    """Return the fields of the address, for links to other pages."""
     return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
 
 
 def mask_to_hex(mask: HeadMask) -> str:
-    """A mask for an address: its bits, four a digit."""
+    """Encode a mask for an address: its bits, four per digit."""
     return np.packbits(mask.keep.ravel()).tobytes().hex()
 
 
 def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
-    """The mask that ``mask_to_hex`` wrote.
+    """Decode a mask of ``mask_to_hex``.
 
     Raises:
-        MaskError: If it is for another number of heads.
+        MaskError: If it has another number of heads.
     """
     try:
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
@@ -300,5 +313,5 @@ def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
         bits = np.zeros(0, dtype=np.uint8)
     total = layers * heads
     if len(bits) != -(-total // 8) * 8 or bits[total:].any():
-        raise MaskError("The mask in this link is not one for this model.")
+        raise MaskError(f"The mask in this link does not fit this model of {layers} x {heads} heads. Open its own.")
     return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))

@@ -1,18 +1,27 @@
-"""What every page has in common: its frame, this session's explorer, and what a person should know first."""
+"""The frame of every page: style, navigation, sidebar, and the session's explorer.
+
+Every page of the app starts with ``page``. Pages are found beside ``app.py`` and named by key, so that no other file
+has their paths.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import bundled, models
 from cahp.access import enforced
 from cahp.bundled import Bundle
 from cahp.run.document import machine
-from cahp.ui.frame import address, narrow, pages, sidebar, source_dialog
-from cahp.ui.parts.text import plain
+from cahp.ui.frame import address, sidebar, source_dialog
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import is_served, page_drawn
 from cahp.ui.session.opening import Source
@@ -20,12 +29,14 @@ from cahp.values import CahpError
 
 _EXPLORER = "cahp_explorer"
 _NOTE = "cahp_note"
-#: Session key: models and data that were on screen before, by what an address says of them; and how many of them.
+#: Session key: earlier models and data by their fields in the address; and how many are kept.
 _SOURCES, _REMEMBERED = "cahp_sources", 2
+#: A page's file: a number, which orders it, and its name, as Streamlit reads them.
+_FILE = re.compile(r"(\d+)_(\w+)")
 
 
 def page(title: str) -> Explorer:
-    """Start a page: frame, style, sidebar; this browser session's explorer, or a designed message and no more."""
+    """Start a page and return the explorer of this browser session; without one, show why and stop."""
     page_drawn()
     st.set_page_config(
         page_title=f"{title} · CAHP explorer",
@@ -35,42 +46,41 @@ def page(title: str) -> Explorer:
     )
     st.html(models.assets() / "explorer.css")
     if is_served(_session_id()) and not enforced.is_set():
-        # Streamlit was started on this one script: nothing asks for the token or looks at who comes.
-        problem("A page is not opened alone: start the explorer with cahp explore, and choose the page there")
+        # Streamlit was started with this script alone, so nothing checks the token or the host.
+        problem("A page cannot be opened alone. Start the explorer with cahp explore and choose the page there")
         st.stop()
     explorer = _explorer()
     explorer.collect()
     address.write(explorer)
     source_dialog.offer(explorer)
     with st.sidebar:
-        pages.navigation()
+        _navigation()
         sidebar.draw(explorer)
-        narrow.close_sidebar()
-    _notes(explorer)
+    _show_notes(explorer)
     return explorer
 
 
 def problem(error: object) -> None:
-    """An error a person can do something about, as one sentence; its words are never taken for markup."""
+    """Show an error as one sentence; its words are not read as markup."""
     sentence = str(error).strip()
     end = "" if sentence.endswith((".", "!", "?")) else "."
     st.error(plain(sentence[:1].upper() + sentence[1:] + end))
 
 
 def provenance(explorer: Explorer, *shown: str) -> str:
-    """Where the figures of the mask on the board come from, after the recoveries that are ``shown``, in Markdown."""
+    """Describe in Markdown where the figures of the mask on the board were measured, for the ``shown`` recoveries."""
     results = explorer.results
     if results.bundle is None:
         return f"Measured on this machine ({plain(machine())})."
     if all(results.ships(explorer.mask, recover) for recover in shown):
         return of_bundle(explorer, results.bundle)
-    # Whatever the budgets keep, it follows from the same clusters.
+    # The budgets choose from the same clusters.
     curves = all(results.ships_table(explorer.settings, recover) for recover in shown)
     return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_made(results.bundle)}."
 
 
 def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
-    """Where figures of the bundled run come from, in Markdown."""
+    """Describe in Markdown where figures of the bundled run were measured."""
     timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
     return f"Bundled result, {_made(bundle)}.{timed}"
 
@@ -83,19 +93,19 @@ def _made(bundle: Bundle) -> str:
 
 
 def _explorer() -> Explorer:
-    found = st.session_state.get(_EXPLORER)
-    if isinstance(found, Explorer):
-        explorer = _opened(found)
-        return _went_back(explorer) if address.came_back() else explorer
+    explorer = st.session_state.get(_EXPLORER)
+    if isinstance(explorer, Explorer):
+        explorer = _take_opened(explorer)
+        return _follow_history(explorer) if address.is_history_navigation() else explorer
     wish = None
     try:
-        settings, wish = address.asked(address.view())
+        settings, wish = address.read(address.view())
         explorer = Explorer(_session_id(), Source.open(settings))
     except CahpError as error:
         explorer = _fallback(error)
     st.session_state[_EXPLORER] = explorer
     if wish is not None:
-        # Reading from the network or a folder waits for a person's yes; a link alone does not do it.
+        # A link alone must not read from the network or a folder: the page asks first.
         st.session_state[address.WISH] = wish
     else:
         _restore(explorer, address.view())
@@ -103,7 +113,7 @@ def _explorer() -> Explorer:
 
 
 def _fallback(error: CahpError) -> Explorer:
-    """The embedded default where a link asked for something that cannot be used; the end where that is missing too."""
+    """Return the built-in default after a link that cannot be opened; stop the page if the default is missing too."""
     try:
         explorer = Explorer(_session_id(), Source.open(bundled.SETTINGS))
     except CahpError as missing:
@@ -118,8 +128,8 @@ def _fallback(error: CahpError) -> Explorer:
     raise AssertionError("a stopped page went on")
 
 
-def _opened(explorer: Explorer) -> Explorer:
-    """Take over a model and data that the worker has opened meanwhile."""
+def _take_opened(explorer: Explorer) -> Explorer:
+    """Show a model and data that were opened in the background."""
     job = st.session_state.get(address.OPENING)
     if job is None or not job.ended:
         return explorer
@@ -129,32 +139,32 @@ def _opened(explorer: Explorer) -> Explorer:
         source_dialog.failed(job.error)
         return explorer
     wish = source_dialog.succeeded()
-    explorer = _exchange(explorer, job.result)
+    explorer = _replace(explorer, job.result)
     if wish is not None:
         if wish.files not in (None, job.result.fingerprint):
-            st.session_state[_NOTE] = "The link was made with other files than these; its view may not fit them."
+            st.session_state[_NOTE] = "These are not the files that the link was made with; its view may not fit them."
         _restore(explorer, wish.board)
     return explorer
 
 
-def _went_back(explorer: Explorer) -> Explorer:
-    """What the browser's Back or Forward leads to, as its address says."""
-    params, here = address.view(), address.wanted(explorer)
+def _follow_history(explorer: Explorer) -> Explorer:
+    """Restore the view in the address after the browser's Back or Forward."""
+    params, current = address.view(), address.describe(explorer)
     if "model" not in params:
         return explorer
     st.session_state.pop(address.WISH, None)
     try:
-        there = address.source_of(params)
-        if there != address.source_of(here):
-            source = _sources().get(there)
+        target = address.source_of(params)
+        if target != address.source_of(current):
+            source = _sources().get(target)
             if source is None:
-                settings, wish = address.asked(params)
+                settings, wish = address.read(params)
                 if wish is not None:
                     st.session_state[address.WISH] = wish
                     return explorer
                 source = Source.open(settings)
-            explorer = _exchange(explorer, source)
-        explorer.change(**address.choices_of(params))
+            explorer = _replace(explorer, source)
+        explorer.change(**address.read_choices(params))
     except CahpError as error:
         st.session_state[_NOTE] = str(error)
     else:
@@ -162,16 +172,16 @@ def _went_back(explorer: Explorer) -> Explorer:
     return explorer
 
 
-def _exchange(explorer: Explorer, source: Source) -> Explorer:
-    """Another model or data; the ones before are remembered for whoever goes back."""
-    _sources()[address.source_of(address.wanted(explorer))] = explorer.source
+def _replace(explorer: Explorer, source: Source) -> Explorer:
+    """Show another model or data; the earlier ones are kept for the browser's Back button."""
+    _sources()[address.source_of(address.describe(explorer))] = explorer.source
     while len(_sources()) > _REMEMBERED:
         _sources().pop(next(iter(_sources())))
     explorer.close()
-    st.session_state[_EXPLORER] = there = Explorer(explorer.id, source)
-    # What is pinned is held against the other model too, or waits until its own is back.
-    there.pinned, there.pin_asked = explorer.pinned, explorer.pin_asked
-    return there
+    st.session_state[_EXPLORER] = new = Explorer(explorer.id, source)
+    # A pin is compared with the other model too, or waits until its own model is back.
+    new.pinned, new.pin_asked = explorer.pinned, explorer.pin_asked
+    return new
 
 
 def _sources() -> dict[frozenset[tuple[str, str]], Source]:
@@ -190,14 +200,78 @@ def _session_id() -> str:
     return "" if context is None else str(context.session_id)
 
 
-def _notes(explorer: Explorer) -> None:
-    """What a person should know before they read on."""
+def _show_notes(explorer: Explorer) -> None:
+    """Show errors and notices above the page."""
     for note in (st.session_state.pop(_NOTE, None), explorer.trouble):
         if note:
             problem(note)
     explorer.trouble = None
     if explorer.results.outdated and explorer.results.run is None:
         st.info(
-            "A finished run ships with this package, but it was made with another version of this model or data, so it "
-            "is not shown. Measure on this machine to see the current one."
+            "The bundled run was made with another version of this model or data, so it is not shown. Measure on this "
+            "machine to see current results."
         )
+
+
+# Links to pages ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class PageScript:
+    """A page of the app: its label in the navigation, and its script's path for Streamlit's links."""
+
+    label: str
+    path: str
+
+    @property
+    def key(self) -> str:
+        """Its name in calls of ``link``."""
+        return self.label.lower().replace(" ", "-")
+
+
+@cache
+def find_pages(folder: Path) -> tuple[PageScript, ...]:
+    """Return the pages of the app in ``folder``: home, then the scripts in ``pages/`` in the order of their numbers.
+
+    The folder is read once, as pages do not change while a server runs.
+    """
+    return tuple(_find_pages(folder))
+
+
+def _find_pages(folder: Path) -> Iterator[PageScript]:
+    if (folder / "app.py").is_file():
+        yield PageScript("Home", "app.py")
+    named = [(path, match) for path in folder.glob("pages/*.py") if (match := _FILE.fullmatch(path.stem))]
+    for path, match in sorted(named, key=lambda pair: int(pair[1][1])):
+        yield PageScript(match[2].replace("_", " "), f"pages/{path.name}")
+
+
+def link(key: str, label: str, *, otherwise: str = "", **more: str) -> None:
+    """Draw a link to another page with the same view and ``more`` fields in its address.
+
+    ``otherwise`` is shown where a page was started on its own.
+    """
+    for script in _app_pages():
+        if script.key == key and _page_link(script, label, **more):
+            return
+    if otherwise:
+        st.markdown(otherwise)
+
+
+def _navigation() -> None:
+    with st.container(key="pages", gap=None):
+        for script in _app_pages():
+            _page_link(script, script.label)
+
+
+def _app_pages() -> tuple[PageScript, ...]:
+    context = get_script_run_ctx()
+    return () if context is None else find_pages(Path(context.main_script_path).parent)
+
+
+def _page_link(script: PageScript, label: str, **more: str) -> bool:
+    try:
+        st.page_link(script.path, label=label, query_params={**address.view(), **more})
+    except (StreamlitAPIException, KeyError):
+        return False
+    return True

@@ -1,25 +1,46 @@
-"""The sidebar of every page: what is explored, how much of it, and whether its masks are proven."""
+"""The sidebar of every page: model and data, the sample of texts, the proof of masks, and runs."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from cahp.ui.frame import source_dialog
-from cahp.ui.frame.progress import follow
-from cahp.ui.frame.run_button import run_button
-from cahp.ui.parts.text import plain
+from cahp.ui.frame.running import follow, run_button
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
 
-_VERIFIED = (
-    "All gates at 0 change the answer, each gate alone changes its layer's output, and masked and physically pruned "
-    "models give the same logits. Without that no result is shown."
+_PROOF = (
+    "Switching off all heads changes the predictions, switching off each head changes its layer's output, and a masked "
+    "and a cut model give the same logits. Without this proof no result is shown."
 )
+
+#: On a tablet or a phone the sidebar starts closed, and closes when a page or a model and data were chosen in it.
+#: Streamlit itself closes it below 768 pixels only, and leaves it open over the chosen page.
+_CLOSE = """
+const narrow = matchMedia("(max-width: 900px)");
+const sidebar = () => document.querySelector('[data-testid="stSidebar"][data-collapsed="false"]');
+const close = () => {
+  if (narrow.matches) sidebar()?.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
+};
+const chosen = (event) => {
+  const ways = '[data-testid="stSidebar"] .st-key-pages a, .st-key-use-source button';
+  if (event.target.closest?.(ways)) setTimeout(close, 0);
+};
+export default function () {
+  // Once per document: a person who opens it later wants it open.
+  if (document.cahpNarrow) return;
+  document.cahpNarrow = true;
+  close();
+  document.documentElement.dataset.cahpNarrow = "";
+  document.addEventListener("click", chosen);
+}
+"""
 
 
 def draw(explorer: Explorer) -> None:
-    """Model and data and the way to others, the sample, the badge, and the button or progress of a run."""
+    """Draw model and data with a button to change them, the sample, the badge, and a run's button or progress."""
     card, bench = explorer.card, explorer.bench
     with st.container(key="source", gap="small"):
         st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
@@ -27,8 +48,8 @@ def draw(explorer: Explorer) -> None:
             f"{card.layers} layers × {card.heads} heads = {card.layers * card.heads} · {len(card.labels)} classes"
         )
         if card.prompt is not None:
-            st.caption(f"Asked “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
-        source_dialog.door(explorer)
+            st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
+        source_dialog.change_button(explorer)
     _sample(explorer)
     _badge(explorer)
     job = explorer.work.job(RUN)
@@ -38,15 +59,16 @@ def draw(explorer: Explorer) -> None:
         run_button(explorer, place="sidebar", primary=False)
     elif explorer.settings_changed:
         run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
+    st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 
 
 def _sample(explorer: Explorer) -> None:
-    """How many texts to use, and where to compute."""
+    """Draw the form for the number of texts and the device."""
     settings = explorer.settings
     with st.expander("Sample and device", key="sample"):
         st.caption(
-            f"{len(explorer.bench.calibration):,} texts choose the heads, {len(explorer.bench.evaluation):,} others "
-            "evaluate."
+            f"Heads are chosen on {len(explorer.bench.calibration):,} texts and evaluated on "
+            f"{len(explorer.bench.evaluation):,} others."
         )
         with st.form("sample-form", border=False):
             limit = st.number_input(
@@ -69,7 +91,7 @@ def _sample(explorer: Explorer) -> None:
             device = st.selectbox(
                 "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
             )
-            if st.form_submit_button("Use these"):
+            if st.form_submit_button("Apply"):
                 try:
                     explorer.change(limit=int(limit), eval_limit=int(evaluated), device=device)
                 except CahpError as error:
@@ -83,11 +105,10 @@ def _badge(explorer: Explorer) -> None:
     with st.container(key="badge"):
         if explorer.verified:
             st.badge(
-                "mask verified", color="green", help=_VERIFIED + " Checked on this machine when the model was read."
+                "✓ Masks proven", color="green", help=_PROOF + " Proven on this machine when the model was loaded."
             )
         elif run is not None and run.verified.mask_bites:
-            where = "bundled" if explorer.results.bundled else "earlier"
-            how = "Recorded with the bundled run." if explorer.results.bundled else "Recorded with the run on screen."
-            st.badge(f"mask verified ({where})", color="green", help=f"{_VERIFIED} {how}")
+            which = "the bundled run" if explorer.results.bundled else "the run on screen"
+            st.badge("✓ Masks proven", color="green", help=f"{_PROOF} Recorded with {which}.")
         else:
-            st.badge("mask not yet verified", color="gray", help="The model proves itself when it is first read.")
+            st.badge("Masks are proven at the first run", color="gray", help=_PROOF)

@@ -11,14 +11,12 @@ from cahp.studies import answers, lessons
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step, Subject
 from cahp.ui.frame import address
-from cahp.ui.frame.page import problem
-from cahp.ui.frame.pages import link
-from cahp.ui.frame.progress import follow
-from cahp.ui.frame.run_button import need_run
+from cahp.ui.frame.page import link, problem
+from cahp.ui.frame.running import follow, need_run
 from cahp.ui.learn import teaching, wording
 from cahp.ui.learn.classroom import Classroom
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.text import plain
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
@@ -97,7 +95,7 @@ def _example(subject: Subject) -> None:
 
 
 def _choose_step(steps: list[Step], subject: Subject) -> int:
-    if _AT not in st.session_state or address.came_back():
+    if _AT not in st.session_state or address.is_history_navigation():
         linked = st.query_params.get("step", "")
         st.session_state[_AT] = int(linked) - 1 if linked in map(str, range(1, len(steps) + 1)) else 0
     at = min(int(st.session_state[_AT]), len(steps) - 1)
@@ -267,8 +265,8 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
 def _distance(step: Step, guess: int, answer: Answer) -> None:
     """The guess and the truth on one axis."""
     low, high = answer.interval or (answer.value, answer.value)
-    chart.show(
-        figures.distance(guess, answer, unit=step.unit, dark=theme.dark()),
+    display.show(
+        figures.distance(guess, answer, unit=step.unit, dark=display.is_dark()),
         title=f"Your guess: {wording.off(step, guess, answer)}",
         help="The hollow diamond is the guess, the dot what was measured, its line the 95 % interval.",
         name=f"learn-distance-{step.name}",
@@ -284,8 +282,8 @@ def _distance(step: Step, guess: int, answer: Answer) -> None:
 def _picture(step: Step, answer: Answer) -> None:
     full, changed = answer.bars[:2]
     drawn = [(draws, one) for draws in answer.draws for one in draws.accuracies]
-    chart.show(
-        figures.accuracies(answer, dark=theme.dark()),
+    display.show(
+        figures.accuracies(answer, dark=display.is_dark()),
         title=f"{percent(changed.accuracy)} right {changed.name}, {percent(full.accuracy)} with all heads",
         help=(
             "A dot is the share of right answers of one variant of the model, its line the 95 % interval (Wilson). "

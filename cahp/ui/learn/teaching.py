@@ -15,8 +15,8 @@ from cahp.studies.lessons import Step
 from cahp.ui.frame.page import problem
 from cahp.ui.learn import wording
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom, Moment
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.text import plain
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
 from cahp.ui.session.lifetime import is_alive
 from cahp.words import span
 
@@ -198,8 +198,8 @@ def reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
     if guesses:
         near = sum(wording.off(step, one, answer) in ("within the interval", "exactly right") for one in guesses)
         middle = guesses[len(guesses) // 2]
-        chart.show(
-            figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=theme.dark()),
+        display.show(
+            figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=display.is_dark()),
             title=f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; measured: "
             f"{wording.measured(step, answer)}",
             help="A bar is how many guessed so; the line is what was measured, the band its 95 % interval, and the "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, usual_threshold
 from cahp.ui.frame.page import problem
-from cahp.ui.frame.progress import follow
+from cahp.ui.frame.running import follow
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Input, Progress

@@ -11,7 +11,7 @@ import streamlit as st
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import head_name
 from cahp.stages.similarity import agreement, changes, uncovered
-from cahp.ui.parts import chart, theme
+from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 
@@ -49,8 +49,8 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
             help=f"On {names[0]} and on {names[1]}.",
         )
     found = changes(one.distances, other.distances, count=12)
-    picture, finding = figures.dumbbells(found, names, heads=heads, dark=theme.dark())
-    chart.show(
+    picture, finding = figures.dumbbells(found, names, heads=heads, dark=display.is_dark())
+    display.show(
         picture,
         title=finding,
         help="The pairs of heads whose distance differs most between the two texts: the circle is the first text, the "

@@ -9,8 +9,8 @@ import streamlit as st
 from cahp.figures import heads as figures
 from cahp.figures.head_grid import places
 from cahp.studies.head_habits import MOSTLY, HeadHabits
-from cahp.ui.parts import chart, theme
-from cahp.ui.parts.once import once
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.over_texts import habits
@@ -31,15 +31,15 @@ def draw(explorer: Explorer) -> None:
 
 
 def _thumbnails(found: HeadHabits, mask: HeadMask, head: int) -> None:
-    mostly, dark = found.mostly, theme.dark()
+    mostly, dark = found.mostly, display.is_dark()
 
     def opened(other: int) -> None:
         chosen.choose(other)
         chosen.open_view("head")
 
     means = found.shares.mean(axis=0)
-    chart.show(
-        once(
+    display.show(
+        cache_with(
             found,
             ("glance", mask.sha256, head, dark),
             lambda: figures.glance_figure(found.patterns, mostly, mask, selected=head, dark=dark),

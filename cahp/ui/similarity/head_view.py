@@ -12,8 +12,8 @@ from cahp.figures.head_grid import head_name
 from cahp.outcomes import wilson
 from cahp.studies.head_habits import MOSTLY, HeadHabits
 from cahp.studies.one_head import ALIKE_TEXTS, LookAlikes, Removal
-from cahp.ui.frame.pages import link
-from cahp.ui.parts import chart, theme
+from cahp.ui.frame.page import link
+from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW
@@ -63,7 +63,7 @@ def _first(explorer: Explorer) -> int:
 
 
 def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
-    name, dark = head_name(head, mask.heads).capitalize(), theme.dark()
+    name, dark = head_name(head, mask.heads).capitalize(), display.is_dark()
     shares, breadth, mostly = found.of(head), found.breadth_of(head), found.mostly[head]
     if mostly == "broad":
         kind, said = max(shares, key=lambda one: shares[one].value), "spreads its attention; most goes to"
@@ -72,7 +72,7 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
     low, high = shares[kind].low, shares[kind].high
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        chart.show(
+        display.show(
             figures.shares_figure(shares, dark=dark),
             title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
             f"({span(100 * low, 100 * high)}, n = {found.texts} texts)",
@@ -86,7 +86,7 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
             },
         )
     with right:
-        chart.show(
+        display.show(
             figures.pattern_figure(found.patterns[head], dark=dark),
             title=f"It looks at {number(breadth.value)} tokens at once ({breadth.span}), of "
             f"{number(float(found.lengths.mean()), 0)} in a text",
@@ -136,8 +136,8 @@ def _alike(alike: LookAlikes, mask: HeadMask) -> None:
         return
     (first, share), heads = near[0], mask.heads
     state = "kept" if mask.keep.flat[first] else "pruned"
-    chart.show(
-        figures.alike_figure(near, mask, dark=theme.dark()),
+    display.show(
+        figures.alike_figure(near, mask, dark=display.is_dark()),
         title=f"{head_name(first, heads).capitalize()} ({state}) attends most like it: {number(share.value, 3)} apart "
         f"({span(share.low, share.high, 3)}, n = {alike.texts} texts)",
         help=f"The heads whose attention is nearest, on {alike.texts} evaluation texts, with 95 % intervals of "

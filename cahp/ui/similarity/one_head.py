@@ -8,7 +8,7 @@ from cahp.figures import similarity as figures
 from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name
 from cahp.stages.similarity import nearest
-from cahp.ui.parts import chart, theme
+from cahp.ui.parts import display
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 from cahp.values import HeadMask
@@ -17,11 +17,11 @@ from cahp.values import HeadMask
 def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     """What the chosen head attends to, which heads do the same, and where they sit."""
     st.button("This head over all texts", key="open-head", on_click=chosen.open_view, args=("head",))
-    attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, theme.dark()
+    attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, display.is_dark()
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        chart.show(
+        display.show(
             attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
             help=(
@@ -34,7 +34,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
         )
     with right:
         picture, finding = figures.among_layers(apart, mask, head, dark=dark)
-        chart.show(
+        display.show(
             picture,
             title=finding,
             help=(
@@ -48,7 +48,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
     near = nearest(apart, head, count=3)
     if near:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"
-        chart.show(
+        display.show(
             figures.beside(attention, apart, [head, *near], heads=heads, dark=dark),
             title=f"{head_name(near[0], heads).capitalize()} ({state}) is most like it: "
             f"{apart[head, near[0]]:.2f} apart on a scale to 1",

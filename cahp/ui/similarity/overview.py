@@ -9,7 +9,7 @@ from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name
 from cahp.stages.similarity import HeadGraph, uncovered
-from cahp.ui.parts import chart, theme
+from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
@@ -22,7 +22,7 @@ _GRID = 370
 
 def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     """Graph and grid side by side, with ``head`` marked in both; the graph, whose threshold a person sets."""
-    mask, dark = explorer.mask, theme.dark()
+    mask, dark = explorer.mask, display.is_dark()
     left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
     panel = left.container()
     with left:
@@ -31,7 +31,7 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     with panel:
         _graph_panel(graph, mask, head, covered, dark)
     with right:
-        chart.show(
+        display.show(
             grid_figure(
                 mask,
                 graph.communities,
@@ -64,8 +64,8 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
 
 def draw_matrix(seen: Seen, graph: HeadGraph, mask: HeadMask) -> None:
     """All distances, ordered by community."""
-    picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=theme.dark())
-    chart.show(
+    picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=display.is_dark())
+    display.show(
         picture,
         title=finding,
         help="Every cell is a pair of heads; the strong blocks along the diagonal are the communities, framed. Orange "
@@ -113,7 +113,7 @@ def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
 
 
 def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark: bool) -> None:
-    chart.heading(
+    display.heading(
         covered,
         name="head-graph",
         help=(

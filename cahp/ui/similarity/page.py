@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.parts.input_box import has_words
+from cahp.ui.parts.inputs import has_words
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen, differences, glance, head_view, one_head, overview, texts
 from cahp.ui.similarity.comparing import Seen, compared
@@ -24,7 +24,7 @@ def draw(explorer: Explorer) -> None:
 
 def _on_text(explorer: Explorer) -> None:
     """The heads compared on texts that a person types."""
-    inputs = texts.inputs(explorer)
+    inputs = texts.draw_boxes(explorer)
     if not all(has_words(text) for text in inputs):
         st.info("Type a text, or take one of the examples; the heads are compared as soon as every box has one.")
         return

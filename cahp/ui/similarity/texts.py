@@ -7,8 +7,8 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from cahp.ui.parts import kept
-from cahp.ui.parts.input_box import LONGEST, input_box
+from cahp.ui.parts import inputs
+from cahp.ui.parts.inputs import LONGEST, input_box
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Input
 
@@ -19,9 +19,9 @@ _TEXTS = 4
 _NUMBER, _PAIRS, _PARTS = "similarity-texts", "similarity-pairs", ("text", "first", "second")
 
 
-def inputs(explorer: Explorer) -> list[Input]:
+def draw_boxes(explorer: Explorer) -> list[Input]:
     """The boxes, and what is in them."""
-    _put_back(kept.said("similarity"))
+    _put_back(inputs.restored("similarity"))
     st.session_state.setdefault(_NUMBER, 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         number = st.segmented_control(
@@ -40,7 +40,7 @@ def inputs(explorer: Explorer) -> list[Input]:
     for place, column in enumerate(columns):
         with column:
             found.append(input_box("similarity", kind, label=f"Text {place + 1}", place=place))
-    kept.keep("similarity", _in_boxes)
+    inputs.keep("similarity", _in_boxes)
     return found
 
 

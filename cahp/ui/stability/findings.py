@@ -7,8 +7,7 @@ import streamlit as st
 
 from cahp.figures.stability import frequency_figure, knee_figure, overlap_figure
 from cahp.studies.stability import Stability
-from cahp.ui.parts import chart as charts
-from cahp.ui.parts import theme
+from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.stability.variations import VARIATIONS
 from cahp.values import HeadMask
@@ -25,7 +24,7 @@ def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
 
     ``asked`` is how many resamples a person wanted.
     """
-    mask, dark, variation = explorer.mask, theme.dark(), VARIATIONS[result.axis]
+    mask, dark, variation = explorer.mask, display.is_dark(), VARIATIONS[result.axis]
     found = len(result.found)
     if found < 2:
         st.warning(
@@ -69,7 +68,7 @@ def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
     moved.caption(f"n = {len(seen)}")
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        charts.show(
+        display.show(
             frequency_figure(result, mask, dark=dark),
             title=_trusted(result, mask, explorer.results.run is not None),
             help=(
@@ -85,7 +84,7 @@ def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
             },
         )
     with right:
-        charts.show(
+        display.show(
             knee_figure(result, variation.column, dark=dark),
             title=_knees(result),
             help=(
@@ -99,7 +98,7 @@ def draw(explorer: Explorer, result: Stability, *, asked: int) -> None:
                 "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
             },
         )
-    charts.show(
+    display.show(
         overlap_figure(result, dark=dark),
         title=(
             f"Two resamples share {result.overlap:.0%} of their heads; random choices would share {result.chance:.0%}"

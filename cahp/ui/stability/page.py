@@ -8,7 +8,7 @@ import streamlit as st
 
 from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
 from cahp.ui.frame import page as shell
-from cahp.ui.frame.progress import follow
+from cahp.ui.frame.running import follow
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.stability import findings

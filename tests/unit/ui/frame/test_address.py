@@ -7,30 +7,30 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from cahp import bundled
 from cahp.run.command_line import to_text
-from cahp.ui.frame.address import Wish, asked, choices_of, mask_from_hex, mask_to_hex, source_of
+from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read, read_choices, source_of
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
 
 
 def test_a_link_that_names_nothing_opens_the_default() -> None:
-    assert asked({}) == (bundled.SETTINGS, None)
+    assert read({}) == (bundled.SETTINGS, None)
 
 
 def test_a_link_to_what_is_built_in_opens_it_and_any_other_waits_for_a_persons_yes() -> None:
     default = bundled.SETTINGS.model
-    assert asked({"model": default, "data": "bbc-news"})[1] is None
-    assert asked({"model": "org/else"}) == (bundled.SETTINGS, Wish("org/else", None))
-    assert asked({"data": "/etc"}) == (bundled.SETTINGS, Wish(default, "/etc"))
-    assert asked({"model": "m" * 5000, "data": "d" * 5000})[1] == Wish("m" * 200, "d" * 200)
+    assert read({"model": default, "data": "bbc-news"})[1] is None
+    assert read({"model": "org/else"}) == (bundled.SETTINGS, Wish("org/else", None))
+    assert read({"data": "/etc"}) == (bundled.SETTINGS, Wish(default, "/etc"))
+    assert read({"model": "m" * 5000, "data": "d" * 5000})[1] == Wish("m" * 200, "d" * 200)
 
 
 def test_a_link_asks_as_the_view_did() -> None:
     said = {"model": "org/lm", "data": "sst5", "prompt": '{text}\n"It" was', "answers": '"not bad, really",awful'}
-    _, wish = asked(said)
+    _, wish = read(said)
     assert wish is not None
     assert wish.settings.prompt == said["prompt"]
     assert wish.settings.answers == ("not bad, really", "awful")
     assert to_text(wish.settings.answers) == said["answers"]
-    _, half = asked({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
+    _, half = read({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):
         _ = half.settings
@@ -46,26 +46,26 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
         "budget": "30",
         "recover": "refit",
     }
-    settings, wish = asked(said)
+    settings, wish = read(said)
     assert settings == bundled.SETTINGS
     assert wish is not None
     assert (wish.settings.text_column, wish.settings.pair_column) == ("question", None)
     assert wish.settings.splits == {"a.csv": "train", "b.csv": "validation"}
     assert wish.settings.label_map == {"yes, really": "pos", "no": "neg"}
     assert wish.board == {"budget": "30", "recover": "refit"}
-    _, files = asked({"files": "0a1b2c3d", "text_column": "question"})
+    _, files = read({"files": "0a1b2c3d", "text_column": "question"})
     assert files is not None
     assert (files.files, files.data, files.model) == ("0a1b2c3d", None, bundled.SETTINGS.model)
 
 
 def test_a_link_says_what_is_asked_of_a_model() -> None:
-    settings, wish = asked({"limit": "500", "projection": "pca", "min_per_layer": "0", "unheard_of": "1"})
+    settings, wish = read({"limit": "500", "projection": "pca", "min_per_layer": "0", "unheard_of": "1"})
     assert wish is None
     assert (settings.limit, settings.projection, settings.min_per_layer) == (500, "pca", 0)
     # A layer without heads cannot be recovered.
     assert settings.recover == "none"
-    assert choices_of({"poly_degree": "3"})["poly_degree"] == 3
-    assert choices_of({"poly_degree": "3"})["limit"] == bundled.SETTINGS.limit
+    assert read_choices({"poly_degree": "3"})["poly_degree"] == 3
+    assert read_choices({"poly_degree": "3"})["limit"] == bundled.SETTINGS.limit
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_a_link_says_what_is_asked_of_a_model() -> None:
 )
 def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, str]) -> None:
     with pytest.raises(CahpError, match=r"number|range|unknown"):
-        asked(said)
+        read(said)
 
 
 def test_views_of_one_model_and_data_have_one_source() -> None:
@@ -92,7 +92,7 @@ def test_a_mask_survives_its_address(shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("text", ["", "zz", "ff", "ff" * 3, "-1", "01ff"])
 def test_an_address_of_another_mask_is_refused(text: str) -> None:
-    with pytest.raises(MaskError, match="not one for this model"):
+    with pytest.raises(MaskError, match="does not fit this model"):
         mask_from_hex(text, 3, 3)
 
 

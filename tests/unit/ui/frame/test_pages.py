@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.ui.frame.pages import PageScript, found
+from cahp.ui.frame.page import PageScript, find_pages
 
 ROOT = Path(__file__).parents[4]
 SOURCES = [
@@ -40,26 +40,26 @@ def test_pages_are_the_scripts_beside_the_app_in_the_order_of_their_numbers(tmp_
     (tmp_path / "pages").mkdir()
     for name in ("app.py", "pages/10_Last.py", "pages/9_Not_quite.py", "pages/notes.py", "pages/1_First.txt"):
         (tmp_path / name).touch()
-    assert found(tmp_path) == (
+    assert find_pages(tmp_path) == (
         PageScript("Home", "app.py"),
         PageScript("Not quite", "pages/9_Not_quite.py"),
         PageScript("Last", "pages/10_Last.py"),
     )
-    assert [page.key for page in found(tmp_path)] == ["home", "not-quite", "last"]
+    assert [page.key for page in find_pages(tmp_path)] == ["home", "not-quite", "last"]
     # Not read again for every link of every page.
-    assert found(tmp_path) is found(tmp_path)
+    assert find_pages(tmp_path) is find_pages(tmp_path)
 
 
 def test_without_an_app_there_is_no_page(tmp_path: Path) -> None:
-    assert found(tmp_path) == ()
+    assert find_pages(tmp_path) == ()
 
 
 def test_a_person_takes_the_pages_in_this_order() -> None:
-    keys = [page.key for page in found(ROOT)]
+    keys = [page.key for page in find_pages(ROOT)]
     assert keys == ["home", "similarity", "budget", "compare", "stability", "export", "learn"]
 
 
-@pytest.mark.parametrize("page", found(ROOT), ids=lambda page: page.key)
+@pytest.mark.parametrize("page", find_pages(ROOT), ids=lambda page: page.key)
 def test_a_page_is_one_script_of_one_form_and_draws_once(page: PageScript) -> None:
     written = ast.parse((ROOT / page.path).read_text(encoding="utf-8"))
     assert ast.get_docstring(written), "a page says what it answers"
@@ -72,7 +72,7 @@ def test_a_page_is_one_script_of_one_form_and_draws_once(page: PageScript) -> No
 
 
 def test_no_file_but_the_page_itself_says_where_it_lies() -> None:
-    names = [re.escape(Path(page.path).stem) for page in found(ROOT) if page.key != "home"]
+    names = [re.escape(Path(page.path).stem) for page in find_pages(ROOT) if page.key != "home"]
     place = re.compile(rf"\b({'|'.join(names)})\b")
     texts = [path for path in SOURCES if path.suffix in {".py", ".js", ".css", ".toml", ".md"}]
     assert len(texts) > 100
@@ -92,4 +92,4 @@ def linked() -> Iterator[str]:
 def test_every_link_leads_to_a_page() -> None:
     keys = set(linked())
     assert keys
-    assert keys <= {page.key for page in found(ROOT)}
+    assert keys <= {page.key for page in find_pages(ROOT)}

@@ -90,20 +90,20 @@ def test_other_evaluation_texts_are_another_comparison(first: Source) -> None:
 
 
 def test_a_link_names_the_other_model_and_brings_its_pin_back(first: Source, second: Source) -> None:
-    link = address.wanted(explored(second, pinned(first, recover="refit")))
+    link = address.describe(explored(second, pinned(first, recover="refit")))
     assert link["model"] == second.settings.model
     assert link["pin-model"] == first.settings.model
     assert "pin-again" not in link
     there = explored(second)
     address.restore(there, link)
     assert there.pinned is None
-    assert address.wanted(there) == link, "a reload before it is opened asks for the same"
+    assert address.describe(there) == link, "a reload before it is opened asks for the same"
     assert there.work.start(LOOK_UP, address.pin_settings(there.pin_asked)).wait(PATIENCE)
     take(there)
     assert there.pinned is not None
     assert str(there.pinned.variant) == str(Variant(A, "refit"))
     assert there.pinned.card.sha256 == first.card.sha256
-    assert address.wanted(there) == link
+    assert address.describe(there) == link
     # What was looked up is not looked up again by the same address.
     before = there.pinned
     address.restore(there, {**link, "budget": "5"})
@@ -111,9 +111,9 @@ def test_a_link_names_the_other_model_and_brings_its_pin_back(first: Source, sec
 
 
 def test_a_pin_of_the_model_on_the_board_needs_no_model_in_the_link(first: Source, second: Source) -> None:
-    assert set(address.wanted(explored(first, pinned(first)))) >= {"pin"}
-    assert "pin-model" not in address.wanted(explored(first, pinned(first)))
-    link = address.wanted(explored(second, pinned(first)))
+    assert set(address.describe(explored(first, pinned(first)))) >= {"pin"}
+    assert "pin-model" not in address.describe(explored(first, pinned(first)))
+    link = address.describe(explored(second, pinned(first)))
     # Whoever opens its model themselves needs nothing looked up.
     there = explored(first)
     address.restore(there, {name: link[name] for name in link if name.startswith("pin")})
@@ -126,7 +126,7 @@ def test_a_pin_of_the_model_on_the_board_needs_no_model_in_the_link(first: Sourc
 def test_what_is_too_long_for_a_link_waits_for_its_model(first: Source, second: Source) -> None:
     long = {f"label {number} {'x' * 60}": "good" for number in range(99)}
     pin = replace(pinned(first), settings=replace(first.settings, label_map=long))
-    link = address.wanted(explored(second, pin))
+    link = address.describe(explored(second, pin))
     assert link["pin-again"] == "1"
     assert "pin-label_map" not in link
     there = explored(second)
@@ -144,7 +144,7 @@ def test_what_is_too_long_for_a_link_waits_for_its_model(first: Source, second: 
 def test_a_prompt_and_a_map_travel_with_the_pin(first: Source, second: Source) -> None:
     asked = {"prompt": "{text} it was", "answers": ("so, so", "great"), "label_map": {"a, b": "bad", "good": "good"}}
     pin = replace(pinned(first), settings=replace(first.settings, **asked))  # type: ignore[arg-type]
-    link = address.wanted(explored(second, pin))
+    link = address.describe(explored(second, pin))
     found = address.pin_settings({name: text for name, text in link.items() if name.startswith("pin")})
     assert {name: getattr(found, name) for name in asked} == asked
     assert found.data is None
@@ -189,12 +189,12 @@ def test_nothing_but_what_may_be_opened_is_looked_up(
 
 
 def test_a_mask_of_another_shape_than_its_model_is_refused(first: Source) -> None:
-    with pytest.raises(MaskError, match="not one for this model"):
-        address.pin_of({"pin": "ffffff"}, first.settings, first.card)
+    with pytest.raises(MaskError, match="does not fit this model"):
+        address.read_pin({"pin": "ffffff"}, first.settings, first.card)
     with pytest.raises(MaskError, match="would keep no head"):
-        address.pin_of({"pin": address.mask_to_hex(HeadMask.of([0], 3, 4))}, first.settings, first.card)
+        address.read_pin({"pin": address.mask_to_hex(HeadMask.of([0], 3, 4))}, first.settings, first.card)
     asked = address.pin_settings({"pin-model": first.settings.model})
-    beside = address.pin_of(
+    beside = address.read_pin(
         {"pin": address.mask_to_hex(HeadMask.of([0], 3, 4)), "pin-recover": "refit"}, asked, first.card
     )
     assert beside.variant.recover == "none", "a layer without heads cannot be refitted"

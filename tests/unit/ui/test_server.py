@@ -1,8 +1,10 @@
-"""The script that makes an address of the same page replace its entry, and the style, are in pages and nowhere else."""
+"""The assets in every page, and the preparation at the server's start."""
 
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +12,13 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.ui.server import Dressed
+from cahp import bundled, data, models
+from cahp.api import preflight
+from cahp.ui import server
+from cahp.ui.server import AssetInjector
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import run_seconds
+from cahp.values import ModelError
 
 STYLE = "p { color: red; }"
 PAGE = b"<!DOCTYPE html><html><head><title>x</title></head><body></body></html>"
@@ -38,7 +46,7 @@ def answered(
     scope = {"type": "http", "method": "GET", "path": path, "headers": headers}
     # In a thread of its own: a browser's tests may have left a loop running in this one.
     with ThreadPoolExecutor(1) as thread:
-        thread.submit(asyncio.run, Dressed(app, STYLE)(scope, None, send)).result()  # type: ignore[arg-type]
+        thread.submit(asyncio.run, AssetInjector(app, STYLE)(scope, None, send)).result()  # type: ignore[arg-type]
     said = {name.decode(): value.decode() for name, value in sent[0]["headers"]}
     return said, b"".join(message.get("body", b"") for message in sent[1:]), seen
 
@@ -70,3 +78,44 @@ def test_nothing_else_is_touched(path: str, options: dict[str, Any]) -> None:
     said, body, _ = answered(path, asked={"accept": "text/html"}, **options)
     assert body == PAGE
     assert said["etag"] == "x"
+
+
+@pytest.fixture
+def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done to this process's memory, which is left alone here."""
+    done: list[str] = []
+    monkeypatch.setattr(server.gc, "collect", lambda: done.append("collect"))
+    monkeypatch.setattr(server.gc, "freeze", lambda: done.append("freeze"))
+    monkeypatch.setattr(server.lifetime, "start_cleaning", lambda _: done.append("look after"))
+    return done
+
+
+def test_who_comes_then_waits_for_nothing_that_all_share(
+    looked_after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.prepare()
+    assert looked_after == ["collect", "freeze", "look after"]
+    for module, name in ((models, "identify"), (data, "load"), (preflight, "_seconds")):
+        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
+    assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None
+
+
+@pytest.mark.parametrize("broken", [ModelError("not installed; install it"), ValueError("a torn file")])
+def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
+    broken: Exception, looked_after: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> Source:
+        raise broken
+
+    monkeypatch.setattr(server.Source, "open", refuse)
+    server.prepare()
+    assert looked_after == ["collect", "freeze", "look after"]
+
+
+def test_what_sessions_would_else_import_at_once_is_there_before_them() -> None:
+    code = (
+        "import sys; from cahp.ui import server; server.prepare(); "
+        "print({'pandas', 'plotly.graph_objects'} <= set(sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "True"

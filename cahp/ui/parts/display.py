@@ -1,23 +1,67 @@
-"""Charts as every page shows them.
+"""Charts, tables and other people's words, as every page shows them.
 
-A title says what the chart found, a paragraph explains how to read it, an alternative text tells it to a screen
-reader, and the numbers can be taken home. Whatever a person typed is made harmless by ``figures.labels.label`` before
-it meets Plotly, which reads tags in labels.
+The title of a chart states its finding, a paragraph explains how to read it, an alternative text describes it to a
+screen reader, and its numbers can be downloaded. ``figures.labels.label`` escapes what a person typed before Plotly
+gets it, since Plotly reads tags in labels.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 
 from cahp.files import csv_text
-from cahp.ui.parts.text import plain
+from cahp.run.recovery_steps import RecoveryStep
+from cahp.words import duration
+
+T = TypeVar("T")
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]()<>#+\-.!|~$:&@])")
+#: Objects kept for one owner; the least recently used are dropped first.
+MOST_CACHED = 160
 
 #: A table to download: columns by name, all of one length; or what makes it when it is asked for.
 Table = Mapping[str, Sequence[Any]] | Callable[[], Mapping[str, Sequence[Any]]]
+
+
+def plain(text: str) -> str:
+    """Escape text for Streamlit's Markdown: no links, images, HTML, formulas, colours or icons."""
+    # A line break inside would end the paragraph, and could start a list or heading in the next line.
+    return _MARKUP.sub(r"\\\1", " ".join(text.split()))
+
+
+def is_dark() -> bool:
+    """Return whether this browser shows the dark theme."""
+    return bool(st.context.theme.type == "dark")
+
+
+_cached: WeakKeyDictionary[Any, OrderedDict[Hashable, Any]] = WeakKeyDictionary()
+_lock = threading.RLock()
+
+
+def cache_with(owner: object, key: Hashable, make: Callable[[], T]) -> T:
+    """Return an object that depends on ``owner`` and ``key`` alone; it is made once and freed with its owner.
+
+    All sessions get the same object, so it must not be changed. It must not refer to its owner, which would keep both.
+    """
+    with _lock:
+        # One at a time: fifty sessions that need one drawing wait for it instead of making fifty.
+        cached = _cached.setdefault(owner, OrderedDict())
+        if key not in cached:
+            cached[key] = make()
+            while len(cached) > MOST_CACHED:
+                cached.popitem(last=False)
+        cached.move_to_end(key)
+        return cached[key]  # type: ignore[no-any-return]
+
+
+# Charts ------------------------------------------------------------------------------------------------------
 
 
 def show(
@@ -31,7 +75,7 @@ def show(
     formula: str | None = None,
     on_pick: Callable[[int], None] | None = None,
 ) -> None:
-    """Draw a Plotly figure as charts look here.
+    """Draw a Plotly figure with its heading.
 
     Args:
         figure: A ``plotly.graph_objects.Figure``, without a title of its own.
@@ -44,45 +88,45 @@ def show(
         on_pick: Called with the ``customdata`` of a point that was clicked, before the page runs again.
     """
     key = f"chart-{name}"
-    _settle(figure)
+    _cache_dictionary(figure)
     with st.container(key=f"figure-{name}"):
         heading(title, help=help, name=name, data=data, formula=formula, pictures=True)
         options: dict[str, Any] = {}
         if on_pick is not None:
 
-            def picked() -> None:
+            def pick() -> None:
                 points = st.session_state[key].selection.points
                 if points:
-                    where = points[0]["customdata"]
-                    on_pick(int(where if isinstance(where, (int, float)) else where[0]))
+                    data = points[0]["customdata"]
+                    on_pick(int(data if isinstance(data, (int, float)) else data[0]))
 
-            options = {"on_select": picked, "selection_mode": "points"}
+            options = {"on_select": pick, "selection_mode": "points"}
         st.plotly_chart(
             figure,
             key=key,
-            alt=f"{title}. {alt or _unmarked(help)}",
+            alt=f"{title}. {alt or _strip_markup(help)}",
             config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}},
             **options,
         )
 
 
-def _settle(figure: Any) -> None:
-    """Have the figure make its dictionary once: nobody changes a figure that is shown.
+def _cache_dictionary(figure: Any) -> None:
+    """Let the figure make its dictionary once, as a figure on screen does not change.
 
-    Streamlit asks for it at every run of the page, and Plotly copies and encodes all that is in the figure each time.
+    Streamlit needs it at every run of the page, and Plotly would copy and encode the whole figure each time.
     """
     if "to_dict" not in vars(figure):
-        made = figure.to_dict()
-        figure.to_dict = lambda: made
+        dictionary = figure.to_dict()
+        figure.to_dict = lambda: dictionary
 
 
 def heading(
     title: str, *, help: str, name: str, data: Table, formula: str | None = None, pictures: bool = False
 ) -> None:
-    """A chart's finding, its explanation and its downloads; see ``show``."""
-    # A long finding breaks inside its own box (explorer.css); the button stays beside it.
+    """Draw a chart's finding with its explanation and downloads; see ``show``."""
+    # A long finding wraps inside its own box (explorer.css), beside the button.
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
-        # Streamlit brings headings at once, and HTML a moment later: charts would jump.
+        # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
         st.subheader(plain(title), anchor=False)
         with st.popover(
             "", icon=":material/info:", type="tertiary", key=f"about-{name}", help="How to read this, and downloads"
@@ -104,7 +148,7 @@ def heading(
                 )
 
 
-def _unmarked(markdown: str) -> str:
+def _strip_markup(markdown: str) -> str:
     return re.sub(r"[*_`#]|\$[^$]*\$", "", markdown)
 
 
@@ -116,7 +160,7 @@ export default function ({ data, parentElement }) {
     const camera = plot?.querySelector('.modebar-btn[data-attr="toImage"], .modebar-btn[data-title^="Download plot"]');
     if (!camera) return;
     plot._context.toImageButtonOptions = { format, filename: data.name, scale: format === "png" ? 2 : 1 };
-    // The page must not see these clicks of ours: it would take them for clicks beside the open panel, and close that.
+    // The page must not see these clicks: it would take them for clicks beside the open panel, and close it.
     const hide = (event) => {
       if (!event.target.download) return;
       event.stopPropagation();
@@ -147,7 +191,32 @@ def _pictures(name: str) -> None:
 
 
 def as_csv(data: Table) -> bytes:
-    """A table as a CSV file in UTF-8 that spreadsheets open; no cell is taken for a formula."""
+    """Encode a table as a CSV file that spreadsheets open; none of its cells is run as a formula."""
     columns = data() if callable(data) else data
-    # The mark tells spreadsheets that this is UTF-8.
+    # The byte order mark tells spreadsheets that this is UTF-8.
     return ("\ufeff" + csv_text(columns, zip(*columns.values(), strict=True))).encode()
+
+
+# The steps of a recovery -------------------------------------------------------------------------------------
+
+
+def show_steps(steps: Sequence[RecoveryStep]) -> None:
+    """List the accuracy after each step of a recovery; draw nothing without steps."""
+    if steps:
+        texts = steps[0].outcomes["accuracy"].n
+        st.markdown(f"**Accuracy after each step** ({texts:,} evaluation texts, 95 % intervals)")
+        st.markdown("\n".join(f"- {line}" for line in describe_steps(steps)))
+
+
+def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
+    """Describe each step in a line."""
+    for step in steps:
+        accuracy, gained = step.outcomes["accuracy"], step.gained
+        line = f"{step.result}: {accuracy.text} ({accuracy.span}), agreement {step.outcomes['agreement'].text}"
+        if step.accepted is False:
+            line += "; rejected, so the model before it is kept"
+        elif gained is not None:
+            line += f"; {gained.text} ({gained.span})"
+        if step.seconds is not None:
+            line += f", in {duration(step.seconds)}"
+        yield line

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.frame.progress import in_line
+from cahp.ui.frame.running import describe_place
 from cahp.ui.session.jobs import Place
 
 
@@ -20,4 +20,4 @@ from cahp.ui.session.jobs import Place
     ],
 )
 def test_a_place_in_the_queue_is_said_with_the_time_where_that_is_known(place: Place, said: str) -> None:
-    assert in_line(place) == said
+    assert describe_place(place) == said

@@ -4,8 +4,7 @@ import pytest
 
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
-from cahp.ui.parts.examples import examples
-from cahp.ui.parts.input_box import has_words
+from cahp.ui.parts.inputs import has_words, load_examples
 from cahp.values import Input
 
 
@@ -18,6 +17,6 @@ def test_a_pair_has_words_only_if_both_of_its_parts_have(text: Input, some: bool
 
 
 def test_every_box_has_an_example_to_begin_with() -> None:
-    assert all(example["text"].strip() and example["name"] for example in examples("single"))
-    assert all(has_words((example["first"], example["second"])) for example in examples("pairs"))
-    assert min(len(examples("single")), len(examples("pairs"))) >= 4
+    assert all(example["text"].strip() and example["name"] for example in load_examples("single"))
+    assert all(has_words((example["first"], example["second"])) for example in load_examples("pairs"))
+    assert min(len(load_examples("single")), len(load_examples("pairs"))) >= 4

@@ -1,0 +1,113 @@
+"""Buttons that start work, and the progress of a job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from cahp.run.timeline import on_screen
+from cahp.ui.parts.display import plain
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Place
+from cahp.ui.session.work import RUN, SPEED, run_seconds
+from cahp.words import duration, ordinal
+
+
+def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine", primary: bool = True) -> None:
+    """Draw the button that starts a run, with the time it may take."""
+    about = f"about {duration(run_seconds(explorer.bench))} on this machine"
+    if st.button(
+        label,
+        key=f"run-{place}",
+        type="primary" if primary else "secondary",
+        help=about,
+        width="stretch" if place == "sidebar" else "content",
+    ):
+        explorer.work.start(RUN, explorer.bench)
+        st.rerun()
+    if place == "main":
+        st.caption(f"Takes {about}.")
+
+
+def need_run(explorer: Explorer) -> None:
+    """Stop the page and offer a run, unless there is one to show."""
+    if explorer.results.run is not None:
+        return
+    with st.container(key="nothing-yet"):
+        st.subheader("Nothing has been measured yet")
+        card, bench = explorer.card, explorer.bench
+        st.markdown(
+            f"A run records the attention of each of the {card.layers * card.heads} heads on "
+            f"{len(bench.calibration):,} texts, groups heads that attend alike, and evaluates the kept ones on "
+            f"{len(bench.evaluation):,} other texts."
+        )
+        job = explorer.work.job(RUN)
+        if job is not None and not job.ended:
+            follow(job)
+        else:
+            run_button(explorer, place="main")
+    st.stop()
+
+
+def time_button(explorer: Explorer, *, place: str) -> bool:
+    """Draw the button that times the mask on the board, unless it cannot be cut out; return whether it was pressed."""
+    total = explorer.card.layers * explorer.card.heads
+    if explorer.mask.empty_layers or explorer.mask.count == total:
+        return False
+    pressed = st.button(
+        "Measure the time" if explorer.speed() is None else "Measure the time again",
+        key=f"time-{place}",
+        type="tertiary",
+        help="Runs both models in turns, in a process of their own, until their ratio is known within 2 % or 5 s are "
+        "over. Times of a busy machine are shown but not cached.",
+    )
+    if pressed:
+        explorer.start(SPEED)
+    return bool(pressed)
+
+
+# Progress ----------------------------------------------------------------------------------------------------
+
+
+def describe_place(place: Place) -> str:
+    """Describe a place in the queue, with the waiting time if it is known."""
+    words = "next in line" if place.number == 1 else f"{ordinal(place.number)} in line"
+    if place.seconds is None or place.seconds < 1:
+        return words
+    return f"{words}, starts in about {duration(place.seconds)}"
+
+
+def show_in_row(job: Job[Any], doing: str, *, key: str) -> None:
+    """Draw the job's progress once with a button that cancels it; the page redraws it."""
+    place = job.place
+    words = f"Waiting: {describe_place(place)}" if place is not None else doing
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=words)
+        if st.button("Cancel", key=key):
+            job.cancel()
+            st.rerun()
+
+
+def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
+    """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
+    if not job.ended:
+        st.fragment(_follow, run_every=0.5)(job, place, title)
+
+
+def _follow(job: Job[Any], where: str, title: str) -> None:
+    if job.ended:
+        st.rerun()
+    place = job.place
+    if place is not None:
+        words, share = f"{title or 'Waiting'}: {describe_place(place)}", 0.0
+    else:
+        words = title or (on_screen(job.stage) if job.stage else "Starting")
+        share = min(1.0, job.done / job.total) if job.total else 0.0
+        left = job.seconds_left
+        if left is not None and left >= 1:
+            words += f" · about {duration(left)} left"
+    st.progress(share, text=plain(words))
+    if st.button("Cancel", key=f"cancel-{where}-{job.id}"):
+        job.cancel()
+        st.rerun()
