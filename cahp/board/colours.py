@@ -1,4 +1,4 @@
-"""Colours and letters of clusters, on a board and in every figure; none depends on a theme."""
+"""Colours and letters of clusters, for boards and all figures, in light and dark themes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 from cahp.values import Ints
 
-#: Hues that stay apart for every common kind of colour blindness (Okabe and Ito 2008, and two more).
+#: Hues that are distinct for all common kinds of colour blindness (Okabe and Ito 2008, and two more).
 CLUSTER_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#925BE5", "#8C5A2B")
-#: Everything beyond eight hues, plain and striped: told apart by its letter.
+#: The colour of clusters beyond eight hues, plain and striped; their letters tell them apart.
 NEUTRAL = "#8A939B"
-#: What ``tints`` are places in: eight plain hues, the neutral one, and the eight again, for clusters that are striped.
+#: The colours that ``tints`` index: eight plain hues, the neutral one, and the eight hues for striped clusters.
 COLOURS = (*CLUSTER_COLOURS, NEUTRAL, *CLUSTER_COLOURS)
-#: The place of the first striped one.
+#: The index of the first striped colour.
 STRIPED = len(CLUSTER_COLOURS) + 1
 
 
 def letters(index: int) -> str:
-    """A cluster's name: A .. Z, AA, AB, ... ; letters, because heads and layers are numbers."""
+    """Return a cluster's name: A .. Z, AA, AB, ...; heads and layers have numbers."""
     name = ""
     index += 1
     while index:
@@ -30,9 +30,9 @@ def letters(index: int) -> str:
 
 
 def tints(labels: Ints) -> NDArray[np.int64]:
-    """The place in ``COLOURS`` of each head ``(N,)`` of ``labels (N,)``.
+    """Return the index in ``COLOURS`` of each head ``(N,)``, given its cluster in ``labels (N,)``.
 
-    The eight largest clusters have plain hues, the next eight the same ones striped; the rest and loners are neutral.
+    The eight largest clusters have plain hues and the next eight striped ones; others and single heads are neutral.
     """
     sizes, hued = np.bincount(labels), len(CLUSTER_COLOURS)
     of_cluster = np.full(len(sizes), hued)
@@ -45,12 +45,12 @@ def tints(labels: Ints) -> NDArray[np.int64]:
 
 
 def striped(labels: Ints) -> NDArray[np.bool_]:
-    """Whether each head ``(N,)`` of ``labels (N,)`` is striped, since a larger cluster has its hue plain."""
+    """Return whether each head ``(N,)`` is striped, because a larger cluster has the plain hue."""
     return np.asarray(tints(labels) >= STRIPED)
 
 
 def hues(labels: Ints, colours: Sequence[str] = CLUSTER_COLOURS) -> list[str]:
-    """A colour for every cluster of ``labels (N,)``, as ``tints`` gives them to its heads; ``colours`` are eight."""
+    """Return a colour for each cluster of ``labels (N,)``, as ``tints`` has them; ``colours`` are eight."""
     of_cluster, palette = [NEUTRAL] * (int(labels.max()) + 1), (*colours, NEUTRAL, *colours)
     for cluster, tint in zip(labels.tolist(), tints(labels).tolist(), strict=True):
         of_cluster[cluster] = palette[tint]
@@ -58,7 +58,7 @@ def hues(labels: Ints, colours: Sequence[str] = CLUSTER_COLOURS) -> list[str]:
 
 
 def contrast(colour: str) -> str:
-    """Black or white, whichever is easier to read on ``#rrggbb`` (WCAG relative luminance)."""
+    """Return black or white, the more readable one on ``#rrggbb`` (WCAG relative luminance)."""
     channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,10 +1,13 @@
-"""What a board is given to draw: plain data out of a table of budgets, and what a person does on it."""
+"""The parts of a board for its hosts: plain data from a table of budgets, a person's events, script and style sheet."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,31 +20,34 @@ from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import HeadMask, Ints
 
-#: Up to so many heads, who covers for each of them is found in no time; beyond, where one is asked about.
+#: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
 _ALWAYS = 512
+_CORE = Path(__file__).parent / "core"
+#: The files of the script, each after those that it imports.
+_FILES = ("elements.js", "figures.js", "heads.js", "curves.js", "board.js")
 
 
 @dataclass(frozen=True)
 class Event:
-    """What a person did: released the slider at ``budget``, or toggled or asked about ``head``."""
+    """A person's action: the slider was released at ``budget``, or ``head`` was toggled or asked about."""
 
     kind: Literal["budget", "toggle", "ask"]
     budget: int = 0
     head: int = 0
 
     @classmethod
-    def of(cls, said: Mapping[str, Any]) -> Event:
-        """As the board's script tells it."""
-        return cls(said["kind"], budget=int(said.get("budget", 0)), head=int(said.get("head", 0)))
+    def of(cls, message: Mapping[str, Any]) -> Event:
+        """Read an event of the board's script."""
+        return cls(message["kind"], budget=int(message.get("budget", 0)), head=int(message.get("head", 0)))
 
 
 @dataclass(frozen=True, eq=False)
 class Shown:
-    """The mask on the board, and its figures as far as they are measured.
+    """The mask on the board with its measured figures.
 
-    ``origin`` says where it comes from; other words than these three are shown as they are. ``places`` are the indices
-    of the layers in the model, where others between them have no heads. ``pinned`` is another mask, A: the board marks
-    the heads that only one of the two keeps.
+    ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``rescued`` are the
+    heads added by the per-layer minimum. ``places`` are the indices of the layers in the model, if layers between them
+    have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps.
     """
 
     mask: HeadMask
@@ -66,20 +72,27 @@ def contents(
     alone: bool = False,
     chance: float | None = None,
 ) -> dict[str, Any]:
-    """What ``mount`` and ``update`` of the board's script take, as JSON can say it.
+    """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
-    ``labels (N,)`` are the clusters that colour the heads; ``selected`` is the head that was asked about; ``status``
-    says what keeps a figure waiting. ``still`` is a board without slider and curves: grid and figures. ``alone`` is one
-    that nobody answers: it takes the clusters of every budget along, and who covers for whom, about ``7 N B`` bytes for
-    ``N`` heads and ``B`` budgets. ``chance`` is the share of the most frequent class of the evaluation texts.
+    Args:
+        table: All budgets with their measurements.
+        clusters: The clusters of all budgets.
+        shown: The mask on the board.
+        labels: The cluster that colours each head ``(N,)``.
+        selected: The head that was asked about.
+        status: Why a figure is not measured yet.
+        still: Whether the board has no slider and no curves.
+        alone: Whether it has no host to measure: the data then contain the clusters and replacement heads of every
+            budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
+        chance: The share of the most frequent class of the evaluation texts.
     """
     rows = table.rows()
     full = table.full
     mask = shown.mask
     at = mask.count - table.budgets[0]
     row = rows[at] if 0 <= at < len(rows) else None
-    # Time hardly depends on which heads go, so the budget's estimate serves a mask of one's own, as an estimate. How it
-    # answers does: that estimate is of the budget's own mask alone.
+    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Accuracy
+    # does, so its estimate serves the budget's own mask alone.
     ratio = None if row is None else row.ratio
     own = row if row is not None and table.has(mask) else None
     accuracy, glimpse = (None, None) if own is None else (own.accuracy, own.glimpse)
@@ -131,24 +144,24 @@ def contents(
 
 
 def _asked(clusters: HeadClusters, cover: int, head: int) -> dict[str, float]:
-    """How far the head that was asked about lies from its cover, and two heads from each other on median."""
+    """Return the distance of a head to its replacement head, and the median distance of two heads."""
     apart = clusters.distances[np.triu_indices(len(clusters.distances), 1)]
     return {"distance": float(clusters.distances[head, cover]), "median": float(np.median(apart))}
 
 
 def _readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, str]]:
-    """The clusters that colour each budget's heads, and who covers for whom."""
-    found = []
+    """Return each budget's clusters, colours and replacement heads."""
+    readings = []
     for selection in table.selections:
         labels, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
-        found.append(
+        readings.append(
             {
                 "labels": _base64(labels.astype("<u2")),
                 "tints": _base64(tints(labels).astype(np.uint8)),
                 "covers": _base64(clusters.covers(selection.mask, labels).astype("<u2")),
             }
         )
-    return found
+    return readings
 
 
 def _packed(mask: HeadMask) -> str:
@@ -161,18 +174,18 @@ def _base64(array: NDArray[Any]) -> str:
 
 def _row(row: Row, table: BudgetTable) -> dict[str, Any]:
     selection = table.selection(row.budget)
-    found = {**_figures(row), "rescued": list(selection.rescued)}
-    return {**found, "uncuttable": True} if selection.mask.empty_layers else found
+    figures = {**_figures(row), "rescued": list(selection.rescued)}
+    return {**figures, "uncuttable": True} if selection.mask.empty_layers else figures
 
 
 def _figures(row: Row) -> dict[str, Any]:
     outcomes, speed = row.outcomes, row.speed
-    found: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
+    figures: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
     if row.glimpse is not None:
-        found["glimpsed"] = row.glimpse.n
+        figures["glimpsed"] = row.glimpse.n
     if outcomes is not None:
         accuracy, change = outcomes["accuracy"], outcomes["accuracy_change"]
-        found |= {
+        figures |= {
             "accuracy": accuracy.value,
             "low": _short(accuracy.low),
             "high": _short(accuracy.high),
@@ -183,7 +196,7 @@ def _figures(row: Row) -> dict[str, Any]:
             "others": [f"{row.label} {outcomes[row.name].text}" for row in OUTCOMES.values() if _beside(row, outcomes)],
         }
     if speed is not None:
-        found |= {
+        figures |= {
             "ratio": _short(speed.ratio.value),
             "ratioLow": _short(speed.ratio.low),
             "ratioHigh": _short(speed.ratio.high),
@@ -191,14 +204,14 @@ def _figures(row: Row) -> dict[str, Any]:
             "fullMs": _short(speed.full_ms),
         }
         if speed.ratio.n:
-            found["rounds"] = speed.ratio.n
+            figures["rounds"] = speed.ratio.n
         if speed.busy:
-            found["busy"] = True
-    return found
+            figures["busy"] = True
+    return figures
 
 
 def _beside(row: Outcome, outcomes: Outcomes) -> bool:
-    """Whether an outcome is a line under the accuracy."""
+    """Return whether an outcome is shown as a line under the accuracy."""
     return row.name in outcomes and row.name not in ("accuracy", "accuracy_change")
 
 
@@ -209,3 +222,29 @@ def _short(value: float | None) -> float | None:
 def _smooth(clusters: HeadClusters) -> dict[str, Any] | None:
     fitted = clusters.smoothed
     return None if fitted is None else {"degree": fitted[0], "values": [round(float(value), 4) for value in fitted[1]]}
+
+
+# Script and style sheet --------------------------------------------------------------------------------------
+
+
+def script(host: str = "") -> str:
+    """Return the core as an ES module, followed by the lines of a host, which can call its ``mount``.
+
+    Names of the core do not collide with the host's. Without a host the module exports ``mount``.
+    """
+    core = "\n".join(_inlined((_CORE / file).read_text(encoding="utf-8")) for file in _FILES)
+    return f"const mount = (() => {{\n{core}\nreturn mount;\n}})();\n{_without_imports(host) or 'export { mount };'}\n"
+
+
+@cache
+def style() -> str:
+    """Return the style sheet, whose rules apply inside of a board only."""
+    return (_CORE / "board.css").read_text(encoding="utf-8")
+
+
+def _inlined(source: str) -> str:
+    return re.sub(r"^export (?=const|function|class)", "", _without_imports(source), flags=re.MULTILINE)
+
+
+def _without_imports(source: str) -> str:
+    return re.sub(r"^import .*\n", "", source, flags=re.MULTILINE)

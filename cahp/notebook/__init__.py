@@ -1,1 +1,1 @@
-"""The budget board in a notebook (extra ``notebook``): a widget whose kernel measures what is asked of it."""
+"""The budget board in a notebook (extra ``notebook``): a widget whose kernel measures masks."""

@@ -1,12 +1,12 @@
-"""The widget: a run's board that answers while it is dragged, and whose kernel measures what is released."""
+"""The widget: a run's budget board, and a thread of the kernel that measures what is released on it."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 import anywidget
@@ -15,16 +15,16 @@ import traitlets
 from cahp.board import Event, Shown, contents, script, style
 from cahp.board.state import Board, Choices
 from cahp.files import plain_json
-from cahp.notebook.background import Background, Doing
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
+from cahp.run.timeline import on_screen
 from cahp.studies import filling
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_outcomes
-from cahp.values import CahpError, HeadMask, ModelError, Progress
+from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent
 
@@ -34,16 +34,79 @@ def _host(name: str) -> str:
     return (_HERE / name).read_text(encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Doing:
+    """The progress of the work: its stage, and how much of that is done; or why it failed."""
+
+    stage: str = ""
+    done: int = 0
+    total: int = 0
+    error: str = ""
+
+    @property
+    def running(self) -> bool:
+        """Whether work is in progress."""
+        return bool(self.stage)
+
+
+class Background:
+    """A thread that does the latest work; it calls ``report`` with its progress."""
+
+    def __init__(self, report: Callable[[Doing], None]) -> None:
+        self._report = report
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+
+    def start(self, work: Callable[[Progress], None]) -> None:
+        """Stop the work in progress, then do this."""
+        self._stop.set()
+        before, self._stop = self._thread, threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(work, self._stop, before), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the work in progress; its measurements so far are kept."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait until no work is in progress; return whether that was in time."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return self._thread is None or not self._thread.is_alive()
+
+    def _run(self, work: Callable[[Progress], None], stop: threading.Event, before: threading.Thread | None) -> None:
+        if before is not None:
+            before.join()
+
+        def progress(stage: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise Cancelled
+            self._report(Doing(on_screen(stage), done, total))
+
+        error = "the measurement failed; see the kernel's log"
+        try:
+            progress("load", 0, 1)
+            work(progress)
+            error = ""
+        except Cancelled:
+            error = ""
+        except CahpError as failure:
+            error = str(failure)
+        finally:
+            if stop is self._stop:
+                self._report(Doing(error=error))
+
+
 class BudgetBoard(anywidget.AnyWidget):
-    """A run's budget board. Dragging answers from its table; what is released or clicked is measured in the background.
+    """A run's budget board. Dragging reads its table; a released budget or clicked head is measured in the background.
 
     Attributes:
-        budget: How many heads the mask on the board keeps. Setting it moves the board, and measures.
-        mask: The mask on the board, ``mask.keep (layers, heads)`` bool. Setting it puts one of your own on it.
+        budget: The number of heads that the mask on the board keeps. Setting it shows and measures another budget.
+        mask: The mask on the board, ``mask.keep (layers, heads)`` bool. Setting it shows and measures your own mask.
         outcomes: The outcomes of the mask by name (None: being measured, or stopped).
 
-    ``observe(function, "mask")`` and ``"budget"`` tell of every change. What is measured here has its own bench, so
-    that cells may go on with the run's.
+    ``observe(function, "mask")`` or ``"budget"`` reports every change. Measurements use a bench of their own, so that
+    cells can use the run's meanwhile.
     """
 
     _esm = script(_host("host.js"))
@@ -58,35 +121,35 @@ class BudgetBoard(anywidget.AnyWidget):
         self._run, self._bench, self._clusters, self._table = run, bench, clusters, table
         self._choices = Choices(bench.card, bench.settings, clusters, table)
         self._board = Board(lambda: self._choices, mask=run.mask)
-        self._found: dict[str, Outcomes] = {}
+        self._measured: dict[str, Outcomes] = {}
         measured = own_outcomes(run, table.recover)
         if measured is not None:
-            self._found[run.mask.sha256] = measured
+            self._measured[run.mask.sha256] = measured
         self._selected: int | None = None
         self._measuring = self._sweeping = False
-        self._background = Background(self._told)
+        self._background = Background(self._report)
         self._own: Bench | None = None
-        # The kernel's thread and the one that measures both change what is shown.
-        self._lock = RLock()
+        # The kernel's thread and the measuring thread both change what is shown.
+        self._lock = threading.RLock()
         super().__init__(doing=asdict(Doing()))
         self._show()
-        self.on_msg(self._heard)
+        self.on_msg(self._handle)
 
     @property
     def table(self) -> BudgetTable:
-        """All budgets, and what is measured of them."""
+        """All budgets with their measurements."""
         return self._table
 
-    # What a person does, here or in a cell -------------------------------------------------------------------
+    # Actions of a person, on the board or in a cell ----------------------------------------------------------
 
     def undo(self) -> None:
-        """Take the last change back."""
+        """Undo the last change."""
         with self._lock:
             self._board.undo()
-            self._moved()
+            self._show_change()
 
     def sweep(self) -> None:
-        """Measure every budget in the background, accuracy and time; ``stop`` ends it and keeps what was measured."""
+        """Measure accuracy and time of every budget in the background; ``stop`` ends it and keeps the measurements."""
         self._sweeping = True
         self._background.start(self._work)
 
@@ -96,43 +159,43 @@ class BudgetBoard(anywidget.AnyWidget):
         self._background.stop()
 
     def wait(self, seconds: float | None = None) -> bool:
-        """Wait until nothing is being measured; whether that came true in time."""
+        """Wait until no measurement is in progress; return whether that was in time."""
         return self._background.wait(seconds)
 
     @traitlets.observe("budget")
-    def _budget_set(self, change: Any) -> None:
+    def _set_budget(self, change: Any) -> None:
         with self._lock:
             if change.new != self._board.budget:
                 self._board.set_budget(change.new)
-                self._moved()
+                self._show_change()
 
     @traitlets.observe("mask")
-    def _mask_set(self, change: Any) -> None:
+    def _set_mask(self, change: Any) -> None:
         with self._lock:
             if change.new.sha256 != self._board.mask.sha256:
                 self._board.set_mask(change.new)
-                self._moved()
+                self._show_change()
 
     @traitlets.validate("budget")
-    def _possible_budget(self, proposal: Any) -> int:
+    def _check_budget(self, proposal: Any) -> int:
         count: int = proposal.value
         if count != self._board.budget:
             self._table.selection(count)
         return count
 
     @traitlets.validate("mask")
-    def _possible_mask(self, proposal: Any) -> HeadMask:
+    def _check_mask(self, proposal: Any) -> HeadMask:
         mask: HeadMask = proposal.value
         if mask.sha256 != self._board.mask.sha256:
             self._choices.check(mask)
         return mask
 
-    def _heard(self, _: Any, said: Any, __: Any) -> None:
-        asked: dict[str, Callable[[], None]] = {"stop": self.stop, "sweep": self.sweep, "undo": self.undo}
-        if said.get("kind") in asked:
-            asked[said["kind"]]()
+    def _handle(self, _: Any, message: Any, __: Any) -> None:
+        buttons: dict[str, Callable[[], None]] = {"stop": self.stop, "sweep": self.sweep, "undo": self.undo}
+        if message.get("kind") in buttons:
+            buttons[message["kind"]]()
             return
-        event = Event.of(said)
+        event = Event.of(message)
         with self._lock:
             try:
                 if event.kind == "budget":
@@ -144,32 +207,34 @@ class BudgetBoard(anywidget.AnyWidget):
             except CahpError as error:
                 self.doing = asdict(Doing(error=str(error)))
                 return
-            self._moved()
+            self._show_change()
 
     # Measuring and showing -----------------------------------------------------------------------------------
 
-    def _moved(self) -> None:
-        """Something else is on the board."""
+    def _show_change(self) -> None:
+        """Show and measure what is on the board now."""
         if self._known(self._board.mask) is None:
             self._measuring = True
             self._background.start(self._work)
         self._show()
 
     def _work(self, progress: Progress) -> None:
-        """Measure what is on the board, and then every budget, if so asked."""
+        """Measure the mask on the board, and then every budget, if that was started."""
         if self._own is None:
             own = open_bench(self._bench.settings, store=self._bench.resources.store)
             if own.card.sha256 != self._bench.card.sha256:
-                raise ModelError(f"{own.settings.model} is no longer the model of this run; prune it again")
+                raise ModelError(f"{own.settings.model} is no longer the model of this run. Prune it again.")
             self._own = own
         bench, mask = self._own, self._board.mask
         bench.resources.progress = progress
         if self._known(mask) is None:
             progress("evaluation", 0, 1)
-            found = filling.measure_mask(bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover)
-            self._found[mask.sha256] = found
+            outcomes = filling.measure_mask(
+                bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover
+            )
+            self._measured[mask.sha256] = outcomes
             if self._table.has(mask):
-                self._table.add(mask.count, outcomes=found)
+                self._table.add(mask.count, outcomes=outcomes)
             self._measuring = False
             self._show()
         if self._sweeping:
@@ -178,7 +243,7 @@ class BudgetBoard(anywidget.AnyWidget):
 
     def _known(self, mask: HeadMask) -> Outcomes | None:
         row = self._table.row(mask.count) if self._table.has(mask) else None
-        return self._found.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
+        return self._measured.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
 
     def _timed(self, mask: HeadMask) -> Speed | None:
         ratio = self._run.latency_ratio
@@ -190,22 +255,22 @@ class BudgetBoard(anywidget.AnyWidget):
         with self._lock:
             board, labels = self._board, self._board.labels
             mask, selection = board.mask, board.selection
-            found = self._known(mask)
+            outcomes = self._known(mask)
             origin = "hand" if board.by_hand else "auto" if board.auto else "budget"
             rescued = () if selection is None else selection.rescued
             data = contents(
                 self._table,
                 self._clusters,
-                Shown(mask, origin, found, self._timed(mask), rescued=rescued),
+                Shown(mask, origin, outcomes, self._timed(mask), rescued=rescued),
                 labels=labels,
                 selected=self._selected,
                 status="being measured…" if self._measuring else "",
                 chance=self._run.data.eval.most_frequent,
             )
             self.data = plain_json(data | {"undo": board.can_undo})
-            self.mask, self.budget, self.outcomes = mask, mask.count, None if found is None else dict(found)
+            self.mask, self.budget, self.outcomes = mask, mask.count, None if outcomes is None else dict(outcomes)
 
-    def _told(self, doing: Doing) -> None:
+    def _report(self, doing: Doing) -> None:
         self.doing = asdict(doing)
         if not doing.running:
             self._measuring = self._sweeping = False

@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.board import Shown, contents, script, style
 from cahp.run.settings import Settings
-from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Estimate, HeadMask
 
@@ -104,14 +104,14 @@ def drag(page: Page, share: float) -> None:
 def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
     selection = BudgetTable.plan(clusters, Settings()).selection(30)
-    timed = replace(speed(0.96), ci95=(0.9, 1.02), n=40, busy=True)
-    for said, found in (("no measurable change", timed), ("0.96 ×", replace(timed, ci95=(0.94, 0.98)))):
+    ratio = Estimate(0.96, (0.9, 1.02), 40, "ratio")
+    for text, measured in (("no measurable change", ratio), ("0.96 ×", replace(ratio, ci95=(0.94, 0.98)))):
         table = BudgetTable.plan(clusters, Settings())
-        shown = Shown(selection.mask, "budget", None, found, rescued=())
+        shown = Shown(selection.mask, "budget", None, Speed(measured, 10.0, 9.6, busy=True), rescued=())
         page = bare(contents(table, clusters, shown, labels=clusters.groups(selection.k)[0]))
-        assert figures(page)[2] == said
+        assert figures(page)[2] == text
         expect(page.locator(".figure").nth(2)).to_contain_text(
-            re.compile(f"95 % interval {found.ci95[0]:.2f} to .*, n = 40 rounds.*the machine was busy")
+            re.compile(f"95 % interval {measured.low:.2f} to .*, n = 40 rounds.*the machine was busy")
         )
 
 
@@ -150,10 +150,10 @@ def test_a_head_is_pressed_and_asked_about_by_mouse_and_by_keyboard(bare: Callab
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("Enter")
     page.keyboard.press("i")
-    # A finger has neither Shift nor keys.
-    page.get_by_role("button", name="asks who covers").click()
+    # A touch screen has neither Shift nor keys.
+    page.get_by_role("button", name="show its replacement head").click()
     cells.nth(7).click()
-    page.get_by_role("button", name="drops or brings back").click()
+    page.get_by_role("button", name="remove or restore").click()
     cells.nth(7).click()
     assert page.evaluate("told") == [
         {"kind": "toggle", "head": 3},
@@ -188,7 +188,7 @@ def test_a_budget_that_answered_a_part_of_the_texts_says_so(bare: Callable[..., 
     page.keyboard.press("Home")
     expect(accuracy).to_contain_text(re.compile("≈ 50.0 %.*estimated.*from the first 104 texts", re.DOTALL))
     page.keyboard.press("ArrowRight")
-    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated.*between the budgets", re.DOTALL))
+    expect(accuracy).to_contain_text(re.compile("≈ 60.0 %.*estimated.*between measured budgets", re.DOTALL))
 
 
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
@@ -227,9 +227,7 @@ def test_other_data_are_taken_by_the_same_board_which_goes_when_it_is_told_to(ba
 
 def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3))
-    expect(
-        page.get_by_role("grid", name="2 layers of 3 heads; Enter or Space drops or brings back a head")
-    ).to_be_visible()
+    expect(page.get_by_role("grid", name="2 layers of 3 heads")).to_be_visible()
     names = [cell.get_attribute("aria-label") for cell in page.get_by_role("gridcell").all()]
     assert names[:2] == ["Layer 0, head 0: pruned, cluster A", "Layer 0, head 1: kept, cluster A"]
     slider = page.get_by_role("slider", name="Heads to keep")
@@ -249,7 +247,7 @@ def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_the
     page = bare(data_of(in_a_row(6, 12), 30, chance=0.88))
     names = [
         page.locator(".curves text, svg text").get_by_text(name, exact=True)
-        for name in ("all heads", "answering always the most frequent class")
+        for name in ("full model", "majority-class baseline")
     ]
     above, below = (name.bounding_box() for name in names)
     assert above is not None
@@ -261,19 +259,15 @@ def test_without_anybody_to_ask_it_goes_on_by_itself_and_says_who_covers(bare: C
     page = bare(data_of(on_a_line(), 3, alone=True), answers=False)
     page.get_by_role("gridcell").nth(2).click()
     # Heads 2 and 3 lie at 10 and 11.
-    expect(page.locator(".say")).to_have_text(
-        "Layer 0, head 2: pruned, cluster B; its nearest survivor is layer 1, head 0"
-    )
+    expect(page.locator(".say")).to_have_text(re.compile("Layer 0, head 2: pruned, cluster B; .* layer 1, head 0"))
     page.get_by_role("slider").focus()
     page.keyboard.press("ArrowLeft")
-    expect(page.get_by_text("Back to the 3 heads of the start")).to_be_visible()
+    expect(page.get_by_text("Back to 3 heads")).to_be_visible()
     assert figures(page)[0] == "2 of 6"
     page.get_by_role("gridcell").nth(2).hover()
     # In two clusters, head 2 belongs to the one at the left, which keeps head 1.
-    expect(page.locator(".say")).to_have_text(
-        "Layer 0, head 2: pruned, cluster A; its nearest survivor is layer 0, head 1"
-    )
-    page.get_by_text("Back to the 3 heads of the start").click()
+    expect(page.locator(".say")).to_have_text(re.compile("Layer 0, head 2: pruned, cluster A; .* layer 0, head 1"))
+    page.get_by_text("Back to 3 heads").click()
     assert figures(page)[0] == "3 of 6"
     assert page.get_by_role("gridcell", selected=True).count() == 3
 
@@ -285,8 +279,8 @@ def test_a_head_that_is_pointed_at_lights_its_cluster_and_one_asked_about_has_it
     cells, card = page.get_by_role("gridcell"), page.locator(".card")
     # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
     expect(card).to_contain_text("Layer 0, head 2 (B)")
-    expect(card).to_contain_text("Nearest survivor: layer 1, head 0")
-    expect(card).to_contain_text("1.0 apart (any two heads: 10.0)")
+    expect(card).to_contain_text("Replacement head: layer 1, head 0")
+    expect(card).to_contain_text("distance 1.0 (median of all pairs: 10.0)")
     expect(cells.nth(3)).to_have_class(re.compile("cover"))
     expect(cells.nth(3)).to_have_class(re.compile("member"))
     box, head = card.bounding_box(), cells.nth(2).bounding_box()
@@ -384,7 +378,7 @@ def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_wor
     assert marked() == ({0, 1, 4} - kept, kept - {0, 1, 4})
     assert kept != {0, 1, 4}
     label = page.locator(".cell.only-a").first.get_attribute("aria-label") or ""
-    assert label.endswith("A alone keeps it")
+    assert label.endswith("kept by A only")
     expect(page.locator(".legend .versus")).to_be_visible()
     # All heads: what A keeps is no difference any more, and all else is B's alone.
     slide = "slider => { slider.value = slider.max; slider.dispatchEvent(new Event('input', { bubbles: true })); }"

@@ -61,10 +61,10 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     expect(figures.nth(0)).to_have_text("39 of 72")
     expect(figures.nth(1)).to_have_text(percent(run.rows["outcomes"]["39"]["accuracy"]["value"]))
     page.mouse.up()
-    expect(page.get_by_text("Back to the 13 heads of the start")).to_be_visible()
+    expect(page.get_by_text("Back to 13 heads")).to_be_visible()
     expect(page.locator(".cahp-board .figure").nth(0)).to_contain_text("by budget")
     page.get_by_role("gridcell", selected=False).first.click()
-    expect(page.locator(".cahp-board .say")).to_contain_text("nearest survivor")
+    expect(page.locator(".cahp-board .say")).to_contain_text("replacement head")
 
 
 def test_its_curves_are_saved_without_a_network(opened: Callable[..., Page]) -> None:

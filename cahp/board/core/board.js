@@ -1,13 +1,13 @@
-// The budget board: grid, figures, slider and curves drawn from one table of all budgets. Dragging asks nobody.
+// The budget board: grid, figures, slider and curves drawn from one table of all budgets, without any request on a drag.
 //
 //   const board = mount(element, data, tell);   // draws into element
 //   board.update(data);                         // the same board, other data
 //   board.unmount();
 //
-// `tell` hears what a person did: {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a head that
-// was pressed, {kind: "ask", head} of one that was asked about; whoever hears it measures, and updates. Without `tell`
-// nobody measures: the board goes to the released budget by itself, and a pressed head says who covers for it.
-// Colours are the host's, by the variables at the top of board.css.
+// `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
+// {kind: "ask", head} of a head whose replacement is asked for; the host then measures and updates. Without `tell`
+// nothing is measured: the board shows the released budget by itself, and a pressed head shows its replacement head.
+// The host sets colours with the variables at the top of board.css.
 
 import { make } from "./elements.js";
 import { figures, written } from "./figures.js";
@@ -53,7 +53,7 @@ class Board {
     this.settle();
   }
 
-  // What is on the board when nobody drags.
+  // Show the current mask, unless the slider is being dragged.
   settle() {
     const { current } = this.data;
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned));
@@ -70,7 +70,7 @@ class Board {
     this.slider = this.curves = this.again = null;
     const top = make("div", "top", this.root);
     const left = make("div", "left", top);
-    const does = this.tell ? "drops or brings back a head" : "says who covers for a head";
+    const does = this.tell ? "removes or restores a head" : "shows the replacement head";
     this.heads = new Heads(left, this.data, still ? "" : `; Enter or Space ${does}`, (head, ask) => this.press(head, ask));
     this.figures = make("div", "figures", top);
     if (!still) {
@@ -81,10 +81,10 @@ class Board {
     this.fit();
   }
 
-  // What a click does: without a keyboard nobody can hold Shift. It stands below the slider, which is used more.
+  // The meaning of a click, for people without a Shift key. It is below the slider, which is used more.
   mode() {
-    const mode = make("div", "mode", this.root, "A click on a head ");
-    const choices = [["drops or brings back", false], ["asks who covers", true]];
+    const mode = make("div", "mode", this.root, "Click on a head: ");
+    const choices = [["remove or restore", false], ["show its replacement head", true]];
     const buttons = choices.map(([name, asks]) => {
       const button = make("button", "", mode, name);
       button.type = "button";
@@ -115,14 +115,14 @@ class Board {
     };
     this.slider.onchange = () => {
       clearTimeout(this.waiting);
-      // Arrow keys change it many times: only where they stop is told.
+      // Arrow keys change it many times: only the last value is sent.
       this.waiting = setTimeout(() => {
         this.dragging = false;
         this.release(Number(this.slider.value));
       }, 120);
     };
     if (this.tell) return;
-    this.again = make("button", "again", dial, `Back to the ${this.data.current.budget} heads of the start`);
+    this.again = make("button", "again", dial, `Back to ${this.data.current.budget} heads, as at the start`);
     this.again.onclick = () => this.update(this.given);
   }
 
@@ -162,7 +162,7 @@ class Board {
 
   release(budget) {
     if (this.tell) return this.tell({ kind: "budget", budget });
-    // With nobody to ask, `readings` hold the clusters of every budget, and who covers for whom in it.
+    // Without a host, `readings` have the clusters and replacement heads of every budget.
     const index = budget - this.data.budgets[0];
     const reading = this.data.readings?.[index];
     const current = { ...this.data.rows[index], budget, kept: this.data.kept[index], origin: "budget" };

@@ -1,4 +1,4 @@
-// Accuracy, time and the clusters' silhouette over all budgets: solid lines join what was measured, dashed ones estimate.
+// Accuracy, time and the clusters' silhouette over all budgets: solid lines join measured values, dashed ones estimates.
 
 import { SVG, draw, make } from "./elements.js";
 
@@ -20,20 +20,20 @@ export class Curves {
     const n = full ? `n = ${full.n}, ` : "";
     const all = [...rows, data.current];
     const accuracies = all.flatMap((row) => [row.low, row.high, row.accuracy]).filter((value) => value != null);
-    // What one gets without reading is far below most curves: it is said, and drawn where it is in sight.
-    const naming = "answering always the most frequent class";
-    const guess = chance == null ? "" : `${naming} would give ${Math.round(chance * 100)} %`;
+    // The baseline is far below most curves: it is in the title, and drawn where it is within the axis.
+    const naming = "majority-class baseline";
+    const guess = chance == null ? "" : `${naming} ${Math.round(chance * 100)} %`;
     const ratios = all.flatMap((row) => [row.ratioLow, row.ratioHigh, row.ratio]).filter((value) => value != null);
     const panels = [
       {
         of: "accuracy", from: "low", title: `Accuracy${recovered ? ` after ${recovered}` : ""} (%)`, about: `${n}with 95 % interval`, guess,
         height: 170, xs: budgets, span: span(accuracies, 0, 1), scale: (value) => `${Math.round(value * 100)}`,
         values: rows.map((row) => row.accuracy), low: rows.map((row) => row.low), high: rows.map((row) => row.high),
-        sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "all heads",
+        sure: rows.map((row) => row.low != null), line: full?.accuracy, lineName: "full model",
         floor: chance, floorName: naming,
       },
       {
-        of: "ratio", from: "ratioLow", title: "Time of a batch (× the full model's)", about: "with 95 % interval",
+        of: "ratio", from: "ratioLow", title: "Time per batch (× the full model's)", about: "with 95 % interval",
         height: 110, xs: budgets, span: span([...ratios, 0.9, 1], 0, 2), scale: (value) => value.toFixed(2),
         values: rows.map((row) => row.ratio), low: rows.map((row) => row.ratioLow), high: rows.map((row) => row.ratioHigh),
         sure: rows.map((row) => row.ratioLow != null), line: 1, lineName: "",
@@ -95,7 +95,7 @@ export class Curves {
       draw("text", { x: 48, y: y(tick) + 4, class: "tick end" }, svg, panel.scale(tick));
     }
     const at = (index, value) => `${this.x(xs[index]).toFixed(1)},${y(value).toFixed(1)}`;
-    // A band joins neighbours that were both measured; between others it would claim what nobody knows.
+    // A band joins measured neighbours only: between others the interval is unknown.
     const runs = [];
     for (const index of known.filter((one) => low[one] != null)) {
       if (runs.length && runs.at(-1).at(-1) === index - 1) runs.at(-1).push(index);
@@ -111,16 +111,16 @@ export class Curves {
     }
     if (panel.floor != null && panel.floor >= bottom) {
       draw("line", { x1: 56, x2: width - 4, y1: y(panel.floor), y2: y(panel.floor), class: "reference" }, svg);
-      // Where the full model is hardly better, its line has its name above, and this one below.
+      // Where the two lines are close, the full model's name is above its line and this name below.
       const near = panel.lineName && panel.line != null && Math.abs(y(panel.floor) - y(panel.line)) < 14;
       const beside = near ? Math.max(y(panel.floor), y(panel.line)) + 13 : y(panel.floor) - 5;
       draw("text", { x: width - 6, y: beside, class: "tick end" }, svg, panel.floorName);
     }
-    // A stretch is solid only between two neighbours that were both measured. Stretches of one kind are one line: each
-    // begun anew would begin its dashes anew, and where budgets are dense nothing of them would be left.
+    // The line is solid between two measured neighbours only. Adjacent pieces of one kind are one path: a new path would
+    // restart the dashes, and dense budgets would show none.
     let solid = "", dashed = "", before;
     for (let i = 1; i < known.length; i++) {
-      // Nothing is claimed across budgets of which nothing is known.
+      // No line across budgets without a value.
       if (known[i] !== known[i - 1] + 1) {
         before = undefined;
         continue;
@@ -159,13 +159,13 @@ export class Curves {
     return { svg, marker, spot, y, panel };
   }
 
-  // The three curves as one picture, with the colours that they have on screen.
+  // Save the three curves as one picture, with their colours on screen.
   save(format) {
     const width = Number(this.panels[0].svg.getAttribute("width"));
     const heights = this.panels.map(({ svg }) => Number(svg.getAttribute("height")));
     const height = heights.reduce((sum, one) => sum + one, 0);
     const all = draw("svg", { xmlns: SVG, width, height, viewBox: `0 0 ${width} ${height}` });
-    // The ground as it is where the curves are drawn, whatever names the host's colours go by.
+    // Read the background colour from the page, as hosts name their colours differently.
     const ground = draw("rect", { class: "ground", width, height }, this.panels[0].svg);
     draw("rect", { width, height, fill: getComputedStyle(ground).fill }, all);
     ground.remove();
@@ -200,7 +200,7 @@ function keep(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-// Room around the values, within what is possible.
+// Return the axis range: the values with some room, within the possible range.
 function span(values, least, most) {
   if (!values.length) return [least, most];
   const low = Math.min(...values), high = Math.max(...values);

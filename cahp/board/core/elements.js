@@ -1,4 +1,4 @@
-// How elements are made: of HTML with their text, of SVG with their attributes. Text is never read as markup.
+// Make elements of HTML with their text, and of SVG with their attributes. Text is never read as markup.
 
 export const SVG = "http://www.w3.org/2000/svg";
 

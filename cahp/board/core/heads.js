@@ -1,19 +1,19 @@
-// The heads as a grid, layers by heads: solid stays, hollow goes; colour, stripes and letter name the cluster.
-// Arrow keys move, Enter or a click presses a head, i or Shift asks about it. What is pointed at lights its whole cluster;
-// the cluster of the head that was asked about stays outlined, and who covers for it is said beside it.
+// The heads as a grid, layers by heads: kept heads are solid, pruned ones hollow; colour, stripes and letter show the
+// cluster. Arrow keys move, Enter or a click presses a head, i or Shift asks for its replacement head. Hovering lights
+// a cluster; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
 
 import { make } from "./elements.js";
 
 const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
 const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
-const WORDS = ["pruned", "kept", "kept so that its layer is not empty"];
+const WORDS = ["pruned", "kept", "kept so that every layer has a head"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
-const LETTERED = 17; // px: in smaller cells letters are not read
-const CARD = 230; // px: as wide as board.css makes it
+const LETTERED = 17; // px: letters in smaller cells are not readable
+const CARD = 230; // px: the width in board.css
 
 export class Heads {
-  // `pressed(head, asked)` is told of a press; `hint` says what Enter does. `places` are the layers' indices in the model,
-  // where others between them have no heads.
+  // `pressed(head, asked)` is called for each press; `hint` tells what Enter does. `places` are the layers' indices in
+  // the model, if layers between them have no heads.
   constructor(parent, { layers, heads, places }, hint, pressed) {
     this.heads = heads;
     this.places = places;
@@ -22,7 +22,7 @@ export class Heads {
     this.frame = make("div", "frame", parent);
     this.grid = make("div", "grid", this.frame);
     this.card = make("div", "card", this.frame);
-    // A screen reader is told the same below the grid.
+    // A screen reader reads the same text below the grid.
     this.card.setAttribute("aria-hidden", "true");
     this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
@@ -70,11 +70,11 @@ export class Heads {
     }
   }
 
-  // Cells of so many pixels; letters need room.
+  // Set the size of cells in pixels; small ones have no letters.
   fit(cell) {
     this.grid.style.setProperty("--cell", `${cell}px`);
     this.grid.classList.toggle("small", cell < 20);
-    // Whoever touches one needs 24 px: where cells are narrow, the room between them goes to them.
+    // A touch target needs 24 px: narrow cells get the room between them.
     this.grid.classList.toggle("tight", cell < 28);
     this.lettered = cell >= LETTERED;
     if (this.labels) this.letter();
@@ -109,8 +109,8 @@ export class Heads {
     }
   }
 
-  // Clusters: their colours and names. They change on release, not while dragging, so that nothing flickers.
-  // `pinned` are the bits of another mask, A: what only one of the two keeps is marked.
+  // Draw colours and names of the clusters. They change on release, not while dragging, so that nothing flickers.
+  // `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
   paint({ labels, tints, colours, inks, names, selected, still, striped, asked }, pinned) {
     Object.assign(this, { labels, names, selected, asked, pinned });
     this.versus.hidden = !pinned;
@@ -119,7 +119,7 @@ export class Heads {
       const ink = inks[tints[head]];
       cell.style.setProperty("--hue", colours[tints[head]]);
       cell.style.setProperty("--ink", ink);
-      // Stripes go away from the letter's colour, so that it stays readable.
+      // Stripes contrast with the letter, so that it stays readable.
       cell.style.setProperty("--away", ink === "#000000" ? "#ffffff" : "#000000");
       if (still) cell.setAttribute("aria-disabled", "true");
     });
@@ -131,7 +131,7 @@ export class Heads {
     this.cells.forEach((cell, head) => (cell.textContent = this.lettered ? this.names[this.labels[head]] : ""));
   }
 
-  // Every cell of a cluster, and the others dimmed; undefined: none.
+  // Highlight the cells of a cluster and dim the others; undefined: none.
   light(label) {
     if (this.lit === label) return;
     this.lit = label;
@@ -139,10 +139,10 @@ export class Heads {
     this.cells.forEach((cell, head) => cell.classList.toggle("lit", label !== undefined && this.labels[head] === label));
   }
 
-  // Which heads stay; only those that change are touched.
+  // Show which heads are kept; only cells that change are touched.
   show(state) {
     const back = new Set(state.rescued ?? []);
-    // Of a budget that is only dragged past, nobody says who covers.
+    // While dragging, replacement heads are unknown.
     this.covers = state.covers;
     for (let head = 0; head < this.cells.length; head++) {
       const now = has(state.bits, head) ? (back.has(head) ? BACK : KEPT) : PRUNED;
@@ -156,13 +156,13 @@ export class Heads {
       else if (this.selected != null && this.labels[head] === this.labels[this.selected]) cell.classList.add("member");
       if (this.lit !== undefined && this.labels[head] === this.lit) cell.classList.add("lit");
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
-      const alone = only ? `, ${only.toUpperCase()} alone keeps it` : "";
+      const alone = only ? `, kept by ${only.toUpperCase()} only` : "";
       cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, cluster ${this.names[this.labels[head]]}${alone}`);
     }
     this.say();
   }
 
-  // Which of A, that was pinned, and B, that is shown, keeps a head that the other does not.
+  // Return the only mask that keeps a head: a, the pinned one, or b, the shown one.
   only(head, kept) {
     if (!this.pinned || Boolean(has(this.pinned, head)) === kept) return "";
     return kept ? "b" : "a";
@@ -176,7 +176,7 @@ export class Heads {
     return this.places ? this.places[layer] : layer;
   }
 
-  // What is pointed at, or asked about, in words; and who covers for it, where that is told.
+  // Describe the head under the pointer, or the one asked about, with its replacement head if it is known.
   say() {
     const head = this.pointed ?? this.selected;
     this.beside();
@@ -185,18 +185,18 @@ export class Heads {
     this.said.textContent = `${this.cells[head].getAttribute("aria-label")}${who && `; ${who}`}`;
   }
 
-  // Who covers for a head, in words; nothing where that is not told.
+  // Describe the replacement head of a head; empty if it is unknown.
   cover(head) {
     const cover = this.covers?.[head];
     if (cover === undefined) return "";
     const other = this.place(cover).toLowerCase();
-    if (cover === head) return "no other head stays";
+    if (cover === head) return "no other head is kept";
     return this.labels[cover] === this.labels[head]
-      ? `its nearest survivor is ${other}`
-      : `no other head of its cluster stays, the nearest survivor is ${other}`;
+      ? `its replacement head is ${other}`
+      : `no other head of its cluster is kept; its replacement head is ${other}`;
   }
 
-  // A card beside the head that was asked about, out of the way of whoever points at others.
+  // Show a card beside the head that was asked about, unless another cluster is highlighted.
   beside() {
     const head = this.selected, cover = head == null ? undefined : this.covers?.[head];
     this.covering?.classList.remove("cover");
@@ -210,16 +210,16 @@ export class Heads {
     this.card.replaceChildren();
     const [own, its] = [head, cover].map((one) => this.names[this.labels[one]]);
     make("div", "what", this.card, `${this.place(head)} (${own})`);
-    const far = own === its ? "" : ` (${its}; no other of ${own} stays)`;
-    make("div", "", this.card, cover === head ? "No other head stays" : `Nearest survivor: ${this.place(cover).toLowerCase()}${far}`);
+    const far = own === its ? "" : ` (${its}; no other of ${own} is kept)`;
+    make("div", "", this.card, cover === head ? "No other head is kept" : `Replacement head: ${this.place(cover).toLowerCase()}${far}`);
     const { distance, median } = this.asked ?? {};
     if (cover !== head && distance !== undefined) {
-      make("div", "far", this.card, `${distance.toFixed(1)} apart (any two heads: ${median.toFixed(1)})`);
+      make("div", "far", this.card, `distance ${distance.toFixed(1)} (median of all pairs: ${median.toFixed(1)})`);
     }
     this.lay(cell);
   }
 
-  // Beside the head, or below or above it: where the card is within the board and does not hide who covers.
+  // Place the card beside, below or above the head, inside the board and not over the replacement head.
   lay(cell) {
     const { offsetLeft: x, offsetTop: y, offsetWidth: size } = cell, tall = this.card.offsetHeight;
     const inside = Math.max(0, Math.min(x, this.frame.clientWidth - CARD));
@@ -243,11 +243,11 @@ function legend(parent) {
   make("span", "mark", parent);
   parent.append("pruned ");
   make("span", "mark kept back", parent);
-  parent.append("kept so that no layer is empty · one letter, one cluster of heads that do the same; point at one to light it");
+  parent.append("kept so that every layer has a head · Same letter and colour: same cluster. Hover to highlight it");
   const versus = make("span", "versus", parent, " ");
   make("span", "mark only-a", versus);
-  versus.append("A alone keeps it ");
+  versus.append("kept by A only ");
   make("span", "mark only-b", versus);
-  versus.append("B alone keeps it");
+  versus.append("kept by B only");
   return versus;
 }

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 
-from cahp.notebook.background import Background, Doing
+from cahp.notebook.widget import Background, Doing
 from cahp.values import BudgetError, Progress
 
 PATIENCE = 30

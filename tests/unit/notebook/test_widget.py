@@ -47,7 +47,7 @@ def board(run: cahp.PruneResult) -> Iterator[BudgetBoard]:
 
 def press(board: BudgetBoard, **said: object) -> None:
     """What the board's script tells."""
-    board._heard(board, said, [])
+    board._handle(board, said, [])
 
 
 def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: BudgetBoard) -> None:

@@ -1,11 +1,10 @@
-"""The budget board in the explorer: one table in, a released budget or a clicked head out."""
+"""The budget board in the explorer: it draws a table of budgets and reports a person's events."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -31,16 +30,15 @@ def budget_board(
     status: str = "",
     chance: float | None = None,
 ) -> None:
-    """Draw the board; ``on_event`` is told what a person did on it before the page runs again.
+    """Draw the board; ``on_event`` is called with each event of a person before the page runs again.
 
-    ``labels (N,)`` are the clusters that colour the heads; ``status`` says what keeps a figure waiting;
-    ``chance`` is the share of the most frequent class. Without ``on_event`` the board is still: grid and figures.
+    Without ``on_event`` the board has no slider and no curves. The other arguments are those of ``contents``.
     """
 
-    def told() -> None:
-        said = st.session_state[key].event
-        if said is not None and on_event is not None:
-            on_event(Event.of(said))
+    def report() -> None:
+        message = st.session_state[key].event
+        if message is not None and on_event is not None:
+            on_event(Event.of(message))
 
     data = contents(
         table,
@@ -52,12 +50,8 @@ def budget_board(
         still=on_event is None,
         chance=chance,
     )
-    _component()(key=key, data=data, on_event_change=told)
-
-
-def _component() -> Any:
     js, css = _sources()
-    return st.components.v2.component("cahp_budget_board", js=js, css=css)
+    st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
 
 
 @cache

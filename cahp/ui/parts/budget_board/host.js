@@ -1,4 +1,4 @@
-// The board as a component of Streamlit, which calls this again with new data for the same element.
+// The board as a Streamlit component, which is called again with new data for the same element.
 import { mount } from "../../../board/core/board.js";
 
 const boards = new WeakMap();
@@ -12,6 +12,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
   }
   const made = { trigger: setTriggerValue };
   boards.set(parentElement, made);
-  // Streamlit tells only what changed: a turn makes the same press twice two.
+  // Streamlit reports changed values only: the time makes two equal presses differ.
   made.board = mount(parentElement, data, (what) => made.trigger("event", { ...what, turn: Date.now() }));
 }
