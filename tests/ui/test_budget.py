@@ -111,7 +111,7 @@ def test_a_mask_of_another_model_is_refused(explorer: Explorer) -> None:
 
 def test_at_least_one_head_stays(explorer: Explorer) -> None:
     explorer.change(min_per_layer=0)
-    with pytest.raises(MaskError, match="At least one"):
+    with pytest.raises(MaskError, match="Keep at least one"):
         explorer.board.set_mask(HeadMask(np.zeros((6, 12), dtype=np.bool_)))
 
 

@@ -395,7 +395,7 @@ def test_odd_tables_are_refused_in_a_sentence(
     page.locator(".st-key-change-source button").first.click()
     dialog = page.get_by_role("dialog")
     dialog.locator("[class*=st-key-source-data-] [role=combobox], [class*=st-key-source-data-] input").first.click()
-    page.get_by_role("option", name=re.compile("Files of mine")).click()
+    page.get_by_role("option", name=re.compile("My files")).click()
     uploader = dialog.locator(".st-key-source-file")
     for name, content in TABLES.items():
         uploader.locator("input[type=file]").set_input_files(

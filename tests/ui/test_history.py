@@ -40,7 +40,7 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     app.query_params.clear()
     app.query_params.update(params)
     with monkeypatch.context() as patch:
-        patch.setattr(address, "came_back", lambda: True)
+        patch.setattr(address, "is_history_navigation", lambda: True)
         app.run()
     assert not app.exception
     return app
@@ -124,7 +124,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     assert (explorer.settings.text_column, explorer.settings.label_column) == ("kind", "question")
     assert (explorer.settings.limit, explorer.board.requested) == (77, 17)
     assert app.query_params["budget"] == "17"
-    assert any("other files than these" in error.value for error in app.error)
+    assert any("not the files that the link was made with" in error.value for error in app.error)
     again = opened(**{name: str(value) for name, value in app.query_params.items()})
     bring(again, ("renamed.csv", texts("kind,question")))
     assert not again.error

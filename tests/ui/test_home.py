@@ -104,7 +104,7 @@ def test_a_link_alone_opens_no_folder_and_asks_no_network(model: str) -> None:
     assert explorer_of(app).card.id == "minilm-bbc"
     # On the page itself, whose figures are of something else: on a phone the sidebar is closed.
     said = " ".join(info.value for info in app.main.info)
-    assert "This link asks for" in said
+    assert "This link is for" in said
     assert "This page shows minilm-bbc on bbc-news instead." in said.replace("\\", "")
     assert any(button.label == "Open it" for button in app.button)
 

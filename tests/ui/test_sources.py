@@ -21,7 +21,7 @@ from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as NotThere
 from streamlit.testing.v1 import AppTest
 
-FILE = "Files of mine (CSV, TSV, JSONL, Parquet)"
+FILE = "My files (CSV, TSV, JSONL, Parquet)"
 
 TOPICS = {
     "sports": ("The striker scored twice in the cup final", "The runner broke the record in the last lap"),
@@ -202,7 +202,7 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
     assert usable(app)
     assert app.selectbox(key="column-text").value == "review"
     app.segmented_control(key="split-1").set_value("not used").run()
-    assert "has to serve as train" in errors(app)
+    assert "No file is marked as train" in errors(app)
 
 
 def test_files_of_one_name_are_told_apart(app: AppTest) -> None:
@@ -363,7 +363,7 @@ def test_a_file_of_one_s_own_runs_through(
     page = open_page("Budget")
     page.locator(".st-key-change-source button").first.click()
     page.locator("[class*=st-key-source-data] input").first.click()
-    page.get_by_role("option", name="Files of mine").click()
+    page.get_by_role("option", name="My files").click()
     page.get_by_role("dialog").locator("input[type=file]").set_input_files(file)
     mapping = page.locator(".st-key-map-2 input").first
     # The list opens below its box and closes when the dialog scrolls, so scroll first, as a person does.

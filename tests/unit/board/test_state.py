@@ -136,7 +136,7 @@ def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Boa
     free = Board(lambda: choices(min_per_layer=0))
     free.set_mask(HeadMask.of([5], 2, 3))
     assert free.mask.empty_layers == (0,)
-    with pytest.raises(MaskError, match="At least one head"):
+    with pytest.raises(MaskError, match="Keep at least one"):
         free.toggle(5)
 
 

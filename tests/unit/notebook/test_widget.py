@@ -120,7 +120,7 @@ def test_a_model_that_has_changed_since_the_run_is_not_measured(
     monkeypatch.setattr("cahp.notebook.widget.open_bench", lambda *_, **__: other)
     board.budget = 8
     assert board.wait(PATIENCE)
-    assert "is no longer the model of this run; prune it again" in board.doing["error"]
+    assert "is no longer the model of this run" in board.doing["error"]
     assert board.outcomes is None
 
 
