@@ -95,7 +95,8 @@ def test_who_comes_then_waits_for_nothing_that_all_share(
 ) -> None:
     server.prepare()
     assert looked_after == ["collect", "freeze", "look after"]
-    for module, name in ((models, "identify"), (data, "load"), (preflight, "_seconds")):
+    assert preflight._speed.cache_info().currsize == 1
+    for module, name in ((models, "identify"), (data, "load")):
         monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
     assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None
 

@@ -208,7 +208,7 @@ class Distilling:
     """A bench whose only recovery is a distillation that counts how often it trains."""
 
     def __init__(self) -> None:
-        self.trained, self.measurements = 0, self
+        self.trained, self.measurements, self.recoveries = 0, self, self
         self.calibration, self.evaluation, self.settings = TEXTS.calibration, TEXTS.evaluation, Settings()
         self.known: Any = None
 
