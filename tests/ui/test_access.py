@@ -34,8 +34,8 @@ from cahp.ui.server import Guard
 from cahp.ui.session.opening import Source
 
 ROOT = Path(__file__).parents[2]
-NO_TOKEN = "To open the explorer, use the address that cahp explore printed"
-WRONG_HOST = "The explorer does not answer to this address"
+NO_TOKEN = "A token is missing"
+WRONG_HOST = "The explorer does not serve this address"
 SOCKET = "/_stcore/stream"
 #: Of all that the server has: pages, what the pages' own code asks for, downloads, components.
 PATHS = ("/", "/Budget", "/_stcore/health", "/_stcore/host-config", "/media/x.png", "/static/index.js", "/nothing/here")
@@ -89,7 +89,7 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all who try its door. It opens a browser, which is a script that writes down what it is given."""
-    folder = tmp_path_factory.mktemp("served")
+    folder = tmp_path_factory.mktemp("is_served")
     browser = folder / "browser"
     browser.write_text(f'#!/bin/sh\necho "$1" > "{folder}/given"\ncp "${{1#file://}}" "{folder}/page"\n')
     browser.chmod(0o755)
@@ -279,25 +279,25 @@ def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the
 @pytest.mark.browser
 def test_another_browser_sees_one_sentence(server: Server, page: Page) -> None:
     page.goto(server.url.partition("?")[0])
-    expect(page.locator("body")).to_have_text(f"{NO_TOKEN} in its terminal: it carries a token.")
+    expect(page.locator("body")).to_contain_text(NO_TOKEN)
 
 
 def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.ui.frame import page as shell
 
-    monkeypatch.setattr(shell, "served", lambda _: True)
+    monkeypatch.setattr(shell, "is_served", lambda _: True)
     monkeypatch.setattr(shell, "enforced", threading.Event())
     app = AppTest.from_file(page_script("export"), default_timeout=120).run()
     assert not app.exception
     assert ["cahp explore" in error.value for error in app.error] == [True]
     assert not app.button
     assert not app.title
-    # Behind the door it is the page.
+    # With the guard it is the page.
     shell.enforced.set()
     assert AppTest.from_file(page_script("export"), default_timeout=120).run().title
 
 
-def test_whoever_puts_up_the_door_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guard_tells_that_it_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "enforced", threading.Event())
     Guard(lambda *_: None, access.Access())  # type: ignore[arg-type, return-value]
     assert server_module.enforced.is_set()
@@ -350,7 +350,7 @@ def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[acces
     assert not app.exception
     model, texts = app.selectbox(key="source-model"), app.selectbox(key="source-data-True")
     assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
-    assert texts.options == ["What comes with the model", "Files of mine (CSV, TSV, JSONL, Parquet)", "sst5", "mnli"]
+    assert texts.options == ["The model's own data", "My files (CSV, TSV, JSONL, Parquet)", "sst5", "mnli"]
     assert [field.label for field in app.text_input] == []
 
 
@@ -397,7 +397,7 @@ def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable
     assert not app.exception
     assert (app.session_state["source-model"], app.session_state["source-data-True"]) == (
         bundled.SETTINGS.model,
-        "What comes with the model",
+        "The model's own data",
     )
     assert not app.text_input
     assert not any(button.key == "open-wish" for button in app.button)
