@@ -107,7 +107,7 @@ def _fit(
             raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
         slow = replace(fitting.PAPER_SCHEDULE, **given)
         name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
-        epochs = _finished(output, name)
+        epochs = None if store.fresh else _finished(output, name)
         if epochs is None:
             trained, history = fitting.fit_whole(
                 card,

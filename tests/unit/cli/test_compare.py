@@ -55,23 +55,24 @@ def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None
     assert answer.err == ""
 
 
+def test_no_cache_measures_again_also_in_workers(words: list[object]) -> None:
+    small = [*words, "--methods", "complementary,magnitude", "--budgets", 6, "--seeds", 1, "--recover", "none"]
+    assert call(*small).code == 0
+    again = call(*small, "--no-cache", "--jobs", 2)
+    assert again.code == 0
+    assert "cells to measure: " in again.err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         (["--methods", "nobody"], "no method named 'nobody'"),
-        (["--methods", ","], "--methods is empty"),
         (["--budgets", "2"], "budget 2 is outside 3 to 12"),
         (["--budgets", "auto"], "the same number of heads"),
         (["--seeds", "many"], "cannot read seeds 'many'"),
-        (["--recover", "pray"], "--recover pray is unknown"),
-        (["--preset", "huge"], "--preset huge is unknown; choose one of quick, posthoc, full"),
-        (["--report", "train"], "--report train is unknown"),
         (["--cluster", "slurm"], "--cluster slurm is unknown"),
         (["--eval-split", "test"], "the test split is opened only to report"),
-        (["--eval-split", "train"], "chosen and evaluated on the same split"),
-        (["--min-per-layer", "9"], "must be 0 to 4"),
         (["--jobs", "0"], "--jobs"),
-        (["--tries", "0"], "--tries"),
     ],
 )
 def test_what_makes_no_sense_is_one_sentence_and_exit_2(

@@ -112,6 +112,11 @@ def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> 
     assert set(flags(name)) - set(taken) <= own
 
 
+def test_every_command_that_measures_can_measure_again() -> None:
+    cached = {name for name, one in COMMANDS.items() if "no_cache" in {option.name for option in one.options}}
+    assert cached == {"prune", "evaluate", "latency", "recover", "export", "fit", "compare", "reproduce"}
+
+
 def test_all_texts_can_be_asked_for() -> None:
     line = to_arguments(Settings(limit=None, eval_limit=None), flags("prune"))
     found = typed("prune", line)

@@ -1,0 +1,75 @@
+"""The commands with few options of their own: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import fakes
+import pytest
+from terminal import call, refused
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_evaluate_with_the_mask_of_a_run_finds_the_run_s_own_figures(
+    model: Path, data: Path, folder: Path, run: dict[str, Any]
+) -> None:
+    asked = ["evaluate", "--model", model, "--data", data, "--device", "cpu", "--mask", folder / "head_mask.json"]
+    for more in ([], ["--no-cache"]):
+        answer = call(*asked, *more, "--json")
+        assert (answer.code, answer.err) == (0, "")
+        assert answer.document["metrics"]["full"] == run["metrics"]["full"]
+        assert answer.document["metrics"]["pruned"] == run["metrics"]["pruned"]
+        assert answer.document["delta"]["pruned"] == run["delta"]["pruned"]
+    assert "5 of 12 heads" in call(*asked).out
+
+
+def test_latency_says_what_a_run_says(model: Path, folder: Path) -> None:
+    asked = ["latency", "--model", model, "--mask", folder / "head_mask.json", "--repeats", 5, "--device", "cpu"]
+    answer = call(*asked, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.document["kept"] == {"heads": 5, "of": 12}
+    assert answer.document["cost"]["pruned"]["latency_ms"]["repeats"] == 5
+    assert "pruned / full" in call(*asked).out
+
+
+def test_latency_takes_no_longer_than_it_may(model: Path, folder: Path) -> None:
+    asked = ["latency", "--model", model, "--mask", folder / "head_mask.json", "--device", "cpu", "--json"]
+    found = call(*asked, "--latency-time", "0.2s").document
+    repeats = found["cost"]["full"]["latency_ms"]["repeats"]
+    assert 3 <= repeats < 1000
+    assert found["latency_ratio"]["ci95"][0] <= found["latency_ratio"]["ci95"][1]
+    refused = call(*asked, "--latency-time", "soon")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--latency-time: invalid duration" in refused.err
+
+
+def test_a_fitted_classifier_is_pruned_like_any_other(data: Path, tmp_path: Path) -> None:
+    encoder = fakes.save_encoder(tmp_path / "encoder")
+    asked = ["fit", "--model", encoder, "--data", data, "--out", tmp_path / "mine", "--epochs", 1, "--device", "cpu"]
+    answer = call(*asked, "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    assert f"cahp prune --model {tmp_path / 'mine'} --data {data}" in answer.out
+    quick = ["--pool-size", 8, "--latency-time", "0.05s"]
+    run = call("prune", "--model", tmp_path / "mine", "--data", data, *quick, "--budget", 4, "--json").document
+    assert (run["budget"]["attained"], run["data"]["classes"]) == (4, ["bad", "good"])
+
+
+def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
+    assert [one["name"] for one in call("models", "--json").document] == ["minilm-bbc", "minilm-sst5", "minilm"]
+    assert "minilm-bbc" in call("models").out
+    found = call("models", model, "--json").document
+    assert (found["layers"], found["heads"], found["labels"]) == (3, 4, ["bad", "good"])
+    assert "3 layers x 4 = 12" in call("models", model).out
+    assert "built-in" in refused(call("models", "no-such-model"))
+
+
+def test_data_lists_what_has_a_name_and_says_what_is_in_one(data: Path) -> None:
+    assert [one["name"] for one in call("data", "--json").document] == ["bbc-news", "sst5", "mnli"]
+    # Nobody needs to install what the hub has.
+    assert "(not installed)" not in call("data").out.splitlines()[1]
+    found = call("data", data, "--json").document
+    assert found["splits"]["train"] == {"examples": 120, "class_counts": {"bad": 60, "good": 60}}
+    assert "bad 60, good 60" in call("data", data).out
+    assert "no data named" in refused(call("data", "no-such-data"))
