@@ -89,7 +89,7 @@ class Setting:
             words = tuple(value)
             if _are_words(words):
                 return words
-        raise OptionError(f"{self.flag} must be {_KINDS[self.kind]}, not {value!r:.60}")
+        raise OptionError(f"{self.flag} must be {_UNITS.get(self.unit, _KINDS[self.kind])}, not {value!r:.60}")
 
 
 _KINDS: Mapping[type, str] = {
@@ -98,6 +98,12 @@ _KINDS: Mapping[type, str] = {
     str: "text",
     Mapping: "a mapping from words to words",
     Sequence: "a list of words",
+}
+
+
+_UNITS: Mapping[str, str] = {
+    "heads": 'auto, a number of heads (26) or a share ("15%")',
+    "duration": 'a number of seconds or a text such as "2m"',
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import hub
 from cahp import processes as parallel
+from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import in_terminal
 from cahp.terminal.printing import epoch_line
 from cahp.values import Cancelled
@@ -56,8 +57,10 @@ class Reporter:
         if self._draws:
             label = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
             self._bar(training.stage, training.total).set_description(label, refresh=False)
+        recovery = RECOVERIES.get(training.stage)
+        taught = recovery is not None and recovery.imitates
         for epoch in training.epochs[self._epochs :]:
-            self.say(epoch_line(epoch.epoch, epoch.loss, epoch.accuracy, taught=training.stage == "distill"))
+            self.say(epoch_line(epoch.epoch, epoch.loss, epoch.accuracy, taught=taught))
         self._epochs = len(training.epochs)
 
     def close(self) -> None:
