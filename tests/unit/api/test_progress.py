@@ -37,7 +37,7 @@ def test_a_person_at_a_terminal_sees_a_bar_per_stage_that_disappears(
         reporter.say("epoch 1")
         shown = capsys.readouterr()
     assert shown.out == ""
-    assert "reading the model" in shown.err
+    assert "loading the model" in shown.err
     assert "watching the heads" in shown.err
     assert "epoch 1\n" in shown.err
     # A bar that is drawn at every report only flickers.
@@ -52,7 +52,7 @@ def test_in_a_notebook_bars_are_drawn_without_a_terminal(
     monkeypatch.setattr("cahp.api.progress.in_notebook", lambda: True)
     with show_progress(None) as reporter:
         reporter("load", 0, 1)
-        assert "reading the model" in capsys.readouterr().err
+        assert "loading the model" in capsys.readouterr().err
 
 
 def test_a_callable_is_called_instead(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

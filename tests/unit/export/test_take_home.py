@@ -23,6 +23,7 @@ from cahp.exports.masks import MaskOrigin, mask_array, mask_json
 from cahp.exports.take_home import checkpoint, export
 from cahp.models.training import Schedule
 from cahp.output import Output
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.recovered import cut_model
@@ -72,7 +73,7 @@ def test_a_distilled_model_is_written_with_what_came_of_it(bench: Bench, tmp_pat
     distilled = bench.recoveries.distill(MASK)
     assert made.outcome["distill"] == distilled.report
     assert made.outcome["refit"] == distilled.start.report
-    assert "learned from the full model" in (folder / "README.md").read_text()
+    assert RECOVERIES["distill"].card in (folder / "README.md").read_text()
     pruned = cut_model(bench.model, MASK, distilled)
     (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
     with torch.no_grad():
