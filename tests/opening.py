@@ -154,9 +154,9 @@ def _identify(path: Path) -> None:
 
 def _load(path: Path) -> None:
     from cahp.models import identify
-    from cahp.models.loading import read
+    from cahp.models.loading import load_model
 
-    read(identify(str(path)), device_name="cpu")
+    load_model(identify(str(path)), device_name="cpu")
 
 
 KINDS: dict[str, Callable[[Path], None]] = {

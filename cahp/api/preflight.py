@@ -54,7 +54,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         ModelError: If the model's configuration describes no network.
         OptionError: If the prompt does not fit the model.
     """
-    reading = models.reading(card)
+    reading = models.preview_prompt(card)
     size = (card.details or {}).get("bytes")
     return {
         "id": card.id,
@@ -116,7 +116,7 @@ def _operations(card: ModelCard) -> float:
     if card.id in models.BUILTINS:
         # Exact for BERT, and pages need it before torch is loaded.
         return float(2 * 12 * card.layers * card.hidden**2)
-    from cahp.models.counting import operations
+    from cahp.models.sketch import operations
 
     return operations(card)
 

@@ -119,7 +119,7 @@ def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[st
     own = {} if prompt is None else {"prompt": prompt.template, "answers": prompt.answers}
     missing = {name: value for name, value in own.items() if not options.get(name)}
     settings = read_settings("prune", models.name_of(card), data, {**options, **missing})
-    if models.asked(settings.prompt, settings.answers) != prompt:
+    if models.make_prompt(settings.prompt, settings.answers) != prompt:
         raise OptionError(
             f"{card.id} was loaded with {'no' if prompt is None else 'another'} prompt; give prompt and answers to "
             "cahp.load, or the model by its name"

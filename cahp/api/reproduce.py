@@ -171,7 +171,7 @@ def _estimate_cost(plan: Experiments, experiment: Published, card: ModelCard) ->
     passes += masks * sum(by_recovery[name] + evaluated for name in {"none", *plan.recoveries})
     labelled = sum(by_recovery[name] for name in plan.recoveries if RECOVERIES[name].needs_labels)
     passes += len(plan.seeds) * (evaluated + labelled)
-    from cahp.models.counting import operations
+    from cahp.models.sketch import operations
 
     work = passes * experiment.tokens * operations(card)
     seconds = estimate_seconds(card, tokens=1) / operations(card) * work

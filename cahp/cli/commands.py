@@ -157,14 +157,14 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
 def models(call: Call, name: str | None) -> None:
     """List the built-in models; or look up a model: its heads, memory and expected time."""
     from cahp.api.preflight import builtins, preflight
-    from cahp.models import asked, preview
+    from cahp.models import make_prompt, preview
     from cahp.terminal.printing import catalogue_lines, preflight_lines
 
     if name is None:
         entries = builtins()
         call.answer(entries, catalogue_lines(entries))
     else:
-        document = preflight(preview(name, prompt=asked(call.settings.prompt, call.settings.answers)))
+        document = preflight(preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers)))
         call.answer(document, preflight_lines(document))
 
 

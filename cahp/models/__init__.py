@@ -18,7 +18,18 @@ from cahp.values import Input, OptionError, Precision
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-__all__ = ["BUILTINS", "asked", "assets", "identify", "load", "name_of", "precision_of", "preview", "proven", "reading"]
+__all__ = [
+    "BUILTINS",
+    "assets",
+    "choose_precision",
+    "identify",
+    "load",
+    "make_prompt",
+    "name_of",
+    "preview",
+    "preview_prompt",
+    "verify_model",
+]
 
 
 def load(
@@ -33,16 +44,16 @@ def load(
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
         OptionError: If prompt and answers have no sense, alone or with this model.
     """
-    from cahp.models.loading import read
+    from cahp.models.loading import load_model
 
     if isinstance(name, str):
-        name = identify(name, prompt=asked(prompt, answers))
+        name = identify(name, prompt=make_prompt(prompt, answers))
     elif prompt is not None or answers:
         raise OptionError("a card holds its prompt already; give prompt and answers to cahp.models.identify")
-    return proven(read(name, device_name=device))
+    return verify_model(load_model(name, device_name=device))
 
 
-def precision_of(asked: str, device: str) -> Precision:
+def choose_precision(asked: str, device: str) -> Precision:
     """The numbers that ``auto``, ``float32`` or ``bfloat16`` means for answers on a device of this name.
 
     ``auto`` is bfloat16 where the device has instructions for it.
@@ -57,7 +68,7 @@ def precision_of(asked: str, device: str) -> Precision:
     return "bfloat16" if devices.native(devices.device(device)) else "float32"
 
 
-def reading(card: ModelCard, one: Input | None = None) -> PromptExample | None:
+def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample | None:
     """How a language model reads ``one`` (or an example) in its prompt, and by which tokens it answers.
 
     None for a model that has classes of its own. Reads the tokenizer, and no weights; where that was not fetched from
@@ -77,7 +88,7 @@ def reading(card: ModelCard, one: Input | None = None) -> PromptExample | None:
     return prompt_reader(card).reading_of(one)
 
 
-def asked(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
+def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
     """The prompt of a template and its answers (None: neither is given).
 
     Raises:
@@ -94,7 +105,7 @@ def asked(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
     return Prompt(prompt, tuple(answers))
 
 
-def proven(model: HeadModel) -> HeadModel:
+def verify_model(model: HeadModel) -> HeadModel:
     """``model`` itself, once it is proven that its heads can be gated and cut; ``verified`` says what was found.
 
     ``load`` proves what it reads; this is for models that come from elsewhere. A second call costs nothing.
@@ -103,6 +114,6 @@ def proven(model: HeadModel) -> HeadModel:
         SelfTestError: If its masks would not be true.
         ModelError: If heads were cut out of it before.
     """
-    from cahp.models.selftest import proven as tested
+    from cahp.models.selftest import ensure_verified as tested
 
     return tested(model)

@@ -11,7 +11,7 @@ from cahp.cards import Language, ModelCard
 from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, parameters, read_json, sha256
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_parameters, read_json, sha256
 from cahp.values import ModelError, digest
 
 #: What makes tokens of texts, whichever of them a model has.
@@ -45,7 +45,7 @@ _HIGHEST_RANK = 4096
 
 
 @dataclass(frozen=True)
-class Claims:
+class ConfigSummary:
     """What a configuration says of a model, before anything is known of its weights.
 
     ``labels`` are the classes of its head, empty without one; ``passes`` how often a text goes through a layer;
@@ -64,9 +64,9 @@ class Claims:
     language: Language | None
 
 
-def claims(
+def summarise_config(
     name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
-) -> Claims:
+) -> ConfigSummary:
     """What the ``config.json`` in ``folder`` says of the model that people call ``name``.
 
     ``labels`` are its classes where an adapter brings them; ``weight_bytes`` are the bytes of its weights where these
@@ -77,7 +77,7 @@ def claims(
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    family = row(kind, config)
+    family = known_family(kind, config)
     if family is None and kind not in REFUSED and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
@@ -97,7 +97,7 @@ def claims(
         shape = _shape(folder, config, family)
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
-    return Claims(
+    return ConfigSummary(
         name=name,
         family=kind,
         labels=_classifier_labels(name, config) if labels is None else labels,
@@ -111,7 +111,7 @@ def claims(
     )
 
 
-def row(kind: str, config: Mapping[str, Any]) -> Family | None:
+def known_family(kind: str, config: Mapping[str, Any]) -> Family | None:
     """The row of an architecture; None for one that is matched by its shape.
 
     Where all query heads share one key-value head, the row would have one unit a layer, and the shape has all of them.
@@ -122,9 +122,9 @@ def row(kind: str, config: Mapping[str, Any]) -> Family | None:
 
 def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
     """The family and the shape of an architecture that has no row."""
-    from cahp.models.matching import look
+    from cahp.models.matching import match_folder
 
-    found = look(name, str(folder), weight_bytes=weight_bytes)
+    found = match_folder(name, str(folder), weight_bytes=weight_bytes)
     family, queries = found.family, found.heads * found.group
     layers = len(found.places)
     notes = [
@@ -189,10 +189,10 @@ def describe(
     Raises:
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
     """
-    said = claims(name, folder, labels=labels)
+    said = summarise_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
     _check_adapter(name, folder)
-    count = parameters(files)
+    count = count_parameters(files)
     check_attention(said, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
@@ -273,7 +273,7 @@ def _shared(group: int, queries: int) -> list[str]:
     ]
 
 
-def check_attention(said: Claims, count: int) -> None:
+def check_attention(said: ConfigSummary, count: int) -> None:
     """Refuse a configuration that asks for far more than the ``count`` of weights, before any room is made for it.
 
     Raises:
@@ -305,7 +305,7 @@ def _check_adapter(name: str, folder: Path) -> None:
             f"{name} has an adapter beside its weights that is no LoRA adapter saved as safetensors; merge it into the "
             f"model and save that, or remove {ADAPTER_CONFIG}"
         )
-    parameters([folder / ADAPTER])
+    count_parameters([folder / ADAPTER])
 
 
 def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:

@@ -16,9 +16,9 @@ from cahp import processes as parallel
 from cahp.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import BUILTINS
-from cahp.models.loading import read
+from cahp.models.loading import load_model
 from cahp.models.saving import save_tokenizer
-from cahp.models.selftest import proven
+from cahp.models.selftest import ensure_verified
 from cahp.models.sketch import quiet
 from cahp.models.training import Schedule, TrainingCheckpoint, train
 from cahp.models.training_state import Epoch
@@ -55,7 +55,7 @@ def fit_adapter(
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    model = read(card, device_name=device, labels=texts.classes)
+    model = load_model(card, device_name=device, labels=texts.classes)
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=rank,
@@ -89,7 +89,7 @@ def fit_whole(
     resumed; see ``cahp.models.training.optimise``.
     """
     torch.manual_seed(seed)
-    model = read(card, device_name=device, labels=texts.classes)
+    model = load_model(card, device_name=device, labels=texts.classes)
     network = copy.deepcopy(model.network).requires_grad_(True)
     history = train(
         network,
@@ -164,4 +164,4 @@ def load_adapter(card: ModelCard, folder: Path, *, labels: tuple[str, ...], devi
     Raises:
         ModelError: As ``cahp.models.load``.
     """
-    return proven(read(replace(card, labels=labels, adapter=str(folder)), device_name=device))
+    return ensure_verified(load_model(replace(card, labels=labels, adapter=str(folder)), device_name=device))

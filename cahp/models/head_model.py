@@ -84,10 +84,9 @@ class HeadModel:
 
     It has a head of its own for its classes, or is a language model that answers a ``prompt``.
 
-    The network is in eval mode with frozen weights and is never changed after it was made, so one ``HeadModel`` may
-    serve many threads. ``head_counts[layer]`` is the number of heads each layer has (uneven after surgery).
-    ``verified`` is what its self-test found, None before one (``cahp.models.proven``); models that are made of others,
-    by surgery or training, start without.
+    The network is in eval mode with frozen weights and is never changed, so one ``HeadModel`` may serve many threads.
+    ``head_counts[layer]`` is the number of heads of each layer (uneven after surgery). ``verified`` is the result of
+    its self-test, None before it ran (``cahp.models.verify_model``), also for models made by surgery or training.
     """
 
     def __init__(

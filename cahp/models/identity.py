@@ -11,7 +11,7 @@ from cahp.cards import ModelCard, Prompt
 from cahp.files import expanded, finish_replacing, is_there
 from cahp.models import remote
 from cahp.models.description import class_names, describe
-from cahp.models.language import prompted
+from cahp.models.language import add_prompt
 from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
 from cahp.values import ModelError
 
@@ -67,7 +67,7 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     if here is None:
         folder, revision = remote.fetch(name)
         here = describe(hub.split_name(name)[0], revision, folder)
-    return prompted(here, prompt)
+    return add_prompt(here, prompt)
 
 
 def name_of(card: ModelCard) -> str:
@@ -87,7 +87,7 @@ def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     Raises:
         ModelError: As ``identify``.
     """
-    return prompted(_here(name) or remote.look(name), prompt)
+    return add_prompt(_here(name) or remote.look(name), prompt)
 
 
 def _here(name: str) -> ModelCard | None:

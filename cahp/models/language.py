@@ -28,7 +28,7 @@ def language_of(config: Mapping[str, Any]) -> Language | None:
     return "causal" if any(entry.endswith(_CAUSAL) for entry in heads) else None
 
 
-def prompted(card: ModelCard, prompt: Prompt | None) -> ModelCard:
+def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
     """The card of a model that is asked by ``prompt``: its classes are the answers, and its digest knows of both.
 
     Raises:
@@ -59,12 +59,12 @@ def prompted(card: ModelCard, prompt: Prompt | None) -> ModelCard:
     return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
 
 
-def head_of(card: ModelCard) -> Head:
+def output_head(card: ModelCard) -> Head:
     """What the network of a card ends in, when it is read."""
     return "classification" if card.prompt is None or card.language is None else card.language
 
 
-def without_classes(card: ModelCard, name: str) -> str:
+def explain_missing_classes(card: ModelCard, name: str) -> str:
     """What to do with a model, called ``name``, that has no classes: one sentence."""
     trained = f"train one with `cahp fit --model {name} --data DATA --out DIR`"
     if card.language is None:

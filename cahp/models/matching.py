@@ -36,7 +36,7 @@ from cahp.models.shapes import (
     VECTORS,
     Shape,
 )
-from cahp.models.sketch import sketched
+from cahp.models.sketch import sketch_network
 from cahp.models.weights import CONFIG, read_json
 from cahp.values import ModelError
 
@@ -59,25 +59,25 @@ class Match:
     between: int
 
 
-def look(name: str, folder: str, *, weight_bytes: int) -> Match:
+def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
     """Where the model in ``folder``, called ``name``, with so many bytes of weights, keeps its heads.
 
     Only its configuration is read.
 
     Raises:
-        ModelError: As ``match``, and if transformers has no text classifier of that architecture.
+        ModelError: As ``match_network``, and if transformers has no text classifier of that architecture.
     """
     config = read_json(Path(folder) / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    head = sketched_head(config)
+    head = choose_sketch_head(config)
     if head is None or kind not in CONFIG_MAPPING_NAMES:
         raise ModelError(
             f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier; "
             "name a model whose head is a ForSequenceClassification"
         )
-    network = sketched(name, folder, None, head, weight_bytes=weight_bytes)
+    network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
-        return match(name, network)
+        return match_network(name, network)
     except ModelError:
         raise
     except Exception as error:  # a network that nobody has thought of fails in any way
@@ -87,7 +87,7 @@ def look(name: str, folder: str, *, weight_bytes: int) -> Match:
         ) from None
 
 
-def sketched_head(config: Mapping[str, Any]) -> Head | None:
+def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
     """What a network of this configuration is sketched with: a classifier where transformers has one of its type."""
     known = str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     return "classification" if known else language_of(config)
@@ -109,7 +109,7 @@ class _Found:
         return f"{self.layers}.{self.places[0]}.{self.attention}".rstrip(".")
 
 
-def match(name: str, network: Any) -> Match:
+def match_network(name: str, network: Any) -> Match:
     """Where ``network``, a classifier that people call ``name``, keeps its heads.
 
     Raises:

@@ -7,7 +7,14 @@ from pathlib import Path
 
 from cahp import hub
 from cahp.cards import ModelCard
-from cahp.models.description import TOKENIZER_FILES, TOKENIZER_SETTINGS, Claims, check_attention, claims, describe
+from cahp.models.description import (
+    TOKENIZER_FILES,
+    TOKENIZER_SETTINGS,
+    ConfigSummary,
+    check_attention,
+    describe,
+    summarise_config,
+)
 from cahp.models.weights import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -18,10 +25,10 @@ from cahp.models.weights import (
     WEIGHTS,
     Shape,
     checked_shapes,
-    listed,
-    only_pickles,
+    pickles_error,
+    read_index,
     read_json,
-    shapes,
+    read_shapes,
 )
 from cahp.values import ModelError, silent
 
@@ -77,7 +84,7 @@ def fetch(name: str) -> tuple[Path, str]:
         missing = repository.missing_bytes(needed)
         if missing:
             # Imported here because it imports torch.
-            from cahp.models.matching import sketched_head
+            from cahp.models.matching import choose_sketch_head
             from cahp.models.sketch import check_fit
 
             summary, stored = _summary(repository, folder), _stored_shapes(repository)
@@ -89,7 +96,7 @@ def fetch(name: str) -> tuple[Path, str]:
                 names=summary.labels or None,
                 own_head=bool(summary.labels),
                 pruned=summary.kept is not None,
-                head=sketched_head(read_json(folder / CONFIG)) or "classification",
+                head=choose_sketch_head(read_json(folder / CONFIG)) or "classification",
             )
             hub.require_consent(repository.id, missing, error=ModelError)
         return repository.fetch(needed), repository.commit
@@ -117,10 +124,10 @@ def _locate(name: str) -> tuple[Path, hub.Repository | None]:
     return folder, repository
 
 
-def _summary(repository: hub.Repository, folder: Path) -> Claims:
+def _summary(repository: hub.Repository, folder: Path) -> ConfigSummary:
     """Read the configuration in ``folder``."""
     weights = (size for file, size in repository.sizes.items() if file.endswith(".safetensors") and "/" not in file)
-    return claims(repository.id, folder, weight_bytes=sum(weights))
+    return summarise_config(repository.id, folder, weight_bytes=sum(weights))
 
 
 def _complete_folder(name: str) -> Path | None:
@@ -130,7 +137,7 @@ def _complete_folder(name: str) -> Path | None:
     if config is None:
         return None
     present = {file.name for file in config.parent.iterdir()}
-    needed = listed(config.parent / INDEX) if INDEX in present and WEIGHTS not in present else [WEIGHTS]
+    needed = read_index(config.parent / INDEX) if INDEX in present and WEIGHTS not in present else [WEIGHTS]
     return config.parent if present.issuperset(needed) else None
 
 
@@ -140,7 +147,7 @@ def _stored_shapes(repository: hub.Repository) -> dict[str, Shape]:
     for file in _weight_files(repository):
         path = repository.local_path(file)
         if path is not None:
-            stored |= shapes(path)
+            stored |= read_shapes(path)
         else:
             stored |= checked_shapes(f"{repository.id}/{file}", repository.tensors(file), repository.sizes[file])
     return stored
@@ -151,7 +158,7 @@ def _weight_files(repository: hub.Repository) -> list[str]:
     if WEIGHTS in repository.sizes:
         return [WEIGHTS]
     if INDEX in repository.sizes:
-        shards = listed(_fetch_small(repository, INDEX) / INDEX)
+        shards = read_index(_fetch_small(repository, INDEX) / INDEX)
         missing = [shard for shard in shards if shard not in repository.sizes]
         if missing:
             raise ModelError(
@@ -159,7 +166,7 @@ def _weight_files(repository: hub.Repository) -> list[str]:
             )
         return shards
     if any(Path(file).suffix in PICKLES for file in repository.sizes):
-        raise only_pickles(repository.id)
+        raise pickles_error(repository.id)
     raise ModelError(f"{repository.id} has no weights as safetensors on the hub; choose another model or revision")
 
 

@@ -24,7 +24,7 @@ from safetensors.torch import save_model
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.language import head_of
+from cahp.models.language import output_head
 from cahp.models.sketch import quiet
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.values import CahpError, HeadMask, Input
@@ -131,7 +131,7 @@ def _plan(pruned: HeadModel, mask: HeadMask) -> dict[str, Any]:
             selects[path] = [card.heads, card.group, kept]
     return {
         "schema": compact.SCHEMA,
-        "head": head_of(card),
+        "head": output_head(card),
         "heads_per_layer": card.heads,
         "kept": mask.by_layer,
         "attributes": attributes,

@@ -14,7 +14,7 @@ from torch import Tensor
 from cahp.models.attention import Arguments
 from cahp.models.devices import tolerance
 from cahp.models.head_model import Batch, HeadModel, Verified
-from cahp.models.settling import SENTENCES
+from cahp.models.probing import SENTENCES
 from cahp.models.surgery import cut
 from cahp.values import HeadMask, ModelError, SelfTestError
 
@@ -22,7 +22,7 @@ from cahp.values import HeadMask, ModelError, SelfTestError
 _ROUNDING = 1e-4
 
 
-def proven(model: HeadModel) -> HeadModel:
+def ensure_verified(model: HeadModel) -> HeadModel:
     """``model`` itself, after its first self-test, whose findings it keeps as ``verified``.
 
     Raises:
@@ -205,7 +205,7 @@ def _random_mask(model: HeadModel, generator: np.random.Generator) -> HeadMask:
     return HeadMask(keep)
 
 
-def difference(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> float:
+def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> float:
     """Largest difference between the logits of the masked and of the cut model, relative to the largest logit beyond 1.
 
     Raises:

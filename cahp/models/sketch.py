@@ -1,4 +1,4 @@
-"""A network in outline, without weights: what a configuration describes, and whether stored weights fit it."""
+"""A network without weights: what a configuration describes, whether weights fit it, and what a pass computes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.modules.module import (
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
@@ -17,11 +19,16 @@ from torch.nn.modules.module import (
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
+from cahp.cards import ModelCard
 from cahp.models.compact import HEADS
-from cahp.models.language import Head
+from cahp.models.language import Head, output_head
 from cahp.models.weights import Shape
 from cahp.values import ModelError
 
+#: The number of tokens for which the operations of attention are counted.
+_TOKENS = 32
+#: Entries of configurations with the number of experts.
+_EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 #: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
 #: the tables (of positions, masks) that are no weights.
 _SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
@@ -49,7 +56,7 @@ register_module_module_registration_hook(_count_part)
 register_module_parameter_registration_hook(_count_part)
 
 
-def sketched(
+def sketch_network(
     name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification", *, weight_bytes: int
 ) -> Any:
     """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
@@ -99,7 +106,7 @@ def check_fit(
         ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
     """
     count = sum(map(math.prod, stored.values()))
-    sketch = sketched(name, folder, names, head, weight_bytes=4 * count)
+    sketch = sketch_network(name, folder, names, head, weight_bytes=4 * count)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
     if not pruned:
@@ -122,6 +129,40 @@ def check_fit(
             f"the config.json of {name} asks for {claimed + head:,} weights and its files hold {count:,}: they do "
             "not belong together; save the whole model again"
         )
+
+
+def operations(card: ModelCard) -> float:
+    """Floating-point operations of a forward pass, for each token of a text of usual length.
+
+    Two for each weight of the layers that a token passes (of experts those that are chosen), and of attention what its
+    scores and their sums take.
+
+    Raises:
+        ModelError: If the configuration describes no network.
+    """
+    passes = (card.details or {}).get("passes") or card.layers
+    weight_bytes = (card.details or {}).get("bytes") or 0
+    weights = (
+        _weights(card.id, card.folder, card.labels or None, output_head(card), weight_bytes) * passes / card.layers
+    )
+    return 2 * weights + 4 * passes * card.heads * card.head_size * _TOKENS
+
+
+@lru_cache(maxsize=16)
+def _weights(name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int) -> float:
+    network = sketch_network(name, folder, labels, head, weight_bytes=weight_bytes)
+    config = network.config
+    experts = next((count for key in _EXPERTS if (count := getattr(config, key, None))), None)
+    chosen = getattr(config, "num_experts_per_tok", None)
+    share = chosen / experts if experts and chosen else 1.0
+    return float(sum(math.prod(weight.shape) * (share if weight.ndim == 3 else 1) for weight in _multiplied(network)))
+
+
+def _multiplied(network: Any) -> Iterator[Any]:
+    """The weights that hidden states are multiplied with: of tables of words one row is looked up instead."""
+    for module in network.base_model.modules():
+        if not isinstance(module, nn.Embedding):
+            yield from (weight for weight in module.parameters(recurse=False) if weight.ndim > 1)
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:

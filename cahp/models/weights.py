@@ -63,12 +63,12 @@ def weight_files(name: str, folder: Path) -> list[Path]:
     """
     # As transformers goes about it: one file, and only without it several.
     several = (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file()
-    weights = [folder / shard for shard in listed(folder / INDEX)] if several else [folder / WEIGHTS]
+    weights = [folder / shard for shard in read_index(folder / INDEX)] if several else [folder / WEIGHTS]
     missing = [path.name for path in weights if not path.is_file()]
     if not missing:
         return weights
     if any(path.suffix in PICKLES for path in folder.iterdir()):
-        raise only_pickles(name)
+        raise pickles_error(name)
     raise ModelError(f"{name} has no {', '.join(missing)}; save it with `model.save_pretrained(folder)`")
 
 
@@ -77,7 +77,7 @@ def weight_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("*.safetensors") if path.is_file())
 
 
-def only_pickles(name: str) -> ModelError:
+def pickles_error(name: str) -> ModelError:
     """Why a model that has pickled weights alone is refused."""
     return ModelError(
         f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
@@ -85,7 +85,7 @@ def only_pickles(name: str) -> ModelError:
     )
 
 
-def listed(index: Path) -> list[str]:
+def read_index(index: Path) -> list[str]:
     """The files in which an index says that the weights are.
 
     Raises:
@@ -112,16 +112,16 @@ def sha256(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error.strerror}); install or save the model again") from None
 
 
-def parameters(weights: list[Path]) -> int:
+def count_parameters(weights: list[Path]) -> int:
     """Number of weights by the safetensors headers; refuses truncated files before anything is loaded.
 
     Raises:
         ModelError: If a file is not whole, or its content is not exactly what its header says.
     """
-    return sum(math.prod(shape) for path in weights for shape in shapes(path).values())
+    return sum(math.prod(shape) for path in weights for shape in read_shapes(path).values())
 
 
-def shapes(path: Path) -> dict[str, Shape]:
+def read_shapes(path: Path) -> dict[str, Shape]:
     """Read the shape of each weight from the header of a safetensors file.
 
     Raises:

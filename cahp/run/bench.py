@@ -14,7 +14,7 @@ import numpy as np
 
 from cahp import data, models
 from cahp.cards import ModelCard
-from cahp.models.language import without_classes
+from cahp.models.language import explain_missing_classes
 from cahp.outcomes import wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs
@@ -222,13 +222,13 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
         OptionError: If two answers of a language model begin with the same token.
     """
     if not card.labels:
-        raise ModelError(without_classes(card, settings.model))
-    models.reading(card)
+        raise ModelError(explain_missing_classes(card, settings.model))
+    models.preview_prompt(card)
 
 
 def prompt_notices(card: ModelCard) -> tuple[str, ...]:
     """Return notices about the tokens by which a language model answers its prompt."""
-    reading = models.reading(card)
+    reading = models.preview_prompt(card)
     return () if reading is None or reading.notice is None else (reading.notice,)
 
 

@@ -143,10 +143,10 @@ class Measurements:
         """
         if mask.empty_layers:
             return None
-        from cahp.models.selftest import difference
+        from cahp.models.selftest import compare_masked_and_cut
 
         model = self.model
-        return difference(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED_TEXTS])))
+        return compare_masked_and_cut(model, mask, model.batches(model.tokenize(texts.inputs[:_COMPARED_TEXTS])))
 
     def costs(
         self,

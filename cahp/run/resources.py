@@ -71,7 +71,7 @@ class Resources:
                     self._model = self._load(self.card, device=self.device)
                     self.progress("load", 1, 1)
             # A model that was passed in is proven too, once.
-            return models.proven(self._model)
+            return models.verify_model(self._model)
 
     @property
     def proof(self) -> Verified | None:

@@ -140,10 +140,10 @@ class Settings:
     def __post_init__(self) -> None:
         # ``models`` explains in more detail what is wrong with answers.
         if isinstance(self.answers, str):
-            models.asked(self.prompt, self.answers)
+            models.make_prompt(self.prompt, self.answers)
         for name, setting in describe(type(self)).items():
             object.__setattr__(self, name, setting.convert(getattr(self, name)))
-        models.asked(self.prompt, self.answers)
+        models.make_prompt(self.prompt, self.answers)
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -181,12 +181,12 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, 
 
 def identify_model(settings: Settings) -> ModelCard:
     """The card of the settings' model with their prompt, if any; see ``cahp.models.identify``."""
-    return models.identify(settings.model, prompt=models.asked(settings.prompt, settings.answers))
+    return models.identify(settings.model, prompt=models.make_prompt(settings.prompt, settings.answers))
 
 
 def choose_precisions(settings: Settings) -> Precisions:
     """The numbers in which a run computes; ``auto`` never changes signatures, because they choose the heads."""
-    answers = models.precision_of(settings.precision, settings.device)
+    answers = models.choose_precision(settings.precision, settings.device)
     return Precisions(answers, "bfloat16" if settings.precision == "bfloat16" else "float32")
 
 

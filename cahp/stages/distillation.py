@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from cahp import processes as parallel
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.head_model import HeadModel, Tokens
+from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.surgery import separate
-from cahp.models.teacher import ROOM, Agreement, Teacher, logits_of
 from cahp.models.time_budget import Left, TimeIsUp, until
 from cahp.models.training import (
     Loss,
@@ -27,8 +26,11 @@ from cahp.models.training import (
     optimise,
 )
 from cahp.models.training_state import Epoch
-from cahp.values import Input, Progress, silent
+from cahp.stages.evaluation import Agreement, logits_of
+from cahp.values import Input, Ints, Progress, silent
 
+#: Bytes of hidden states that a teacher keeps; what does not fit is computed again for every batch.
+ROOM = 512 << 20
 STAGE = "distill"
 #: The pass of the full model that comes before.
 TEACHER = "teacher"
@@ -195,3 +197,39 @@ def _score(student: HeadModel, network: nn.Module, tokens: Tokens, wanted: Tenso
         return found.same / len(tokens), found.nearness
 
     return score
+
+
+class Teacher:
+    """Hidden states of the full model after each layer, on the real tokens of the training texts.
+
+    Computed once where those of all texts fit in ``room`` bytes (``kept``), else for each batch. A layer that is used
+    in many passes has hidden states after each.
+    """
+
+    def __init__(self, model: HeadModel, tokens: Tokens, *, room: int = ROOM) -> None:
+        self._model = model
+        self._states: dict[int, Tensor] = {}
+        passes = len(_hidden_states(model, model.batches(tokens[:1])[0])[0]) if tokens else 0
+        self.nbytes = 4 * passes * model.card.hidden * sum(len(entry["input_ids"]) for entry in tokens)
+        # Several processes draw other texts in every epoch, and would each keep all.
+        self.kept = self.nbytes <= room and parallel.world() == 1
+        if self.kept:
+            for batch in model.batches(tokens):
+                states, real = _hidden_states(model, batch)
+                for row, hidden, mine in zip(batch.rows, torch.stack(states, 1), real, strict=True):
+                    self._states[int(row)] = hidden[:, mine]
+
+    def states(self, inputs: Mapping[str, Tensor], rows: Sequence[int] | Ints) -> list[Tensor]:
+        """Hidden states ``(real tokens of the batch, hidden)`` after each pass."""
+        if self.kept:
+            return list(torch.cat([self._states[int(row)] for row in rows], dim=1))
+        real = inputs["attention_mask"].bool()
+        states, _ = _hidden_states(self._model, Batch(np.asarray(rows), real.sum(1), dict(inputs)))
+        return [state[real] for state in states]
+
+
+@torch.no_grad()
+def _hidden_states(model: HeadModel, batch: Batch) -> tuple[list[Tensor], Tensor]:
+    states: list[Tensor] = []
+    model.logits(batch, leaving=states.append)
+    return states, batch.tensors["attention_mask"].bool()

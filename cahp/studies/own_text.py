@@ -86,7 +86,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     """
     import torch
 
-    from cahp.models.tokens import special_ids
+    from cahp.models.tokenizers import special_ids
 
     read = tokens_of(model, text)
     looked = torch.zeros(len(read.words), dtype=torch.float64)

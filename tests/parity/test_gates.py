@@ -13,7 +13,7 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.loading import read
+from cahp.models.loading import load_model
 from cahp.models.selftest import verify
 from cahp.models.surgery import cut
 from cahp.values import HeadMask, ModelError, SelfTestError
@@ -89,7 +89,7 @@ def unheard(module: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Te
 @pytest.mark.parametrize("layer", [0, 2, 4])
 @pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "unheard", "only the second head"])
 def test_a_wrong_gate_in_one_layer_is_found_wherever_it_is(tmp_path: Path, layer: int, wrong: str) -> None:
-    broken = read(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
+    broken = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
     module = broken.projection(layer).module
     size, head = broken.card.head_size, 0
     if wrong == "deaf":
@@ -123,7 +123,7 @@ def test_a_layer_that_is_cut_elsewhere_than_it_is_gated_is_found(
 ) -> None:
     from cahp.models import selftest
 
-    model = read(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
+    model = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
 
     def wrong_cut(whole: HeadModel, mask: HeadMask) -> HeadModel:
         keep = mask.keep.copy()
@@ -136,7 +136,7 @@ def test_a_layer_that_is_cut_elsewhere_than_it_is_gated_is_found(
 
 
 def test_what_passes_by_the_layers_is_no_alibi_for_a_deaf_gate(tmp_path: Path) -> None:
-    deaf = read(models.identify(str(fakes.save_model(tmp_path))), device_name="cpu")
+    deaf = load_model(models.identify(str(fakes.save_model(tmp_path))), device_name="cpu")
     first, second = deaf.layer_modules[0], deaf.layer_modules[1]
     aside: list[torch.Tensor] = []
     # What a network does that hands something of a layer to the next one but its hidden states.
@@ -171,9 +171,9 @@ def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
     from cahp.models import selftest
 
     folder = fakes.save_language_model(tmp_path)
-    prompt = models.asked(fakes.PROMPTS["causal"], fakes.ANSWERS)
+    prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
     card = models.identify(str(folder), prompt=prompt)
-    model = read(card, device_name="cpu")
+    model = load_model(card, device_name="cpu")
     (batch,) = model.batches(model.tokenize(model.examples(["a long film", "no film"])))
     scale = 18 / float(model.logits(batch, vocabulary=True).abs().max())
     answers = [answer.token for answer in model.prompt.answers]  # type: ignore[union-attr]
@@ -195,7 +195,7 @@ def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
     if allowed:
         assert verify(model).difference == pytest.approx(apart / 18, rel=0.5)
         mask = HeadMask.full(model.layers, model.heads)
-        assert selftest.difference(model, mask, [batch]) == pytest.approx(apart / 18, rel=0.1)
+        assert selftest.compare_masked_and_cut(model, mask, [batch]) == pytest.approx(apart / 18, rel=0.1)
     else:
         with pytest.raises(SelfTestError, match=r"its logits \(up to .*\) differ by 1\.8e-03"):
             verify(model)
@@ -220,19 +220,19 @@ def test_a_loaded_model_keeps_what_its_self_test_found_and_what_is_made_of_it_do
 
 
 def test_a_model_from_elsewhere_is_proven_once(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = read(model.card, device_name="cpu")
+    own = load_model(model.card, device_name="cpu")
     assert own.verified is None
-    assert models.proven(own) is own
+    assert models.verify_model(own) is own
     assert own.verified == model.verified
     monkeypatch.setattr(HeadModel, "logits", lambda *_, **__: pytest.fail("tested again"))
-    assert models.proven(own) is own
+    assert models.verify_model(own) is own
 
 
 def test_a_deaf_model_from_elsewhere_is_refused_and_stays_unproven(model: HeadModel) -> None:
-    deaf = read(model.card, device_name="cpu")
+    deaf = load_model(model.card, device_name="cpu")
     deaf.projection(1).module._forward_pre_hooks.clear()
     with pytest.raises(SelfTestError, match="layer 1, head 0"):
-        models.proven(deaf)
+        models.verify_model(deaf)
     assert deaf.verified is None
 
 
@@ -240,4 +240,4 @@ def test_a_model_that_was_cut_here_is_not_taken_for_a_whole_one(model: HeadModel
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[1, 2] = False
     with pytest.raises(ModelError, match="use the model that it was cut from"):
-        models.proven(cut(model, HeadMask(keep)))
+        models.verify_model(cut(model, HeadMask(keep)))

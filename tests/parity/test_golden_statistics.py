@@ -11,7 +11,7 @@ import torch
 from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import identify
-from cahp.models.loading import read
+from cahp.models.loading import load_model
 from cahp.stages.salience import gate_gradients, salience
 from cahp.stages.signatures import Collector, collect
 from cahp.stages.space import features
@@ -37,7 +37,7 @@ def golden() -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def model(golden: dict[str, np.ndarray]) -> HeadModel:
-    model = read(identify("minilm"), device_name="cpu", labels=tuple("01234"))
+    model = load_model(identify("minilm"), device_name="cpu", labels=tuple("01234"))
     with torch.no_grad():
         model.network.classifier.weight.copy_(torch.tensor(golden["classifier_weight"]))
         model.network.classifier.bias.copy_(torch.tensor(golden["classifier_bias"]))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.methods.shared.texts import STAGE, part
-from cahp.models.tokens import special_ids
+from cahp.models.tokenizers import special_ids
 from cahp.registry import Evidence
 from cahp.values import Floats, Progress
 

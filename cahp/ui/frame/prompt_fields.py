@@ -8,7 +8,7 @@ import streamlit as st
 
 from cahp import data, models
 from cahp.cards import ModelCard
-from cahp.models.language import prompted
+from cahp.models.language import add_prompt
 from cahp.run.command_line import to_text
 from cahp.run.settings import Settings
 from cahp.ui.parts.display import plain
@@ -42,7 +42,7 @@ def draw(card: ModelCard) -> ModelCard | None:
     )
     if not answers.strip():
         return None
-    return prompted(card, models.asked(template, data.parse_answers(answers)))
+    return add_prompt(card, models.make_prompt(template, data.parse_answers(answers)))
 
 
 def fill_in(linked: Settings) -> None:
@@ -64,7 +64,7 @@ def preview(card: ModelCard, one: Input | None = None) -> None:
     Raises:
         CahpError: If two answers have the same tokens.
     """
-    reading = models.reading(card, one)
+    reading = models.preview_prompt(card, one)
     if reading is None:
         return
     prompt = reading.prompted

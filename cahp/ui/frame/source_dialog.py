@@ -13,7 +13,7 @@ from cahp.access import current
 from cahp.api.preflight import default_seconds
 from cahp.cards import ModelCard
 from cahp.files import expanded, is_there
-from cahp.models.language import without_classes
+from cahp.models.language import explain_missing_classes
 from cahp.run.settings import Settings
 from cahp.ui.frame import address, data_fields, prompt_fields
 from cahp.ui.frame.address import Wish
@@ -201,7 +201,7 @@ def _model() -> ModelCard | None:
     if card is None:
         return None
     if not card.labels:
-        raise CahpError(f"{without_classes(card, card.id)}, and open that folder")
+        raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")
     st.caption(
         f"{card.family.upper()}, supported · {card.layers} layers × {card.heads} heads · classes "
         f"{plain(', '.join(card.labels)[:200])} · a default run takes about "

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp import data
 from cahp.models.identity import identify
-from cahp.models.loading import read
+from cahp.models.loading import load_model
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 
@@ -37,7 +37,7 @@ def coordinates(features: NDArray[np.float32]) -> NDArray[np.float32]:
 def main(whole: Path, sentences: Path) -> None:
     with np.load(whole, allow_pickle=False) as stored:
         golden = dict(stored)
-    model = read(identify("minilm"), device_name="cpu", labels=tuple("01234"))
+    model = load_model(identify("minilm"), device_name="cpu", labels=tuple("01234"))
     with torch.no_grad():
         model.network.classifier.weight.copy_(torch.tensor(golden["classifier_weight"]))
         model.network.classifier.bias.copy_(torch.tensor(golden["classifier_bias"]))

@@ -12,8 +12,8 @@ from transformers import AutoConfig
 from cahp import models
 from cahp.api import preflight
 from cahp.cards import ModelCard
-from cahp.models.counting import operations
-from cahp.models.description import claims
+from cahp.models.description import summarise_config
+from cahp.models.sketch import operations
 from cahp.stages.latency import flops
 from cahp.terminal.printing import preflight_lines
 from cahp.values import ModelError
@@ -62,7 +62,7 @@ def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypa
 def described(folder: Path, family: str, **shape: int) -> ModelCard:
     """A card of a configuration without weights."""
     AutoConfig.for_model(family, vocab_size=1000, **shape).save_pretrained(folder)
-    said = claims(folder.name, folder)
+    said = summarise_config(folder.name, folder)
     shape_ = {name: said.shape[name] for name in ("layers", "heads", "group", "head_size", "hidden")}
     return ModelCard(
         id=said.name, revision=None, family=family, labels=(), sha256="", folder=str(folder),

@@ -349,13 +349,13 @@ def test_a_tokenizer_without_padding_is_refused(folder: Path) -> None:
 def test_a_text_without_any_token_is_named(folder: Path) -> None:
     said = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**said, "post_processor": None}))
-    model = loading.read(identify(str(folder)), device_name="cpu")
+    model = loading.load_model(identify(str(folder)), device_name="cpu")
     with pytest.raises(DataError, match="' '"):
         model.tokenize(["good film", " "])
 
 
 def test_a_new_head_is_given_to_train_whatever_head_there_was(sound: Path) -> None:
-    model = loading.read(identify(str(sound)), device_name="cpu", labels=("one", "two", "three"))
+    model = loading.load_model(identify(str(sound)), device_name="cpu", labels=("one", "two", "three"))
     assert model.network.config.id2label == {0: "one", 1: "two", 2: "three"}
     assert model.network.classifier.out_features == 3
 

@@ -28,7 +28,7 @@ _SAME = 1e-4
 _CLOSE = 1e-4
 
 
-def settled(model: HeadModel) -> HeadModel:
+def probe_family(model: HeadModel) -> HeadModel:
     """``model`` with what its family allows found out, where it was matched by its shape; any other as it is.
 
     Raises:
