@@ -17,16 +17,17 @@ from cahp.models.head_model import Batch, HeadModel, Tokens
 from cahp.models.surgery import separate
 from cahp.models.time_budget import Left, TimeIsUp, until
 from cahp.models.training import (
+    Agreement,
     Loss,
     Schedule,
     Score,
     TrainingCheckpoint,
     Watch,
     held_out_rows,
+    logits_of,
     optimise,
 )
 from cahp.models.training_state import Epoch
-from cahp.stages.evaluation import Agreement, logits_of
 from cahp.values import Input, Ints, Progress, silent
 
 #: Bytes of hidden states that a teacher keeps; what does not fit is computed again for every batch.

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,7 +13,7 @@ from cahp.values import Evaluation, Floats, HeadMask, Precision, Progress, Texts
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import Batch, HeadModel, Tokens
+    from cahp.models.head_model import Batch, HeadModel
 
 #: By how much another reading of the labels must win before it is worth a warning, in accuracy.
 _SUSPICIOUS = 0.15
@@ -100,49 +99,3 @@ def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | N
     if accuracy - float(evaluation.correct.mean()) < _SUSPICIOUS:
         return None
     return accuracy, {classes[row]: classes[column] for row, column in zip(rows, columns, strict=True) if row != column}
-
-
-@dataclass(frozen=True, order=True)
-class Agreement:
-    """The number of equal predictions of two models, and minus the mean KL divergence (nats) between them.
-
-    Ordered: more equal predictions are better, then a lower divergence.
-    """
-
-    same: int
-    nearness: float
-
-    @classmethod
-    def of(cls, logits: Tensor, teacher: Tensor) -> Agreement:
-        """Agreement of ``logits (n, C)`` with those of the teacher."""
-        from torch import nn
-
-        mine, wanted = logits.float().log_softmax(-1), teacher.float().log_softmax(-1)
-        divergence = nn.functional.kl_div(mine, wanted, reduction="none", log_target=True).sum(-1)
-        return cls(int((logits.argmax(-1) == teacher.argmax(-1)).sum()), -float(divergence.mean()))
-
-
-def logits_of(
-    model: HeadModel,
-    tokens: Tokens,
-    *,
-    network: Any = None,
-    stage: str = "evaluation",
-    progress: Progress = silent,
-) -> Tensor:
-    """Class scores ``(n, C)`` of each text, in the order of ``tokens``; processes share the work.
-
-    ``network`` replaces the model's own network.
-    """
-    import torch
-
-    batches = parallel.share(model.batches(tokens))
-    scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
-    for done, batch in enumerate(batches):
-        progress(stage, done, len(batches))
-        with torch.no_grad():
-            logits = model.logits(batch) if network is None else model.scores(batch.tensors, network)
-        scores[batch.rows] = logits.float().cpu().numpy()
-    progress(stage, len(batches), len(batches))
-    # A text has scores from one process, and 0 from the others.
-    return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)

@@ -15,10 +15,9 @@ from cahp.models.devices import sums_on
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Schedule, TrainingCheckpoint, Watch, held_out_rows, train
+from cahp.models.training import Agreement, Schedule, TrainingCheckpoint, Watch, held_out_rows, logits_of, train
 from cahp.models.training_state import Epoch
 from cahp.recoveries import refit_texts
-from cahp.stages.evaluation import Agreement, logits_of
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"

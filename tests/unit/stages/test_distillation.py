@@ -18,10 +18,9 @@ from torch import nn
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.models.training import Training
+from cahp.models.training import Agreement, Training, logits_of
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE, Distillation, Goal, Teacher, distill
-from cahp.stages.evaluation import Agreement, logits_of
 from cahp.stages.recovery import refit_unlabelled, solve
 from cahp.values import Cancelled, HeadMask
 
