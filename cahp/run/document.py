@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -246,9 +246,8 @@ class RunDocument:
             document = msgspec.convert(_native(content), cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{_in_words(error)}; write it again with `cahp prune --out`.") from None
-        for place, outcomes in {"full": {}, **document.outcomes}.items():
-            if "accuracy" not in outcomes:
-                raise CahpError(f"The run lacks outcomes.{place}.accuracy; write it again with `cahp prune --out`.")
+        for path in _missing_outcomes(document):
+            raise CahpError(f"The run lacks {path}; write it again with `cahp prune --out`.")
         ratio, timing = document.latency_ratio, document.cost.full.latency_ms
         if ratio is not None and timing is not None:
             document = replace(document, latency_ratio=replace(ratio, n=timing.repeats))
@@ -258,6 +257,19 @@ class RunDocument:
         ):
             raise CahpError("`kept` of the run does not fit its model; write it again with `cahp prune --out`.")
         return document
+
+
+def _missing_outcomes(document: RunDocument) -> Iterator[str]:
+    """Yield the paths of outcomes that every reader of a run expects and that its file lacks."""
+    sections = {"outcomes": document.outcomes}
+    if document.report is not None:
+        sections["report.outcomes"] = document.report.outcomes
+    for section, states in sections.items():
+        yield from (
+            f"{section}.{state}.accuracy" for state in ("full", *states) if "accuracy" not in states.get(state, {})
+        )
+    for step in document.steps:
+        yield from (f"steps.outcomes.{name}" for name in ("accuracy", "agreement") if name not in step.outcomes)
 
 
 def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:
@@ -313,7 +325,7 @@ def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
         return {
             state: {name: estimate for name, estimate in outcomes.items() if estimate is not None}
             for state, outcomes in content["outcomes"].items()
-            if outcomes is not None
+            if outcomes is not None and state in STATES
         }
     measured = {}
     for state in STATES:

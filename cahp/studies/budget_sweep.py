@@ -212,10 +212,16 @@ class BudgetTable:
             }
 
     def fill_from(self, said: Mapping[str, Any]) -> None:
-        """Enter the measurements that ``as_json`` wrote."""
+        """Enter the measurements that ``as_json`` wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: If they are missing or malformed.
+        """
         import msgspec
 
         for budget, outcomes in msgspec.convert(said["outcomes"], dict[int, dict[str, Estimate]], strict=False).items():
+            if not {"accuracy", "accuracy_change"} <= outcomes.keys():
+                raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
         for budget, speed in msgspec.convert(said["speed"], dict[int, Speed], strict=False).items():
             self.add(budget, speed=speed)

@@ -166,3 +166,23 @@ def test_a_run_of_an_earlier_version_has_its_outcomes_and_steps_from_metrics_and
 def test_a_run_without_the_full_model_s_accuracy_is_refused(outcomes: object) -> None:
     with pytest.raises(CahpError, match=r"lacks outcomes\.full"):
         RunDocument.from_json({**documents.run_json(), "outcomes": outcomes})
+
+
+def test_a_run_whose_report_or_steps_lack_an_outcome_is_refused() -> None:
+    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
+    outcomes = {name: value for name, value in said["outcomes"]["pruned"].items() if name != "agreement"}
+    step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "gained": None, "outcomes": outcomes}
+    with pytest.raises(CahpError, match=r"lacks steps\.outcomes\.agreement"):
+        RunDocument.from_json({**said, "steps": [step]})
+    report = {**said["data"]["eval"], "outcomes": {"full": {}}}
+    with pytest.raises(CahpError, match=r"lacks report\.outcomes\.full\.accuracy"):
+        RunDocument.from_json({**said, "report": report})
+
+
+def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:
+    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
+    said["outcomes"]["rounded"] = said["outcomes"]["pruned"]
+    said["outcomes"]["full"]["surprise"] = {"value": 1.5, "ci95": None, "n": 1200, "unit": "nats"}
+    document = RunDocument.from_json(said)
+    assert set(document.outcomes) == {"full", "pruned"}
+    assert document.outcomes["full"]["surprise"] == Estimate(1.5, None, 1200, "nats")

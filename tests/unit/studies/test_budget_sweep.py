@@ -255,6 +255,20 @@ def test_measurements_survive_a_file() -> None:
     again = table()
     again.fill_from(json.loads(json_text(filled.as_json())))
     assert again.rows() == filled.rows()
+    said = json.loads(json_text(filled.as_json()))
+    del said["outcomes"]["3"]["accuracy"]
+    with pytest.raises(ValueError, match="budget 3 has no accuracy"):
+        table().fill_from(said)
+
+
+def test_a_loss_without_bounds_is_not_in_a_file() -> None:
+    filled = table()
+    filled.add(3, outcomes={**outcomes(0.5), "nll": Estimate(float("inf"), None, 100, "nats")})
+    again = table()
+    again.fill_from(json.loads(json_text(filled.as_json())))
+    row = again.row(3)
+    assert row.outcomes is not None
+    assert row.outcomes.keys() == outcomes(0.5).keys() - {"nll"}
 
 
 # --- the bundled run
