@@ -9,21 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cahp.values import CahpError, Cancelled, OptionError
+
+if TYPE_CHECKING:
+    from multiprocessing.synchronize import Event
 
 T = TypeVar("T")
 
 CLUSTERS = ("dask",)
 
 
-class _Event(Protocol):
-    def is_set(self) -> bool: ...
-
-
 #: Set in a worker process of this machine when the comparison is interrupted.
-_stop: _Event | None = None
+_stop: Event | None = None
 
 
 def raise_if_stopped(stage: str, done: int, total: int) -> None:
@@ -118,7 +117,7 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _init_worker(stop: _Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
+def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
     """Set up a worker process: its cores, its GPU, and ignore Ctrl-C, which the parent handles."""
     global _stop
     _stop = stop

@@ -7,8 +7,9 @@ share a seed are averaged first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +28,6 @@ _BLOCK = 1000
 _SEED = 42
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
-
-#: Accuracies in each of the draws, by method and budget.
-Draws = Mapping[tuple[str, int], NDArray[np.float64]]
 
 
 # The bootstrap -----------------------------------------------------------------------------------------------
@@ -100,132 +98,181 @@ def holm_correction(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
-# Means and areas ---------------------------------------------------------------------------------------------
+# Means, areas and tests --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class TextAccuracies:
-    """Share of correct predictions per text, ``values (S, n)``, for the seeds at ``places (S,)``."""
+class Series:
+    """Share of correct predictions per text, ``values (S, n)``, of a method at a budget (None: the area over all).
 
-    places: NDArray[np.int64]
-    values: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Series(TextAccuracies):
-    """The accuracies of a method at a budget, and its cells."""
+    ``places (S,)`` are the places of its seeds in the document, ``cells`` what was averaged.
+    """
 
     method: str
-    budget: int
-    cells: Sequence[CellRecord]
-
-    @property
-    def key(self) -> tuple[int, ...]:
-        """The places of its seeds, hashable."""
-        return tuple(self.places.tolist())
+    budget: int | None
+    places: NDArray[np.int64]
+    values: NDArray[np.float64]
+    cells: Sequence[CellRecord] = ()
 
 
-def collect_series(document: ComparisonDocument, correct: NDArray[np.bool_], recovery: str) -> list[Series]:
-    """One series per method and budget that was measured after ``recovery``, in the document's order.
+class RecoveryStatistics:
+    """Statistics of one part of a comparison (``eval`` or ``report``) after one recovery.
 
-    ``correct (R, n)`` tells which predictions on one split are correct.
+    ``correct (R, n)`` tells which predictions on the part are correct.
     """
-    groups: dict[tuple[str, int], list[CellRecord]] = {}
-    for cell in document.finished:
-        if recovery in cell.recoveries and cell.budget.attained is not None:
-            groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
-    series = []
-    for (method, budget), cells in groups.items():
-        places, values = [], []
-        for place, seed in enumerate(document.seeds):
-            rows = [cell.recoveries[recovery].row for cell in cells if cell.seed == seed]
-            if rows:
-                places.append(place)
-                values.append(correct[rows].mean(axis=0))
-        series.append(Series(np.array(places), np.array(values), method, budget, cells))
-    return series
 
+    def __init__(
+        self,
+        document: ComparisonDocument,
+        correct: NDArray[np.bool_],
+        bootstrap: Bootstrap,
+        *,
+        part: str,
+        recovery: str,
+    ) -> None:
+        self._bootstrap, self._part, self._recovery = bootstrap, part, recovery
+        self._split = document.data.of(part).split
+        groups: dict[tuple[str, int], list[CellRecord]] = {}
+        for cell in document.finished:
+            if recovery in cell.recoveries and cell.budget.attained is not None:
+                groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
+        #: By method and budget, in the document's order.
+        self._series: dict[tuple[str, int], Series] = {}
+        for (method, budget), cells in groups.items():
+            places, values = [], []
+            for place, seed in enumerate(document.seeds):
+                rows = [cell.recoveries[recovery].row for cell in cells if cell.seed == seed]
+                if rows:
+                    places.append(place)
+                    values.append(correct[rows].mean(axis=0))
+            self._series[method, budget] = Series(method, budget, np.array(places), np.array(values), cells)
 
-def draw_accuracies(all_series: Sequence[Series], bootstrap: Bootstrap) -> Draws:
-    """Accuracies in each of the draws. They are paired: subtract two of them to get the draws of a difference."""
-    draws: dict[tuple[str, int], NDArray[np.float64]] = {}
-    groups: dict[tuple[int, ...], list[Series]] = {}
-    for series in all_series:
-        groups.setdefault(series.key, []).append(series)
-    for places, members in groups.items():
-        drawn = bootstrap.means(np.array(places), np.array([series.values for series in members]))
-        draws |= {(series.method, series.budget): drawn[:, column] for column, series in enumerate(members)}
-    return draws
+    @cached_property
+    def _draws(self) -> dict[tuple[str, int], NDArray[np.float64]]:
+        """Accuracies in each of the draws. They are paired: subtract two of them to get the draws of a difference."""
+        draws: dict[tuple[str, int], NDArray[np.float64]] = {}
+        groups: dict[tuple[int, ...], list[tuple[str, int]]] = {}
+        for key, series in self._series.items():
+            groups.setdefault(tuple(series.places.tolist()), []).append(key)
+        for places, keys in groups.items():
+            drawn = self._bootstrap.means(np.array(places), np.array([self._series[key].values for key in keys]))
+            draws |= zip(keys, drawn.T, strict=True)
+        return draws
 
+    def means(self) -> Iterator[Mean]:
+        """The mean outcomes of each method at each budget; accuracy with its interval."""
+        for (method, budget), series in self._series.items():
+            results = [cell.recoveries[self._recovery].on(self._part) for cell in series.cells]
+            by_cell = [outcomes for outcomes in results if outcomes is not None]
+            accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
+            by_seed, n = series.values.mean(axis=1), int(series.values.shape[1])
+            outcomes = {
+                name: Estimate(mean, None, n, row.unit)
+                for name, row in OUTCOMES.items()
+                if (mean := mean_or_none(one[name].value for one in by_cell if name in one)) is not None
+            }
+            interval = percentile_interval(self._draws[method, budget])
+            yield Mean(
+                split=self._split,
+                recovery=self._recovery,
+                method=method,
+                budget=budget,
+                outcomes={**outcomes, "accuracy": Estimate(float(series.values.mean()), interval, n, "share")},
+                lowest=min(accuracies),
+                highest=max(accuracies),
+                sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
+                seeds=len(by_seed),
+                masks=len(series.cells),
+            )
 
-def compute_means(
-    all_series: Sequence[Series], draws: Draws, *, part: str, split: str, recovery: str
-) -> Iterator[Mean]:
-    """Means with intervals. ``part`` is ``eval`` or ``report``, ``split`` the name of its split."""
-    for series in all_series:
-        by_cell = [outcomes for cell in series.cells if (outcomes := cell.recoveries[recovery].on(part)) is not None]
-        accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
-        by_seed, n = series.values.mean(axis=1), int(series.values.shape[1])
-        interval = percentile_interval(draws[series.method, series.budget])
-        outcomes = {
-            name: Estimate(mean, None, n, row.unit)
-            for name, row in OUTCOMES.items()
-            if (mean := mean_or_none(one[name].value for one in by_cell if name in one)) is not None
-        }
-        yield Mean(
-            split=split,
-            recovery=recovery,
-            method=series.method,
-            budget=series.budget,
-            outcomes={**outcomes, "accuracy": Estimate(float(series.values.mean()), interval, n, "share")},
-            lowest=min(accuracies),
-            highest=max(accuracies),
-            sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
-            seeds=len(by_seed),
-            masks=len(series.cells),
-        )
+    @cached_property
+    def _budgets(self) -> tuple[int, ...]:
+        return tuple(sorted({budget for _, budget in self._series}))
+
+    @cached_property
+    def _areas(self) -> dict[str, Series]:
+        """The areas of the methods that were measured at all budgets with the same seeds."""
+        areas: dict[str, Series] = {}
+        for method in dict.fromkeys(method for method, _ in self._series):
+            own = [self._series[method, budget] for budget in self._budgets if (method, budget) in self._series]
+            seeds = {tuple(series.places.tolist()) for series in own}
+            if 1 < len(own) == len(self._budgets) and len(seeds) == 1:
+                values = np.array([series.values for series in own])
+                area = np.tensordot(trapezoid_weights(self._budgets), values, axes=1)
+                areas[method] = Series(method, None, own[0].places, area)
+        return areas
+
+    def areas(self) -> Iterator[Area]:
+        """Area under accuracy against the number of heads, divided by its width: the mean accuracy over the budgets.
+
+        Only methods that were measured at every budget have one, since areas over different budgets do not compare.
+        """
+        for method, series in self._areas.items():
+            weights = zip(trapezoid_weights(self._budgets), self._budgets, strict=True)
+            drawn = np.asarray(sum(weight * self._draws[method, budget] for weight, budget in weights))
+            area, interval = float(series.values.mean()), percentile_interval(drawn)
+            yield Area(self._split, self._recovery, method, area, interval, self._budgets)
+
+    def verdicts(self, against: str) -> list[Verdict]:
+        """Compare each method with ``against``, at every budget where both were measured."""
+        pairs = [
+            (self._series[against, budget], series)
+            for (method, budget), series in self._series.items()
+            if method != against and (against, budget) in self._series
+        ]
+        budgets = [budget for method, budget in self._series if method == against]
+        return [replace(test, words=verdict_sentence(test, budgets)) for test in self._test(pairs)]
+
+    def area_verdicts(self, against: str, budgets: Sequence[int]) -> list[AreaVerdict]:
+        """Compare the area of each method with that of ``against``: one test per method.
+
+        ``budgets`` are all budgets of the comparison; some recoveries are measured at a few of them.
+        """
+        if against not in self._areas:
+            return []
+        pairs = [(self._areas[against], area) for method, area in self._areas.items() if method != against]
+        verdicts = [AreaVerdict(**vars(test), budgets=self._budgets) for test in self._test(pairs)]
+        return [replace(verdict, words=verdict_sentence(verdict, budgets)) for verdict in verdicts]
+
+    def _test(self, pairs: Sequence[tuple[Series, Series]]) -> Iterator[Verdict]:
+        """Test a family of pairs (reference, method) on the seeds that both have, corrected for the family's size."""
+        changes: dict[int, NDArray[np.float64]] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for at, (reference, own) in enumerate(pairs):
+            places, rows, columns = np.intersect1d(reference.places, own.places, return_indices=True)
+            if len(places):
+                changes[at] = reference.values[rows] - own.values[columns]
+                groups.setdefault(tuple(places.tolist()), []).append(at)
+        drawn: dict[int, NDArray[np.float64]] = {}
+        for seeds, members in groups.items():
+            means = self._bootstrap.means(np.array(seeds), np.array([changes[at] for at in members]))
+            drawn |= zip(members, means.T, strict=True)
+        ps = [two_sided_p(drawn[at]) for at in changes]
+        for (at, change), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
+            (reference, own), difference = pairs[at], float(change.mean())
+            low, high = percentile_interval(drawn[at])
+            better = None if p_holm > LEVEL else reference.method if difference > 0 else own.method
+            yield Verdict(
+                split=self._split,
+                recovery=self._recovery,
+                budget=own.budget,
+                method=own.method,
+                against=reference.method,
+                pp=difference * 100,
+                ci95=(low * 100, high * 100),
+                p=p,
+                p_holm=p_holm,
+                tie=better is None,
+                better=better,
+                n=change.shape[1],
+                seeds=change.shape[0],
+            )
 
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:
     """The mean of the values that are not None; None if there are none."""
     measured = [value for value in values if value is not None]
     return float(np.mean(measured)) if measured else None
-
-
-def compute_areas(all_series: Sequence[Series], draws: Draws, *, split: str, recovery: str) -> Iterator[Area]:
-    """Area under accuracy against the number of heads, divided by its width: the mean accuracy over the budgets.
-
-    Only methods that were measured at every budget have one, since areas over different budgets do not compare.
-    """
-    budgets, weights, complete = _complete_methods(all_series)
-    for method, series in complete.items():
-        drawn = sum(weight * draws[method, budget] for weight, budget in zip(weights, budgets, strict=True))
-        yield Area(
-            split=split,
-            recovery=recovery,
-            method=method,
-            area=float(_area_per_text(weights, series).mean()),
-            ci95=percentile_interval(np.asarray(drawn)),
-            budgets=tuple(budgets),
-        )
-
-
-def _complete_methods(all_series: Sequence[Series]) -> tuple[list[int], NDArray[np.float64], dict[str, list[Series]]]:
-    """All budgets, their weights in an area, and the methods measured at all of them with the same seeds."""
-    budgets = sorted({series.budget for series in all_series})
-    if len(budgets) < 2:
-        return budgets, np.ones(len(budgets)), {}
-    complete = {}
-    for method in dict.fromkeys(series.method for series in all_series):
-        own = sorted((series for series in all_series if series.method == method), key=lambda series: series.budget)
-        if [series.budget for series in own] == budgets and len({series.key for series in own}) == 1:
-            complete[method] = own
-    return budgets, trapezoid_weights(budgets), complete
-
-
-def _area_per_text(weights: NDArray[np.float64], series: Sequence[Series]) -> NDArray[np.float64]:
-    """The part of each text in a method's area, ``(S, n)``."""
-    return np.asarray(np.tensordot(weights, np.array([one.values for one in series]), axes=1))
 
 
 def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:
@@ -237,9 +284,6 @@ def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:
     return np.asarray(weights / steps.sum())
 
 
-# Tests -------------------------------------------------------------------------------------------------------
-
-
 def describe_tests(against: str, *, draws: int) -> str:
     """How the differences are tested, in words."""
     return (
@@ -247,92 +291,3 @@ def describe_tests(against: str, *, draws: int) -> str:
         f"texts and seeds ({draws:,} draws). p is corrected by Holm over all tests of one split and recovery; above "
         f"{LEVEL} a test is a tie. The areas over all budgets are tested in the same way, corrected over the methods."
     )
-
-
-@dataclass(frozen=True, eq=False)
-class _Pair:
-    """A method at a budget (None: over all of them), with the accuracies of the reference and its own."""
-
-    method: str
-    budget: int | None
-    reference: TextAccuracies
-    own: TextAccuracies
-
-
-def compare_at_budgets(
-    all_series: Sequence[Series], bootstrap: Bootstrap, *, split: str, recovery: str, against: str
-) -> list[Verdict]:
-    """Each method compared with ``against``, at every budget where both were measured."""
-    reference = {series.budget: series for series in all_series if series.method == against}
-    pairs = [
-        _Pair(series.method, series.budget, reference[series.budget], series)
-        for series in all_series
-        if series.method != against and series.budget in reference
-    ]
-    verdicts = _test_pairs(pairs, bootstrap, split=split, recovery=recovery, against=against)
-    return [replace(verdict, words=verdict_sentence(verdict, list(reference))) for verdict in verdicts]
-
-
-def compare_areas(
-    all_series: Sequence[Series],
-    bootstrap: Bootstrap,
-    *,
-    split: str,
-    recovery: str,
-    against: str,
-    budgets: Sequence[int],
-) -> list[AreaVerdict]:
-    """The area of each method compared with that of ``against``: one test per method.
-
-    ``budgets`` are all budgets of the comparison; some recoveries are measured at a few of them.
-    """
-    measured, weights, complete = _complete_methods(all_series)
-    areas = {
-        method: TextAccuracies(series[0].places, _area_per_text(weights, series)) for method, series in complete.items()
-    }
-    if against not in areas:
-        return []
-    pairs = [_Pair(method, None, areas[against], own) for method, own in areas.items() if method != against]
-    tests = _test_pairs(pairs, bootstrap, split=split, recovery=recovery, against=against)
-    verdicts = [AreaVerdict(**vars(test), budgets=tuple(measured)) for test in tests]
-    return [replace(verdict, words=verdict_sentence(verdict, budgets)) for verdict in verdicts]
-
-
-def _test_pairs(
-    pairs: Sequence[_Pair], bootstrap: Bootstrap, *, split: str, recovery: str, against: str
-) -> list[Verdict]:
-    """Test a family of pairs, each on the seeds that both have, and correct for the size of the family."""
-    changes: dict[int, NDArray[np.float64]] = {}
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for at, pair in enumerate(pairs):
-        places, rows, columns = np.intersect1d(pair.reference.places, pair.own.places, return_indices=True)
-        if len(places):
-            changes[at] = pair.reference.values[rows] - pair.own.values[columns]
-            groups.setdefault(tuple(places.tolist()), []).append(at)
-    drawn: dict[int, NDArray[np.float64]] = {}
-    for seeds, members in groups.items():
-        means = bootstrap.means(np.array(seeds), np.array([changes[at] for at in members]))
-        drawn |= zip(members, means.T, strict=True)
-    ps = [two_sided_p(drawn[at]) for at in changes]
-    verdicts = []
-    for (at, change), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
-        method, difference = pairs[at].method, float(change.mean())
-        low, high = percentile_interval(drawn[at])
-        better = None if p_holm > LEVEL else against if difference > 0 else method
-        verdict = Verdict(
-            split=split,
-            recovery=recovery,
-            budget=pairs[at].budget,
-            method=method,
-            against=against,
-            pp=difference * 100,
-            ci95=(low * 100, high * 100),
-            p=p,
-            p_holm=p_holm,
-            tie=better is None,
-            better=better,
-            n=change.shape[1],
-            seeds=change.shape[0],
-        )
-        verdicts.append(verdict)
-    return verdicts

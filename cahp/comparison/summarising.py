@@ -51,19 +51,13 @@ def summarise(
     budgets = sorted({cell.budget.attained for cell in document.finished if cell.budget.attained is not None})
     tests = (len(names) - 1) * len(budgets)
     for part, rows in correct.items():
-        split = document.data.of(part).split
         bootstrap = statistics.Bootstrap(len(document.seeds), rows.shape[1], tests=tests)
         for recovery in document.recoveries:
-            series = statistics.collect_series(document, rows, recovery)
-            draws = statistics.draw_accuracies(series, bootstrap)
-            means += statistics.compute_means(series, draws, part=part, split=split, recovery=recovery)
-            areas += statistics.compute_areas(series, draws, split=split, recovery=recovery)
-            verdicts += statistics.compare_at_budgets(
-                series, bootstrap, split=split, recovery=recovery, against=against
-            )
-            area_verdicts += statistics.compare_areas(
-                series, bootstrap, split=split, recovery=recovery, against=against, budgets=budgets
-            )
+            measured = statistics.RecoveryStatistics(document, rows, bootstrap, part=part, recovery=recovery)
+            means += measured.means()
+            areas += measured.areas()
+            verdicts += measured.verdicts(against)
+            area_verdicts += measured.area_verdicts(against, budgets)
     masks = _collect_masks(document)
     return Summary(
         against=against,

@@ -99,7 +99,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             "Methods",
             names,
             [name for name in _FIRST if name in names],
-            format_func=_option,
+            format_func=lambda name: method_label(name) + (" (trains gates)" if registry.facts(name).learned else ""),
             key="compare-own-methods",
             persist_state="session",
             help="Methods that train gates take much longer.",
@@ -149,10 +149,6 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             return None
 
 
-def _option(name: str) -> str:
-    return f"{method_label(name)} (trains gates)" if registry.facts(name).learned else method_label(name)
-
-
 def _count(limit: int | None) -> str:
     return "all" if limit is None else f"{limit:,}"
 
@@ -192,16 +188,8 @@ def command(plan: Plan) -> str:
     builtin = BUILTINS.get(settings.model)
     if settings.data is not None and (builtin is None or settings.data != builtin.data):
         words += ["--data", settings.data]
-    words += [
-        "--preset",
-        _PRESET,
-        "--methods",
-        ",".join(plan.methods),
-        "--budgets",
-        ",".join(plan.budgets),
-        "--seeds",
-        str(len(plan.seeds)),
-    ]
+    words += ["--preset", _PRESET, "--methods", ",".join(plan.methods)]
+    words += ["--budgets", ",".join(plan.budgets), "--seeds", str(len(plan.seeds))]
     # Without a number, the command uses the preset's.
     for name in ("limit", "eval_limit"):
         words += [describe()[name].flag, command_line.to_text(getattr(settings, name))]

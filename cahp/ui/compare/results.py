@@ -19,6 +19,8 @@ from cahp.words import percent, span
 _INTERVAL = r"\left[q_{2.5},\,q_{97.5}\right]\text{ of }\bar a^{*}\text{ over draws of seeds}\times\text{texts}"
 _TEST = r"p=\min\!\left(1,\;2\,\frac{1+\min(\#\{\Delta^*\le 0\},\#\{\Delta^*\ge 0\})}{1+B}\right),\quad B=10\,000"
 _AREA = r"\bar a=\frac{1}{k_m-k_1}\sum_{i=1}^{m-1}\frac{(a_i+a_{i+1})\,(k_{i+1}-k_i)}{2}"
+#: The columns of a table of tests.
+_TEST_COLUMNS = ("method", "against", "budget", "recovery", "pp", "low", "high", "p", "p_holm", "better", "n", "seeds")
 #: The column of the mean accuracy over the budgets of a recovery.
 _MEAN_ACCURACY = "Accuracy (%)"
 
@@ -101,20 +103,7 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(verdict_sentence(test, results.budgets, label=method_label) for test in tests[:30]),
-        data={
-            "method": [test.method for test in tests],
-            "reference": [results.against] * len(tests),
-            "heads": [test.budget for test in tests],
-            "recovery": [test.recovery for test in tests],
-            "points": [test.pp for test in tests],
-            "low": [test.low for test in tests],
-            "high": [test.high for test in tests],
-            "p": [test.p for test in tests],
-            "p (Holm)": [test.p_holm for test in tests],
-            "better": [test.better or "no difference" for test in tests],
-            "n": [test.n for test in tests],
-            "seeds": [test.seeds for test in tests],
-        },
+        data={name: [getattr(test, name) for test in tests] for name in _TEST_COLUMNS},
     )
     with st.expander(f"All {len(after_recovery)} tests {when}, in words", key="compare-words"):
         ordered = sorted(after_recovery, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp)))
