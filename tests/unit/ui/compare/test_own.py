@@ -10,7 +10,6 @@ pytest.importorskip("streamlit", reason="the explorer's packages are not install
 
 from terminal import call
 
-from cahp.comparison import running
 from cahp.comparison.plan import Plan
 from cahp.run.settings import MOST, Settings
 from cahp.ui.compare import own
@@ -32,7 +31,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
         plans.append(plan)
         raise CahpError("That is enough.")
 
-    monkeypatch.setattr(running, "compare", compare)
+    monkeypatch.setattr("cahp.api.compare.measure", compare)
     program, *words = shlex.split(line)
     assert program == "cahp"
     assert call(*words).err.endswith("That is enough.\n")
