@@ -187,7 +187,7 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     app.number_input(key="compare-own-seeds").set_value(1)
     app.button(key="compare-own-ask").click().run()
     settled(app, "compare-own-start")
-    assert "2 masks to select and measure before recovery" in said(app)
+    assert "2 cells to measure" in said(app)
     assert not charted(app)
     command = app.code[1].value
     assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --limit 24 --eval-limit 12" in command

@@ -12,11 +12,12 @@ import streamlit as st
 from cahp import registry
 from cahp.comparison import Comparison, compare
 from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
-from cahp.comparison.sentences import after, method_label
+from cahp.comparison.sentences import method_label
 from cahp.models import BUILTINS
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
+from cahp.terminal.comparison import announcement
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import plain
@@ -24,7 +25,6 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
 from cahp.values import CahpError, Cancelled, OptionError, Progress
-from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.comparison import ComparisonCost
@@ -254,7 +254,7 @@ def _draw_cost(explorer: Explorer, request: _Request, done: Callable[[Comparison
     if job.result is None:
         st.info("Stopped before the cost was known. Estimate it again to continue.")
         return
-    st.markdown(announcement(request.plan, job.result))
+    st.markdown(f"{announcement(job.result)}. Finished results are kept if you stop.")
     st.code(command(request.plan), language="bash", wrap_lines=True)
     if st.button("Measure", type="primary", key="compare-own-start"):
         work = _work(explorer, request.plan)
@@ -267,17 +267,6 @@ def _draw_cost(explorer: Explorer, request: _Request, done: Callable[[Comparison
         )
         st.session_state[_RUNNING].wait(1.0)
         st.rerun()
-
-
-def announcement(plan: Plan, cost: ComparisonCost) -> str:
-    """The estimated cost of a comparison, in Markdown."""
-    cached = f" ({cost.cached:,} more were measured before)" if cost.cached else ""
-    when = " and ".join(after(recovery) for recovery in plan.recoveries)
-    return (
-        f"**About {duration(60 * cost.minutes)}.** {cost.cells - cost.cached:,} masks to select and measure {when}"
-        f"{cached}: {cost.forwards:,.0f} forward passes of one text, {cost.choosing:,.0f} of them to select heads, at "
-        f"{cost.forward_ms:.1f} ms each on this machine. Finished results are kept if you stop."
-    )
 
 
 def _draw_run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
