@@ -1,7 +1,7 @@
-"""The table of all budgets: measured row by row, and estimated where it is not measured yet.
+"""The table of all budgets: measured row by row, and estimated in between.
 
-An estimate rests on a part of the texts, or lies between measured neighbours, and says so. The table is filled coarse
-to fine, the current budget first; whatever was measured once is found again on disk.
+An estimate uses a part of the texts, or interpolates between measured budgets. The table is filled from coarse to fine,
+the current budget first.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from cahp.run.settings import Settings
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
 
-#: At how many budgets latency is measured; it is close to a straight line in between.
+#: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8
-#: Budgets that answer a part of the texts before any answers all of them, so that a curve is there within seconds.
+#: Number of budgets that are first evaluated on a part of the texts, so that a curve appears within seconds.
 GLIMPSED = 9
 
 
@@ -63,14 +63,14 @@ class Row:
     glimpse: Estimate | None = None
 
 
-#: Told of a measurement: the mask, and what was found of it.
+#: Called with the mask and its measurement.
 Listener = Callable[[HeadMask, Outcomes | Speed], None]
 
 
 class BudgetTable:
-    """The rows of all budgets from the fewest heads to all; many may read while one fills it.
+    """The rows of all budgets, from the fewest heads to all heads. Many threads may read while one fills it.
 
-    ``listener`` is told of every measurement that is entered.
+    ``listener`` is called for every measurement.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class BudgetTable:
         self._listener = listener
         self.recover: str = recover
         self.budgets = tuple(selection.mask.count for selection in selections)
-        #: The budget on the board now, which is measured first.
+        #: The budget on the board, which is measured first.
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {}
@@ -92,11 +92,11 @@ class BudgetTable:
     def plan(
         cls, clusters: HeadClusters, settings: Settings, *, recover: str = "none", listener: Listener | None = None
     ) -> BudgetTable:
-        """An empty table of all budgets that ``settings`` allow."""
+        """Return an empty table of all budgets that ``settings`` allow."""
         return cls(clusters.selections(settings), recover=recover, listener=listener)
 
     def selection(self, budget: int) -> Selection:
-        """What the budget keeps.
+        """Return the selection of a budget.
 
         Raises:
             BudgetError: If there is no such budget.
@@ -108,17 +108,17 @@ class BudgetTable:
         return self.selections[budget - self.budgets[0]]
 
     def has(self, mask: HeadMask) -> bool:
-        """Whether the mask is the one that the table has for its budget."""
+        """Whether the mask is the table's mask of its budget."""
         return mask.count >= self.budgets[0] and self.selection(mask.count).mask.sha256 == mask.sha256
 
     @property
     def version(self) -> int:
-        """Grows with every measurement."""
+        """A number that grows with every measurement."""
         return self._version
 
     @property
     def full(self) -> Outcomes | None:
-        """How the unpruned model answers."""
+        """Outcomes of the full model (None: not measured)."""
         return self._outcomes.get(self.budgets[-1])
 
     def add(
@@ -129,7 +129,7 @@ class BudgetTable:
         speed: Speed | None = None,
         glimpse: Estimate | None = None,
     ) -> None:
-        """Enter a measurement, or a glimpse until there is one."""
+        """Enter a measurement, or a glimpse until it is measured."""
         with self._lock:
             if glimpse is not None:
                 self._glimpses[budget] = glimpse
@@ -139,16 +139,16 @@ class BudgetTable:
             if speed is not None:
                 self._speed[budget] = speed
             self._version += 1
-        for found in (outcomes, speed):
-            if found is not None and self._listener is not None:
-                self._listener(self.selection(budget).mask, found)
+        for measurement in (outcomes, speed):
+            if measurement is not None and self._listener is not None:
+                self._listener(self.selection(budget).mask, measurement)
 
     def row(self, budget: int) -> Row:
-        """One row."""
+        """Return the row of a budget."""
         return self.rows()[budget - self.budgets[0]]
 
     def rows(self) -> list[Row]:
-        """All rows, estimates in between the measurements by straight lines."""
+        """Return all rows, interpolated between the measurements."""
         with self._lock:
             outcomes, speed, glimpses = dict(self._outcomes), dict(self._speed), dict(self._glimpses)
         measured = {budget: glimpse.value for budget, glimpse in glimpses.items()}
@@ -158,7 +158,7 @@ class BudgetTable:
             accuracy = [measured.get(budget) for budget in self.budgets]
         else:
             accuracy = _between(self.budgets, measured)
-        # With all heads kept both models are the same.
+        # With all heads kept, both models are the same.
         ratios = {**{budget: found.ratio.value for budget, found in speed.items()}, self.budgets[-1]: 1.0}
         ratio = _between(self.budgets, ratios if speed else {})
         return [
@@ -167,19 +167,19 @@ class BudgetTable:
         ]
 
     def measured(self) -> tuple[int, int]:
-        """Rows whose accuracy is measured, and rows in all."""
+        """Return the number of measured rows and of all rows."""
         return len(self._outcomes), len(self.budgets)
 
     @property
     def glimpsed(self) -> int:
-        """Rows whose accuracy is estimated from a part of the texts so far."""
+        """Number of rows whose accuracy is estimated from a part of the texts."""
         return len(self._glimpses)
 
     def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse"], int] | None:
-        """What to measure next: the current budget, then coarse to fine, with the timings after the coarse part.
+        """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
 
-        The first ones are glimpsed at before; a refit takes longer than its answers, so of refitted models none is. Of
-        distilled models nothing is missing that nobody asked for.
+        Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). Trained
+        models are measured only on request, so their tables miss nothing.
         """
         if not RECOVERIES[self.recover].swept:
             return None
@@ -203,7 +203,7 @@ class BudgetTable:
         return ("outcomes", order[0]) if order else None
 
     def as_json(self) -> dict[str, Any]:
-        """The measurements, for a file."""
+        """Return the measurements for a file."""
         with self._lock:
             return {
                 "recover": self.recover,
@@ -223,12 +223,12 @@ class BudgetTable:
             if not {"accuracy", "accuracy_change"} <= outcomes.keys():
                 raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
-        for budget, speed in msgspec.convert(said["speed"], dict[int, Speed], strict=False).items():
+        for budget, speed in msgspec.convert(content["speed"], dict[int, Speed], strict=False).items():
             self.add(budget, speed=speed)
 
 
 def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
-    """Both ends, the middle, then the middles of what is left between: every prefix covers the range evenly."""
+    """Yield both ends, the middle, then the middles of the gaps: every prefix covers the range evenly."""
     yield budgets[-1]
     if len(budgets) > 1:
         yield budgets[0]
@@ -244,7 +244,7 @@ def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
 
 
 def _spread(values: Sequence[int], count: int) -> list[int]:
-    """At most ``count`` of the values, evenly, both ends among them."""
+    """Return at most ``count`` of the values, evenly spread, with both ends."""
     if not values:
         return []
     places = np.linspace(0, len(values) - 1, min(count, len(values))).round().astype(int)
@@ -252,7 +252,7 @@ def _spread(values: Sequence[int], count: int) -> list[int]:
 
 
 def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:
-    """Straight lines between what is measured; None outside of it, where nothing supports an estimate."""
+    """Interpolate between the measured budgets; None outside of their range."""
     if not measured:
         return [None] * len(budgets)
     xs = sorted(measured)
@@ -260,13 +260,13 @@ def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[floa
     return [float(value) if xs[0] <= budget <= xs[-1] else None for budget, value in zip(budgets, values, strict=True)]
 
 
-# Asking ------------------------------------------------------------------------------------------------------
+# Goals -------------------------------------------------------------------------------------------------------
 
 
 def within_loss(table: BudgetTable, pp: float) -> Row | None:
-    """The fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: not measured).
+    """Find the fewest heads whose measured accuracy is at most ``pp`` points below the full model's (None: none).
 
-    Chosen on the texts that evaluate it, so the figure is optimistic.
+    The budget is chosen on the texts that evaluate it, so its figures are optimistic.
     """
     full = table.full
     if full is None:
@@ -279,10 +279,10 @@ def within_loss(table: BudgetTable, pp: float) -> Row | None:
 
 
 def faster_by(table: BudgetTable, share: float) -> Row | None:
-    """The most heads with at least ``share`` (0..1) of the time saved; None if no budget saves that much.
+    """Find the most heads that save at least ``share`` (0..1) of the time (None: no budget saves that much).
 
-    Between the budgets that were timed, latency is an estimate: the row's ``speed`` is then None. What could as well be
-    no change is no saving, and neither is an estimate beside it.
+    A row between timed budgets has an estimated ratio and no ``speed``. Only measurable savings count, and estimates
+    beside them.
     """
     best, saves = None, False
     for row in table.rows():

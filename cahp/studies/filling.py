@@ -1,4 +1,4 @@
-"""Filling the table of all budgets: what each row's mask answers and costs, one measurement or glimpse a step."""
+"""Fill the table of all budgets, one measurement or glimpse per step."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def measure_recovered(bench: Bench, mask: HeadMask, recovered: Recovered | None)
 
 
 def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
-    """What ``recover`` makes of the model under ``mask`` (None: it stays as pruned, as the full model always does).
+    """Recover the model under ``mask`` (None: no recovery, or the mask keeps all heads).
 
-    A refit solves the output projections of the cut model anew; a distillation is found in the store, or trained.
+    A distillation is read from the store or trained.
     """
     recovery = RECOVERIES[recover]
     if recovery is NONE or mask.is_full:
@@ -39,47 +39,47 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
 
 
 def glimpse(bench: Bench, mask: HeadMask) -> Estimate | None:
-    """An estimate of the accuracy under ``mask`` from a part of the evaluation texts (None: all may as well answer).
+    """Estimate the accuracy under ``mask`` from a part of the evaluation texts (None: there is no such part).
 
-    Texts that are hard or easy for both models move neither, so this says more than the share of right answers would.
+    It is the full model's accuracy plus the change on that part: texts that are easy or hard for both models cancel.
     """
     part = bench.measurements.glimpse(bench.evaluation, mask)
     if part is None:
         return None
-    rows, answered = part
-    right = bench.measurements.evaluate(bench.evaluation).correct
-    change = float(answered.correct.mean()) - float(right[rows].mean())
-    return Estimate(min(1.0, max(0.0, float(right.mean()) + change)), None, len(rows), "share")
+    rows, evaluation = part
+    correct = bench.full.correct
+    change = float(evaluation.correct.mean()) - float(correct[rows].mean())
+    return Estimate(min(1.0, max(0.0, float(correct.mean()) + change)), None, len(rows), "share")
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
-    """Measure what the table lacks, one measurement or glimpse a step.
+    """Measure what the table lacks, one measurement or glimpse per step.
 
-    Budgets whose first layers keep the same heads run these once. Latency is measured in a process of its own, so that
-    nothing here disturbs it. ``progress`` may raise ``Cancelled``.
+    First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
+    ``progress`` may raise ``Cancelled``.
     """
     masks = [selection.mask for selection in table.selections]
-    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker.of(bench) as watch:
+    with bench.measurements.sharing(bench.evaluation, masks), LatencyWorker.of(bench) as worker:
         while (task := table.missing()) is not None:
-            what, budget = task
+            kind, budget = task
             done, total = table.measured()
-            # A glimpse is a third of a measurement: with none of them counted, the time left would grow meanwhile.
+            # A glimpse takes a third of a measurement; without counting it, the estimated time left would grow.
             progress("table", done + table.glimpsed // 3, total)
             mask = table.selection(budget).mask
-            seen = glimpse(bench, mask) if what == "glimpse" else None
-            if seen is not None:
-                table.add(budget, glimpse=seen)
-            elif what != "speed":
+            estimate = glimpse(bench, mask) if kind == "glimpse" else None
+            if estimate is not None:
+                table.add(budget, glimpse=estimate)
+            elif kind != "speed":
                 table.add(budget, outcomes=measure_mask(bench, mask, recover=table.recover))
             else:
-                costs = timed(watch, bench, mask, progress)
+                costs = time_mask(worker, bench, mask, progress)
                 table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
             yield
     return table
 
 
-def timed(
-    watch: LatencyWorker, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False
+def time_mask(
+    worker: LatencyWorker, bench: Bench, mask: HeadMask, progress: Progress = silent, *, fresh: bool = False
 ) -> Costs:
-    """What the model cut to ``mask`` costs, measured by the other process; ``fresh`` times it once more."""
-    return watch.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)
+    """Measure the costs of the model cut to ``mask`` in the other process; ``fresh`` ignores a stored result."""
+    return worker.costs(mask, length=bench.length, seconds=bench.latency_seconds, fresh=fresh, progress=progress)

@@ -1,4 +1,4 @@
-"""Which heads are alike: the clusters for every k, what their curve suggests, and who covers for whom."""
+"""Clusters of heads for every k, the selections that follow from them, and replacement heads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,15 @@ from cahp.stages.clustering import smoothed, with_degree
 from cahp.stages.selection import Representative, select, table
 from cahp.values import HeadMask, Ints, Selection
 
-#: Ways of reading the same clusters (a floor, a kind of representative) whose selections are kept.
+#: Combinations of floor and representative whose selections are kept in memory.
 _READINGS = 16
 
 
 @dataclass(frozen=True, eq=False)
 class HeadClusters:
-    """All that the choice of heads follows from: clusters for every k, salience ``(L, H)``, and where heads lie.
+    """Clusters for every k, salience ``(L, H)``, ``embedding (N, 2)`` and the clustered ``distances (N, N)``.
 
-    ``embedding (N, 2)`` for drawing, ``distances (N, N)`` those that were clustered. What is selected from them is
-    found out once, however many sessions ask.
+    Selections are computed once for all sessions.
     """
 
     clustering: Clustering
@@ -37,15 +36,15 @@ class HeadClusters:
 
     @classmethod
     def of(cls, evidence: HeadEvidence) -> HeadClusters:
-        """What the evidence holds, or finds out now."""
+        """Take them from the evidence, which computes them if need be."""
         return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
 
     @classmethod
     def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> HeadClusters:
-        """What a run's arrays hold.
+        """Build them from a run's arrays.
 
         Raises:
-            KeyError: If they are those of an earlier version, without the clusters for every k.
+            KeyError: If the arrays lack the clusters for every k.
         """
         ks = arrays["ks"].astype(np.int64)
         clustering = Clustering(
@@ -70,16 +69,16 @@ class HeadClusters:
         return int(self.salience.shape[1])
 
     def suggested(self, settings: Settings) -> Selection | None:
-        """What the curve's knee suggests (None: it has none)."""
+        """Return the selection at the curve's knee (None: it has no knee)."""
         return self._suggested(settings.min_per_layer, settings.representative)
 
     def selections(self, settings: Settings) -> tuple[Selection, ...]:
-        """What each budget keeps, from the fewest heads that ``settings`` allow to all."""
+        """Return the selection of each budget, from the fewest heads that ``settings`` allow to all heads."""
         return self._selections(settings.min_per_layer, settings.representative)
 
     @cached_property
     def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
-        """The polynomial on which the knee was found: its degree and its values at every k, or None without one."""
+        """Degree and values at every k of the polynomial that gave the knee (None: no polynomial)."""
         return smoothed(self.clustering)
 
     @cached_property
@@ -106,19 +105,18 @@ class HeadClusters:
         return selections
 
     def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Labels ``(N,)`` and medoids of the clustering into ``k``, or into the nearest number there is."""
+        """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""
         wanted = int(self.clustering.ks[-1]) if k is None else k
         return self.clustering.at(self.clustering.nearest(wanted))
 
     def with_degree(self, degree: int) -> HeadClusters:
-        """The same clusters with the knee that another polynomial degree finds."""
+        """Return the same clusters with the knee of another polynomial degree."""
         return replace(self, clustering=with_degree(self.clustering, degree=degree))
 
     def covers(self, mask: HeadMask, labels: Ints) -> NDArray[np.int64]:
-        """Who covers for each head ``(N,)``: the nearest kept member of its cluster by ``labels (N,)``.
+        """Return the replacement of each head ``(N,)``: the nearest other kept head of its cluster in ``labels (N,)``.
 
-        Where its cluster keeps no other head, it is the nearest kept head of all; a head that alone is kept covers for
-        itself.
+        If its cluster keeps no other head, it is the nearest kept head of all; a single kept head replaces itself.
         """
         distances = np.where(mask.keep.ravel(), self.distances, np.inf)
         np.fill_diagonal(distances, np.inf)
@@ -130,6 +128,6 @@ class HeadClusters:
         return found
 
     def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
-        """Who covers for ``head``: a kept head, its distance, and whether it is of the same cluster."""
+        """Return the replacement of ``head``, its distance, and whether it is in the same cluster."""
         cover = int(self.covers(mask, labels)[head])
         return cover, float(self.distances[head, cover]), bool(labels[cover] == labels[head])

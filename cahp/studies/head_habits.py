@@ -1,8 +1,7 @@
-"""What every head mostly looks at, over many texts, and its mean attention pattern: one pass, found again in the store.
+"""The targets of every head's attention over many texts, and its mean attention map, from one forward pass per text.
 
-A head's attention to a text is told apart by where it goes. Each weight counts once, as the first of these that it is:
-to the first token, to a separator (any other special token), to the token itself, to the one before, to the one after,
-to punctuation, or to any other word.
+Each attention weight counts for the first target that fits: the first token, a separator (any other special token), the
+token itself, the token before, the token after, punctuation, or any other word.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ if TYPE_CHECKING:
 
 STAGE = "habits"
 
-#: Texts that are looked at: enough for an interval of a few points.
+#: Number of texts: enough for an interval of a few points.
 TEXTS = 300
-#: Side of a mean pattern.
+#: Side length of a mean map.
 POOL = 32
-#: Where attention goes.
+#: The targets of attention.
 KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "other")
-#: The share of its attention from which on a head is said to look mostly there.
+#: A head attends mostly to a target that gets at least this share of its attention.
 MOSTLY = 0.4
 
 
@@ -44,11 +43,11 @@ def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Esti
 
 @dataclass(frozen=True, eq=False)
 class HeadHabits:
-    """How heads attend over ``T`` texts.
+    """Attention targets of heads over ``T`` texts.
 
-    ``shares (T, N, K)`` is the part of each head's attention that goes to each of ``KINDS``, the mean over the tokens
-    that look; ``breadth (T, N)`` how many tokens they look at, as the exponential of a row's entropy; ``lengths (T,)``
-    the tokens of each text; ``patterns (N, B, B)`` mean maps, each text's resized to one size.
+    ``shares (T, N, K)`` is the share of each head's attention on each of ``KINDS``, averaged over query tokens;
+    ``breadth (T, N)`` the number of attended tokens (the exponential of a row's entropy); ``lengths (T,)`` the tokens
+    of each text; ``patterns (N, B, B)`` the mean maps, resized to one size.
     """
 
     shares: NDArray[np.float32]
@@ -65,36 +64,36 @@ class HeadHabits:
 
     @property
     def texts(self) -> int:
-        """Texts that were looked at."""
+        """Number of texts."""
         return len(self.lengths)
 
     def of(self, head: int) -> dict[str, Estimate]:
-        """Where the attention of a head (flat index) goes, by kind."""
+        """Return the share of a head's attention (flat index) on each target."""
         return {
             kind: mean_over_texts(self.shares[:, head, place].astype(np.float64), "share")
             for place, kind in enumerate(KINDS)
         }
 
     def breadth_of(self, head: int) -> Estimate:
-        """How many tokens a head looks at."""
+        """Return the number of tokens that a head attends to."""
         return mean_over_texts(self.breadth[:, head].astype(np.float64))
 
     @property
     def mostly(self) -> list[str]:
-        """Where each head mostly looks: one of ``KINDS``, or "broad" where no place gets much."""
+        """Main target of each head: one of ``KINDS``, or "broad" where no target gets much."""
         means = self.shares.mean(axis=0)
-        # Other words are many places.
+        # Other words are not one target.
         best = means[:, :-1].argmax(axis=1)
         return [KINDS[kind] if means[head, kind] >= MOSTLY else "broad" for head, kind in enumerate(best.tolist())]
 
 
 def sample_of(texts: Texts, most: int = TEXTS) -> Texts:
-    """At most so many of the texts, spread evenly."""
+    """Return at most ``most`` of the texts, evenly spread."""
     return texts.take(np.unique(np.linspace(0, len(texts) - 1, min(most, len(texts))).astype(np.int64)))
 
 
 def head_habits(bench: Bench) -> HeadHabits:
-    """The habits of all heads of the unpruned model on some evaluation texts."""
+    """Measure the attention targets of all heads of the full model on some evaluation texts."""
     texts = sample_of(bench.evaluation)
     resources, found = bench.resources, kept_habits(bench)
     if found is None:
@@ -106,7 +105,7 @@ def head_habits(bench: Bench) -> HeadHabits:
 
 
 def kept_habits(bench: Bench) -> HeadHabits | None:
-    """What ``head_habits`` found before, if it is in the store; nothing is measured."""
+    """Return the result of ``head_habits`` from the store, or None; nothing is measured."""
     return bench.resources.found("habits", _key(bench, sample_of(bench.evaluation)), _stored)
 
 
@@ -119,7 +118,7 @@ def _stored(entry: Entry) -> HeadHabits:
 
 
 def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadHabits:
-    """The habits of all heads of ``model`` on ``texts``; progress counts texts."""
+    """Measure the attention targets of all heads of ``model`` on ``texts``; progress counts texts."""
     import torch
 
     from cahp.stages.signatures import Collector
@@ -128,7 +127,7 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
     shares = np.zeros((len(texts), heads, len(KINDS)), dtype=np.float32)
     breadth = np.zeros((len(texts), heads), dtype=np.float32)
     lengths = np.zeros(len(texts), dtype=np.int64)
-    # Of one class: what it gathers is the mean over all texts.
+    # With a single class, it collects the mean over all texts.
     patterns, one_class = Collector(model, classes=1, pool_size=pool), np.zeros(len(texts), dtype=np.int64)
     kinds_of, done = _Kinds(model), 0
     with torch.inference_mode():
@@ -159,7 +158,7 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
 
 
 class _Kinds:
-    """Which of ``KINDS`` each weight of a batch counts for."""
+    """Assigns each attention weight of a batch to one of ``KINDS``."""
 
     def __init__(self, model: HeadModel) -> None:
         import torch
@@ -175,7 +174,7 @@ class _Kinds:
         )
 
     def __call__(self, batch: Batch) -> Tensor:
-        """``(b, K, S, S)``: 1 over the number of tokens that look where a weight counts, so that shares are means."""
+        """Return ``(b, K, S, S)``: 1 / number of query tokens where a weight counts, so that sums are means."""
         import torch
 
         ids, real = batch.tensors["input_ids"], batch.tensors["attention_mask"].bool()

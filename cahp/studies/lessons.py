@@ -15,7 +15,7 @@ from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
-from cahp.studies.filling import timed
+from cahp.studies.filling import time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
 
@@ -115,7 +115,7 @@ def subject_of(
 
     def costs(mask: HeadMask, progress: Progress) -> Costs:
         with LatencyWorker.of(bench) as watch:
-            return timed(watch, bench, mask, progress, fresh=fresh_times)
+            return time_mask(watch, bench, mask, progress, fresh=fresh_times)
 
     return Subject.of(
         bench.evaluation,

@@ -1,4 +1,4 @@
-"""One head over the evaluation texts: what removing it alone costs, and which heads attend like it."""
+"""One head over the evaluation texts: the cost of removing it alone, and the heads that attend alike."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cahp.values import DataError, Estimate, Evaluation, HeadMask
 
 STAGE = "look-alikes"
 
-#: Texts on which heads are held against each other: each costs a pass, and a comparison with every head.
+#: Texts on which heads are compared; each costs a forward pass and a comparison with every head.
 ALIKE_TEXTS = 24
 
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """What the model answers without one head, and with all: on the same texts, so that they are compared in pairs."""
+    """Paired evaluations without one head and with all heads."""
 
     without: Evaluation
     full: Evaluation
@@ -30,27 +30,27 @@ class Removal:
 
     @property
     def rise(self) -> NDArray[np.float64]:
-        """How much the loss of each text rises without the head, in nats ``(n,)``."""
+        """Increase of each text's loss without the head, in nats ``(n,)``."""
         return self.without.losses - self.full.losses
 
     @property
     def mean_rise(self) -> Estimate:
-        """The mean of ``rise`` over texts with its interval."""
+        """Mean of ``rise`` over texts."""
         return mean_over_texts(self.rise, "nats")
 
     @property
     def changed(self) -> int:
-        """Texts that get another answer."""
+        """Number of changed predictions."""
         return int((self.without.predictions != self.full.predictions).sum())
 
     def strongest(self, count: int) -> list[int]:
-        """Rows of the texts that the head matters most for: their loss rises most without it, highest first."""
+        """Return the rows of the texts whose loss rises most without the head, highest first."""
         order = np.argsort(-self.rise, kind="stable")[:count]
         return [int(row) for row in order if self.rise[row] > 0]
 
 
-def removed(bench: Bench, head: int) -> Removal:
-    """What the model loses on the evaluation texts without one head (flat index) and nothing else."""
+def remove_head(bench: Bench, head: int) -> Removal:
+    """Evaluate the model without one head (flat index)."""
     others = [other for other in range(bench.card.layers * bench.card.heads) if other != head]
     mask = HeadMask.of(others, bench.card.layers, bench.card.heads)
     full, without = bench.full, bench.measurements.evaluate(bench.evaluation, mask=mask)
@@ -59,28 +59,28 @@ def removed(bench: Bench, head: int) -> Removal:
 
 @dataclass(frozen=True, eq=False)
 class LookAlikes:
-    """How far every head attends from one head, ``distances (T, N)`` in 0..1 on each text."""
+    """Distance of every head's attention from that of one head, ``distances (T, N)`` in 0..1 on each text."""
 
     head: int
     distances: NDArray[np.float32]
 
     @property
     def texts(self) -> int:
-        """Texts they were compared on."""
+        """Number of texts."""
         return len(self.distances)
 
     def nearest(self, count: int) -> list[tuple[int, Estimate]]:
-        """The heads most like it, nearest first, and how far each is."""
+        """Return the heads that attend most alike with their mean distances, nearest first."""
         order = np.argsort(self.distances.mean(axis=0), kind="stable")
         near = [int(other) for other in order if other != self.head][:count]
         return [(other, mean_over_texts(self.distances[:, other].astype(np.float64))) for other in near]
 
 
-def look_alikes(bench: Bench, head: int) -> LookAlikes:
-    """How far each head attends from ``head`` (flat index) on some evaluation texts; see ``similarity.distances``.
+def compare_head(bench: Bench, head: int) -> LookAlikes:
+    """Compare the attention of ``head`` (flat index) with that of every head on some evaluation texts.
 
     Raises:
-        DataError: If there is nothing to read in any of them.
+        DataError: If all of these texts are empty.
     """
     from cahp.stages.similarity import attend, distances_from
 
@@ -92,11 +92,11 @@ def look_alikes(bench: Bench, head: int) -> LookAlikes:
         with resources.timed(STAGE):
             for done, text in enumerate(texts.inputs):
                 resources.progress(STAGE, done, len(texts))
-                # Data may hold texts in which there is nothing to read.
+                # Data may hold empty texts.
                 with suppress(DataError):
                     rows.append(distances_from(attend(model, text).weights, head))
         if not rows:
-            raise DataError("there is nothing to read in the evaluation texts; choose other data")
+            raise DataError("the evaluation texts are empty; choose other data")
         found = np.stack(rows).astype(np.float32)
         resources.keep(name, {"distances": found})
     return LookAlikes(head, found)

@@ -1,6 +1,6 @@
-"""One text of a person's choice: what the model answers with fewer heads, and which tokens its heads look at.
+"""One text of a person's own: predictions with fewer heads, and the tokens that the heads attend to.
 
-Nothing here is kept on disk: such a text is its author's.
+Nothing is stored on disk, because the text belongs to its author.
 """
 
 from __future__ import annotations
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
 
 STAGE = "own text"
 
-#: Tokens that all budgets of one text may take together: about half a second on two cores for a small model.
+#: Tokens of all budgets of one text together: about half a second on two cores for a small model.
 _TOKENS = 10_000
-#: Budgets that are tried however long the text is.
+#: Number of budgets for a text of any length.
 _FEWEST = 9
 
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
-    """How one model reads one text.
+    """The prediction and attention of one model on one text.
 
-    ``probabilities (C,)`` of the classes; ``tokens (S,)`` as it reads them, ``special (S,)`` those that are no words;
-    ``attention (S,)`` is what each token gets, the mean over the heads and over the tokens that look, so that it sums
-    to 1. ``cut`` tokens were left out at the end.
+    ``probabilities (C,)`` of the classes; ``tokens (S,)`` and which of them are ``special (S,)``; ``attention (S,)`` on
+    each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens at the end were truncated.
     """
 
     probabilities: NDArray[np.float64]
@@ -50,12 +49,12 @@ class TextReading:
 
     @property
     def answer(self) -> int:
-        """The class that the model names."""
+        """The predicted class."""
         return int(self.probabilities.argmax())
 
     @property
     def on_special(self) -> float:
-        """The share of attention that goes to tokens that are no words."""
+        """The share of attention on special tokens."""
         return float(self.attention[self.special].sum())
 
 
@@ -67,7 +66,7 @@ class AnswersOverBudgets:
     probabilities: NDArray[np.float64]
 
     def steady_down_to(self, answer: int) -> int | None:
-        """The fewest heads from which on every budget here names ``answer`` (None: the largest does not)."""
+        """Return the fewest heads from which on every budget predicts ``answer`` (None: the largest does not)."""
         steady = None
         for budget, row in zip(reversed(self.budgets), self.probabilities[::-1], strict=True):
             if int(row.argmax()) != answer:
@@ -77,12 +76,12 @@ class AnswersOverBudgets:
 
 
 def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True) -> TextReading:
-    """How ``model`` reads a text or a pair with the heads of ``mask`` alone.
+    """Run ``model`` on a text or a pair with the heads of ``mask`` only.
 
-    ``masked`` says that the model has all heads and the others are gated off; else it was cut to the mask before.
+    With ``masked``, the model has all heads and the others are gated off; otherwise it is already cut to the mask.
 
     Raises:
-        DataError: If there is nothing to read in the text.
+        DataError: If the text is empty.
     """
     import torch
 
@@ -93,7 +92,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 
     def watch(layer: int, weights: Tensor) -> None:
         maps, kept = weights[0].double().cpu(), mask.by_layer[layer]
-        # A cut layer has its kept heads alone.
+        # A cut layer has only its kept heads.
         looked.add_((maps[kept] if len(maps) == mask.heads else maps).mean(dim=1).sum(dim=0))
 
     gates = model.gates(mask.keep) if masked and not mask.is_full else None
@@ -112,12 +111,12 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 def over_budgets(
     model: HeadModel, text: Input, masks: Sequence[HeadMask], *, progress: Progress = silent
 ) -> AnswersOverBudgets:
-    """What ``model`` answers under each of ``masks``, or under some of them, spread evenly, where that takes too long.
+    """Run ``model`` under each of ``masks``, or under some of them, evenly spread, where all would take too long.
 
     Progress counts masks, and may stop the work between batches.
 
     Raises:
-        DataError: If there is nothing to read in the text.
+        DataError: If the text is empty.
     """
     import torch
 

@@ -1,7 +1,6 @@
-"""The table of all budgets as a file beside a run: ``table.json`` of the schema ``cahp.table/2``.
+"""The file ``table.json`` beside a run: the measurements of all budgets, schema ``cahp.table/2``.
 
-Only measurements are in it, each under the digest of the mask that it is about: what a budget keeps follows from the
-run's clusters, and a table that was left behind by another run answers nothing.
+Each measurement names the digest of its mask, so that the table of another run is ignored.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ TABLE_FILE = "table.json"
 
 
 def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
-    """What ``table.json`` says."""
+    """Return the content of ``table.json``."""
     rows = table.as_json()
     measured = sorted({int(budget) for kind in ("outcomes", "speed") for budget in rows[kind]})
     return {
@@ -33,21 +32,21 @@ def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
     }
 
 
-def table_of(run: RunDocument, clusters: HeadClusters, said: Mapping[str, Any] | None = None) -> BudgetTable:
-    """The table of a run's budgets: what ``table_json`` said of them, and what the run itself measured.
-
-    Nothing is measured here; what a table of another run says is left out.
+def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any] | None = None) -> BudgetTable:
+    """Build the table of a run's budgets from the ``content`` of ``table.json`` and the run's own measurements.
 
     Raises:
-        CahpError: If ``said`` is no such table.
+        CahpError: If ``content`` is no such table.
     """
-    table = BudgetTable.plan(clusters, run.settings, recover=_recover(run, said))
+    table = BudgetTable.plan(clusters, run.settings, recover=_recover(run, content))
     if not table.budgets:
-        raise CahpError(f"{run.settings.min_per_layer} heads a layer are more than the model of the run has.")
-    if said is not None:
+        raise CahpError(
+            f"The run keeps {run.settings.min_per_layer} heads or more per layer, but its model has fewer."
+        )
+    if content is not None:
         with _reading():
-            if said["of"] == _of(run) and _same_masks(table, said["masks"]):
-                table.fill_from(said["rows"])
+            if content["of"] == _of(run) and _same_masks(table, content["masks"]):
+                table.fill_from(content["rows"])
     enter_full(table, run)
     own = own_outcomes(run, table.recover)
     if table.has(run.mask):
@@ -76,13 +75,13 @@ def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     return run.outcomes.get("recovered") if recover == run.settings.recover else None
 
 
-def _recover(run: RunDocument, said: Mapping[str, Any] | None) -> str:
+def _recover(run: RunDocument, content: Mapping[str, Any] | None) -> str:
     """The recovery of a table's models: one that is quick enough to be swept, or none."""
-    if said is None:
+    if content is None:
         recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
     else:
         with _reading():
-            recover = said["rows"]["recover"]
+            recover = content["rows"]["recover"]
     return recover if recover in RECOVERIES and RECOVERIES[recover].swept else NONE.name
 
 

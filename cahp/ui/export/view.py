@@ -17,7 +17,7 @@ from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import measure_mask
 from cahp.studies.budget_sweep import Speed
-from cahp.studies.filling import timed
+from cahp.studies.filling import time_mask
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow, time_button
 from cahp.ui.parts.display import plain
@@ -204,7 +204,7 @@ def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
             if known is not None:
                 return known
             with LatencyWorker.of(bench) as watch:
-                made = timed(watch, bench, mask, progress)
+                made = time_mask(watch, bench, mask, progress)
             # The board shows the same.
             results.add_costs(mask, made)
             return made

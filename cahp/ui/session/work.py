@@ -23,7 +23,7 @@ from cahp.run.recovered import Distilled
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.test_split_log import TestSplitLog
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, timed
+from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
@@ -92,7 +92,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     if bench.settings.latency and not selection.mask.empty_layers:
         # In a process of its own.
         with LatencyWorker.of(bench) as watch:
-            costs = timed(watch, bench, selection.mask, progress)
+            costs = time_mask(watch, bench, selection.mask, progress)
     return measure_run(bench, costs=costs), HeadClusters.of(bench.evidence)
 
 
@@ -139,7 +139,7 @@ def _speed(board: BoardState, progress: Progress) -> Costs:
     """Time the mask; a time that is already shown is measured again."""
     again = board.results.speed(board.mask) is not None
     with LatencyWorker.of(board.bench) as watch:
-        costs = timed(watch, board.bench, board.mask, progress, fresh=again)
+        costs = time_mask(watch, board.bench, board.mask, progress, fresh=again)
     board.results.add_costs(board.mask, costs)
     return costs
 

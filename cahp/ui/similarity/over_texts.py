@@ -10,7 +10,7 @@ import streamlit as st
 
 from cahp.run.bench import Bench
 from cahp.studies.head_habits import TEXTS, HeadHabits, head_habits, kept_habits
-from cahp.studies.one_head import LookAlikes, Removal, look_alikes, removed
+from cahp.studies.one_head import LookAlikes, Removal, compare_head, remove_head
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import follow
 from cahp.ui.session.explorer import Explorer
@@ -42,14 +42,14 @@ HABITS: Kind[Bench, HeadHabits] = Kind(
 )
 #: What removing one head costs.
 REMOVAL: Kind[HeadOf, Removal] = Kind(
-    lambda asked, _: removed(asked.bench, asked.head),
+    lambda asked, _: remove_head(asked.bench, asked.head),
     lambda asked: f"removal-{asked.head}-{_name(asked.bench)}",
     awaited=False,
     newest=True,
 )
 #: Which heads attend like it.
 ALIKE: Kind[HeadOf, LookAlikes] = Kind(
-    lambda asked, _: look_alikes(asked.bench, asked.head),
+    lambda asked, _: compare_head(asked.bench, asked.head),
     lambda asked: f"alike-{asked.head}-{_name(asked.bench)}",
     awaited=False,
     newest=True,

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from cahp.run.bench import Bench
-from cahp.studies.one_head import LookAlikes, Removal, look_alikes, removed
+from cahp.studies.one_head import LookAlikes, Removal, compare_head, remove_head
 from cahp.values import DataError, Estimate, Evaluation, HeadMask, Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_removing_one_head_is_compared_with_all_heads_text_by_text(small_bench: Bench) -> None:
-    found = removed(small_bench, 7)
+    found = remove_head(small_bench, 7)
     without = small_bench.measurements.evaluate(small_bench.evaluation, mask=HeadMask.of(set(range(12)) - {7}, 3, 4))
     assert np.array_equal(found.without.losses, without.losses)
     assert found.rise == pytest.approx(without.losses - small_bench.full.losses)
@@ -32,7 +32,7 @@ def test_texts_that_a_head_harms_are_none_that_it_matters_for() -> None:
 def test_look_alikes_are_nearest_first_with_intervals_and_found_again(
     small_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = look_alikes(small_bench, 4)
+    found = compare_head(small_bench, 4)
     assert found.distances.shape == (24, 12)
     assert (found.distances[:, 4] == 0).all()
     near = found.nearest(3)
@@ -40,15 +40,15 @@ def test_look_alikes_are_nearest_first_with_intervals_and_found_again(
     assert [head for head, _ in near] == [int(head) for head in np.argsort(means) if head != 4][:3]
     assert near[0][1].low < near[0][1].value < near[0][1].high
     monkeypatch.setattr("cahp.stages.similarity.attend", lambda *_: pytest.fail("it was measured again"))
-    assert np.array_equal(look_alikes(small_bench, 4).distances, found.distances)
+    assert np.array_equal(compare_head(small_bench, 4).distances, found.distances)
 
 
 def test_texts_without_a_word_are_left_out_of_look_alikes(small_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = Texts(("", "good film", "bad plot"), None, np.array([0, 1, 0]), small_bench.evaluation.classes)
-    assert look_alikes(replace(small_bench, evaluation=texts), 2).texts == 2
+    assert compare_head(replace(small_bench, evaluation=texts), 2).texts == 2
     nothing = replace(small_bench, evaluation=texts.take([0]))
     with pytest.raises(DataError, match="nothing to read in the evaluation texts"):
-        look_alikes(nothing, 2)
+        compare_head(nothing, 2)
 
 
 def test_look_alikes_know_their_texts() -> None:
