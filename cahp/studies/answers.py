@@ -1,7 +1,6 @@
 """The measured answers to the six steps of ``lessons``.
 
-Every sentence is built from what was measured. Where a model does not behave as the textbook says, the sentence
-says that.
+Every sentence is built from measurements, also where a model does not behave as textbooks say.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from cahp.words import number, percent, signed
 
 @dataclass(frozen=True)
 class Bar:
-    """Share of right answers of one variant of the model, with its 95 % interval."""
+    """Accuracy of one variant of the model, with its 95 % interval."""
 
     name: str
     accuracy: float
@@ -30,7 +29,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Draws:
-    """Shares of right answers of several random choices of heads."""
+    """Accuracies of several random selections."""
 
     name: str
     accuracies: tuple[float, ...]
@@ -38,10 +37,10 @@ class Draws:
 
 @dataclass(frozen=True)
 class Answer:
-    """What was measured: ``value`` in the unit of the guess, its 95 % interval where it has one, and what it means.
+    """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
 
-    ``bars`` are the variants that were compared, the full model first and then what the step is about; ``draws`` stand
-    for chance; ``n`` the texts or, for time, the rounds.
+    ``bars`` are the compared variants, the full model first, then the subject of the step; ``draws`` are random
+    selections; ``n`` is the number of texts or, for time, of rounds.
     """
 
     value: float
@@ -54,7 +53,7 @@ class Answer:
 
 
 def measure(step: str, subject: Subject, *, progress: Progress = silent) -> Answer:
-    """The answer to the step of that name; ``progress`` counts the variants of the model that were run.
+    """Measure the answer to a step; ``progress`` counts variants of the model.
 
     Raises:
         KeyError: If there is no such step.
@@ -71,9 +70,9 @@ def _one_head(subject: Subject, progress: Progress) -> Answer:
     full, less = _answers(subject, [None, subject.without([layer * subject.mask.heads + head])], progress)
     changed = _changed(less, full)
     if changed <= 0.05 * len(full):
-        meaning = "Even the head with the largest gradient is hardly missed: the others carry on without it."
+        meaning = "Even without the head of the largest gradient, the predictions hardly change."
     else:
-        meaning = "This head is missed: here one head does something that the others do not."
+        meaning = "Without this head many predictions change: it does something that the other heads do not."
     return _changes(changed, full, {"all heads": full, name: less}, meaning)
 
 
@@ -83,19 +82,19 @@ def _one_cluster(subject: Subject, progress: Progress) -> Answer:
     full, less = _answers(subject, [None, subject.without(gone)], progress)
     changed = _changed(less, full)
     if changed <= 0.1 * len(full):
-        meaning = "Look-alikes can go together: as long as one of them stays, little is missed."
+        meaning = "Most of a cluster can go: with one of its heads left, the predictions hardly change."
     else:
         meaning = (
-            "That is a lot: these heads look alike in how they separate the classes, and still they are not copies of "
-            "each other."
+            "Many predictions change: these heads separate the classes in a similar way, but they are not copies of each "
+            "other."
         )
-    return _changes(changed, full, {"all heads": full, f"without {len(gone)} look-alikes": less}, meaning)
+    return _changes(changed, full, {"all heads": full, f"without {len(gone)} of the cluster": less}, meaning)
 
 
 def _representatives(subject: Subject, progress: Progress) -> Answer:
     kept = subject.mask.flat
     others = np.flatnonzero(~subject.mask.keep.ravel())
-    # Never more than there are: a large selection leaves fewer others than it has heads.
+    # A large selection leaves fewer other heads than it has itself.
     size = min(len(kept), len(others))
     drawn = [np.random.default_rng(seed).choice(others, size=size, replace=False) for seed in range(CONTROLS)]
     masks = [None, subject.without(kept), *(subject.without(heads) for heads in drawn)]
@@ -105,25 +104,25 @@ def _representatives(subject: Subject, progress: Progress) -> Answer:
     bars = {"all heads": full, f"without the {len(kept)} representatives": less}
     bars |= {f"without {size} others, draw {number}": control for number, control in enumerate(controls, start=1)}
     said = f"Without {size} of the others instead, {beside[0]} to {beside[-1]} answers changed ({CONTROLS} draws)."
-    # A few answers more or less are chance: only what lies outside the interval is a difference.
+    # Only a count outside the interval is a difference.
     low, high = (share * len(full) for share in wilson(changed, len(full)))
     if low > beside[-1]:
-        meaning = f"{said} The representatives are missed more than any of them: they carry what is not elsewhere."
+        meaning = f"{said} Without the representatives more predictions change: they do what no other head does."
     elif high < beside[0]:
         meaning = (
-            f"{said} The representatives are missed less than any of them: their look-alikes stand in for them. "
-            "Redundancy works both ways."
+            f"{said} Without the representatives fewer predictions change: the other heads of their clusters replace "
+            "them. Redundancy works both ways."
         )
     else:
         meaning = (
-            f"{said} The representatives are missed about as much: their look-alikes stand in for them. "
-            "Redundancy works both ways."
+            f"{said} Without the representatives about as many predictions change: the other heads of their clusters "
+            "replace them. Redundancy works both ways."
         )
     return _changes(changed, full, bars, meaning)
 
 
 def _random(subject: Subject, progress: Progress) -> Answer:
-    # Chance gets the same promise as CAHP: no layer without a head, unless CAHP's own selection has one.
+    # Random selections get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
     floor = 0 if subject.mask.empty_layers else 1
     masks = [
         top(
@@ -137,18 +136,19 @@ def _random(subject: Subject, progress: Progress) -> Answer:
     as_good = sum(draw >= ours for draw in draws)
     low, high, middle = min(draws), max(draws), float(np.median(draws))
     found = (
-        f"{as_good} of {DRAWS} random choices were right at least as often. CAHP's: {percent(ours)}; random: "
-        f"{percent(low)} to {percent(high)}, {percent(middle)} in the middle; all heads: "
-        f"{percent(float(full.correct.mean()))}."
+        f"{as_good} of {DRAWS} random selections are at least as accurate. Accuracy: CAHP {percent(ours)}; random "
+        f"{percent(low)} to {percent(high)}, median {percent(middle)}; all heads {percent(float(full.correct.mean()))}."
     )
     if as_good <= DRAWS // 20:
-        meaning = "Which heads stay matters: chance does not find heads that complement each other so well."
+        meaning = "The choice of heads matters: random selections are less accurate."
     elif as_good < DRAWS // 2:
-        meaning = "The choice helps, but chance comes close now and then: many selections do nearly as well."
+        meaning = "The choice helps, but some random selections come close."
     else:
-        meaning = "Here chance does as well: with this many heads and texts the choice makes no visible difference."
+        meaning = (
+            "Random selections are as accurate: with this many heads and texts, the choice makes no visible difference."
+        )
     bars = _bars({"all heads": full, f"with CAHP's {subject.mask.count} heads": chosen})
-    beside: tuple[Draws, ...] = (Draws(f"{DRAWS} random choices", draws),)
+    beside: tuple[Draws, ...] = (Draws(f"{DRAWS} random selections", draws),)
     refitted = _refitted_choices(subject, [subject.mask, *masks[:REFITTED_DRAWS]], progress)
     if refitted is not None:
         best, drawn_after = refitted[0], tuple(float(one.correct.mean()) for one in refitted[1:])
@@ -159,7 +159,7 @@ def _random(subject: Subject, progress: Progress) -> Answer:
 
 
 def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progress) -> list[Evaluation] | None:
-    """What the model answers under each mask after a refit, or None where there is none, or a layer would be empty."""
+    """Evaluate the model under each mask after a refit (None: no refit is possible, or a layer would be empty)."""
     if subject.open_bench(progress).recoveries.no_refit or any(mask.empty_layers for mask in masks):
         return None
     found = []
@@ -171,23 +171,24 @@ def _refitted_choices(subject: Subject, masks: list[HeadMask], progress: Progres
 
 
 def _between(progress: Progress, done: int, total: int) -> Progress:
-    """Progress that counts whole models: the batches of one only ask whether to stop."""
+    """Return a progress callback that counts whole models; batches only check for cancellation."""
     return lambda stage, _done, _total: progress("refit", done, total)
 
 
 def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[Evaluation, list[Evaluation]]) -> str:
-    """What is left of the choice's lead over the middle one of the random choices when all are refitted alike."""
+    """Describe how much of the lead over the median random selection is left when all are refitted."""
     shares = [float(one.correct.mean()) for one in drawn]
     lead = accuracy_change(before[0], _middle(before[1])).value
     left = accuracy_change(chosen, _middle(drawn))
     said = (
-        f"After a refit (see the next step), CAHP's choice is right in {percent(float(chosen.correct.mean()))}, the "
-        f"first {len(drawn)} random ones in {percent(min(shares))} to {percent(max(shares))}. Its lead over the middle "
-        f"one was {signed(lead)} points and is now {signed(left.value)} ({left.span})"
+        f"After a refit (see the next step), the accuracy of CAHP's selection is "
+        f"{percent(float(chosen.correct.mean()))}, that of the first {len(drawn)} random ones {percent(min(shares))} to "
+        f"{percent(max(shares))}. Its lead over the median was {signed(lead)} points and is now {signed(left.value)} "
+        f"({left.span})"
     )
     if left.low > 0:
-        return f"{said}: some of the choice's advantage is left."
-    return f"{said}: no measurable advantage of the choice is left, so the recovery matters more."
+        return f"{said}: a part of the lead is left."
+    return f"{said}: no measurable lead is left with these texts."
 
 
 def _middle(drawn: list[Evaluation]) -> Evaluation:
@@ -197,7 +198,7 @@ def _middle(drawn: list[Evaluation]) -> Evaluation:
 def _refit(subject: Subject, progress: Progress) -> Answer:
     bench = subject.open_bench(progress)
     if bench.recoveries.no_refit:
-        raise OptionError(f"{bench.recoveries.no_refit}, so this step shows nothing here; go on with the next one")
+        raise OptionError(f"{bench.recoveries.no_refit}, so this step cannot be shown; continue with the next one")
     full, before = (
         bench.measurements.evaluate(subject.texts),
         bench.measurements.evaluate(subject.texts, mask=subject.mask),
@@ -206,20 +207,18 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     after = bench.measurements.evaluate(subject.texts, mask=subject.mask, recovered=recovered)
     won = accuracy_change(after, before)
     found = (
-        f"{percent(float(before.correct.mean()))} right before, {percent(float(after.correct.mean()))} after "
-        f"({signed(won.value)} points), {percent(float(full.correct.mean()))} with all heads. It looked at "
-        f"{recovered.examples} texts without their labels."
+        f"Accuracy {percent(float(before.correct.mean()))} before, {percent(float(after.correct.mean()))} after "
+        f"({signed(won.value)} points), {percent(float(full.correct.mean()))} with all heads. The refit used "
+        f"{recovered.examples} texts without labels."
     )
     if not recovered.accepted:
         meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
     elif won.low > 0:
-        meaning = (
-            "Much of what pruning breaks is only that the remaining heads are badly mixed, and that can be solved."
-        )
+        meaning = "Much of the loss comes from how the remaining heads are mixed, and new output weights repair that."
     elif won.excludes(0):
-        meaning = "Here the refit did harm on these texts, although held-out texts had spoken for it."
+        meaning = "The refit lowered the accuracy on these texts, although held-out texts had accepted it."
     else:
-        meaning = "No measurable change: there was little to recover, or these texts are too few to see it."
+        meaning = "No measurable change: there was little to recover, or these texts are too few to measure it."
     bars = _bars({"all heads": full, "after refit": after, "before refit": before})
     return Answer(won.value, won.ci95, found, meaning, len(full), bars)
 
@@ -227,7 +226,7 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
 def _time(subject: Subject, progress: Progress) -> Answer:
     layers, heads = subject.mask.keep.shape
     stay = max(1, heads // 2)
-    # Which heads go does not matter to the clock.
+    # The time depends on the number of heads per layer, not on which.
     mask = HeadMask(np.tile(np.arange(heads) < stay, (layers, 1)))
     costs = subject.costs(mask, progress)
     ratio, share = costs.ratio, costs.attention_share
@@ -241,11 +240,10 @@ def _time(subject: Subject, progress: Progress) -> Answer:
         f"{latency.length} tokens: {f'{number(saved, 0)} % saved' if ratio.excludes(1) else 'no measurable change'}."
     )
     if costs.noisy:
-        found += " The machine was busy meanwhile: take the time with care, or time again."
+        found += " Unreliable: the machine was busy. Measure again when it is idle."
     meaning = (
-        f"Attention takes {percent(share, 0)} of the time; the rest is work that no head does. So these "
-        f"{heads - stay} of {heads} heads a layer can save about {percent(ceiling, 0)} at best: a part cannot save "
-        "more than its share (Amdahl's law)."
+        f"Attention takes {percent(share, 0)} of the time. So {heads - stay} of {heads} heads per layer can save at most "
+        f"about {percent(ceiling, 0)}: a part cannot save more than its share (Amdahl's law)."
     )
     return Answer(saved, interval, found, meaning, latency.repeats)
 
@@ -261,11 +259,11 @@ _MEASURES: Mapping[str, Callable[[Subject, Progress], Answer]] = {
 
 
 def _answers(subject: Subject, masks: list[HeadMask | None], progress: Progress) -> list[Evaluation]:
-    """What the model answers under each mask (None: all heads)."""
+    """Evaluate the model under each mask (None: all heads)."""
     finished = 0
 
     def within(stage: str, done: int, total: int) -> None:
-        # People wait for the number of variants; between the batches of one, only a wish to stop matters.
+        # Progress counts variants; batches only check for cancellation.
         if stage == "evaluation":
             stage, done, total = "variants", finished, len(masks)
         progress(stage, done, total)
@@ -287,7 +285,7 @@ def _changes(changed: int, full: Evaluation, variants: Mapping[str, Evaluation],
     low, high = wilson(changed, n)
     before, after = list(variants.values())[:2]
     found = (
-        f"{changed} of {n} answers changed. Right answers: {percent(float(before.correct.mean()))} with all heads, "
+        f"{changed} of {n} answers changed. Accuracy: {percent(float(before.correct.mean()))} with all heads, "
         f"{percent(float(after.correct.mean()))} now."
     )
     return Answer(float(changed), (low * n, high * n), found, meaning, n, _bars(variants))

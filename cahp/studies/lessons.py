@@ -1,4 +1,4 @@
-"""Redundancy in six small steps: what is done to a model, and a question to guess at. ``answers`` measures."""
+"""Six guesses about redundancy: what is done to a model, and a question. ``answers`` measures the answers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cahp.studies.filling import time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.values import Floats, HeadMask, Ints, Progress, Selection, Texts, digest
 
-#: Texts that every step is measured on: few enough to be quick, enough for an interval of a few points.
+#: Number of texts of every step: quick to evaluate, and enough for an interval of a few points.
 EXAMPLES = 300
-#: Random choices of heads that CAHP's is held against.
+#: Random selections that CAHP's is compared with.
 DRAWS = 20
-#: Random sets of other heads that stand beside the representatives.
+#: Random sets of other heads that the representatives are compared with.
 CONTROLS = 5
-#: Random choices that are refitted as well: each costs a refit.
+#: Random selections that are also refitted; each costs a refit.
 REFITTED_DRAWS = 5
 
 
@@ -33,7 +33,7 @@ REFITTED_DRAWS = 5
 class Step:
     """One step: what is done to the model, the question, and the range and unit of a guess.
 
-    ``counted`` says what one of the unit is; ``terms`` explains the field's words that come up here first.
+    ``counted`` defines the unit; ``terms`` explains the technical terms that appear first here.
     """
 
     name: str
@@ -63,24 +63,24 @@ class Subject:
 
     @classmethod
     def of(cls, evaluation: Texts, **selection: Any) -> Subject:
-        """The subject on at most ``EXAMPLES`` texts, spread evenly over the evaluation texts."""
+        """Build the subject on at most ``EXAMPLES`` texts, evenly spread over the evaluation texts."""
         rows = np.unique(np.linspace(0, len(evaluation) - 1, min(EXAMPLES, len(evaluation))).astype(np.int64))
         return cls(texts=evaluation.take(rows), **selection)
 
     @cached_property
     def sha256(self) -> str:
-        """Tells apart what the answers depend on: the texts, the kept heads, and the heads that are switched off."""
+        """Digest of what the answers depend on: the texts, the kept heads and the heads that are switched off."""
         return digest(self.texts.sha256, self.mask.sha256, str(self.strongest), str(self.largest_cluster))
 
     @cached_property
     def strongest(self) -> tuple[int, int]:
-        """Layer and head of highest salience."""
+        """Layer and head of the highest salience."""
         layer, head = np.unravel_index(int(np.argmax(self.salience)), self.salience.shape)
         return int(layer), int(head)
 
     @cached_property
     def largest_cluster(self) -> tuple[list[int], int]:
-        """Flat indices of the largest cluster's heads, and of the one that represents it."""
+        """Flat indices of the largest cluster's heads, and of its representative."""
         members = np.flatnonzero(self.labels == np.bincount(self.labels).argmax())
         kept = [head for head in members if self.mask.keep.ravel()[head]]
         candidates = np.array(kept or members)
@@ -88,7 +88,7 @@ class Subject:
         return [int(head) for head in members], int(representative)
 
     def without(self, heads: Iterable[int]) -> HeadMask:
-        """All heads but these."""
+        """Return the mask of all heads but these."""
         keep = np.ones(self.mask.keep.size, dtype=np.bool_)
         keep[list(heads)] = False
         return HeadMask(keep.reshape(self.mask.keep.shape))
@@ -97,9 +97,9 @@ class Subject:
 def subject_of(
     bench: Bench, clusters: HeadClusters, selection: Selection, *, load: Loader, fresh_times: bool = False
 ) -> Subject:
-    """The subject that a workbench and a selection of its heads make; ``load`` is how its model is read.
+    """Build the subject of a bench and a selection; ``load`` loads its model.
 
-    With ``fresh_times`` times are taken once more, also those that are in the store.
+    With ``fresh_times``, stored timings are ignored.
     """
 
     def open_bench(progress: Progress) -> Bench:
@@ -128,86 +128,86 @@ def subject_of(
 
 
 def steps(subject: Subject) -> list[Step]:
-    """The six steps, in order, with the subject's own numbers in their words."""
+    """Return the six steps in order, with the numbers of the subject in their texts."""
     layer, head = subject.strongest
     members, _ = subject.largest_cluster
     total, kept, n = subject.mask.keep.size, subject.mask.count, len(subject.texts)
     answer = (
-        "An answer is the class that the model names for a text. It changes when another class is named than with all "
-        "heads, rightly or wrongly."
+        "An answer is the class that the model predicts for a text. It changes when it differs from the prediction with "
+        "all heads, right or wrong."
     )
     return [
         Step(
             "one-head",
             "Switch off one head",
-            f"The model has {total} attention heads. We switch off the one that matters most by its gradient: "
-            f"layer {layer}, head {head}. The other {total - 1} stay.",
+            f"The model has {total} attention heads. We switch off the one with the largest gradient: layer {layer}, "
+            f"head {head}. The other {total - 1} stay.",
             f"Of {n} answers, how many will change?",
             "answers",
             n,
             answer,
             {
                 "attention head": "a part of a layer that decides which words of a text look at which others",
-                "gradient": "how much the model's error would grow or shrink if the head spoke a little softer",
+                "gradient": "how much the model's error would change if the head's output were turned down a little",
             },
         ),
         Step(
             "one-cluster",
-            "Switch off a whole group of look-alikes but one",
-            f"{len(members)} heads tell the classes apart in the same way; they form the largest cluster. We keep only "
-            f"the one that represents them and switch off the other {len(members) - 1}.",
+            "Switch off all heads of a cluster but one",
+            f"{len(members)} heads separate the classes in a similar way; they form the largest cluster. We keep its "
+            f"representative and switch off the other {len(members) - 1}.",
             f"Of {n} answers, how many will change?",
             "answers",
             n,
             answer,
-            {"cluster": "a group of heads that differ less from each other than from the heads of other groups"},
+            {"cluster": "a group of heads that are more similar to each other than to other heads"},
         ),
         Step(
             "representatives",
             "Switch off the representatives",
-            f"Now the other way round: the {kept} heads that CAHP would keep go, and the other {total - kept} stay. "
-            f"For comparison, we also switch off as many of the others, drawn at random, {CONTROLS} times.",
+            f"Now the reverse: we switch off the {kept} heads that CAHP keeps, and the other {total - kept} stay. For "
+            f"comparison, we also switch off as many of the others, drawn at random, {CONTROLS} times.",
             f"Of {n} answers, how many will change without the representatives?",
             "answers",
             n,
             answer,
-            {"representative": "the head that stays for all of its cluster: the one that matters most by its gradient"},
+            {"representative": "the kept head of a cluster: the one with the largest gradient"},
         ),
         Step(
             "random",
             "Choose at random instead",
-            f"CAHP keeps {kept} heads of {total}. We let chance keep as many, {DRAWS} times, and count right answers.",
-            f"How many of the {DRAWS} random choices do at least as well as CAHP's?",
-            "choices",
+            f"CAHP keeps {kept} of {total} heads. We keep as many random heads, {DRAWS} times, and compare accuracy.",
+            f"How many of the {DRAWS} random selections are at least as accurate as CAHP's?",
+            "selections",
             DRAWS,
-            f"A choice is {kept} heads drawn from {total}, some from every layer. It does at least as well if at least "
-            f"as many of its {n} answers are right.",
-            {"CAHP": "complementary attention head pruning: keep the representative of each cluster, prune the others"},
+            f"A random selection is {kept} heads drawn from {total}, at least one per layer. It counts if its accuracy "
+            f"on {n} texts is at least CAHP's.",
+            {"CAHP": "complementary attention head pruning: keep one representative per cluster, prune the others"},
         ),
         Step(
             "refit",
             "Recover without training",
-            f"With {kept} heads the rest of the model gets other inputs than it was trained on. Refit solves for new "
-            "output weights in one pass, without labels and without training. Distillation would go on from "
-            "there: the pruned model, a student, would learn to score each text as its teacher, the full model, does.",
-            "How many points of accuracy does that win?",
+            f"With {kept} heads, the rest of the model gets inputs that it was not trained on. A refit solves for new "
+            "output weights in one pass, without labels and without training. Distillation would continue from "
+            "there: the pruned model (the student) is trained to imitate the full model (the teacher).",
+            "How many points of accuracy does the refit regain?",
             "points",
             50,
-            "A point is one more right answer in a hundred texts.",
+            "One point is one more correct answer per hundred texts.",
             {
-                "output weights": "how strongly each head's result enters the sum that the layer passes on",
-                "label": "the right answer to a text, as people gave it",
+                "output weights": "the weights that mix the outputs of the heads into the output of the layer",
+                "label": "the correct class of a text, assigned by people",
             },
         ),
         Step(
             "time",
             "Half of the heads, half of the time?",
-            "We cut half of the heads out of every layer, so that the model is really smaller, and take the time of "
-            "both models in turn.",
+            "We cut half of the heads out of every layer, so that the model is really smaller, and time both models in "
+            "turn.",
             "How much of the time is saved?",
             "per cent",
             50,
-            "Per cent of the milliseconds that the full model takes for the same texts.",
-            {"to cut": "to remove a head's weights from the model, where switching off only silences it"},
+            "Per cent of the time that the full model takes for the same texts.",
+            {"to cut": "to remove a head's weights from the model; switching it off only sets its output to zero"},
         ),
     ]

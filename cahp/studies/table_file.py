@@ -40,9 +40,7 @@ def table_of(run: RunDocument, clusters: HeadClusters, content: Mapping[str, Any
     """
     table = BudgetTable.plan(clusters, run.settings, recover=_recover(run, content))
     if not table.budgets:
-        raise CahpError(
-            f"The run keeps {run.settings.min_per_layer} heads or more per layer, but its model has fewer."
-        )
+        raise CahpError(f"The run keeps {run.settings.min_per_layer} heads or more per layer, but its model has fewer.")
     if content is not None:
         with _reading():
             if content["of"] == _of(run) and _same_masks(table, content["masks"]):
