@@ -85,8 +85,8 @@ def _one_cluster(subject: Subject, progress: Progress) -> Answer:
         meaning = "Most of a cluster can go: with one of its heads left, the predictions hardly change."
     else:
         meaning = (
-            "Many predictions change: these heads separate the classes in a similar way, but they are not copies of each "
-            "other."
+            "Many predictions change: these heads separate the classes in a similar way, but they are no copies of "
+            "each other."
         )
     return _changes(changed, full, {"all heads": full, f"without {len(gone)} of the cluster": less}, meaning)
 
@@ -182,9 +182,9 @@ def _after_refit(chosen: Evaluation, drawn: list[Evaluation], *, before: tuple[E
     left = accuracy_change(chosen, _middle(drawn))
     said = (
         f"After a refit (see the next step), the accuracy of CAHP's selection is "
-        f"{percent(float(chosen.correct.mean()))}, that of the first {len(drawn)} random ones {percent(min(shares))} to "
-        f"{percent(max(shares))}. Its lead over the median was {signed(lead)} points and is now {signed(left.value)} "
-        f"({left.span})"
+        f"{percent(float(chosen.correct.mean()))}, that of the first {len(drawn)} random ones {percent(min(shares))} "
+        f"to {percent(max(shares))}. Its lead over the median was {signed(lead)} points and is now "
+        f"{signed(left.value)} ({left.span})"
     )
     if left.low > 0:
         return f"{said}: a part of the lead is left."
@@ -242,8 +242,8 @@ def _time(subject: Subject, progress: Progress) -> Answer:
     if costs.noisy:
         found += " Unreliable: the machine was busy. Measure again when it is idle."
     meaning = (
-        f"Attention takes {percent(share, 0)} of the time. So {heads - stay} of {heads} heads per layer can save at most "
-        f"about {percent(ceiling, 0)}: a part cannot save more than its share (Amdahl's law)."
+        f"Attention takes {percent(share, 0)} of the time. So {heads - stay} of {heads} heads per layer can save at "
+        f"most about {percent(ceiling, 0)}: a part cannot save more than its share (Amdahl's law)."
     )
     return Answer(saved, interval, found, meaning, latency.repeats)
 

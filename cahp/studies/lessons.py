@@ -133,8 +133,8 @@ def steps(subject: Subject) -> list[Step]:
     members, _ = subject.largest_cluster
     total, kept, n = subject.mask.keep.size, subject.mask.count, len(subject.texts)
     answer = (
-        "An answer is the class that the model predicts for a text. It changes when it differs from the prediction with "
-        "all heads, right or wrong."
+        "An answer is the class that the model predicts for a text. It changes when it differs from that with all "
+        "heads, right or wrong."
     )
     return [
         Step(

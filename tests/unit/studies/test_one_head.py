@@ -47,7 +47,7 @@ def test_texts_without_a_word_are_left_out_of_look_alikes(small_bench: Bench, mo
     texts = Texts(("", "good film", "bad plot"), None, np.array([0, 1, 0]), small_bench.evaluation.classes)
     assert compare_head(replace(small_bench, evaluation=texts), 2).texts == 2
     nothing = replace(small_bench, evaluation=texts.take([0]))
-    with pytest.raises(DataError, match="nothing to read in the evaluation texts"):
+    with pytest.raises(DataError, match="the evaluation texts are empty"):
         compare_head(nothing, 2)
 
 
