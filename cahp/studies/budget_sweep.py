@@ -211,7 +211,7 @@ class BudgetTable:
                 "speed": {str(budget): found for budget, found in sorted(self._speed.items())},
             }
 
-    def fill_from(self, said: Mapping[str, Any]) -> None:
+    def fill_from(self, content: Mapping[str, Any]) -> None:
         """Enter the measurements that ``as_json`` wrote.
 
         Raises:
@@ -219,7 +219,9 @@ class BudgetTable:
         """
         import msgspec
 
-        for budget, outcomes in msgspec.convert(said["outcomes"], dict[int, dict[str, Estimate]], strict=False).items():
+        for budget, outcomes in msgspec.convert(
+            content["outcomes"], dict[int, dict[str, Estimate]], strict=False
+        ).items():
             if not {"accuracy", "accuracy_change"} <= outcomes.keys():
                 raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
