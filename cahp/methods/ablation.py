@@ -8,9 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.elimination import eliminated, rounds
-from cahp.methods.shared.scored import Scored, spendable
-from cahp.methods.shared.texts import STAGE, drawn, part
+from cahp.methods.shared.scored import STAGE, Scored, draw_texts, eliminate, part_progress, require_budget, round_sizes
 from cahp.registry import Evidence, register
 from cahp.values import Floats, HeadMask, Progress, Selection, Texts
 
@@ -38,7 +36,7 @@ class Ablation(Scored):
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
         layers, heads = evidence.card.layers, evidence.card.heads
-        losses = losses_without(evidence, HeadMask.full(layers, heads), part(evidence.progress, 0, 1), most=MOST)
+        losses = losses_without(evidence, HeadMask.full(layers, heads), part_progress(evidence.progress), most=MOST)
         return np.asarray(losses[1:].reshape(layers, heads) - losses[0])
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
@@ -64,18 +62,18 @@ class GreedyAblation:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
-        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
 
         def score(mask: HeadMask, progress: Progress) -> Floats:
             return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
-        return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
+        return eliminate(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
         texts = min(len(evidence.texts), MOST_GREEDY)
-        sizes = rounds(total, budget, share=SHARE)
+        sizes = round_sizes(total, budget, share=SHARE)
         starts = [total, *sizes[:-1]] if sizes else []
         return SelectionCost(texts * sum(left + 1 for left in starts), texts if starts else 0)
 
@@ -85,7 +83,7 @@ def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, mo
 
     Remembered by mask, so that all budgets share their first rounds.
     """
-    texts = drawn(evidence, most=most)
+    texts = draw_texts(evidence, most=most)
     return evidence.remembered(
         f"losses of {len(texts)} texts without a head under {mask.sha256}",
         lambda: _losses_without(evidence.model, texts, mask, progress),

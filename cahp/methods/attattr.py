@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from cahp import processes as parallel
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import Scored
-from cahp.methods.shared.texts import STAGE, drawn
+from cahp.methods.shared.scored import STAGE, Scored, draw_texts
 from cahp.registry import Evidence, register
 from cahp.values import Floats, Progress, Texts
 
@@ -40,7 +39,7 @@ class AttentionAttribution(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Summed maxima, shape ``(L, H)``."""
-        texts = drawn(evidence, most=MOST)
+        texts = draw_texts(evidence, most=MOST)
         return evidence.remembered(
             f"attention attributions of {len(texts)} texts in {STEPS} steps",
             lambda: attributions(evidence.model, texts, progress=evidence.progress).sum(axis=0),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.costs import SelectionCost
-from cahp.methods.shared.attention import confidences
+from cahp.methods.shared.attention import mean_confidences
 from cahp.methods.shared.scored import Scored
 from cahp.registry import Evidence, register
 from cahp.values import DataError, Floats
@@ -20,14 +19,11 @@ class Confidence(Scored):
     """
 
     name = "confidence"
+    passes = 1
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean maxima, shape ``(L, H)``."""
-        return confidences(evidence, "all")
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward pass of every text, without labels."""
-        return SelectionCost(len(evidence.texts), 0)
+        return mean_confidences(evidence, "all")
 
 
 @register
@@ -40,6 +36,7 @@ class ConfidenceInWords(Scored):
     """
 
     name = "confidence-no-special"
+    passes = 1
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean maxima, shape ``(L, H)``.
@@ -47,11 +44,7 @@ class ConfidenceInWords(Scored):
         Raises:
             DataError: If no text has anything but special tokens.
         """
-        scores = confidences(evidence, "words")
+        scores = mean_confidences(evidence, "words")
         if np.isnan(scores).any():
             raise DataError(f"no text has words that {evidence.card.id} knows; choose by confidence instead")
         return scores
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward pass of every text, without labels."""
-        return SelectionCost(len(evidence.texts), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.gates import Draw, Learned, batches, learn, price
+from cahp.methods.shared.gates import Draw, Learned, count_batches, train_gates, training_cost
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -86,7 +86,7 @@ class Dsp(Learned):
         """The gates' parameters ``(L, H)``."""
 
         def make() -> Floats:
-            return learn(
+            return train_gates(
                 evidence.model,
                 evidence.texts,
                 self.draw(budget),
@@ -101,10 +101,10 @@ class Dsp(Learned):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The epochs' forward and backward passes."""
-        return price(evidence.texts, steps=self._steps(evidence))
+        return training_cost(evidence.texts, steps=self._steps(evidence))
 
     def _steps(self, evidence: Evidence) -> int:
-        return self._epochs * batches(evidence.texts)
+        return self._epochs * count_batches(evidence.texts)
 
 
 @register

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
-from cahp.methods.shared.scored import Scored
+from cahp.methods.shared.scored import MOST_BATCHED, Scored, batch_gradients
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -33,7 +32,7 @@ class Facility(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """How early each head is taken: from N for the first down to 1, shape ``(L, H)``."""
-        order = covering(evidence.space.features, np.square(batch_gradients(evidence)).sum(axis=0).ravel())
+        order = order_by_coverage(evidence.space.features, np.square(batch_gradients(evidence)).sum(axis=0).ravel())
         scores = np.empty(len(order))
         scores[order] = np.arange(len(order), 0, -1)
         return scores.reshape(evidence.card.layers, evidence.card.heads)
@@ -44,7 +43,7 @@ class Facility(Scored):
         return SelectionCost(texts + 3 * min(texts, MOST_BATCHED), texts)
 
 
-def covering(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:
+def order_by_coverage(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:
     """All points ``features (N, D)`` in the order in which they cover most of the ``weights (N,)``; ties: the lowest.
 
     Where all points are alike, each covers everything, and they come in the order of their numbers.

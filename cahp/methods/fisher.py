@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.gradients import MOST_BATCHED, batch_gradients
-from cahp.methods.shared.scored import spendable
+from cahp.methods.shared.scored import MOST_BATCHED, batch_gradients, require_budget
 from cahp.registry import Evidence, register
 from cahp.stages.selection import top
 from cahp.values import Bools, Floats, HeadMask, Selection
@@ -30,11 +29,11 @@ class Fisher:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
-        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
         batches = batch_gradients(evidence)
         diagonal = top(np.square(batches).sum(axis=0), budget=budget, min_per_layer=min_per_layer)
         keep = np.stack(
-            [rearranged(batches[:, layer], kept=int(row.sum())) for layer, row in enumerate(diagonal.mask.keep)]
+            [rearrange(batches[:, layer], kept=int(row.sum())) for layer, row in enumerate(diagonal.mask.keep)]
         )
         mask = HeadMask(keep)
         return Selection(mask, budget, rescued=tuple(head for head in diagonal.rescued if head in set(mask.flat)))
@@ -45,7 +44,7 @@ class Fisher:
         return SelectionCost(3 * texts, texts)
 
 
-def rearranged(batches: Floats, *, kept: int) -> Bools:
+def rearrange(batches: Floats, *, kept: int) -> Bools:
     """Which heads of a layer stay, ``(H,)``, when it keeps ``kept``; ``batches (batches, H)`` are its gradients."""
     heads = batches.shape[1]
     order = [int(head) for head in np.square(batches).sum(axis=0).argsort(kind="stable")]

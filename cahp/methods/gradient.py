@@ -5,9 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.elimination import eliminated, rounds
-from cahp.methods.shared.gradients import gate_gradients, sensitivity
-from cahp.methods.shared.scored import Scored, by_layer, spendable
+from cahp.methods.shared.scored import (
+    Scored,
+    eliminate,
+    gate_gradients,
+    mean_sensitivity,
+    normalise_layers,
+    require_budget,
+    round_sizes,
+)
 from cahp.registry import Evidence, register
 from cahp.values import Floats, HeadMask, Progress, Selection
 
@@ -25,14 +31,11 @@ class Gradient(Scored):
     """
 
     name = "gradient"
+    passes, labelled = 3, True
 
     def score(self, evidence: Evidence) -> Floats:
         """Mean absolute gradients, relative to the layer, shape ``(L, H)``."""
-        return sensitivity(evidence)
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward and a backward pass of every text."""
-        return SelectionCost(3 * len(evidence.texts), len(evidence.texts))
+        return mean_sensitivity(evidence)
 
 
 @register
@@ -50,17 +53,17 @@ class IteratedGradient:
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads."""
-        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
 
         def score(mask: HeadMask, progress: Progress) -> Floats:
-            return by_layer(np.where(mask.keep, _under(evidence, mask, progress), 0.0))
+            return normalise_layers(np.where(mask.keep, _under(evidence, mask, progress), 0.0))
 
-        return eliminated(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
+        return eliminate(evidence, budget=budget, min_per_layer=min_per_layer, share=SHARE, score=score)
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of every text in each round."""
         texts = len(evidence.texts)
-        count = len(rounds(evidence.card.layers * evidence.card.heads, budget, share=SHARE))
+        count = len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=SHARE))
         return SelectionCost(3 * texts * count, texts if count else 0)
 
 

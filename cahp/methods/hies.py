@@ -8,11 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
-from cahp.methods.shared.attention import row_means
-from cahp.methods.shared.gradients import sensitivity
-from cahp.methods.shared.scored import Scored
-from cahp.methods.shared.texts import part
+from cahp.methods.shared.attention import average_rows
+from cahp.methods.shared.scored import Scored, mean_sensitivity, part_progress
 from cahp.registry import Evidence, register
 from cahp.values import Floats, OptionError
 
@@ -32,6 +29,7 @@ class ImportanceEntropy(Scored):
     """
 
     name = "hies"
+    passes, labelled = 4, True
     tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
 
     def __init__(self, *, alpha: float = 0.5) -> None:
@@ -41,18 +39,14 @@ class ImportanceEntropy(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """The weighted sum, shape ``(L, H)``."""
-        importance, spread = _minmax(sensitivity(evidence)), _minmax(entropies(evidence))
+        importance, spread = _minmax(mean_sensitivity(evidence)), _minmax(entropies(evidence))
         return np.asarray(self._alpha * importance + (1 - self._alpha) * (1 - spread))
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward and a backward pass of every text for the gradients, a forward pass for the entropies."""
-        return SelectionCost(4 * len(evidence.texts), len(evidence.texts))
 
 
 def entropies(evidence: Evidence) -> NDArray[np.float64]:
     """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
     return evidence.remembered(
-        "entropies of attention", lambda: row_means(evidence, entropy, progress=part(evidence.progress, 0, 1))
+        "entropies of attention", lambda: average_rows(evidence, entropy, progress=part_progress(evidence.progress))
     )
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import Scored, by_layer
+from cahp.methods.shared.scored import Scored, normalise_layers
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -24,11 +23,7 @@ class Magnitude(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Norms relative to the layer, shape ``(L, H)``."""
-        return by_layer(_norms(evidence))
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """Nothing."""
-        return SelectionCost(0, 0)
+        return normalise_layers(_norms(evidence))
 
 
 @register
@@ -44,10 +39,6 @@ class RawMagnitude(Scored):
     def score(self, evidence: Evidence) -> Floats:
         """Norms, shape ``(L, H)``."""
         return _norms(evidence)
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """Nothing."""
-        return SelectionCost(0, 0)
 
 
 def _norms(evidence: Evidence) -> NDArray[np.float64]:

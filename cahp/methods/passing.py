@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.attention import confidences
-from cahp.methods.shared.gates import SHIFT, Learned, batches, hard_concrete, learn, price
+from cahp.methods.shared.attention import mean_confidences
+from cahp.methods.shared.gates import SHIFT, Learned, count_batches, hard_concrete, train_gates, training_cost
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -59,7 +59,7 @@ class Pressure:
         return cost
 
 
-def reopened(parameters: Tensor, chance: Tensor, uniform: Tensor) -> Tensor:
+def reopen(parameters: Tensor, chance: Tensor, uniform: Tensor) -> Tensor:
     """Parameters cut to +-5, those of more likely closed gates set to 0, undecided, with probability ``chance``."""
     held = parameters.clamp(-SUREST, SUREST)
     closed = certainties(parameters)[0] > 0.5
@@ -90,14 +90,14 @@ class Pass(Learned):
             import torch
 
             steps = self._total(evidence)
-            sure = torch.as_tensor(confidences(evidence, "all"))
+            sure = torch.as_tensor(mean_confidences(evidence, "all"))
             points = {round(share * steps) for share in REOPENINGS}
 
             def revise(parameters: Tensor, done: int, uniform: Tensor) -> None:
                 if done in points:
-                    parameters.copy_(reopened(parameters, sure / sure.max(), uniform))
+                    parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
 
-            return learn(
+            return train_gates(
                 evidence.model,
                 evidence.texts,
                 lambda parameters, uniform, _: hard_concrete(parameters, uniform),
@@ -113,9 +113,9 @@ class Pass(Learned):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""
-        training = price(evidence.texts, steps=self._total(evidence))
+        training = training_cost(evidence.texts, steps=self._total(evidence))
         return SelectionCost(training.forwards + len(evidence.texts), training.labels)
 
     def _total(self, evidence: Evidence) -> int:
         # Every text is seen at least once.
-        return max(self._steps, batches(evidence.texts))
+        return max(self._steps, count_batches(evidence.texts))

@@ -28,10 +28,6 @@ class Random(Scored):
         """Uniform numbers, shape ``(L, H)``."""
         return _uniform(evidence)
 
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """Nothing."""
-        return SelectionCost(0, 0)
-
 
 @register
 class RandomPerLayer:
@@ -100,10 +96,6 @@ class RandomEven(Scored):
         """Minus the head's place in a random order of its layer, plus less than one, shape ``(L, H)``."""
         drawn, ties = _uniform(evidence, count=2)
         return np.asarray(ties - _places(drawn))
-
-    def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """Nothing."""
-        return SelectionCost(0, 0)
 
 
 def _uniform(evidence: Evidence, *, count: int | None = None) -> NDArray[np.float64]:

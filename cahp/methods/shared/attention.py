@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.methods.shared.texts import STAGE, part
-from cahp.models.tokenizers import special_ids
+from cahp.methods.shared.scored import STAGE, part_progress
 from cahp.registry import Evidence
 from cahp.values import Floats, Progress
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
 
 
-def row_means(
+def average_rows(
     evidence: Evidence, statistic: Statistic, *, without: Collection[int] = (), progress: Progress
 ) -> NDArray[np.float64]:
     """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
@@ -59,16 +58,18 @@ def row_means(
     return np.asarray(summed / np.where(counts > 0, counts, np.nan))
 
 
-def confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:
+def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:
     """Mean of each row's maximum over all tokens, or over those that are not special; shape ``(L, H)``."""
 
     def make() -> Floats:
+        from cahp.models.tokenizers import special_ids
+
         without: Collection[int] = () if counted == "all" else special_ids(evidence.model.tokenizer)
-        return row_means(evidence, maxima, without=without, progress=part(evidence.progress, 0, 1))
+        return average_rows(evidence, row_maxima, without=without, progress=part_progress(evidence.progress))
 
     return evidence.remembered(f"confidences over {counted} tokens", make)
 
 
-def maxima(weights: Tensor, counted: Tensor) -> Tensor:
+def row_maxima(weights: Tensor, counted: Tensor) -> Tensor:
     """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
     return (weights * counted[:, None, None, :]).amax(dim=-1)

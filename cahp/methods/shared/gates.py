@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import spendable
+from cahp.methods.shared.scored import require_budget
 from cahp.registry import Evidence
 from cahp.stages.selection import top
 from cahp.values import Floats, Progress, Selection, Texts, silent
@@ -65,18 +65,18 @@ class Learned(ABC):
             OptionError: Without a budget: gates are trained towards one.
             BudgetError: If the budget is outside ``min_per_layer * L .. N``.
         """
-        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 
 
-def batches(texts: Texts) -> int:
+def count_batches(texts: Texts) -> int:
     """Steps of one epoch."""
     return math.ceil(len(texts) / BATCH)
 
 
-def price(texts: Texts, *, steps: int) -> SelectionCost:
+def training_cost(texts: Texts, *, steps: int) -> SelectionCost:
     """A training's cost: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
-    return SelectionCost(3 * len(texts) * steps / batches(texts), min(len(texts), steps * BATCH))
+    return SelectionCost(3 * len(texts) * steps / count_batches(texts), min(len(texts), steps * BATCH))
 
 
 def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def hard_concrete(parameters: Tensor, uniform: Tensor) -> Tensor:
     return (soft * (high - low) + low).clamp(0, 1)
 
 
-def learn(
+def train_gates(
     model: HeadModel,
     texts: Texts,
     draw: Draw,

@@ -1,9 +1,9 @@
-"""Methods that are a score, and the budget that every method without a suggestion of its own cannot do without."""
+"""What methods that score heads share: texts to measure on, gradients of gates, selection by score and in rounds."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,23 +12,37 @@ from numpy.typing import NDArray
 from cahp.costs import SelectionCost
 from cahp.registry import Evidence
 from cahp.stages.selection import top
-from cahp.values import Floats, OptionError, Selection
+from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, Texts
+
+#: The stage under which methods report their progress.
+STAGE = "scores"
+#: Texts in a batch of ``batch_gradients``, and texts that batches are made of, at most.
+BATCH = 32
+MOST_BATCHED = 2048
 
 
 class Scored(ABC):
-    """A method that is a score: the heads of highest score stay."""
+    """A method that keeps the heads of highest score.
+
+    Scoring costs ``passes`` forward passes of each of the calibration texts (a backward pass counts as two), or of
+    ``most`` of them; ``labelled`` says whether it reads their labels.
+    """
 
     name: str
     needs_budget = True
     tries: Sequence[Mapping[str, Any]] = ({},)
+    passes: int = 0
+    most: int | None = None
+    labelled: bool = False
 
     @abstractmethod
     def score(self, evidence: Evidence) -> Floats:
-        """How much each head matters, shape ``(L, H)``."""
+        """The importance of each head, shape ``(L, H)``."""
 
-    @abstractmethod
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """What choosing ``budget`` heads costs when nothing was measured before."""
+        """The cost of choosing ``budget`` heads when nothing was measured before."""
+        texts = len(evidence.texts) if self.most is None else min(len(evidence.texts), self.most)
+        return SelectionCost(self.passes * texts, texts if self.labelled else 0)
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads.
@@ -37,14 +51,12 @@ class Scored(ABC):
             OptionError: Without a budget: a score alone suggests none.
             BudgetError: If no mask can meet it.
         """
-        budget = spendable(budget, evidence, name=self.name, min_per_layer=min_per_layer)
+        budget = require_budget(budget, evidence, name=self.name, min_per_layer=min_per_layer)
         return top(self.score(evidence), budget=budget, min_per_layer=min_per_layer)
 
 
-def spendable(budget: int | None, evidence: Evidence, *, name: str, min_per_layer: int) -> int:
-    """The budget that the method ``name`` cannot do without.
-
-    Asked before anything is measured: that can take minutes, and what cannot be spent is refused at once.
+def require_budget(budget: int | None, evidence: Evidence, *, name: str, min_per_layer: int) -> int:
+    """Check the budget of the method ``name`` before anything is measured, which can take minutes.
 
     Raises:
         OptionError: If there is none, or no layer has ``min_per_layer`` heads.
@@ -56,7 +68,87 @@ def spendable(budget: int | None, evidence: Evidence, *, name: str, min_per_laye
     return budget
 
 
-def by_layer(scores: Floats) -> NDArray[np.float64]:
-    """Scores ``(L, H)`` divided by their L2 norm in each layer; a layer of zeros stays as it is."""
+def normalise_layers(scores: Floats) -> NDArray[np.float64]:
+    """Divide scores ``(L, H)`` by their L2 norm in each layer; a layer of zeros stays as it is."""
     norms = np.linalg.norm(scores, axis=1, keepdims=True)
     return np.asarray(scores / np.where(norms > 0, norms, 1.0))
+
+
+def draw_texts(evidence: Evidence, *, most: int) -> Texts:
+    """The calibration texts, or ``most`` of them drawn by the seed, in the order of the data."""
+    texts = evidence.texts
+    if len(texts) <= most:
+        return texts
+    rows = np.random.default_rng(evidence.seed).permutation(len(texts))[:most]
+    return texts.take(np.sort(rows))
+
+
+def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progress:
+    """Report the progress of one of ``count`` rounds of equal length as a part of the whole."""
+    return lambda stage, done, total: progress(STAGE, index * total + done, count * total)
+
+
+# Gradients ------------------------------------------------------------------------------------------------------------
+
+
+def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np.float64]:
+    """Signed gradients ``(n, L, H)`` of each text's loss at open gates, of all texts or of ``most`` drawn ones."""
+    texts = evidence.texts if most is None else draw_texts(evidence, most=most)
+
+    def make() -> Floats:
+        from cahp.stages.salience import example_gradients
+
+        return example_gradients(evidence.model, texts, progress=part_progress(evidence.progress))
+
+    return evidence.remembered(f"gate gradients of {len(texts)} texts", make)
+
+
+def mean_sensitivity(evidence: Evidence) -> NDArray[np.float64]:
+    """Mean over the texts of ``|dL_x/dg|`` at open gates, divided by each layer's L2 norm; shape ``(L, H)``."""
+    return normalise_layers(np.abs(gate_gradients(evidence)).mean(axis=0))
+
+
+def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
+    """Gradients ``(batches, L, H)`` of the summed loss of batches of 32 at open gates, of at most 2,048 texts.
+
+    Sums and not means, so that a last batch of few texts does not weigh more than its texts.
+    """
+    gradients = gate_gradients(evidence, most=MOST_BATCHED)
+    shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
+    starts = np.arange(0, len(gradients), BATCH)
+    return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
+
+
+# Rounds ---------------------------------------------------------------------------------------------------------------
+
+
+def round_sizes(total: int, budget: int, *, share: float) -> list[int]:
+    """Heads left after each round that removes ``share`` of ``total``; the last round may remove fewer."""
+    size = max(1, round(share * total))
+    return [max(total - size * number, budget) for number in range(1, -(-(total - budget) // size) + 1)]
+
+
+def eliminate(
+    evidence: Evidence,
+    *,
+    budget: int,
+    min_per_layer: int,
+    share: float,
+    score: Callable[[HeadMask, Progress], Floats],
+) -> Selection:
+    """Remove ``share`` of all heads at a time, those of lowest score, and score the others again.
+
+    ``score`` gets the current mask, and returns ``(L, H)``; its values for removed heads are ignored.
+
+    Raises:
+        BudgetError, OptionError: As ``cahp.stages.selection.top``, before anything is measured.
+    """
+    layers, heads = evidence.card.layers, evidence.card.heads
+    selection = top(np.zeros((layers, heads)), budget=budget, min_per_layer=min_per_layer)
+    mask = HeadMask.full(layers, heads)
+    sizes = round_sizes(layers * heads, budget, share=share)
+    for index, left in enumerate(sizes):
+        scores = np.where(mask.keep, score(mask, part_progress(evidence.progress, index, len(sizes))), -np.inf)
+        selection = top(scores, budget=left, min_per_layer=min_per_layer)
+        mask = selection.mask
+    return selection

@@ -19,7 +19,7 @@ from cahp import models, registry
 from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
-from cahp.methods.shared.attention import maxima, row_means
+from cahp.methods.shared.attention import average_rows, row_maxima
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.tokenizers import special_ids
@@ -238,7 +238,7 @@ def test_confidence_is_the_mean_of_row_maxima_by_hand(
 
 def test_maxima_are_those_of_the_tokens_that_count() -> None:
     weights = torch.tensor([[[[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.2, 0.2, 0.6]]]])
-    found = maxima(weights, torch.tensor([[False, True, True]]))
+    found = row_maxima(weights, torch.tensor([[False, True, True]]))
     assert np.allclose(found, [[[0.2, 0.6, 0.6]]])
 
 
@@ -303,11 +303,11 @@ def test_processes_share_the_texts_of_row_statistics_and_find_what_one_finds(
     model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evidence = bench(model, fakes.sentences(7), tmp_path)
-    parts = shares(monkeypatch, lambda: row_means(evidence, maxima, progress=silent))
+    parts = shares(monkeypatch, lambda: average_rows(evidence, row_maxima, progress=silent))
     sums, rows = ([one[index] for one in parts] for index in range(2))
     # Of four batches each process went through two.
     assert [np.flatnonzero(part.any(axis=(1, 2))).tolist() for part in rows] == [[0, 2], [1, 3]]
     monkeypatch.undo()
     monkeypatch.setattr(devices, "_BATCH", (devices._BATCH[0], 2))
     both = np.sum(sums, axis=0).sum(axis=0) / np.sum(rows, axis=0).sum(axis=0)
-    np.testing.assert_array_equal(both, row_means(evidence, maxima, progress=silent))
+    np.testing.assert_array_equal(both, average_rows(evidence, row_maxima, progress=silent))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cahp import models, registry
-from cahp.methods.facility import REACH, covering
+from cahp.methods.facility import REACH, order_by_coverage
 from cahp.stages.salience import example_gradients
 from cahp.store import Store
 
@@ -35,7 +35,7 @@ def covered(features: NDArray[np.float64], weights: NDArray[np.float64], taken: 
 def test_each_head_taken_adds_most_and_the_set_is_near_the_best_there_is(seed: int) -> None:
     random = np.random.default_rng(seed)
     features, weights = random.normal(size=(7, 3)), random.random(7)
-    order = tuple(int(place) for place in covering(features, weights))
+    order = tuple(int(place) for place in order_by_coverage(features, weights))
     assert sorted(order) == list(range(7))
     for size in range(7):
         values = [covered(features, weights, (*order[:size], other)) for other in range(7) if other not in order[:size]]
@@ -46,14 +46,14 @@ def test_each_head_taken_adds_most_and_the_set_is_near_the_best_there_is(seed: i
 
 def test_of_two_heads_alike_one_is_taken_and_the_other_comes_last() -> None:
     features = np.array([[0.0, 0.0], [0.0, 0.0], [5.0, 0.0], [0.0, 5.0], [5.0, 5.0]])
-    order = covering(features, np.array([1.0, 0.9, 0.5, 0.4, 0.3])).tolist()
+    order = order_by_coverage(features, np.array([1.0, 0.9, 0.5, 0.4, 0.3])).tolist()
     # The twin of what is there adds nothing, however important.
     assert order == [0, 2, 3, 4, 1]
 
 
 def test_heads_that_do_not_differ_come_in_the_order_of_their_numbers() -> None:
-    assert covering(np.zeros((4, 2)), np.arange(4.0)).tolist() == [0, 1, 2, 3]
-    assert covering(np.zeros((1, 2)), np.ones(1)).tolist() == [0]
+    assert order_by_coverage(np.zeros((4, 2)), np.arange(4.0)).tolist() == [0, 1, 2, 3]
+    assert order_by_coverage(np.zeros((1, 2)), np.ones(1)).tolist() == [0]
 
 
 def test_the_method_covers_the_full_space_by_the_information_of_the_gates(tmp_path: Path) -> None:
@@ -63,4 +63,4 @@ def test_the_method_covers_the_full_space_by_the_information_of_the_gates(tmp_pa
     evidence = fakes.evidence(model.card, texts, Store(tmp_path / "store"), model=model)
     mask = registry.get("facility").choose(evidence, budget=6, min_per_layer=0).mask
     weights = np.square(example_gradients(model, texts).sum(axis=0)).ravel()
-    assert mask.flat == sorted(covering(evidence.space.features, weights)[:6].tolist())
+    assert mask.flat == sorted(order_by_coverage(evidence.space.features, weights)[:6].tolist())

@@ -199,7 +199,7 @@ def test_reopening_cuts_all_gates_and_opens_closed_ones_by_chance() -> None:
     chance = torch.tensor([1.0, 1.0, 0.3, 1.0, 1.0, 0.6], dtype=torch.float64)
     uniform = torch.full((6,), 0.5, dtype=torch.float64)
     # -0.5 is not closed: its gate is 0 with sigmoid(0.5 - 0.791) < 1/2.
-    assert passing.reopened(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
+    assert passing.reopen(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
 
 
 def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
@@ -208,7 +208,7 @@ def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
     made = bench(model, texts, tmp_path)
     seen: list[tuple[int, torch.Tensor]] = []
     done = [0]
-    plain = passing.reopened
+    plain = passing.reopen
 
     def watch(stage: str, step: int, total: int) -> None:
         done[0] = step if stage == gates.STAGE else done[0]
@@ -217,7 +217,7 @@ def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
         seen.append((done[0] + 1, chance))
         return plain(parameters, chance, uniform)
 
-    monkeypatch.setattr(passing, "reopened", spy)
+    monkeypatch.setattr(passing, "reopen", spy)
     made._resources.progress = watch
     passing.Pass(steps=12).choose(made, budget=6)
     assert [step for step, _ in seen] == [2, 4, 6]
@@ -265,7 +265,7 @@ def test_the_bisection_comes_near_the_budget(model: HeadModel, texts: Texts, tmp
 
 def test_a_stronger_penalty_leaves_fewer_gates_open(model: HeadModel, texts: Texts) -> None:
     def trained(strength: float) -> float:
-        parameters = gates.learn(
+        parameters = gates.train_gates(
             model,
             texts,
             lambda given, uniform, _: gates.hard_concrete(given, uniform),
@@ -408,7 +408,7 @@ def test_the_joint_training_moves_the_weights_of_its_copy(
         return given * 0 + 1
 
     monkeypatch.setattr("cahp.models.surgery.separate", separated)
-    gates.learn(model, texts, draw, learning_rate=0.5, steps=3, seed=0, joint=True)
+    gates.train_gates(model, texts, draw, learning_rate=0.5, steps=3, seed=0, joint=True)
     (copy,) = copies
     moved = [name for name, tensor in copy.network.state_dict().items() if not torch.equal(tensor, state(model)[name])]
     assert any("attention" in name for name in moved)
@@ -422,7 +422,7 @@ def test_the_first_step_is_the_rate_s_size_and_the_rates_fall_to_nothing(model: 
     def watch(parameters: torch.Tensor, done: int, uniform: torch.Tensor) -> None:
         seen.append(parameters.numpy().copy())
 
-    gates.learn(
+    gates.train_gates(
         model,
         texts,
         lambda given, *_: torch.ones_like(given),
@@ -437,7 +437,7 @@ def test_the_first_step_is_the_rate_s_size_and_the_rates_fall_to_nothing(model: 
 
 
 def test_the_start_is_within_glorot_s_bounds(model: HeadModel, texts: Texts) -> None:
-    start = gates.learn(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.0, steps=1, seed=3)
+    start = gates.train_gates(model, texts, lambda given, *_: given * 0 + 1, learning_rate=0.0, steps=1, seed=3)
     bound = np.sqrt(6 / (LAYERS + HEADS))
     assert (np.abs(start) < bound).all()
     assert start.min() < -bound / 3

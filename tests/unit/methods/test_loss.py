@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cahp import models, registry
 from cahp.methods import ablation, fisher
-from cahp.methods.shared.gradients import batch_gradients, gate_gradients
+from cahp.methods.shared.scored import batch_gradients, gate_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.evidence import HeadEvidence
@@ -126,12 +126,12 @@ def test_heads_are_swapped_where_their_gradients_cancel() -> None:
     # The smallest sums of squares are 1 and 1.01, but together they add up; -1.2 cancels either, and the first leaves
     # less: (2, 0.1) against (-0.2, 0). The last head has nothing to cancel it.
     batches = np.array([[1.0, 1.0, -1.2, 0.0], [0.0, 0.1, 0.0, 3.0]])
-    assert fisher.rearranged(batches, kept=2).tolist() == [False, True, False, True]
+    assert fisher.rearrange(batches, kept=2).tolist() == [False, True, False, True]
 
 
 @pytest.mark.parametrize("kept", [0, 4])
 def test_a_layer_that_keeps_all_or_none_has_nothing_to_swap(kept: int) -> None:
-    assert fisher.rearranged(np.random.default_rng(0).normal(size=(3, 4)), kept=kept).sum() == kept
+    assert fisher.rearrange(np.random.default_rng(0).normal(size=(3, 4)), kept=kept).sum() == kept
 
 
 def objective(batches: NDArray[np.float64], pruned: set[int]) -> float:
@@ -154,7 +154,7 @@ def test_swaps_are_those_of_brute_force_and_never_make_it_worse(
         )
         worth.append(objective(batches, pruned))
     assert all(after <= before + 1e-12 for before, after in pairwise(worth))
-    keep = fisher.rearranged(batches, kept=kept)
+    keep = fisher.rearrange(batches, kept=kept)
     assert set(np.flatnonzero(~keep).tolist()) == pruned
 
 

@@ -11,10 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import models
-from cahp.methods.shared.elimination import eliminated, rounds
-from cahp.methods.shared.gradients import gate_gradients as every_gradient
-from cahp.methods.shared.scored import by_layer
-from cahp.methods.shared.texts import drawn
+from cahp.methods.shared.scored import draw_texts, eliminate, normalise_layers, round_sizes
+from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.store import Store
@@ -48,7 +46,7 @@ def bench(model: HeadModel, texts: Texts, folder: Path, *, seed: int = 42) -> He
 def test_rounds_remove_a_share_of_all_heads_and_the_last_what_is_left(
     total: int, budget: int, share: float, sizes: list[int]
 ) -> None:
-    assert rounds(total, budget, share=share) == sizes
+    assert round_sizes(total, budget, share=share) == sizes
 
 
 @given(st.integers(0, 1000), st.integers(0, 4), st.data())
@@ -67,7 +65,7 @@ def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor:
     class Nothing:
         card, progress = Card, None
 
-    found = eliminated(Nothing, budget=budget, min_per_layer=floor, share=1 / TOTAL, score=score)  # type: ignore[arg-type]
+    found = eliminate(Nothing, budget=budget, min_per_layer=floor, share=1 / TOTAL, score=score)  # type: ignore[arg-type]
     keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
     while keep.sum() > budget:
         may_go = [place for place in zip(*np.nonzero(keep), strict=True) if keep[place[0]].sum() > floor]
@@ -79,11 +77,11 @@ def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor:
 
 def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(60)
-    assert drawn(bench(model, texts, tmp_path), most=60) is texts
+    assert draw_texts(bench(model, texts, tmp_path), most=60) is texts
     numbered = Texts(tuple(map(str, range(60))), None, texts.labels, texts.classes)
 
     def rows(seed: int) -> list[int]:
-        return [int(text) for text in drawn(bench(model, numbered, tmp_path, seed=seed), most=20).first]
+        return [int(text) for text in draw_texts(bench(model, numbered, tmp_path, seed=seed), most=20).first]
 
     assert rows(1) == sorted(set(rows(1)))
     assert len(rows(1)) == 20
@@ -92,7 +90,7 @@ def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_pat
 
 
 def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
-    assert by_layer(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
+    assert normalise_layers(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
 
 
 @pytest.mark.parametrize("most", [None, 20])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cahp.exports import checkpoints
-from cahp.methods.shared import gates, texts
+from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
 from cahp.run.timeline import STAGES, in_terminal, on_screen
 from cahp.stages import latency, recovery, salience, signatures, similarity
@@ -13,7 +13,7 @@ from cahp.studies import stability
 
 
 @pytest.mark.parametrize(
-    "module", [checkpoints, gates, texts, latency, recovery, salience, signatures, similarity, stability]
+    "module", [checkpoints, gates, latency, recovery, salience, scored, signatures, similarity, stability]
 )
 def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
     assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009
