@@ -392,7 +392,7 @@ def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable
     app.session_state["source-model-name"] = "/etc"
     app.session_state["source-data-True"] = "A folder, a preset or hub data…"
     app.session_state["source-data-name"] = "/etc/passwd"
-    app.session_state[WISH] = Wish("/etc", "/etc/passwd")
+    app.session_state[WISH] = Wish({"model": "/etc", "data": "/etc/passwd"})
     app.run()
     assert not app.exception
     assert (app.session_state["source-model"], app.session_state["source-data-True"]) == (

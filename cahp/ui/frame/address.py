@@ -6,7 +6,7 @@ page asks for them when the link is opened.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,29 +31,33 @@ WISH, OPENING = "cahp_wish", "cahp_opening"
 #: The longest prompt, list of answers or list of pairs: longer addresses do not work everywhere.
 _LONGEST = 4_000
 
-#: Address fields by purpose; most are named like the field of ``Settings`` that they fill.
+#: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
+#: field of ``Settings`` that they fill.
 _COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
 _CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
-#: The pin. Fields from the third on open its model, where that is not the model of the address.
-_PINNED = ("pin", "pin-recover", "pin-model", "pin-prompt", "pin-answers", "pin-label_map", "pin-again")
-_BOARD = ("budget", "mask", "recover", *_PINNED)
 _SOURCE = ("model", "data", "files", "prompt", "answers", *_COLUMNS)
+#: The pin, and with a prefix the fields that open its model, where that is not the model of the address; "pin-again"
+#: stands for fields that are too long.
+_PINNED_MODEL = ("model", "prompt", "answers", "label_map")
+_PINNED = ("pin", "pin-recover", "pin-again", *(f"pin-{name}" for name in _PINNED_MODEL))
+_BOARD = ("budget", "mask", "recover", *_PINNED)
+
+_PARSERS: Mapping[str, Callable[[str], Any]] = {
+    "answers": data.parse_answers,
+    "label_map": data.parse_label_map,
+    "splits": data.parse_splits,
+}
 
 
 @dataclass(frozen=True)
 class Wish:
-    """A link's model and data that need a person's consent.
+    """A link that needs a person's consent: its ``fields`` of settings, and those of the ``board``.
 
-    ``files`` is the fingerprint of the files that belong to the link. ``fields`` are settings and ``board`` the view,
-    both as texts of the link.
+    ``files`` is the fingerprint of the files that belong to the link.
     """
 
-    model: str
-    data: str | None
-    prompt: str | None = None
-    answers: str = ""
+    fields: Mapping[str, str]
     files: str | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
     board: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -63,14 +67,7 @@ class Wish:
         Raises:
             OptionError: If a field is invalid.
         """
-        return replace(
-            bundled.SETTINGS,
-            model=self.model,
-            data=self.data,
-            prompt=self.prompt,
-            answers=data.parse_answers(self.answers),
-            **_parse(self.fields),
-        )
+        return replace(bundled.SETTINGS, **{"data": None, **_parse(self.fields)})
 
 
 # Reading an address ------------------------------------------------------------------------------------------
@@ -82,25 +79,18 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     Raises:
         CahpError: If a field is invalid.
     """
-    default = bundled.SETTINGS
-    model, dataset = params.get("model", default.model), params.get("data")
+    model, dataset = params.get("model", bundled.SETTINGS.model), params.get("data")
+    names = (*_COLUMNS, *_CHOICES)
+    fields = {name: params[name][:_LONGEST] for name in names if name in params}
     builtin = models.BUILTINS.get(model)
-    fields = {name: params[name][:_LONGEST] for name in (*_COLUMNS, *_CHOICES) if name in params}
-    own_data = "files" in params or bool(set(fields) & set(_COLUMNS))
-    if builtin is not None and builtin.data is not None and dataset in (None, builtin.data) and not own_data:
-        return replace(default, model=model, **_parse(fields)), None
-    if model == default.model and dataset is None and not own_data:
-        return replace(default, **_parse(fields)), None
-    prompt, answers = params.get("prompt"), params.get("answers", "")
-    return default, Wish(
-        model[:200],
-        None if dataset is None else dataset[:200],
-        None if prompt is None else prompt[:_LONGEST],
-        answers[:_LONGEST],
-        params.get("files"),
-        fields,
-        {name: params[name] for name in _BOARD if name in params},
-    )
+    own_data = "files" in params or not fields.keys().isdisjoint(_COLUMNS)
+    of_builtin = builtin is not None and builtin.data is not None and dataset in (None, builtin.data)
+    if not own_data and (of_builtin or (model == bundled.SETTINGS.model and dataset is None)):
+        return replace(bundled.SETTINGS, model=model, **_parse(fields)), None
+    source = {name: params[name][:200] for name in ("model", "data") if name in params}
+    source |= {name: params[name][:_LONGEST] for name in ("prompt", "answers") if name in params}
+    board = {name: params[name] for name in _BOARD if name in params}
+    return bundled.SETTINGS, Wish({"model": model[:200], **source, **fields}, params.get("files"), board)
 
 
 def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
@@ -117,10 +107,8 @@ def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
     """Convert settings in an address to the values that ``Settings`` takes."""
     settings: dict[str, Any] = {}
     for name, text in fields.items():
-        if name in ("label_map", "splits"):
-            settings[name] = (data.parse_label_map if name == "label_map" else data.parse_splits)(text)
-        else:
-            settings[name] = _parse_number(name, text) if describe_settings()[name].kind is int else text
+        number = describe_settings()[name].kind is int
+        settings[name] = _parse_number(name, text) if number else _PARSERS.get(name, str)(text)
     if "min_per_layer" in settings:
         settings["recover"] = (QUICK if settings["min_per_layer"] else NONE).name
     return settings
@@ -186,17 +174,9 @@ def pin_settings(fields: Mapping[str, str]) -> Settings:
     """
     if any(len(text) > _LONGEST for text in fields.values()):
         raise CahpError(f"The pin in this link has a field of more than {_LONGEST:,} characters. Pin the mask again.")
-    return replace(
-        bundled.SETTINGS,
-        model=fields["pin-model"],
-        data=None,
-        prompt=fields.get("pin-prompt"),
-        answers=data.parse_answers(fields.get("pin-answers", "")),
-        label_map=data.parse_label_map(fields["pin-label_map"]) if "pin-label_map" in fields else {},
-        # A pinned mask is only compared, so it may empty a layer.
-        min_per_layer=0,
-        recover=NONE.name,
-    )
+    pinned = {name: fields[f"pin-{name}"] for name in _PINNED_MODEL if f"pin-{name}" in fields}
+    # A pinned mask is only compared, so it may empty a layer.
+    return replace(bundled.SETTINGS, **{"data": None, **_parse({**pinned, "min_per_layer": "0"})})
 
 
 def read_pin(fields: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
@@ -222,9 +202,8 @@ def describe(explorer: Explorer) -> dict[str, str]:
         fields["files"] = explorer.source.fingerprint
     else:
         fields["data"] = explorer.bench.dataset.id
-    if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
-        fields["prompt"], fields["answers"] = settings.prompt, command_line.to_text(settings.answers)
-    for name in (*_COLUMNS, *_CHOICES):
+    prompted = ("prompt", "answers") if settings.prompt is not None and len(settings.prompt) <= _LONGEST else ()
+    for name in (*prompted, *_COLUMNS, *_CHOICES):
         value = getattr(settings, name)
         if value == getattr(bundled.SETTINGS, name) or (name == "splits" and explorer.source.uploaded):
             continue
@@ -252,15 +231,11 @@ def _describe_pin(explorer: Explorer) -> dict[str, str]:
         fields["pin-recover"] = pin.variant.recover
     if pin.is_of(explorer.card):
         return fields
-    fields["pin-model"] = pin.settings.model
-    long = {
-        "pin-prompt": pin.settings.prompt or "",
-        "pin-answers": command_line.to_text(pin.settings.answers),
-        "pin-label_map": command_line.to_text(pin.settings.label_map),
-    }
-    if max(map(len, long.values())) > _LONGEST:
-        return {**fields, "pin-again": "1"}
-    return fields | {name: text for name, text in long.items() if text}
+    values = {name: getattr(pin.settings, name) for name in _PINNED_MODEL}
+    model = {f"pin-{name}": command_line.to_text(value) for name, value in values.items() if value}
+    if max(map(len, model.values())) > _LONGEST:
+        return {**fields, "pin-model": model["pin-model"], "pin-again": "1"}
+    return fields | model
 
 
 def write(explorer: Explorer) -> None:

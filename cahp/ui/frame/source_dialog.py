@@ -84,11 +84,11 @@ def failed(why: str | None) -> None:
 def _offer_link(explorer: Explorer, wish: Wish) -> None:
     """Offer to open a link, or tell why it cannot be opened."""
     instead = f"This page shows {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)} instead."
-    linked = f"{wish.model} on {wish.data}" if wish.data else wish.model
-    if wish.files is not None:
-        linked = f"{wish.model} on uploaded files"
-    if wish.prompt is not None:
-        linked += f" with the prompt “{wish.prompt[:200]}”"
+    linked = wish.fields["model"]
+    if wish.files is not None or "data" in wish.fields:
+        linked += f" on {wish.fields['data'] if wish.files is None else 'uploaded files'}"
+    if "prompt" in wish.fields:
+        linked += f" with the prompt “{wish.fields['prompt'][:200]}”"
     settings: Settings | None = None
     try:
         permitted(wish.settings)
@@ -117,10 +117,11 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
 def _fill_in(wish: Wish) -> None:
     """Fill in the dialog from a link; only its files are missing."""
     st.session_state[_FILLED] = wish
-    builtin = wish.model in models.BUILTINS
-    st.session_state["source-model"] = wish.model if builtin else _OTHER_MODEL
+    model = wish.fields["model"]
+    builtin = model in models.BUILTINS
+    st.session_state["source-model"] = model if builtin else _OTHER_MODEL
     if not builtin:
-        st.session_state["source-model-name"] = wish.model
+        st.session_state["source-model-name"] = model
     data_fields.fill_in(wish.settings)
 
 

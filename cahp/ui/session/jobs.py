@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import atexit
 import threading
-from collections import Counter, OrderedDict, deque
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
+from copy import copy
 from time import monotonic
 from typing import Any, TypeVar
 
@@ -33,68 +34,48 @@ _REMEMBERED = 1000
 
 
 class Turns:
-    """The queue of one rank: a line per session; sessions take turns, the one served longest ago first."""
+    """The queue of one rank: sessions take turns, the one served longest ago first, each with its oldest job."""
 
     def __init__(self) -> None:
-        self._lines: dict[str, deque[Job[Any]]] = {}
-        self._served: OrderedDict[str, None] = OrderedDict()
+        self._waiting: list[Job[Any]] = []
+        #: The number of each session's last turn, the oldest first.
+        self._served: dict[str, int] = {}
+        self._turn = 0
 
     def __iter__(self) -> Iterator[Job[Any]]:
-        for line in self._lines.values():
-            yield from line
+        return iter(self._waiting)
 
     def add(self, job: Job[Any]) -> None:
-        """Add a job at the end of its session's line."""
-        self._lines.setdefault(job.session_id, deque()).append(job)
+        """Add a new job, or one that was interrupted: as the oldest of its session it is next in it again."""
+        self._waiting.append(job)
 
-    def put_back(self, job: Job[Any]) -> None:
-        """Add a job at the front of its session's line."""
-        self._lines.setdefault(job.session_id, deque()).appendleft(job)
+    def remove(self, job: Job[Any]) -> None:
+        """Remove a job, if it is here."""
+        if job in self._waiting:
+            self._waiting.remove(job)
 
     def forget_served(self) -> None:
         """Forget earlier turns: the queue was empty, so no session is owed one."""
         self._served.clear()
 
-    def remove(self, job: Job[Any]) -> None:
-        """Remove a job, if it is here."""
-        line = self._lines.get(job.session_id, deque())
-        if job in line:
-            line.remove(job)
-        if not line:
-            self._lines.pop(job.session_id, None)
-
     def take(self, *, busy: Collection[str] = ()) -> Job[Any] | None:
         """Remove and return the next job of a session that is not ``busy`` (None: there is none)."""
-        session = _next({name: line[0].id for name, line in self._lines.items() if name not in busy}, self._served)
-        if session is None:
-            return None
-        _serve(session, self._served)
-        job = self._lines[session][0]
-        self.remove(job)
+        ready = [job for job in self._waiting if job.session_id not in busy]
+        job = min(ready, key=lambda job: (self._served.get(job.session_id, 0), job.id), default=None)
+        if job is not None:
+            self._waiting.remove(job)
+            self._turn += 1
+            self._served.pop(job.session_id, None)
+            self._served[job.session_id] = self._turn
+            if len(self._served) > _REMEMBERED:
+                del self._served[next(iter(self._served))]
         return job
 
     def order(self) -> list[Job[Any]]:
         """Return all jobs in the order in which they are taken if none is added or removed and no session is busy."""
-        lines, served = {name: deque(line) for name, line in self._lines.items()}, self._served.copy()
-        jobs: list[Job[Any]] = []
-        while (session := _next({name: line[0].id for name, line in lines.items() if line}, served)) is not None:
-            _serve(session, served)
-            jobs.append(lines[session].popleft())
-        return jobs
-
-
-def _next(firsts: dict[str, int], served: OrderedDict[str, None]) -> str | None:
-    """Return the session to serve next, given the id of the first job in each session's line."""
-    # Sessions that were never served go first, in the order of their jobs; then those served longest ago.
-    turns = {session: turn for turn, session in enumerate(served, start=1)}
-    return min(firsts, key=lambda session: (turns.get(session, 0), firsts[session]), default=None)
-
-
-def _serve(session: str, served: OrderedDict[str, None]) -> None:
-    served[session] = None
-    served.move_to_end(session)
-    if len(served) > _REMEMBERED:
-        served.popitem(last=False)
+        rehearsal = copy(self)
+        rehearsal._waiting, rehearsal._served = self._waiting.copy(), self._served.copy()
+        return list(iter(rehearsal.take, None))
 
 
 class Worker:
@@ -222,7 +203,7 @@ class Worker:
             self._working.remove(job)
             if more:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
-                self._turns[job.rank].put_back(job)
+                self._turns[job.rank].add(job)
             elif job.state == "done":
                 seconds, before = monotonic() - started, self._typical.get(job.kind)
                 self._typical[job.kind] = seconds if before is None else (seconds + before) / 2

@@ -6,7 +6,7 @@ import gc
 import threading
 from collections.abc import Callable
 from time import monotonic, sleep
-from typing import Protocol
+from typing import Any
 from weakref import WeakSet
 
 from streamlit.runtime import Runtime
@@ -23,17 +23,10 @@ _QUIET_S = 1.0
 _DRAWING = "ScriptRunner.scriptThread"
 
 
-class Session(Protocol):
-    """An object that lives as long as its session."""
-
-    @property
-    def id(self) -> str:
-        """The session's id."""
-
-
 #: When each session was last seen, on the clock of ``monotonic``.
 _seen: dict[str, float] = {}
-_sessions: WeakSet[Session] = WeakSet()
+#: Objects that live as long as their session, whose ``id`` they have.
+_sessions: WeakSet[Any] = WeakSet()
 _lock = threading.Lock()
 _last_drawn = 0.0
 
@@ -57,8 +50,8 @@ def is_served(session_id: str) -> bool:
     return Runtime.exists() and Runtime.instance().is_active_session(session_id) is True
 
 
-def register(session: Session) -> None:
-    """Remember a session, weakly, so that its memory is freed when it is closed."""
+def register(session: Any) -> None:
+    """Remember an object with the ``id`` of its session, weakly: it is freed when the session is closed."""
     with _lock:
         _sessions.add(session)
 

@@ -18,9 +18,9 @@ def test_a_link_that_names_nothing_opens_the_default() -> None:
 def test_a_link_to_what_is_built_in_opens_it_and_any_other_waits_for_a_persons_yes() -> None:
     default = bundled.SETTINGS.model
     assert read({"model": default, "data": "bbc-news"})[1] is None
-    assert read({"model": "org/else"}) == (bundled.SETTINGS, Wish("org/else", None))
-    assert read({"data": "/etc"}) == (bundled.SETTINGS, Wish(default, "/etc"))
-    assert read({"model": "m" * 5000, "data": "d" * 5000})[1] == Wish("m" * 200, "d" * 200)
+    assert read({"model": "org/else"}) == (bundled.SETTINGS, Wish({"model": "org/else"}))
+    assert read({"data": "/etc"}) == (bundled.SETTINGS, Wish({"model": default, "data": "/etc"}))
+    assert read({"model": "m" * 5000, "data": "d" * 5000})[1] == Wish({"model": "m" * 200, "data": "d" * 200})
 
 
 def test_a_link_asks_as_the_view_did() -> None:
@@ -55,7 +55,7 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
     assert wish.board == {"budget": "30", "recover": "refit"}
     _, files = read({"files": "0a1b2c3d", "text_column": "question"})
     assert files is not None
-    assert (files.files, files.data, files.model) == ("0a1b2c3d", None, bundled.SETTINGS.model)
+    assert files == Wish({"model": bundled.SETTINGS.model, "text_column": "question"}, "0a1b2c3d")
 
 
 def test_a_link_says_what_is_asked_of_a_model() -> None:

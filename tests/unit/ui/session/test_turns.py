@@ -67,7 +67,7 @@ def test_what_is_put_back_goes_on_before_its_session_s_other_wishes_and_after_ot
     turns = waiting("aab")
     first = turns.take()
     assert first == Wish(0, "a")
-    turns.put_back(first)
+    turns.add(first)
     assert [turns.take() for _ in range(4)] == [Wish(2, "b"), Wish(0, "a"), Wish(1, "a"), None]
 
 
