@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,11 @@ class Board:
         return self._position == _Position()
 
     @property
+    def origin(self) -> Literal["auto", "budget", "hand"]:
+        """How the mask was chosen: the suggested budget, another one, or by hand."""
+        return "hand" if self.by_hand else "auto" if self.auto else "budget"
+
+    @property
     def selection(self) -> Selection | None:
         """The selection of the mask, unless it was made by hand."""
         return None if self.by_hand else self._choices().of_budget(self._position.budget)
@@ -109,6 +115,11 @@ class Board:
             return self._position.hand
         selection, card = self.selection, self._choices().card
         return HeadMask.full(card.layers, card.heads) if selection is None else selection.mask
+
+    @property
+    def rescued(self) -> Sequence[int]:
+        """The heads added by the per-layer minimum, as flat indices."""
+        return () if self.selection is None else self.selection.rescued
 
     @property
     def requested(self) -> int | None:

@@ -254,14 +254,12 @@ class BudgetBoard(anywidget.AnyWidget):
     def _show(self) -> None:
         with self._lock:
             board, labels = self._board, self._board.labels
-            mask, selection = board.mask, board.selection
+            mask = board.mask
             outcomes = self._known(mask)
-            origin = "hand" if board.by_hand else "auto" if board.auto else "budget"
-            rescued = () if selection is None else selection.rescued
             data = contents(
                 self._table,
                 self._clusters,
-                Shown(mask, origin, outcomes, self._timed(mask), rescued=rescued),
+                Shown(mask, board.origin, outcomes, self._timed(mask), rescued=board.rescued),
                 labels=labels,
                 selected=self._selected,
                 status="being measured…" if self._measuring else "",

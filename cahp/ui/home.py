@@ -55,7 +55,6 @@ def _picture(explorer: Explorer) -> None:
     table, clusters = explorer.table(), explorer.clusters
     assert table is not None
     assert clusters is not None
-    selection = explorer.board.selection
     with st.container(key="first-picture"):
         display.heading(
             _finding(explorer),
@@ -71,11 +70,11 @@ def _picture(explorer: Explorer) -> None:
             clusters,
             Shown(
                 explorer.mask,
-                "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
+                explorer.board.origin,
                 explorer.outcomes(),
                 explorer.speed(),
                 note=_refitted(explorer),
-                rescued=() if selection is None else selection.rescued,
+                rescued=explorer.board.rescued,
             ),
             labels=explorer.board.labels,
             key="home-board",

@@ -45,7 +45,6 @@ def draw(explorer: Explorer) -> None:
     table, clusters = explorer.table(explorer.recover), explorer.clusters
     assert table is not None
     assert clusters is not None
-    selection = explorer.board.selection
     job = explorer.job(FIGURE)
     display.heading(
         _finding(explorer),
@@ -65,11 +64,11 @@ def draw(explorer: Explorer) -> None:
         clusters,
         Shown(
             explorer.mask,
-            "hand" if explorer.board.by_hand else "auto" if explorer.board.auto else "budget",
+            explorer.board.origin,
             explorer.outcomes(explorer.recover),
             explorer.speed(),
             note=distilling.note(explorer),
-            rescued=() if selection is None else selection.rescued,
+            rescued=explorer.board.rescued,
             places=explorer.card.places,
             pinned=pinned.beside(explorer),
         ),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any
 
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run, read_run
 from cahp.run.recovery_steps import RecoveryStep
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, key_fields
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import enter_full, own_outcomes
@@ -198,8 +197,8 @@ def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
 
 def same_evidence(ours: Settings, theirs: Settings, *, ignored: Sequence[str] = ()) -> bool:
     """Return whether a run with one serves the other: they differ only in ``INTERPRETATIONS`` and ``ignored``."""
-    relevant = [field.name for field in fields(Settings) if field.name not in (*INTERPRETATIONS, *ignored)]
-    return all(getattr(ours, name) == getattr(theirs, name) for name in relevant)
+    without = (*INTERPRETATIONS, *ignored)
+    return key_fields(ours, without=without) == key_fields(theirs, without=without)
 
 
 def _matches_bundle(ours: Settings, bundled_settings: Settings) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from cahp.board import Event, Shown, contents, script, style
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.studies.head_clusters import HeadClusters
-from cahp.values import Ints
 
 __all__ = ["Event", "Shown", "budget_board"]
 
@@ -23,16 +23,13 @@ def budget_board(
     clusters: HeadClusters,
     shown: Shown,
     *,
-    labels: Ints,
     key: str,
     on_event: Callable[[Event], None] | None = None,
-    selected: int | None = None,
-    status: str = "",
-    chance: float | None = None,
+    **options: Any,
 ) -> None:
     """Draw the board; ``on_event`` is called with each event of a person before the page runs again.
 
-    Without ``on_event`` the board has no slider and no curves. The other arguments are those of ``contents``.
+    Without ``on_event`` the board has no slider and no curves. ``options`` are those of ``contents``.
     """
 
     def report() -> None:
@@ -40,16 +37,7 @@ def budget_board(
         if message is not None and on_event is not None:
             on_event(Event.of(message))
 
-    data = contents(
-        table,
-        clusters,
-        shown,
-        labels=labels,
-        selected=selected,
-        status=status,
-        still=on_event is None,
-        chance=chance,
-    )
+    data = contents(table, clusters, shown, still=on_event is None, **options)
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
 
