@@ -127,7 +127,7 @@ class Access:
         below = self._below_root(name)
         if below is not None:
             return str(below)
-        if self.opens_hub and _is_on_hub(name):
+        if self.opens_hub and _HUB.fullmatch(name) and not is_there(Path(name), Path.exists):
             return name
         allowed = ["built-in models and data", *(["the hub"] if self.opens_hub else [])]
         allowed += [] if self.data_root is None else ["its data folder"]
@@ -193,11 +193,6 @@ def reachable(host: str) -> str:
             return str(probe.getsockname()[0])
         except OSError:
             return socket.gethostname()
-
-
-def _is_on_hub(name: str) -> bool:
-    """Tell whether this name is looked up on the hub, and not in a folder."""
-    return _HUB.fullmatch(name) is not None and not is_there(Path(name), Path.exists)
 
 
 def _stays(path: Path, root: Path) -> bool:

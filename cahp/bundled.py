@@ -3,20 +3,16 @@
 They hold no texts. A run has its document, small arrays and the measured rows of its table; a comparison its file and
 ``made.json`` with the machine and day of the measurement.
 
-``python -m cahp.bundled`` measures the run again, ``python -m cahp.bundled lessons`` the answers of the six steps of
-Learn; ``python -m cahp.bundled compare DIR`` bundles the comparison in a folder.
+``assets/bundle.py`` makes them.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from datetime import date
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
@@ -26,28 +22,19 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.comparison import Comparison
 from cahp.comparison.result import FILE, read_shown
-from cahp.files import json_text, write_whole
-from cahp.run.bench import open_bench
-from cahp.run.document import RunDocument, machine
-from cahp.run.prune import choose, measure_run
+from cahp.run.document import RunDocument
 from cahp.run.settings import Salience, Settings
-from cahp.store import Store
-from cahp.studies import lessons as six_steps
 from cahp.studies.answers import Answer
-from cahp.studies.answers import measure as answered
-from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import table_json
-from cahp.values import CahpError, Progress, silent
+from cahp.values import CahpError
 
 #: The settings of the bundled run: the embedded default with a refit, to show both states.
 SETTINGS = Settings(recover="refit")
 NAME = "minilm-bbc"
 #: The machine and day of a comparison.
-_MADE = "made.json"
+MADE_FILE = "made.json"
 #: The answers of the six steps of Learn, in the folder of the bundled run.
-_LESSONS = "lessons.json"
+LESSONS_FILE = "lessons.json"
 
 
 # The run -----------------------------------------------------------------------------------------------------
@@ -107,49 +94,9 @@ class BundledLessons:
 def read_lessons() -> BundledLessons | None:
     """Read the bundled answers; None if this copy of the package has none."""
     try:
-        return msgspec.json.decode((run_folder() / _LESSONS).read_bytes(), type=BundledLessons)
+        return msgspec.json.decode((run_folder() / LESSONS_FILE).read_bytes(), type=BundledLessons)
     except FileNotFoundError:
         return None
-
-
-def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
-    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``."""
-    bench = open_bench(SETTINGS, store=store, progress=progress)
-    subject = six_steps.subject_of(
-        bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
-    )
-    answers = {step.name: answered(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
-    bundle = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
-    write_whole(place, {_LESSONS: json_text(asdict(bundle)).encode()})
-
-
-def write(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
-    """Measure the bundled run and its table of all budgets, and write them to ``place``."""
-    from cahp.stages.salience import salience
-
-    bench = open_bench(SETTINGS, store=store, progress=progress)
-    run = measure_run(bench, command="cahp prune --recover refit")
-    evidence = bench.evidence
-    table = BudgetTable.plan(HeadClusters.of(evidence), SETTINGS)
-    for _ in fill(table, bench, progress):
-        pass
-    # Only what the explorer draws: signatures and features are large.
-    small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k")
-    arrays = {
-        **{name: run.arrays[name] for name in small},
-        "salience": run.arrays["salience"],
-        "salience_example": salience(evidence.gradients, how="example").ravel(),
-    }
-    made = {"machine": machine(), "date": day.isoformat()}
-    place.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        place,
-        {
-            "run.json": json_text(run.document.to_json()).encode(),
-            "table.json": json_text({"made": made, **table_json(table, run.document)}).encode(),
-            "arrays.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-        },
-    )
 
 
 # Comparisons -------------------------------------------------------------------------------------------------
@@ -184,51 +131,8 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
 def _comparison(file: Path, changed: int) -> BundledComparison:
     # ``changed`` is part of the cache key: a file that was replaced is read again.
     try:
-        made = json.loads(file.with_name(_MADE).read_text(encoding="utf-8"))
+        made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
         made = {name: str(made[name]) for name in ("machine", "date")}
     except (OSError, ValueError, KeyError, TypeError):
         made = {}
     return BundledComparison(file.parent.name, read_shown(file.parent), made)
-
-
-def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
-    """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
-
-    The predictions for single texts are left out: the document has their summary.
-
-    Raises:
-        CahpError: If the folder has no comparison.
-    """
-    comparison = Comparison.read(source)
-    _ = comparison.results
-    day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
-    place.mkdir(parents=True, exist_ok=True)
-    write_whole(
-        place,
-        {
-            FILE: json_text(comparison.as_json()).encode(),
-            _MADE: json_text({"machine": machine, "date": day}).encode(),
-        },
-    )
-    return place
-
-
-if __name__ == "__main__":
-
-    def show(stage: str, done: int, total: int) -> None:
-        """Write the progress over the line before."""
-        print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
-
-    match sys.argv[1:]:
-        case ["compare", given]:
-            source = Path(given)
-            print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
-        case ["lessons"]:
-            with TemporaryDirectory() as scratch:
-                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
-        case []:
-            # A store of its own: what an earlier run left would hide how long the stages take.
-            with TemporaryDirectory() as scratch:
-                write(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
-        case _:
-            sys.exit("Usage: python -m cahp.bundled [lessons | compare DIR]")

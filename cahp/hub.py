@@ -7,7 +7,7 @@ downloads are refused and nothing is drawn. Only this module and the ``datasets`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,24 +32,23 @@ _ask: ContextVar[Ask | None] = ContextVar("ask", default=None)
 _report: ContextVar[Progress] = ContextVar("report", default=silent)
 
 
-@contextmanager
-def consent_from(ask: Ask) -> Iterator[None]:
+def consent_from(ask: Ask) -> AbstractContextManager[None]:
     """Let ``ask`` decide on downloads larger than ``FREE`` inside the block."""
-    token = _ask.set(ask)
-    try:
-        yield
-    finally:
-        _ask.reset(token)
+    return _set(_ask, ask)
+
+
+def progress_to(progress: Progress) -> AbstractContextManager[None]:
+    """Report downloads inside the block to ``progress``, in bytes."""
+    return _set(_report, progress)
 
 
 @contextmanager
-def progress_to(progress: Progress) -> Iterator[None]:
-    """Report downloads inside the block to ``progress``, in bytes."""
-    token = _report.set(progress)
+def _set(variable: ContextVar[Any], value: object) -> Iterator[None]:
+    token = variable.set(value)
     try:
         yield
     finally:
-        _report.reset(token)
+        variable.reset(token)
 
 
 def require_consent(name: str, size: int, *, error: type[CahpError]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
+import platformdirs
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
@@ -93,7 +94,7 @@ class Store:
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
         named = folder or (expanded(Path(os.environ["CAHP_CACHE"])) if os.environ.get("CAHP_CACHE") else None)
         # A subfolder, so that removing old entries never touches files of others.
-        self.folder = (named or _default_folder()) / "results"
+        self.folder = (named or platformdirs.user_cache_path("cahp", appauthor=False)) / "results"
         # A folder that the user named may be open to others on purpose.
         self._always_private = named is None
         self.trouble: str | None = None
@@ -236,12 +237,6 @@ class Store:
                 "set CAHP_CACHE to another folder."
             )
             logging.getLogger(__name__).warning(self.trouble)
-
-
-def _default_folder() -> Path:
-    import platformdirs
-
-    return platformdirs.user_cache_path("cahp", appauthor=False)
 
 
 def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:

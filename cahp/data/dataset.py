@@ -114,13 +114,12 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         *(split for split in parts if split not in SPLITS),
     ]
     index = {label: position for position, label in enumerate(classes)}
-    splits = {split: _texts(parts[split], index) for split in order}
+    splits = {}
+    for split in order:
+        raw = parts[split]
+        labels = np.fromiter((index[label] for label in raw.labels), dtype=np.int64, count=len(raw))
+        splits[split] = Texts(raw.first, raw.second, labels, classes)
     return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
-
-
-def _texts(raw: RawSplit, index: Mapping[str, int]) -> Texts:
-    labels = np.fromiter((index[label] for label in raw.labels), dtype=np.int64, count=len(raw))
-    return Texts(raw.first, raw.second, labels, tuple(index))
 
 
 def _sorted_classes(labels: set[str]) -> tuple[str, ...]:
@@ -186,7 +185,9 @@ def sample(
     if how == "stratified":
         random = np.random.default_rng(seed)
         if size < len(texts):
-            rows = _stratified(texts, size, random)
+            quotas = enumerate(_quotas(texts.class_counts, size))
+            of_class = [random.permutation(np.flatnonzero(texts.labels == index))[:quota] for index, quota in quotas]
+            rows = np.sort(np.concatenate(of_class))
         if _is_sorted(texts.labels):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
@@ -196,12 +197,6 @@ def sample(
         names = join_quoted(texts.classes[index] for index in absent)
         notices.append(f"the sample of {size} texts has no text of the class {names}; raise the limit.")
     return drawn, tuple(notices)
-
-
-def _stratified(texts: Texts, size: int, random: np.random.Generator) -> NDArray[np.int64]:
-    quotas = _quotas(texts.class_counts, size)
-    chosen = [random.permutation(np.flatnonzero(texts.labels == index))[:quota] for index, quota in enumerate(quotas)]
-    return np.sort(np.concatenate(chosen))
 
 
 def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:

@@ -240,10 +240,9 @@ def _from_hub(name: str, address: str) -> Parts:
     except CahpError:
         raise
     except Exception as error:  # network, hub and loader have no common error
-        check = "the connection" if hub.is_unreachable(error) else "its name and config"
         raise DataError(
-            f"{address} cannot be read ({reason(error)}); check {check}, "
-            "or give a folder with train, validation and test files."
+            f"{address} cannot be read ({reason(error)}); check its name and config, or name a folder with train, "
+            "validation and test files."
         ) from error
     return _from_loaded(name, loaded, address, tuple(notices), published=True)
 

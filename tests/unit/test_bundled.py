@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from comparisons import varied
 
+from assets import bundle
 from cahp import bundled
 from cahp.bundled import Bundle
 from cahp.comparison.result import read_shown
@@ -38,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_bundled_comparison_keeps_no_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
-    place = bundled.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
+    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
     assert sorted(path.name for path in place.iterdir()) == ["compare.json", "made.json"]
     (one,), broken = bundled.read_comparisons(tmp_path / "there")
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
@@ -48,12 +49,12 @@ def test_a_bundled_comparison_keeps_no_answers_and_says_machine_and_day(folder: 
 
 def test_what_is_no_comparison_is_not_bundled(tmp_path: Path) -> None:
     with pytest.raises(CahpError, match="cannot be read"):
-        bundled.bundle_comparison(tmp_path, tmp_path / "there", machine="An abacus")
+        bundle.bundle_comparison(tmp_path, tmp_path / "there", machine="An abacus")
     assert not (tmp_path / "there").exists()
 
 
 def test_a_comparison_that_was_replaced_is_read_again_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
-    place = bundled.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
+    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
     assert bundled.read_comparisons(tmp_path / "there")[1] == []
     (place / "compare.json").write_text("{}")
     os.utime(place / "compare.json", (1, 1))
@@ -92,7 +93,7 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundled, "SETTINGS", settings)
         patch.setattr(LatencyWorker, "of", lambda _: fakes.LatencyWorkerHere(open_bench(settings, store=store)))
-        bundled.write(folder, store=store, day=date(2026, 1, 31))
+        bundle.write_run(folder, store=store, day=date(2026, 1, 31))
     return folder
 
 
@@ -171,15 +172,15 @@ def test_answers_that_were_written_are_read_as_they_were(place: Path, monkeypatc
             (measured.Draws("random", (0.1, 0.2)),),
         ),
     }
-    monkeypatch.setattr(bundled, "choose", lambda bench: None)
-    monkeypatch.setattr(bundled.HeadClusters, "of", lambda evidence: None)
-    monkeypatch.setattr(bundled, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
+    monkeypatch.setattr(bundle, "choose", lambda bench: None)
+    monkeypatch.setattr(bundle.HeadClusters, "of", lambda evidence: None)
+    monkeypatch.setattr(bundle, "open_bench", lambda *_, **__: SimpleNamespace(evidence=None, model=None))
     monkeypatch.setattr(lessons, "subject_of", lambda *_, **__: SimpleNamespace(sha256="abc"))
     monkeypatch.setattr(lessons, "steps", lambda subject: [SimpleNamespace(name=name) for name in answers])
-    monkeypatch.setattr(bundled, "answered", lambda name, subject, progress: answers[name])
+    monkeypatch.setattr(bundle, "measure_answer", lambda name, subject, progress: answers[name])
     elsewhere = place.parent / "lessons"
     elsewhere.mkdir()
-    bundled.write_lessons(elsewhere, day=date(2026, 1, 31))
+    bundle.write_lessons(elsewhere, day=date(2026, 1, 31))
     monkeypatch.setattr(bundled, "run_folder", lambda: elsewhere)
     found = bundled.read_lessons.__wrapped__()
     assert found is not None

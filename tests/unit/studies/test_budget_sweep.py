@@ -277,7 +277,7 @@ def test_a_loss_without_bounds_is_not_in_a_file() -> None:
 @pytest.fixture(scope="module")
 def shipped() -> bundled.Bundle:
     found = bundled.read_run()
-    assert found is not None, "no bundled run; make it with `python -m cahp.bundled`"
+    assert found is not None, "no bundled run; make it with `python assets/bundle.py`"
     return found
 
 

@@ -1,0 +1,114 @@
+"""Makes the finished results that ship with the package; ``cahp.bundled`` reads them.
+
+``python assets/bundle.py`` measures the run, ``python assets/bundle.py lessons`` the answers of the six steps of Learn
+on its heads, and ``python assets/bundle.py compare DIR`` bundles the comparison in a folder.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from cahp import bundled
+from cahp.bundled import LESSONS_FILE, MADE_FILE, BundledLessons, comparisons_folder, run_folder
+from cahp.comparison import Comparison
+from cahp.comparison.result import FILE
+from cahp.files import json_text, write_whole
+from cahp.run.bench import open_bench
+from cahp.run.document import machine
+from cahp.run.prune import choose, measure_run
+from cahp.stages.salience import salience
+from cahp.store import Store
+from cahp.studies import lessons as six_steps
+from cahp.studies.answers import measure as measure_answer
+from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.filling import fill
+from cahp.studies.head_clusters import HeadClusters
+from cahp.studies.table_file import table_json
+from cahp.values import Progress, silent
+
+
+def write_lessons(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
+    """Measure the answers of the six steps on the heads of the bundled run, and write them to ``place``."""
+    bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
+    subject = six_steps.subject_of(
+        bench, HeadClusters.of(bench.evidence), choose(bench), load=lambda card, *, device: bench.model
+    )
+    answers = {step.name: measure_answer(step.name, subject, progress=progress) for step in six_steps.steps(subject)}
+    bundle = BundledLessons(subject.sha256, answers, {"machine": machine(), "date": day.isoformat()})
+    write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})
+
+
+def write_run(place: Path, *, store: Store | None = None, day: date, progress: Progress = silent) -> None:
+    """Measure the bundled run and its table of all budgets, and write them to ``place``."""
+    bench = open_bench(bundled.SETTINGS, store=store, progress=progress)
+    run = measure_run(bench, command="cahp prune --recover refit")
+    evidence = bench.evidence
+    table = BudgetTable.plan(HeadClusters.of(evidence), bundled.SETTINGS)
+    for _ in fill(table, bench, progress):
+        pass
+    # Only what the explorer draws: signatures and features are large.
+    small = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k")
+    arrays = {
+        **{name: run.arrays[name] for name in small},
+        "salience": run.arrays["salience"],
+        "salience_example": salience(evidence.gradients, how="example").ravel(),
+    }
+    made = {"machine": machine(), "date": day.isoformat()}
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(
+        place,
+        {
+            "run.json": json_text(run.document.to_json()).encode(),
+            "table.json": json_text({"made": made, **table_json(table, run.document)}).encode(),
+            "arrays.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
+        },
+    )
+
+
+def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
+    """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
+
+    The predictions for single texts are left out: the document has their summary.
+
+    Raises:
+        CahpError: If the folder has no comparison.
+    """
+    comparison = Comparison.read(source)
+    _ = comparison.results
+    day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
+    place.mkdir(parents=True, exist_ok=True)
+    write_whole(
+        place,
+        {
+            FILE: json_text(comparison.as_json()).encode(),
+            MADE_FILE: json_text({"machine": machine, "date": day}).encode(),
+        },
+    )
+    return place
+
+
+if __name__ == "__main__":
+
+    def show(stage: str, done: int, total: int) -> None:
+        """Write the progress over the line before."""
+        print(f"\r{stage} {done}/{total}          ", end="", file=sys.stderr)
+
+    match sys.argv[1:]:
+        case ["compare", given]:
+            source = Path(given)
+            print(bundle_comparison(source, comparisons_folder() / source.resolve().name, machine=machine()))
+        case ["lessons"]:
+            with TemporaryDirectory() as scratch:
+                write_lessons(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
+        case []:
+            # A store of its own: what an earlier run left would hide how long the stages take.
+            with TemporaryDirectory() as scratch:
+                write_run(run_folder(), store=Store(Path(scratch)), day=date.today(), progress=show)
+        case _:
+            sys.exit("Usage: python assets/bundle.py [lessons | compare DIR]")
