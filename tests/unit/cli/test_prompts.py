@@ -37,8 +37,8 @@ def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
     answer = call("models", name, *said)
     assert answer.code == 0, answer.err
     assert "answers   awful (token " in answer.out
-    assert "reads     A warm and funny film. it was" in answer.out
-    assert "a causal language model; let it answer by --prompt and --answers" in call("models", name).out
+    assert "prompt    A warm and funny film. it was" in answer.out
+    assert "a causal language model; give it --prompt and --answers" in call("models", name).out
     found = json.loads(call("models", name, *said, "--json").out)
     assert [one["word"] for one in found["prompt"]["answers"]] == list(fakes.ANSWERS)
 
@@ -102,10 +102,10 @@ def test_other_commands_ask_the_same(
         (["--answers", "bad,good"], "answers need a prompt"),
         (["--prompt", "{text} it was", "--answers", 'bad,"good'], "--answers 'bad,\"good' cannot be read"),
         (["--prompt", "{text} it was", "--answers", "bad,zebra"], "does not know the answer 'zebra'"),
-        (["--prompt", "{text} it was", "--answers", "awful,great,long"], 'say which is which as in --label-map "neg='),
+        (["--prompt", "{text} it was", "--answers", "awful,great,long"], 'as in --label-map "neg='),
         (
             ["--prompt", "{premise}? {hypothesis}", "--answers", "bad,good"],
-            "holds single texts, which the prompt has no",
+            "holds single texts, but the prompt has no",
         ),
         (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
         ([], "let it answer by words with --prompt"),
