@@ -318,6 +318,6 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
                 f"a refit needs at least {_FEWEST_TEXTS} calibration texts, and there are {len(bench.calibration)}; "
                 "raise --limit"
             )
-        walk = workspace.walk(bench.calibration)
-        model = refit(bench.model, mask, bench.calibration, walk=walk, progress=bench.resources.progress).model
+        targets = workspace.targets(bench.calibration)
+        model = refit(bench.model, mask, bench.calibration, targets=targets, progress=bench.resources.progress).model
     return lambda texts: bench.measurements.evaluate_model(model, texts)

@@ -21,10 +21,10 @@ from cahp.values import CahpError, Progress, Texts, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.stages.recovery import Walk
+    from cahp.stages.recovery import TargetActivations
 
 #: Bytes of the full model's activations that a process keeps, so that refits on the same texts reuse them.
-_WALK_BYTES = 1 << 30
+_TARGET_BYTES = 1 << 30
 
 
 class Workspace:
@@ -48,7 +48,7 @@ class Workspace:
         self.card = identify_model(plan.settings)
         self.raw = load_data(plan.settings, self.card) if dataset is None else dataset
         self._model: HeadModel | None = None
-        self._walks: dict[str, Walk] = {}
+        self._targets: dict[str, TargetActivations] = {}
         first = self._open(plan.settings)
         self._benches = {plan.settings.seed: first}
         self.dataset, self.notices = first.dataset, first.notices
@@ -80,18 +80,18 @@ class Workspace:
         """Whether all seeds draw the same calibration texts, because the split has no more than the limit."""
         return len({self.bench(seed).calibration.sha256 for seed in seeds}) == 1
 
-    def walk(self, texts: Texts) -> Walk | None:
+    def targets(self, texts: Texts) -> TargetActivations | None:
         """The full model's activations that a refit on ``texts`` needs; None if they exceed the memory limit."""
         from cahp.stages import recovery
 
-        if texts.sha256 not in self._walks:
-            room = _WALK_BYTES - sum(walk.nbytes for walk in self._walks.values())
+        if texts.sha256 not in self._targets:
+            room = _TARGET_BYTES - sum(targets.nbytes for targets in self._targets.values())
             model = self.bench(self.plan.seeds[0]).model
-            walk = recovery.Walk(model, recovery.calibration_inputs(texts.inputs), room=room)
-            if not walk.kept:
+            targets = recovery.TargetActivations(model, recovery.choose_inputs(texts.inputs), room=room)
+            if not targets.kept:
                 return None
-            self._walks[texts.sha256] = walk
-        return self._walks[texts.sha256]
+            self._targets[texts.sha256] = targets
+        return self._targets[texts.sha256]
 
     def _open(self, settings: Settings) -> Bench:
         return open_bench(

@@ -21,19 +21,19 @@ from cahp.recoveries import refit_texts
 from cahp.values import CahpError, HeadMask, Input, OptionError, Progress, Texts, silent
 
 STAGE = "refit"
-#: Strength of the pull towards the old weights, relative to the mean square of what enters a projection.
+#: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
 RIDGE = 0.1
-#: The projections of a layer that a refit solves where it is known what the layer adds to what.
+#: The projections of a layer that a refit solves where the sums inside the layer are known.
 _ALL: set[Site] = {"output", "feed_out"}
 
 
-class _Seen(Exception):
-    """What was asked for has been seen; the rest of the layer need not run."""
+class _Reached(Exception):
+    """The inputs that are needed have been seen; the rest of the layer need not run."""
 
 
 @dataclass(frozen=True)
 class Refit:
-    """A pruned model with refitted output projections, or as it was cut where these did not help (not ``accepted``)."""
+    """A pruned model with refitted projections, or only cut where the refit does not help (not ``accepted``)."""
 
     model: HeadModel
     accepted: bool
@@ -42,17 +42,17 @@ class Refit:
 
 
 def split_held_out(texts: Texts) -> tuple[Texts, Texts]:
-    """Calibration and held-out texts: of every five examples the first four, and the fifth."""
+    """Split texts into calibration texts (four of five) and held-out texts (every fifth)."""
     learned, held_out = held_out_rows(len(texts))
     return texts.take(learned), texts.take(held_out)
 
 
-class Walk:
-    """The full model on its way through ``inputs``, and what each of its layers adds up to: a refit's targets.
+class TargetActivations:
+    """The activations of the full model on ``inputs`` that a refit approximates, layer by layer.
 
-    A walk that is ``kept``, because its ``nbytes`` (two hidden states for every token and layer) fit in ``room``,
-    serves many masks. One that is not serves a single mask, layer by layer. Not for several threads at once. Where only
-    the attention's output is refitted there is nothing to keep.
+    If their ``nbytes`` (two hidden states for every token and layer) fit in ``room`` they are ``kept`` and serve many
+    masks, else they serve a single mask. Not for several threads at once. Where only the attention's output is refitted
+    there is nothing to keep.
     """
 
     def __init__(self, model: HeadModel, inputs: Sequence[Input], *, room: int = 0) -> None:
@@ -70,31 +70,31 @@ class Walk:
         return [self.model.enter(batch) for batch in self._batches]
 
     def begin(self) -> list[LayerState]:
-        """Where both models begin: what enters the first layer, a batch each."""
+        """The inputs of the first layer, which both models share, one state a batch."""
         start = self._start
         if not self._sums:
             self._states = list(start)
         if not self.kept:
-            # Nobody begins there again, and it is as large as what is needed of a layer.
+            # Not needed again, and as large as the activations of a layer.
             del self._start
         return list(start)
 
     def at(self, layer: int, index: int) -> tuple[Tensor, Tensor]:
-        """Residual and output of a layer's attention, and of its feed-forward block, of one batch.
+        """Residual plus output of a layer's attention, and of its feed-forward block, of one batch.
 
-        Layers are asked for first to last.
+        To be called for the first layer first, and so on.
         """
         if (layer, index) in self._sums:
             return self._sums[layer, index]
         state, model = self._states[index], self.model
         assert state.layer == layer
-        seen, self._states[index] = _watched(model, state)
+        seen, self._states[index] = _run_layer(model, state)
         whole = state.hidden + model.projection(layer)(seen["output"])
-        added_to = seen["feed_in"] if model.residual == "post" else whole
-        found = whole, added_to + model.projection(layer, "feed_out")(seen["feed_out"])
+        residual = seen["feed_in"] if model.residual == "post" else whole
+        sums = whole, residual + model.projection(layer, "feed_out")(seen["feed_out"])
         if self.kept:
-            self._sums[layer, index] = found
-        return found
+            self._sums[layer, index] = sums
+        return sums
 
 
 def solve(
@@ -103,32 +103,32 @@ def solve(
     inputs: Sequence[Input],
     *,
     ridge: float = RIDGE,
-    walk: Walk | None = None,
+    targets: TargetActivations | None = None,
     progress: Progress = silent,
 ) -> HeadModel:
     """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
 
     In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
-    With ``X`` what enters it in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights and
-    ``Y = full residual + full output - pruned residual``, so that damage below is recovered too:
-    ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, ``m`` the mean square of ``X``'s channels, the intercept
-    unpenalised, and left out of projections that have none. The full and the pruned model walk in step, so no layer
-    below is ever run again, and three hidden states per batch are all that is kept. ``walk`` is a kept walk of the full
-    model through the same inputs, for those who refit many masks.
+    ``X`` are its inputs in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights, and
+    ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
+    ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
+    not penalised, and left out of projections that have none. The full and the pruned model go through the layers in
+    step, so no layer runs twice, and only three hidden states per batch are kept. ``targets`` are kept activations of
+    the full model on the same inputs, for refits of many masks.
 
-    Where it is not known what a layer adds to what, the attention's output projections alone are solved, so that each
-    says what it says in the full model (``Y`` is the full output, whatever became of the residual).
+    Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
+    output, whatever the residual is).
 
     Raises:
-        OptionError: If the model's layers cannot be walked one by one.
+        OptionError: If the model's layers cannot be run one by one.
     """
     if model.card.no_refit:
         raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     pruned = cut(model, mask)
     if not set(model.family.refits) >= _ALL:
-        return _with_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
-    walk = walk or Walk(model, inputs)
-    pruned_states = walk.begin()
+        return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
+    targets = targets or TargetActivations(model, inputs)
+    pruned_states = targets.begin()
     total, done = model.layers * len(pruned_states) * 3, 0
 
     def tick() -> None:
@@ -136,32 +136,34 @@ def solve(
         progress(STAGE, done, total)
         done += 1
 
-    normalised_after = model.residual == "post"
     for layer in range(model.layers):
         attention, feed = _Equations(pruned, layer, "output"), _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
         for index, behind in enumerate(pruned_states):
             tick()
-            whole, full_output = walk.at(layer, index)
+            whole, full_output = targets.at(layer, index)
             sums.append(full_output)
-            attention.add(_reached(pruned, behind, "output")["output"], whole - behind.hidden, behind.real)
+            seen, _ = _run_layer(pruned, behind, until="output")
+            attention.add(seen["output"], whole - behind.hidden, behind.real)
         attention.solve(ridge)
         for behind, whole in zip(pruned_states, sums, strict=True):
             tick()
-            seen = _reached(pruned, behind, "feed_out")
-            added_to = seen["feed_in"] if normalised_after else behind.hidden + pruned.projection(layer)(seen["output"])
-            feed.add(seen["feed_out"], whole - added_to, behind.real)
+            seen, _ = _run_layer(pruned, behind, until="feed_out")
+            if model.residual == "post":
+                residual = seen["feed_in"]
+            else:
+                residual = behind.hidden + pruned.projection(layer)(seen["output"])
+            feed.add(seen["feed_out"], whole - residual, behind.real)
         feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
             tick()
-            # Nothing is solved above the last layer.
             if layer + 1 < model.layers:
                 pruned_states[index] = pruned.step(behind)
     progress(STAGE, total, total)
     return pruned
 
 
-def _with_outputs(
+def _solve_outputs(
     model: HeadModel, pruned: HeadModel, inputs: Sequence[Input], *, ridge: float, progress: Progress
 ) -> HeadModel:
     batches = model.batches(model.tokenize(inputs))
@@ -174,8 +176,8 @@ def _with_outputs(
         for index, batch in enumerate(batches):
             progress(STAGE, layer * len(batches) + index, total)
             if walks:
-                seen, full[index] = _watched(model, full[index])
-                wanted, entering = seen["output"], _reached(pruned, behind[index], "output")["output"]
+                seen, full[index] = _run_layer(model, full[index])
+                wanted, entering = seen["output"], _run_layer(pruned, behind[index], until="output")[0]["output"]
             else:
                 wanted, entering = _entering(model, batch, layer), _entering(pruned, batch, layer)
             equations.add(entering, model.projection(layer)(wanted), batch.tensors["attention_mask"].bool())
@@ -187,15 +189,15 @@ def _with_outputs(
 
 
 def _entering(model: HeadModel, batch: Batch, layer: int) -> Tensor:
-    """What enters the output projection of a layer of a network that runs as a whole."""
+    """The inputs of a layer's output projection, in a network that runs as a whole."""
     seen: list[Tensor] = []
 
     def watch(site: Site, at: int, entering: Tensor) -> None:
         if (site, at) == ("output", layer):
             seen.append(entering)
-            raise _Seen
+            raise _Reached
 
-    with suppress(_Seen):
+    with suppress(_Reached):
         model.logits(batch, tap=watch)
     return seen[0].reshape(*batch.tensors["attention_mask"].shape, -1)
 
@@ -207,7 +209,7 @@ class _Equations:
         self._projection = pruned.projection(layer, site)
         out, self._channels = self._projection.weight.shape
         width = self._channels + (self._projection.bias is not None)
-        #: Of ``X'X``, which is symmetric, what lies on and below the diagonal.
+        #: ``X'X``, which is symmetric: its diagonal and the values below.
         self._where = sums_on(pruned.device)
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
@@ -236,9 +238,9 @@ class _Equations:
 
 
 def _with_gram(gram: Tensor, design: Tensor) -> Tensor:
-    """``gram`` with ``design' design`` added on and below its diagonal; what lies above does not count.
+    """Add ``design' design`` to ``gram``, on and below its diagonal; the values above are ignored.
 
-    On a CPU BLAS computes that half alone, in place: this product is most of what a refit takes.
+    On a CPU BLAS computes only that half, in place: this product takes most of a refit's time.
     """
     if gram.device.type != "cpu":
         return gram.addmm_(design.T, design)
@@ -248,37 +250,28 @@ def _with_gram(gram: Tensor, design: Tensor) -> Tensor:
     return torch.from_numpy(dsyrk(1.0, design.numpy().T, beta=1.0, c=gram.numpy().T, overwrite_c=True).T)
 
 
-def _watched(model: HeadModel, state: LayerState) -> tuple[dict[Site, Tensor], LayerState]:
+def _run_layer(
+    model: HeadModel, state: LayerState, *, until: Site | None = None
+) -> tuple[dict[Site, Tensor], LayerState]:
+    """The inputs of a layer's projections (up to ``until``, where the layer stops), and the state after the layer."""
     seen: dict[Site, Tensor] = {}
+    shape = state.real.shape
 
     def watch(site: Site, _: int, entering: Tensor) -> None:
-        seen[site] = _by_text(entering, state)
+        # One family concatenates the tokens of all texts in its feed-forward block.
+        seen[site] = entering.reshape(*shape, -1)
+        if site == until:
+            raise _Reached
 
-    return seen, model.step(state, tap=watch)
-
-
-def _by_text(entering: Tensor, state: LayerState) -> Tensor:
-    # One family lines up the tokens of all texts in its feed-forward block.
-    return entering.reshape(*state.real.shape, -1)
-
-
-def _reached(model: HeadModel, state: LayerState, last: Site) -> dict[Site, Tensor]:
-    seen: dict[Site, Tensor] = {}
-
-    def watch(site: Site, _: int, entering: Tensor) -> None:
-        seen[site] = _by_text(entering, state)
-        if site == last:
-            raise _Seen
-
-    with suppress(_Seen):
-        model.step(state, tap=watch)
-    return seen
+    with suppress(_Reached):
+        state = model.step(state, tap=watch)
+    return seen, state
 
 
-def calibration_inputs(inputs: Sequence[Input], calibration: int | None = None) -> list[Input]:
-    """Those of ``inputs`` that a refit calibrates on, spread over all that are not held out.
+def choose_inputs(inputs: Sequence[Input], calibration: int | None = None) -> list[Input]:
+    """Choose the inputs of a refit, evenly spread over those that are not held out.
 
-    ``calibration`` is how many at most (None: see ``cahp.recoveries.refit_texts``).
+    ``calibration`` is their largest number (None: ``cahp.recoveries.refit_texts``).
     """
     learned, _ = held_out_rows(len(inputs))
     calibration = refit_texts(len(inputs)) if calibration is None else calibration
@@ -293,18 +286,18 @@ def refit(
     *,
     ridge: float = RIDGE,
     calibration: int | None = None,
-    walk: Walk | None = None,
+    targets: TargetActivations | None = None,
     progress: Progress = silent,
 ) -> Refit:
-    """Refit on inputs of ``texts`` (their labels unseen), and keep it only if held-out examples agree.
+    """Refit on inputs of ``texts`` (not their labels), and accept it only if it does not lower held-out accuracy.
 
-    It works on ``cahp.recoveries.refit_texts`` of them, unless ``calibration`` says how many.
-    Every fifth example of ``texts`` is held out: the refit stands if it answers at least as many of them rightly as
-    the pruned model (on a tie: with no higher loss). ``walk`` is a kept walk through ``calibration_inputs``.
+    Its inputs are those of ``choose_inputs``. Every fifth text is held out: the refit is accepted if its accuracy there
+    is at least that of the pruned model (on a tie: with no higher loss). ``targets`` are kept activations on the same
+    inputs.
     """
     _, held_out = split_held_out(texts)
-    inputs = calibration_inputs(texts.inputs, calibration)
-    solved = solve(model, mask, inputs, ridge=ridge, walk=walk, progress=progress)
+    inputs = choose_inputs(texts.inputs, calibration)
+    solved = solve(model, mask, inputs, ridge=ridge, targets=targets, progress=progress)
     plain = cut(model, mask)
     before, after = (_answers(candidate, held_out) for candidate in (plain, solved))
     accepted = (after[0], -after[1]) >= (before[0], -before[1])
@@ -323,8 +316,8 @@ def refit_unlabelled(
     calibration: int | None = None,
     progress: Progress = silent,
 ) -> Refit:
-    """``refit`` where there are no labels, or none that may be read: the full model's answers decide in their place."""
-    learned = calibration_inputs(inputs, calibration)
+    """``refit`` without labels: it is accepted if the agreement with the full model on held-out texts is not lower."""
+    learned = choose_inputs(inputs, calibration)
     solved = solve(model, mask, learned, progress=progress)
     plain = cut(model, mask)
     tokens = model.tokenize([inputs[row] for row in held_out_rows(len(inputs))[1]])
@@ -359,13 +352,13 @@ def finetune(
     watch: Watch | None = None,
     checkpoint: TrainingCheckpoint | None = None,
 ) -> tuple[HeadModel, list[Epoch]]:
-    """The pruned model with all its weights trained on ``texts`` (the paper's recovery), and its epochs.
+    """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 
-    Every fifth example is held out, and the epoch that answers most of them rightly is kept. With a ``checkpoint`` a
-    training that was stopped is resumed; see ``cahp.models.training.train``.
+    Every fifth text is held out, and the epoch with the highest accuracy there is kept. With a ``checkpoint`` an
+    interrupted training is resumed; see ``cahp.models.training.optimise``.
 
     Raises:
-        CahpError: If the weights that come out are no numbers.
+        CahpError: If the training diverges.
     """
     calibration, held_out = split_held_out(texts)
     pruned = cut(model, mask)
@@ -384,7 +377,7 @@ def finetune(
     )
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError(
-            "fine-tuning went astray: the weights are no longer finite numbers; lower --learning-rate, or use "
+            "fine-tuning diverged: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
     return model.around(network), history

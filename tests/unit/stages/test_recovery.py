@@ -12,7 +12,7 @@ from cahp.models.training import Schedule, held_out_rows
 from cahp.recoveries import QUICK, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import calibration_inputs, finetune, refit, solve, split_held_out
+from cahp.stages.recovery import choose_inputs, finetune, refit, solve, split_held_out
 from cahp.values import Cancelled, HeadMask, Texts
 
 
@@ -70,38 +70,42 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
     assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
 
 
-def test_masks_that_share_a_walk_of_the_full_model_are_solved_as_they_would_be_alone(
+def test_masks_that_share_activations_of_the_full_model_are_solved_as_they_would_be_alone(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     inputs = texts.inputs[:40]
     masks = (MASK, HeadMask(~MASK.keep), HeadMask.full(3, 4))
     alone = [solve(model, mask, inputs) for mask in masks]
-    walk = recovery.Walk(model, inputs, room=1 << 30)
+    targets = recovery.TargetActivations(model, inputs, room=1 << 30)
     steps = []
-    monkeypatch.setattr(recovery, "_watched", lambda *given, way=recovery._watched: steps.append(given) or way(*given))
+    run = recovery._run_layer
+
+    def count(of: HeadModel, *given: object, **options: object) -> object:
+        steps.extend([given] if of is model else [])
+        return run(of, *given, **options)
+
+    monkeypatch.setattr(recovery, "_run_layer", count)
     for mask, expected in zip(masks, alone, strict=True):
-        found = solve(model, mask, inputs, walk=walk)
+        found = solve(model, mask, inputs, targets=targets)
         for layer in range(3):
             for site in ("output", "feed_out"):
                 assert torch.equal(found.projection(layer, site).weight, expected.projection(layer, site).weight)
-    # The full model walked once.
-    assert len(steps) == 3 * len(walk.begin())
+    # The full model ran once.
+    assert len(steps) == 3 * len(targets.begin())
 
 
-def test_a_walk_without_room_holds_nothing_and_begins_anew(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_activations_without_room_are_not_kept(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     entered: list[object] = []
     enter = type(model).enter
     monkeypatch.setattr(type(model), "enter", lambda *given: entered.append(given) or enter(*given))
     inputs = texts.inputs[:40]
-    room = recovery.Walk(model, inputs, room=1 << 30).nbytes
-    walk = recovery.Walk(model, inputs, room=room - 1)
-    assert not walk.kept
+    room = recovery.TargetActivations(model, inputs, room=1 << 30).nbytes
+    targets = recovery.TargetActivations(model, inputs, room=room - 1)
+    assert not targets.kept
     assert entered == []
-    first, second = (solve(model, MASK, inputs, walk=walk) for _ in range(2))
+    first, second = (solve(model, MASK, inputs, targets=targets) for _ in range(2))
     assert torch.equal(first.projection(2).weight, second.projection(2).weight)
-    assert walk.__dict__.keys().isdisjoint({"_start"})
+    assert targets.__dict__.keys().isdisjoint({"_start"})
 
 
 def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +162,7 @@ def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Te
 )
 def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, expected: int) -> None:
     inputs = [f"text {row}" for row in range(there)]
-    chosen = calibration_inputs(inputs)
+    chosen = choose_inputs(inputs)
     assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
     assert set(chosen) <= {inputs[row] for row in held_out_rows(there)[0]}
     # Choosing the heads takes one and a half on as many texts: the signatures, and gradients of a quarter of them.
