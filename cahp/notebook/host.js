@@ -18,7 +18,7 @@ function render({ model, el }) {
     return made;
   };
   const stop = button("Stop", "stop");
-  const sweep = button("Measure every budget", "sweep");
+  const sweep = button("Measure all budgets", "sweep");
   const undo = button("Undo", "undo");
   const bar = document.createElement("progress");
   const words = document.createElement("span");

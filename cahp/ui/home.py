@@ -1,4 +1,4 @@
-"""Home: what a head is, what pruning did, and what it costs, in one picture."""
+"""Home: what a head is, which heads stay, and what that costs, in one picture."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from cahp.ui.session.work import RUN, SPEED
 
 
 def draw(explorer: Explorer) -> None:
-    """The heads of the model, which of them stay, and three figures."""
+    """Draw the page."""
     st.title("Which attention heads does this model need?")
     card = explorer.card
     st.markdown(
         f"An **attention head** is a part of a layer that decides which words of a text look at which others. "
-        f"{plain(card.id)} has {card.layers * card.heads}, and many do the same: CAHP groups those that do, keeps one "
-        "of each group, and prunes the others."
+        f"{plain(card.id)} has {card.layers * card.heads} heads, and many attend alike. CAHP groups similar heads, "
+        "keeps one per group, and prunes the rest."
     )
     need_run(explorer)
     _picture(explorer)
@@ -35,18 +35,18 @@ def draw(explorer: Explorer) -> None:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
                 run_button(explorer, place="home", primary=False)
-        link("learn", "Learn it in six guesses")
-        link("export", "Take it home")
+        link("learn", "Learn in five minutes")
+        link("export", "Export")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         timing_job = explorer.job(SPEED)
         if timing_job is not None and not timing_job.ended:
-            follow(timing_job, place="home-time", title="Timing this mask")
+            follow(timing_job, place="home-time", title="Timing")
         else:
             if timing_job is not None and timing_job.error:
                 problem(timing_job.error)
             if time_button(explorer, place="home"):
                 st.rerun()
-        evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts that did not choose the heads."
+        evaluated = f"Evaluated on {len(explorer.bench.evaluation):,} texts; the heads were selected on others."
         refitted: tuple[str, ...] = () if explorer.outcomes(QUICK.name) is None else (QUICK.name,)
         st.caption(f"{provenance(explorer, 'none', *refitted)} {evaluated}")
 
@@ -59,9 +59,9 @@ def _picture(explorer: Explorer) -> None:
         display.heading(
             _finding(explorer),
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
-            "and letter name its cluster, heads that tell the classes apart in the same way. Solid squares stay, "
-            "hollow ones were pruned. Accuracy is measured on texts that did not choose the heads, with Wilson's 95 % "
-            "interval; time on a model whose heads were really cut out.",
+            "and letter name its cluster: heads that separate the classes in a similar way. Solid squares stay, hollow "
+            "ones are pruned. Accuracy is measured on texts that did not select the heads, with Wilson's 95 % "
+            "interval; time is measured on the model whose heads are cut out.",
             name="home-heads",
             data=lambda: _heads(explorer),
         )
@@ -84,16 +84,16 @@ def _picture(explorer: Explorer) -> None:
 def _finding(explorer: Explorer) -> str:
     total = explorer.card.layers * explorer.card.heads
     quality, recovered, table = explorer.outcomes(), explorer.outcomes(QUICK.name), explorer.table()
-    kept = f"{explorer.board.budget} of {total} heads stay"
+    kept = f"{explorer.board.budget} of {total} heads kept"
     if quality is None:
         return kept
     full = None if table is None else table.full
-    said = [f"accuracy {quality['accuracy'].text}"]
+    figures = [f"accuracy {quality['accuracy'].text}"]
     if recovered is not None:
-        said.append(f"{recovered['accuracy'].text} {QUICK.after}")
+        figures.append(f"{recovered['accuracy'].text} {QUICK.after}")
     if full is not None:
-        said.append(f"{full['accuracy'].text} with all heads")
-    return f"{kept}: {', '.join(said)}"
+        figures.append(f"{full['accuracy'].text} with all heads")
+    return f"{kept}: {', '.join(figures)}"
 
 
 def _refitted(explorer: Explorer) -> str:
@@ -115,4 +115,4 @@ def _heads(explorer: Explorer) -> dict[str, Sequence[object]]:
 
 def _onward() -> None:
     with st.container(key="onward", width="content"):
-        link("budget", "Move the budget →", otherwise="Go on with **Budget**.")
+        link("budget", "Move the budget →", otherwise="Continue with **Budget**.")

@@ -184,7 +184,7 @@ def test_a_goal_out_of_reach_is_a_sentence_that_stays_until_the_next_action(app:
     app.number_input(key="goal-speed").set_value(90).run()
     press(app, "goal-apply")
     for _ in range(3):
-        assert any("No budget" in error.value for error in app.error)
+        assert any("No measured budget" in error.value for error in app.error)
         app.run()
     app.radio(key="budget-goal").set_value("a share of the heads").run()
     app.number_input(key="goal-share").set_value(44).run()

@@ -101,7 +101,7 @@ def test_six_guesses_end_in_a_card_and_no_answer_is_waited_for(open_page: Callab
 
 def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
     page = open_page("")
-    page.get_by_role("link", name="Learn it in six guesses").click()
+    page.get_by_role("link", name="Learn in five minutes").click()
     expect(page.get_by_role("heading", name="Six small steps")).to_be_visible()
 
 

@@ -59,7 +59,7 @@ def test_the_panel_is_closed_at_first_and_then_reads_nothing() -> None:
 def test_the_text_is_answered_before_and_after_and_it_says_that_one_text_has_no_interval(app: AppTest) -> None:
     assert "all 72 heads" in shown(app)
     assert "12 as pruned" in shown(app)
-    assert "kept heads look most at" in shown(app)
+    assert "kept heads attend most to" in shown(app)
     assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
 
 

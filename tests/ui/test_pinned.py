@@ -42,7 +42,7 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     app = opened(budget="20")
     app.button(key="board-pin").click().run()
     explorer = explorer_of(app)
-    assert "They are the same" in said(app)
+    assert "A and B are the same" in said(app)
     assert explorer.detail == TAB
     assert explorer.work.job(VERSUS) is None
     a = explorer.mask

@@ -71,7 +71,7 @@ def drawn(app: AppTest) -> str:
 
 
 def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
-    assert app.title[0].value == "Which heads do the same?"
+    assert app.title[0].value == "Which heads attend alike?"
     assert len(app.get("plotly_chart")) == 5
     assert len(app.get("iframe")) == 1
     assert "of this text" in shown(app)
@@ -114,7 +114,7 @@ def test_several_texts_are_compared_with_each_other(app: AppTest) -> None:
     app.session_state["similarity-texts"] = 2
     settled(app)
     assert not app.exception
-    assert app.header[0].value == "What changes between the texts"
+    assert app.header[0].value == "Changes between the texts"
     labels = [metric.label for metric in app.metric]
     assert "Agreement of the communities" in labels
     app.session_state["similarity-texts"] = 1
@@ -169,9 +169,9 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     assert other.selectbox(key="similarity-head").value == 43
     assert "Layer 3, head 7" in shown(other)
     assert "n = 300 texts" in shown(other)
-    assert "attends most like it" in shown(other)
+    assert "attends most alike" in shown(other)
     costs = {metric.label: metric.value for metric in other.metric}
-    assert costs["Accuracy, against all heads"].endswith(" pp")
+    assert costs["Change in accuracy"].endswith(" pp")
     assert sum("95 % interval" in caption.value for caption in other.caption) == 3
     assert not other.dataframe
     other.button(key="show-head-texts").click().run()

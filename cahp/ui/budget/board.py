@@ -1,4 +1,4 @@
-"""The board itself: the mask and its figures, how they are found, and what a person does on it."""
+"""The board of the Budget page: the mask, its figures, and what a person does on it."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from cahp.ui.session.work import FIGURE, TABLE
 from cahp.values import CahpError
 from cahp.words import span
 
-#: An interval as wide as that says little: whoever reads that nothing changed should know.
+#: A wider interval says little, so it is shown beside "no measurable change".
 _WIDE_PP = 10.0
 
 
 def measure(explorer: Explorer) -> None:
-    """Have measured what is on the board; what was measured before answers at once."""
+    """Start to measure what is on the board, unless it is measured."""
     recover = explorer.recover
     table = explorer.table(recover)
     assert table is not None
     table.current_budget = None if explorer.board.by_hand else explorer.board.budget
-    if explorer.outcomes(recover) is None and not _gave_up(explorer.job(FIGURE)):
+    if explorer.outcomes(recover) is None and not _has_failed(explorer.job(FIGURE)):
         if explorer.mask.empty_layers and recover != NONE.name:
             explorer.recover = NONE.name
-        # Whether it was distilled is looked up once; to distil it is a person's wish.
+        # An existing distilled model is looked up once; only a person starts a distillation.
         if not RECOVERIES[explorer.recover].trains or explorer.job(FIGURE) is None:
             explorer.start(FIGURE).wait(0.05)
     untouched = not explorer.results.bundled and explorer.work.job(TABLE) is None
@@ -41,19 +41,18 @@ def measure(explorer: Explorer) -> None:
 
 
 def draw(explorer: Explorer) -> None:
-    """The board, and above it what it shows, in words."""
+    """Draw the finding and the board."""
     table, clusters = explorer.table(explorer.recover), explorer.clusters
     assert table is not None
     assert clusters is not None
     job = explorer.job(FIGURE)
     display.heading(
         _finding(explorer),
-        help="One table of all budgets draws everything here. A square is a head: solid stays, hollow goes, colour "
-        "and letter name its cluster at this budget. A solid line joins budgets that were measured; hollow points on a "
-        "dashed line are estimates, at first from a third of the texts, later between measured budgets. Accuracy "
-        "carries Wilson's 95 % interval; time is the median ratio of the really smaller model to the full one, timed "
-        "in turns. The silhouette tells how well the clusters are separated; past the curve's knee, more clusters "
-        "hardly pay.",
+        help="A square is a head: solid heads stay, hollow ones are pruned; colour and letter name the cluster at this "
+        "budget. A solid line joins measured budgets; hollow points on a dashed line are estimates, at first from a "
+        "third of the texts, later between measured budgets. Accuracy has Wilson's 95 % interval; time is the median "
+        "ratio of the cut model to the full model, timed in turn. The silhouette measures how well the clusters are "
+        "separated; the published rule stops at the knee of its curve.",
         formula=r"MSS=\frac1n\sum_i\frac{b_i-a_i}{\max(a_i,b_i)}",
         name="budgets",
         data=lambda: _as_table(table),
@@ -74,28 +73,28 @@ def draw(explorer: Explorer) -> None:
         ),
         labels=explorer.board.labels,
         key="board",
-        on_event=lambda event: _happened(explorer, event),
+        on_event=lambda event: _handle(explorer, event),
         selected=explorer.selected,
         status=_status(job),
         chance=float(explorer.bench.evaluation.class_counts.max()) / len(explorer.bench.evaluation),
     )
-    if _gave_up(job):
+    if _has_failed(job):
         problem(job.error if job is not None else "")
 
 
-def _gave_up(job: jobs.Job[Any] | None) -> bool:
+def _has_failed(job: jobs.Job[Any] | None) -> bool:
     return job is not None and job.state == "failed"
 
 
 def _status(job: jobs.Job[Any] | None) -> str:
-    """What keeps a figure waiting."""
+    """Return what a figure is waiting for."""
     if job is None or job.ended:
         return ""
     place = job.place
     if place is not None:
         return f"Waiting: {describe_place(place)}"
-    doing = on_screen(job.stage) if job.stage else "Starting"
-    return f"{doing}: {job.done} of {job.total}" if job.total > 1 else f"{doing}…"
+    stage = on_screen(job.stage) if job.stage else "Starting"
+    return f"{stage}: {job.done} of {job.total}" if job.total > 1 else f"{stage}…"
 
 
 def _finding(explorer: Explorer) -> str:
@@ -107,7 +106,7 @@ def _finding(explorer: Explorer) -> str:
         return f"{kept} of {total} heads: measuring accuracy…"
     points = quality["accuracy_change"]
     if points.excludes(0):
-        change = f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'won'}"
+        change = f"{abs(points.value):.1f} points of accuracy {'lost' if points.value < 0 else 'gained'}"
     else:
         change = "no measurable change in accuracy"
         if points.high - points.low > _WIDE_PP:
@@ -139,7 +138,7 @@ def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
     }
 
 
-def _happened(explorer: Explorer, event: Event) -> None:
+def _handle(explorer: Explorer, event: Event) -> None:
     notes.forget()
     try:
         if event.kind == "budget":
@@ -148,7 +147,7 @@ def _happened(explorer: Explorer, event: Event) -> None:
             explorer.selected = event.head
             pruned = not bool(explorer.mask.keep.flat[event.head])
             if event.kind == "ask" or pruned:
-                explorer.detail = "Who covers"
+                explorer.detail = "Replacement head"
             if event.kind == "toggle":
                 explorer.board.toggle(event.head)
     except CahpError as error:

@@ -1,4 +1,4 @@
-"""What moves the board: the knee's own budget, goals, masks that people bring, and what recovers a pruned model."""
+"""The controls above the board: suggested budget, undo, goals, loading a mask, and recovery."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cahp.ui.frame.page import link
 from cahp.ui.session.explorer import Explorer
 from cahp.values import BudgetError, CahpError
 
-#: Session keys: the kind of goal, and how often one was asked for.
-_GOAL, _ASKED = "budget-goal", "budget-goals-asked"
+#: Session keys: the kind of goal, and the number of goals so far.
+_GOAL, _GOALS = "budget-goal", "budget-goals-asked"
 
 
 def draw(explorer: Explorer) -> None:
-    """One row of them."""
+    """Draw the row of controls."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
         suggested = explorer.choices().suggested
-        label = "No knee to follow" if suggested is None else f"Auto: {suggested.mask.count}"
+        label = "No clear choice" if suggested is None else f"CAHP's choice: {suggested.mask.count}"
         if st.button(
             label,
             key="board-auto",
             disabled=explorer.board.auto or suggested is None,
-            help="CAHP's own choice: as many heads as there are clusters at the knee of the silhouette's curve",
+            help="The number of clusters at which the published rule stops: the knee of the silhouette curve",
         ):
             notes.forget()
             explorer.board.set_budget(None)
@@ -36,23 +36,23 @@ def draw(explorer: Explorer) -> None:
             explorer.board.undo()
             st.rerun()
         if st.button(
-            "Reset", key="board-reset", disabled=not explorer.board.by_hand, help="Back to the budget's own heads"
+            "Reset", key="board-reset", disabled=not explorer.board.by_hand, help="Restore the heads of the budget"
         ):
             notes.forget()
             explorer.board.reset()
             st.rerun()
-        # Another key is another panel, which is closed: the answer stands under the headline.
-        with st.popover("By a goal", key=f"goals-{st.session_state.get(_ASKED, 0)}"):
+        # A new key closes the panel; the answer appears under the headline.
+        with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _goals(explorer)
         with st.popover("Load a mask", key="load-mask"):
             _load(explorer)
         _recovery(explorer)
         pinned.button(explorer)
-        link("export", "Take it home →")
+        link("export", "Export →")
 
 
 def _recovery(explorer: Explorer) -> None:
-    def chosen() -> None:
+    def change() -> None:
         notes.forget()
         explorer.recover = st.session_state["board-recover"]
 
@@ -63,17 +63,17 @@ def _recovery(explorer: Explorer) -> None:
         required=True,
         key="board-recover",
         format_func=name_of_result,
-        on_change=chosen,
+        on_change=change,
         disabled=bool(explorer.mask.empty_layers),
-        help="Refit solves each layer's output projection anew on a third of the calibration texts (at least 512), "
-        "without labels and without training. Distilling trains the refitted model for minutes, without labels "
-        "either. Each is kept only if held-out texts agree.",
+        help="A refit solves each layer's output projection in closed form on a third of the calibration texts (at "
+        "least 512), without training. Distillation trains the refitted model for minutes, without labels. Each is "
+        "kept only if it improves the model on held-out texts.",
         label_visibility="collapsed",
     )
 
 
 def _load(explorer: Explorer) -> None:
-    def brought() -> None:
+    def load() -> None:
         file = st.session_state["mask-file"]
         if file is None:
             return
@@ -84,19 +84,19 @@ def _load(explorer: Explorer) -> None:
         except CahpError as error:
             notes.refuse(error)
 
-    st.file_uploader("head_mask.json or head_mask.npy", type=["json", "npy"], key="mask-file", on_change=brought)
+    st.file_uploader("head_mask.json or head_mask.npy", type=["json", "npy"], key="mask-file", on_change=load)
 
 
 def _goals(explorer: Explorer) -> None:
     goal = st.radio("Keep", ("a share of the heads", "the accuracy", "the time"), key=_GOAL, horizontal=True)
     if goal == "a share of the heads":
-        value = st.number_input("Per cent of the heads", 1, 100, 20, key="goal-share")
+        value = st.number_input("Keep at most, in % of the heads", 1, 100, 20, key="goal-share")
     elif goal == "the accuracy":
-        value = st.number_input("Lose at most, in points", 0.0, 50.0, 1.0, step=0.5, key="goal-loss")
+        value = st.number_input("Lose at most, in points of accuracy", 0.0, 50.0, 1.0, step=0.5, key="goal-loss")
     else:
-        value = st.number_input("Be faster by at least, in per cent", 1, 90, 20, key="goal-speed")
+        value = st.number_input("Save at least, in % of the time", 1, 90, 20, key="goal-speed")
     if st.button("Find the budget", key="goal-apply", type="primary"):
-        st.session_state[_ASKED] = st.session_state.get(_ASKED, 0) + 1
+        st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
         try:
             notes.answer(_reach(explorer, goal, float(value)))
         except CahpError as error:
@@ -105,7 +105,7 @@ def _goals(explorer: Explorer) -> None:
 
 
 def _reach(explorer: Explorer, goal: str, value: float) -> str:
-    """Put the budget that meets a goal on the board; the answer in words."""
+    """Put the budget that meets a goal on the board, and return the answer in words."""
     table = explorer.table(explorer.recover)
     assert table is not None
     if goal == "a share of the heads":
@@ -113,16 +113,16 @@ def _reach(explorer: Explorer, goal: str, value: float) -> str:
         table.selection(budget)
         explorer.board.set_budget(budget)
         return ""
-    found = within_loss(table, value) if goal == "the accuracy" else faster_by(table, value / 100)
-    if found is None:
-        raise BudgetError("No budget that was measured so far reaches this goal; let more budgets be measured first.")
-    explorer.board.set_budget(found.budget)
+    row = within_loss(table, value) if goal == "the accuracy" else faster_by(table, value / 100)
+    if row is None:
+        raise BudgetError("No measured budget reaches this goal; measure more budgets.")
+    explorer.board.set_budget(row.budget)
     if goal == "the accuracy":
         return (
-            f"{found.budget} heads lose at most {value:.1f} points on these texts. They chose the budget, so the "
-            "figure is optimistic: the test split, which chose nothing, can confirm it."
+            f"{row.budget} heads lose at most {value:.1f} points on these texts. The budget was chosen on them, so the "
+            "figure is optimistic; check it on the test split."
         )
-    how = "estimated between two budgets that were timed"
-    if found.speed is not None:
-        how = f"timed: {found.speed.ratio.text}, 95 % interval {found.speed.ratio.span}"
-    return f"{found.budget} heads save at least {value:.0f} % of the time ({how})."
+    how = "estimated between two timed budgets"
+    if row.speed is not None:
+        how = f"timed: {row.speed.ratio.text}, 95 % interval {row.speed.ratio.span}"
+    return f"{row.budget} heads save at least {value:.0f} % of the time ({how})."

@@ -1,4 +1,4 @@
-"""Who covers for a head that was pruned."""
+"""The replacement of a head: the kept head nearest to it."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cahp.values import digest
 
 
 def draw(explorer: Explorer) -> None:
-    """The head that was clicked last, its cover, and both attention maps on a sentence."""
+    """Draw the head that was clicked last, its replacement, and both attention maps on a sentence."""
     head, clusters = explorer.selected, explorer.clusters
     assert clusters is not None
     heads = clusters.heads
     if head is None or head >= clusters.salience.size:
         # A plain click drops it.
         st.markdown(
-            "To see who covers for a head, set the switch below the slider to “asks who covers” and click the head; or "
-            "click it with Shift, or press **i** on it."
+            "To see which head covers for another, set the switch below the slider to “show what covers for it” and "
+            "click the head. Shift-click or the key **i** does the same."
         )
         return
     labels, mask = explorer.board.labels, explorer.mask
@@ -41,16 +41,16 @@ def draw(explorer: Explorer) -> None:
     others = int((labels == labels[head]).sum()) - 1
     whose = f"cluster {cluster} ({others} other head{'s' * (others != 1)})"
     who = (
-        f"the nearest survivor of its cluster is **{stand_in}**"
+        f"the nearest kept head of its cluster is **{stand_in}**"
         if same
-        else f"no other head of its cluster stays, so the nearest survivor is **{stand_in}** of cluster "
+        else f"no other head of its cluster is kept, so the nearest kept head is **{stand_in}** of cluster "
         f"{palette.letters(int(labels[cover]))}"
     )
     st.markdown(
         f"**{name[:1].upper() + name[1:]}** is {'kept' if kept else 'pruned'} and belongs to {whose}; {who}, at a "
-        f"distance of {distance:.1f}. Two heads lie {float(np.median(apart)):.1f} apart on median."
+        f"distance of {distance:.1f}. The median distance of two heads is {float(np.median(apart)):.1f}."
     )
-    link("similarity", f"All about {name} →", view="head", head=called(head, heads))
+    link("similarity", f"More about {name} →", view="head", head=called(head, heads))
     _maps(explorer, head, cover)
 
 
@@ -64,13 +64,13 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
     maps = found.by_head
     top = float(max(maps[head].max(), maps[cover].max()))
     dark = display.is_dark()
-    for column, which, role in zip(st.columns(2), (head, cover), ("asked about", "covers"), strict=True):
+    for column, which, role in zip(st.columns(2), (head, cover), ("chosen", "replacement"), strict=True):
         with column:
             display.show(
                 attention_figure(found.tokens, maps[which], dark=dark, top=top),
                 title=f"{head_name(which, explorer.card.heads).capitalize()} ({role})",
-                help="Each row is a token that looks, each column one that is looked at; a row sums to 1. Two heads "
-                "that do the same show the same pattern. Both maps share one scale.",
+                help="Each row is a query token, each column a token it attends to; a row sums to 1. Heads that attend "
+                "alike show the same pattern. Both maps share one scale.",
                 name=f"cover-{role.replace(' ', '-')}",
                 data={
                     "looks": [token for token in found.tokens for _ in found.tokens],
@@ -81,7 +81,7 @@ def _maps(explorer: Explorer, head: int, cover: int) -> None:
 
 
 def _attention(explorer: Explorer, text: str) -> Attention | None:
-    """The attention of all heads, from the worker; None while it is on its way."""
+    """Return the attention of all heads (None: the worker is computing it)."""
     key = f"attention-{explorer.card.sha256[:12]}-{digest(text)[:12]}"
     job = st.session_state.get("cover-attention")
     if job is None or job.key != key:
@@ -89,7 +89,7 @@ def _attention(explorer: Explorer, text: str) -> Attention | None:
         st.session_state["cover-attention"] = job
         job.wait(0.3)
     if not job.ended:
-        follow(job, place="attention", title="Reading the sentence")
+        follow(job, place="attention", title="Running the sentence")
         return None
     if job.error:
         problem(job.error)

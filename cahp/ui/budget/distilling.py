@@ -1,4 +1,4 @@
-"""The distillation of the mask on the board: what it is, how long it takes, how far it is, and what came of it."""
+"""The distillation of the mask on the board: its explanation, expected time, progress and result."""
 
 from __future__ import annotations
 
@@ -18,39 +18,38 @@ from cahp.words import duration
 
 
 def note(explorer: Explorer) -> str:
-    """How the distilled model on the board was accepted or rejected."""
+    """Return whether the distilled model on the board was accepted, with the reason."""
     report = explorer.results.distillation(explorer.mask)
     if not RECOVERIES[explorer.recover].trains or report is None:
         return ""
-    return f"distillation {'taken' if report.accepted else 'rejected'}: {report.reason}"
+    return f"distillation {'accepted' if report.accepted else 'rejected'}: {report.reason}"
 
 
 def draw(explorer: Explorer) -> None:
-    """Its panel, where distilled models are asked for."""
+    """Draw its panel, where a distilled model is wanted."""
     job = explorer.work.job(DISTIL)
-    under_way = job is not None and not job.ended
-    if not RECOVERIES[explorer.recover].trains and not under_way:
+    running = job is not None and not job.ended
+    if not RECOVERIES[explorer.recover].trains and not running:
         return
-    brought = explorer.results.steps(explorer.mask)
     with st.container(border=True, key="distilling"):
         st.caption(
-            "The full model is the teacher, the pruned one its student: starting from the refit, the student is "
-            "trained to give every text the scores that the teacher gives it, without a label."
+            "The full model is the teacher, the pruned model the student: starting from the refit, the student is "
+            "trained to reproduce the teacher's scores, without labels."
         )
         if job is not None and not job.ended:
             _progress(explorer, job)
         elif explorer.awaits_distillation:
             _offer(explorer)
         else:
-            show_steps(brought)
+            show_steps(explorer.results.steps(explorer.mask))
 
 
 def _offer(explorer: Explorer) -> None:
-    failed, looked = explorer.job(DISTIL), explorer.job(FIGURE)
+    failed, search = explorer.job(DISTIL), explorer.job(FIGURE)
     if failed is not None and failed.error:
         problem(failed.error)
-    if looked is not None and not looked.ended:
-        st.caption("Looking whether it was distilled before…")
+    if search is not None and not search.ended:
+        st.caption("Checking for an existing distilled model…")
         return
     about = duration(recovery_seconds(explorer.bench, explorer.recover))
     if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
@@ -62,17 +61,17 @@ def _offer(explorer: Explorer) -> None:
 def _progress(explorer: Explorer, job: Job[Any]) -> None:
     place, training = job.place, explorer.training
     if place is not None:
-        said = f"Distilling: {describe_place(place)}"
+        text = f"Distilling: {describe_place(place)}"
     else:
-        said = on_screen(job.stage) if job.stage else "Starting"
+        text = on_screen(job.stage) if job.stage else "Starting"
         if job.stage == "distill" and training is not None:
-            said += f", epoch {len(training.epochs) + 1}: mean loss {training.loss:.3f} nats"
+            text += f", epoch {len(training.epochs) + 1}: mean loss {training.loss:.3f} nats"
         left = job.seconds_left
-        said += f" · about {duration(left)} left" if left is not None and left >= 1 else ""
-    # Whoever looks at another mask meanwhile should not take this for its progress.
+        text += f" · about {duration(left)} left" if left is not None and left >= 1 else ""
+    # The progress may be that of another mask than the one on screen.
     other = "" if explorer.job(DISTIL) is job else " (the mask that was on the board before)"
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=f"{said}{other}")
+        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=f"{text}{other}")
         if st.button("Cancel", key="cancel-distil"):
             job.cancel()
             st.rerun()

@@ -1,4 +1,4 @@
-"""Under the board: how far the table of all budgets is, the mask's time, and the test split."""
+"""Below the board: the progress of the table of all budgets, the time of the mask, and the test split."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from cahp.words import duration
 
 
 def draw(explorer: Explorer) -> None:
-    """What is being measured for the board, and what else can be."""
-    _growing(explorer)
+    """Draw what is being measured for the board, and what else can be measured."""
+    _table_progress(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         _confirm(explorer)
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
-            st.caption("Timing this mask…")
+            st.caption("Measuring the time…")
         elif time_button(explorer, place="budget"):
             st.rerun()
         st.caption(provenance(explorer, explorer.recover))
 
 
-def _growing(explorer: Explorer) -> None:
-    """How far the table of all budgets is."""
+def _table_progress(explorer: Explorer) -> None:
+    """Draw the progress of the table of all budgets."""
     table, job = explorer.table(explorer.recover), explorer.work.job(TABLE)
     assert table is not None
     done, total = table.measured()
@@ -43,30 +43,30 @@ def _growing(explorer: Explorer) -> None:
                 st.rerun()
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
-            if st.button("Measure every budget", key="fill-table", type="tertiary"):
+            if st.button("Measure all budgets", key="fill-table", type="tertiary"):
                 explorer.start(TABLE)
                 st.rerun()
-            st.caption(f"{done} of {total} budgets are measured; the others are estimated or empty.")
+            st.caption(f"{done} of {total} budgets measured")
 
 
 def _confirm(explorer: Explorer) -> None:
-    # To look there trains nothing.
+    # The check never trains a model.
     if "test" not in explorer.bench.dataset.splits or explorer.awaits_distillation:
         return
     job = explorer.job(CONFIRM)
     if job is None:
-        with st.popover("Confirm on the test split", type="tertiary", key="ask-confirm"):
+        with st.popover("Check on the test split", type="tertiary", key="ask-confirm"):
             st.markdown(
-                "The test split chose nothing, which is why it can confirm a figure. Every look at it makes that "
-                "less true, so each is **counted**, also across sessions, and the count is shown beside the result."
+                "The test split selected nothing, so it can confirm a figure. Every use makes that less true, so each "
+                "is **counted** across sessions, and the count appears beside the result."
             )
-            if st.button("Open it for this mask", key="confirm", type="primary"):
+            if st.button("Use it once for this mask", key="confirm", type="primary"):
                 explorer.start(CONFIRM)
                 st.rerun()
     elif not job.ended:
-        st.caption("Answering the test split…")
+        st.caption("Evaluating on the test split…")
     elif job.result is not None:
-        st.markdown(f"**Test split: {_sentence(job.result.outcomes)}** · opened {job.result.opened} time(s) so far")
+        st.markdown(f"**Test split: {_sentence(job.result.outcomes)}** · used {job.result.opened} time(s) so far")
     elif job.error:
         problem(job.error)
 

@@ -1,4 +1,4 @@
-"""How heads are chosen: the dials of the method."""
+"""How heads are chosen: the settings of the method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cahp.values import CahpError
 
 _PROJECTIONS = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}
 _SALIENCES = {"batch": "per batch (as published)", "example": "per example"}
-_REPRESENTATIVES = {"salience": "its most salient head", "medoid": "its middle head"}
+_REPRESENTATIVES = {"salience": "its most salient head", "medoid": "its medoid"}
 
 
 def draw(explorer: Explorer) -> None:
-    """The dials. What was measured with other settings is kept."""
+    """Draw the settings. Results with other settings are kept."""
     settings = explorer.settings
 
     def changed(name: str) -> None:
@@ -38,10 +38,10 @@ def draw(explorer: Explorer) -> None:
         "poly_degree",
         DEGREES.start,
         DEGREES.stop - 1,
-        help="The published method's only dial. A low degree finds the knee late and keeps more heads.",
+        help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
     )
-    dial(st.number_input, "Every layer keeps at least", "min_per_layer", 0, explorer.card.heads)
-    dial(st.selectbox, "Space", "projection", list(_PROJECTIONS), format_func=_PROJECTIONS.__getitem__)
+    dial(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
+    dial(st.selectbox, "Projection", "projection", list(_PROJECTIONS), format_func=_PROJECTIONS.__getitem__)
     dial(st.selectbox, "Salience", "salience", list(_SALIENCES), format_func=_SALIENCES.__getitem__)
     dial(
         st.selectbox,
@@ -59,4 +59,4 @@ def draw(explorer: Explorer) -> None:
             else f"The knee is at {clusters.clustering.knee} ({plain(rule)})."
         )
     if explorer.results.run is None:
-        st.caption("This needs a run on this machine; what was measured before is not measured again.")
+        st.caption("A change needs a run on this machine; cached results are reused.")

@@ -1,4 +1,4 @@
-"""What the page says of the last action, until the next: what came of it, or why it was refused."""
+"""The message about the last action: its result, or why it was refused."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ _ANSWER, _REFUSAL = "budget-answer", "budget-refusal"
 
 
 def answer(sentence: str) -> None:
-    """Say what came of an action."""
+    """Show the result of an action."""
     forget()
     st.session_state[_ANSWER] = sentence
 
 
 def refuse(error: Exception) -> None:
-    """Say why an action was refused."""
+    """Show why an action was refused."""
     forget()
     st.session_state[_REFUSAL] = str(error)
 
 
 def forget() -> None:
-    """Something else happens: what was said is about another board."""
-    for said in (_ANSWER, _REFUSAL):
-        st.session_state.pop(said, None)
+    """Remove the message."""
+    for key in (_ANSWER, _REFUSAL):
+        st.session_state.pop(key, None)
 
 
 def show() -> None:
-    """What was said of the last action."""
-    # Always there, so that a sentence does not make another element of what follows.
+    """Draw the message of the last action."""
+    # The container always exists, so that a message does not change the identity of later elements.
     with st.container(key="board-note", gap=None):
         if refusal := st.session_state.get(_REFUSAL):
             problem(refusal)
-        if said := st.session_state.get(_ANSWER):
-            st.info(said)
+        if answer := st.session_state.get(_ANSWER):
+            st.info(answer)

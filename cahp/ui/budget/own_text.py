@@ -1,7 +1,7 @@
-"""Before and after on a person's own text: what is answered with all heads and with those on the board.
+"""A person's own text: predictions with all heads and with those on the board.
 
-Texts and what is read of them live in the browser session and nowhere else: no file, no address, no log; the text
-itself also in the browser's tab, so that a reload brings it back.
+Texts and their results live in the browser session only: in no file, address or log. The text itself also stays in the
+browser's tab, so that a reload restores it.
 """
 
 from __future__ import annotations
@@ -25,19 +25,18 @@ from cahp.values import HeadMask
 from cahp.words import percent
 
 _MEMORY = "own-text-memory"
-#: Names the boxes of the panel; the session key of whether it is open, and the example that it begins with: of the ten
-#: this one is of a topic that the embedded model knows.
+#: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
 _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
 _KEYS = tuple(f"{_BOXES}-{part}-{_EXAMPLE}" for part in ("text", "first", "second"))
-#: Seconds that a page waits for the worker before it says how far it is.
+#: Seconds that a page waits for the worker before it shows progress.
 _PATIENCE_S = 0.1
 
 
 def draw(explorer: Explorer) -> None:
-    """The panel above the board; closed, it costs nothing."""
+    """Draw the panel above the board; a closed panel costs nothing."""
     _put_back(inputs.restored(_BOXES))
     inputs.keep(_BOXES, _in_boxes)
-    panel = st.expander("Before and after on a text of your own", key=_PANEL, on_change="rerun")
+    panel = st.expander("Your own text, before and after pruning", key=_PANEL, on_change="rerun")
     if not panel.open:
         return
     with panel:
@@ -51,7 +50,7 @@ def draw(explorer: Explorer) -> None:
             )
         if not has_words(text):
             with right:
-                st.info("Type a text, or take one of the examples.")
+                st.info("Type a text, or insert an example.")
             return
         memory: TextMemory = st.session_state.setdefault(_MEMORY, TextMemory())
         number, known = memory.of(explorer.card.sha256, text)
@@ -62,12 +61,12 @@ def draw(explorer: Explorer) -> None:
 
 
 def _in_boxes() -> dict[str, Any]:
-    """What is in the boxes and whether the panel is open, for the browser to keep."""
+    """Return the contents of the boxes and whether the panel is open, for the browser to keep."""
     return {key: st.session_state[key] for key in (_PANEL, *_KEYS) if st.session_state.get(key) is not None}
 
 
 def _put_back(boxes: Mapping[str, Any]) -> None:
-    """Open the panel and fill its boxes as the browser has kept them; nothing that could not have been typed there."""
+    """Open the panel and fill its boxes from what the browser kept, within the limits of typing."""
     if boxes.get(_PANEL) is True:
         st.session_state[_PANEL] = True
     for key in _KEYS:
@@ -76,7 +75,7 @@ def _put_back(boxes: Mapping[str, Any]) -> None:
 
 
 def _work(explorer: Explorer, asked: TextOnBoard) -> None:
-    """Have read what is missing; how far that is, and a way out of it."""
+    """Run what is missing, with progress and a way to cancel."""
     if not asked.missing:
         return
     job = explorer.work.job(OWN_TEXT, asked)
@@ -88,8 +87,8 @@ def _work(explorer: Explorer, asked: TextOnBoard) -> None:
     elif job.error:
         problem(job.error)
     elif asked.missing:
-        st.caption("Stopped. What was read so far stays.")
-        if st.button("Read it again", key="own-text-again"):
+        st.caption("Stopped. Results so far are kept.")
+        if st.button("Continue", key="own-text-again"):
             explorer.work.start(OWN_TEXT, asked)
             st.rerun()
 
@@ -124,12 +123,12 @@ def _show(explorer: Explorer, asked: TextOnBoard, left: Any, right: Any) -> None
 
 def _said(explorer: Explorer, asked: TextOnBoard, full: TextReading) -> None:
     if full.cut:
-        st.warning(f"The model reads {len(full.tokens):,} tokens here; {full.cut:,} more were cut off.")
+        st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
     if asked.unrecovered:
-        st.caption("No recovered model of this mask is kept here: choose a recovery on the board to measure one.")
+        st.caption("This mask has no recovered model yet: choose a recovery on the board.")
     st.caption(
-        "One text is an example, and has no interval. How often answers stay right is measured on "
-        f"{len(explorer.bench.evaluation):,} texts, on the board below."
+        "One text is an example and has no interval. The board below shows the accuracy on "
+        f"{len(explorer.bench.evaluation):,} texts."
     )
 
 
@@ -139,9 +138,9 @@ def _probabilities(explorer: Explorer, models: dict[str, TextReading], full: Tex
     display.show(
         figures.probabilities_figure(rows, classes, dark=display.is_dark()),
         title=_finding(models, full, classes),
-        help="Each mark is the probability that one model gives to a class for this text: the circle is the model with "
-        "all heads, the square the pruned one on the board, the diamond the recovered one, where there is one. Marks "
-        "that lie on each other say that the heads were not needed for this text.",
+        help="Each mark is the probability of a class for this text: the circle with all heads, the square for the "
+        "pruned model on the board, the diamond for the recovered one, if any. Overlapping marks mean that this text "
+        "did not need the pruned heads.",
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-classes",
         data={"class": list(classes), **{name: found.round(5).tolist() for name, found in rows.items()}},
@@ -156,7 +155,7 @@ def _finding(models: dict[str, TextReading], full: TextReading, classes: tuple[s
     others = {name: found for name, found in models.items() if found is not full}
     answer = f"“{classes[full.answer]}”"
     if not others:
-        return f"All heads answer {answer} ({percent(float(full.probabilities.max()), 0)})"
+        return f"Prediction with all heads: {answer} ({percent(float(full.probabilities.max()), 0)})"
     changed = [
         f"“{classes[found.answer]}” with {name}" for name, found in others.items() if found.answer != full.answer
     ]
@@ -165,7 +164,7 @@ def _finding(models: dict[str, TextReading], full: TextReading, classes: tuple[s
     shares = ", ".join(
         f"{percent(float(found.probabilities[full.answer]), 0)} with {name}" for name, found in models.items()
     )
-    return f"The answer stays {answer}: {shares}"
+    return f"The prediction stays {answer}: {shares}"
 
 
 def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
@@ -174,14 +173,14 @@ def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
     if not shown:
         return
     best = max(shown, key=lambda place: float(kept.attention[place]))
-    some = "" if len(shown) == words else f" Drawn are the {len(shown)} of {words} words that get most."
+    some = "" if len(shown) == words else f" The {len(shown)} of {words} words with most attention are drawn."
     display.show(
         figures.looked_at_figure(full, kept, dark=display.is_dark()),
-        title=f"The {mask.count} kept heads look most at “{kept.tokens[best][:24]}” "
-        f"({percent(float(kept.attention[best]))}); {percent(kept.on_special, 0)} goes to tokens that are no words",
-        help="What each word gets of all attention: the mean over the heads and over the tokens that look, from the "
-        "maps of this text. Bars: the kept heads, in the pruned model. Circles: all heads, in the full model. Tokens "
-        f"that are no words (as [CLS] and [SEP]) get the rest; the table has them all.{some}",
+        title=f"The {mask.count} kept heads attend most to “{kept.tokens[best][:24]}” "
+        f"({percent(float(kept.attention[best]))}); {percent(kept.on_special, 0)} goes to special tokens",
+        help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
+        "pruned model. Circles: all heads in the full model. Special tokens such as [CLS] and [SEP] get the rest; the "
+        f"table lists all tokens.{some}",
         formula=r"a_j=\frac{1}{|K|\,S}\sum_{h\in K}\sum_{i=1}^{S}A^{(h)}_{ij}",
         name="own-text-attention",
         data={
@@ -197,16 +196,16 @@ def _curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> 
     classes, total = explorer.bench.evaluation.classes, explorer.card.layers * explorer.card.heads
     answer, steady = f"“{classes[full.answer]}”", curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:
-        title = f"{answer} is the answer at every budget that was tried"
+        title = f"The prediction is {answer} at every budget"
     elif steady is None:
-        title = f"{answer} is the answer with all heads alone"
+        title = f"The prediction is {answer} only with all heads"
     else:
-        title = f"{answer} is the answer down to {steady} of {total} heads, as pruned"
+        title = f"The prediction stays {answer} down to {steady} of {total} heads, as pruned"
     display.show(
         figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
         title=title,
-        help=f"The probability of each class for this text when the board's heads alone are left, as pruned, at "
-        f"{len(curve.budgets)} budgets, each of them measured. The dashed line is the budget on the board.",
+        help=f"The probability of each class for this text at {len(curve.budgets)} measured budgets, as pruned. The "
+        "dashed line is the budget on the board.",
         name="own-text-budgets",
         data={
             "heads kept": list(curve.budgets),

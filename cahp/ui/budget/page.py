@@ -1,4 +1,4 @@
-"""What to keep: the budget board, and the questions that follow from it."""
+"""The Budget page: the board, its controls, and the tabs below it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from cahp.ui.session.work import WARM
 #: What can be shown below the board.
 _DETAILS = {
     "Where the heads lie": space.draw,
-    "Who covers": covers.draw,
+    "Replacement head": covers.draw,
     "Changed answers": flips.draw,
     pinned.TAB: pinned.draw_texts,
 }
 
 
 def draw(explorer: Explorer) -> None:
-    """The board, and below it where the heads lie, who covers for whom, and which answers changed."""
+    """Draw the page."""
     with st.container(horizontal=True, vertical_alignment="center", key="budget-title"):
         with st.container():
             st.title("How many heads are enough?")
@@ -33,11 +33,11 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
-        "to drop it or bring it back; Shift and click, or the switch below the slider, asks who covers for it."
+        "to remove or restore it; Shift-click, or the switch below the slider, shows which head covers for it."
     )
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
-        st.caption(f"Of so many heads, {swept}.")
+        st.caption(f"With so many heads, {swept}.")
     if explorer.work.job(WARM) is None:
         explorer.work.start(WARM, explorer.bench)
     polling = explorer.work.pending()
@@ -56,7 +56,7 @@ def _live(explorer: Explorer, polling: bool) -> None:
     measuring.draw(explorer)
     _details(explorer)
     if explorer.work.pending() != polling:
-        # Only a run of the whole page starts or stops the polling.
+        # Polling starts and stops only with a run of the whole page.
         st.rerun()
 
 

@@ -1,4 +1,4 @@
-"""A pinned mask that a link brings, of another model than the board's: what opens that model, or why it cannot be."""
+"""A link that pins a mask of another model than the board's: open that model, or show why it cannot be opened."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from cahp.values import CahpError, Progress
 
 
 def _looked_up(asked: Settings, progress: Progress) -> tuple[Settings, ModelCard]:
-    # Much is fetched by the dialog alone, which says how much.
+    # Large downloads need the dialog, which shows their size.
     with hub.consent_from(lambda *_: False), hub.progress_to(progress):
         return look_up(asked)
 
 
-#: Seconds after which a page goes on without what is looked up.
+#: Seconds that a page waits for the look-up.
 _SOON_S = 0.3
 
-#: Find out what the pinned model is; its weights are read when it is compared.
+#: Identify the pinned model; its weights are loaded when it is compared.
 LOOK_UP: Kind[Settings, tuple[Settings, ModelCard]] = Kind(
     _looked_up, lambda asked: f"pinned-{asked.model}-{asked.prompt}-{asked.answers}", io=True
 )
 
 
 def take(explorer: Explorer) -> None:
-    """Pin what a link asks for, if its model has been looked up, or is the one on the board."""
+    """Pin the mask of a link once its model is identified, or is the one on the board."""
     said = explorer.pin_asked
     if not said:
         return
     try:
         asked = permitted(address.pin_settings(said))
     except CahpError:
-        # It stays in the address, and ``draw`` says why it waits.
+        # It stays in the address, and ``draw`` shows why it waits.
         return
     job = explorer.work.job(LOOK_UP, asked)
     if _is_on_board(explorer, asked, again="pin-again" in said):
@@ -63,7 +63,7 @@ def _is_on_board(explorer: Explorer, asked: Settings, *, again: bool) -> bool:
 
 
 def draw(explorer: Explorer) -> str | None:
-    """What the link asks for, and what a button that looks it up is called (None: there is none)."""
+    """Draw the pin of the link, and return the label of the button that identifies its model (None: no button)."""
     said = explorer.pin_asked
     asked = address.pin_settings(said)
     name = f"**{plain(asked.model[:200])}**"
@@ -74,8 +74,8 @@ def draw(explorer: Explorer) -> str | None:
         return None
     if "pin-again" in said:
         st.markdown(
-            f"This link pins a mask of {name} as **A**, but what that model is asked is too long for a link. Open it "
-            "again, asked as it was: **A** is there then, and stays when you come back."
+            f"This link pins a mask of {name} as **A**, but the settings of that model are too long for a link. Open "
+            "it again with the same settings to restore **A**."
         )
         return None
     if asked.model in models.BUILTINS and explorer.work.job(LOOK_UP, asked) is None:
@@ -83,15 +83,15 @@ def draw(explorer: Explorer) -> str | None:
     job = explorer.work.job(LOOK_UP, asked)
     if job is None or job.state == "cancelled":
         st.markdown(
-            f"This link pins a mask of {name} as **A**. To hold it against the board, that model is read from a folder "
-            "or the network."
+            f"This link pins a mask of {name} as **A**. To compare it with the board, that model is read from a "
+            "folder or the network."
         )
         return "Open it"
     if not job.ended:
         show_in_row(job, "Looking at the pinned model", key="pin-open-cancel")
         return None
     if job.error is None:
-        # It was found just now: the next run of the page takes it over.
+        # It was identified just now: the next run of the page uses it.
         return None
     problem(job.error)
     st.markdown(f"This link pins a mask of {name} as **A**. Open that model (*Change model or data*), or try again.")
@@ -99,7 +99,7 @@ def draw(explorer: Explorer) -> str | None:
 
 
 def offer(explorer: Explorer, words: str) -> None:
-    """The button that looks up what the link asks for."""
+    """Draw the button that identifies the model of the link."""
     if st.button(words, key="pin-open"):
         _start(explorer, permitted(address.pin_settings(explorer.pin_asked)))
         st.rerun()

@@ -1,6 +1,6 @@
-"""A mask that was pinned, A, against the one on the board, B: heads, accuracy, and the texts on which they disagree.
+"""Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
 
-A may be of another model with as many heads; both then answer the evaluation texts of the board's data.
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from cahp.values import HeadMask, Progress
 from cahp.words import side_by_side
 
 #: The tab below the board that shows the texts.
-TAB = "A against B"
+TAB = "Compare A and B"
 
 
 @dataclass(frozen=True, eq=False)
 class _AgainstPinned:
-    """A pinned model and one of the model and data on screen."""
+    """A pinned model and a model on screen."""
 
     source: Source
     a: Pin
@@ -43,21 +43,21 @@ class _AgainstPinned:
 
 
 def _held(pair: _AgainstPinned, _: Progress) -> Versus | None:
-    # The other model's bench lives as long as this takes: what stays in memory is up to those that all sessions share.
+    # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
     return versus(Side(pair.a.bench(pair.source), pair.a.variant), Side(pair.source.bench, pair.b))
 
 
-#: Hold one against the other. Nobody waits for a mask that is not on the board any more.
+#: Compare the two. A comparison of a mask that has left the board is dropped.
 VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_held, lambda pair: f"versus-{pair}", newest=True)
 
 
 def button(explorer: Explorer) -> None:
-    """What pins the mask on the board, in the row of controls."""
+    """Draw the button that pins the mask on the board."""
     if st.button(
-        "Pin as A",
+        "Pin for comparison",
         key="board-pin",
-        help="Keep this choice of heads beside the next one, of this model or of another with as many heads: the board "
-        "marks which heads only one of them keeps, and their answers are compared",
+        help="Keep this mask as A beside the next one, of this or another model of the same shape. The board marks "
+        "heads that only one of them keeps, and their predictions are compared",
     ):
         notes.forget()
         explorer.pinned, explorer.pin_asked = Pin(_on_board(explorer), explorer.card, explorer.settings), {}
@@ -66,13 +66,13 @@ def button(explorer: Explorer) -> None:
 
 
 def beside(explorer: Explorer) -> HeadMask | None:
-    """The mask that the board shows beside its own."""
+    """Return the mask that the board shows beside its own."""
     pin = explorer.pinned
     return None if pin is None or pin.mismatch(explorer.card) else pin.variant.mask
 
 
 def draw(explorer: Explorer) -> None:
-    """What A and B have in common and how their answers differ, above the board."""
+    """Draw what A and B share and how their predictions differ, above the board."""
     pin_asked.take(explorer)
     if explorer.pinned is None and not explorer.pin_asked:
         return
@@ -91,7 +91,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def before_run(explorer: Explorer) -> None:
-    """Whether what is pinned can be held against this model, before anybody waits for a run of it."""
+    """Draw whether the pinned mask can be compared with this model, before a run of it."""
     pin_asked.take(explorer)
     pin = explorer.pinned
     if pin is None or pin.is_of(explorer.card):
@@ -108,8 +108,8 @@ def before_run(explorer: Explorer) -> None:
 def _apart(explorer: Explorer, pin: Pin, why: str) -> None:
     a, b = _names(pin, explorer)
     st.markdown(
-        f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be held against each other: "
-        f"{plain(why)}. **A** stays pinned for when you open its model again."
+        f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: "
+        f"{plain(why)}. **A** stays pinned until you open its model again."
     )
 
 
@@ -125,7 +125,7 @@ def _against(explorer: Explorer, pin: Pin) -> None:
         "in B."
     )
     if same:
-        st.caption("They are the same: move the budget, click heads, or choose another recovery or model.")
+        st.caption("A and B are the same: move the budget, click heads, or choose another recovery or model.")
     else:
         _verdict(explorer, _AgainstPinned(explorer.source, pin, b))
     if not one_model:
@@ -135,7 +135,7 @@ def _against(explorer: Explorer, pin: Pin) -> None:
             "Swap A and B",
             key="pin-swap",
             disabled=same or not one_model,
-            help=None if one_model else "A is of another model: open that one to have A on the board",
+            help=None if one_model else "A belongs to another model; open that model to see A on the board",
         ):
             explorer.pinned = Pin(b, explorer.card, explorer.settings)
             _put(explorer, a)
@@ -144,10 +144,10 @@ def _against(explorer: Explorer, pin: Pin) -> None:
 
 
 def _of_two_models(explorer: Explorer, *, recovered: bool) -> None:
-    said = "Both models answer the evaluation texts of the data on screen"
+    said = "Both models are evaluated on the data on screen"
     said += ", and are recovered on its calibration texts." if recovered else "."
     if "pin-again" in address.describe(explorer):
-        said += " What A's model is asked is too long for a link: whoever opens the link has to open that model again."
+        said += " The settings of A's model are too long for a link, so the link opens without them."
     st.caption(said)
 
 
@@ -194,7 +194,7 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
         job = explorer.work.start(VERSUS, pair)
         job.wait(0.05)
     if not job.ended:
-        show_in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing their answers", key="pin-cancel")
+        show_in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing predictions", key="pin-cancel")
     elif job.error:
         problem(job.error)
     elif job.state == "cancelled":
@@ -202,7 +202,7 @@ def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
             explorer.work.start(VERSUS, pair)
             st.rerun()
     elif job.result is None:
-        st.caption("One of them was not distilled, so there is nothing to compare yet.")
+        st.caption("One of them is not distilled yet.")
     else:
         st.markdown(_sentence(job.result))
 
@@ -212,7 +212,7 @@ def _sentence(found: Versus) -> str:
     verdict = "" if change.excludes(0) else "; no measurable difference"
     return (
         f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same "
-        f"{n:,} texts, compared in pairs){verdict}. They answer {len(found.apart):,} of them differently."
+        f"{n:,} texts, compared in pairs){verdict}. Their predictions differ on {len(found.apart):,} of them."
     )
 
 
@@ -226,18 +226,19 @@ def draw_texts(explorer: Explorer) -> None:
     found = None if job is None or pin.mismatch(explorer.card) else job.result
     if found is None:
         under_way = job is not None and not job.ended
-        st.caption("Comparing answers…" if under_way else "There are no answers of two different choices to compare.")
+        st.caption("Comparing predictions…" if under_way else "A and B are not compared yet.")
         return
     alone, texts, rows = found.right_alone, explorer.bench.evaluation, found.apart
     st.markdown(
-        f"**{len(rows):,} of {len(found.a):,} answers differ: {alone[0]} are right in A alone, {alone[1]} in B alone.**"
+        f"**{len(rows):,} of {len(found.a):,} predictions differ: {alone[0]} are correct only in A, {alone[1]} only "
+        "in B.**"
     )
     if not rows:
         return
     inputs, classes = texts.inputs, texts.classes
     st.dataframe(
         {
-            # The answers first: on a phone a text alone fills the table.
+            # The predictions come first: on a phone a text fills the table.
             "A says": [classes[found.a.predictions[row]] for row in rows],
             "B says": [classes[found.b.predictions[row]] for row in rows],
             "label": [classes[texts.labels[row]] for row in rows],

@@ -17,7 +17,7 @@ from cahp.ui.session.explorer import Explorer
 
 
 def draw(explorer: Explorer) -> None:
-    """All heads in the plane, coloured by cluster."""
+    """Draw all heads in the plane, coloured by cluster."""
     clusters = explorer.clusters
     assert clusters is not None
     labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, display.is_dark()
@@ -29,11 +29,11 @@ def draw(explorer: Explorer) -> None:
             ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
             lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
         ),
-        title=f"{mask.count} survivors among {len(np.unique(labels))} clusters of heads",
-        help="Each point is a head, placed so that heads which separate the classes in the same way lie close "
-        "together. Colour and letter: its cluster. Size: its salience. Solid: kept; hollow: pruned; a ring: the "
-        "most salient of its cluster. Crossed: a cluster whose colour a larger one has, too. Framed: the "
-        "cluster of the head that was clicked last, here or on the board. Distances in this plane are what is clustered"
+        title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
+        help="Each point is a head. Heads that separate the classes in a similar way lie close together. Colour and "
+        "letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its cluster. "
+        "Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked last. "
+        "Distances in this plane are clustered"
         + (", except that here clustering uses all features." if explorer.settings.projection == "none" else "."),
         formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
         name="space",

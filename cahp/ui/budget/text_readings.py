@@ -1,4 +1,4 @@
-"""What a session reads of a person's own texts: done by the worker, kept in the browser session and nowhere else."""
+"""Results of a person's own texts: computed by the worker, kept in the browser session only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets,
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Input, Progress, digest
 
-#: Texts, and readings of each, that a session keeps.
+#: Number of texts, and of results per text, that a session keeps.
 _TEXTS, _READINGS = 20, 200
 
 
 @dataclass(eq=False)
 class KnownText:
-    """What is read of one text by one model: under masks, recovered or not, and over all budgets of a table."""
+    """Results of one text with one model: under masks, recovered or not, and over all budgets of a table."""
 
     readings: OrderedDict[tuple[object, ...], TextReading | None] = field(default_factory=OrderedDict)
     curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
@@ -29,7 +29,7 @@ class KnownText:
 
 @dataclass(frozen=True, eq=False)
 class TextOnBoard:
-    """What is on the board, the text, and where what is read of it goes. ``number`` stands for the text in logs."""
+    """The board, the text, and the place of its results. ``number`` stands for the text in logs."""
 
     number: int
     board: BoardState
@@ -38,7 +38,7 @@ class TextOnBoard:
 
     @property
     def missing(self) -> list[Callable[[Progress], None]]:
-        """What is still to be read, in the order in which a person wants it."""
+        """The missing results, the most wanted first."""
         mask, known = self.board.mask, self.known
         full, recoveries = HeadMask.full(mask.layers, mask.heads), self.recoveries
         wanted: list[tuple[HeadMask, str]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
@@ -49,7 +49,7 @@ class TextOnBoard:
 
     @property
     def recoveries(self) -> tuple[str, ...]:
-        """The recovery that is asked for on the board, or else one that was measured of its mask."""
+        """The recovery on the board, or else one that is measured for its mask."""
         mask, asked = self.board.mask, self.board.recover
         if mask.is_full:
             return ()
@@ -64,24 +64,24 @@ class TextOnBoard:
 
     @property
     def table_name(self) -> str:
-        """Tells tables apart by what their budgets keep."""
+        """Digest of the masks of all budgets."""
         assert self.board.table is not None
         return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
 
     def reading(self, mask: HeadMask, how: str = "none") -> TextReading | None:
-        """What was read so, if it was."""
+        """Return a result, or None."""
         return self.known.readings.get(self._name(mask, how))
 
     @property
     def unrecovered(self) -> bool:
-        """Whether a recovered model was looked for, and none is kept here."""
+        """Whether a recovered model was wanted and does not exist."""
         names = [self._name(self.board.mask, how) for how in self.recoveries]
         return any(name in self.known.readings and self.known.readings[name] is None for name in names)
 
     def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
         if how == "none":
             return mask.sha256, how
-        # Where no recovered model was kept, there may be one as soon as it was asked for or measured.
+        # A missing recovered model may exist once it is wanted on the board or measured.
         looked_for = self.board.recover == how, self.board.results.outcomes(mask, how) is not None
         return mask.sha256, how, self._distilled_on if RECOVERIES[how].trains else self._refitted_on, *looked_for
 
@@ -91,7 +91,7 @@ class TextOnBoard:
 
     @cached_property
     def _distilled_on(self) -> str:
-        """The digest of its texts, which takes a while: a reading is asked for many times."""
+        """Digest of the texts of a distillation; cached, because it takes a while."""
         return self.board.bench.for_distillation().recoveries.inputs_sha256
 
     def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
@@ -116,7 +116,7 @@ class TextOnBoard:
 
 
 def _recovered(board: BoardState, how: str) -> Recovered | None:
-    """The recovered model on the board; to train one, or to solve one that nobody asked for, is not done here."""
+    """Return the recovered model on the board; never train one, and refit only if the board shows the refit."""
     if RECOVERIES[how].trains:
         return board.bench.for_distillation().recoveries.read_distilled(board.mask)
     recoveries = board.bench.recoveries
@@ -130,7 +130,7 @@ def _find(asked: TextOnBoard, progress: Progress) -> bool:
     return True
 
 
-#: Read one text. Nobody waits for a mask that is not on the board any more.
+#: Run one text. A job whose mask has left the board is dropped.
 OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
     _find, lambda asked: f"own_text-{asked.number}-{asked.board}-{asked.table_name[:12]}", newest=True
 )
@@ -138,13 +138,13 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 
 @dataclass
 class TextMemory:
-    """What this session has read."""
+    """Results of this session."""
 
     texts: OrderedDict[tuple[str, Input], tuple[int, KnownText]] = field(default_factory=OrderedDict)
     numbers: Any = field(default_factory=lambda: count(1))
 
     def of(self, model: str, text: Input) -> tuple[int, KnownText]:
-        """The number of a text, and what is read of it by that model."""
+        """Return the number of a text and its results with a model."""
         if (model, text) not in self.texts:
             self.texts[model, text] = (next(self.numbers), KnownText())
             while len(self.texts) > _TEXTS:

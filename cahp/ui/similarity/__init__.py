@@ -1,1 +1,1 @@
-"""What is alike."""
+"""The page of similar heads."""

@@ -1,4 +1,4 @@
-"""What is looked at: a view of the page and a head, chosen in a box, on a figure or by a link."""
+"""The chosen view of the page and the chosen head: by a box, a figure or a link."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from cahp.values import HeadMask
 
 _HEAD, _VIEW = "similarity-head", "similarity-view"
 
-#: The views by the name that links give them.
+#: The views by their name in links.
 VIEWS = {"text": "On a text", "head": "One head", "all": "All heads at a glance"}
 
 
 def view() -> str:
-    """Which part of the page is open: one of ``VIEWS``."""
-    linked = _news("view")
+    """Draw the choice of a view, and return its name in ``VIEWS``."""
+    linked = _linked("view")
     if linked in VIEWS:
         st.session_state[_VIEW] = linked
     elif st.session_state.get(_VIEW) not in VIEWS:
@@ -41,9 +41,9 @@ def view() -> str:
 
 
 def settle(mask: HeadMask, otherwise: Callable[[], int]) -> int:
-    """A head to look at: that of a link that was followed, or the one chosen, or else what ``otherwise`` says."""
+    """Return the head to show: that of a followed link, or the chosen one, or else ``otherwise()``."""
     total = mask.keep.size
-    linked = head_of(_news("head") or "", mask.layers, mask.heads)
+    linked = head_of(_linked("head") or "", mask.layers, mask.heads)
     chosen = st.session_state.get(_HEAD) if linked is None else linked
     if chosen is None or chosen >= total:
         chosen = otherwise()
@@ -53,13 +53,13 @@ def settle(mask: HeadMask, otherwise: Callable[[], int]) -> int:
 
 
 def most_alike(seen: Seen) -> int:
-    """One of the two heads that are most alike: they show at once what redundancy looks like."""
+    """Return one of the two heads that attend most alike."""
     apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
     return int(np.argmin(apart)) // len(apart)
 
 
 def head_of(text: str, layers: int, heads: int) -> int | None:
-    """The head that a link names, as layer.head or as a flat index (None: there is none of that name)."""
+    """Return the head that a link names, as layer.head or as a flat index (None: no such head)."""
     parts = text.split(".")
     if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
         return None
@@ -71,27 +71,27 @@ def head_of(text: str, layers: int, heads: int) -> int | None:
 
 
 def choose(head: int) -> None:
-    """Look at this head."""
+    """Choose this head."""
     st.session_state[_HEAD] = head
 
 
 def open_view(name: str) -> None:
-    """Open this view, before the page runs again."""
+    """Open this view in the next run of the page."""
     st.session_state[_VIEW] = name
 
 
 def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
-    """The box of all heads, with the community of each where there is a graph."""
+    """Draw the box of all heads, with their communities where there is a graph."""
 
     def named(head: int) -> str:
         group = "" if graph is None else f"{COMMUNITIES.sign(int(graph.communities[head]))} · "
         return f"{head_name(head, mask.heads)} · {group}{'kept' if mask.keep.flat[head] else 'pruned'}"
 
-    st.selectbox("Head to look at", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")
+    st.selectbox("Head", range(mask.keep.size), format_func=named, key=_HEAD, persist_state="session")
 
 
-def _news(name: str) -> str | None:
-    """What the address says, if it does not say it because of us: somebody followed a link."""
+def _linked(name: str) -> str | None:
+    """Return a parameter of the address that a person's link has set, not this page."""
     said = st.query_params.get(name)
     return None if said == st.session_state.get(_written(name)) else said
 

@@ -1,4 +1,4 @@
-"""The heads compared on texts: done by the worker, kept in the browser session and nowhere else."""
+"""Heads compared on texts: computed by the worker, kept in the browser session only."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Input, Progress
 
-#: What a session's results may take in memory; those on screen stay anyway.
+#: Memory of a session's results in bytes; those on screen always stay.
 _MEMORY_BYTES = 256 << 20
 _MEMORY = "similarity-memory"
 
-#: How heads are compared, as a formula and in words.
+#: The distance of two heads, as a formula and in words.
 FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 HOW = (
     "Each head gives every token a row of attention weights that sum to 1. Two heads are compared row by row with the "
@@ -35,7 +35,7 @@ HOW = (
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """One text as the heads see it."""
+    """The attention of all heads on one text, and their distances."""
 
     number: int
     attention: Attention
@@ -44,16 +44,16 @@ class Seen:
 
     @property
     def nbytes(self) -> int:
-        """What it takes in memory."""
+        """Its size in bytes."""
         return self.attention.weights.nbytes + self.distances.nbytes
 
     @property
     def threshold(self) -> float:
-        """The similarity above which heads are joined unless a person says otherwise."""
+        """The default similarity above which heads are linked."""
         return usual_threshold(self.distances)
 
     def graph(self, threshold: float | None = None) -> HeadGraph:
-        """The heads joined above a similarity."""
+        """Return the graph of heads linked above a similarity."""
         wanted = self.threshold if threshold is None else threshold
         if wanted not in self.graphs:
             self.graphs[wanted] = head_graph(self.distances, threshold=wanted)
@@ -62,7 +62,7 @@ class Seen:
 
 @dataclass
 class _Memory:
-    """What this session has compared, and what it is comparing."""
+    """Results of this session, and the running job."""
 
     seen: OrderedDict[tuple[str, Input], Seen] = field(default_factory=OrderedDict)
     job: jobs.Job[list[tuple[Attention, NDArray[np.float64]]]] | None = None
@@ -71,7 +71,7 @@ class _Memory:
 
 
 def compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
-    """The heads on each text; None while that is being found out, or if it cannot be."""
+    """Compare the heads on each text (None: running, stopped or failed)."""
     memory: _Memory = st.session_state.setdefault(_MEMORY, _Memory())
     wanted = tuple((explorer.card.sha256, text) for text in inputs)
     missing = [name for name in dict.fromkeys(wanted) if name not in memory.seen]
@@ -80,7 +80,7 @@ def compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
             if memory.job is not None:
                 memory.job.cancel()
             memory.wanted = wanted
-            # A number, since a job's name may reach the log.
+            # A number, because the name of a job may reach the log.
             memory.job = jobs.submit(
                 explorer.id,
                 f"similarity-{next(memory.numbers)}",

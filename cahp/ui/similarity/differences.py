@@ -1,4 +1,4 @@
-"""What changes between two of several texts."""
+"""Changes between two of several texts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
 
 
 def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
-    """What changes between two of the texts."""
-    st.header("What changes between the texts")
+    """Draw the changes between two of the texts."""
+    st.header("Changes between the texts")
     pairs = list(combinations(range(len(seen)), 2))
     chosen = pairs[0]
     if len(pairs) > 1:
@@ -39,7 +39,7 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
     same.metric(
         "Agreement of the communities",
         f"{agreement(*groups):.2f}",
-        help="Adjusted Rand index, each text at its usual threshold: 1 the same groups, 0 as by chance.",
+        help="Adjusted Rand index, each text at its default threshold: 1 the same groups, 0 as for random groups.",
     )
     change.metric("Mean change of a distance", f"{moved.mean() if len(moved) else 0:.2f}", help="Over all pairs, 0..1.")
     if explorer.results.run is not None:

@@ -1,4 +1,4 @@
-"""All heads at a glance: the mean attention pattern of each, layers by heads."""
+"""All heads at a glance: the mean attention map of each, layers by heads."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from cahp.values import HeadMask
 
 
 def draw(explorer: Explorer) -> None:
-    """The thumbnails; a click on one opens its head."""
+    """Draw the thumbnails; a click on one opens its head."""
     mask = explorer.mask
     head = chosen.settle(mask, lambda: explorer.selected or 0)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         with st.container(width=320):
             chosen.box(mask)
-        st.button("Look at this head", key="glance-open", on_click=chosen.open_view, args=("head",))
+        st.button("More about this head", key="glance-open", on_click=chosen.open_view, args=("head",))
     found = habits(explorer)
     if found is not None:
         _thumbnails(found, mask, head)
@@ -45,12 +45,11 @@ def _thumbnails(found: HeadHabits, mask: HeadMask, head: int) -> None:
             lambda: figures.glance_figure(found.patterns, mostly, mask, selected=head, dark=dark),
         ),
         title=_finding(mostly),
-        help=f"The mean attention map of every head over {found.texts} evaluation texts, each text's map resized to "
-        "one size: rows look, columns are looked at, and each head has its own scale, so that faint patterns show. "
-        "A frame means that the board keeps the head; the strong frame is the head that is chosen. Under each stands "
-        f"where {MOSTLY:.0%} or more of its attention goes (mean over the texts): 1st = the first token, sep = "
-        "separators, self = the token itself, prev and next = its neighbours, punc = punctuation; wide = no one place. "
-        "Click one to see its shares with their intervals.",
+        help=f"The mean attention map of every head over {found.texts} evaluation texts, each text resized to one "
+        "size. Rows are query tokens, columns their targets; each head has its own scale. A frame marks a kept head, "
+        f"the strong frame the chosen one. The label names a target with {MOSTLY:.0%} or more of the attention: 1st = "
+        "first token, sep = separators, self = the token itself, prev and next = its neighbours, punc = punctuation; "
+        "wide = no main target. Click a head for its shares with intervals.",
         name="glance",
         data=lambda: {
             **places(mask.layers, mask.heads),
@@ -61,15 +60,17 @@ def _thumbnails(found: HeadHabits, mask: HeadMask, head: int) -> None:
         on_pick=opened,
     )
     words = ", ".join(f"{short} {figures.WORDS[kind]}" for kind, short in figures.SHORT.items())
-    st.caption(
-        f"Framed: kept on the board. Strong frame: the head that is chosen. Below each, where it looks: {words}."
-    )
+    st.caption(f"Framed: kept on the board. Strong frame: the chosen head. Labels: {words}.")
 
 
 def _finding(mostly: list[str]) -> str:
     counts = Counter(mostly)
     kinds = [kind for kind, _ in counts.most_common() if kind != "broad"]
     if not kinds:
-        return f"None of {len(mostly)} heads looks mostly at one place"
-    said = ", ".join(f"{counts[kind]} at {figures.WORDS[kind]}" for kind in kinds[:4])
-    return f"What {len(mostly)} heads look at mostly: {said}; {counts['broad']} at no one place"
+        return f"None of {len(mostly)} heads has a main target"
+    first, *others = kinds[:4]
+    more = "".join(f", {counts[kind]} to {figures.WORDS[kind]}" for kind in others)
+    return (
+        f"{counts[first]} of {len(mostly)} heads attend mostly to {figures.WORDS[first]}{more}; {counts['broad']} "
+        "have no main target"
+    )

@@ -1,4 +1,4 @@
-"""The heads as a graph to look at and click: pyvis in a frame that can reach nothing outside itself."""
+"""The graph of heads: pyvis in a frame that can load and send nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""One head over the evaluation texts: what it mostly looks at, what removing it costs, and which heads are like it.
+"""One head over the evaluation texts: its attention targets, the cost of removing it, and the heads that attend alike.
 
-The texts it matters most for are shown on request, in the session of whoever asks, and go into no file.
+The texts for which it matters most are shown on request, in the person's session only.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from cahp.ui.similarity.over_texts import ALIKE, REMOVAL, HeadOf, habits, measur
 from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent, side_by_side, signed, span
 
-#: Heads that are shown as most alike, and texts that a head matters most for.
+#: Number of heads shown as most alike, and of texts for which a head matters most.
 _NEAR, _STRONGEST = 8, 5
 
 _SHARES = (
-    "Where its attention goes: the mean over the tokens that look, then over the texts. Each weight counts "
-    "once, as the first of these that it is: to the first token, to a separator (another special token), to the token "
-    "itself, to the one before or after, to punctuation, or to any other word. Lines are 95 % intervals of the mean "
-    f"over texts. A head looks mostly at a place that gets {MOSTLY:.0%} or more."
+    "The targets of its attention, averaged over query tokens and texts. Each weight counts for the first target that "
+    "fits: the first token, a separator (another special token), the token itself, the token before or after, "
+    "punctuation, or any other word. Lines are 95 % intervals of the mean over texts. A main target gets "
+    f"{MOSTLY:.0%} or more."
 )
 
 
 def draw(explorer: Explorer) -> None:
-    """The head that is chosen; a link to this view opens it again."""
+    """Draw the chosen head; a link to this view opens it again."""
     mask = explorer.mask
     head = chosen.settle(mask, lambda: _first(explorer))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         with st.container(width=320):
             chosen.box(mask)
-        link("budget", "Keep or drop it on the board →")
+        link("budget", "Keep or remove it on the board →")
     st.caption("The address of this page is a link to this head.")
     asked, n = HeadOf(explorer.bench, head), len(explorer.bench.evaluation)
     found = habits(explorer)
     if found is not None:
         _habits(found, head, mask)
-    removal = measured(explorer, REMOVAL, asked, name="removal", texts=n, title="Answer the texts without this head")
+    removal = measured(explorer, REMOVAL, asked, name="removal", texts=n, title="Evaluate without this head")
     if removal is not None:
         _removal(removal, head, mask)
-    alike = measured(explorer, ALIKE, asked, name="alike", texts=ALIKE_TEXTS, title="Compare it with every other head")
+    alike = measured(explorer, ALIKE, asked, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
     if alike is not None:
         _alike(alike, mask)
     if removal is not None:
@@ -56,7 +56,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _first(explorer: Explorer) -> int:
-    """The head that was clicked on the board, or else the most salient one."""
+    """Return the head that was clicked on the board, or else the most salient one."""
     if explorer.selected is not None:
         return explorer.selected
     return 0 if explorer.clusters is None else int(explorer.clusters.salience.argmax())
@@ -66,9 +66,9 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
     name, dark = head_name(head, mask.heads).capitalize(), display.is_dark()
     shares, breadth, mostly = found.of(head), found.breadth_of(head), found.mostly[head]
     if mostly == "broad":
-        kind, said = max(shares, key=lambda one: shares[one].value), "spreads its attention; most goes to"
+        kind, said = max(shares, key=lambda one: shares[one].value), "has no main target; most attention goes to"
     else:
-        kind, said = mostly, "looks mostly at"
+        kind, said = mostly, "attends mostly to"
     low, high = shares[kind].low, shares[kind].high
     left, right = st.columns([3, 2], gap="medium")
     with left:
@@ -88,11 +88,11 @@ def _habits(found: HeadHabits, head: int, mask: HeadMask) -> None:
     with right:
         display.show(
             figures.pattern_figure(found.patterns[head], dark=dark),
-            title=f"It looks at {number(breadth.value)} tokens at once ({breadth.span}), of "
+            title=f"It attends to {number(breadth.value)} tokens at once ({breadth.span}), of "
             f"{number(float(found.lengths.mean()), 0)} in a text",
-            help="The mean attention map: each text's map resized to one size, rows look, columns are looked at. A "
-            "line down the diagonal is a head that looks nearby, a column one that looks at one place. How many "
-            "tokens it looks at once is the exponential of the entropy of a token's attention: 1 for a single token.",
+            help="The mean attention map, each text resized to one size: rows are query tokens, columns their targets. "
+            "A diagonal line means that the head attends to neighbours, a column that it attends to one position. The "
+            "number of tokens is the exponential of the entropy of a token's attention: 1 for a single token.",
             formula=r"b=\frac{1}{S}\sum_{i=1}^{S}\exp\Bigl(-\sum_j A_{ij}\ln A_{ij}\Bigr)",
             name="head-pattern",
             data=lambda: {
@@ -110,24 +110,24 @@ def _removal(removal: Removal, head: int, mask: HeadMask) -> None:
         if change.excludes(0)
         else f"no measurable change of accuracy without {name} alone"
     )
-    st.markdown(f"##### What removing it alone costs\n{verdict[:1].upper()}{verdict[1:]}.")
+    st.markdown(f"##### The cost of removing it alone\n{verdict[:1].upper()}{verdict[1:]}.")
     accuracy, loss, answers = st.columns(3)
     accuracy.metric(
-        "Accuracy, against all heads",
+        "Change in accuracy",
         change.text,
-        help="The same texts with and without the head, so their answers are compared in pairs; interval by bootstrap.",
+        help="The same texts with and without the head, compared in pairs; interval by bootstrap.",
     )
     accuracy.caption(_sure(change, changed=removal.changed, n=n))
-    loss.metric("Mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head is missed.")
+    loss.metric("Change in mean loss, in nats", signed(rise.value, 4), help="Cross-entropy; above 0 the head helps.")
     loss.caption(f"95 % interval {span(rise.low, rise.high, 4)}, n = {n:,} texts")
-    answers.metric("Answers that change", f"{removal.changed} of {n:,}")
+    answers.metric("Changed predictions", f"{removal.changed} of {n:,}")
     low, high = wilson(removal.changed, n)
     answers.caption(f"95 % interval {span(n * low, n * high)}, n = {n:,} texts")
 
 
 def _sure(change: Estimate, *, changed: int, n: int) -> str:
-    # Without a change there is nothing to resample, and an interval without width would promise too much.
-    return f"{f'95 % interval {change.span}' if changed else 'no answer changed'}, n = {n:,} texts"
+    # Without any change, the bootstrap would give an interval without width.
+    return f"{f'95 % interval {change.span}' if changed else 'no prediction changed'}, n = {n:,} texts"
 
 
 def _alike(alike: LookAlikes, mask: HeadMask) -> None:
@@ -138,10 +138,10 @@ def _alike(alike: LookAlikes, mask: HeadMask) -> None:
     state = "kept" if mask.keep.flat[first] else "pruned"
     display.show(
         figures.alike_figure(near, mask, dark=display.is_dark()),
-        title=f"{head_name(first, heads).capitalize()} ({state}) attends most like it: {number(share.value, 3)} apart "
+        title=f"{head_name(first, heads).capitalize()} ({state}) attends most alike: distance {number(share.value, 3)} "
         f"({span(share.low, share.high, 3)}, n = {alike.texts} texts)",
-        help=f"The heads whose attention is nearest, on {alike.texts} evaluation texts, with 95 % intervals of "
-        f"the mean. Solid squares are kept on the board, hollow ones are pruned. Click one to look at it. {HOW}",
+        help=f"The heads that attend most alike on {alike.texts} evaluation texts, with 95 % intervals of the mean. "
+        f"Solid squares are kept on the board, hollow ones pruned. Click one to choose it. {HOW}",
         formula=FORMULA,
         name="head-alike",
         data={

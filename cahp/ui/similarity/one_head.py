@@ -1,4 +1,4 @@
-"""One head on one text: what it attends to, which heads do the same, and where they sit."""
+"""One head on one text: its attention map, the heads that attend alike, and their layers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from cahp.values import HeadMask
 
 
 def draw(seen: Seen, mask: HeadMask, head: int) -> None:
-    """What the chosen head attends to, which heads do the same, and where they sit."""
-    st.button("This head over all texts", key="open-head", on_click=chosen.open_view, args=("head",))
+    """Draw the chosen head, the heads that attend alike, and their layers."""
+    st.button("More about this head", key="open-head", on_click=chosen.open_view, args=("head",))
     attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, display.is_dark()
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")
@@ -25,8 +25,8 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
             attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
             help=(
-                "Each row is a token that looks, each column a token it looks at; a row sums to 1. The stronger a "
-                "cell, the more attention; weak attention is spread out on the scale so that it shows beside strong."
+                "Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches "
+                "weak attention so that it shows beside strong attention."
             ),
             name="attention",
             data=lambda: figures.attention_table(attention.tokens, weights),
@@ -38,8 +38,8 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
             picture,
             title=finding,
             help=(
-                "Every square is a head, in its layer's row; the farther left, the more it attends like the chosen "
-                "head (star). Click a square to look at that head."
+                "Each square is a head in the row of its layer; the farther left, the more it attends like the chosen "
+                "head (star). Click a square to choose that head."
             ),
             name="among-layers",
             data=lambda: {**figures.heads_table(seen.graph().communities, mask), "distance": apart[head].tolist()},
@@ -50,10 +50,10 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"
         display.show(
             figures.beside(attention, apart, [head, *near], heads=heads, dark=dark),
-            title=f"{head_name(near[0], heads).capitalize()} ({state}) is most like it: "
-            f"{apart[head, near[0]]:.2f} apart on a scale to 1",
-            help="The attention of the chosen head and of the three heads most like it on this text, on one scale of "
-            f"colours. {HOW}",
+            title=f"{head_name(near[0], heads).capitalize()} ({state}) attends most alike: "
+            f"distance {apart[head, near[0]]:.2f} of at most 1",
+            help="The attention maps of the chosen head and of the three heads that attend most alike on this text, "
+            f"with one colour scale. {HOW}",
             formula=FORMULA,
             name="nearest",
             data={

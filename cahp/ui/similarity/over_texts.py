@@ -1,4 +1,4 @@
-"""What is measured of heads over the evaluation texts: done by the worker, found again in the store."""
+"""Measurements of heads over the evaluation texts: computed by the worker, kept in the store."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cahp.words import duration
 S = TypeVar("S")
 T = TypeVar("T")
 
-#: Seconds that a page waits before it says how far the worker is, and up to which nobody is asked first.
+#: Seconds that a page waits before it shows progress, and up to which work starts without a question.
 _PATIENCE_S, _UNASKED_S = 0.7, 60.0
 
 
@@ -36,18 +36,18 @@ def _name(bench: Bench) -> str:
     return f"{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}"
 
 
-#: What every head looks at; the same for all sessions of a model and its texts.
+#: Attention targets of every head; shared by all sessions of a model and its texts.
 HABITS: Kind[Bench, HeadHabits] = Kind(
     lambda bench, _: head_habits(bench), lambda bench: f"habits-{_name(bench)}", awaited=False, shared=True
 )
-#: What removing one head costs.
+#: The cost of removing one head.
 REMOVAL: Kind[HeadOf, Removal] = Kind(
     lambda asked, _: remove_head(asked.bench, asked.head),
     lambda asked: f"removal-{asked.head}-{_name(asked.bench)}",
     awaited=False,
     newest=True,
 )
-#: Which heads attend like it.
+#: The heads that attend alike.
 ALIKE: Kind[HeadOf, LookAlikes] = Kind(
     lambda asked, _: compare_head(asked.bench, asked.head),
     lambda asked: f"alike-{asked.head}-{_name(asked.bench)}",
@@ -57,9 +57,9 @@ ALIKE: Kind[HeadOf, LookAlikes] = Kind(
 
 
 def habits(explorer: Explorer) -> HeadHabits | None:
-    """What every head looks at, as ``measured``."""
+    """Return the attention targets of every head, as ``measured`` does."""
     bench = explorer.bench
-    texts, title = min(TEXTS, len(bench.evaluation)), "Watch what every head looks at"
+    texts, title = min(TEXTS, len(bench.evaluation)), "Measure attention targets"
     return measured(
         explorer, HABITS, bench, name="habits", texts=texts, title=title, kept=lambda: kept_habits(bench) is not None
     )
@@ -75,10 +75,10 @@ def measured(
     title: str,
     kept: Callable[[], bool] = lambda: False,
 ) -> T | None:
-    """What the worker finds; None while it is under way, or if it was stopped or cannot be found.
+    """Return the result of the worker (None: running, stopped or failed).
 
-    It begins by itself unless reading ``texts`` evaluation texts takes long; then a person is asked first, except for
-    what is ``kept`` from before. ``name`` tells its buttons apart, ``title`` is said beside its progress.
+    It starts by itself unless running ``texts`` evaluation texts takes long and the result is not ``kept`` from before;
+    then a person starts it. ``name`` distinguishes its buttons, ``title`` stands beside its progress.
     """
     job = explorer.work.job(kind, subject)
     if job is None:
@@ -95,7 +95,7 @@ def measured(
         if job.error:
             problem(job.error)
         else:
-            st.caption("Stopped. What was measured before is kept.")
+            st.caption("Stopped. Results so far are kept.")
         if st.button("Measure again", key=f"again-{name}"):
             explorer.work.start(kind, subject)
             st.rerun()

@@ -21,7 +21,7 @@ _GRID = 370
 
 
 def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
-    """Graph and grid side by side, with ``head`` marked in both; the graph, whose threshold a person sets."""
+    """Draw graph and grid side by side with ``head`` marked, and return the graph of the chosen threshold."""
     mask, dark = explorer.mask, display.is_dark()
     left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
     panel = left.container()
@@ -41,11 +41,11 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
                 dark=dark,
                 width=_GRID,
             ),
-            title="Where the communities sit among the layers",
+            title="Communities by layer",
             help=(
-                "One square a head: solid ones are kept by pruning, hollow ones are pruned. Colour and number name "
-                "the community on this text; the eight largest have a colour, the next eight the same one crossed. "
-                "The head with a thick frame is the one looked at below, thin frames are its community; click another."
+                "Each square is a head: solid ones are kept, hollow ones pruned. Colour and number name the "
+                "community on this text; the eight largest have a colour, the next eight the same colour crossed. "
+                "The thick frame is the chosen head, thin frames are its community; click another head."
             ),
             name="communities",
             data=lambda: figures.heads_table(graph.communities, mask),
@@ -63,13 +63,13 @@ def draw(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
 
 
 def draw_matrix(seen: Seen, graph: HeadGraph, mask: HeadMask) -> None:
-    """All distances, ordered by community."""
+    """Draw all distances, ordered by community."""
     picture, finding = figures.matrix(seen.distances, graph.communities, mask, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
-        help="Every cell is a pair of heads; the strong blocks along the diagonal are the communities, framed. Orange "
-        f"squares on the diagonal mark the heads that pruning keeps; click one to look at it. {HOW}",
+        help="Each cell is a pair of heads; framed blocks along the diagonal are the communities. Orange squares on "
+        f"the diagonal mark kept heads; click one to choose it. {HOW}",
         formula=FORMULA,
         name="distances",
         data=lambda: figures.distance_table(seen.distances, mask.heads),
@@ -84,31 +84,32 @@ def _threshold(seen: Seen) -> float:
         return seen.threshold
     return float(
         st.slider(
-            "Join heads whose similarity is at least",
+            "Link heads with a similarity of at least",
             float(low),
             float(high),
             float(np.clip(round(seen.threshold, 2), low, high)),
             0.01,
             key=f"similarity-threshold-{seen.number}",
-            help="Few links show the strongest likenesses, many the whole net; communities follow from the links.",
+            help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
+            "from the links.",
         )
     )
 
 
 def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
-    """Whether the survivors stand for every community of this text, in words."""
+    """Describe whether the kept heads cover every community of this text."""
     groups = int(graph.communities.max()) + 1
     if explorer.results.run is None:
-        return f"{groups} communities of heads attend alike on this text"
+        return f"{groups} groups of heads attend alike on this text"
     kept, missed = explorer.mask.count, uncovered(graph.communities, explorer.mask)
     if not missed:
-        return f"The {kept} kept heads stand for all {groups} communities of this text"
+        return f"The {kept} kept heads cover all {groups} groups of heads on this text"
     sizes = np.bincount(graph.communities)
     named = ", ".join(f"{palette.COMMUNITIES.sign(group)} ({sizes[group]} heads)" for group in missed[:6])
     more = f" and {len(missed) - 6} more" if len(missed) > 6 else ""
     return (
-        f"The {kept} kept heads stand for {groups - len(missed)} of {groups} communities of this text; "
-        f"none is kept of {named}{more}"
+        f"The {kept} kept heads cover {groups - len(missed)} of {groups} groups of heads on this text; "
+        f"not covered: {named}{more}"
     )
 
 
@@ -117,13 +118,11 @@ def _graph_panel(graph: HeadGraph, mask: HeadMask, head: int, covered: str, dark
         covered,
         name="head-graph",
         help=(
-            "Every node is a head (layer.head); filled nodes are kept by pruning, hollow ones are pruned; the "
-            "large number beside some of them is their community's. "
-            f"{int((~graph.backbone).sum())} solid links join heads at least as similar as the slider says, thicker "
-            "ones more so; dashed links belong to the tree that holds the graph together. Communities (Louvain) are "
-            f"groups with more links inside than chance would give, modularity {graph.modularity:.2f}. Nearness on the "
-            f"page only hints at likeness. Point at a node to light its community, click it to look at its head: its "
-            f"community then has thick outlines here and frames in the grid. {HOW}"
+            "Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
+            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker where "
+            "more similar; dashed links belong to a tree that connects the graph. Communities (Louvain) have more "
+            f"links inside than random links would give, modularity {graph.modularity:.2f}. Distances on the page are "
+            f"approximate. Hover to highlight a community, click a node to choose its head. {HOW}"
         ),
         formula=FORMULA,
         data=lambda: {

@@ -1,7 +1,6 @@
-"""What is alike: the heads on a person's own text, alone or beside up to three others; one head; all at a glance.
+"""Similar heads: on a person's own texts (up to four), one head over all texts, and all heads at a glance.
 
-Texts and what is computed from them live in the browser session and nowhere else: no file, no shared cache, no
-address, no log.
+Texts and their results live in the browser session only: in no file, shared cache, address or log.
 """
 
 from __future__ import annotations
@@ -16,17 +15,17 @@ from cahp.ui.similarity.comparing import Seen, compared
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    st.title("Which heads do the same?")
-    draw_view, said = _VIEWS[chosen.view()]
-    st.markdown(f"A **head** is a part of a layer that decides which words look at which. {said}")
+    st.title("Which heads attend alike?")
+    draw_view, about = _VIEWS[chosen.view()]
+    st.markdown(f"A **head** is a part of a layer that decides which words attend to which. {about}")
     draw_view(explorer)
 
 
 def _on_text(explorer: Explorer) -> None:
-    """The heads compared on texts that a person types."""
+    """Draw the heads compared on texts that a person types."""
     inputs = texts.draw_boxes(explorer)
     if not all(has_words(text) for text in inputs):
-        st.info("Type a text, or take one of the examples; the heads are compared as soon as every box has one.")
+        st.info("Type a text, or insert an example. The heads are compared once every box has a text.")
         return
     seen = compared(explorer, inputs)
     if seen is None:
@@ -53,22 +52,23 @@ def _on_text(explorer: Explorer) -> None:
 
 
 def _cut(seen: Seen) -> None:
-    """Say so where a text was too long."""
+    """Warn where a text was too long."""
     read, cut = len(seen.attention.tokens), seen.attention.cut
     if cut:
         st.warning(
-            f"This text is longer than the model reads here: its first {read:,} tokens are compared, {cut:,} more "
-            "were cut off."
+            f"This text is too long for the model: its first {read:,} tokens are compared, {cut:,} more were truncated."
         )
 
 
-#: What draws each view, and what it is about.
+#: The function that draws each view, and its description.
 _VIEWS = {
     "text": (
         _on_text,
-        "Give the model a text and see which of its heads attend alike on it, and whether the heads that pruning keeps "
-        "stand for all of them.",
+        "Give the model a text and see which heads attend alike on it, and whether the kept heads cover all groups.",
     ),
-    "head": (head_view.draw, "Here is one of them over the evaluation texts: what it looks at, and what it is worth."),
-    "all": (glance.draw, "Here are all of them, each by its mean attention over the evaluation texts."),
+    "head": (
+        head_view.draw,
+        "This is one of them over the evaluation texts: what it attends to, and what removing it costs.",
+    ),
+    "all": (glance.draw, "These are all of them, each with its mean attention map over the evaluation texts."),
 }

@@ -1,4 +1,4 @@
-"""The texts to compare on: boxes, examples, and pairs."""
+"""The texts to compare: boxes, examples, and pairs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from cahp.values import Input
 #: Texts that can be compared at once.
 _TEXTS = 4
 
-#: Keys of what is in the boxes, and how many and which there are.
+#: Keys of the boxes, of their number, and of their kind.
 _NUMBER, _PAIRS, _PARTS = "similarity-texts", "similarity-pairs", ("text", "first", "second")
 
 
 def draw_boxes(explorer: Explorer) -> list[Input]:
-    """The boxes, and what is in them."""
+    """Draw the boxes, and return their texts."""
     _put_back(inputs.restored("similarity"))
     st.session_state.setdefault(_NUMBER, 1)
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
@@ -45,13 +45,13 @@ def draw_boxes(explorer: Explorer) -> list[Input]:
 
 
 def _in_boxes() -> dict[str, Any]:
-    """What is in the boxes, for the browser to keep."""
+    """Return the contents of the boxes, for the browser to keep."""
     keys = (_NUMBER, _PAIRS, *(f"similarity-{part}-{place}" for part in _PARTS for place in range(_TEXTS)))
     return {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
 
 
 def _put_back(boxes: Mapping[str, Any]) -> None:
-    """Put into the boxes what the browser has kept; nothing that could not have been typed there."""
+    """Fill the boxes from what the browser kept, within the limits of typing."""
     if boxes.get(_NUMBER) in range(1, _TEXTS + 1):
         st.session_state[_NUMBER] = int(boxes[_NUMBER])
     if isinstance(boxes.get(_PAIRS), bool):
