@@ -95,9 +95,9 @@ def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, st
 @pytest.mark.parametrize(
     ("model", "answers", "data", "why"),
     [
-        ("causal", "great", None, "too few different answers"),
+        ("causal", "great", None, "few different answers"),
         ("causal", "great, zebra", None, "does not know the answer 'zebra'"),
-        ("causal", "great, great", None, "too few different answers"),
+        ("causal", "great, great", None, "few different answers"),
         ("causal", "awful, great", "pairs", "holds pairs, which the prompt has no place for"),
     ],
 )
