@@ -1,4 +1,4 @@
-"""The board of a report that answers: its data and its script, inside of the page, which loads nothing."""
+"""The interactive board of a report: its data and its script, contained in the page."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_outcomes
 from cahp.values import HeadMask, Ints
 
-#: Up to so many heads a report knows the clusters of every budget; beyond, it would not fit into a mail.
+#: Largest number of heads for which a report contains the clusters of every budget; more would not fit into a mail.
 _ALL_CLUSTERS = 256
 
 
-# The ground of a page that is printed is white, whatever the screen's.
+# A printed page has a white background in either theme.
 STYLE = """
 .cahp-board{--board-text:var(--ink);--board-ground:var(--ground);--board-accent:var(--accent);margin:1.5rem 0}
 .cahp-board svg{width:auto;margin:.4rem 0 0}
@@ -35,7 +35,7 @@ STYLE = """
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """What the board of a report shows: all budgets of a run, as far as they were measured, and its own mask first.
+    """What the board of a report shows: the measured budgets of a run, beginning with its own mask.
 
     ``labels (N,)`` are the clusters of the run's mask.
     """
@@ -47,37 +47,37 @@ class Live:
 
 @cache
 def script_of() -> str:
-    """The one script of a report."""
+    """Return the script of a report."""
     return script((Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 
 
 def policy() -> str:
-    """The content-security policy of a page that runs this script, and no other, and loads nothing.
+    """Return a content-security policy that allows this script only and loads nothing.
 
-    A picture of the curves is made in the page itself (``blob:``) before it is saved.
+    Images of the curves are made in the page (``blob:``) before they are saved.
     """
     digest = base64.b64encode(hashlib.sha256(script_of().encode()).digest()).decode("ascii")
     return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:"
 
 
 def head() -> str:
-    """What the page's head needs beside its own style."""
+    """Return the styles of the board for the head of the page."""
     return f"<style>{style()}{STYLE}</style>"
 
 
 def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
-    """The board and what it can tell; without scripts, nothing of this is shown but a note."""
+    """Yield the board, its data and a note; it needs scripts."""
     all_clusters = mask.keep.size <= _ALL_CLUSTERS
     yield '<div id="board"></div>'
     measured, budgets = live.table.measured()
-    said = f"Drag the budget. {'All' if measured == budgets else measured} of {budgets} budgets were measured"
+    said = f"Drag the number of heads. {'All' if measured == budgets else measured} of {budgets} budgets were measured"
     if measured < budgets:
-        said += "; what lies between is estimated, and beyond it nothing is shown"
-    said += "." if measured == budgets else ". <code>cahp prune --sweep</code> measures every budget."
+        said += "; values between them are estimated"
+    said += "." if measured == budgets else ". <code>cahp prune --sweep</code> measures all."
     said += (
-        " A head that is clicked says who covers for it."
+        " Click a head to see which head covers for it."
         if all_clusters
-        else (f" The colours stay those of the clusters at {mask.count} heads.")
+        else (f" Colours are those of the clusters at {mask.count} heads.")
     )
     yield f"<p class='note moves'>{said}</p>"
     data = contents(
@@ -94,7 +94,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
 
 
 def script_element() -> str:
-    """The script, to stand at the end of the page."""
+    """Return the script element for the end of the page."""
     return f'<script type="module">{script_of()}</script>'
 
 
@@ -111,7 +111,7 @@ def _shown(run: RunDocument, mask: HeadMask, of: BudgetTable) -> Shown:
 
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
-    """Who covers for whom under the run's mask: for each survivor, the pruned heads that lie nearest to it."""
+    """List, for each kept head, the pruned heads to which it is nearest."""
     nearest = clusters.covers(mask, labels)
     pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
     rows = []
@@ -126,15 +126,15 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
             name = f"{_place(survivor, mask)} ({letters(int(labels[survivor]))})"
             rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
     if not rows:
-        yield "<p>No head was removed.</p>"
+        yield "<p>No head was pruned.</p>"
         return
     yield (
-        "<p>A head that was removed is covered for by the nearest survivor of its cluster, or, where its cluster keeps "
-        "none, by the nearest of all.</p>"
+        "<p>Each pruned head is covered for by the nearest kept head of its cluster or, if its cluster keeps none, by "
+        "the nearest kept head of all.</p>"
     )
     yield table(
-        "Layer.head of each survivor (cluster) and of the heads that it covers for",
-        ["of its cluster", "of other clusters"],
+        "Layer.head of each kept head (cluster) and of the heads it covers for",
+        ["same cluster", "other clusters"],
         rows,
     )
 
@@ -144,5 +144,5 @@ def _place(head: int, mask: HeadMask) -> str:
 
 
 def no_script() -> str:
-    """What is said where scripts are off."""
-    return safe("The board that answers needs a script, which is off here; what it would show first is drawn below.")
+    """Return the note for browsers without scripts."""
+    return safe("The interactive board needs a script, which is disabled here; a static drawing follows.")

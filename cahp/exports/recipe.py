@@ -1,4 +1,4 @@
-"""How a view is made again: a command, and lines of Python."""
+"""The command and the Python lines that repeat a run."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from cahp.run.settings import Settings
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a view again: the arguments of a command, and lines of Python that print the accuracy."""
+    """The arguments of a command that repeats a run, and the same in Python."""
 
     command: tuple[str, ...]
     python: str
 
     @property
     def shell(self) -> str:
-        """The command as one types it."""
+        """Return the command quoted for a shell."""
         return shlex.join(self.command)
 
 
 def recipe(settings: Settings) -> Recipe:
-    """How to make a run of these settings again; a mask made by hand must lie in ``head_mask.json``."""
+    """Return how to repeat a run with ``settings``; a mask made by hand is read from ``head_mask.json``."""
     if settings.method == BY_HAND:
         options = flags("evaluate")
         command = ["cahp", "evaluate", "--mask", MASK_FILE, *to_arguments(settings, options)]

@@ -1,8 +1,7 @@
-"""A run as one HTML file for people who were not there: opens offline and prints; its board answers where it may.
+"""The report of a run: one HTML file that works offline, prints, and has an interactive board.
 
-The file holds no text of the data but examples that somebody allowed, only numbers, class names and settings; all of
-them are escaped, and a
-content-security policy forbids the file to load anything, and to run anything but its one script.
+The file contains numbers, class names and settings, all escaped, and texts of the data only if the user allowed them.
+A content-security policy forbids it to load anything and to run any script but its own.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from cahp.values import HeadMask
 from cahp.words import interval, percent
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-#: Characters of a text that is shown as an example.
+#: Characters of an example text that are shown.
 _EXCERPT = 280
 
 
 @dataclass(frozen=True)
 class Example:
-    """A text that is answered differently, its label, and what the full and the pruned model say."""
+    """A text whose prediction changed: its label and the predictions of the full and the pruned model."""
 
     text: str
     label: str
@@ -38,7 +37,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the numbers were measured and how to measure them again.
+    """Where the numbers were measured and how to repeat the run.
 
     ``date`` is the day of a bundled measurement, otherwise the day of the report.
     """
@@ -51,13 +50,13 @@ class Origin:
 
     @classmethod
     def of(cls, run: RunDocument, day: datetime.date) -> Origin:
-        """Of a run that is reported on at that day."""
+        """Describe a run that is reported on ``day``."""
         again = recipe(run.settings)
         return cls(run.machine or "not recorded", day.isoformat(), again.shell, again.python)
 
 
 def verdict(run: RunDocument) -> str:
-    """What pruning did, in two or three sentences of plain words."""
+    """Summarize what pruning did in two or three sentences."""
     total = run.model.layers * run.model.heads
     state = "recovered" if "recovered" in run.outcomes else "pruned"
     full, now = run.outcomes["full"]["accuracy"], run.outcomes[state]["accuracy"]
@@ -80,11 +79,10 @@ def _time(run: RunDocument) -> str:
     if ratio is None:
         return "Time was not measured."
     if not ratio.excludes(1):
-        return "The time it takes does not change measurably."
+        return "Its latency does not change measurably."
     low, high = ratio.low, ratio.high
-    verb = "takes" if ratio.value < 1 else "takes, against all hopes,"
     return (
-        f"Cut out of the model, it {verb} {percent(ratio.value, 0)} of the time "
+        f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
         f"(95 % interval {interval(low * 100, high * 100, 0)})."
     )
 
@@ -101,11 +99,11 @@ def page(
     recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
 ) -> str:
-    """The report: a whole HTML document as text.
+    """Return the report as an HTML document.
 
-    ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. With ``live`` the board in it answers, unless it
-    is to be ``static``: without any script. ``recoveries`` were measured of the same mask beside the run's own, by what
-    they did ("refitted"). ``examples`` are texts of the data that a person allowed to be included.
+    ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. ``live`` makes the board interactive; ``static``
+    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by name of the result
+    ("refitted"). ``examples`` are texts of the data that the user allowed.
     """
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     if live is not None:
@@ -113,24 +111,24 @@ def page(
         clusters, curve = Clusters.of(live.labels), Curve(clustering.ks, clustering.mss, clustering.knee)
     answering = None if static else live
     sections = [
-        _section("Which heads stay", _which(run, mask, clusters, answering)),
-        _section("What it costs and saves", report_figures.figures(run)),
+        _section("Kept heads", _which(run, mask, clusters, answering)),
+        _section("Accuracy and latency", report_figures.figures(run)),
     ]
     compared = report_figures.by_recovery(run, recoveries or {})
     if len(compared) > 1 or run.steps:
-        sections.append(_section("What recovery wins back", report_figures.recoveries(run, compared)))
+        sections.append(_section("Effect of recovery", report_figures.recoveries(run, compared)))
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         sections.append(_section("Accuracy by budget", report_figures.budgets(run, live.table)))
     if examples:
-        sections.append(_section("Answers that changed", _examples(examples)))
+        sections.append(_section("Changed predictions", _examples(examples)))
     if live is not None:
-        sections.append(_section("Who covers for whom", covers(mask, live.clusters, live.labels)))
+        sections.append(_section("Replacement heads", covers(mask, live.clusters, live.labels)))
     if curve is not None:
-        sections.append(_section("Why this many", _why(run, curve, answering is not None)))
+        sections.append(_section("The number of heads", _why(run, curve, answering is not None)))
     sections += [
-        _section("What was measured, on what", _measured(run, origin)),
-        _section("Can it be trusted", _trust(run, origin)),
-        _section("How to make it again", _again(run, origin)),
+        _section("What was measured", _measured(run, origin)),
+        _section("Checks and limits", _trust(run, origin)),
+        _section("How to repeat this run", _again(run, origin)),
     ]
     return (
         "<!doctype html>\n"
@@ -152,16 +150,16 @@ def _section(title: str, body: Iterable[str]) -> str:
 
 def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Live | None) -> Iterator[str]:
     yield (
-        "<p>A transformer reads a text with many attention heads side by side; each looks at the words in its own way, "
-        "and some look alike. "
+        "<p>A transformer has many attention heads. Each attends to the words of a text in its own way, and some "
+        "attend alike. "
     )
     method = run.settings.method
     if method == Settings.method:
-        yield "Heads that tell the classes apart in the same way form a cluster, and each keeps one of them.</p>"
+        yield "Heads that separate the classes in the same way form a cluster; one head of each cluster is kept.</p>"
     elif method == BY_HAND:
-        yield "These heads were chosen by hand.</p>"
+        yield "The kept heads were chosen by hand.</p>"
     else:
-        yield f"These heads were chosen by the method {safe(method)}.</p>"
+        yield f"The kept heads were chosen by the method {safe(method)}.</p>"
     if live is not None:
         yield from board(run, mask, live)
         yield f"<noscript><p class=note>{no_script()}</p>{''.join(_still(run, mask, clusters))}</noscript>"
@@ -171,54 +169,54 @@ def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Li
 
 def _still(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
     yield grid(mask, clusters)
-    legend = "<span class=solid></span> kept <span class=hollow></span> removed"
+    legend = "<span class=solid></span> kept <span class=hollow></span> pruned"
     if clusters is not None:
-        legend += "; letter and colour say which heads are alike (the largest clusters have colours, the next stripes)"
+        legend += "; letter and colour name the cluster (colours for the largest, stripes for the next)"
     yield f"<p class=note>{legend}. Layers and heads count from 0.</p>"
     rescued = run.rescued
     if rescued:
         heads = ", ".join(f"layer {layer} head {head}" for layer, head in rescued)
-        yield f"<p class=note>Kept so that no layer is empty: {safe(heads)}.</p>"
+        yield f"<p class=note>Kept so that every layer has a head: {safe(heads)}.</p>"
 
 
 def _why(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
     asked, kept = run.budget.requested, run.budget.attained
-    said = "The curve says how well the heads fall into k groups. "
+    said = "The curve shows how well k clusters separate the heads. "
     said += (
-        f"Its knee is at {curve.knee}: more groups say little new."
+        f"Its knee is at {curve.knee}: more clusters add little."
         if curve.knee
-        else "It has no knee that would suggest how many heads to keep."
+        else "It has no knee, so it does not suggest a number of heads."
     )
     if run.settings.method == BY_HAND:
-        said += f" Here a person chose {kept} heads, whatever the curve says."
+        said += f" Here {kept} heads were chosen by hand."
         if curve.knee:
             more = kept - curve.knee
             said += (
-                " That is as many as it suggests."
+                " The curve suggests the same number."
                 if not more
-                else f" That is {abs(more)} {'more' if more > 0 else 'fewer'} than it suggests."
+                else f" That is {abs(more)} {'more' if more > 0 else 'fewer'} than the curve suggests."
             )
     elif asked is not None:
-        said += f" Here {asked} heads were asked for."
+        said += f" The budget of this run is {asked} heads."
     yield f"<p>{safe(said)}</p>"
     yield f"<noscript>{silhouette(curve)}</noscript>" if on_board else silhouette(curve)
 
 
 def _examples(found: Sequence[Example]) -> Iterator[str]:
-    yield "<p>Texts that are answered otherwise than with all heads; who made this report allowed them to be shown.</p>"
+    yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
     rows = [
         (f"{one.text[:_EXCERPT]}{'…' if len(one.text) > _EXCERPT else ''}", [one.label, one.full, one.pruned])
         for one in found
     ]
-    yield table("Examples", ["right is", "all heads say", "pruned says"], rows)
+    yield table("Examples", ["label", "full model", "pruned model"], rows)
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     rows = []
-    for role, part in (("chosen on", run.data.select), ("evaluated on", run.data.eval)):
+    for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
         counts = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
         rows.append((role, [part.split, f"{part.examples:,}", counts]))
-    yield table("Texts", ["split", "number", "of each class"], rows)
+    yield table("Texts", ["split", "number", "per class"], rows)
     model = run.model
     facts = {
         "Model": f"{model.id}{'' if model.revision is None else '@' + model.revision}",
@@ -237,27 +235,27 @@ def _trust(run: RunDocument, origin: Origin) -> Iterator[str]:
     verified = run.verified
     said = []
     if verified.mask_bites:
-        said.append("Switching heads off changes what the model answers: the switches are connected.")
+        said.append("Masking heads changes the output of the model: the mask takes effect.")
     if verified.mask_equals_surgery:
-        said.append("The model with heads switched off and the model with the same heads cut out answer the same.")
+        said.append("The masked model and the model with the same heads cut out give the same output.")
     else:
-        said.append("A layer keeps no head, so the heads can be switched off but not cut out; time was not measured.")
+        said.append("One layer keeps no head, so the heads can be masked but not cut; latency was not measured.")
     split = run.data.eval.split
     said.append(
-        f"The evaluation texts ({split}) did not choose the heads ({run.data.select.split}). "
-        f"A budget that was picked by looking at {split} flatters its own figure a little."
+        f"The heads were selected on {run.data.select.split} and evaluated on {split}. A budget that was chosen on "
+        f"{split} makes its own result slightly optimistic."
     )
     opened = run.test_opened
-    times = {0: "has not been opened", 1: "was opened once"}.get(opened, f"was opened {opened} times")
-    said.append(f"The test split {times} for this model on that machine.")
+    times = {0: "has not been used", 1: "was used once"}.get(opened, f"was used {opened} times")
+    said.append(f"The test split {times} for this model on this machine.")
     said += run.notices
     if origin.bundled:
-        said.append("These figures ship with the package: they were measured on the machine named above.")
+        said.append("These figures are part of the package; they were measured on the machine named above.")
     yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in said)}</ul>"
 
 
 def _again(run: RunDocument, origin: Origin) -> Iterator[str]:
     if run.settings.method == BY_HAND:
-        yield "<p>The heads were chosen by hand, so take <code>head_mask.json</code> along.</p>"
+        yield "<p>The heads were chosen by hand: save the mask as <code>head_mask.json</code> first.</p>"
     yield f"<p>In a terminal:</p><pre>{safe(origin.command)}</pre>"
     yield f"<p>In Python:</p><pre>{safe(origin.python)}</pre>"

@@ -64,15 +64,15 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     ]
     rows = [*_rows(compared.values()), ("Share of the loss regained", regained)]
     if len(compared) > 1:
-        yield table("The same heads, differently recovered, on the same texts", list(compared), rows)
+        yield table("The same heads after each recovery, on the same texts", list(compared), rows)
     if run.steps:
-        yield table("What each step brought", [step.result for step in run.steps], _stepwise(run.steps))
+        yield table("Recovery step by step", [step.result for step in run.steps], _stepwise(run.steps))
     if run.distill is not None:
         said = run.distill
-        taken = "was taken" if said.accepted else "was rejected, so nothing changed"
+        taken = "was accepted" if said.accepted else "was rejected; nothing changed"
         heeded = (
-            f" Before it {percent(said.agreement_before)} of {said.held_out:,} held-out texts were answered as with "
-            f"all heads, after it {percent(said.held_out_agreement)}."
+            f" Agreement with the full model on {said.held_out:,} held-out texts: {percent(said.agreement_before)} "
+            f"before, {percent(said.held_out_agreement)} after."
         )
         yield (
             f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}."
@@ -85,13 +85,13 @@ def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
     return [
         ("Accuracy", [one.text for one in accuracy]),
         ("95 % interval", [one.interval for one in accuracy]),
-        ("Against the step before", ["" if step.gained is None else step.gained.text for step in steps]),
-        ("95 % interval of it", ["" if step.gained is None else step.gained.interval for step in steps]),
+        ("Change from the previous step", ["" if step.gained is None else step.gained.text for step in steps]),
+        ("95 % interval of this", ["" if step.gained is None else step.gained.interval for step in steps]),
         (_AGREEMENT, [step.outcomes["agreement"].text for step in steps]),
         ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
-        ("Worked on, texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
-        ("Took", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
-        ("Taken", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
+        ("Training texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
+        ("Time", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
+        ("Accepted", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
     ]
 
 
@@ -103,18 +103,18 @@ def _cost(run: RunDocument) -> Iterator[str]:
         return
     against = ratio.text if ratio.excludes(1) else "no measurable change"
     rows = [
-        ("Time against all heads", ["1 ×", against]),
-        ("95 % interval of it", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
-        ("Time of a batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
+        ("Time relative to all heads", ["1 ×", against]),
+        ("95 % interval of this", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
+        ("Time per batch, median", [f"{one.median:.1f} ms" for one in (before, after)]),
         ("95th percentile", [f"{one.p95:.1f} ms" for one in (before, after)]),
         ("Weights", [f"{(one.parameters or 0) / 1e6:.1f} M" for one in (full, pruned)]),
-        ("Operations of one text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
+        ("Operations per text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
     ]
     yield table("Cost", ["all heads", "pruned"], rows)
     yield (
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
-        f"both models in turn: {ratio.text} {ratio.interval}. Attention takes "
-        f"{_share(run.attention_share, 0)} of the full model's time: no removal of heads can save more.</p>"
+        f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
+        f"{_share(run.attention_share, 0)} of the full model's time, which bounds what pruning heads can save.</p>"
     )
 
 
@@ -123,16 +123,11 @@ def _share(value: float | None, digits: int = 1) -> str:
 
 
 def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
-    """Right answers at every budget that was measured, beside all heads and the best guess without reading."""
+    """Draw accuracy at every measured budget, with that of all heads and of the most frequent class."""
     accuracies = [(row.budget, row.outcomes["accuracy"]) for row in of.rows() if row.outcomes is not None]
     found = [RightAt(budget, one.value, one.low, one.high) for budget, one in accuracies]
     chance = run.data.eval.most_frequent
-    guess = (
-        ""
-        if chance is None
-        else f" Whoever always names the most frequent class is right in {percent(chance)} of the texts: what comes "
-        "near to that has forgotten the task."
-    )
+    guess = "" if chance is None else f" Always predicting the most frequent class gives {percent(chance)}."
     after = RECOVERIES[of.recover].after or NONE.result
     yield (
         f"<p>Accuracy {after}, at {len(found)} of {len(of.budgets)} budgets, with 95 % intervals (n = "

@@ -133,4 +133,4 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         "25.0 ms, 0.50 of the full model's time (0.49 to 0.51)",
     ]
     assert rows["accuracy"] == ["90.0 % (86.2 to 92.9 %)"] * 3
-    assert "median of 40 rounds in turn; answers on 311 texts." in app.caption[0].value
+    assert "median of 40 rounds in turn; accuracy on 311 texts." in app.caption[0].value

@@ -106,7 +106,7 @@ def test_every_way_out_says_the_same_of_a_mask(
 
     # The form follows the board's recovery; where a model will be recovered otherwise, it is said that figures differ.
     chosen = app.radio(key="export-recover").value
-    differs = any("its own figures appear here" in caption.value for caption in app.caption)
+    differs = any("Its figures appear here" in caption.value for caption in app.caption)
     assert (chosen == recover, differs) == ((True, False) if recover == "refit" else (False, True))
     made = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
     archive = zipfile.ZipFile(io.BytesIO(made.content))

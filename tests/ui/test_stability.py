@@ -53,7 +53,7 @@ def test_other_seeds_are_tried_when_asked(monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
     assert app.metric[1].value == "4 of 72"
-    assert app.subheader[0].value == "Stable: another seed would keep nearly the same heads."
+    assert app.subheader[0].value == "Stable: another seed keeps nearly the same heads."
 
 
 def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

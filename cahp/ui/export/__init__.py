@@ -1,1 +1,1 @@
-"""Take it home."""
+"""The Export page."""

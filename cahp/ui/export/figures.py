@@ -1,4 +1,4 @@
-"""Pictures of the whole view: the heads that stay, accuracy by budget, and the silhouette curve."""
+"""Figures for download: the kept heads, accuracy by budget, and the silhouette curve."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cahp.ui.session.explorer import Explorer
 
 
 def grid(view: View) -> None:
-    """Draw which heads stay."""
+    """Draw the kept heads."""
     labels = view.labels
     columns: dict[str, Any] = {
         "layer": np.arange(view.mask.keep.size) // view.mask.heads,
@@ -28,8 +28,8 @@ def grid(view: View) -> None:
         columns["cluster"] = [palette.letters(int(label)) for label in labels]
     display.show(
         grid_figure(view.mask, labels, dark=display.is_dark(), width=430),
-        title=f"{view.mask.count} of {view.mask.keep.size} heads stay",
-        help="One square a head: solid squares stay, hollow ones go. Heads of one letter are alike.",
+        title=f"{view.mask.count} of {view.mask.keep.size} heads kept",
+        help="Each square is a head: solid ones are kept, hollow ones pruned. The letter names the cluster.",
         name="heads",
         data=columns,
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(view.mask.by_layer)),
@@ -37,28 +37,29 @@ def grid(view: View) -> None:
 
 
 def silhouette_curve(explorer: Explorer) -> None:
-    """Draw how well the heads fall into clusters."""
+    """Draw the silhouette by number of clusters."""
     evidence = explorer.clusters
     if evidence is None:
         return
     clustering = evidence.clustering
     display.show(
         silhouette_figure(clustering, dark=display.is_dark()),
-        title=f"The curve's knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
-        help="How well the heads fall into k clusters. After the knee, more clusters say little new.",
+        title=f"The knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
+        help="Mean silhouette of k clusters of heads: higher means better separated. After the knee, more clusters add "
+        "little.",
         name="silhouette",
         data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
     )
 
 
 def accuracy_curve(explorer: Explorer) -> None:
-    """Draw accuracy by budget, where the Budget page has measured it."""
+    """Draw accuracy by budget, if the Budget page has measured it."""
     swept = explorer.swept
     table = explorer.table(swept)
     rows = [] if table is None else table.rows()
     measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
     if len(measured) < 2:
-        st.caption("The Budget page measures how accuracy depends on the budget; then its curve is here too.")
+        st.caption("Accuracy by budget appears here once the Budget page has measured it.")
         return
     display.show(
         accuracy_by_budget(rows, dark=display.is_dark()),

@@ -1,4 +1,4 @@
-"""The mask, its report, its run and its recipe, to download or to copy."""
+"""Download the mask, the report and the run; show the command that repeats them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from cahp.ui.frame.running import follow
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
-#: Session key: whether texts of the data may be shown in a report.
+#: Session key: whether the report may contain texts of the data.
 _EXAMPLES = "export-examples"
 
 
 def mask_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the mask alone."""
     st.subheader("The mask")
-    st.markdown("Which heads stay, for any other tool.")
+    st.markdown("The kept heads, for use in other tools.")
     mask, run = view.mask, view.document
     by_hand = explorer.board.by_hand
     if run is None:
@@ -45,13 +45,13 @@ def mask_files(explorer: Explorer, view: View) -> None:
         for form in formats.mask_forms():
             if form.button:
                 download(form.title, partial(form.write, mask, origin), form.file, form.media)
-    st.caption("Layers by heads; 1 or True stays. The JSON file can be dropped onto the Budget page again.")
+    st.caption("One row per layer, one column per head; 1 or True is kept. The Budget page reads the JSON file.")
 
 
 def report_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the report and the run's folder."""
     st.subheader("Report and run")
-    st.markdown("One page for people who were not here, and everything behind it.")
+    st.markdown("A report for others, and the data behind it.")
     run = view.document
     if run is None:
         st.caption("Measure the mask first (above).")
@@ -72,8 +72,8 @@ def report_files(explorer: Explorer, view: View) -> None:
             "application/zip",
         )
     st.caption(
-        "The report opens offline and prints, and its board answers; without script is for mail that forbids them. The "
-        "ZIP file holds run.json, head_mask.json, arrays.npz and table.json, of which `cahp report` makes it too."
+        "The report works offline, prints, and has an interactive board; the version without script is for mail. The "
+        "ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` makes the report from it."
     )
 
 
@@ -106,25 +106,25 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
 
 
 def _with_examples(explorer: Explorer) -> None:
-    """Draw the question whether texts of the data may go along: the explorer cannot know whose they are."""
+    """Ask whether the report may contain texts of the data, which may be confidential."""
     wanted = st.checkbox(
-        "With three texts whose answer changed",
+        "Include three texts whose prediction changed",
         key=_EXAMPLES,
         persist_state="session",
-        help="They are copied into the report as they are. Only if these data may be shown to whoever gets it.",
+        help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
     )
     job = explorer.job(FLIPS)
     if wanted and job is None:
         job = explorer.start(FLIPS)
         job.wait(1.0)
     if wanted and job is not None and not job.ended:
-        follow(job, place="export-examples", title="Comparing answers")
+        follow(job, place="export-examples", title="Compare predictions")
     elif wanted and job is not None and job.error:
         shell.problem(job.error)
 
 
 def _examples(explorer: Explorer) -> list[report.Example]:
-    """Three texts whose answer changed, right answers that were lost first; none unless somebody allowed it."""
+    """Return three texts whose prediction changed, those that became wrong first; none unless allowed."""
     job = explorer.job(FLIPS)
     if not st.session_state.get(_EXAMPLES) or job is None or not job.result:
         return []
@@ -133,8 +133,8 @@ def _examples(explorer: Explorer) -> list[report.Example]:
 
 
 def again(explorer: Explorer, view: View) -> None:
-    """Draw the card that says how to make the view again."""
-    st.subheader("Make it again")
+    """Draw the card of the command that repeats the run."""
+    st.subheader("Repeat this run")
     run = view.document
     recipe = takeaway.recipe(_asked(explorer)) if run is None else _recipe(explorer, run)
     if formats.MASK_FILE in recipe.command:
@@ -142,13 +142,13 @@ def again(explorer: Explorer, view: View) -> None:
     else:
         st.markdown("In a terminal, or in Python:")
     if explorer.source.uploaded:
-        st.caption("Your files have to lie in the folder where you run this.")
+        st.caption("Run it in the folder that contains your files.")
     st.code(recipe.shell, language="bash", wrap_lines=True)
     st.code(recipe.python, language="python", wrap_lines=True)
 
 
 def _asked(explorer: Explorer) -> Settings:
-    """The settings that make the mask on the board, before it is measured."""
+    """Return the settings that select the mask on the board, before it is measured."""
     budget, method = str(explorer.board.budget), chosen_by(explorer)
     return _with_file(explorer, replace(explorer.settings, budget=budget, method=method, recover=explorer.recover))
 
@@ -158,10 +158,10 @@ def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:
 
 
 def _with_file(explorer: Explorer, settings: Settings) -> Settings:
-    """Files that only this session has go by the names they came with."""
+    """Name uploaded files as they were named when uploaded."""
     return replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings
 
 
 def download(label: str, data: bytes | Callable[[], bytes], name: str, media: str) -> None:
-    """Draw a button that hands out a file; a function makes it when it is asked for."""
+    """Draw a download button; if ``data`` is a function, a click calls it."""
     st.download_button(label, data, name, media, key=f"get-{name.replace('.', '-')}", on_click="ignore")

@@ -1,4 +1,4 @@
-"""The pruned model in one of its forms: asked for, made in the background, downloaded."""
+"""The pruned model: choose a form and a recovery, write it in the background, download it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cahp.ui.session.work import recovery_seconds
 from cahp.values import OptionError
 from cahp.words import duration, percent, size_of
 
-#: Session key: the jobs that wrote models.
+#: Session key: the jobs that write models.
 _WRITTEN = "cahp_export_written"
 
 
@@ -30,11 +30,11 @@ def model_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the pruned model."""
     st.subheader("The pruned model")
     st.markdown(
-        "Written, read back in a fresh process that does not know this tool, and compared before you get it. "
-        "The README in it says how to load it."
+        "Cut, saved, loaded again in a new process without this package, and compared with the masked model. Its "
+        "README explains how to load it."
     )
     if view.mask.empty_layers:
-        st.caption("A layer keeps no head, so there is no model to cut.")
+        st.caption("One layer keeps no head, so the model cannot be cut.")
         return
     form, recover, epochs, allowed = _asked_of_the_model(explorer)
     try:
@@ -48,12 +48,12 @@ def model_files(explorer: Explorer, view: View) -> None:
         trained = RECOVERIES[recover].trains
         if trained:
             st.fragment(_loss, run_every=1.0)(name)
-        follow(job, place="export-model", title="" if trained else "Writing the model")
+        follow(job, place="export-model", title="" if trained else "Write the model")
         return
     if job is not None and job.error:
         shell.problem(job.error)
     if job is None or job.result is None:
-        if st.button("Make the model", key="export-model"):
+        if st.button("Write the model", key="export-model"):
             # A model is large: only the newest is kept.
             jobs_of(_WRITTEN).clear()
             bench, mask, losses, method = explorer.bench, view.mask, _losses(name), chosen_by(explorer)
@@ -80,10 +80,13 @@ def model_files(explorer: Explorer, view: View) -> None:
         return
     made = job.result
     for epoch in made.outcome.get("epochs", []):
-        st.caption(f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, {percent(epoch['accuracy'])} of held-out texts.")
+        st.caption(
+            f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, accuracy {percent(epoch['accuracy'])} on held-out "
+            "texts."
+        )
     distilled: DistillReport | None = made.outcome.get("distill")
     if distilled is not None:
-        taken = "was taken" if distilled.accepted else "was rejected"
+        taken = "was accepted" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
     show_steps(made.outcome.get("steps", ()))
     *_, last = (outcomes for outcomes in made.outcome["outcomes"].values() if outcomes is not None)
@@ -94,21 +97,21 @@ def model_files(explorer: Explorer, view: View) -> None:
     close = form.closeness(made.written.difference, made.written.agreement, made.written.tried)
     st.caption(
         f"Accuracy {accuracy.text}, {RECOVERIES[recover].result}{rounded} (95 % interval {accuracy.span} %, "
-        f"n = {accuracy.n:,}). Read back in a fresh process, {close}."
+        f"n = {accuracy.n:,}). Loaded again in a new process: {close}."
     )
     _files(made)
 
 
-#: The recovery whose result the board may have already, found again by those that imitate the full model.
+#: The distillation of the board, whose result other distillations reuse.
 _DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
-#: Session key: the recovery of the board that the choice of a recovery last followed.
+#: Session key: the recovery of the board when the recovery was last chosen here.
 _OF_BOARD = "cahp_export_of_board"
-#: Session key: steps and losses of trainings, by the name of their job.
+#: Session key: steps and losses of trainings, by name of the job.
 _LOSSES = "cahp_export_losses"
 
 
 def _losses(name: str) -> list[tuple[int, float]]:
-    # Only the newest, as of the models.
+    # Only the newest is kept, as for models.
     found: list[tuple[int, float]] = []
     st.session_state[_LOSSES] = {name: found}
     return found
@@ -118,7 +121,7 @@ def _loss(name: str) -> None:
     steps = list(st.session_state.get(_LOSSES, {}).get(name, []))
     if not steps:
         return
-    st.caption(f"Batch {steps[-1][0]:,}: mean loss of this epoch {steps[-1][1]:.3f} nats")
+    st.caption(f"Batch {steps[-1][0]:,}, mean loss of this epoch {steps[-1][1]:.3f} nats")
     st.line_chart(
         {"batch": [step for step, _ in steps], "loss (nats)": [loss for _, loss in steps]},
         x="batch",
@@ -128,49 +131,48 @@ def _loss(name: str) -> None:
 
 
 def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
-    """The form, the recovery, the epochs of fine-tuning, and the seconds that are allowed (0: that is not asked)."""
+    """Ask for the form, the recovery, the epochs of fine-tuning and the seconds allowed (0: not asked)."""
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
     key = st.radio("Form", list(words), format_func=words.__getitem__, key="export-form")
     there = [how for how, row in RECOVERIES.items() if row.trains or not row.solves or not no_refit]
-    # The one that regains most comes first.
+    # The strongest recovery comes first.
     there.sort(key=lambda how: not RECOVERIES[how].timed)
     shown = st.session_state.get("export-recover")
     if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in there:
-        # The recovery on the board, so that page, report and model say the same; where there is none, the most.
+        # Follow the board, so that page, report and model agree; without a recovery there, suggest the strongest.
         st.session_state[_OF_BOARD] = explorer.recover
         on_board = explorer.recover != NONE.name and explorer.recover in there
         st.session_state["export-recover"] = explorer.recover if on_board else there[0]
     recover = st.radio("Recovery", there, format_func=lambda how: RECOVERIES[how].choice, key="export-recover")
     if recover != explorer.recover:
         st.caption(
-            f"The figures above and the report are of the mask {RECOVERIES[explorer.recover].result}. This model "
-            f"will be {RECOVERIES[recover].result}; its own figures appear here and in its README. Change what is "
-            "reported on the Budget page."
+            f"The figures above and the report describe the mask {RECOVERIES[explorer.recover].result}; this model "
+            f"will be {RECOVERIES[recover].result}. Its figures appear here and in its README."
         )
     epochs, allowed = 0, 0.0
     if RECOVERIES[recover].timed:
         usual = parse_duration(RECOVER_TIME) / 60
         allowed = 60 * st.number_input(
-            "It may take, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
+            "Time limit, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
         )
         about = duration(min(allowed, recovery_seconds(explorer.bench, recover)))
-        st.caption(f"Expected: {about}, then evaluating and writing it. You see what each step brought.")
+        st.caption(f"Expected: {about}, then evaluation and saving.")
     if no_refit:
-        st.caption(f"No refit: {plain(no_refit)}.")
+        st.caption(f"A refit is not available: {plain(no_refit)}.")
     if RECOVERIES[recover].imitates and explorer.outcomes(_DISTILLED) is not None:
-        st.caption("It was distilled on the board: that model is taken.")
+        st.caption("The model distilled on the board is used.")
     elif RECOVERIES[recover].imitates and not RECOVERIES[recover].timed:
         st.caption(
-            f"It takes about {duration(recovery_seconds(explorer.bench, recover))}, unless it was distilled before."
+            f"This takes about {duration(recovery_seconds(explorer.bench, recover))} unless it was distilled before."
         )
     if RECOVERIES[recover].needs_labels:
-        epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains three."))
+        epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains 3 epochs."))
     return formats.model_form(key), recover, epochs, allowed
 
 
 def _files(made: Checkpoint) -> None:
-    """Draw how large the files of the full, the pruned and a rounded model are, and what they take."""
+    """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
     files, runtime = made.written.files, made.written.form.runtime
     if not files or runtime is None:
         return
@@ -189,6 +191,6 @@ def _files(made: Checkpoint) -> None:
         }
     )
     st.caption(
-        f"Times {circumstances(files, runtime.name)}; answers on {accuracy['full'].n:,} texts. In brackets stand 95 % "
-        "intervals, of times those of the ratio."
+        f"Times {circumstances(files, runtime.name)}; accuracy on {accuracy['full'].n:,} texts. 95 % intervals in "
+        "brackets; for times, of the ratio."
     )

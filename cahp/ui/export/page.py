@@ -1,4 +1,4 @@
-"""Take it home: the mask on the board, its figures, its report, its recipe, and a recovered model."""
+"""Export: the mask on the board, its report, its run, and the pruned model as files."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ def draw(explorer: Explorer) -> None:
     """Draw the page."""
     need_run(explorer)
     view = on_board(explorer)
-    st.title("Take it home")
-    who = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
+    st.title("Export")
+    who = "edited by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
-        f"What is on the board, as files: **{view.mask.count} of {view.mask.keep.size} heads**, {who}. "
-        "Change it on the Budget page; everything here follows."
+        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {who}. Change it on the "
+        "Budget page."
     )
     found(explorer, view)
     for row in ((mask_files, report_files), (model_files, again)):
         for column, part in zip(st.columns(2, gap="medium"), row, strict=True):
             with column, st.container(border=True, key=f"export-{part.__name__}", height="stretch"):
                 part(explorer, view)
-    st.subheader("Pictures")
-    st.caption("SVG, PNG and CSV of each are under the small i beside its title.")
+    st.subheader("Figures")
+    st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
     left, right = st.columns(2, gap="large")
     with left:
         grid(view)

@@ -1,4 +1,4 @@
-"""What is on the board, what was measured of it, and measuring it."""
+"""The mask on the board and its measurements, or how to measure it."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from cahp.ui.session.work import SPEED, recovery_seconds
 from cahp.values import Estimate, HeadMask, Progress
 from cahp.words import duration
 
-#: Session key: the jobs that measured masks for a report.
+#: Session key: the jobs that measure masks for a report.
 _MEASURED = "cahp_export_measured"
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """The mask on the board and what was measured of it: a document of ``cahp.run/1``, or None until it is measured."""
+    """The mask on the board and its run, a document of ``cahp.run/1``; None until it is measured."""
 
     mask: HeadMask
     labels: NDArray[np.int64] | None
@@ -43,12 +43,12 @@ class View:
 
     @property
     def method(self) -> str:
-        """Who chose the heads."""
+        """Return who selected the heads."""
         return BY_HAND if self.document is None else self.document.settings.method
 
 
 def on_board(explorer: Explorer) -> View:
-    """The mask on the board, with the run on screen where that is about it, or what was measured here."""
+    """Return the mask on the board with the run that measured it, on screen or here."""
     mask, evidence = explorer.mask, explorer.clusters
     labels = None if evidence is None else explorer.board.labels
     run = _run_on_screen(explorer)
@@ -65,19 +65,19 @@ def on_board(explorer: Explorer) -> View:
 
 
 def chosen_by(explorer: Explorer) -> str:
-    """Who chose the heads on the board, whether they are measured or not."""
+    """Return who selected the heads on the board."""
     return BY_HAND if explorer.board.by_hand else explorer.settings.method
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
-    """The run on screen, if it is about this mask and has what the board asks for; no more than that of it."""
+    """Return the run on screen if it measured this mask with the recovery of the board, without other recoveries."""
     run, mask = explorer.results.run, explorer.mask
     if run is None or not run.is_of(mask):
         return None
     if explorer.board.by_hand:
         return None
     if explorer.recover == NONE.name:
-        # Or the report would put a model forward that is neither on the board nor in the export.
+        # Otherwise the report would describe a model that is neither on the board nor exported.
         return run.as_pruned(command=lambda settings: takeaway.recipe(settings).shell)
     if run.settings.recover != explorer.recover or "recovered" not in run.outcomes:
         return None
@@ -85,7 +85,7 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
 
 
 def _timed_last(explorer: Explorer, run: RunDocument, bundled: bool) -> RunDocument:
-    """The run with the time that the board shows."""
+    """Return ``run`` with the latency that the board shows."""
     costs = explorer.results.costs(explorer.mask)
     if costs is None or (costs.full, costs.pruned) == (run.cost.full, run.cost.pruned):
         return run
@@ -95,19 +95,19 @@ def _timed_last(explorer: Explorer, run: RunDocument, bundled: bool) -> RunDocum
 
 
 def jobs_of(name: str) -> dict[str, jobs.Job[Any]]:
-    """This session's jobs of a kind, by what they are about."""
+    """Return the jobs of this session that are stored as ``name``, by what they compute."""
     return st.session_state.setdefault(name, {})  # type: ignore[no-any-return]
 
 
 def name_of(explorer: Explorer) -> str:
-    """What a job is about: the model, the texts, the mask and its recovery."""
+    """Return a name for what a job computes: the model, the texts, the mask and its recovery."""
     bench = explorer.bench
     asked = (explorer.card.sha256, bench.calibration.sha256, bench.evaluation.sha256, explorer.mask.sha256)
     return "-".join((*asked, explorer.recover, "hand" if explorer.board.by_hand else "budget"))
 
 
 def found(explorer: Explorer, view: View) -> None:
-    """What was measured of the mask, in words and with its intervals."""
+    """Draw the measurements of the mask with their intervals."""
     run = view.document
     if run is None:
         quality = explorer.outcomes(explorer.recover)
@@ -118,7 +118,7 @@ def found(explorer: Explorer, view: View) -> None:
                 f"Accuracy {accuracy.text}, {RECOVERIES[explorer.recover].result} (95 % interval {accuracy.span} %, "
                 f"n = {accuracy.n:,})."
             )
-        st.markdown(f"**{said}** The mask can be taken along now; its report needs a run of its own.")
+        st.markdown(f"**{said}** The mask can be downloaded now; a report needs a run.")
         _measure_button(explorer)
         return
     states = [
@@ -147,28 +147,28 @@ def found(explorer: Explorer, view: View) -> None:
     else:
         where = f"Measured on this machine ({plain(machine())})."
     if view.mask.empty_layers:
-        where += " A layer keeps no head, so this is a mask only: it can be neither cut out, timed nor refitted."
+        where += " One layer keeps no head, so the model cannot be cut, timed or refitted with this mask."
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
-            follow(job, place="export-time", title="Timing this mask")
+            follow(job, place="export-time", title="Measure latency")
         elif time_button(explorer, place="export"):
             st.rerun()
         st.caption(where)
 
 
 def _time(run: RunDocument, ratio: Estimate) -> None:
-    """How long the cut model takes beside the full one; what may be nothing is put forward as nothing."""
+    """Draw the latency of the cut model relative to the full one, or that no change was measurable."""
     speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
     if ratio.excludes(1):
-        st.metric("Time of a batch", ratio.text, help="Median, measured on the model that is cut.")
+        st.metric("Time per batch", ratio.text, help="Median, measured on the cut model.")
     else:
-        st.caption("Time of a batch")
+        st.caption("Time per batch")
         st.markdown("**no measurable change**")
     st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
     st.caption(f"{ratio.text} ({ratio.span}, 95 % interval), n = {ratio.n} rounds")
     if speed.busy:
-        st.caption("The machine was busy meanwhile: take it with care, or time again.")
+        st.caption("The machine was busy during the measurement: measure again for a reliable result.")
 
 
 # Measuring it ---------------------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ def _measure_button(explorer: Explorer) -> None:
     label, takes = "Measure it", "seconds"
     if explorer.awaits_distillation:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))
-        label, takes = f"Distil and measure it (about {about})", "the distillation takes longest"
+        label, takes = f"Distil and measure (about {about})", "the distillation takes longest"
     if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
         jobs_of(_MEASURED)[name] = _measure(explorer)
         st.rerun()
@@ -205,7 +205,6 @@ def _measure(explorer: Explorer) -> jobs.Job[RunDocument]:
                 return known
             with LatencyWorker.of(bench) as watch:
                 made = time_mask(watch, bench, mask, progress)
-            # The board shows the same.
             results.add_costs(mask, made)
             return made
 

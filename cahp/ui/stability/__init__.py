@@ -1,1 +1,1 @@
-"""Would it survive another sample."""
+"""The Stability page."""

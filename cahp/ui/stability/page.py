@@ -1,4 +1,4 @@
-"""Would the choice survive resampling: how often each head is kept over seeds, samples and degrees."""
+"""Stability: how often each head is kept over seeds, samples and degrees."""
 
 from __future__ import annotations
 
@@ -12,16 +12,15 @@ from cahp.ui.frame.running import follow
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.stability import findings
-from cahp.ui.stability.variations import VARIATIONS
+from cahp.ui.stability.findings import VARIATIONS
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    st.title("Would it survive resampling?")
+    st.title("Is the choice of heads stable?")
     st.markdown(
-        "Choosing heads involves chance: a random projection, a sample of texts, and one dial. Here the choice is "
-        "repeated with one of them changed. Heads that are kept every time can be trusted; the others could have been "
-        "others."
+        "The choice of heads depends on a random projection, on a sample of texts and on the degree of a polynomial. "
+        "This page changes one of them, repeats the choice, and counts how often each head is kept."
     )
     axis, resamples, budget = _asked(explorer)
     result = _result(explorer, axis, resamples, budget)
@@ -30,12 +29,12 @@ def draw(explorer: Explorer) -> None:
 
 
 def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
-    """What to repeat, how often, and how many heads to keep each time."""
+    """Ask what to vary, how often, and how many heads to keep."""
     what, often, how_many = st.columns([12, 5, 8], vertical_alignment="top", gap="medium")
     with what:
         axis: Axis = (
             st.segmented_control(
-                "What changes from one resample to the next",
+                "What to vary",
                 list(VARIATIONS),
                 default="degree",
                 required=True,
@@ -54,23 +53,23 @@ def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
             key="stability-resamples",
             persist_state="session",
             disabled=axis == "degree",
-            help="More resamples tell the shares more finely: with 12, a head kept half of the time shows 25 to 75 %.",
+            help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
         fixed = st.segmented_control(
-            "Heads kept each time",
-            ["by the knee", f"{explorer.board.budget}, as now"],
-            default="by the knee",
+            "Heads to keep",
+            ["from the knee", f"{explorer.board.budget}, as now"],
+            default="from the knee",
             required=True,
             key=f"stability-budget-{explorer.board.budget}",
             disabled=axis == "degree",
-            help="A fixed number separates which heads are chosen from how many.",
+            help="With a fixed number, only which heads are chosen can vary, not how many.",
         )
-    return axis, int(resamples), explorer.board.budget if axis != "degree" and fixed != "by the knee" else None
+    return axis, int(resamples), explorer.board.budget if axis != "degree" and fixed != "from the knee" else None
 
 
 def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
-    """The resamples, or None while they are taken, or where nobody has asked for them yet."""
+    """Return the resamples; None until they are asked for and computed."""
     bench, settings = explorer.bench, explorer.settings
     if axis == "degree" and explorer.clusters is not None:
         return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
@@ -98,7 +97,7 @@ def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) 
         if job.error is not None:
             shell.problem(job.error)
         else:
-            st.info("Stopped. What was found so far about the texts is kept, so another try goes faster.")
+            st.info("Stopped. Statistics of the texts are kept, so the next run is faster.")
         if st.button("Try again", key="stability-again"):
             del memory[name]
             st.rerun()
@@ -107,10 +106,10 @@ def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) 
 
 def _cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
     texts = len(explorer.bench.calibration)
-    again = "What was measured before is found again at once; results are kept on this machine."
+    again = "Results are stored on this machine and reused."
     if axis == "degree":
         return f"Reads the {texts:,} calibration texts once. {again}"
     if axis == "seed":
-        read = "no text is read again once a run was measured here"
-        return f"Takes {resamples} projections and clusterings, {read}. {again}"
-    return f"Reads the {texts:,} calibration texts once, then takes {resamples} projections and clusterings. {again}"
+        read = "without reading a text again after a run on this machine"
+        return f"Computes {resamples} projections and clusterings, {read}. {again}"
+    return f"Reads the {texts:,} calibration texts once, then computes {resamples} projections and clusterings. {again}"

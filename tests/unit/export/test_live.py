@@ -100,7 +100,7 @@ def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: fl
 def test_who_covers_for_whom_is_told_of_every_pruned_head() -> None:
     run, mask, live = of_size(2, 6, 5)
     text = html(run, mask, live)
-    section = text[text.index("Who covers for whom") :].partition("</section>")[0]
+    section = text[text.index("Replacement heads") :].partition("</section>")[0]
     places = re.findall(r"\d\.\d", section)
     assert sorted(set(places)) == sorted(f"{layer}.{head}" for layer in range(2) for head in range(6))
     # Each pruned head once; of the survivors only those that cover for somebody.
@@ -109,7 +109,7 @@ def test_who_covers_for_whom_is_told_of_every_pruned_head() -> None:
 
 def test_recoveries_of_the_same_heads_are_compared_where_more_than_one_was_measured() -> None:
     run, mask, live = of_size(6, 12, 20)
-    assert "What recovery wins back" not in html(run, mask, live)
+    assert "Effect of recovery" not in html(run, mask, live)
     said = html(run, mask, live, recoveries={"refitted": outcomes(0.94)})
     assert "<th scope=col>as pruned</th><th scope=col>refitted</th>" in said
     # 91.2 of 95.3 % before, 94.0 % after.

@@ -140,9 +140,9 @@ def test_what_was_not_measured_is_said_and_not_invented() -> None:
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        ("complementary", "form a cluster, and each keeps one of them."),
-        ("random", "These heads were chosen by the method random."),
-        (BY_HAND, "These heads were chosen by hand."),
+        ("complementary", "form a cluster; one head of each cluster is kept."),
+        ("random", "The kept heads were chosen by the method random."),
+        (BY_HAND, "The kept heads were chosen by hand."),
     ],
 )
 def test_who_chose_the_heads_is_said(method: str, words: str) -> None:
@@ -150,7 +150,7 @@ def test_who_chose_the_heads_is_said(method: str, words: str) -> None:
     document["settings"]["method"] = method
     text = report(document, clusters=CLUSTERS).text
     assert words in text
-    assert ("each keeps one" in text) == (method == "complementary")
+    assert ("one head of each cluster" in text) == (method == "complementary")
 
 
 def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
@@ -161,28 +161,28 @@ def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
     assert "head_mask.json" in text
 
 
-@pytest.mark.parametrize(("bundled", "words"), [(True, "ship with the package"), (False, "Report of")])
+@pytest.mark.parametrize(("bundled", "words"), [(True, "are part of the package"), (False, "Report of")])
 def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
     origin = Origin(ORIGIN.machine, ORIGIN.date, "", "", bundled=bundled)
     text = Outline(page(RunDocument.from_json(run()), MASK, origin=origin)).text
     assert words in text
-    assert ("ship with the package" in text) == bundled
+    assert ("are part of the package" in text) == bundled
 
 
 def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     document = RunDocument.from_json({**run(), "steps": plain_json(documents.recovery_steps())})
     assert document.steps == documents.recovery_steps()
     text = Outline(page(document, MASK, origin=ORIGIN)).text
-    assert "What recovery wins back" in text
+    assert "Effect of recovery" in text
     for words in (
         "as pruned refitted distilled",
         "33.1 % 33.1 % 45.2 %",
         "+0.0 pp +12.1 pp",
         "7 s 2 min",
-        "Taken no yes",
+        "Accepted no yes",
     ):
         assert words in text
-    assert "What each step brought" not in report().text
+    assert "Recovery step by step" not in report().text
 
 
 def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin() -> None:
@@ -196,9 +196,9 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
 @pytest.mark.parametrize(
     ("knee", "words"),
     [
-        (3, "a person chose 3 heads, whatever the curve says. That is as many as it suggests."),
-        (5, "That is 2 fewer than it suggests."),
-        (0, "It has no knee that would suggest how many heads to keep. Here a person chose 3 heads"),
+        (3, "Here 3 heads were chosen by hand. The curve suggests the same number."),
+        (5, "That is 2 fewer than the curve suggests."),
+        (0, "It has no knee, so it does not suggest a number of heads. Here 3 heads were chosen by hand."),
     ],
 )
 def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str) -> None:
@@ -209,9 +209,9 @@ def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str)
 
 
 def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
-    assert "Answers that changed" not in report().text
+    assert "Changed predictions" not in report().text
     shown = report(examples=[Example("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
-    assert "Answers that changed" in shown.text
+    assert "Changed predictions" in shown.text
     assert "<b>a film</b> xxx" in shown.text
     assert "b" not in {tag for tag, _ in shown.tags}
     assert "x" * 300 not in shown.text
