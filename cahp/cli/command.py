@@ -85,8 +85,8 @@ class Command:
     def __post_init__(self) -> None:
         _, *parameters = inspect.signature(self.do).parameters.values()
         passes_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-        taken = {parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD}
-        if taken - set(self._own) or (set(self._own) - taken and not passes_on):
+        taken = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
+        if set(taken) - set(self._own) or (set(self._own) - set(taken) and not passes_on):
             raise TypeError(f"{self.name} takes {', '.join(taken)}, but has the options {', '.join(self._own)}")
 
     @property
