@@ -35,7 +35,7 @@ def draw(explorer: Explorer) -> None:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
                 run_button(explorer, place="home", primary=False)
-        link("learn", "Learn in five minutes")
+        link("learn", "Learn in six guesses")
         link("export", "Export")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         timing_job = explorer.job(SPEED)

@@ -55,7 +55,7 @@ def test_six_steps_can_be_walked_and_each_asks_one_question(
         expect(page.locator(".st-key-learn-step")).to_contain_text(f"Step {number} of 6")
         expect(page.locator(f".st-key-learn-see-{name} button")).to_be_visible()
         expect(settled(page).get_by_role("slider")).to_have_count(1)
-    expect(page.get_by_text("Now choose a budget yourself").first).to_be_visible()
+    expect(page.get_by_text("Choose a budget yourself").first).to_be_visible()
 
 
 def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
@@ -101,8 +101,8 @@ def test_six_guesses_end_in_a_card_and_no_answer_is_waited_for(open_page: Callab
 
 def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
     page = open_page("")
-    page.get_by_role("link", name="Learn in five minutes").click()
-    expect(page.get_by_role("heading", name="Six small steps")).to_be_visible()
+    page.get_by_role("link", name="Learn in six guesses").click()
+    expect(page.get_by_role("heading", name="Learn in six guesses")).to_be_visible()
 
 
 @pytest.mark.nightly

@@ -1,1 +1,1 @@
-"""Redundancy in six steps, alone or as a class."""
+"""The Learn page: six guesses, alone or as a class."""

@@ -1,7 +1,7 @@
-"""A class: one person leads through the steps, the others guess, and nobody has a name.
+"""A class: one person leads through the steps and the others guess anonymously.
 
-Classes live in the server's memory alone, and end with the session that leads them. What is kept of a person is a guess
-a step, under the key of their session, which tells nothing of them and is shown to nobody.
+Classes exist in the server's memory only and end with the session that leads them. For each person only one guess per
+step is kept, under the key of the session, which is never shown.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
 from cahp.values import CahpError
 
-#: Classes at a time, and people in one.
+#: Largest number of classes, and of people in one.
 _CLASSES, _PEOPLE = 32, 1000
-#: Seconds after which somebody who does not show up has left.
+#: Seconds without a sign of life after which a person counts as gone.
 _GONE_S = 20.0
 
 
@@ -28,7 +28,7 @@ class ClassError(CahpError):
 
 @dataclass(frozen=True)
 class Moment:
-    """What a class looks at: the step, and its answer as soon as that is shown. ``turn`` tells moments apart."""
+    """The state of a class: its step, and the answer once it is shown. ``turn`` changes with every state."""
 
     at: int
     answer: Answer | None
@@ -36,13 +36,13 @@ class Moment:
 
 
 class Classroom:
-    """One class; all of it may be called from any thread.
+    """One class; thread-safe.
 
     Args:
-        steps: What is guessed at, in order.
-        about: What the answers are measured on, in words.
-        leader: The session that leads.
-        clock: Seconds that only grow.
+        steps: The steps in order.
+        about: A sentence about the model and the texts.
+        leader: Key of the session that leads.
+        clock: A monotonic clock in seconds.
     """
 
     def __init__(
@@ -61,31 +61,31 @@ class Classroom:
 
     @property
     def moment(self) -> Moment:
-        """What the class looks at now."""
+        """The current state."""
         with self._lock:
             return Moment(self._at, self._answers.get(self._at), self._turn)
 
     def go(self, at: int) -> None:
-        """Lead the class to the step at this position."""
+        """Move the class to step ``at``."""
         with self._lock:
             if at != self._at and 0 <= at < len(self.steps):
                 self._at = at
                 self._turn += 1
 
     def show(self, at: int, answer: Answer) -> None:
-        """Show the answer of a step; from then on nobody guesses at it."""
+        """Show the answer of a step, which ends its guesses."""
         with self._lock:
             if at not in self._answers:
                 self._answers[at] = answer
                 self._turn += 1
 
     def shown(self) -> list[tuple[int, Answer]]:
-        """The steps whose answers were shown, in order."""
+        """Return the steps whose answers were shown, in order."""
         with self._lock:
             return sorted(self._answers.items())
 
     def attend(self, who: str) -> None:
-        """Somebody is here.
+        """Record that a person is present.
 
         Raises:
             ClassError: If the class is full.
@@ -96,12 +96,12 @@ class Classroom:
             self._seen[who] = self._clock()
 
     def here(self) -> int:
-        """People who showed up lately; whoever leads is not counted."""
+        """Return the number of people present, without the leader."""
         with self._lock:
             return sum(self._clock() - at < _GONE_S for at in self._seen.values())
 
     def guess(self, who: str, at: int, value: int) -> bool:
-        """Hand in a guess, or another one; False if the class has gone on, or the answer was shown."""
+        """Record or replace a guess; False if the class has moved on or the answer was shown."""
         with self._lock:
             if at != self._at or at in self._answers or who not in self._seen:
                 return False
@@ -109,18 +109,18 @@ class Classroom:
             return True
 
     def guess_of(self, who: str, at: int) -> int | None:
-        """What somebody guessed at a step."""
+        """Return the guess of a person at a step."""
         with self._lock:
             return self._guesses[at].get(who)
 
     def guesses(self, at: int) -> list[int]:
-        """All guesses at a step, lowest first, so that their order tells nobody's."""
+        """Return all guesses at a step, sorted so that their order identifies nobody."""
         with self._lock:
             return sorted(self._guesses[at].values())
 
 
 class Classes:
-    """The classes of this server; ``alive(session)`` says whether a session goes on."""
+    """The classes of this server; ``alive(session)`` says whether a session is open."""
 
     def __init__(self, alive: Callable[[str], bool]) -> None:
         self._alive = alive
@@ -128,7 +128,7 @@ class Classes:
         self._open: dict[str, Classroom] = {}
 
     def open(self, steps: Sequence[Step], *, about: str, leader: str) -> Classroom:
-        """A new class; what the same session led before ends.
+        """Open a class; a class that the same session led before ends.
 
         Raises:
             ClassError: If there are too many.
@@ -147,18 +147,18 @@ class Classes:
             self._forget(leader)
 
     def find(self, code: str) -> Classroom | None:
-        """The class of a code, unless it has ended."""
+        """Return the class with this code, or None if it has ended."""
         with self._lock:
             self._forget(None)
             return self._open.get(code)
 
     def led_by(self, leader: str) -> Classroom | None:
-        """The class that a session leads."""
+        """Return the class that a session leads."""
         with self._lock:
             return next((room for room in self._open.values() if room.leader == leader), None)
 
     def _forget(self, leader: str | None) -> None:
-        """Drop the class of this leader, and those whose leaders have gone."""
+        """Remove the class of this leader, and those whose leaders have gone."""
         for code, room in list(self._open.items()):
             if room.leader == leader or not self._alive(room.leader):
                 del self._open[code]

@@ -1,4 +1,4 @@
-"""Redundancy in six steps: guess, then see what the model really does."""
+"""Learn: guess what pruning does in six steps, then see the measured answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
 from cahp.words import percent, side_by_side, span
 
-#: Session keys: which step is open, where sliders were moved, the guesses that were handed in, the jobs that answered.
+#: Session keys: the open step, moved sliders, submitted guesses, and jobs that measure answers.
 _AT, _MOVED, _GUESSES, _ANSWERS = (f"cahp_learn_{what}" for what in ("at", "moved", "guesses", "answers"))
 
 #: Characters of an example text.
@@ -36,24 +36,24 @@ def draw(explorer: Explorer) -> None:
         teaching.attend(room, explorer.id)
         return
     need_run(explorer)
-    st.title("Six small steps")
+    st.title("Learn in six guesses")
     subject = _subject(explorer)
     if subject is None:
-        st.info("The heads' clusters are no longer in the cache; measure again (left) and come back.")
+        st.info("The clusters of the heads are no longer stored: measure again in the sidebar.")
         return
     steps = lessons.steps(subject)
     st.markdown(
-        "Do attention heads do the same work twice? Guess first, then see what this model does. Every answer is "
-        f"measured on {len(subject.texts)} texts that did not choose the heads."
+        "How many attention heads does this model need? Guess first, then see the answer, measured on "
+        f"{len(subject.texts)} texts that were not used to select heads."
     )
     _example(subject)
     room = teaching.classes().led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
-        # Another model or other data: what the class has seen would no longer be true of it.
+        # For another model or other data, earlier answers of the class would be wrong.
         teaching.classes().close(explorer.id)
         room = None
     if room is not None:
-        teaching.door(room)
+        teaching.invitation(room)
     _link_guesses(steps, subject)
     at = _choose_step(steps, subject)
     with st.container(border=True, key="learn-step"):
@@ -69,7 +69,7 @@ def draw(explorer: Explorer) -> None:
 
 def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None:
     clusters = explorer.clusters
-    # Always CAHP's own suggestion, whatever is on the board: the steps are about the method.
+    # Always the heads that CAHP suggests, whatever is on the board: the steps explain the method.
     selection = explorer.choices().of_budget(None)
     if clusters is None or selection is None:
         return None
@@ -77,7 +77,7 @@ def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None
 
 
 def _example(subject: Subject) -> None:
-    """One of the texts, and what the model has to say of it."""
+    """Draw one of the texts and the classes."""
     texts = subject.texts
     row = len(texts) // 2
     text = side_by_side(texts.inputs[row])
@@ -86,12 +86,12 @@ def _example(subject: Subject) -> None:
     classes = ", ".join(plain(name) for name in texts.classes)
     st.caption(f"One of the texts: “{plain(text)}”")
     st.caption(
-        f"The model names one of {len(texts.classes)} classes ({classes}); right is here: "
+        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
         f"**{plain(texts.classes[texts.labels[row]])}**."
     )
 
 
-# Where one is ------------------------------------------------------------------------------------------------
+# Navigation ------------------------------------------------------------------------------------------------
 
 
 def _choose_step(steps: list[Step], subject: Subject) -> int:
@@ -116,10 +116,10 @@ def _choose_step(steps: list[Step], subject: Subject) -> int:
 
 
 def _link_guesses(steps: list[Step], subject: Subject) -> None:
-    """Take the guesses of a link over, once; put those that were handed in into the address, in the order of steps."""
+    """Read the guesses of a link once; write submitted guesses into the address, in the order of steps."""
     names = [_name(step, subject) for step in steps]
     if _GUESSES not in st.session_state:
-        # What has no answer yet was not measured here: the slider is where it was, and the question is asked again.
+        # Without an answer, only the slider is restored and the question is asked again.
         there = _moved() if _shipped(subject) is None else _guesses()
         for step, name, text in zip(steps, names, st.query_params.get("guesses", "").split(","), strict=False):
             if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= step.highest:
@@ -140,7 +140,7 @@ def _onwards(at: int, count: int) -> None:
                 st.session_state[_AT] = at + 1
                 st.rerun()
         else:
-            link("budget", "Now choose a budget yourself")
+            link("budget", "Choose a budget yourself")
 
 
 # One step ----------------------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
     guess = _guess(step, subject, fixed=answer is not None or under_way)
     if under_way:
         assert job is not None
-        follow(job, place="learn", title="Asking the model")
+        follow(job, place="learn", title="Evaluate the model")
         return
     if job is not None and job.error:
         problem(job.error)
@@ -162,7 +162,7 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
         _show(step, guess, answer)
         if job is None or job.result is None:
             _bundled_note(explorer, step, subject)
-        elif step.name == "time" and st.button("Time again", key="learn-time-again", type="tertiary"):
+        elif step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
             _measure(explorer, step, _subject(explorer, fresh_times=True) or subject)
             st.rerun()
     else:
@@ -178,12 +178,12 @@ def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> N
 
 
 def _lead(explorer: Explorer, subject: Subject, step: Step, room: Classroom, at: int) -> None:
-    """The step with a class."""
+    """Draw a step for the leader of a class."""
     teaching.describe(step, number=at + 1, of=len(room.steps))
     job = _jobs().get(_name(step, subject))
     if job is not None and not job.ended:
         room.go(at)
-        follow(job, place="learn", title="Asking the model")
+        follow(job, place="learn", title="Evaluate the model")
         return
     if job is not None and job.error:
         problem(job.error)
@@ -191,10 +191,10 @@ def _lead(explorer: Explorer, subject: Subject, step: Step, room: Classroom, at:
 
 
 def _about(explorer: Explorer, subject: Subject) -> str:
-    """What the answers are about, for people who see no model and no data."""
+    """Return a sentence about the model and the texts for people who see neither."""
     return (
         f"Measured on {explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads, and "
-        f"{len(subject.texts)} texts that did not choose the heads."
+        f"{len(subject.texts)} texts that were not used to select heads."
     )
 
 
@@ -209,7 +209,7 @@ def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
 
 
 def _bundled_note(explorer: Explorer, step: Step, subject: Subject) -> None:
-    """Where an answer was measured that was not measured here, and a way to do that."""
+    """Draw where a bundled answer was measured, and a button to measure it here."""
     shipped = _shipped(subject)
     assert shipped is not None
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -251,8 +251,8 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
         if answer.interval is not None:
             measured.caption(
                 f"95 % interval {span(*answer.interval)}",
-                help="Another sample of as many texts (or rounds) would give a somewhat other figure; 95 of 100 such "
-                "intervals hold the true one.",
+                help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
+                "contain the true one.",
             )
         _distance(step, guess, answer)
         st.markdown(f"{answer.found} ({wording.counted(answer, step)})")
@@ -263,12 +263,12 @@ def _show(step: Step, guess: int, answer: Answer) -> None:
 
 
 def _distance(step: Step, guess: int, answer: Answer) -> None:
-    """The guess and the truth on one axis."""
+    """Draw the guess and the measured answer on one axis."""
     low, high = answer.interval or (answer.value, answer.value)
     display.show(
         figures.distance(guess, answer, unit=step.unit, dark=display.is_dark()),
         title=f"Your guess: {wording.off(step, guess, answer)}",
-        help="The hollow diamond is the guess, the dot what was measured, its line the 95 % interval.",
+        help="Hollow diamond: guess. Dot: measured answer, with its 95 % interval.",
         name=f"learn-distance-{step.name}",
         data={
             "what": ["guess", "measured"],
@@ -284,12 +284,12 @@ def _picture(step: Step, answer: Answer) -> None:
     drawn = [(draws, one) for draws in answer.draws for one in draws.accuracies]
     display.show(
         figures.accuracies(answer, dark=display.is_dark()),
-        title=f"{percent(changed.accuracy)} right {changed.name}, {percent(full.accuracy)} with all heads",
+        title=f"Accuracy {percent(changed.accuracy)} {changed.name}, {percent(full.accuracy)} with all heads",
         help=(
-            "A dot is the share of right answers of one variant of the model, its line the 95 % interval (Wilson). "
-            "Where lines overlap widely, the difference may be chance. Hollow dots are random choices, one each."
+            "Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap widely, the "
+            "difference may be chance. Hollow dots: random choices of heads."
         ),
-        formula=r"\hat p = \frac{\text{right answers}}{n}",
+        formula=r"\hat p = \frac{\text{correct predictions}}{n}",
         name=f"learn-{step.name}",
         data={
             "variant": [*(bar.name for bar in answer.bars), *(draws.name for draws, _ in drawn)],
@@ -301,16 +301,16 @@ def _picture(step: Step, answer: Answer) -> None:
 
 
 def _scores(steps: list[Step], subject: Subject) -> None:
-    """All guesses beside what was measured, when the last step is done, and a card to take away."""
+    """Draw all guesses with the measured answers after the last step, and a text to copy."""
     seen = [(step, _guesses()[_name(step, subject)], answer) for step in steps if (answer := _answer(step, subject))]
     if len(seen) < len(steps):
         return
-    st.subheader("What you guessed and what it was")
+    st.subheader("Your guesses and the measured answers")
     with st.container(key="learn-scores"):
         st.table(wording.beside(seen), hide_index=True)
     card = "\n".join(
         [
-            f"Six small steps: attention heads of {subject.mask.layers} x {subject.mask.heads}, "
+            f"Learn in six guesses: attention heads of {subject.mask.layers} x {subject.mask.heads}, "
             f"{len(subject.texts)} texts",
             *(
                 f"{number}. {step.title}: guessed {guess}, measured {wording.value(answer)} {step.unit}"
@@ -319,7 +319,7 @@ def _scores(steps: list[Step], subject: Subject) -> None:
             ),
         ]
     )
-    st.caption("Your result, to copy or to save:")
+    st.caption("Your result:")
     st.code(card, language=None, wrap_lines=True)
     st.download_button("Save the result", card, "six-steps.txt", "text/plain", key="learn-save", on_click="ignore")
 
@@ -329,12 +329,12 @@ def _name(step: Step, subject: Subject) -> str:
 
 
 def _answer(step: Step, subject: Subject) -> Answer | None:
-    """The answer to a step that was guessed at."""
+    """Return the answer to a step once there is a guess."""
     return _known(step, subject) if _name(step, subject) in _guesses() else None
 
 
 def _known(step: Step, subject: Subject) -> Answer | None:
-    """The answer to a step: measured here, or else bundled."""
+    """Return the answer to a step, measured here or bundled."""
     job, shipped = _jobs().get(_name(step, subject)), _shipped(subject)
     if job is not None and job.result is not None:
         return job.result
@@ -342,7 +342,7 @@ def _known(step: Step, subject: Subject) -> Answer | None:
 
 
 def _shipped(subject: Subject) -> BundledLessons | None:
-    """The bundled answers, if they are about this very subject."""
+    """Return the bundled answers if they are about this subject."""
     shipped = bundled.read_lessons()
     return shipped if shipped is not None and shipped.subject == subject.sha256 else None
 

@@ -1,4 +1,4 @@
-"""The steps with a class: whoever leads chooses and shows, everybody guesses, all see the guesses beside the truth."""
+"""Learn as a class: the leader chooses the step and shows its answer, everybody else guesses."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ from cahp.ui.parts.display import plain
 from cahp.ui.session.lifetime import is_alive
 from cahp.words import span
 
-#: The parameter of an address that names a class.
+#: The query parameter that names a class.
 _PARAMETER = "class"
-#: Seconds after which a page looks whether its class went on.
+#: Seconds between two checks whether the class has moved on.
 _PULSE_S = 2.0
 
 
 @cache
 def classes() -> Classes:
-    """The classes of this server."""
+    """Return the classes of this server."""
     return Classes(is_alive)
 
 
 def joined() -> Classroom | None:
-    """The class that the address names; a class that has ended is said and taken out of the address."""
+    """Return the class that the address names; if it has ended, say so and clean the address."""
     code = st.query_params.get(_PARAMETER)
     if code is None:
         return None
     room = classes().find(code)
     if room is None:
         st.query_params.pop(_PARAMETER, None)
-        st.info("This class has ended. You can go on by yourself.")
+        st.info("This class has ended. You can continue alone.")
     return room
 
 
-# Whoever leads ------------------------------------------------------------------------------------------------
+# The leader ------------------------------------------------------------------------------------------------
 
 
 def invite(steps: list[Step], *, about: str, leader: str) -> None:
     """Offer to lead a class."""
     with st.expander("With a class"):
         st.markdown(
-            "Everybody guesses on their own screen, and all guesses are shown beside the truth. You choose the step "
-            "and when to show the answer. There are no names, and nothing is kept once you close this tab or end the "
-            "class."
+            "Everybody guesses on their own screen; then all guesses are shown with the measured answer. You choose "
+            "the step and when to show its answer. Guesses are anonymous and deleted when you end the class or close "
+            "this tab."
         )
         if st.button("Open a class", key="class-open"):
             try:
@@ -64,21 +64,21 @@ def invite(steps: list[Step], *, about: str, leader: str) -> None:
                 st.rerun()
 
 
-def door(room: Classroom) -> None:
-    """How people come in, and the way out."""
+def invitation(room: Classroom) -> None:
+    """Draw how to join the class and how to end it."""
     url, elsewhere = _invitation(room.code)
     with st.container(border=True, key="class-door"):
-        # Who is in needs it no more: the step is what counts then.
-        with st.expander("Your class joins here", expanded=room.moment.turn == 0):
+        # Closed after the first step, when most people have joined.
+        with st.expander("Join this class", expanded=room.moment.turn == 0):
             picture, words = st.columns([1, 3], gap="medium", vertical_alignment="center")
             with picture:
-                st.image(_qr(url), caption="To join, scan this")
+                st.image(_qr(url), caption="Scan to join")
             with words:
                 st.code(url, language=None, wrap_lines=True)
                 if not elsewhere:
                     st.warning(
-                        "Only this machine can open that address. For a class, start the explorer with "
-                        "`cahp explore --host 0.0.0.0`, and open it at the address that it prints."
+                        "Only this machine can open this address. For a class, start the explorer with "
+                        "`cahp explore --host 0.0.0.0` and open the address that it prints."
                     )
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             st.fragment(_attendance, run_every=_PULSE_S)(room)
@@ -89,12 +89,12 @@ def door(room: Classroom) -> None:
 
 def _attendance(room: Classroom) -> None:
     here, handed_in = room.here(), len(room.guesses(room.moment.at))
-    people = "Nobody is here yet." if not here else f"{here} here, {handed_in} guessed at this step."
+    people = "Nobody has joined yet." if not here else f"{here} joined, {handed_in} guessed at this step."
     st.markdown(people)
 
 
 def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
-    """The step as whoever leads sees it; ``measure`` finds the answer out where it is not ``known``."""
+    """Draw the step for the leader; ``measure`` measures an answer that is not ``known``."""
     room.go(at)
     moment = room.moment
     if moment.answer is None and known is not None and st.session_state.pop(f"class-awaited-{at}", False):
@@ -111,19 +111,19 @@ def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[]
         else:
             room.show(at, known)
         st.rerun()
-    st.caption("Your class can guess until you show it.")
+    st.caption("Your class can guess until you show the answer.")
 
 
 # Everybody else -----------------------------------------------------------------------------------------------
 
 
 def attend(room: Classroom, who: str) -> None:
-    """What somebody in the class sees."""
-    st.title("Six small steps, together")
+    """Draw the page of a person in the class."""
+    st.title("Learn as a class")
     try:
         room.attend(who)
     except ClassError as error:
-        problem(f"{error}. You can go on by yourself: open Learn from the left.")
+        problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
     moment = room.moment
     step = room.steps[moment.at]
@@ -153,11 +153,11 @@ def _ask(room: Classroom, who: str, at: int, step: Step, guess: int | None) -> N
         room.guess(who, at, value)
         st.rerun()
     if guess is not None:
-        st.markdown(f"You guessed **{guess} {step.unit}**. The answer comes when it is shown to all.")
+        st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
 
 
 def _pulse(room: Classroom, who: str, turn: int) -> None:
-    """Look whether the class has gone on; the page is drawn again only then."""
+    """Redraw the page if the class has moved on."""
     if classes().find(room.code) is not room:
         st.rerun()
     room.attend(who)
@@ -166,7 +166,7 @@ def _pulse(room: Classroom, who: str, turn: int) -> None:
 
 
 def _so_far(room: Classroom, who: str) -> None:
-    """One's own guesses beside what was measured."""
+    """Draw the person's guesses with the measured answers."""
     seen = [
         (room.steps[at], guess, answer) for at, answer in room.shown() if (guess := room.guess_of(who, at)) is not None
     ]
@@ -181,7 +181,7 @@ def _so_far(room: Classroom, who: str) -> None:
 
 
 def describe(step: Step, *, number: int, of: int) -> None:
-    """A step: what is done, and the words that come up first in it."""
+    """Draw a step: what is done, and the terms it introduces."""
     st.caption(f"Step {number} of {of}")
     st.subheader(step.title)
     st.markdown(step.doing)
@@ -189,7 +189,7 @@ def describe(step: Step, *, number: int, of: int) -> None:
 
 
 def reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
-    """The guesses of the class beside what was measured; ``guess`` is one's own."""
+    """Draw the guesses of the class with the measured answer; ``guess`` is the person's own."""
     answer, step = moment.answer, room.steps[moment.at]
     assert answer is not None
     guesses = room.guesses(moment.at)
@@ -202,12 +202,12 @@ def reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
             figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=display.is_dark()),
             title=f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; measured: "
             f"{wording.measured(step, answer)}",
-            help="A bar is how many guessed so; the line is what was measured, the band its 95 % interval, and the "
-            "hollow diamond your own guess.",
+            help="Bars: how many people gave this guess. Line: the measured answer; band: its 95 % interval. Hollow "
+            "diamond: your guess.",
             name=f"class-{step.name}",
             data={"guess": guesses},
         )
-        st.markdown(f"{near} of {len(guesses)} guessed within the interval.{own}")
+        st.markdown(f"{near} of {len(guesses)} guesses lie within the interval.{own}")
     else:
         st.markdown(f"Nobody guessed. Measured: **{wording.measured(step, answer)}**.")
     if answer.interval is not None:
@@ -219,23 +219,23 @@ def reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
 
 
 def _invitation(code: str) -> tuple[str, bool]:
-    """The address that brings people in, and whether it can be opened from another machine."""
+    """Return the address of the class and whether other machines can open it."""
     here = urlsplit(str(st.context.url or ""))
     mine, listening = access.current(), str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
     host, port = here.hostname or "127.0.0.1", here.port
     if access.is_loopback(host):
         port = port or int(st.get_option("server.port"))
         if access.is_every_address(listening):
-            # Whoever leads sits at the machine itself.
+            # The leader uses the machine that runs the server.
             host = access.reachable(listening)
-    # Behind a proxy there may be no port to say.
+    # Behind a proxy there may be no port.
     url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
     return url, not access.is_loopback(host)
 
 
 @lru_cache(maxsize=32)
 def _qr(url: str) -> str:
-    """The address as a QR code, as an SVG picture."""
+    """Return the address as a QR code in SVG."""
     import segno
 
     return str(segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff"))
