@@ -56,7 +56,7 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from() -> 
     assert f"{outcomes['recovered']['accuracy'].text} after refit" in said
     assert f"{outcomes['full']['accuracy'].text} with all heads" in said
     # Where a time stands, it can be taken once more.
-    assert app.button(key="time-home").label == "Time again"
+    assert app.button(key="time-home").label == "Measure the time again"
 
 
 def test_the_first_picture_waits_for_no_heavy_library() -> None:

@@ -98,7 +98,7 @@ def test_a_masked_model_is_asked_at_its_mask(app: AppTest, folders: dict[str, st
         ("causal", "great", None, "few different answers"),
         ("causal", "great, zebra", None, "does not know the answer 'zebra'"),
         ("causal", "great, great", None, "few different answers"),
-        ("causal", "awful, great", "pairs", "holds pairs, which the prompt has no place for"),
+        ("causal", "awful, great", "pairs", "the prompt has no place for"),
     ],
 )
 def test_what_cannot_be_asked_is_said(
@@ -130,11 +130,11 @@ def test_a_link_asks_the_same_once_somebody_agrees(app: AppTest, folders: dict[s
         linked.query_params[name] = value
     linked.run()
     assert not linked.exception
-    assert "asked “the film: {text} it was”" in " ".join(one.value for one in linked.info).replace("\\", "")
+    assert "prompt “the film: {text} it was”" in " ".join(one.value for one in linked.info).replace("\\", "")
     linked.button(key="open-wish").click().run()
     assert not linked.exception
     assert "3 layers × 4 heads = 12 · 2 classes" in captions(linked)
-    assert "Asked “the film: {text} it was”, answers awful, great" in captions(linked)
+    assert "Prompt “the film: {text} it was”, answers awful, great" in captions(linked)
     said = {name: value[0] if isinstance(value, list) else value for name, value in linked.query_params.items()}
     assert {name: said[name] for name in ("prompt", "answers")} == {
         name: wanted[name] for name in ("prompt", "answers")

@@ -345,7 +345,7 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
         data = fakes.write_data(tmp_path / "data")
         app.selectbox(key="source-data-False").set_value("A folder, a preset or hub data…").run()
         app.text_input(key="source-data-name").set_value(str(data)).run()
-        assert app.button(key="use-source").label == "Fetch 120 kB and use this model and data"
+        assert app.button(key="use-source").label == "Download 120 kB and use this model and data"
         # Whoever goes on choosing does not ask again.
         assert len(hub.requests) == asked
         assert set(hub.fetched()) == {"config.json", "model.safetensors"}

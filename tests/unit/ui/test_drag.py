@@ -1,0 +1,64 @@
+"""A released budget is answered by few files: whoever changes the board has these to read."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import explorer_of, page_script
+
+pytest.importorskip("streamlit")
+
+from streamlit.testing.v1 import AppTest
+
+from cahp import bundled
+from cahp.board import Event
+from cahp.ui.budget import board
+
+pytestmark = pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")
+
+ROOT = Path(__file__).parents[3] / "cahp"
+MOST = 18
+
+
+@contextmanager
+def entered(files: set[str]) -> Iterator[None]:
+    """Record the files of cahp in which a function runs, in this thread."""
+
+    def record(frame: Any, event: str, _: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(ROOT):
+            files.add(path.relative_to(ROOT).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(record)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)
+
+
+def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = AppTest.from_file(page_script("budget"), default_timeout=120).run()
+    assert not app.exception
+    explorer, files = explorer_of(app), set[str]()
+
+    def recorded(function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any) -> None:
+            with entered(files):
+                function(*arguments)
+
+        return call
+
+    recorded(board._happened)(explorer, Event("budget", budget=20))
+    for name in ("measure", "draw"):
+        monkeypatch.setattr(board, name, recorded(getattr(board, name)))
+    app.run()
+    assert not app.exception
+    assert explorer.board.budget == 20
+    assert {"board/contents.py", "board/state.py", "studies/budget_sweep.py", "ui/budget/board.py"} <= files
+    assert len(files) <= MOST, sorted(files)
