@@ -54,7 +54,7 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
 
         return call
 
-    recorded(board._happened)(explorer, Event("budget", budget=20))
+    recorded(board._handle)(explorer, Event("budget", budget=20))
     for name in ("measure", "draw"):
         monkeypatch.setattr(board, name, recorded(getattr(board, name)))
     app.run()
