@@ -213,7 +213,7 @@ def write(
             "command": command,
         }
         origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=measured["metrics"] or {})
-        reading = None if model.prompt is None else model.prompt.reading_of()
+        reading = None if model.prompt is None else model.prompt.preview()
         said = {
             formats.MASK_FILE: mask_json(mask, origin),
             formats.FIGURES_FILE: json_text(

@@ -85,7 +85,7 @@ def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample |
         return PromptExample(card.prompt.render(EXAMPLE if one is None else one), ())
     from cahp.models.loading import prompt_reader
 
-    return prompt_reader(card).reading_of(one)
+    return prompt_reader(card).preview(one)
 
 
 def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:

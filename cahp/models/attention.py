@@ -1,9 +1,8 @@
 """Gates and probes inside the attention call.
 
-transformers 5 has no head mask: a ``head_mask=`` argument is accepted and ignored. So the gates go where they
-cannot be missed, onto the input of each layer's output projection, by hooks that are installed once and read what
-the *current call* asks for from a ``ContextVar``. Nothing is ever set on the shared model: threads that run one
-model with different gates at once each see their own.
+transformers 5 has no head mask: a ``head_mask=`` argument is accepted and ignored. The gates therefore multiply the
+input of each layer's output projection, in hooks that are installed once and read the options of the *current call*
+from a ``ContextVar``. Nothing is set on the shared model, so threads may run it with different gates at once.
 """
 
 from __future__ import annotations
@@ -23,19 +22,18 @@ from transformers.masking_utils import sdpa_mask
 from cahp.models.compact import own_function, selected
 from cahp.models.families import Family, Site
 
-#: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``. Heads that share keys and
-#: values count as one, with the mean of their weights.
+#: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``; heads that share keys and
+#: values are one, with the mean of their weights.
 Probe = Callable[[int, Tensor], None]
-#: Called with a layer's index and its attention weights, those of every query head; what it returns takes their place.
+#: Called with a layer's index and the attention weights of every query head; returns their replacement.
 Edit = Callable[[int, Tensor], Tensor]
 #: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
 Tap = Callable[[Site, int, Tensor], None]
 
-#: Called with what leaves each layer, ``(batch, tokens, hidden)``, in the order in which the layers are passed; what it
-#: returns, if anything, goes on in its place.
+#: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
 
-#: Called with a layer's index and what its output projection took in, ``(batch, tokens, width)``, after all hooks.
+#: Called with a layer's index and the input of its output projection, ``(batch, tokens, width)``, after all hooks.
 Taken = Callable[[int, Tensor], None]
 
 #: The name under which transformers finds our attention and mask functions.
@@ -48,7 +46,7 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 @dataclass(frozen=True)
 class ForwardCall:
-    """What one forward call asks of the attention layers."""
+    """The options of one forward call."""
 
     gates: Tensor | None = None
     probe: Probe | None = None
@@ -56,13 +54,13 @@ class ForwardCall:
     tap: Tap | None = None
     leaving: Leaving | None = None
     taken: Taken | None = None
-    #: Leave with the first layer's arguments instead of running it.
+    #: Stop before the first layer, with its arguments.
     stop: bool = False
-    #: The hidden states that enter a network whose first layers were left out.
+    #: The first hidden states of a network without its first layers.
     start: Tensor | None = None
-    #: Where every layer's arguments are written down.
+    #: Collects the arguments of every layer.
     record: list[Arguments] | None = None
-    #: Where what the network answers is written down, attention weights among it.
+    #: Collects the outputs of the network, with attention weights.
     answers: list[Any] | None = None
 
 
@@ -71,7 +69,7 @@ _current: ContextVar[ForwardCall] = ContextVar("cahp_call", default=ForwardCall(
 
 @contextmanager
 def calling(call: ForwardCall) -> Iterator[None]:
-    """Let ``call`` govern the forward passes of this thread inside the block."""
+    """Use ``call`` for the forward passes of this thread inside the block."""
     token = _current.set(call)
     try:
         yield
@@ -80,7 +78,7 @@ def calling(call: ForwardCall) -> Iterator[None]:
 
 
 class FirstLayerReached(Exception):
-    """Carries the arguments of the first layer out of a forward call that asked to stop there."""
+    """Carries the arguments of the first layer out of a forward call that stops there."""
 
     def __init__(self, arguments: Arguments) -> None:
         super().__init__()
@@ -100,7 +98,7 @@ def _attention(
 ) -> tuple[Tensor, Tensor | None]:
     call = _current.get()
     query, key, kwargs = selected(module, query, key, value, kwargs)
-    # A decoder beside the encoder has attention too, whose heads nobody asks about.
+    # A decoder beside the encoder has attention too, but its heads are not used here.
     watched = hasattr(module, "cahp_layer") and (call.probe is not None or call.edit is not None)
     own = getattr(module, "cahp_own", None)
     if not watched and (own is None or module.cahp_fused):
@@ -110,13 +108,13 @@ def _attention(
         return out
     # Fused kernels never build the weights, so a probed call computes them step by step.
     if own is not None:
-        mask = _added(module, query, key, attention_mask, kwargs)
+        mask = _additive_mask(module, query, key, attention_mask, kwargs)
         if scaling is not None:
             kwargs["scaling"] = scaling
         context, weights = own(module, query, key, value, mask, dropout=dropout, **kwargs)
         if not watched:
             return context, None
-        seen = _seen(module, call, weights)
+        seen = _show_weights(module, call, weights)
         if seen is weights:
             return context, None
         return (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous(), None
@@ -126,21 +124,21 @@ def _attention(
     if attention_mask is not None:
         scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
     elif kwargs.get("is_causal", getattr(module, "is_causal", False)):
-        # Without padding no mask is made: fused kernels know by themselves that nobody looks ahead.
+        # Without padding there is no mask, since fused kernels are told that attention is causal.
         ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(ahead, torch.finfo(scores.dtype).min)
     # Where products are computed in bfloat16, rows must still sum to 1.
     weights = scores.softmax(-1, dtype=torch.float32)
-    weights = _seen(module, call, weights)
+    weights = _show_weights(module, call, weights)
     if module.training and dropout:
         weights = nn.functional.dropout(weights, dropout)
     return (weights @ value).transpose(1, 2).contiguous(), None
 
 
-def _added(
+def _additive_mask(
     module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
 ) -> Tensor | None:
-    """A mask as the libraries' own step-by-step functions take it: added to the scores."""
+    """A mask to be added to the scores, as the library's own step-by-step functions take it."""
     causal = options.get("is_causal")
     if mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
         mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
@@ -149,7 +147,7 @@ def _added(
     return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
 
 
-def _seen(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
+def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
     layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.edit is not None:
         weights = call.edit(layer, weights)
@@ -169,7 +167,7 @@ def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
     call = _current.get()
     if call.probe is None and call.edit is None:
         return None
-    return (_seen(module, call, args[0]), *args[1:])
+    return (_show_weights(module, call, args[0]), *args[1:])
 
 
 def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
@@ -236,7 +234,7 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
 
 
 def watch_answers(network: nn.Module) -> None:
-    """Install the hooks by which a call gets the attention weights that the network itself returns."""
+    """Install the hooks that collect the attention weights that the network itself returns."""
     network.register_forward_pre_hook(_before_network, with_kwargs=True)
     network.register_forward_hook(_after_network)
 
@@ -259,10 +257,10 @@ def attach(
     stack: Sequence[nn.Module] = (),
     fused: bool = True,
 ) -> None:
-    """Install the permanent hooks; the modules that need it learn their layer's index.
+    """Install the permanent hooks, and note the layer's index on modules that need it.
 
-    ``group`` is the number of query heads that share keys and values, ``stack`` the layers with those between them that
-    have no heads; ``fused`` says that fused kernels compute the same as the library's own functions.
+    ``group`` is the number of query heads that share keys and values, ``stack`` all layers, also those without heads;
+    ``fused`` says that fused kernels compute the same as the library's own functions.
     """
     for between in stack:
         if not any(between is layer for layer in layers):

@@ -1,4 +1,4 @@
-"""One loaded model, its heads reachable: tokenise, batch, run with gates and probes, walk layer by layer."""
+"""A loaded model whose heads can be gated, watched and cut: it tokenises, makes batches, and runs whole or by layer."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ from cahp.values import DataError, Input, Ints, OptionError, Precision
 class Batch:
     """Inputs of similar length, padded together.
 
-    ``rows (b,)`` are their positions in the sample, ``lengths (b,)`` their real tokens, ``tensors`` what the network
-    takes. ``here (b, tokens)`` says in the processor's memory which tokens are real (None: ask the tensors), so that
-    nobody need wait for a device to say it.
+    ``rows (b,)`` are their row numbers in the sample, ``lengths (b,)`` their numbers of real tokens, ``tensors`` the
+    inputs of the network. ``here (b, tokens)`` marks the real tokens in the processor's memory, which saves waiting for
+    a device (None: only the tensors have it).
     """
 
     rows: Ints
@@ -51,23 +51,23 @@ class Batch:
 
 @dataclass(frozen=True, eq=False)
 class LayerState:
-    """A batch on its way through the layers: hidden states ``(b, tokens, hidden)`` before layer ``layer``."""
+    """The state of a batch before layer ``layer``: hidden states ``(b, tokens, hidden)`` and which tokens are real."""
 
     layer: int
     hidden: Tensor
     real: Tensor
-    #: What each layer is called with besides hidden states; one entry where it is the same for all.
+    #: The arguments of each layer except hidden states; one entry if all layers have the same.
     arguments: tuple[Arguments, ...]
 
 
 @dataclass(frozen=True)
 class Verified:
-    """What the self-test found of a model whose masks are true; of any other it raises.
+    """The result of a passed self-test.
 
-    All gates at 0 change the answer, and each of ``gates`` gates, shut alone, changes what its layer says; ``idle``
-    heads have only zeros as output weights, so that nothing can change through them. Over ``masks`` random masks the
-    logits of the masked and of the cut model differ by at most ``difference``, relative to the largest logit where that
-    is beyond 1 (None where nothing was cut: the model was pruned before).
+    All gates at 0 change the answer, and each of ``gates`` gates, closed alone, changes the output of its layer;
+    ``idle`` heads have only zeros as output weights, so they change nothing. Over ``masks`` random masks the logits of
+    the masked and of the cut model differ by at most ``difference``, relative to the largest logit where that is above
+    1 (None: the model was pruned before, and nothing was cut).
     """
 
     gates: int
@@ -82,7 +82,7 @@ Tokens = list[dict[str, list[int]]]
 class HeadModel:
     """A classifier whose attention heads can be gated, watched and cut.
 
-    It has a head of its own for its classes, or is a language model that answers a ``prompt``.
+    It has a classification head, or is a language model that answers a ``prompt``.
 
     The network is in eval mode with frozen weights and is never changed, so one ``HeadModel`` may serve many threads.
     ``head_counts[layer]`` is the number of heads of each layer (uneven after surgery). ``verified`` is the result of
@@ -96,7 +96,7 @@ class HeadModel:
         self.verified: Verified | None = None
         self.family: Family = FAMILIES[card.family] if family is None else family
         network.eval().requires_grad_(False)
-        #: How texts become prompts (None: they are read as they are).
+        #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = reader_of(tokenizer, card)
         if not attached:
             fused = bool(getattr(network, "_supports_sdpa", True))
@@ -108,14 +108,14 @@ class HeadModel:
             self.prompt.check_room(self.max_length)
 
     def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
-        """The same model around another network, such as a copy of its own; what was proven of it is not carried on."""
+        """The same model with another network, such as a copy of its own; it is not verified."""
         return HeadModel(network, self.tokenizer, self.card, family=family or self.family, attached=True)
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        where: torch.device = next(self.network.parameters()).device
-        return where
+        """The device of the weights."""
+        device: torch.device = next(self.network.parameters()).device
+        return device
 
     @property
     def layers(self) -> int:
@@ -124,17 +124,17 @@ class HeadModel:
 
     @property
     def heads(self) -> int:
-        """Heads a layer before pruning."""
+        """Number of heads of a layer before pruning."""
         return self.card.heads
 
     @property
     def residual(self) -> Residual:
-        """Where its layers normalise."""
+        """The place of the normalisation in its layers."""
         return self.family.residual_of(self.network.config)
 
     @property
     def head_counts(self) -> tuple[int, ...]:
-        """Heads that each layer has now."""
+        """Current number of heads of each layer."""
         return tuple(self.projection(layer).weight.shape[1] // self.card.head_size for layer in range(self.layers))
 
     @property
@@ -144,12 +144,12 @@ class HeadModel:
 
     @property
     def layer_modules(self) -> list[nn.Module]:
-        """The layers with heads, first to last; one that is used in many passes is there once."""
+        """The layers with heads, first to last; a layer that is used in many passes counts once."""
         return [layer for layer in self.stack if _has(layer, self.family.output)]
 
     @property
     def stack(self) -> list[nn.Module]:
-        """All layers: those with heads, and those between them without."""
+        """All layers: those with heads, and those without between them."""
         base: nn.Module = self.network.base_model
         listed = base.get_submodule(self.family.layers)
         assert isinstance(listed, nn.ModuleList)
@@ -159,43 +159,43 @@ class HeadModel:
 
     @property
     def mixed(self) -> bool:
-        """Whether layers are of several kinds, such as some that look back to the beginning and some only so far."""
+        """Whether layers are of several kinds, such as full attention and sliding windows."""
         kinds = getattr(self.network.config.get_text_config(), "layer_types", None)
         return kinds is not None and len(set(kinds)) > 1
 
     @property
     def has_tails(self) -> bool:
-        """Whether the first layers can be left out (``surgery.tail``), since others need only hidden states of them.
+        """Whether the first layers can be left out (``surgery.tail``): the others need only their hidden states.
 
-        Mixed layers mostly need their places, too: the network takes the reach of each from its configuration by that.
+        Mixed layers mostly need their index too, by which the network finds their window in its configuration.
         """
         known = self.family.tails and self.card.no_refit is None and len(self.stack) == self.layers
         return known and (self.family.own_kind or not self.mixed)
 
     def projection(self, layer: int, site: Site = "output") -> Projection:
-        """A layer's projection: of its heads' context (``output``), or of its feed-forward block."""
+        """A projection of a layer: of its heads' context vectors (``output``), or of its feed-forward block."""
         path = getattr(self.family, site)
         assert path is not None
         return Projection(self.layer_modules[layer].get_submodule(path))
 
     def head_weights(self, layer: int) -> list[Tensor]:
-        """The weights that belong to each head of an unpruned layer.
+        """The weights of each head of an unpruned layer.
 
         A tensor ``(heads, ...)`` for each block of its query, key and value projections, and one for its output.
         """
-        module, found = self.layer_modules[layer], []
+        module, weights = self.layer_modules[layer], []
         for path, rows in self.family.inputs.items():
             weight = Projection(module.get_submodule(path)).weight
             size = len(weight) // (self.heads * sum(rows.parts) + rows.shared)
             sizes = [*(self.heads * part * size for part in rows.parts), rows.shared * size]
             parts = torch.split(weight, sizes)
-            found += [part.reshape(self.heads, -1, part.shape[1]) for part in parts[: len(rows.parts)]]
+            weights += [part.reshape(self.heads, -1, part.shape[1]) for part in parts[: len(rows.parts)]]
         output = self.projection(layer).weight
-        return [*found, output.T.reshape(self.heads, -1, len(output))]
+        return [*weights, output.T.reshape(self.heads, -1, len(output))]
 
     @property
     def max_length(self) -> int:
-        """Longest input in tokens that this model takes here; a prompt comes on top of its text."""
+        """Largest number of tokens of an input; the tokens of a prompt come on top."""
         positions = getattr(self.network.config, "max_position_embeddings", MAX_LENGTH)
         if self.family.offset_positions:
             positions -= (self.network.config.pad_token_id or 0) + 1
@@ -206,7 +206,7 @@ class HeadModel:
     def tokenize(self, inputs: Sequence[Input], *, max_length: int | None = None) -> Tokens:
         """Token ids of each text or pair, in its prompt if there is one, truncated, without padding.
 
-        ``max_length`` bounds a text; a prompt comes on top, and is never truncated.
+        ``max_length`` limits the text; a prompt comes on top, and is never truncated.
 
         Raises:
             DataError: If a text has no tokens at all.
@@ -214,9 +214,9 @@ class HeadModel:
         if not inputs:
             return []
         first = [text if isinstance(text, str) else text[0] for text in inputs]
-        made = self._tokens(inputs, max_length)
+        tokens = self._tokens(inputs, max_length)
         rows = self.network.get_input_embeddings().num_embeddings
-        for text, ids in zip(first, (entry["input_ids"] for entry in made), strict=True):
+        for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
             if not ids:
                 raise DataError(f"the text {text[:60]!r} has no tokens for {self.card.id}; remove or replace it")
             if max(ids) >= rows:
@@ -224,7 +224,7 @@ class HeadModel:
                     f"the tokenizer of {self.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
                     f"knows only {rows}; save the model with its own tokenizer, or remove the text"
                 )
-        return made
+        return tokens
 
     def _tokens(self, inputs: Sequence[Input], max_length: int | None) -> Tokens:
         if self.prompt is not None:
@@ -238,7 +238,7 @@ class HeadModel:
         return [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:
-        """Sentences as inputs of this model: in pairs where its prompt is for pairs."""
+        """Sentences as inputs of this model: pairs if its prompt takes pairs."""
         return list(sentences) if self.prompt is None else self.prompt.examples(sentences)
 
     def batches(
@@ -246,30 +246,26 @@ class HeadModel:
     ) -> list[Batch]:
         """Batches of at most ``size`` padded tokens (at least one input), longest inputs first.
 
-        Without a size they are as large as the device runs best.
-
-        ``rows`` restricts and numbers the inputs: a batch's ``rows`` index into ``tokens``.
+        The default size is what the device runs fastest. ``rows`` selects inputs: those of a batch index ``tokens``.
         """
         chosen = np.arange(len(tokens)) if rows is None else np.asarray(rows, dtype=np.int64)
         lengths = np.array([len(tokens[row]["input_ids"]) for row in chosen], dtype=np.int64)
         order = np.argsort(-lengths, kind="stable")
         batches, start = [], 0
-        usual, most = batch_size(self.device)
-        size = usual if size is None else size
+        fastest, most = batch_size(self.device)
+        size = fastest if size is None else size
         while start < len(order):
             fit = max(1, min(most, size // max(1, int(lengths[order[start]]))))
             members = order[start : start + fit]
-            batches.append(self._padded(tokens, chosen[members], lengths[members]))
+            inputs = [tokens[row] for row in chosen[members]]
+            padded = self.tokenizer.pad(
+                {name: [entry[name] for entry in inputs] for name in inputs[0]}, return_tensors="pt"
+            )
+            tensors = {name: sent(tensor, self.device) for name, tensor in padded.items()}
+            counts = sent(torch.as_tensor(lengths[members]), self.device)
+            batches.append(Batch(chosen[members], counts, tensors, padded["attention_mask"].bool()))
             start += fit
         return batches
-
-    def _padded(self, tokens: Tokens, rows: Ints, lengths: Ints) -> Batch:
-        padded = self.tokenizer.pad(
-            {name: [tokens[row][name] for row in rows] for name in tokens[rows[0]]}, return_tensors="pt"
-        )
-        tensors = {name: sent(tensor, self.device) for name, tensor in padded.items()}
-        here = padded["attention_mask"].bool()
-        return Batch(rows, sent(torch.as_tensor(lengths), self.device), tensors, here)
 
     def logits(
         self,
@@ -288,33 +284,23 @@ class HeadModel:
     ) -> Tensor:
         """Class scores ``(b, C)`` of a batch; with ``vocabulary``, a language model's logits ``(b, V)`` of all tokens.
 
-        ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` for a set of gates per example, multiply each head's context
-        vector before the output projection. ``probe`` sees every layer's attention weights, ``edit`` replaces them,
-        ``tap`` sees what enters its projections, ``taken`` what its output projection took in after all hooks, and
-        ``leaving`` what leaves it, which it may replace. ``record`` gets the arguments of every layer. ``start`` are
-        the hidden states that enter a ``tail``. ``precision`` says in which numbers products of matrices are computed.
+        ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
+        vector before the output projection. ``probe`` gets the attention weights of every layer, ``edit`` replaces
+        them, ``tap`` gets the inputs of its projections, ``taken`` those of its output projection after all hooks, and
+        ``leaving`` the output of the layer, which it may replace. ``record`` gets the arguments of every layer.
+        ``start`` are the hidden states at the start of a ``tail``. Matrix products are computed in ``precision``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
-                f"the attention maps of {self.card.id} can be read and not replaced, since it computes them inside; "
-                "choose a method that does not edit maps"
+                f"the attention maps of {self.card.id} can be read but not replaced; choose a method that does not "
+                "edit maps"
             )
         if precision != "float32" and probe is not None:
             probe = in_float32(probe, self.device)
-        passes = _Passes() if probe is not None and self.family.shared else None
+        passes = _MeanOverPasses() if probe is not None and self.family.shared else None
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
         seeing = None if answers is not None else passes or probe
-        call = ForwardCall(
-            gates=gates,
-            probe=seeing,
-            edit=edit,
-            tap=tap,
-            leaving=leaving,
-            taken=taken,
-            record=record,
-            start=start,
-            answers=answers,
-        )
+        call = ForwardCall(gates, seeing, edit, tap, leaving, taken, start=start, record=record, answers=answers)
         with calling(call), computing(self.device, precision):
             if vocabulary and self.prompt is not None:
                 logits = self.prompt.logits(self.network, batch.tensors)
@@ -328,7 +314,7 @@ class HeadModel:
         return logits
 
     def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
-        """Class scores ``(b, C)`` of padded inputs; ``network`` answers in the place of the model's own if given."""
+        """Class scores ``(b, C)`` of padded inputs, by the model's own network or another ``network``."""
         network = self.network if network is None else network
         if self.prompt is not None:
             return self.prompt.scores(network, inputs)
@@ -336,14 +322,14 @@ class HeadModel:
         return logits
 
     def _maps(self, answer: Any) -> list[Tensor]:
-        """The attention weights that the network returned, of the layers with heads."""
+        """The attention weights of the layers with heads, as the network returned them."""
         maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
         if len(maps) == len(self.stack) != self.layers:
             maps = [maps[index] for index, layer in enumerate(self.stack) if _has(layer, self.family.output)]
         return [weights.detach() for weights in maps]
 
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
-        """A mask ``(L, H)`` as gates on this model's device."""
+        """A mask ``(L, H)`` as gates on the model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
 
     def enter(self, batch: Batch) -> LayerState:
@@ -351,7 +337,7 @@ class HeadModel:
         real = batch.tensors["attention_mask"].bool()
         arguments: list[Arguments] = []
         if self.family.own_arguments or self.mixed:
-            # There is no other way to learn what the later layers are called with.
+            # Only a whole pass shows the arguments of the later layers.
             with calling(ForwardCall(record=arguments)):
                 self.scores(batch.tensors)
             arguments = arguments[self._places[0] :]
@@ -361,11 +347,11 @@ class HeadModel:
                     self.scores(batch.tensors)
             except FirstLayerReached as reached:
                 arguments.append(reached.arguments)
-        apart = [_hidden_apart(*called) for called in arguments]
+        apart = [_split_hidden(*called) for called in arguments]
         return LayerState(0, apart[0][0], real, tuple(called for _, called in apart))
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
-        """Run one layer with heads, and those without that follow it."""
+        """Run a layer with heads, and the following ones without heads."""
         places, stack = self._places, self.stack
         first = places[state.layer]
         stop = places[state.layer + 1] if state.layer + 1 < len(places) else len(stack)
@@ -390,16 +376,16 @@ def _has(layer: nn.Module, path: str) -> bool:
     return True
 
 
-def _hidden_apart(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Arguments]:
-    """The hidden states that a layer was called with, and its other arguments."""
+def _split_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Arguments]:
+    """Split a layer's arguments into hidden states and others."""
     if args:
         return args[0], (args[1:], kwargs)
     others = dict(kwargs)
     return others.pop("hidden_states"), ((), others)
 
 
-class _Passes:
-    """Gathers the attention weights of layers that are used in many passes; a probe sees their mean."""
+class _MeanOverPasses:
+    """Collects the attention weights of layers that are used in many passes; a probe gets their mean."""
 
     def __init__(self) -> None:
         self._sums: dict[int, Tensor] = {}

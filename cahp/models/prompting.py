@@ -1,8 +1,7 @@
-"""A language model as a classifier: texts become prompts, and the scores of the answers' first tokens those of classes.
+"""A language model as a classifier: texts become prompts, and class scores are logits of the answers' first tokens.
 
-The scores are the language-model head's logits at the last token of a prompt, or at its mask. The head is run on that
-one token of each text, which a hook on its input sees to: scores of a whole vocabulary for every token would take more
-memory than the model.
+The logits are those at the last token of a prompt, or at its mask. A hook lets the language-model head see only that
+token of each text, since logits of the whole vocabulary for every token would take more memory than the model.
 """
 
 from __future__ import annotations
@@ -21,19 +20,19 @@ from cahp.cards import AnswerToken, Language, ModelCard, Prompt, PromptExample
 from cahp.models.language import EXAMPLE
 from cahp.values import Input, ModelError, OptionError
 
-#: Where the texts of the current call are answered ``(b,)``, if anywhere.
+#: The positions at which the texts of the current call are answered ``(b,)`` (None: not a prompt).
 _at: ContextVar[Tensor | None] = ContextVar("cahp_at", default=None)
 
-#: After these an answer follows without a blank.
+#: Characters after which an answer follows without a space.
 _OPENING = "\n\t([{<\"'“‘«„"
 #: Longest text in tokens, as in the paper.
 MAX_LENGTH = 128
-#: Tokens that a text must have room for.
+#: Smallest number of tokens that a prompt must leave for a text.
 _ROOM = 8
 
 
 class PromptReader:
-    """A prompt as one tokenizer reads it.
+    """A prompt with a tokenizer.
 
     ``answers`` are in the order of the classes; ``length`` is the number of tokens of the prompt without any text.
 
@@ -50,53 +49,53 @@ class PromptReader:
             if tokenizer.mask_token is None:
                 raise ModelError(f"the tokenizer of {name} has no mask token to answer at; save it again with one")
             self._mask_id, self._mask = tokenizer.mask_token_id, tokenizer.mask_token
-        self.length = len(self._ids(self.shown(("", ""))))
+        self.length = len(self._ids(self.render(("", ""))))
         self.answers = tuple(map(self._answer, prompt.answers))
         self._check_answers()
         self._tokens = torch.tensor([answer.token for answer in self.answers])
 
     # Reading -------------------------------------------------------------------------------------------------------
 
-    def shown(self, one: Input) -> str:
-        """What the model reads of a text or a pair: the prompt with the text in it.
+    def render(self, one: Input) -> str:
+        """The prompt with a text or a pair in it.
 
-        A blank at the end of a causal model's prompt belongs to the answers, as their tokens begin with it. A mask
-        token inside a text is spelled without its brackets, since there can be one gap only.
+        A space at the end of a causal model's prompt belongs to the answers, whose tokens begin with it. A mask token
+        inside a text loses its brackets, since a prompt has only one gap.
         """
         if self._mask:
             plain = self._mask.strip("<[|]>") or "mask"
             texts = [part.replace(self._mask, plain) for part in ((one,) if isinstance(one, str) else one)]
             one = texts[0] if isinstance(one, str) else (texts[0], texts[1])
-        said = self.prompt.render(one, self._mask)
-        return said if self._mask else said.rstrip(" ")
+        rendered = self.prompt.render(one, self._mask)
+        return rendered if self._mask else rendered.rstrip(" ")
 
     def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
-        """Token ids of each text's or pair's prompt, at most ``limit``: what is too long loses the end of the text."""
-        encoded = self._encoded([self.shown(one) for one in inputs])
+        """Token ids of the prompt of each text or pair, at most ``limit``: longer texts lose their end."""
+        encoded = self._encoded([self.render(one) for one in inputs])
         for row, entry in enumerate(encoded):
             if len(entry["input_ids"]) > limit:
-                (encoded[row],) = self._encoded([self.shown(self.shortened(inputs[row], limit))])
+                (encoded[row],) = self._encoded([self.render(self.shorten(inputs[row], limit))])
         return encoded
 
-    def shortened(self, one: Input, limit: int) -> Input:
-        """A text, or a pair, that loses the end of its longer text until its prompt has at most ``limit`` tokens."""
+    def shorten(self, one: Input, limit: int) -> Input:
+        """Cut the end of a text, or of the longer text of a pair, until its prompt has at most ``limit`` tokens."""
         texts = (one,) if isinstance(one, str) else one
         lengths = [len(self._ids(text, special=False)) for text in texts]
-        # What a text's neighbours in the prompt make of its first and last token is known only when it is tried.
+        # The first and last token of a text depend on its neighbours in the prompt, so lengths have to be tried.
         for room in range(min(limit - self.length, sum(lengths)), -1, -1):
             cut = [self._cut(text, tokens) for text, tokens in zip(texts, _shares(lengths, room), strict=True)]
-            made = cut[0] if isinstance(one, str) else (cut[0], cut[1])
-            if len(self._ids(self.shown(made))) <= limit:
-                return made
+            shortened = cut[0] if isinstance(one, str) else (cut[0], cut[1])
+            if len(self._ids(self.render(shortened))) <= limit:
+                return shortened
         raise OptionError(
             f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
         )
 
     def check_room(self, limit: int) -> None:
-        """Check that a text has room beside the prompt.
+        """Check that the prompt leaves room for a text.
 
         Raises:
-            OptionError: If not.
+            OptionError: If it does not.
         """
         if self.length + _ROOM > limit:
             raise OptionError(
@@ -104,26 +103,24 @@ class PromptReader:
             )
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:
-        """Sentences as this prompt takes them: each alone, or paired with the next."""
+        """Sentences as inputs of this prompt: each alone, or paired with the next."""
         if not self.prompt.pairs:
             return list(sentences)
         return list(zip(sentences, [*sentences[1:], sentences[0]], strict=True))
 
-    def reading_of(self, one: Input | None = None) -> PromptExample:
-        """What is read of a text or pair, or of an example, at most as long as inputs are here."""
+    def preview(self, one: Input | None = None) -> PromptExample:
+        """The prompt of a text or pair, or of an example, with the tokens of the answers."""
         (example,) = self.examples([EXAMPLE]) if one is None else [one]
-        whole = self.shortened(example, MAX_LENGTH + self.length) if self._long(example) else example
-        said = self.shown(whole)
-        ending = len(self._tokenizer(said, truncation=False, verbose=False)["input_ids"]) - len(self._ids(said))
-        return PromptExample(said, self.answers, ending)
-
-    def _long(self, one: Input) -> bool:
-        return len(self._ids(self.shown(one))) > MAX_LENGTH + self.length
+        limit = MAX_LENGTH + self.length
+        too_long = len(self._ids(self.render(example))) > limit
+        rendered = self.render(self.shorten(example, limit) if too_long else example)
+        ending = len(self._tokenizer(rendered, truncation=False, verbose=False)["input_ids"]) - len(self._ids(rendered))
+        return PromptExample(rendered, self.answers, ending)
 
     # Answering -----------------------------------------------------------------------------------------------------
 
     def positions(self, tensors: Mapping[str, Tensor]) -> Tensor:
-        """Where each of a batch's texts, padded on the right, is answered ``(b,)``."""
+        """The position at which each text of a batch, padded on the right, is answered ``(b,)``."""
         if self._mask_id is not None:
             return (tensors["input_ids"] == self._mask_id).int().argmax(1)
         return tensors["attention_mask"].sum(1) - 1
@@ -138,17 +135,17 @@ class PromptReader:
         at = self.positions(tensors)
         token = _at.set(at)
         try:
-            # What it would keep for a next token is of no use here; the exported model is to keep it.
+            # Here no next token follows; the exported model still caches keys and values.
             options = {} if self._mask_id is not None else {"use_cache": False}
             logits: Tensor = network(**tensors, **options).logits
         finally:
             _at.reset(token)
-        # A head that the hook does not reach says something of every token.
+        # A head without the hook has logits for every token.
         return logits[:, 0] if logits.shape[1] == 1 else logits[torch.arange(len(at), device=at.device), at]
 
     @property
-    def reading(self) -> str:
-        """Python in which ``scores`` takes, of a batch and its logits (arrays), those where each text is answered."""
+    def scores_code(self) -> str:
+        """Python code of a function ``scores`` that picks the logits at the answer's position."""
         at = (
             'batch["attention_mask"].sum(1) - 1'
             if self._mask_id is None
@@ -158,19 +155,19 @@ class PromptReader:
 
     # Tokens --------------------------------------------------------------------------------------------------------
 
-    def _encoded(self, said: Sequence[str]) -> list[dict[str, list[int]]]:
+    def _encoded(self, prompts: Sequence[str]) -> list[dict[str, list[int]]]:
         encoded = self._tokenizer(
-            list(said), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
+            list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
         )
-        found = [{name: list(encoded[name][row]) for name in encoded} for row in range(len(said))]
-        for entry in found:
+        entries = [{name: list(encoded[name][row]) for name in encoded} for row in range(len(prompts))]
+        for entry in entries:
             special = entry.pop("special_tokens_mask")
-            # After an end token a causal model would say how another text begins.
+            # After an end token a causal model would begin another text.
             while self._mask_id is None and special and special[-1]:
                 special.pop()
                 for ids in entry.values():
                     ids.pop()
-        return found
+        return entries
 
     def _ids(self, text: str, *, special: bool = True) -> list[int]:
         if special:
@@ -178,7 +175,7 @@ class PromptReader:
         return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     def _cut(self, text: str, tokens: int) -> str:
-        """The beginning of a text that has so many tokens."""
+        """The longest beginning of a text with at most so many tokens."""
 
         def count(end: int) -> int:
             return len(self._ids(text[:end], special=False))
@@ -187,26 +184,26 @@ class PromptReader:
         return text if count(len(text)) <= tokens else text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
 
     def _answer(self, word: str) -> AnswerToken:
-        """The token of an answer, where it would stand."""
+        """The first token of an answer after the prompt."""
         example: Input = ("text", "text") if self.prompt.pairs else "text"
-        asked = self.shown(example)
-        open_ = self._ids(asked)
+        rendered = self.render(example)
+        open_ = self._ids(rendered)
         if self._mask_id is not None:
             if open_.count(self._mask_id) != 1:
                 raise OptionError(
-                    f"the tokenizer of {self._name} does not keep the mask apart; put blanks around {{mask}}"
+                    f"the tokenizer of {self._name} does not keep the mask apart; put spaces around {{mask}}"
                 )
-            before, after = asked.split(self._mask)
-            said = f"{before}{word}{after}"
-            # Some tokenizers make a token of the blank before a mask.
+            before, after = rendered.split(self._mask)
+            answered = f"{before}{word}{after}"
+            # Some tokenizers make a token of the space before a mask.
             end = open_.index(self._mask_id)
             least = end - 1
         else:
-            last = asked[-1:]
-            blank = "" if last in _OPENING or east_asian_width(last) in ("W", "F") else " "
-            said, end = f"{asked}{blank}{word}", len(open_)
+            last = rendered[-1:]
+            space = "" if last in _OPENING or east_asian_width(last) in ("W", "F") else " "
+            answered, end = f"{rendered}{space}{word}", len(open_)
             least = end
-        closed = self._ids(said)
+        closed = self._ids(answered)
         first = next((place for place, (a, b) in enumerate(zip(open_, closed, strict=False)) if a != b), len(open_))
         first = min(first, end)
         if first < least or first >= len(closed):
@@ -215,11 +212,11 @@ class PromptReader:
                 "answer with a word or a sign such as a colon"
             )
         token, tail = closed[first], 0 if self._mask_id is None else len(open_) - end - 1
-        said = str(self._tokenizer.decode([token])).strip()
-        # A blank alone begins many answers, and says nothing of this one.
-        if token == self._tokenizer.unk_token_id or not said:
+        shown = str(self._tokenizer.decode([token])).strip()
+        # A space alone begins many answers.
+        if token == self._tokenizer.unk_token_id or not shown:
             raise OptionError(f"the tokenizer of {self._name} does not know the answer {word!r}; use a commoner word")
-        return AnswerToken(word, token, said, len(closed) - first - tail == 1)
+        return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
 
     def _check_answers(self) -> None:
         seen: dict[int, AnswerToken] = {}
@@ -238,7 +235,7 @@ def _reader(tokenizer: Any, prompt: Prompt, language: Language, name: str) -> Pr
 
 
 def reader_of(tokenizer: Any, card: ModelCard) -> PromptReader | None:
-    """The reader of a card's prompt (None: the model has classes of its own)."""
+    """The prompt of a card with its tokenizer (None: the model has a classification head)."""
     if card.prompt is None:
         return None
     assert card.language is not None
@@ -246,7 +243,7 @@ def reader_of(tokenizer: Any, card: ModelCard) -> PromptReader | None:
 
 
 def attach_head(network: nn.Module) -> None:
-    """Let a language model's head see only the tokens at which texts are answered, where a call says which."""
+    """Let a language-model head see only the tokens at which texts are answered, in calls that name them."""
     head: nn.Module | None = network.get_output_embeddings()  # type: ignore[operator]
     if head is not None:
         head.register_forward_pre_hook(_before_head)
@@ -261,7 +258,7 @@ def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | 
 
 
 def _shares(lengths: Sequence[int], room: int) -> list[int]:
-    """How many tokens each text may keep of ``room``: the longer one gives first."""
+    """Number of tokens that each text may keep of ``room``: the longer text is cut first."""
     if len(lengths) == 1:
         return [room]
     half = room // 2

@@ -179,7 +179,7 @@ def read_back(folder: Path, reads: str, pruned: HeadModel, inputs: Sequence[Inpu
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
     with scratch() as place:
         answered = place / "logits.npz"
-        scores = _SCORES if pruned.prompt is None else pruned.prompt.reading
+        scores = _SCORES if pruned.prompt is None else pruned.prompt.scores_code
         _in_new_process(f"{_READ}{reads}{scores}{_ANSWER}", folder, _asked(place, batches), answered)
         with np.load(answered) as read:
             pairs = [

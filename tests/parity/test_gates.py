@@ -60,7 +60,7 @@ def test_the_self_test_refuses_a_model_whose_gates_do_nothing(model: HeadModel) 
     for layer in range(deaf.layers):
         # What a library does that accepts a head mask and ignores it.
         deaf.projection(layer).module._forward_pre_hooks.clear()
-    with pytest.raises(SelfTestError, match="gated off"):
+    with pytest.raises(SelfTestError, match="closing all gates"):
         verify(deaf)
 
 

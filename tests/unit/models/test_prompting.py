@@ -96,7 +96,7 @@ def test_an_answer_is_the_token_that_goes_on_from_the_prompt(template: str) -> N
     tokenizer, read = bytewise(), reader(template, "terrible", "great")
     assert tokenizer.convert_ids_to_tokens([one.token for one in read.answers]) == ["Ġterrible", "Ġgreat"]
     assert [one.shown for one in read.answers] == ["terrible", "great"]
-    assert read.shown("a film") == "a film it was"
+    assert read.render("a film") == "a film it was"
 
 
 def test_after_a_quote_or_a_line_break_an_answer_has_no_blank() -> None:
@@ -112,11 +112,11 @@ def test_answers_that_begin_alike_are_refused() -> None:
 
 
 def test_an_answer_of_several_tokens_is_told_by_its_first_and_said() -> None:
-    read = reader("{text} it was", "great", "goodness").reading_of("a film")
+    read = reader("{text} it was", "great", "goodness").preview("a film")
     assert [one.whole for one in read.answers] == [True, False]
     assert read.notice is not None
     assert "'goodness' by 'good'" in read.notice
-    assert reader("{text} it was", "great", "terrible").reading_of().notice is None
+    assert reader("{text} it was", "great", "terrible").preview().notice is None
 
 
 def test_an_answer_that_the_tokenizer_does_not_know_is_refused() -> None:
