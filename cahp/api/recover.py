@@ -16,8 +16,8 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import SplitRecord, outcome_records
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Recovered, cut_model, refit_report
-from cahp.run.recovery_steps import measure_steps
+from cahp.run.recovered import Distilled, Recovered, cut_model
+from cahp.run.recovery_steps import recovery_record
 from cahp.run.settings import RECOVER_TIME, Settings, identify_model
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
@@ -100,34 +100,22 @@ def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tup
 
     A training is measured beside the refit, as the model ``refitted``.
     """
-    recovery, measurements, seed = get_recovery(bench.settings.recover), bench.measurements, bench.settings.seed
-    beside: Recovered | None = None
-    record: dict[str, Any] = {}
-    recovered: Recovered | None
-    if recovery.needs_labels:
-        from cahp.models.training import Schedule
-
-        beside = None if bench.card.no_refit else bench.recoveries.refit(keep)
-        recovered = bench.recoveries.finetune(keep, schedule=replace(Schedule(), **schedule))
-        record = {"epochs": list(recovered.epochs)}
-    elif recovery.imitates:
-        from cahp.stages.distillation import SCHEDULE
-
-        allowed = parse_duration(bench.settings.recover_time or RECOVER_TIME) if recovery.timed else None
-        recovered = bench.recoveries.distill(
-            keep, labels=bench.settings.labels, seconds=allowed, schedule=replace(SCHEDULE, **schedule)
-        )
-        beside = recovered.start
-        record = {
-            "distill": recovered.report,
-            "steps": measure_steps(measurements, bench.evaluation, keep, recovered, seed=seed),
-        }
-    else:
-        recovered = bench.recoveries.recover(keep, recovery.name)
+    settings, measurements, recovery = bench.settings, bench.measurements, get_recovery(bench.settings.recover)
+    recovered = bench.recoveries.recover(
+        keep,
+        recovery.name,
+        labels=settings.labels,
+        seconds=parse_duration(settings.recover_time or RECOVER_TIME),
+        schedule=schedule,
+    )
     assert recovered is not None
-    states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=seed)
-    if recovery.trains:
-        refitted = measure_outcomes(measurements, bench.evaluation, keep, recovered=beside, seed=seed).get("recovered")
-        states = {**states, **({} if refitted is None else {"refitted": refitted})}
-    refit = refit_report(recovered if beside is None else beside)
-    return {**outcome_records(states), **({} if refit is None else {"refit": refit}), **record}, recovered
+    states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=settings.seed)
+    record = recovery_record(measurements, bench.evaluation, keep, recovered, seed=settings.seed)
+    refitted = recovered.start if isinstance(recovered, Distilled) else None
+    if recovery.needs_labels and not bench.card.no_refit:
+        refitted = bench.recoveries.refit(keep)
+        record["refit"] = refitted.report
+    if refitted is not None:
+        beside = measure_outcomes(measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
+        states = {**states, "refitted": beside["recovered"]}
+    return {**outcome_records(states), **record}, recovered

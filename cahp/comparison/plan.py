@@ -291,7 +291,7 @@ PRESETS: Mapping[str, Preset] = {
         draws=10,
         distilled_budgets=("12", "20"),
         finetuned_budgets=("12",),
-        recoveries=("none", "refit", "distill", "finetune"),
+        recoveries=tuple(row.name for row in RECOVERIES.values() if row.compared),
     ),
 }
 

@@ -22,8 +22,8 @@ from cahp.run.bench import Bench
 from cahp.run.document import outcome_records, versions
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Distilled, FineTuned, Recovered, cut_model, refit_report
-from cahp.run.recovery_steps import measure_steps
+from cahp.run.recovered import cut_model
+from cahp.run.recovery_steps import recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
 
@@ -113,35 +113,23 @@ def recovered(
     allowed: float | None = None,
     watch: Watch | None = None,
 ) -> tuple[dict[str, Any], HeadModel]:
-    """The model cut to ``mask`` and recovered as asked, and the ``metrics`` and ``delta`` of a run with it.
+    """Recover the model under ``mask``; return its outcomes with the report of the recovery, and the cut model.
 
-    With a refit also why it was taken or not (``refit``), with a distillation what came of it (``distill``), with
-    fine-tuning its ``epochs``; ``watch`` sees the loss of a training. With ``auto``, so many seconds are ``allowed``
-    (None: as the settings say).
+    ``epochs`` are those of fine-tuning, ``allowed`` the seconds of a timed recovery (None: as the settings say);
+    ``watch`` gets the loss of a training.
     """
-    settings, measurements, recovery = bench.settings, bench.measurements, get_recovery(recover)
-    made: Recovered | None
-    if recovery.needs_labels:
-        from cahp.models.training import Schedule
-
-        made = bench.recoveries.finetune(mask, schedule=Schedule(epochs=epochs), watch=watch)
-    elif recovery.imitates:
-        allowed = allowed or parse_duration(settings.recover_time or RECOVER_TIME)
-        made = bench.recoveries.distill(
-            mask, labels=settings.labels, seconds=allowed if recovery.timed else None, watch=watch
-        )
-    else:
-        made = bench.recoveries.recover(mask, recover)
+    settings, measurements = bench.settings, bench.measurements
+    made = bench.recoveries.recover(
+        mask,
+        recover,
+        labels=settings.labels,
+        seconds=allowed or parse_duration(settings.recover_time or RECOVER_TIME),
+        schedule={"epochs": epochs} if get_recovery(recover).needs_labels else None,
+        watch=watch,
+    )
     states = measure_outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)
-    outcome: dict[str, Any] = outcome_records(states)
-    if (refit := refit_report(made)) is not None:
-        outcome["refit"] = refit
-    if isinstance(made, Distilled):
-        outcome["distill"] = made.report
-        outcome["steps"] = measure_steps(measurements, bench.evaluation, mask, made, seed=settings.seed)
-    if isinstance(made, FineTuned):
-        outcome["epochs"] = list(made.epochs)
-    return outcome, cut_model(bench.model, mask, made)
+    record = recovery_record(measurements, bench.evaluation, mask, made, seed=settings.seed)
+    return {**outcome_records(states), **record}, cut_model(bench.model, mask, made)
 
 
 def write(

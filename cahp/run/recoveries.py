@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -67,19 +67,35 @@ class Recoveries:
         return f"{few} texts are too few to hold one out" if few < _MIN_TEXTS else None
 
     def recover(
-        self, mask: HeadMask, name: str, *, labels: bool = False, seconds: float | None = None
+        self,
+        mask: HeadMask,
+        name: str,
+        *,
+        labels: bool = False,
+        seconds: float | None = None,
+        schedule: Mapping[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> Recovered | None:
         """Recover the pruned model (None for ``none``); a timed recovery takes at most ``seconds``.
+
+        A training changes fields of its usual ``Schedule`` by ``schedule`` and reports its loss to ``watch``.
 
         Raises:
             CahpError: If this model cannot be recovered so, or there are too few texts.
         """
         row = get_recovery(name)
         if row.imitates:
-            return self.distill(mask, labels=labels, seconds=seconds if row.timed else None)
+            from cahp.stages.distillation import SCHEDULE
+
+            limit, changed = seconds if row.timed else None, replace(SCHEDULE, **schedule or {})
+            return self.distill(mask, labels=labels, seconds=limit, schedule=changed, watch=watch)
         if row.solves:
             return self.refit(mask) if self._unlabelled is None else self.refit_unlabelled(mask)
-        return self.finetune(mask) if row.needs_labels else None
+        if not row.needs_labels:
+            return None
+        from cahp.models.training import Schedule
+
+        return self.finetune(mask, schedule=Schedule(**schedule or {}), watch=watch)
 
     # Refit ---------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp.outcomes import Outcomes, accuracy_change, measure
 from cahp.recoveries import NONE, name_of_result
-from cahp.run.recovered import Distilled, Recovered
+from cahp.run.recovered import Distilled, FineTuned, Recovered, distill_report, refit_report
 from cahp.values import Estimate, HeadMask, Texts
 
 if TYPE_CHECKING:
@@ -61,3 +61,16 @@ def measure_steps(
             )
         )
     return tuple(steps)
+
+
+def recovery_record(
+    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
+) -> dict[str, Any]:
+    """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
+    reports = {
+        "refit": refit_report(recovered),
+        "distill": distill_report(recovered),
+        "steps": measure_steps(measurements, texts, mask, recovered, seed=seed) or None,
+        "epochs": list(recovered.epochs) if isinstance(recovered, FineTuned) else None,
+    }
+    return {name: report for name, report in reports.items() if report is not None}

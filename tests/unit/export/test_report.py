@@ -221,7 +221,7 @@ def test_a_time_that_does_not_change_measurably_is_called_so() -> None:
     document = run()
     document["latency_ratio"] = {"median": 0.99, "ci95": [0.97, 1.02]}
     text = report(document).text
-    assert "Time against all heads 1 × no measurable change" in text
+    assert "Time relative to all heads 1 × no measurable change" in text
 
 
 def test_words_of_a_table_stay_whole_unless_no_column_holds_them() -> None:
