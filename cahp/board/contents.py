@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, STRIPED, contrast, letters, tints
-from cahp.outcomes import OUTCOMES, Outcome, Outcomes
+from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.studies.budget_sweep import BudgetTable, Row, Speed
 from cahp.studies.head_clusters import HeadClusters
@@ -86,9 +86,7 @@ def contents(
             budget, about ``7 N B`` bytes for ``N`` heads and ``B`` budgets.
         chance: The share of the most frequent class of the evaluation texts.
     """
-    rows = table.rows()
-    full = table.full
-    mask = shown.mask
+    rows, full, mask, smooth = table.rows(), table.full, shown.mask, clusters.smoothed
     at = mask.count - table.budgets[0]
     row = rows[at] if 0 <= at < len(rows) else None
     # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Accuracy
@@ -104,7 +102,7 @@ def contents(
         "rows": [_row(row, table) for row in rows],
         "ks": clusters.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
-        "smooth": _smooth(clusters),
+        "smooth": None if smooth is None else {"degree": smooth[0], "values": [round(float(y), 4) for y in smooth[1]]},
         "knee": clusters.clustering.knee,
         "labels": labels.tolist(),
         "tints": tints(labels).tolist(),
@@ -139,14 +137,11 @@ def contents(
     if alone or selected is not None or labels.size <= _ALWAYS:
         data["current"]["covers"] = clusters.covers(mask, labels).tolist()
     if selected is not None and selected < labels.size:
-        data["asked"] = _asked(clusters, data["current"]["covers"][selected], selected)
+        # The distance to the replacement head, and the median distance of two heads.
+        distances, cover = clusters.distances, data["current"]["covers"][selected]
+        median = np.median(distances[np.triu_indices(len(distances), 1)])
+        data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
     return data
-
-
-def _asked(clusters: HeadClusters, cover: int, head: int) -> dict[str, float]:
-    """Return the distance of a head to its replacement head, and the median distance of two heads."""
-    apart = clusters.distances[np.triu_indices(len(clusters.distances), 1)]
-    return {"distance": float(clusters.distances[head, cover]), "median": float(np.median(apart))}
 
 
 def _readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, str]]:
@@ -184,7 +179,8 @@ def _figures(row: Row) -> dict[str, Any]:
     if row.glimpse is not None:
         figures["glimpsed"] = row.glimpse.n
     if outcomes is not None:
-        accuracy, change = outcomes["accuracy"], outcomes["accuracy_change"]
+        others = dict(outcomes)
+        accuracy, change = others.pop("accuracy"), others.pop("accuracy_change")
         figures |= {
             "accuracy": accuracy.value,
             "low": _short(accuracy.low),
@@ -193,7 +189,7 @@ def _figures(row: Row) -> dict[str, Any]:
             "pp": _short(change.value),
             "ppLow": _short(change.low),
             "ppHigh": _short(change.high),
-            "others": [f"{row.label} {outcomes[row.name].text}" for row in OUTCOMES.values() if _beside(row, outcomes)],
+            "others": [f"{OUTCOMES[name].label} {outcome.text}" for name, outcome in others.items()],
         }
     if speed is not None:
         figures |= {
@@ -210,18 +206,8 @@ def _figures(row: Row) -> dict[str, Any]:
     return figures
 
 
-def _beside(row: Outcome, outcomes: Outcomes) -> bool:
-    """Return whether an outcome is shown as a line under the accuracy."""
-    return row.name in outcomes and row.name not in ("accuracy", "accuracy_change")
-
-
 def _short(value: float | None) -> float | None:
     return None if value is None else round(value, 5)
-
-
-def _smooth(clusters: HeadClusters) -> dict[str, Any] | None:
-    fitted = clusters.smoothed
-    return None if fitted is None else {"degree": fitted[0], "values": [round(float(value), 4) for value in fitted[1]]}
 
 
 # Script and style sheet --------------------------------------------------------------------------------------

@@ -89,13 +89,8 @@ def forget_link() -> None:
 
 
 def keep_files(upload: Upload | None) -> None:
-    """Keep the files for the dialog until they are open."""
+    """Keep uploaded files for the dialog until they are open; None forgets them."""
     st.session_state[_UPLOADED] = upload
-
-
-def forget_files() -> None:
-    """Forget the files that were kept for the dialog."""
-    st.session_state.pop(_UPLOADED, None)
 
 
 def allow_network(name: str) -> bool:

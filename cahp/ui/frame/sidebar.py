@@ -71,29 +71,22 @@ def _sample(explorer: Explorer) -> None:
             f"{len(explorer.bench.evaluation):,} others."
         )
         with st.form("sample-form", border=False):
-            limit = st.number_input(
-                "Calibration texts, at most",
-                20,
-                100_000,
-                settings.limit or 2000,
-                step=100,
-                key=f"limit-{settings.limit}",
-            )
-            evaluated = st.number_input(
-                "Evaluation texts, at most",
-                20,
-                100_000,
-                settings.eval_limit or 1000,
-                step=100,
-                key=f"eval-limit-{settings.eval_limit}",
-            )
+            limits = {
+                name: st.number_input(
+                    f"{label} texts, at most", 20, 100_000, value, step=100, key=f"{name.replace('_', '-')}-{value}"
+                )
+                for name, label, value in (
+                    ("limit", "Calibration", settings.limit or 2000),
+                    ("eval_limit", "Evaluation", settings.eval_limit or 1000),
+                )
+            }
             devices = ["auto", "cpu", "cuda", "mps"]
             device = st.selectbox(
                 "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
             )
             if st.form_submit_button("Apply"):
                 try:
-                    explorer.change(limit=int(limit), eval_limit=int(evaluated), device=device)
+                    explorer.change(**{name: int(limit) for name, limit in limits.items()}, device=device)
                 except CahpError as error:
                     st.error(plain(str(error)))
                 else:
@@ -102,13 +95,11 @@ def _sample(explorer: Explorer) -> None:
 
 def _badge(explorer: Explorer) -> None:
     run = explorer.results.run
+    proof = ""
+    if explorer.verified:
+        proof = "Proven on this machine when the model was loaded."
+    elif run is not None and run.verified.mask_bites:
+        proof = f"Recorded with {'the bundled run' if explorer.results.bundled else 'the run on screen'}."
+    label, color = ("✓ Masks proven", "green") if proof else ("Masks are proven at the first run", "gray")
     with st.container(key="badge"):
-        if explorer.verified:
-            st.badge(
-                "✓ Masks proven", color="green", help=_PROOF + " Proven on this machine when the model was loaded."
-            )
-        elif run is not None and run.verified.mask_bites:
-            which = "the bundled run" if explorer.results.bundled else "the run on screen"
-            st.badge("✓ Masks proven", color="green", help=f"{_PROOF} Recorded with {which}.")
-        else:
-            st.badge("Masks are proven at the first run", color="gray", help=_PROOF)
+        st.badge(label, color=color, help=f"{_PROOF} {proof}".strip())

@@ -67,7 +67,7 @@ def _close() -> None:
 
 def succeeded() -> Wish | None:
     """Forget uploaded files that are open now; return the link that was opened, if there is one."""
-    data_fields.forget_files()
+    data_fields.keep_files(None)
     wish: Wish | None = st.session_state.pop(_WAITING, None)
     return wish
 
@@ -223,15 +223,9 @@ def _look_up(name: str) -> ModelCard:
 
 
 def _model_box() -> str:
-    format_ = "A folder with config.json, safetensors weights and a tokenizer"
+    help = "A folder with config.json, safetensors weights and a tokenizer"
     if current().opens_hub:
-        return str(
-            st.text_input(
-                "Folder or id",
-                key="source-model-name",
-                persist_state="session",
-                placeholder="textattack/bert-base-uncased-SST-2, or /path/to/model",
-                help=f"{format_}, or org/name[@revision] on the hub. Pickled weights and remote code are refused.",
-            )
-        ).strip()
-    return str(st.text_input("Folder", key="source-model-name", persist_state="session", help=f"{format_}.")).strip()
+        help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
+    label, example = ("Folder or id", "org/name, or /path/to/model") if current().opens_hub else ("Folder", None)
+    name = st.text_input(label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}.")
+    return str(name).strip()

@@ -104,7 +104,7 @@ def show(
         st.plotly_chart(
             figure,
             key=key,
-            alt=f"{title}. {alt or _strip_markup(help)}",
+            alt=f"{title}. {alt or re.sub(r'[*_`#]|[$][^$]*[$]', '', help)}",
             config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}},
             **options,
         )
@@ -146,10 +146,6 @@ def heading(
                     on_click="ignore",
                     type="tertiary",
                 )
-
-
-def _strip_markup(markdown: str) -> str:
-    return re.sub(r"[*_`#]|\$[^$]*\$", "", markdown)
 
 
 # Plotly's own exporter, found through the camera of the chart's tool bar, draws the picture in the browser.

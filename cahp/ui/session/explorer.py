@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cahp.board.state import Board, Choices
@@ -210,10 +211,9 @@ class Explorer:
     def board_state(self) -> BoardState:
         """Return the current board as the subject of a job."""
         table = self.table(self.recover)
-        return BoardState(self.bench, self.results, self.mask, self.recover, table, watch=self._watch)
-
-    def _watch(self, training: Training) -> None:
-        self.training = training
+        return BoardState(
+            self.bench, self.results, self.mask, self.recover, table, watch=partial(setattr, self, "training")
+        )
 
     def collect(self) -> None:
         """Show the results of a run that has finished."""
