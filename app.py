@@ -1,4 +1,4 @@
-"""Home: the story in one screen. Streamlit starts its server here, too: with our door in front of all pages."""
+"""Home: an overview in one screen. Streamlit also starts its server here, with access control for all pages."""
 
 from streamlit import App
 

@@ -1,4 +1,4 @@
-"""What is alike."""
+"""Which heads attend alike."""
 
 from cahp.ui.frame.page import page
 from cahp.ui.similarity.page import draw

@@ -1,4 +1,4 @@
-"""What to keep."""
+"""How many heads to keep."""
 
 from cahp.ui.budget.page import draw
 from cahp.ui.frame.page import page

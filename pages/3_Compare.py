@@ -1,4 +1,4 @@
-"""Is it any good."""
+"""How good the choice of heads is."""
 
 from cahp.ui.compare.page import draw
 from cahp.ui.frame.page import page

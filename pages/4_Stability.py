@@ -1,4 +1,4 @@
-"""Would it survive resampling."""
+"""Whether other data keep the same heads."""
 
 from cahp.ui.frame.page import page
 from cahp.ui.stability.page import draw

@@ -1,4 +1,4 @@
-"""Redundancy in six small steps."""
+"""Redundancy of heads in six guesses."""
 
 from cahp.ui.frame.page import page
 from cahp.ui.learn.page import draw

@@ -1,4 +1,4 @@
-// The board as a widget: the kernel is told what a person did, measures it, and sends other data.
+// The board as a widget: it sends events to the kernel, which measures and sends new data.
 import { mount } from "../board/core/board.js";
 
 function render({ model, el }) {
@@ -6,7 +6,7 @@ function render({ model, el }) {
   const line = document.createElement("p");
   line.className = "cahp-doing";
   el.append(place, line);
-  // Keys pressed in a board are its own: JupyterLab would take arrows for cells, and i for an interrupt.
+  // Keys pressed in a board stay there: JupyterLab would move between cells on arrows and interrupt the kernel on i.
   el.dataset.lmSuppressShortcuts = "true";
   el.onkeydown = (event) => event.stopPropagation();
   const board = mount(place, model.get("data"), (what) => model.send(what));

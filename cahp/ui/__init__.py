@@ -1,1 +1,1 @@
-"""Everything Streamlit that is not a page."""
+"""The explorer: a Streamlit app of several pages."""

@@ -1,1 +1,1 @@
-"""What every page has."""
+"""The parts that all pages share: frame, sidebar, dialog, address and progress."""

@@ -1,1 +1,1 @@
-"""One person's exploration."""
+"""The state and the work of one browser session."""
