@@ -1,4 +1,4 @@
-"""From a folder to the card of the model in it: what its configuration says, and whether heads can be told in it."""
+"""Describe the model in a folder by its configuration: its heads, classes and digest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cahp.models.language import language_of
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_parameters, read_json, sha256
 from cahp.values import ModelError, digest
 
-#: What makes tokens of texts, whichever of them a model has.
+#: Files of tokenizers, of which a model has some.
 TOKENIZER_FILES = (
     "tokenizer.json",
     "vocab.txt",
@@ -26,19 +26,19 @@ TOKENIZER_FILES = (
     "spm.model",
     "bpe.codes",
 )
-#: What changes answers besides: settings of the tokenizer, and an adapter, which transformers loads by itself.
+#: Other files that change answers: settings of the tokenizer, and an adapter, which transformers loads by itself.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 
-#: Entries of configurations whose numbers are turned into lists, an item each, before any network is sketched.
+#: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
 _LISTED = ("layer", "block", "dense_replace", "attention_types")
-#: How many items such a list may have whatever the size of the weights, and bytes of weights for each more.
+#: Number of items that any such list may have, and bytes of weights for each further item.
 _ITEMS, _BYTES_PER_ITEM = 1_000, 1_000
-#: Larger numbers are no sizes of tensors.
+#: Largest size of a tensor.
 _LARGEST_SIZE = 1 << 62
-#: Classes, as of data.
+#: Largest number of classes, as in data.
 _MOST_CLASSES = 10_000
-#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named.
+#: Weights that may be missing from the files, so that an error can name them.
 _SLACK = 1_000_000
 #: The rank of an adapter is in the tens.
 _HIGHEST_RANK = 4096
@@ -46,9 +46,9 @@ _HIGHEST_RANK = 4096
 
 @dataclass(frozen=True)
 class ConfigSummary:
-    """What a configuration says of a model, before anything is known of its weights.
+    """The description of a model by its configuration alone.
 
-    ``labels`` are the classes of its head, empty without one; ``passes`` how often a text goes through a layer;
+    ``labels`` are the classes of its head, empty without one; ``passes`` counts the layers that a text goes through;
     ``shape`` has ``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes``, as a ``ModelCard`` does.
     """
 
@@ -67,13 +67,13 @@ class ConfigSummary:
 def summarise_config(
     name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
 ) -> ConfigSummary:
-    """What the ``config.json`` in ``folder`` says of the model that people call ``name``.
+    """Describe the model ``name`` by the ``config.json`` in ``folder``.
 
-    ``labels`` are its classes where an adapter brings them; ``weight_bytes`` are the bytes of its weights where these
-    lie elsewhere.
+    ``labels`` are its classes if an adapter has them; ``weight_bytes`` are the bytes of its weights if these are in
+    another place.
 
     Raises:
-        ModelError: If it cannot be used here, whatever its weights are.
+        ModelError: If it cannot be used, whatever its weights are.
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
@@ -87,7 +87,7 @@ def summarise_config(
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another text classifier")
     if config.get("quantization_config"):
         raise ModelError(
-            f"{name} holds quantized weights, whose heads cannot be cut out; name the model in full precision"
+            f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
     weight_bytes = weights.weight_bytes(folder) if weight_bytes is None else weight_bytes
     _check_lists(folder / CONFIG, config, weight_bytes)
@@ -96,7 +96,7 @@ def summarise_config(
     else:
         shape = _shape(folder, config, family)
     if config.get("is_decoder") and not family.causal:
-        raise ModelError(f"{name} is a decoder, which looks back only; name an encoder, or set is_decoder to false")
+        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
     return ConfigSummary(
         name=name,
         family=kind,
@@ -112,27 +112,27 @@ def summarise_config(
 
 
 def known_family(kind: str, config: Mapping[str, Any]) -> Family | None:
-    """The row of an architecture; None for one that is matched by its shape.
+    """The family of an architecture by name; None for one that is matched by its structure.
 
-    Where all query heads share one key-value head, the row would have one unit a layer, and the shape has all of them.
+    If all query heads share one key-value head, the family would have one unit a layer; the match has all heads.
     """
     family = FAMILIES.get(kind)
     return None if family is not None and family.groups_key and config.get(family.groups_key) == 1 else family
 
 
 def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
-    """The family and the shape of an architecture that has no row."""
+    """The family and the shape of an architecture that is matched by its structure."""
     from cahp.models.matching import match_folder
 
-    found = match_folder(name, str(folder), weight_bytes=weight_bytes)
-    family, queries = found.family, found.heads * found.group
-    layers = len(found.places)
+    match = match_folder(name, str(folder), weight_bytes=weight_bytes)
+    family, queries = match.family, match.heads * match.group
+    layers = len(match.places)
     notes = [
         f"matched by its structure ({family.matched}), and proven when it is loaded",
-        *_shared(found.group, queries),
+        *_shared(match.group, queries),
     ]
-    if found.places != tuple(range(found.places[-1] + 1)) or found.between:
-        notes.append(f"{layers} of its {layers + found.between} layers have attention heads, and only they are shown")
+    if match.places != tuple(range(match.places[-1] + 1)) or match.between:
+        notes.append(f"{layers} of its {layers + match.between} layers have attention heads, and only these are shown")
     if family.feed_out is None:
         notes.append("a refit solves the attention's output projection alone")
     if not family.edits:
@@ -141,13 +141,13 @@ def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[s
         notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
     shape = {
         "layers": layers,
-        "heads": found.heads,
-        "group": found.group,
-        "head_size": found.head_size,
-        "hidden": found.hidden,
+        "heads": match.heads,
+        "group": match.group,
+        "head_size": match.head_size,
+        "hidden": match.hidden,
         "notes": tuple(notes),
         "no_cut": family.no_cut,
-        "places": found.places if found.between else None,
+        "places": match.places if match.between else None,
     }
     return family, shape
 
@@ -181,19 +181,19 @@ def describe(
     extra: str = "",
     beside: bool = True,
 ) -> ModelCard:
-    """The card of the model in ``folder``, which people call ``name``; ``revision`` says that it is from the hub.
+    """Make the card of the model ``name`` in ``folder``; ``revision`` is its commit on the hub.
 
-    ``labels`` are its classes where an adapter brings them, and ``extra`` the adapter's digest. ``beside=False`` leaves
-    the tokenizer's settings out of the digest, for a package whose files are known one by one.
+    ``labels`` are its classes if an adapter has them, and ``extra`` is the adapter's digest. ``beside=False`` leaves
+    the tokenizer's settings out of the digest, for a package whose files are checked one by one.
 
     Raises:
-        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut here.
+        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut.
     """
-    said = summarise_config(name, folder, labels=labels)
+    summary = summarise_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
     _check_adapter(name, folder)
     count = count_parameters(files)
-    check_attention(said, count)
+    check_attention(summary, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
         raise ModelError(
@@ -201,25 +201,25 @@ def describe(
         )
     parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
-        # With their names: the same bytes mean something else in another of these files.
+        # With their names: the same bytes have another meaning in another of these files.
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
     return ModelCard(
         id=name,
         revision=revision,
-        family=said.family,
-        labels=said.labels,
-        sha256=digest(*parts, extra, *said.labels),
+        family=summary.family,
+        labels=summary.labels,
+        sha256=digest(*parts, extra, *summary.labels),
         folder=str(folder),
         details={
             "bytes": sum(path.stat().st_size for path in files),
             "parameters": count,
-            "passes": said.passes,
+            "passes": summary.passes,
         },
-        kept=said.kept,
-        no_refit=said.no_refit,
-        no_onnx=said.no_onnx,
-        language=said.language,
-        **said.shape,
+        kept=summary.kept,
+        no_refit=summary.no_refit,
+        no_onnx=summary.no_onnx,
+        language=summary.language,
+        **summary.shape,
     )
 
 
@@ -228,7 +228,7 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
     where = folder / CONFIG
     layers = 1
     for entry in family.layers_keys:
-        # Older configurations leave out what is one.
+        # Older configurations omit a 1.
         layers *= 1 if family.shared and entry not in config else _size(folder, config, entry)
     queries, hidden = _size(folder, config, family.heads_key), _size(folder, config, family.hidden_key)
     groups = queries
@@ -246,8 +246,7 @@ def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, An
         )
     size = hidden // queries if own is None else _size(folder, config, "head_dim")
     group = queries // groups
-    notes: list[str] = []
-    notes += _shared(group, queries)
+    notes = _shared(group, queries)
     if family.shared:
         passes = config.get("num_hidden_layers")
         notes.append(
@@ -273,24 +272,24 @@ def _shared(group: int, queries: int) -> list[str]:
     ]
 
 
-def check_attention(said: ConfigSummary, count: int) -> None:
-    """Refuse a configuration that asks for far more than the ``count`` of weights, before any room is made for it.
+def check_attention(summary: ConfigSummary, count: int) -> None:
+    """Compare the attention of a configuration with the ``count`` of weights, before memory is taken for it.
 
     Raises:
-        ModelError: If it does.
+        ModelError: If the configuration has far more weights.
     """
-    # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer of them.
-    layers, hidden, group = said.shape["layers"], said.shape["hidden"], said.shape["group"]
-    attention = 2 * layers * hidden * said.shape["heads"] * said.shape["head_size"] * (group + 1) // group
-    if said.kept is None and attention > 4 * count + _SLACK:
+    # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer.
+    layers, hidden, group = summary.shape["layers"], summary.shape["hidden"], summary.shape["group"]
+    attention = 2 * layers * hidden * summary.shape["heads"] * summary.shape["head_size"] * (group + 1) // group
+    if summary.kept is None and attention > 4 * count + _SLACK:
         raise ModelError(
-            f"{said.folder / CONFIG} says {layers} layers of {hidden} channels, and the weights hold only {count:,} "
+            f"{summary.folder / CONFIG} says {layers} layers of {hidden} channels, and the weights hold only {count:,} "
             "numbers: they do not belong together; save the whole model again"
         )
 
 
 def _check_adapter(name: str, folder: Path) -> None:
-    """Refuse an adapter beside the weights, which transformers would load by itself, where it may become anything."""
+    """Check an adapter beside the weights, which transformers loads by itself and which may take any memory."""
     if not (folder / ADAPTER_CONFIG).is_file():
         return
     said = read_json(folder / ADAPTER_CONFIG)
@@ -317,7 +316,7 @@ def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
 
 
 def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
-    """The heads that each layer has left, in a folder of a pruned model."""
+    """The heads of each layer, in the folder of a pruned model."""
     said = config.get("cahp")
     if said is None:
         return None
@@ -372,12 +371,10 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
 def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
     """Class names, or none for a model without a sequence-classification head.
 
-    Other kinds of labels are refused, since the method would mean something else there. A head is described by how the
-    attention maps of one class differ from those of another, so every text must be of one class: with several labels a
-    text would stand on both sides of most pairs of classes. Of numbers classes could be cut by quantiles, but then the
-    cuts, which are no property of the model, would choose the heads. And all that is measured of a choice (right
-    answers and their intervals, differences of paired answers, the divergence from the full model) is of one answer out
-    of several.
+    Other kinds of labels are refused. A head is described by how attention maps differ between classes, so every text
+    must have exactly one class; with several labels a text would belong to both sides of most pairs of classes. Classes
+    could be made of numbers by quantiles, but then these, which are not part of the model, would select the heads. And
+    all outcomes (accuracy, paired differences, KL divergence) are of one class per text.
 
     Raises:
         ModelError: If it gives a text a number or several labels at once, with its ``problem_type``.

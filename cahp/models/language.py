@@ -1,4 +1,4 @@
-"""Which configurations are language models, and what a prompt makes of one's card: no torch, no transformers."""
+"""Recognise language models by their configuration, and add a prompt to their card; without torch or transformers."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, Literal
 from cahp.cards import Language, ModelCard, Prompt
 from cahp.values import ModelError, OptionError, digest
 
-#: What a prompt is shown with where there is no text yet.
+#: The text of an example prompt.
 EXAMPLE = "A warm and funny film."
-#: What a network ends in.
+#: The head of a network.
 Head = Literal["classification", "causal", "masked"]
-#: How the classes end that write on from a text, and those that fill its gaps.
+#: Endings of the class names of causal and of masked language models.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 _MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 
 
 def language_of(config: Mapping[str, Any]) -> Language | None:
-    """What kind of language model a configuration was saved with; None for classifiers, plain encoders and others."""
+    """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
     written = config.get("architectures")
     heads = [str(entry) for entry in (written if isinstance(written, list) else [written])]
     # XLM's "WithLMHeadModel" ends like GPT-2's.
@@ -29,10 +29,10 @@ def language_of(config: Mapping[str, Any]) -> Language | None:
 
 
 def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
-    """The card of a model that is asked by ``prompt``: its classes are the answers, and its digest knows of both.
+    """The card of a language model with a prompt: its classes are the answers, and its digest includes the prompt.
 
     Raises:
-        OptionError: If it is a classifier, or the prompt has no gap to fill, or one too many.
+        OptionError: If the model is a classifier, or the prompt does not fit its kind.
         ModelError: If it has no language-model head.
     """
     if prompt is None:
@@ -44,8 +44,8 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
         )
     if card.language is None:
         raise ModelError(
-            f"{card.id} has no language-model head to answer a prompt with (config.json names neither a causal nor a "
-            "masked language model under architectures); name a model that has one, or leave --prompt and --answers out"
+            f"{card.id} has no language-model head to answer a prompt (architectures in config.json names neither a "
+            "causal nor a masked language model); name a model that has one, or leave --prompt and --answers out"
         )
     if card.language == "masked" and not prompt.masked:
         raise OptionError(
@@ -54,23 +54,23 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
         )
     if card.language == "causal" and prompt.masked:
         raise OptionError(f"{card.id} is a causal language model and answers after the prompt; leave {{mask}} out")
-    # A card without a digest is only looked at.
+    # The card of a preview has no digest.
     sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers) if card.sha256 else ""
     return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
 
 
 def output_head(card: ModelCard) -> Head:
-    """What the network of a card ends in, when it is read."""
+    """The head of a card's network."""
     return "classification" if card.prompt is None or card.language is None else card.language
 
 
 def explain_missing_classes(card: ModelCard, name: str) -> str:
-    """What to do with a model, called ``name``, that has no classes: one sentence."""
+    """Explain how a model without classes, named ``name`` on the command line, can classify."""
     trained = f"train one with `cahp fit --model {name} --data DATA --out DIR`"
     if card.language is None:
         return f"{card.id} has no trained classification head; {trained}"
     prompt = "{text} It was {mask}." if card.language == "masked" else "{text} It was"
     return (
-        f"{card.id} is a {card.language} language model without a classification head; let it answer by words with "
+        f"{card.id} is a {card.language} language model without a classification head; let it answer a prompt with "
         f'--prompt "{prompt}" --answers "terrible,great", or {trained}'
     )

@@ -1,8 +1,8 @@
-"""From a configuration to the shape of its attention: model types are matched by structure, not by name.
+"""Match a model type by the structure of its attention, not by its name.
 
-The network is built without weights (on the ``meta`` device), and every module in it is held against the table of
-``cahp.models.shapes``. What is found is a ``Family`` like those that are written down, and whether it is true is proven
-on the loaded model (``cahp.models.selftest``).
+The network is built without weights (on the ``meta`` device), and its modules are compared with the table of
+``cahp.models.shapes``. The result is a ``Family`` like those in ``cahp.models.families``; the self-test of the loaded
+model proves it (``cahp.models.selftest``).
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from cahp.values import ModelError
 
 @dataclass(frozen=True)
 class Match:
-    """Where a network keeps its heads.
+    """The heads of a network.
 
-    ``heads`` units a layer, each of ``group`` query heads and ``head_size`` channels of the output projection;
-    ``places`` are the indices of the layers with attention among all of the model's.
+    Each layer has ``heads`` units of ``group`` query heads and ``head_size`` channels of the output projection;
+    ``places`` are the indices of the layers with attention among all layers.
     """
 
     family: Family
@@ -55,14 +55,12 @@ class Match:
     head_size: int
     hidden: int
     places: tuple[int, ...]
-    #: Layers without heads beside them.
+    #: Number of layers without heads.
     between: int
 
 
 def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
-    """Where the model in ``folder``, called ``name``, with so many bytes of weights, keeps its heads.
-
-    Only its configuration is read.
+    """Find the heads of the model ``name`` in ``folder``, with so many bytes of weights, from its configuration.
 
     Raises:
         ModelError: As ``match_network``, and if transformers has no text classifier of that architecture.
@@ -80,9 +78,9 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
         return match_network(name, network)
     except ModelError:
         raise
-    except Exception as error:  # a network that nobody has thought of fails in any way
+    except Exception as error:  # an unknown network raises anything
         raise ModelError(
-            f"{name} is of the architecture {kind}, whose attention is of no shape that is known here "
+            f"{name} is of the architecture {kind}, whose attention is not supported "
             f"({type(error).__name__}: {str(error)[:100]}); name another text classifier"
         ) from None
 
@@ -94,8 +92,8 @@ def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Modules of one path, in a list of layers: ``layers``.INDEX.``attention``."""
+class _Candidate:
+    """Attention modules of one path, in a list of layers: ``layers``.INDEX.``attention``."""
 
     shape: Shape
     layers: str
@@ -110,10 +108,10 @@ class _Found:
 
 
 def match_network(name: str, network: Any) -> Match:
-    """Where ``network``, a classifier that people call ``name``, keeps its heads.
+    """Find the heads of ``network``, the classifier ``name``.
 
     Raises:
-        ModelError: If no shape fits, with what was looked for and not there.
+        ModelError: If no shape fits, with the reason.
     """
     base: nn.Module = network.base_model
     found = _chosen(name, network, list(_candidates(base)))
@@ -126,12 +124,12 @@ def match_network(name: str, network: Any) -> Match:
     hidden, channels = output.weight.shape
     if not queries or channels % queries:
         raise ModelError(
-            f"{name} has attention whose output takes {channels} channels, which {queries or 'an unknown number of'} "
-            "heads do not share evenly, so its heads cannot be told apart here; name another model"
+            f"{name} has {channels} channels of attention output for {queries or 'an unknown number of'} heads, which "
+            "does not divide; name another model"
         )
     for layer in layers:
         if Projection(layer.get_submodule(found.output)).weight.shape[1] != channels:
-            raise ModelError(f"{name} has layers of different widths, whose heads cannot be compared; name another")
+            raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
     anatomy = _Anatomy(found, layers, first, queries, channels)
     return Match(
         family=anatomy.family(base),
@@ -144,7 +142,7 @@ def match_network(name: str, network: Any) -> Match:
     )
 
 
-def _candidates(base: nn.Module) -> Iterator[_Found]:
+def _candidates(base: nn.Module) -> Iterator[_Candidate]:
     modules = dict(base.named_modules())
     places: dict[tuple[Shape, str, str, str], list[int]] = {}
     for path, module in modules.items():
@@ -161,7 +159,7 @@ def _candidates(base: nn.Module) -> Iterator[_Found]:
         relative = [one.removeprefix(prefix).removeprefix(".") for one in (path, output)]
         places.setdefault((shape, layers, *relative), []).append(index)  # type: ignore[arg-type]
     for (shape, layers, attention, output), indices in places.items():
-        yield _Found(shape, layers, attention, output, tuple(indices))
+        yield _Candidate(shape, layers, attention, output, tuple(indices))
 
 
 def _listed(path: str) -> tuple[str, int]:
@@ -179,33 +177,35 @@ def _output(modules: dict[str, nn.Module], path: str) -> str | None:
     return None
 
 
-def _chosen(name: str, network: Any, found: list[_Found]) -> _Found:
-    """The heads of the text's encoder, or of a decoder that stands alone."""
+def _chosen(name: str, network: Any, found: list[_Candidate]) -> _Candidate:
+    """The heads of the text encoder, or of a decoder without an encoder."""
     encoders = [one for one in found if "decoder" not in one.layers] or found
     config = network.config.get_text_config()
     expected = getattr(config, "num_hidden_layers", None)
     if len(encoders) > 1:
-        # Layers of other kinds beside attention have no weights to look at.
+        # Layers of other kinds have no attention weights.
         softmax = [one for one in encoders if _reads_interface(network.base_model.get_submodule(one.first))]
         encoders = softmax or encoders
     if len(encoders) > 1:
-        # Hybrids aside, the list that is as long as the configuration says.
+        # Then the list with as many layers as the configuration says.
         encoders = [one for one in encoders if len(one.places) == expected] or encoders
     if not encoders:
         raise ModelError(
-            f"{name} has no layer with the projections of queries, keys, values and an output that attention heads "
-            "are known by, so there is nothing to prune here; name a model with softmax attention"
+            f"{name} has no layer with projections of queries, keys, values and an output, so it has no attention "
+            "heads to prune; name a model with softmax attention"
         )
     if len(encoders) > 1:
         lists = ", ".join(sorted({one.layers for one in encoders}))
-        raise ModelError(f"{name} has attention of several kinds ({lists}), and heads are compared within one kind")
+        raise ModelError(f"{name} has attention of several kinds ({lists}), which is not supported; name another model")
     return encoders[0]
 
 
 class _Anatomy:
     """Sizes of one attention module, read off its projections."""
 
-    def __init__(self, found: _Found, layers: list[nn.Module], first: nn.Module, queries: int, channels: int) -> None:
+    def __init__(
+        self, found: _Candidate, layers: list[nn.Module], first: nn.Module, queries: int, channels: int
+    ) -> None:
         self._found, self._layers, self._first, self._queries, self._channels = found, layers, first, queries, channels
         groups = self._groups()
         #: Where all heads share one key-value head, the query heads are the units, and keys and values stay.
@@ -267,7 +267,7 @@ class _Anatomy:
         )
 
     def _inputs(self, own: bool) -> tuple[dict[str, Rows], bool]:
-        """The projections that are cut, and whether queries and keys are chosen after they were computed instead."""
+        """The projections that are cut, and whether queries and keys are selected after they were computed instead."""
         shape, inputs = self._found.shape, {}
         if shape.order is not None:
             if self._multi_query:
@@ -284,7 +284,7 @@ class _Anatomy:
             inputs.pop(shape.key)
             inputs.pop(shape.value, None)
         if own and self._normed_together():
-            # What is normalised over all heads must be whole when it is.
+            # A normalisation over all heads needs all of them.
             inputs.pop(shape.query)
             inputs.pop(shape.key, None)
             return inputs, True
@@ -317,7 +317,7 @@ class _Anatomy:
         return sizes
 
     def _unknown(self) -> str | None:
-        """Why heads cannot be cut out: something in their module whose part in them is not known."""
+        """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
         known = {*self._found.shape.names, *OUTPUTS, *BESIDE}
         for path, parameter in self._first.named_parameters():
             name, head = path.rpartition(".")[0], path.partition(".")[0]
@@ -329,7 +329,7 @@ class _Anatomy:
 
 
 def _longest(config: Any) -> int | None:
-    """Up to how many tokens BigBird's attention is not sparse."""
+    """The largest number of tokens for which BigBird's attention is not sparse."""
     if getattr(config, "attention_type", None) != "block_sparse":
         return None
     return int((5 + 2 * config.num_random_blocks) * config.block_size)
@@ -356,7 +356,7 @@ def _reads_interface(attention: nn.Module) -> bool:
 
 
 def _names(attention: nn.Module) -> set[str]:
-    """What the code of a module's forward pass refers to."""
+    """Names in the code of a module's forward pass."""
     return set(inspect.unwrap(type(attention).forward).__code__.co_names)
 
 

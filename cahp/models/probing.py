@@ -1,7 +1,7 @@
-"""What a matched model allows, found by trying it: its maps, its layers one by one, the sums inside them.
+"""Probe a model that was matched by its structure: its attention maps, its layers one by one, the sums inside them.
 
-A shape says where heads are. Whether attention weights can be seen where they are made, whether layers can be run one
-by one, and what a layer adds to what differs between architectures of one shape, and is seen on the loaded network.
+A shape says where the heads are. Architectures of one shape differ in how attention weights can be read, whether
+layers can be run one by one, and which sums a layer computes; a trial run of the loaded network shows it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from torch import Tensor
 from cahp.models.attention import IMPLEMENTATION, Arguments
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
+from cahp.models.sketch import first_line
 from cahp.values import CahpError, ModelError, SelfTestError
 
 SENTENCES = (
@@ -29,45 +30,46 @@ _CLOSE = 1e-4
 
 
 def probe_family(model: HeadModel) -> HeadModel:
-    """``model`` with what its family allows found out, where it was matched by its shape; any other as it is.
+    """Complete the family of a model that was matched by its structure; other models are returned unchanged.
 
     Raises:
-        SelfTestError: If our attention function changes its answers.
-        ModelError: If it gives no attention maps over its tokens, or cannot answer a text alone.
+        SelfTestError: If our attention function changes its logits.
+        ModelError: If it has no attention maps over its tokens, or needs more than text.
     """
     if model.family.matched is None:
         return model
     try:
-        return _tried(model)
+        return _probe(model)
     except CahpError:
         raise
-    except Exception as error:  # a network that was never tried with text alone fails in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(" .:")
+    except Exception as error:  # an unknown network raises anything
         raise ModelError(
-            f"{model.card.id} cannot answer a plain sentence ({reason}): its configuration does not fit together, or "
-            "it needs more than text; save it again, or name another model"
+            f"{model.card.id} cannot classify a plain sentence ({first_line(error)}): its configuration is not "
+            "consistent, or it needs more than text; save it again, or name another model"
         ) from None
 
 
-def _tried(model: HeadModel) -> HeadModel:
+def _probe(model: HeadModel) -> HeadModel:
     (batch,) = model.batches(model.tokenize(model.examples(SENTENCES), max_length=min(32, model.max_length)))
     with torch.inference_mode():
-        # Each way through the layers is gone once: large models take their time for the shortest texts.
+        # As few passes as possible: large models are slow even with short texts.
         left: list[Tensor] = []
-        _check_answers(model, batch, model.logits(batch, leaving=left.append, vocabulary=True))
+        _check_logits(model, batch, model.logits(batch, leaving=left.append, vocabulary=True))
         model = model.around(model.network, family=_with_maps(model, batch))
-        walk = _walk(model, batch, left)
-        tails = walk is not None and _called_alike(walk[0][0].arguments)
-        model = model.around(model.network, family=replace(model.family, walks=walk is not None, tails=tails))
-        return model.around(model.network, family=_alone(model.family) if walk is None else _with_sums(model, walk))
+        steps = _run_layers(model, batch, left)
+        tails = steps is not None and _same_arguments(steps[0][0].arguments)
+        family = replace(model.family, walks=steps is not None, tails=tails)
+        return model.around(
+            model.network, family=_without_feed(family) if steps is None else _with_sums(model, steps, family)
+        )
 
 
-def _check_answers(model: HeadModel, batch: Batch, ours: Tensor) -> None:
+def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
     if not model.family.interface:
         return
     network = model.network
     if not bool(ours.isfinite().all()):
-        raise SelfTestError(f"{model.card.id} answers a plain sentence with no numbers; save it from a sound model")
+        raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; save it from a sound model")
     if model.card.kept is not None:
         return
     network.set_attn_implementation("eager")
@@ -78,13 +80,13 @@ def _check_answers(model: HeadModel, batch: Batch, ours: Tensor) -> None:
     difference = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
     if not difference <= _SAME:
         raise SelfTestError(
-            f"{model.card.id} computes its attention in a way that is not known here: its answers differ by "
-            f"{difference:.1e} from the library's own; name another model"
+            f"{model.card.id} computes its attention in a way that is not supported: its logits differ by "
+            f"{difference:.1e} from those of transformers; name another model"
         )
 
 
 def _with_maps(model: HeadModel, batch: Batch) -> Family:
-    """The family, with the way to its attention weights that works."""
+    """The family, with a way to its attention weights that works."""
     ways = [model.family]
     if model.family.weights is not None:
         ways.append(replace(model.family, weights=None))
@@ -94,7 +96,7 @@ def _with_maps(model: HeadModel, batch: Batch) -> Family:
         seen: list[tuple[int, Tensor]] = []
         trial = model.around(model.network, family=family)
         trial.logits(batch, probe=lambda layer, maps, seen=seen: seen.append((layer, maps)))  # type: ignore[misc]
-        # Once each: a layer that weighs something else by its way too would be seen twice.
+        # Once each: a layer that also weights other things in the same way would appear twice.
         if sorted(layer for layer, _ in seen) == list(range(model.layers)) and all(
             maps.ndim == 4
             and maps.shape[1] in heads
@@ -105,40 +107,41 @@ def _with_maps(model: HeadModel, batch: Batch) -> Family:
         ):
             return family
     raise ModelError(
-        f"{model.card.id} gives no attention weights between the tokens of a text, by which its heads could be told "
-        "apart; name another model"
+        f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "
+        "heads; name another model"
     )
 
 
-#: The state before a layer, and what entered its projections.
+#: The state before a layer, and the inputs of its projections.
 Step = tuple[LayerState, dict[Site, Tensor]]
 
 
-def _walk(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | None:
-    """Its layers run one by one, and at last the state after them.
+def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step] | None:
+    """Run the layers one by one; return their steps, and at last the state after them.
 
-    None if they do not pass on what they pass on in a whole run, which is what ``left`` them there.
+    None if their outputs are not those of a whole pass (``left``).
     """
     try:
-        state, walk = model.enter(batch), []
+        state, steps = model.enter(batch), []
         for layer in range(model.layers):
-            before, (state, seen) = state, _watched(model, state)
-            walk.append((before, seen))
-            # Layers without heads may follow, whose output is looked at where the next one with heads ends.
+            before, seen = state, dict[Site, Tensor]()
+            state = model.step(state, tap=lambda site, _, entering, seen=seen: seen.update({site: entering}))  # type: ignore[misc]
+            steps.append((before, seen))
+            # Outputs of layers without heads are compared after the next layer with heads.
             if len(model.stack) == model.layers and not _close(state.hidden, left[layer]):
                 return None
-    except Exception:  # layers that are called in a way of their own fail in any way
+    except Exception:  # layers that cannot be called one by one raise anything
         return None
     if len(left) != model.layers or (len(model.stack) <= model.layers and not _close(state.hidden, left[-1])):
         return None
-    return [*walk, (state, {})]
+    return [*steps, (state, {})]
 
 
-def _called_alike(calls: Sequence[Arguments]) -> bool:
-    """Whether all layers are called with the very same things besides hidden states.
+def _same_arguments(calls: Sequence[Arguments]) -> bool:
+    """Whether all layers get the same objects as arguments, except hidden states.
 
-    Else one gets what those before it made, or what its place says. Equal numbers would not do: masks of different
-    reach are the same on a short text.
+    Otherwise an argument depends on earlier layers or on the layer's index. Equal numbers are not enough: masks of
+    different windows are equal on a short text.
     """
     return all(_same(call, calls[0]) for call in calls)
 
@@ -151,37 +154,31 @@ def _same(left: object, right: object) -> bool:
     return left is right or (isinstance(left, float | int | str) and left == right)
 
 
-def _with_sums(model: HeadModel, walk: list[Step]) -> Family:
-    """The family, with what its layers add to what, or without a feed-forward block where that is not known."""
-    family = model.family
+def _with_sums(model: HeadModel, steps: list[Step], family: Family) -> Family:
+    """The family with the place of its normalisation, or without a feed-forward block where that is not known."""
     if family.feed_out is None or len(model.stack) > model.layers:
-        return _alone(family)
+        return _without_feed(family)
     fits = {"pre": True, "post": family.feed_in is not None}
-    for layer, ((state, seen), (after, _)) in enumerate(pairwise(walk)):
+    for layer, ((state, seen), (after, _)) in enumerate(pairwise(steps)):
         if seen.keys() < {"output", "feed_out"}:
-            return _alone(family)
-        said = model.projection(layer)(seen["output"])
+            return _without_feed(family)
+        attended = model.projection(layer)(seen["output"])
         fed = model.projection(layer, "feed_out")(seen["feed_out"])
         real = state.real
-        fits["pre"] &= _close((state.hidden + said + fed)[real], after.hidden[real])
+        fits["pre"] &= _close((state.hidden + attended + fed)[real], after.hidden[real])
         fits["post"] &= (
             "feed_in" in seen
             and seen["feed_in"].shape == fed.shape
-            and _normalised((state.hidden + said)[real], seen["feed_in"][real])
+            and _normalised((state.hidden + attended)[real], seen["feed_in"][real])
             and _normalised((seen["feed_in"] + fed)[real], after.hidden[real])
         )
     for residual in ("pre", "post"):
         if fits[residual]:
             return replace(family, residual=residual, feed_in=family.feed_in if residual == "post" else None)
-    return _alone(family)
+    return _without_feed(family)
 
 
-def _watched(model: HeadModel, state: LayerState) -> tuple[LayerState, dict[Site, Tensor]]:
-    seen: dict[Site, Tensor] = {}
-    return model.step(state, tap=lambda site, _, entering: seen.update({site: entering})), seen
-
-
-def _alone(family: Family) -> Family:
+def _without_feed(family: Family) -> Family:
     return replace(family, feed_out=None, feed_in=None)
 
 
@@ -191,12 +188,7 @@ def _close(left: Tensor, right: Tensor) -> bool:
 
 def _normalised(entering: Tensor, leaving: Tensor) -> bool:
     """Whether ``leaving`` (tokens, channels) is ``entering`` after a layer's normalisation, whatever its weights."""
-    scaled = _standardised(entering)
+    scaled = torch.nn.functional.layer_norm(entering, entering.shape[-1:])
     centred, wanted = scaled - scaled.mean(0), leaving - leaving.mean(0)
     slopes = (centred * wanted).sum(0) / (centred * centred).sum(0).clamp_min(1e-12)
     return _close(centred * slopes, wanted)
-
-
-def _standardised(vectors: Tensor) -> Tensor:
-    """Vectors of mean 0 and variance 1."""
-    return torch.nn.functional.layer_norm(vectors, vectors.shape[-1:])

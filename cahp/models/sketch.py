@@ -29,14 +29,14 @@ from cahp.values import ModelError
 _TOKENS = 32
 #: Entries of configurations with the number of experts.
 _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
-#: What a model may lack of what its configuration asks for and still be read, so that what it lacks can be named; and
-#: the tables (of positions, masks) that are no weights.
+#: Weights that may be missing from the files (so that an error can name them), and bytes of tables (of positions,
+#: masks) that are no weights.
 _SLACK, _SLACK_BYTES = 4_000_000, 32 << 20
-#: Modules and parameters that a network may have whatever its size, and how many more for each byte of its weights:
-#: without numbers they cost nothing but the time to make each of them.
+#: Number of modules and parameters that any network may have, and how many more for each byte of its weights: without
+#: numbers they cost nothing but the time to make them.
 _PARTS, _PARTS_PER_BYTE = 5_000, 1 / 250
 
-#: How many more modules and parameters the current sketch may have (None: no sketch is drawn).
+#: Number of modules and parameters that the current sketch may still have (None: no sketch is made).
 _parts_left: ContextVar[int | None] = ContextVar("cahp_parts_left", default=None)
 
 
@@ -59,9 +59,9 @@ register_module_parameter_registration_hook(_count_part)
 def sketch_network(
     name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification", *, weight_bytes: int
 ) -> Any:
-    """The network that the configuration in ``folder`` describes, with a head for the classes ``names``, sizes only.
+    """Build the network of the configuration in ``folder`` without weights, with a head for the classes ``names``.
 
-    ``weight_bytes`` are those of the model's files, which bound the time that the sketch takes.
+    The bytes of the model's files, ``weight_bytes``, limit the time that it takes.
 
     Raises:
         ModelError: If the configuration describes no network, or one with far more modules than the files can hold.
@@ -72,7 +72,7 @@ def sketch_network(
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if names is not None and head == "classification":
                 config.num_labels = len(names)
-            # Without touching the chance that a new head is drawn with.
+            # Without changing the random numbers of a new head.
             with torch.random.fork_rng(devices=[]), torch.device("meta"):
                 return HEADS[head].from_config(config, trust_remote_code=False)
     except _TooManyParts:
@@ -80,7 +80,7 @@ def sketch_network(
             f"the config.json of {name} asks for far more modules than its {weight_bytes:,} bytes of weights can hold: "
             "they do not belong together; save the whole model again"
         ) from None
-    except Exception as error:  # a damaged configuration provokes anything
+    except Exception as error:  # a damaged configuration raises anything
         raise ModelError(f"{name} cannot be read ({first_line(error)}); save or download the model again") from None
     finally:
         _parts_left.reset(counting)
@@ -96,33 +96,33 @@ def check_fit(
     pruned: bool,
     head: Head = "classification",
 ) -> None:
-    """Refuse a configuration that asks for other weights than those that are ``stored``, before any room is made.
+    """Compare the weights of a configuration with those that are ``stored``, before memory is taken for them.
 
-    What the files lack is made up by chance before it can be refused, and a width or a vocabulary may be any number.
-    ``names`` are the classes of the head, which must be the stored one if it is its ``own_head``; of a model that was
-    ``pruned`` most heads are not there.
+    Missing weights are drawn at random before they can be refused, and a width or a vocabulary may be any number.
+    ``names`` are the classes of the head, which must be stored if it is the model's ``own_head``; a model that was
+    ``pruned`` lacks most heads.
 
     Raises:
-        ModelError: If the shapes of weights differ, or far more of them are asked for than there are.
+        ModelError: If the shapes of weights differ, or the configuration has far more weights than the files.
     """
     count = sum(map(math.prod, stored.values()))
     sketch = sketch_network(name, folder, names, head, weight_bytes=4 * count)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
     if not pruned:
-        # A plain encoder's weights are stored without the prefix.
-        found = {one: stored.get(one) or stored.get(one.removeprefix(prefix)) for one in wanted}
+        # The weights of a plain encoder are stored without the prefix.
         lost = [
-            one
-            for one, shape in wanted.items()
-            if found[one] not in (None, shape) and (own_head or one.startswith(prefix))
+            weight
+            for weight, shape in wanted.items()
+            if (stored.get(weight) or stored.get(weight.removeprefix(prefix))) not in (None, shape)
+            and (own_head or weight.startswith(prefix))
         ]
         if lost:
             raise ModelError(lost_weights(name, lost, "have other shapes than its config.json says"))
-    claimed = sum(math.prod(shape) for one, shape in wanted.items() if one.startswith(prefix))
-    head = sum(math.prod(shape) for one, shape in wanted.items() if not one.startswith(prefix))
+    claimed = sum(math.prod(shape) for weight, shape in wanted.items() if weight.startswith(prefix))
+    head = sum(math.prod(shape) for weight, shape in wanted.items() if not weight.startswith(prefix))
     buffers = sum(buffer.nbytes for buffer in sketch.buffers())
-    # A model that was pruned lacks most of its heads; its other parts are there.
+    # A pruned model lacks most of its heads, and no other weights.
     times = 4 if pruned else 1
     if claimed > times * count + _SLACK or head > claimed + _SLACK or buffers > 4 * (4 * count) + _SLACK_BYTES:
         raise ModelError(
@@ -132,10 +132,9 @@ def check_fit(
 
 
 def operations(card: ModelCard) -> float:
-    """Floating-point operations of a forward pass, for each token of a text of usual length.
+    """Floating-point operations of a forward pass per token, in a text of 32 tokens.
 
-    Two for each weight of the layers that a token passes (of experts those that are chosen), and of attention what its
-    scores and their sums take.
+    Two for each weight of the layers (only of the experts that are chosen), and those of attention scores and sums.
 
     Raises:
         ModelError: If the configuration describes no network.
@@ -159,27 +158,27 @@ def _weights(name: str, folder: str, labels: tuple[str, ...] | None, head: Head,
 
 
 def _multiplied(network: Any) -> Iterator[Any]:
-    """The weights that hidden states are multiplied with: of tables of words one row is looked up instead."""
+    """The weights that hidden states are multiplied with, which excludes embeddings."""
     for module in network.base_model.modules():
         if not isinstance(module, nn.Embedding):
             yield from (weight for weight in module.parameters(recurse=False) if weight.ndim > 1)
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:
-    """What is wrong with some weights, as a sentence that names the first three."""
+    """The error message about some weights, with the names of the first three."""
     first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
     return f"the weights {first} of {name} {problem}; save the whole model again"
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's error says, without the rest of its paragraph."""
+    """The first line of a library's error message."""
     text = str(error).strip()
     return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the libraries' progress bars, reports and deprecations: what matters of them we say ourselves."""
+    """Silence the libraries' progress bars, reports and deprecations inside the block."""
     verbosity, drawn = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
@@ -189,6 +188,6 @@ def quiet() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)
-        # One inside another must not draw again.
+        # A block inside another must not switch bars on again.
         if drawn:
             transformers_logging.enable_progress_bar()

@@ -26,13 +26,12 @@ def cut(
     *,
     projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
 ) -> HeadModel:
-    """The model without the heads that ``mask`` drops; what is not cut is shared, not copied.
+    """Remove the heads that ``mask`` drops; all other weights are shared with ``model``, not copied.
 
-    Where the family's heads cannot be cut out (``no_cut``), they stay and are shut for good: what they say never enters
-    the output projection, whose weights for them are zero.
+    Heads that cannot be cut out (``no_cut``) stay and are closed for good: their output weights are zero, and nothing
+    of them enters the output projection.
 
-    ``projections`` replaces projections by layer and site, with weight and bias as they are after the cut: what
-    refit solved.
+    ``projections`` replaces projections by layer and site, with weight and bias of the cut model, as solved by a refit.
 
     Raises:
         MaskError: If the mask has another shape or empties a layer, or the model was cut before.
@@ -53,7 +52,7 @@ def cut(
     for index, layer in enumerate(pruned.layer_modules):
         kept = _kept(model, mask, index)
         if model.family.no_cut is not None:
-            _shut(pruned, index, kept)
+            _close(pruned, index, kept)
             continue
         for path, rows in _inputs(layer, model.family).items():
             projection = Projection(layer.get_submodule(path))
@@ -72,7 +71,7 @@ def cut(
     return pruned
 
 
-def _shut(pruned: HeadModel, layer: int, kept: Tensor) -> None:
+def _close(pruned: HeadModel, layer: int, kept: Tensor) -> None:
     output = pruned.projection(layer)
     open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
     open_channels[_channels(kept, len(open_channels), pruned.heads)] = 1.0
@@ -83,21 +82,21 @@ def _shut(pruned: HeadModel, layer: int, kept: Tensor) -> None:
 def tail(model: HeadModel, layer: int) -> HeadModel | None:
     """The model without the layers before ``layer``; gates and layers keep their numbers, weights are shared.
 
-    Its ``logits`` take the hidden states before that layer (``LayerState.hidden``) as ``start``, so what several calls
-    have in common is computed once. None where there is no such thing (``has_tails``).
+    Its ``logits`` take the hidden states before that layer (``LayerState.hidden``) as ``start``, so the first layers
+    run once for several calls. None if the model cannot be divided (``has_tails``).
     """
     if not model.has_tails:
         return None
-    made = _copy(model)
-    left = nn.ModuleList(made.layer_modules[layer:])
+    copied = _copy(model)
+    left = nn.ModuleList(copied.layer_modules[layer:])
     left[0].cahp_entry = True  # type: ignore[assignment]
     parent, _, name = model.family.layers.rpartition(".")
-    setattr(made.network.base_model.get_submodule(parent), name, left)
-    return made
+    setattr(copied.network.base_model.get_submodule(parent), name, left)
+    return copied
 
 
 def mark(layer: nn.Module, model: HeadModel, kept: Tensor | None, *, channels: int) -> None:
-    """Tell a layer's modules which heads it keeps (None: all of ``channels`` channels), and how many that makes."""
+    """Set on a layer's modules which heads it keeps (None: all), and their numbers of heads and ``channels``."""
     family, group = model.family, model.card.group
     attention = layer.get_submodule(family.attention)
     for module in (attention, layer.get_submodule(family.output)):
@@ -113,28 +112,24 @@ def mark(layer: nn.Module, model: HeadModel, kept: Tensor | None, *, channels: i
 
 
 def sizes(family: Family, *, units: int, group: int, channels: int) -> dict[str, int]:
-    """The attributes of an attention module of so many units, each of ``group`` query heads, and channels."""
+    """The size attributes of an attention module with so many units of ``group`` query heads, and channels."""
     counts = {"heads": units * group, "units": units, "channels": channels}
     return {name: counts[what] for name, what in family.sizes.items()}
 
 
 def _inputs(layer: nn.Module, family: Family) -> dict[str, Rows]:
-    return {**family.inputs, **dict.fromkeys(_there(layer, family.extra_inputs), Rows())}
-
-
-def _there(layer: nn.Module, paths: tuple[str, ...]) -> list[str]:
-    there = {name for name, _ in layer.named_modules()}
-    return [path for path in paths if path in there]
+    present = {name for name, _ in layer.named_modules()}
+    return {**family.inputs, **{path: Rows() for path in family.extra_inputs if path in present}}
 
 
 def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
-    found = []
+    vectors = []
     for path in family.vectors:
         owner, _, name = path.rpartition(".")
         module = layer.get_submodule(owner)
         if getattr(module, name, None) is not None:
-            found.append((module, name))
-    return found
+            vectors.append((module, name))
+    return vectors
 
 
 def _copy(model: HeadModel) -> HeadModel:
@@ -144,17 +139,17 @@ def _copy(model: HeadModel) -> HeadModel:
 
 
 def separate(pruned: HeadModel) -> HeadModel:
-    """A copy that shares no weights: what ``cut`` shares must not be trained."""
+    """A copy that shares no weights, to be trained."""
     return pruned.around(copy.deepcopy(pruned.network))
 
 
 def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
-    """A pruned model with these weights, by name: what a training made of it."""
-    made = separate(pruned)
+    """A copy of a pruned model with other weights, by name, such as those of a training."""
+    copied = separate(pruned)
     with torch.no_grad():
-        for name, parameter in made.network.named_parameters():
+        for name, parameter in copied.network.named_parameters():
             parameter.copy_(torch.tensor(weights[name]))
-    return made
+    return copied
 
 
 def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
@@ -162,7 +157,7 @@ def _kept(model: HeadModel, mask: HeadMask, layer: int) -> Tensor:
 
 
 def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
-    """Indices, among ``total`` channels that lie as ``rows`` says, of the kept heads, and of what all share."""
+    """Indices of the channels of kept heads and of shared channels, among ``total`` channels in the order ``rows``."""
     size, left, start = total // (heads * sum(rows.parts) + rows.shared), [], 0
     every = torch.arange(total, device=kept.device)
     for part in rows.parts:
@@ -173,9 +168,9 @@ def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Te
 
 
 def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
-    """The network of ``pruned`` in the shapes of ``model``: pruned heads are there, with zero output weights.
+    """The network of ``pruned`` in the shapes of ``model``: pruned heads have zero output weights.
 
-    Any tool that loads the original loads this, and it answers as the pruned model does.
+    Any tool that loads the original loads it, and its logits are those of the pruned model.
     """
     restored = _copy(pruned)
     if model.family.no_cut is not None:
@@ -185,7 +180,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
         for path, rows in _inputs(layer, model.family).items():
             whole, part = Projection(source.get_submodule(path)), Projection(layer.get_submodule(path))
             left = _channels(kept, len(whole.weight), model.heads, rows)
-            # Fine-tuning may have changed the kept heads; the others keep what they had.
+            # Fine-tuning may have changed the kept heads; the others have their original weights.
             weight, bias = whole.weight.clone(), None
             weight[left] = part.weight
             if whole.bias is not None and part.bias is not None:

@@ -1,4 +1,4 @@
-"""The files of a model: which they are, whether they are whole, what their headers say; nothing is loaded."""
+"""The files of a model: their names, whether they are whole, and their headers; no weights are loaded."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG, ADAPTER = "adapter_config.json", "adapter_model.safetensors"
-#: Configurations take kilobytes, an index or a header some hundred bytes a tensor; in memory JSON may become thirty
-#: times as large.
+#: A configuration takes kilobytes, an index or a header some hundred bytes a tensor; parsed JSON may take thirty times
+#: as much memory.
 LARGEST_JSON = 4 << 20
-#: Bytes of a number, by what safetensors calls its type.
+#: Bytes of a number, by its type in safetensors.
 _BYTES = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 1),
     **dict.fromkeys(("I16", "U16", "F16", "BF16"), 2),
@@ -32,10 +32,10 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".h5", ".msgpack")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file of a model's folder holds.
+    """Read a JSON file in a model's folder.
 
     Raises:
-        ModelError: If it is not there or holds no object.
+        ModelError: If it is missing, or holds no object.
     """
     try:
         with path.open("rb") as file:
@@ -47,12 +47,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if len(content) > LARGEST_JSON:
         raise ModelError(f"{path} is too large for a configuration; save the model again with `save_pretrained`")
     try:
-        said = json.loads(content.decode())
+        entries = json.loads(content.decode())
     except (ValueError, RecursionError):
         raise ModelError(f"{path} is not readable JSON; save the model again with `save_pretrained`") from None
-    if not isinstance(said, dict):
+    if not isinstance(entries, dict):
         raise ModelError(f"{path} holds no configuration; save the model again with `save_pretrained`")
-    return said
+    return entries
 
 
 def weight_files(name: str, folder: Path) -> list[Path]:
@@ -61,7 +61,7 @@ def weight_files(name: str, folder: Path) -> list[Path]:
     Raises:
         ModelError: If there are none, or some that are listed are missing.
     """
-    # As transformers goes about it: one file, and only without it several.
+    # In the order of transformers: one file, and only without it several.
     several = (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file()
     weights = [folder / shard for shard in read_index(folder / INDEX)] if several else [folder / WEIGHTS]
     missing = [path.name for path in weights if not path.is_file()]
@@ -78,7 +78,7 @@ def weight_bytes(folder: Path) -> int:
 
 
 def pickles_error(name: str) -> ModelError:
-    """Why a model that has pickled weights alone is refused."""
+    """The error for a model that has only pickled weights."""
     return ModelError(
         f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
         "`model.save_pretrained(folder)`, which writes safetensors"
@@ -86,13 +86,13 @@ def pickles_error(name: str) -> ModelError:
 
 
 def read_index(index: Path) -> list[str]:
-    """The files in which an index says that the weights are.
+    """The weight files that an index lists.
 
     Raises:
         ModelError: If it lists none, or something else than files beside it.
     """
-    said = read_json(index).get("weight_map")
-    shards = {str(shard) for shard in said.values()} if isinstance(said, dict) else set()
+    listed = read_json(index).get("weight_map")
+    shards = {str(shard) for shard in listed.values()} if isinstance(listed, dict) else set()
     # Only plain names: an index must not reach outside its folder.
     if not shards or any(Path(shard).name != shard for shard in shards):
         raise ModelError(f"{index} does not list files of its folder; save the model again")

@@ -180,7 +180,7 @@ def test_a_map_that_can_only_be_read_is_not_edited(made: Callable[..., HeadModel
     model = made("xlm")
     batch = one_batch(model)
     assert torch.allclose(maps(model, batch)[1], library(model, batch).attentions[1], atol=1e-5)
-    with pytest.raises(OptionError, match="read and not replaced"):
+    with pytest.raises(OptionError, match="read but not replaced"):
         model.logits(batch, edit=lambda _, weights: weights)
 
 

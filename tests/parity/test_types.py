@@ -217,7 +217,7 @@ def test_what_cannot_be_exported_as_onnx_says_so_before_it_is_used(tmp_path: Pat
 def test_a_model_whose_parts_do_not_fit_together_is_refused_in_a_sentence(tmp_path: Path) -> None:
     logging.disable_progress_bar()
     folder = zoo.save(tmp_path, "layoutlmv3", coordinate_size=5)
-    with pytest.raises(ModelError, match="cannot answer a plain sentence"):
+    with pytest.raises(ModelError, match="cannot classify a plain sentence"):
         models.load(str(folder), device="cpu")
 
 
