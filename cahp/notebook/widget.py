@@ -213,7 +213,7 @@ class BudgetBoard(anywidget.AnyWidget):
 
     def _show_change(self) -> None:
         """Show and measure what is on the board now."""
-        if self._known(self._board.mask) is None:
+        if self._outcomes_of(self._board.mask) is None:
             self._measuring = True
             self._background.start(self._work)
         self._show()
@@ -227,7 +227,7 @@ class BudgetBoard(anywidget.AnyWidget):
             self._own = own
         bench, mask = self._own, self._board.mask
         bench.resources.progress = progress
-        if self._known(mask) is None:
+        if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
             outcomes = filling.measure_mask(
                 bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover
@@ -241,7 +241,7 @@ class BudgetBoard(anywidget.AnyWidget):
             for _ in filling.fill(self._table, bench, progress):
                 self._show()
 
-    def _known(self, mask: HeadMask) -> Outcomes | None:
+    def _outcomes_of(self, mask: HeadMask) -> Outcomes | None:
         row = self._table.row(mask.count) if self._table.has(mask) else None
         return self._measured.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
 
@@ -255,7 +255,7 @@ class BudgetBoard(anywidget.AnyWidget):
         with self._lock:
             board, labels = self._board, self._board.labels
             mask = board.mask
-            outcomes = self._known(mask)
+            outcomes = self._outcomes_of(mask)
             data = contents(
                 self._table,
                 self._clusters,

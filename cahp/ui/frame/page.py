@@ -76,16 +76,16 @@ def provenance(explorer: Explorer, *shown: str) -> str:
         return of_bundle(explorer, results.bundle)
     # The budgets choose from the same clusters.
     curves = all(results.ships_table(explorer.settings, recover) for recover in shown)
-    return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_made(results.bundle)}."
+    return f"This mask: measured here. {'Curves' if curves else 'Clusters'}: bundled, {_measured_on(results.bundle)}."
 
 
 def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
     """Describe in Markdown where figures of the bundled run were measured."""
     timed = " Its time: measured here." if explorer.results.costs(explorer.mask) is not None else ""
-    return f"Bundled result, {_made(bundle)}.{timed}"
+    return f"Bundled result, {_measured_on(bundle)}.{timed}"
 
 
-def _made(bundle: Bundle) -> str:
+def _measured_on(bundle: Bundle) -> str:
     return f"measured on {plain(bundle.made['machine'])}, {bundle.made['date']}"
 
 

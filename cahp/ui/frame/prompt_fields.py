@@ -58,20 +58,20 @@ def settings(card: ModelCard) -> dict[str, Any]:
     return {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
 
 
-def preview(card: ModelCard, one: Input | None = None) -> None:
+def preview(card: ModelCard, text: Input | None = None) -> None:
     """Show a text, or an example, in the prompt, and the tokens of the answers.
 
     Raises:
         CahpError: If two answers have the same tokens.
     """
-    reading = models.preview_prompt(card, one)
+    reading = models.preview_prompt(card, text)
     if reading is None:
         return
     prompt = reading.prompted
     if len(prompt) > 2 * _SHOWN:
         prompt = f"{prompt[:_SHOWN]} […] {prompt[-_SHOWN:]}"
-    st.caption("Prompt with an example:" if one is None else "Prompt with the first text:")
-    with st.container(key="prompt-example" if one is None else "prompt-preview"):
+    st.caption("Prompt with an example:" if text is None else "Prompt with the first text:")
+    with st.container(key="prompt-example" if text is None else "prompt-preview"):
         st.text(prompt)
     words = [f"**{plain(answer.word)}** ({plain(repr(answer.shown))})" for answer in reading.answers]
     if words:

@@ -1,1 +1,1 @@
-"""What pages draw with."""
+"""Elements that pages draw: charts, boxes for texts, and the budget board."""

@@ -195,13 +195,13 @@ def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
     return tuple(len(heads) for heads in mask.by_layer)
 
 
-def same_evidence(ours: Settings, theirs: Settings, *, ignored: Sequence[str] = ()) -> bool:
+def same_evidence(settings: Settings, other: Settings, *, ignored: Sequence[str] = ()) -> bool:
     """Return whether a run with one serves the other: they differ only in ``INTERPRETATIONS`` and ``ignored``."""
     without = (*INTERPRETATIONS, *ignored)
-    return key_fields(ours, without=without) == key_fields(theirs, without=without)
+    return key_fields(settings, without=without) == key_fields(other, without=without)
 
 
-def _matches_bundle(ours: Settings, bundled_settings: Settings) -> bool:
-    builtin = models.BUILTINS.get(ours.model)
-    same = same_evidence(ours, bundled_settings, ignored=("data", "label_map"))
-    return same and builtin is not None and ours.data in (None, builtin.data)
+def _matches_bundle(settings: Settings, bundled_settings: Settings) -> bool:
+    builtin = models.BUILTINS.get(settings.model)
+    same = same_evidence(settings, bundled_settings, ignored=("data", "label_map"))
+    return same and builtin is not None and settings.data in (None, builtin.data)
