@@ -113,7 +113,7 @@ def _read_settings(
 def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[str, Any]) -> Settings:
     """Settings with the name, prompt and device of a loaded model, by which others load the same model."""
     # Imported here because it imports torch.
-    from cahp.models.devices import device
+    from cahp.models.devices import find_device
 
     card, prompt, where = model.card, model.card.prompt, model.device.type
     own = {} if prompt is None else {"prompt": prompt.template, "answers": prompt.answers}
@@ -128,4 +128,4 @@ def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[st
         raise OptionError(
             f"{card.id} was loaded on {where} and not on {settings.device}; leave device out, or give it to cahp.load"
         )
-    return settings if device(settings.device).type == where else replace(settings, device=where)
+    return settings if find_device(settings.device).type == where else replace(settings, device=where)

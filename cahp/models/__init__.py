@@ -65,7 +65,7 @@ def choose_precision(asked: str, device: str) -> Precision:
         return "bfloat16" if asked == "bfloat16" else "float32"
     from cahp.models import devices
 
-    return "bfloat16" if devices.native(devices.device(device)) else "float32"
+    return "bfloat16" if devices.has_bfloat16(devices.find_device(device)) else "float32"
 
 
 def preview_prompt(card: ModelCard, one: Input | None = None) -> PromptExample | None:

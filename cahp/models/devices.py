@@ -1,4 +1,4 @@
-"""What a device is: by which name it is found, which numbers it computes fast, how much it holds, when it is done."""
+"""Devices: their names, precision, batch sizes and memory, and waiting for them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from cahp.values import OptionError, Precision
 
-#: Largest difference between the logits of a masked and a cut model, relative to logits beyond 1. Elsewhere than on a
-#: processor products are summed in an order that depends on their sizes, which differ between the two.
+#: Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1, on a
+#: processor and on other devices, where the order of sums depends on the sizes of matrices.
 _TOLERANCE, _ELSEWHERE = 1e-5, 1e-4
-#: Padded tokens a batch, and texts in it: what two processor cores run best, and what keeps a GPU busy.
+#: Padded tokens and texts of a batch: the fastest sizes for two processor cores, and for a GPU.
 _BATCH, _LARGE_BATCH = (2048, 256), (16384, 1024)
 
-#: What the activations of one backward pass may take. Not a share of what is free: batches decide on the last digits.
+#: Memory for the activations of one backward pass. Not a share of the free memory, since batches change last digits.
 _ACTIVATION_BYTES, _LARGE_ACTIVATION_BYTES = 256 << 20, 2 << 30
 
-#: Where Linux says what is free, and what a container may use and does.
+#: Files of Linux with the free memory, and with the limit and use of a container.
 _MEMORY, _GROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 _LIMITS = (
     ("memory.max", "memory.stat", "anon"),
@@ -31,7 +31,7 @@ _LIMITS = (
 _UNLIMITED = 1 << 60
 
 
-def device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
     """The torch device for ``auto``, ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
@@ -47,24 +47,24 @@ def device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def native(where: torch.device) -> bool:
-    """Whether a device has instructions for products in bfloat16; without, they are slower than in float32."""
+def has_bfloat16(where: torch.device) -> bool:
+    """Whether a device has instructions for products in bfloat16, which are slower than float32 without."""
     if where.type == "cuda":
         return bool(torch.cuda.get_device_capability(where) >= (8, 0))
     if where.type == "cpu":
-        # Libraries also call it supported where it is only imitated.
-        asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in asked)
+        # Other checks are also true where bfloat16 is only emulated.
+        checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in checks)
     return False
 
 
 @contextmanager
-def computing(where: torch.device, precision: Precision) -> Iterator[None]:
-    """Let forward passes inside the block compute their products so.
+def compute_in(where: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute matrix products in ``precision`` inside the block.
 
-    Weights stay in float32 always. In bfloat16 products of matrices are computed on numbers with 8 binary digits in
-    place of 24; normalisations, sums over texts and losses stay in float32, and so does the softmax of attention where
-    a family does not write it out itself (DeBERTa and ESM do).
+    Weights stay in float32. In bfloat16 matrix products use numbers with 8 binary digits instead of 24; normalisations,
+    sums over texts and losses stay in float32, and so does the softmax of attention, except in families that write it
+    out (DeBERTa and ESM).
     """
     if precision == "float32":
         yield
@@ -74,7 +74,7 @@ def computing(where: torch.device, precision: Precision) -> Iterator[None]:
 
 
 def in_float32(watch: Callable[[int, Tensor], None], where: torch.device) -> Callable[[int, Tensor], None]:
-    """``watch``, a layer's observer, with its own products in float32 whatever the layer computes in."""
+    """Let ``watch``, which is called with a layer's values, compute in float32 whatever the layer's precision."""
 
     def watching(layer: int, seen: Tensor) -> None:
         with torch.autocast(where.type, enabled=False):
@@ -84,51 +84,48 @@ def in_float32(watch: Callable[[int, Tensor], None], where: torch.device) -> Cal
 
 
 def tolerance(where: torch.device) -> float:
-    """By how much the logits of a masked and a cut model may differ on a device, relative to logits beyond 1."""
+    """Largest difference between the logits of a masked and a cut model, relative to the largest logit above 1."""
     return _TOLERANCE if where.type == "cpu" else _ELSEWHERE
 
 
 def batch_size(where: torch.device) -> tuple[int, int]:
-    """How many padded tokens, and how many texts, a batch has at most."""
+    """Largest numbers of padded tokens and of texts in a batch."""
     return _LARGE_BATCH if where.type == "cuda" else _BATCH
 
 
 def activation_bytes(where: torch.device) -> int:
-    """What the activations of one backward pass may take of a device's memory."""
+    """Memory for the activations of one backward pass on a device."""
     return _LARGE_ACTIVATION_BYTES if where.type == "cuda" else _ACTIVATION_BYTES
 
 
-def sums_on(where: torch.device) -> torch.device:
-    """Where sums in float64 over what a device computes are kept: there, unless it has no such numbers."""
+def float64_device(where: torch.device) -> torch.device:
+    """The device for sums in float64: the same one, unless it has no float64."""
     return torch.device("cpu") if where.type == "mps" else where
 
 
-def sent(tensor: Tensor, where: torch.device) -> Tensor:
-    """A tensor of the processor's memory on a device; a GPU fetches it while it computes other things."""
+def move_to(tensor: Tensor, where: torch.device) -> Tensor:
+    """Move a tensor from the processor's memory to a device; a GPU copies it while it computes."""
     if where.type == "cuda":
         return tensor.pin_memory().to(where, non_blocking=True)
     return tensor.to(where)
 
 
 def synchronise(where: torch.device) -> None:
-    """Wait until a device has done what it was given."""
+    """Wait until a device has finished its work."""
     if where.type == "cuda":
         torch.cuda.synchronize(where)
     elif where.type == "mps":
         torch.mps.synchronize()
 
 
-def forget_peak(where: torch.device) -> None:
-    """Let ``peak`` count from here, where that can be done."""
+def reset_peak(where: torch.device) -> None:
+    """Reset the count of ``peak_bytes``, where that is possible."""
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats(where)
 
 
-def peak(where: torch.device) -> int | None:
-    """The most bytes that were in use at once: of a GPU's memory since ``forget_peak``, else by this whole process.
-
-    None where it is not known.
-    """
+def peak_bytes(where: torch.device) -> int | None:
+    """Peak memory: of a GPU since ``reset_peak``, otherwise of this whole process (None: unknown)."""
     if where.type == "cuda":
         return int(torch.cuda.max_memory_allocated(where))
     try:
@@ -139,15 +136,15 @@ def peak(where: torch.device) -> int | None:
     return int(most if sys.platform == "darwin" else most << 10)
 
 
-def free(where: torch.device) -> int | None:
-    """Bytes that can still be taken of a device's memory (None: not known)."""
+def free_bytes(where: torch.device) -> int | None:
+    """Free bytes of a device's memory (None: unknown)."""
     if where.type == "cuda":
         return int(torch.cuda.mem_get_info(where)[0])
     if where.type != "cpu":
         return None
     left = _entries(_MEMORY, "MemAvailable:", unit=1 << 10)
     for limit, statistics, entry in _LIMITS:
-        # A container may be given less than the machine has. What it caches of files is given back when asked for.
+        # A container may have less than the machine. Its cached files do not count, since they are freed on demand.
         most, used = _number(_GROUP / limit), _entries(_GROUP / statistics, entry, unit=1)
         if most is not None and most < _UNLIMITED:
             left.append(most - sum(used))
@@ -170,9 +167,9 @@ def _number(file: Path) -> int | None:
 
 
 def visible_gpus() -> list[str]:
-    """The names by which this machine's GPUs are made visible to a process, in order; none if there is one at most."""
+    """The names that make this machine's GPUs visible to a process, in order; none if there is at most one GPU."""
     if not torch.cuda.is_available() or torch.cuda.device_count() < 2:
         return []
-    said = os.environ.get("CUDA_VISIBLE_DEVICES")
-    names = said.split(",") if said else map(str, range(torch.cuda.device_count()))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else map(str, range(torch.cuda.device_count()))
     return [name.strip() for name in names][: torch.cuda.device_count()]

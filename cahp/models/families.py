@@ -1,8 +1,8 @@
-"""Where an architecture keeps its heads: paths, sizes and what is special, and the architectures known by name.
+"""The heads of an architecture (module paths, sizes, special cases), and the architectures known by name.
 
-Most architectures need no row: they are matched by their shape (``cahp.models.matching``), which makes the same
-``Family`` of what it finds. A row says what cannot be seen from outside, or saves the time to look. ``tests/parity``
-runs every row, and every type that is matched, on a tiny random model.
+Most architectures have no row here: ``cahp.models.matching`` makes a ``Family`` from their structure. A row is for what
+the structure does not show, or saves time. ``tests/parity`` runs every row and every matched type on a tiny random
+model.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-#: Where a tap listens: what enters a layer's output projection (the heads' context vectors, gated), and what enters
-#: the first and the second projection of its feed-forward block.
+#: The projection whose inputs a tap gets: a layer's output projection (of the gated context vectors of its heads), or
+#: the first or second projection of its feed-forward block.
 Site = Literal["output", "feed_in", "feed_out"]
-#: What an attribute of an attention module counts.
+#: The meaning of a size attribute of an attention module.
 Size = Literal["heads", "units", "channels"]
-#: Where a layer normalises: after each sum (``post``), before each block (``pre``), or before two blocks that read the
-#: same input and are added at once (``parallel``).
+#: The place of the normalisation in a layer: after each sum (``post``), before each block (``pre``), or before two
+#: blocks with the same input whose outputs are added at once (``parallel``).
 Residual = Literal["post", "pre", "parallel"]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """How the output channels of a projection are ordered.
+    """The order of a projection's output channels.
 
-    A block for each of ``parts``, itself ordered by head, where a head has that many times a head's size (queries that
-    share keys and values: several); and at the end ``shared`` times a head's size that all heads share.
+    A block for each of ``parts``, ordered by head, in which a head has so many times its size (more than one for
+    queries that share keys and values); then ``shared`` times a head's size that belong to all heads.
     """
 
     parts: tuple[int, ...] = (1,)
@@ -35,14 +35,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class Family:
-    """Module paths of one architecture, and what is special about it.
+    """Module paths and special cases of an architecture.
 
     ``layers`` starts at the base model (the network without its head), the others at a layer. ``attention`` is the
     module that computes the attention weights. ``inputs`` are the projections whose *output* channels belong to heads,
     with their order (query, key and value in one matrix: three blocks, each ordered by head; a fused matrix that is
-    ordered by head first counts as one block). ``output`` is the projection whose *input* channels belong to heads,
-    ``feed_out`` the second projection of the feed-forward block (None: not known, then a refit solves ``output``
-    alone); what enters ``feed_in`` is added to what leaves ``feed_out`` where normalisation comes after the sum.
+    ordered by head first: one block). ``output`` is the projection whose *input* channels belong to heads, ``feed_out``
+    the second projection of the feed-forward block (None: not known; a refit then solves only ``output``). If
+    normalisation comes after the sum, the input of ``feed_in`` is added to the output of ``feed_out``.
     """
 
     layers: str
@@ -55,61 +55,61 @@ class Family:
     extra_inputs: tuple[str, ...] = ()
     #: Parameters with one entry, or one stretch of entries, for each head.
     vectors: tuple[str, ...] = ()
-    #: Where normalisation comes, or an entry of the configuration and what it means when true and when false.
+    #: The place of the normalisation, or an entry of the configuration with the places if it is true and if false.
     residual: Residual | tuple[str, Residual, Residual] = "post"
-    #: Attention weights come from a function that can be exchanged for ours; else from ``weights`` or what is returned.
+    #: Attention is computed by a function that can be replaced by ours; otherwise see ``weights``.
     interface: bool = True
-    #: The dropout that attention weights pass, below ``attention``, where there is no attention interface. Without
-    #: either, weights are those that the network returns, and cannot be edited.
+    #: Without that interface: the dropout module of the attention weights, below ``attention``. Without either, only
+    #: the weights that the network returns are known, and cannot be edited.
     weights: str | None = None
-    #: Attributes of the attention module that count its query heads, the units that are cut, or their channels.
+    #: Attributes of the attention module with its number of query heads, of units that are cut, or of channels.
     sizes: Mapping[str, Size] = field(default_factory=dict)
-    #: An argument of the attention module that holds one plane of scores a head.
+    #: An argument of the attention module with one plane of scores for each head.
     planes: str | None = None
-    #: Queries, keys or a bias on scores are made for all heads, and those of cut heads are left out before they meet.
+    #: Queries, keys or a bias on scores are computed for all heads, and those of cut heads are then left out.
     selects: bool = False
-    #: A path below each of ``layers`` that holds several layers, whose weights are used in many passes.
+    #: A path below each of ``layers`` with several layers, whose weights are used in many passes.
     shared: str | None = None
-    #: Each layer is called with arguments of its own (such as the reach of its attention).
+    #: Each layer has its own arguments (such as its attention window).
     own_arguments: bool = False
-    #: Where layers are of several kinds, each knows its own and is not told it by its place in the network.
+    #: A layer knows its own kind and does not look it up by its index.
     own_kind: bool = False
-    #: It looks back only.
+    #: Attention is causal.
     causal: bool = False
-    #: It would keep keys and values for a next token.
+    #: It can cache keys and values for the next token.
     caches: bool = False
-    #: Tokens up to which a text is attended to as a whole (None: always).
+    #: Largest number of tokens with full attention (None: any).
     longest: int | None = None
-    #: Entries of the configuration that differ here from what is stored, without changing an answer.
+    #: Entries of the configuration to change, which does not change an answer.
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: Positions are counted from the padding token's index, so fewer are there than the configuration says.
+    #: Positions are counted from the padding token's index, so there are fewer than in the configuration.
     offset_positions: bool = False
     heads_key: str = "num_attention_heads"
-    #: Key-value groups: heads that share keys and values stay or go together.
+    #: The number of key-value groups, whose query heads are pruned together.
     groups_key: str | None = None
     layers_keys: tuple[str, ...] = ("num_hidden_layers",)
     hidden_key: str = "hidden_size"
-    #: What was recognised, for people, where it was matched by its shape.
+    #: The description of the structure by which it was matched (None: known by name).
     matched: str | None = None
-    #: Why heads can be masked and not cut out.
+    #: The reason why heads can be masked but not cut out.
     no_cut: str | None = None
     #: Layers can be run one by one.
     walks: bool = True
-    #: The first layers can be left out: none of the others takes more from them than hidden states.
+    #: The first layers can be left out: the others need only their hidden states.
     tails: bool = True
 
     @property
     def refits(self) -> tuple[Site, ...]:
-        """The projections that a refit solves anew."""
+        """The projections that a refit solves."""
         return ("output",) if self.feed_out is None or not self.walks else ("output", "feed_out")
 
     @property
     def edits(self) -> bool:
-        """Whether attention weights can be replaced by others while the network runs."""
+        """Whether attention weights can be replaced while the network runs."""
         return self.interface or self.weights is not None
 
     def residual_of(self, config: Any) -> Residual:
-        """Where a model of this configuration normalises."""
+        """The place of the normalisation in a model with this configuration."""
         if isinstance(self.residual, str):
             return self.residual
         entry, if_true, if_false = self.residual
@@ -141,7 +141,7 @@ _LLAMA = Family(
     groups_key="num_key_value_heads",
 )
 
-#: ``model_type`` of a configuration -> where its heads are.
+#: Families by the ``model_type`` of a configuration.
 FAMILIES: dict[str, Family] = {
     "albert": Family(
         layers="encoder.albert_layer_groups",
@@ -256,42 +256,42 @@ FAMILIES: dict[str, Family] = {
     "xlm-roberta": _ROBERTA,
 }
 
-_APPROXIMATES = "computes attention by an approximation without weights between tokens, by which heads are told apart"
-#: Architectures that have heads or something like them and cannot be used here, and why.
+_APPROXIMATES = "approximates attention without weights between tokens, which are needed to compare heads"
+#: Architectures that cannot be used, and why.
 REFUSED: dict[str, str] = {
     **dict.fromkeys(
         ("beit", "clip", "convnext", "deit", "dinov2", "swin", "vit"),
-        "reads images, and heads are compared on texts here",
+        "reads images, and heads are compared on texts",
     ),
-    **dict.fromkeys(("hubert", "wav2vec2", "whisper"), "reads sound, and heads are compared on texts here"),
+    **dict.fromkeys(("hubert", "wav2vec2", "whisper"), "reads sound, and heads are compared on texts"),
     **dict.fromkeys(("mamba", "mamba2", "rwkv"), "has no attention heads"),
     "canine": "reads characters and attends over groups of four of them, so its maps are not between tokens of a text",
-    "convbert": "joins each head with a convolution of its own, so no head can be told from what the convolution says",
-    "diffllama": "subtracts the maps of paired heads from each other, so no head says anything of its own",
-    "falcon": "makes queries, keys and values by projections of its own, in an order that its configuration decides",
+    "convbert": "combines each head with a convolution, so the two cannot be told apart",
+    "diffllama": "subtracts the maps of paired heads from each other, so no head works alone",
+    "falcon": "computes queries, keys and values by special projections, in an order that depends on its configuration",
     "fnet": "mixes tokens by a Fourier transform and has no attention heads",
     "funnel": "shortens the text from block to block, so maps of its layers cannot be compared",
-    "ibert": "computes in whole numbers by projections of its own, whose heads cannot be cut out truly",
-    "jetmoe": "chooses the heads of every token among experts, so no head belongs to a layer",
+    "ibert": "computes in integers by special projections, whose heads cannot be cut out",
+    "jetmoe": "selects the heads of every token among experts, so no head belongs to a layer",
     "led": "attends within windows and has no whole maps between tokens",
     "longformer": "attends within windows and has no whole maps between tokens",
     "mra": _APPROXIMATES,
     "nystromformer": _APPROXIMATES,
     "perceiver": "attends over its own latent vectors, so its maps are not between tokens of a text",
     "reformer": "attends within buckets of hashed tokens and has no whole maps between tokens",
-    "squeezebert": "makes queries, keys and values by grouped convolutions, whose heads cannot be cut out truly",
-    "xlnet": "keeps its heads in tensors of their own instead of projections, which are not known here",
+    "squeezebert": "makes queries, keys and values by grouped convolutions, whose heads cannot be cut out",
+    "xlnet": "keeps its heads in special tensors instead of projections",
     "yoso": _APPROXIMATES,
 }
 
 _BETWEEN = "its layers without attention"
-#: Architectures that cannot be written as ONNX, and why. Experts can: every one of them sees every token then.
+#: Architectures that cannot be exported as ONNX, and why. Experts can: each of them then gets every token.
 NO_ONNX: dict[str, str] = {
-    "deepseek_v2": "it turns queries and keys as complex numbers, which ONNX does not know",
+    "deepseek_v2": "it rotates queries and keys as complex numbers, which ONNX does not have",
     **dict.fromkeys(
-        ("jamba", "minimax"), f"{_BETWEEN} go through a text in pieces, and the file would be true for one length alone"
+        ("jamba", "minimax"), f"{_BETWEEN} process a text in pieces, and the file would be valid for one length only"
     ),
-    # Of a toy with two layers the first takes two minutes and a half.
+    # The first layer of a toy model takes two and a half minutes.
     **dict.fromkeys(
         ("qwen3_5_text", "qwen3_next"),
         f"{_BETWEEN} solve equations step by step, and the exporter to ONNX takes minutes to write one of them",

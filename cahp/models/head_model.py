@@ -24,7 +24,7 @@ from cahp.models.attention import (
     calling,
     watch_answers,
 )
-from cahp.models.devices import batch_size, computing, in_float32, sent
+from cahp.models.devices import batch_size, compute_in, in_float32, move_to
 from cahp.models.families import FAMILIES, Family, Residual, Site
 from cahp.models.projection import Projection
 from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
@@ -261,8 +261,8 @@ class HeadModel:
             padded = self.tokenizer.pad(
                 {name: [entry[name] for entry in inputs] for name in inputs[0]}, return_tensors="pt"
             )
-            tensors = {name: sent(tensor, self.device) for name, tensor in padded.items()}
-            counts = sent(torch.as_tensor(lengths[members]), self.device)
+            tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
+            counts = move_to(torch.as_tensor(lengths[members]), self.device)
             batches.append(Batch(chosen[members], counts, tensors, padded["attention_mask"].bool()))
             start += fit
         return batches
@@ -301,7 +301,7 @@ class HeadModel:
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
         seeing = None if answers is not None else passes or probe
         call = ForwardCall(gates, seeing, edit, tap, leaving, taken, start=start, record=record, answers=answers)
-        with calling(call), computing(self.device, precision):
+        with calling(call), compute_in(self.device, precision):
             if vocabulary and self.prompt is not None:
                 logits = self.prompt.logits(self.network, batch.tensors)
             else:

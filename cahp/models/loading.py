@@ -12,7 +12,7 @@ from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.description import known_family
-from cahp.models.devices import device, free
+from cahp.models.devices import find_device, free_bytes
 from cahp.models.families import Family
 from cahp.models.head_model import HeadModel
 from cahp.models.language import explain_missing_classes, output_head
@@ -38,7 +38,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     names = labels if labels is not None else card.labels
     if not names:
         raise ModelError(explain_missing_classes(card, card.id))
-    where = device(device_name)
+    where = find_device(device_name)
     _check_memory(card, where)
     if card.kept is not None:
         if labels is not None or card.adapter is not None:
@@ -76,7 +76,7 @@ def _check_memory(card: ModelCard, where: torch.device) -> None:
     needed = 4 * ((card.details or {}).get("parameters") or 0)
     # It is loaded into the processor's memory first, wherever it goes.
     for place in dict.fromkeys((torch.device("cpu"), where)):
-        room = free(place)
+        room = free_bytes(place)
         if room is not None and needed > room:
             elsewhere = "a machine with more memory" if place.type == "cpu" else "--device cpu, or a larger GPU"
             raise ModelError(

@@ -1,7 +1,7 @@
-"""The shapes that attention takes: which projections a module of attention has, and how heads lie in their channels.
+"""The shapes of attention modules: their projections, and the order of heads in the channels.
 
-A row is a way to write attention, not a model: most model types of transformers fit one of these. What is asked of a
-module besides its names are sizes that fit together; whether the match is true is proven on the loaded model.
+A row is a way to write attention, not a model: most model types of transformers fit one of them. A module must have
+these names and consistent sizes; the loaded model proves the match.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-#: How the channels of a projection that holds query, key and value are ordered: all queries, then all keys, then all
-#: values (``stacked``, where keys and values may have fewer heads), or head by head, each with all three (``by head``).
+#: The order of channels in a projection for query, key and value: all queries, then all keys, then all values
+#: (``stacked``; keys and values may have fewer heads), or head by head, each with all three (``by head``).
 Order = Literal["stacked", "by head"]
 
-#: Where the output projection may be, seen from the module that has the input projections: in it, or beside it.
+#: Paths of the output projection, inside the module with the input projections or beside it (``^``).
 OUTPUTS = ("o_proj", "out_proj", "dense", "Wo", "c_proj", "out_lin", "o", "^output.dense", "^output")
 
 
@@ -21,8 +21,8 @@ OUTPUTS = ("o_proj", "out_proj", "dense", "Wo", "c_proj", "out_lin", "o", "^outp
 class Shape:
     """One way to write attention.
 
-    ``query``, ``key`` and ``value`` are the names of projections whose output channels belong to heads; one that holds
-    several of them stands for each. ``words`` say for people what the shape is.
+    ``query``, ``key`` and ``value`` are the names of projections whose output channels belong to heads; a fused
+    projection is named for each. ``words`` describe the shape.
     """
 
     words: str
@@ -49,7 +49,7 @@ def _latent(query: str) -> Shape:
     return Shape("latent attention: keys and values from one compressed vector", query, "kv_b_proj", "kv_b_proj")
 
 
-#: Tried in this order; the first that a module fits is taken.
+#: In this order; the first match counts.
 SHAPES: tuple[Shape, ...] = (
     _latent("q_gate_proj"),
     _latent("q_b_proj"),
@@ -84,11 +84,11 @@ SHARED = ("q_a_proj", "kv_a_proj_with_mqa", "indexer", "relative_attention_bias"
 #: Vectors of attention modules that have an entry, or a stretch of entries, for each head.
 VECTORS = ("sinks", "q_bias", "v_bias")
 
-#: Attributes by which attention modules know their numbers of query heads, of key-value heads, and of channels.
+#: Attributes of attention modules with their numbers of query heads, of key-value heads, and of channels.
 HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
 GROUPS = ("num_key_value_heads", "kv_heads")
 CHANNELS = ("all_head_size", "split_size", "inner_dim", "hidden_size", "embed_dim")
-#: How many query heads share a key-value head: it changes where all heads share one.
+#: Number of query heads that share a key-value head: it changes if all heads share one.
 SHARING = ("num_key_value_groups",)
 
 #: Arguments of attention modules that hold a plane of scores for each head.
@@ -110,8 +110,7 @@ FEEDS: tuple[tuple[str, str | None], ...] = (
     ("ffn.2", "ffn.0"),
 )
 
-#: Parts of a network that read something else than text, or write, or that have no attention weights: their heads, if
-#: any, are not asked about.
+#: Parts of a network whose heads are not used: for other inputs than text, for decoding, or without attention weights.
 ELSEWHERE = (
     "mamba",
     "linear_attn",

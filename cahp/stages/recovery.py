@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.devices import sums_on
+from cahp.models.devices import float64_device
 from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.surgery import cut, separate
@@ -210,7 +210,7 @@ class _Equations:
         out, self._channels = self._projection.weight.shape
         width = self._channels + (self._projection.bias is not None)
         #: ``X'X``, which is symmetric: its diagonal and the values below.
-        self._where = sums_on(pruned.device)
+        self._where = float64_device(pruned.device)
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cahp import processes as parallel
 from cahp.head_statistics import GateGradients
 from cahp.models.attention import Probe
-from cahp.models.devices import activation_bytes, batch_size, sent
+from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.values import HeadMask, Ints, Progress, Texts, silent
 
@@ -74,7 +74,7 @@ def example_gradients(
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
         # The sum keeps the examples apart: each one's loss depends on its own gates only.
-        rows = sent(torch.as_tensor(batch.rows), model.device)
+        rows = move_to(torch.as_tensor(batch.rows), model.device)
         loss = nn.functional.cross_entropy(logits, labels[rows], reduction="sum")
         (gradient,) = torch.autograd.grad(loss, gates)
         found.append(gradient)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cahp import processes as parallel
 from cahp.head_statistics import Signatures
 from cahp.models.attention import Probe
-from cahp.models.devices import sent, sums_on
+from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.values import Ints, Precision, Progress, Texts, silent
 
@@ -40,7 +40,7 @@ class Collector:
         self._layers, self._heads, self._pool, self._classes = model.layers, model.heads, pool_size, classes
         shape = (model.layers, classes, model.heads * pool_size**2)
         # Where the maps are: fetching them from a device would make it wait in every layer.
-        self._where = sums_on(model.device)
+        self._where = float64_device(model.device)
         self._counts, self._mean, self._m2 = (
             torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
         )
@@ -54,12 +54,12 @@ class Collector:
             # Padding becomes a zero column, on whichever side the tokenizer puts it.
             resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
         # One matrix a head, once a batch: broadcasting would copy it again in every layer.
-        left = sent(resize, device).repeat_interleave(self._heads, dim=0)
+        left = move_to(resize, device).repeat_interleave(self._heads, dim=0)
         right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
-        members = sent(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
+        members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
-        present_rows = sent(torch.as_tensor(present), self._where)
+        present_rows = move_to(torch.as_tensor(present), self._where)
 
         def probe(layer: int, weights: Tensor) -> None:
             maps = weights.float().flatten(0, 1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cahp import models
 from cahp.data import sample
 from cahp.head_statistics import Signatures
-from cahp.models.devices import peak, synchronise
+from cahp.models.devices import peak_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.run.bench import read_data
 from cahp.run.settings import Settings, identify_model
@@ -44,7 +44,7 @@ def measure(
     """Time all contestants ``rounds`` times in turn on the first ``limit`` texts of the selection split.
 
     ``model`` is that of the settings, where it was read before. ``peak_memory`` is what was in use at most before the
-    baseline ran: of a GPU since ``devices.forget_peak``, else of this whole process.
+    baseline ran: of a GPU since ``devices.reset_peak``, else of this whole process.
     """
     model = model or models.load(identify_model(settings), device=settings.device)
     texts, _ = sample(read_data(settings, model.card).split(settings.select_split), limit, how="head")
@@ -72,7 +72,7 @@ def measure(
     for round_ in range(rounds + 1):
         if round_ == 1:
             # All of ours has run, and the baseline has not: what it takes is not ours, and a peak never falls.
-            most = peak(model.device)
+            most = peak_bytes(model.device)
         for name, work in contestants.items():
             progress(STAGE, done, total)
             synchronise(model.device)

@@ -96,7 +96,7 @@ def measure(settings: Settings, *, limit: int = 640, rounds: int = 3, progress: 
     with scratch() as folder:
         store = Store(folder)
         bench = open_bench(replace(settings, limit=CALIBRATION, eval_limit=EVALUATION), store=store)
-        devices.forget_peak(devices.device(settings.device))
+        devices.reset_peak(devices.find_device(settings.device))
         start = perf_counter()
         run_on(bench)
         whole = perf_counter() - start

@@ -85,13 +85,13 @@ def test_what_a_device_is_given_fits_it() -> None:
     assert devices.batch_size(CPU) == (2048, 256)
     assert devices.batch_size(GPU)[0] > 2048
     assert devices.tolerance(CPU) == 1e-5 < devices.tolerance(GPU) <= 1e-4
-    assert devices.sums_on(torch.device("mps")) == CPU
-    assert devices.sums_on(GPU) == GPU
-    assert devices.sent(torch.ones(2), CPU).device == CPU
-    assert devices.native(torch.device("mps")) is False
-    assert (devices.peak(CPU) or 0) > 1 << 20
+    assert devices.float64_device(torch.device("mps")) == CPU
+    assert devices.float64_device(GPU) == GPU
+    assert devices.move_to(torch.ones(2), CPU).device == CPU
+    assert devices.has_bfloat16(torch.device("mps")) is False
+    assert (devices.peak_bytes(CPU) or 0) > 1 << 20
     with pytest.raises(OptionError, match="no device named"):
-        devices.device("tpu")
+        devices.find_device("tpu")
 
 
 def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
@@ -102,12 +102,12 @@ def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
     (tmp_path / "memory.stat").write_text("anon 2000000\nfile 900000\n")
     monkeypatch.setattr(devices, "_MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(devices, "_GROUP", tmp_path)
-    assert devices.free(CPU) == 1_000_000
+    assert devices.free_bytes(CPU) == 1_000_000
     (tmp_path / "memory.max").write_text("max\n")
-    assert devices.free(CPU) == 2048 * 1024
+    assert devices.free_bytes(CPU) == 2048 * 1024
     (tmp_path / "meminfo").unlink()
-    assert devices.free(CPU) is None
-    assert devices.free(torch.device("mps")) is None
+    assert devices.free_bytes(CPU) is None
+    assert devices.free_bytes(torch.device("mps")) is None
 
 
 def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
@@ -115,14 +115,14 @@ def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
 ) -> None:
     card = models.identify(str(fakes.save_model(tmp_path)))
     monkeypatch.setattr(loading, "_network", lambda *_: pytest.fail("it was read"))
-    monkeypatch.setattr(loading, "free", lambda place: 50_000)
+    monkeypatch.setattr(loading, "free_bytes", lambda place: 50_000)
     with pytest.raises(ModelError) as refused:
         models.load(card, device="cpu")
     size = 4 * card.details["parameters"]
     assert f"take {size / 1e3:.0f} kB in float32, and cpu has 50 kB free" in str(refused.value)
     assert str(refused.value).endswith("use a machine with more memory")
-    monkeypatch.setattr(loading, "device", lambda name: GPU)
-    monkeypatch.setattr(loading, "free", lambda place: None if place.type == "cpu" else 50_000)
+    monkeypatch.setattr(loading, "find_device", lambda name: GPU)
+    monkeypatch.setattr(loading, "free_bytes", lambda place: None if place.type == "cpu" else 50_000)
     with pytest.raises(ModelError, match=r"cuda has 50 kB free.*use --device cpu, or a larger GPU"):
         models.load(card, device="cuda")
 

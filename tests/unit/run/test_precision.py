@@ -80,7 +80,7 @@ def test_shared_layers_answer_in_the_same_numbers(model: HeadModel) -> None:
 
 @pytest.mark.parametrize("fast", [False, True])
 def test_auto_never_touches_what_chooses_heads(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    monkeypatch.setattr(devices, "native", lambda where: fast)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda where: fast)
     usual = Settings(device="cpu")
     assert choose_precisions(usual) == Precisions("float32", "float32")
     assert choose_precisions(replace(usual, precision="auto")) == Precisions(
@@ -92,7 +92,7 @@ def test_auto_never_touches_what_chooses_heads(monkeypatch: pytest.MonkeyPatch, 
 def test_a_run_says_its_precision_and_none_is_taken_for_another(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devices, "native", lambda where: True)
+    monkeypatch.setattr(devices, "has_bfloat16", lambda where: True)
     store, runs = Store(tmp_path), {}
     for asked in ("float32", "auto", "bfloat16"):
         runs[asked] = prune(replace(settings, precision=asked), store=store)

@@ -110,8 +110,8 @@ def test_activations_without_room_are_not_kept(model: HeadModel, texts: Texts, m
 
 def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
-    where = recovery.sums_on
-    monkeypatch.setattr(recovery, "sums_on", lambda device: asked.append(device) or where(device))
+    where = recovery.float64_device
+    monkeypatch.setattr(recovery, "float64_device", lambda device: asked.append(device) or where(device))
     solve(model, MASK, texts.inputs[:10])
     # Two projections a layer, on Apple's GPUs away from the model.
     assert asked == [model.device] * 6

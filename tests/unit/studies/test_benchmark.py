@@ -72,7 +72,7 @@ def test_the_memory_of_the_baseline_is_not_counted_as_ours(
             lambda *args, name=name, work=work, **options: ran.append(name) or work(*args, **options),
         )
     read: list[set[str]] = []
-    monkeypatch.setattr(benchmark, "peak", lambda _: read.append(set(ran)) or 7)
+    monkeypatch.setattr(benchmark, "peak_bytes", lambda _: read.append(set(ran)) or 7)
     settings = Settings(model=str(place), data=str(fakes.write_data(tmp_path / "data")), device="cpu")
     assert benchmark.measure(settings, limit=32, rounds=2)["peak_memory"] == 7
     assert read == [{"collect", "gate_gradients"}]
