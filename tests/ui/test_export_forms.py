@@ -42,10 +42,10 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     assert not app.exception
     offered = app.radio(key="export-recover")
     assert [option.partition(":")[0] for option in offered.options] == [
-        "As far as time allows",
+        "Refit, then distil while time allows",
         "Refit",
         "Distil",
-        "As pruned",
+        "None",
         "Fine-tune",
     ]
     assert offered.value == "distill"

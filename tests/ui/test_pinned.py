@@ -59,7 +59,7 @@ def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n() 
     assert heads in said(app)
     assert "95 % interval" in said(app)
     assert "on the same 311 texts" in said(app)
-    assert f"{len(found.apart)} of 311 answers differ" in said(app)
+    assert f"{len(found.apart)} of 311 predictions differ" in said(app)
     assert len(app.dataframe[0].value) == len(found.apart)
     # The address restores both.
     link = dict(app.query_params)
@@ -169,7 +169,7 @@ def test_a_mask_of_one_model_is_held_against_the_board_of_another(folders: Path)
         in words
     )
     assert "on the same 40 texts, compared in pairs" in words
-    assert "Both models answer the evaluation texts of the data on screen." in words
+    assert "Both models are evaluated on the data on screen." in words
     job = explorer_of(app).work.job(VERSUS)
     assert job is not None
     assert job.result is not None
@@ -208,7 +208,7 @@ def test_a_link_pins_a_built_in_model_at_once_and_says_why_it_cannot_be_compared
     app = opened(budget="20", pin="f" * 18, pin_model="minilm-sst5")
     explorer = explorer_of(app)
     assert explorer.pinned is not None
-    assert "cannot be held against each other: A's model answers '0', '1'" in said(app)
+    assert "cannot be compared: A's model answers '0', '1'" in said(app)
     assert app.query_params["pin-model"] == "minilm-sst5"
     assert explorer.work.job(VERSUS) is None
     app.button(key="pin-forget").click().run()

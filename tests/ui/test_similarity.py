@@ -74,7 +74,7 @@ def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
     assert app.title[0].value == "Which heads attend alike?"
     assert len(app.get("plotly_chart")) == 5
     assert len(app.get("iframe")) == 1
-    assert "of this text" in shown(app)
+    assert "on this text" in shown(app)
     assert "layer 0, head 1, community" in drawn(app)
 
 
@@ -105,7 +105,7 @@ def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
     app.text_area(key="similarity-text-0").set_value("word " * 500)
     settled(app)
     assert app.warning[0].value == (
-        "This text is longer than the model reads here: its first 128 tokens are compared, 374 more were cut off."
+        "This text is too long for the model: its first 128 tokens are compared, 374 more were truncated."
     )
 
 
@@ -184,7 +184,7 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     other.session_state["similarity-view"] = "all"
     settled(other)
     assert not other.exception
-    assert "What 72 heads look at mostly" in shown(other)
+    assert "of 72 heads attend mostly to" in shown(other)
     assert other.query_params["view"] == "all"
     other.button(key="glance-open").click()
     settled(other)
