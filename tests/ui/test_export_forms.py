@@ -43,9 +43,9 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     offered = app.radio(key="export-recover")
     assert [option.partition(":")[0] for option in offered.options] == [
         "Refit, then distil while time allows",
+        "None",
         "Refit",
         "Distil",
-        "None",
         "Fine-tune",
     ]
     assert offered.value == "distill"
