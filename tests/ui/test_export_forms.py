@@ -51,7 +51,7 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     assert offered.value == "distill"
     assert any("unless it was distilled before" in caption.value for caption in app.caption)
     # The run on screen was refitted: its figures are not those of a distilled model.
-    assert app.button(key="export-measure").label.startswith("Distil and measure it (about ")
+    assert app.button(key="export-measure").label.startswith("Distil and measure (about ")
     assert any("--recover distill" in code.value for code in app.code)
 
 
