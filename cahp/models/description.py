@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cahp.cards import Language, ModelCard
+from cahp.cards import ModelCard
 from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
@@ -44,33 +44,13 @@ _SLACK = 1_000_000
 _HIGHEST_RANK = 4096
 
 
-@dataclass(frozen=True)
-class ConfigSummary:
-    """The description of a model by its configuration alone.
-
-    ``labels`` are the classes of its head, empty without one; ``passes`` counts the layers that a text goes through;
-    ``shape`` has ``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes``, as a ``ModelCard`` does.
-    """
-
-    name: str
-    family: str
-    labels: tuple[str, ...]
-    shape: Mapping[str, Any]
-    passes: int
-    kept: tuple[tuple[int, ...], ...] | None
-    no_refit: str | None
-    no_onnx: str | None
-    folder: Path
-    language: Language | None
-
-
-def summarise_config(
+def describe_config(
     name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
-) -> ConfigSummary:
-    """Describe the model ``name`` by the ``config.json`` in ``folder``.
+) -> ModelCard:
+    """Make the card of the model ``name`` from the ``config.json`` in ``folder`` alone; it has no digest.
 
-    ``labels`` are its classes if an adapter has them; ``weight_bytes`` are the bytes of its weights if these are in
-    another place.
+    Its ``details`` hold the number of ``passes`` of a text through layers with heads. ``labels`` are its classes if an
+    adapter has them; ``weight_bytes`` are the bytes of its weights if these are in another place.
 
     Raises:
         ModelError: If it cannot be used, whatever its weights are.
@@ -97,17 +77,19 @@ def summarise_config(
         shape = _shape(folder, config, family)
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
-    return ConfigSummary(
-        name=name,
+    return ModelCard(
+        id=name,
+        revision=None,
         family=kind,
         labels=_classifier_labels(name, config) if labels is None else labels,
-        shape=shape,
-        passes=_size(folder, config, "num_hidden_layers") if family.shared else shape["layers"],
+        sha256="",
+        folder=str(folder),
+        details={"passes": _size(folder, config, "num_hidden_layers") if family.shared else shape["layers"]},
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
         no_refit=_no_refit(name, config, family),
         no_onnx=NO_ONNX.get(kind),
-        folder=folder,
         language=language_of(config),
+        **shape,
     )
 
 
@@ -189,11 +171,11 @@ def describe(
     Raises:
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut.
     """
-    summary = summarise_config(name, folder, labels=labels)
+    card = describe_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
     _check_adapter(name, folder)
     count = count_parameters(files)
-    check_attention(summary, count)
+    check_attention(card, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
         raise ModelError(
@@ -203,24 +185,8 @@ def describe(
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
-    return ModelCard(
-        id=name,
-        revision=revision,
-        family=summary.family,
-        labels=summary.labels,
-        sha256=digest(*parts, extra, *summary.labels),
-        folder=str(folder),
-        details={
-            "bytes": sum(path.stat().st_size for path in files),
-            "parameters": count,
-            "passes": summary.passes,
-        },
-        kept=summary.kept,
-        no_refit=summary.no_refit,
-        no_onnx=summary.no_onnx,
-        language=summary.language,
-        **summary.shape,
-    )
+    details = {**(card.details or {}), "bytes": sum(path.stat().st_size for path in files), "parameters": count}
+    return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
 
 
 def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
@@ -272,19 +238,18 @@ def _shared(group: int, queries: int) -> list[str]:
     ]
 
 
-def check_attention(summary: ConfigSummary, count: int) -> None:
+def check_attention(card: ModelCard, count: int) -> None:
     """Compare the attention of a configuration with the ``count`` of weights, before memory is taken for it.
 
     Raises:
         ModelError: If the configuration has far more weights.
     """
     # Query, key, value and output of each layer, which every architecture has; a pruned model has fewer.
-    layers, hidden, group = summary.shape["layers"], summary.shape["hidden"], summary.shape["group"]
-    attention = 2 * layers * hidden * summary.shape["heads"] * summary.shape["head_size"] * (group + 1) // group
-    if summary.kept is None and attention > 4 * count + _SLACK:
+    attention = 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
+    if card.kept is None and attention > 4 * count + _SLACK:
         raise ModelError(
-            f"{summary.folder / CONFIG} says {layers} layers of {hidden} channels, and the weights hold only {count:,} "
-            "numbers: they do not belong together; save the whole model again"
+            f"{Path(card.folder) / CONFIG} says {card.layers} layers of {card.hidden} channels, and the weights hold "
+            f"only {count:,} numbers: they do not belong together; save the whole model again"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 from cahp import hub
@@ -10,10 +11,9 @@ from cahp.cards import ModelCard
 from cahp.models.description import (
     TOKENIZER_FILES,
     TOKENIZER_SETTINGS,
-    ConfigSummary,
     check_attention,
     describe,
-    summarise_config,
+    describe_config,
 )
 from cahp.models.weights import (
     ADAPTER,
@@ -47,27 +47,14 @@ def look(name: str) -> ModelCard:
         folder, repository = _locate(name)
         if repository is None:
             return describe(hub.split_name(name)[0], folder.name, folder)
-        summary, stored = _summary(repository, folder), _stored_shapes(repository)
+        card, stored = _describe(repository, folder), _stored_shapes(repository)
         details = {
+            **(card.details or {}),
             "bytes": sum(repository.sizes[file] for file in _weight_files(repository)),
             "parameters": sum(map(math.prod, stored.values())),
-            "passes": summary.passes,
             "missing": repository.missing_bytes(_needed_files(repository)),
         }
-        return ModelCard(
-            id=repository.id,
-            revision=repository.commit,
-            family=summary.family,
-            labels=summary.labels,
-            sha256="",
-            folder=str(summary.folder),
-            details=details,
-            kept=summary.kept,
-            no_refit=summary.no_refit,
-            no_onnx=summary.no_onnx,
-            language=summary.language,
-            **summary.shape,
-        )
+        return replace(card, revision=repository.commit, details=details)
 
 
 def fetch(name: str) -> tuple[Path, str]:
@@ -87,15 +74,15 @@ def fetch(name: str) -> tuple[Path, str]:
             from cahp.models.matching import choose_sketch_head
             from cahp.models.sketch import check_fit
 
-            summary, stored = _summary(repository, folder), _stored_shapes(repository)
-            check_attention(summary, sum(map(math.prod, stored.values())))
+            card, stored = _describe(repository, folder), _stored_shapes(repository)
+            check_attention(card, sum(map(math.prod, stored.values())))
             check_fit(
-                summary.name,
+                card.id,
                 str(folder),
                 stored,
-                names=summary.labels or None,
-                own_head=bool(summary.labels),
-                pruned=summary.kept is not None,
+                names=card.labels or None,
+                own_head=bool(card.labels),
+                pruned=card.kept is not None,
                 head=choose_sketch_head(read_json(folder / CONFIG)) or "classification",
             )
             hub.require_consent(repository.id, missing, error=ModelError)
@@ -118,16 +105,16 @@ def _locate(name: str) -> tuple[Path, hub.Repository | None]:
         if complete is None or not hub.is_unreachable(failure):
             raise
         return complete, None
-    _summary(repository, folder)
+    _describe(repository, folder)
     if not any(file in repository.sizes for file in TOKENIZER_FILES):
         raise ModelError(f"{repository.id} has no tokenizer on the hub; choose a model with a tokenizer")
     return folder, repository
 
 
-def _summary(repository: hub.Repository, folder: Path) -> ConfigSummary:
-    """Read the configuration in ``folder``."""
+def _describe(repository: hub.Repository, folder: Path) -> ModelCard:
+    """Make the card of the model from the configuration in ``folder``."""
     weights = (size for file, size in repository.sizes.items() if file.endswith(".safetensors") and "/" not in file)
-    return summarise_config(repository.id, folder, weight_bytes=sum(weights))
+    return describe_config(repository.id, folder, weight_bytes=sum(weights))
 
 
 def _complete_folder(name: str) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -12,7 +13,7 @@ from transformers import AutoConfig
 from cahp import models
 from cahp.api import preflight
 from cahp.cards import ModelCard
-from cahp.models.description import summarise_config
+from cahp.models.description import describe_config
 from cahp.models.sketch import operations
 from cahp.stages.latency import flops
 from cahp.terminal.printing import preflight_lines
@@ -62,12 +63,7 @@ def test_the_built_ins_are_listed_whether_or_not_their_package_is_there(monkeypa
 def described(folder: Path, family: str, **shape: int) -> ModelCard:
     """A card of a configuration without weights."""
     AutoConfig.for_model(family, vocab_size=1000, **shape).save_pretrained(folder)
-    said = summarise_config(folder.name, folder)
-    shape_ = {name: said.shape[name] for name in ("layers", "heads", "group", "head_size", "hidden")}
-    return ModelCard(
-        id=said.name, revision=None, family=family, labels=(), sha256="", folder=str(folder),
-        details={"passes": said.passes}, **shape_,
-    )  # fmt: skip
+    return replace(describe_config(folder.name, folder), labels=())
 
 
 BASE = {"num_hidden_layers": 12, "hidden_size": 768, "num_attention_heads": 12, "intermediate_size": 3072}

@@ -10,7 +10,7 @@ import pytest
 import zoo
 from transformers import CONFIG_MAPPING
 
-from cahp.models.description import check_attention, summarise_config
+from cahp.models.description import check_attention, describe_config
 from cahp.models.families import REFUSED
 
 
@@ -128,12 +128,12 @@ def test_a_published_configuration_is_described(
     tmp_path: Path, kind: str, millions: int, values: dict[str, Any]
 ) -> None:
     folder = write(tmp_path, CONFIG_MAPPING[kind](**values), **values)
-    described = summarise_config("model", folder, weight_bytes=2_000_000 * millions)
+    described = describe_config("model", folder, weight_bytes=2_000_000 * millions)
     check_attention(described, millions * 1_000_000)
-    assert described.shape["heads"] * described.shape["group"] > 1
+    assert described.heads * described.group > 1
 
 
 @pytest.mark.parametrize("kind", [kind for kind in zoo.TYPES if kind not in REFUSED and rotates(kind)])
 def test_a_small_model_may_have_a_large_rope_base_and_window(tmp_path: Path, kind: str) -> None:
     folder = write(tmp_path, zoo.configuration(kind), rope_theta=10_000_000, sliding_window=10_000_000)
-    assert summarise_config("model", folder, weight_bytes=100_000).family == kind
+    assert describe_config("model", folder, weight_bytes=100_000).family == kind
