@@ -18,7 +18,7 @@ from cahp.figures import similarity as figures
 from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_graph import graph_figure
 from cahp.figures.head_grid import grid_figure, head_name
-from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, nearest, usual_threshold
+from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class SimilarityResult:
 
         Without a threshold, about three edges per head remain. The graph shows itself in a notebook.
         """
-        wanted = usual_threshold(self.distances) if threshold is None else threshold
+        wanted = suggest_threshold(self.distances) if threshold is None else threshold
         found = head_graph(self.distances, threshold=wanted, seed=seed)
         return SimilarityGraph(**vars(found), mask=self.mask)
 
@@ -140,7 +140,7 @@ class SimilarityResult:
             OptionError: If the model has no such head.
         """
         flat = self._flat(layer, head)
-        near = nearest(self.distances, flat, count=count)
+        near = nearest_heads(self.distances, flat, count=count)
         return [(*divmod(other, self.mask.heads), float(self.distances[flat, other])) for other in near]
 
     def plot(
@@ -181,7 +181,7 @@ class SimilarityResult:
         elif name == "layers":
             figure, title = figures.among_layers(self.distances, mask, chosen, dark=dark)
         else:
-            near = nearest(self.distances, chosen, count=3)
+            near = nearest_heads(self.distances, chosen, count=3)
             attention = Attention(self.tokens, self.weights, self.cut)
             figure = figures.beside(attention, self.distances, [chosen, *near], heads=mask.heads, dark=dark)
             title = f"{head_name(chosen, mask.heads).capitalize()}, and the heads most similar to it"

@@ -266,6 +266,6 @@ def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds
 
 
 def _rounding(read: ReadBack, full: Evaluation, seed: int) -> Outcomes:
-    from cahp.stages.evaluation import scored
+    from cahp.stages.evaluation import evaluate_scores
 
-    return measure(scored(read.found, full), full=full, seed=seed)
+    return measure(evaluate_scores(read.found, full), full=full, seed=seed)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut, tail
-from cahp.stages.evaluation import answers
+from cahp.stages.evaluation import evaluate_batches
 from cahp.values import Evaluation, HeadMask, Ints, Precision, Progress, Texts, silent
 
 #: Memory for hidden states, in bytes.
@@ -137,7 +137,7 @@ class _Part:
             )
 
         try:
-            found = answers(self._batches, scores, self._texts, progress=progress)
+            found = evaluate_batches(self._batches, scores, self._texts, progress=progress)
         except BaseException:
             with self._lock:
                 self._forget(left, list(left))

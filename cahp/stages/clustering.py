@@ -1,4 +1,4 @@
-"""Clusters of heads for every number of clusters, and how many the curve over them suggests."""
+"""Clusters of heads for every number of clusters, and the number that their silhouette curve suggests."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from numpy.typing import NDArray
 from cahp.head_statistics import Clustering, Space
 from cahp.values import Floats, Ints, KneeNotFoundError, OptionError, Progress, silent
 
-#: Degrees of the polynomial that smooths the curve; above, it follows the noise.
+#: Degrees of the polynomial that smooths the curve; higher ones follow the noise.
 DEGREES = range(2, 11)
 
-#: ``Clustering.knee_rule`` of a curve without a knee, whose ``knee`` is 0: it serves budgets, but suggests
-#: none.
+#: ``Clustering.knee_rule`` of a curve without a knee; its ``knee`` is 0, and it suggests no budget.
 NO_KNEE = "none"
 
-#: Up to so many heads every number of clusters is tried, as published.
+#: Largest number of heads for which every number of clusters is tried, as published.
 COMPLETE = 512
-#: Numbers of clusters that are tried for more heads than that, at most.
+#: Largest number of numbers of clusters that are tried for more heads.
 _TRIED = 128
 
 _FEWEST_POINTS = 8
@@ -28,23 +27,23 @@ _FLAT = 1e-9
 
 
 def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress = silent) -> Clustering:
-    """Group the heads into ``k`` clusters for every ``k`` of ``tried``: of ``2 .. N - 1``, or a grid of these.
+    """Group the heads into ``k`` clusters for every ``k`` of ``cluster_counts``: of ``2 .. N - 1``, or a grid of these.
 
     k-medoids by FasterPAM (Schubert and Rousseeuw 2021) on ``space.distances``, with the curve of
-    ``mean_simplified_silhouette`` over ``k`` and its ``knee`` for the given polynomial ``degree``. A curve
-    without a knee is not an error here, since budgets do without one: ``knee`` is then 0 and ``knee_rule`` is
-    ``"none"``. ``progress`` is called after every ``k``.
+    ``mean_simplified_silhouette`` over ``k`` and its ``knee`` for the given polynomial ``degree``. A curve without a
+    knee is no error, since a budget needs none: ``knee`` is then 0 and ``knee_rule`` is ``"none"``. ``progress`` is
+    called after every ``k``.
 
-    Up to ``COMPLETE`` heads every ``k`` starts anew from random medoids, as published, which costs the cube of the
-    number of heads. Above, each of the grid starts from the medoids of the one before and from random heads far from
-    these, and needs two or three iterations; what that changes is said by ``grid_notice``.
+    Up to ``COMPLETE`` heads every ``k`` starts from random medoids, as published, in cubic time. Above, each ``k`` of
+    the grid starts from the previous medoids and from random heads far from these, and needs two or three iterations;
+    ``grid_notice`` describes the effect.
 
     Raises:
         OptionError: If the degree is not one of ``DEGREES``.
     """
     _check_degree(degree)
     heads = len(space.distances)
-    ks = tried(heads)
+    ks = cluster_counts(heads)
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
     medoids: list[NDArray[np.int64]] = []
@@ -60,11 +59,11 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     return with_degree(unsuggested, degree=degree)
 
 
-def tried(heads: int) -> NDArray[np.int64]:
-    """The numbers of clusters that are tried for so many heads, ascending.
+def cluster_counts(heads: int) -> NDArray[np.int64]:
+    """The numbers of clusters to try for so many heads, ascending.
 
-    All of ``2 .. heads - 1``, or above ``COMPLETE`` heads at most 128 of them, whose steps grow with the square root
-    of ``k``: dense where the curve bends, coarse where it is flat.
+    All of ``2 .. heads - 1``, or for more than ``COMPLETE`` heads at most 128 of them, whose steps grow with the square
+    root of ``k``: dense where the curve bends, coarse where it is flat.
     """
     if heads <= COMPLETE:
         return np.arange(2, heads)
@@ -72,18 +71,18 @@ def tried(heads: int) -> NDArray[np.int64]:
 
 
 def grid_notice(heads: int) -> str | None:
-    """What it means that only a grid of numbers was tried for so many heads; None where all were."""
+    """The notice that only a grid of numbers was tried for so many heads; None if all were tried."""
     if heads <= COMPLETE:
         return None
     return (
-        f"{len(tried(heads))} of the {heads - 2:,} possible numbers of clusters were tried; where all were tried for "
-        "comparison (384, 768 and 1,024 heads), the suggested number was the same within 2 and 80 to 98 % of the heads "
-        "kept by either were kept by both, as many as with another seed (72 to 99 %)"
+        f"{len(cluster_counts(heads))} of the {heads - 2:,} possible numbers of clusters were tried; with all numbers "
+        "(384, 768 and 1,024 heads) the suggestion differed by at most 2, and 80 to 98 % of the heads kept by either "
+        "were kept by both, as with another seed (72 to 99 %)"
     )
 
 
 def revision(heads: int) -> int:
-    """Part of the key of what follows from clusters: raised when a change of the code changes them."""
+    """Part of the cache keys of clusters; bump to invalidate cached results."""
     return 1 if heads <= COMPLETE else 2
 
 
@@ -91,45 +90,45 @@ _Clusters = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
 
 
 def _anew(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
-    """Labels and medoids for each of ``ks``, each from random medoids of its own."""
+    """Labels and medoids for each of ``ks``, each from random medoids."""
     import kmedoids
 
-    # FasterPAM reads the matrix column by column; row by row in memory, from 1,000 heads on nearly every number would
-    # come from outside the cache, at five times the cost.
+    # FasterPAM reads the matrix by columns. In an array by rows, from 1,000 heads on, nearly every read misses the
+    # cache, which takes five times as long.
     by_column = np.asfortranarray(distances)
     for k in ks:
-        # From 1,000 points on, the default number of threads follows the machine, and the result with it.
-        found = kmedoids.fasterpam(by_column, medoids=int(k), random_state=seed, n_cpu=1)
-        yield found.labels.astype(np.int64), found.medoids.astype(np.int64)
+        # From 1,000 points on, the default number of threads depends on the machine, and the result on that.
+        clusters = kmedoids.fasterpam(by_column, medoids=int(k), random_state=seed, n_cpu=1)
+        yield clusters.labels.astype(np.int64), clusters.medoids.astype(np.int64)
 
 
 def _onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
-    """Labels and medoids for each of ``ks``, each from the medoids of the one before."""
+    """Labels and medoids for each of ``ks``, each from the previous medoids."""
     import kmedoids
 
     heads, generator = len(distances), np.random.default_rng(seed)
-    # The matrix is symmetric, so that its transpose is as good as a copy by columns.
+    # The matrix is symmetric, so its transpose serves as a copy by columns.
     by_column = distances.T
     medoids = np.empty(0, dtype=np.int64)
-    # Before there is a medoid, every head is as far from its own as any other.
+    # Without medoids, all heads are equally likely.
     own = np.ones(heads)
     for k in ks:
         more = int(k) - len(medoids)
         if np.count_nonzero(own) < more:
-            # Fewer places than clusters: the others split equal heads.
+            # Fewer different heads than clusters: some clusters split equal heads.
             own = np.ones(heads)
             own[medoids] = 0
         added = generator.choice(heads, more, replace=False, p=own / own.sum())
         start = np.concatenate([medoids, added]).astype(np.uintp)
-        found = kmedoids.fasterpam(by_column, medoids=start, n_cpu=1)
-        labels, medoids = found.labels.astype(np.int64), found.medoids.astype(np.int64)
+        clusters = kmedoids.fasterpam(by_column, medoids=start, n_cpu=1)
+        labels, medoids = clusters.labels.astype(np.int64), clusters.medoids.astype(np.int64)
         yield labels, medoids
         own = distances[np.arange(heads), medoids[labels]].astype(np.float64)
         own[medoids] = 0
 
 
 def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
-    """The same clusters with the knee that another polynomial degree finds.
+    """The same clusters with the knee for another polynomial degree.
 
     Raises:
         OptionError: If the degree is not one of ``DEGREES``.
@@ -142,7 +141,7 @@ def with_degree(clustering: Clustering, *, degree: int) -> Clustering:
 
 
 def _every_k(clustering: Clustering) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The curve at every ``k``, on straight lines between those that were tried: a polynomial weighs all alike."""
+    """The curve at every ``k``, interpolated linearly, since a polynomial weighs all points equally."""
     if not len(clustering.ks):
         return clustering.ks, clustering.mss
     ks = np.arange(clustering.ks[0], clustering.ks[-1] + 1)
@@ -150,7 +149,7 @@ def _every_k(clustering: Clustering) -> tuple[NDArray[np.int64], NDArray[np.floa
 
 
 def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -> float:
-    """How much closer the points are to their own medoid than to the others; at most 1.
+    """The mean simplified silhouette: how much closer points are to their own medoid than to others; at most 1.
 
     ``distances (N, N)`` symmetric, ``labels (N,)`` indices into ``medoids (k,)``, ``k >= 2``. With ``a`` the
     distance of a point to its own medoid and ``b`` its mean distance to all other medoids: the mean of ``(b -
@@ -171,11 +170,11 @@ def mean_simplified_silhouette(distances: Floats, labels: Ints, medoids: Ints) -
 
 
 def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int = 6) -> tuple[int, str]:
-    """Where more clusters stop paying: the knee of ``mss`` over ascending ``ks``, and the rule that found it.
+    """The knee of ``mss`` over ascending ``ks``, where more clusters gain little, and the rule that found it.
 
     Kneedle (Satopaa et al. 2011) on the curve smoothed by a polynomial of the given ``degree`` (rule
-    ``"polynomial-6"``); where that finds none, of the next lower one, down to 2; then, and at once for fewer
-    than 8 points, the point farthest above the chord from the first to the last one (rule ``"chord"``).
+    ``"polynomial-6"``); without a result, of the next lower degree, down to 2; then, and at once for fewer than 8
+    points, the point farthest above the chord from the first to the last point (rule ``"chord"``).
 
     Raises:
         KneeNotFoundError: If no point lies above the chord: the curve is flat, straight or sags.
@@ -187,9 +186,9 @@ def knee(ks: Sequence[int] | Ints, mss: Sequence[float] | Floats, *, degree: int
         if len(x) >= _FEWEST_POINTS:
             # Two more points than the degree, or the polynomial runs through all of them and smooths nothing.
             for tried in range(min(degree, len(x) - 2), DEGREES.start - 1, -1):
-                found = _polynomial_knee(x, y, tried)
-                if found is not None:
-                    return found, f"polynomial-{tried}"
+                suggested = _polynomial_knee(x, y, tried)
+                if suggested is not None:
+                    return suggested, f"polynomial-{tried}"
         height = y - y[0] - (y[-1] - y[0]) * (x - x[0]) / (x[-1] - x[0])
         highest = int(np.argmax(height))
         if height[highest] > _FLAT:
@@ -206,13 +205,13 @@ def _polynomial_knee(x: NDArray[np.float64], y: NDArray[np.float64], degree: int
     return None if located.knee is None else int(located.knee)
 
 
-def smoothed(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
-    """The polynomial on which the knee was found: its degree, and its values at ``ks``; None for the other rules.
+def smooth_curve(clustering: Clustering) -> tuple[int, NDArray[np.float64]] | None:
+    """The polynomial of the knee: its degree, and its values at ``ks``; None for other rules.
 
     The least-squares fit that Kneedle makes (``kneed``'s ``interp_method="polynomial"``).
     """
     name, _, degree = clustering.knee_rule.partition("-")
-    # The rule may come out of somebody's file.
+    # The rule may come from an untrusted file.
     if name != "polynomial" or not clustering.knee or degree not in map(str, DEGREES):
         return None
     fit = np.polynomial.Polynomial.fit(*_every_k(clustering), int(degree))

@@ -1,4 +1,4 @@
-"""Distillation: a pruned model is trained to say what the full one says, on texts that need no labels."""
+"""Distillation: train a pruned model to predict as the full model does, on texts without labels."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from cahp.values import Input, Ints, Progress, silent
 #: Bytes of hidden states that a teacher keeps; what does not fit is computed again for every batch.
 ROOM = 512 << 20
 STAGE = "distill"
-#: The pass of the full model that comes before.
+#: The pass of the full model before the training.
 TEACHER = "teacher"
-#: A higher rate than that of fine-tuning: the teacher's scores say more of each text than its label does.
+#: A higher rate than that of fine-tuning, since the teacher's scores carry more information than labels.
 SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a distillation lessens: ``T^2 KL(teacher, student) + hidden * sum_l mean (h_l - h*_l)^2 + labels * CE``.
+    """The loss of a distillation: ``T^2 KL(teacher, student) + hidden * sum_l mean (h_l - h*_l)^2 + labels * CE``.
 
     Scores are softened by the temperature ``T`` (Hinton, Vinyals and Dean 2015). ``h_l`` are the hidden states after
-    layer ``l`` on real tokens, with a star the full model's.
+    layer ``l`` on real tokens, and ``h*_l`` those of the full model.
     """
 
     temperature: float = 2.0
@@ -54,11 +54,10 @@ class Goal:
 
 @dataclass(frozen=True)
 class Distillation:
-    """A pruned model that learned from the full one, or as it was before where that did not help (not ``accepted``).
+    """A pruned model after distillation, or before it if it did not help (not ``accepted``).
 
-    ``held_out`` texts evaluated it; of these ``before`` and ``after`` were answered as by the full model (None: time
-    was up before that was known). ``examples`` were learned from, in ``batches`` of the ``planned``: fewer where time
-    ended it.
+    Of ``held_out`` texts, ``before`` and ``after`` had the prediction of the full model (None: time was up before that
+    was measured). It was trained on ``examples``, with ``batches`` of ``planned`` ones: fewer if time ran out.
     """
 
     model: HeadModel
@@ -89,19 +88,19 @@ def distill(
     checkpoint: TrainingCheckpoint | None = None,
     left: Left | None = None,
 ) -> Distillation:
-    """Train all weights of ``start`` (a pruned model, ``called`` so) but the word embeddings to agree with ``model``.
+    """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
-    Every fifth text is held out. The epoch that agrees best with the full model there is kept (share of equal answers;
-    on a tie the lower divergence), and the whole only if it agrees better than ``start``. ``labels`` are read only if
-    the goal weighs them. With a ``checkpoint`` a training that was stopped is resumed. Where seconds are ``left`` to
-    it, it has as many batches as fit, and stops where they are over; what has to be made again before one that was
-    stopped can go on is not held against these. See ``cahp.models.training.optimise``.
+    ``called`` names ``start`` in messages. Every fifth text is held out. The epoch with the best agreement there is
+    kept (on a tie the lower divergence), and the training is accepted only if it agrees better than ``start``.
+    ``labels`` are read only if the goal weighs them. With a ``checkpoint`` an interrupted training is resumed. With
+    seconds ``left`` it has as many batches as fit; the preparation of a resumed training does not count. See
+    ``cahp.models.training.optimise``.
     """
     learned, held_out = held_out_rows(len(inputs))
     tokens = model.tokenize(inputs)
     kept_back = [tokens[row] for row in held_out]
     network = separate(start).network.requires_grad_(True)
-    # The texts are few, and most words are not among them.
+    # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
     before, ready = None, 0.0 if left is None else left()
     bounded = progress if checkpoint is not None and checkpoint.exists else until(progress, left)
@@ -141,7 +140,7 @@ def distill(
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = made.best if sound and made.best is not None else before
     accepted, (was, now) = after > before, (round(one[0] * len(held_out)) for one in (before, after))
-    # Processes take a batch each at a time.
+    # Each process takes a batch at a time.
     whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
     if not sound:
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from cahp.models.head_model import Batch, HeadModel
 
-#: By how much another reading of the labels must win before it is worth a warning, in accuracy.
+#: Smallest gain in accuracy by permuted labels that is worth a warning.
 _SUSPICIOUS = 0.15
 
 
@@ -28,25 +28,25 @@ def evaluate(
     stage: str = "evaluation",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Answers of ``model`` on ``texts``, with the heads outside ``mask`` gated off.
+    """Predictions of ``model`` on ``texts``, without the heads that ``mask`` drops.
 
-    Progress counts examples; the callback may stop the work between batches. Processes that work together share the
-    batches, and each gets all answers.
+    Progress counts examples; the callback may stop the work between batches. Several processes share the batches, and
+    each gets all predictions.
     """
     gates = None if mask is None else model.gates(mask.keep)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs)))
-    found = answers(
+    part = evaluate_batches(
         batches,
         lambda number: model.logits(batches[number], gates=gates, precision=precision),
         texts,
         stage=stage,
         progress=progress,
     )
-    # Each text was answered by one process, and is 0 in the others.
-    return Evaluation(parallel.total(found.predictions), texts.labels, parallel.total(found.losses), texts.classes)
+    # A text has values from one process, and 0 from the others.
+    return Evaluation(parallel.total(part.predictions), texts.labels, parallel.total(part.losses), texts.classes)
 
 
-def answers(
+def evaluate_batches(
     batches: Sequence[Batch],
     logits_of: Callable[[int], Tensor],
     texts: Texts,
@@ -54,20 +54,20 @@ def answers(
     stage: str = "evaluation",
     progress: Progress = silent,
 ) -> Evaluation:
-    """Answers on ``texts`` whose ``batches`` get the scores ``(b, C)`` that ``logits_of`` a batch's number gives."""
+    """Predictions on ``texts`` from the class scores ``(b, C)`` that ``logits_of`` returns for a batch's number."""
     import torch
     from torch import nn
 
     predictions = np.zeros(len(texts), dtype=np.int64)
     losses = np.zeros(len(texts))
     total, done = sum(map(len, batches)), 0
-    found: list[Tensor] = []
+    logits_of_batches: list[Tensor] = []
     for number, batch in enumerate(batches):
         progress(stage, done, total)
-        found.append(logits_of(number).float())
+        logits_of_batches.append(logits_of(number).float())
         done += len(batch)
-    # Fetched at last: a device need not wait for the processor between two batches.
-    for batch, scores in zip(batches, found, strict=True):
+    # Copied at the end, so that a device does not wait for the processor between batches.
+    for batch, scores in zip(batches, logits_of_batches, strict=True):
         logits, labels = scores.cpu(), torch.as_tensor(texts.labels[batch.rows])
         predictions[batch.rows] = logits.argmax(-1).numpy()
         losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").numpy()
@@ -75,8 +75,8 @@ def answers(
     return Evaluation(predictions, texts.labels, losses, texts.classes)
 
 
-def scored(scores: Floats, beside: Evaluation) -> Evaluation:
-    """What class scores ``(n, C)`` come to, on the texts that another model's answers ``beside`` are on."""
+def evaluate_scores(scores: Floats, beside: Evaluation) -> Evaluation:
+    """Predictions from class scores ``(n, C)``, on the texts of another evaluation (``beside``)."""
     from scipy.special import log_softmax
 
     losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), beside.labels]
@@ -84,10 +84,10 @@ def scored(scores: Floats, beside: Evaluation) -> Evaluation:
 
 
 def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:
-    """Another reading of the labels under which the model would be far more accurate, if there is one.
+    """A permutation of the labels under which the model would be far more accurate, if there is one.
 
-    Many checkpoints permute the classes of their data set. Returns the accuracy it would reach and, for each class
-    of the data that it reads differently, the model's class: what ``--label-map`` takes.
+    Many checkpoints permute the classes of their data set. Returns that accuracy and, for each class of the data that
+    changes, the model's class, as ``--label-map`` takes it.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import confusion_matrix

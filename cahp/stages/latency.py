@@ -1,4 +1,4 @@
-"""What pruning saves: weights, operations, and time measured on the model that is really smaller."""
+"""Savings of pruning: operations, and time measured on the model that was cut."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from cahp.models.surgery import cut
 from cahp.values import Estimate, HeadMask, Progress, silent
 
 STAGE = "latency"
-#: A ratio is known when its 95 % interval is narrower than this share of it.
-KNOWN = 0.02
+#: A ratio is precise if its 95 % interval is narrower than this share of it.
+PRECISE = 0.02
 _WARMUP = 3
-#: Rounds that there are at least, whatever they take, and rounds after which it is first asked whether that is enough.
+#: Smallest number of rounds, and number of rounds before the first check of precision.
 _FEWEST, _FIRST_LOOK = 3, 5
-#: The share of the time that warming up may take, and the one that is left to attention's share.
+#: Shares of the time for the warm-up, and for the measurement of attention's share.
 _WARMING, _SHARING = 0.1, 0.2
 _DRAWS = 2_000
-#: Fewer rounds than this say too little of how medians vary to draw from them.
+#: Smallest number of rounds for a bootstrap.
 _ENOUGH_TO_DRAW = 10
 
 
@@ -44,13 +44,13 @@ class Times:
 
 @dataclass(frozen=True)
 class Latency(Times):
-    """Times of both, and attention's share of the full model's."""
+    """Times of both models, and attention's share of the full model's time."""
 
     attention_share: float
 
 
 def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) -> Batch:
-    """``batch`` inputs of ``length`` random tokens without padding; the time does not depend on which."""
+    """``batch`` inputs of ``length`` random tokens without padding; time does not depend on the tokens."""
     generator = np.random.default_rng(seed)
     vocabulary = int(model.network.config.vocab_size)
     tokens: list[dict[str, list[int]]] = []
@@ -59,11 +59,11 @@ def sample_batch(model: HeadModel, *, batch: int, length: int, seed: int = 0) ->
             "input_ids": generator.integers(vocabulary, size=length).tolist(),
             "attention_mask": [1] * length,
         }
-        # Padding tokens inside would shift the positions of families that count them from the padding index.
+        # Padding tokens inside would shift positions in families that count them from the padding index.
         pad = model.tokenizer.pad_token_id
         entry["input_ids"] = [token if token != pad else (pad + 1) % vocabulary for token in entry["input_ids"]]
         if getattr(model.network.config, "is_encoder_decoder", False):
-            # Such classifiers read their answer at the last token that ends a text, and there must be one.
+            # These classifiers need a token that ends the text.
             end = model.network.config.eos_token_id
             entry["input_ids"] = [token if token != end else (end + 2) % vocabulary for token in entry["input_ids"]]
             entry["input_ids"][-1] = end
@@ -86,13 +86,13 @@ def measure(
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
 ) -> Latency:
-    """Time both models in turn, so that a machine that slows down slows both, until their ratio is known.
+    """Time both models in turn, so that a slower machine slows both, until their ratio is precise.
 
-    The ratio is the median over rounds of pruned / full, with its ``ratio`` interval. Rounds end when that interval is
-    narrower than 2 % of the ratio, or ``seconds`` are over, warming up and attention's share included (three rounds
-    there are in any case, also where these take longer). ``repeats`` asks for so many rounds instead. Since rounds end
-    where the interval is narrow, it is a little too narrow: of simulated timings it held the true ratio in 89 to 95 %.
-    ``pruned`` is a model whose heads were cut out (a masked model computes all its heads and saves nothing).
+    The ratio is the median over rounds of pruned / full, with the interval of ``ratio``. Rounds end when that interval
+    is narrower than 2 % of the ratio, or after ``seconds``, including the warm-up and attention's share (but not before
+    three rounds). ``repeats`` sets the number of rounds instead. Since rounds end when the interval is narrow, it is a
+    little too narrow: it contained the true ratio of simulated timings in 89 to 95 %. ``pruned`` is a model whose heads
+    were cut out (a masked model computes all its heads and saves nothing).
     """
     inputs = sample_batch(full, batch=batch, length=length, seed=seed)
     calls = [partial(_timed, model, inputs, clock) for model in (full, pruned)]
@@ -113,15 +113,15 @@ def measure_onnx(
     seed: int = 0,
     clock: Callable[[], float] = perf_counter,
 ) -> list[Times]:
-    """Time ONNX files of ``model`` in turn, as ``measure`` does: each but the first beside the first, the full one.
+    """Time ONNX files of ``model`` in turn, as ``measure`` does, each against the first one, which is the full model.
 
-    They run in onnxruntime on as many threads as torch has.
+    They run in onnxruntime with as many threads as torch.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    # Or the threads of those that rest would spin on the cores of the one that runs.
+    # Otherwise threads of idle sessions would spin on the cores of the running one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     tensors = sample_batch(model, batch=batch, length=length, seed=seed).tensors
     sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
@@ -150,7 +150,7 @@ def _in_turn(
     for call in calls:
         for _ in range(_WARMUP):
             call()
-            # A large model is warm after one call, and each takes a second.
+            # A large model is warm after one call.
             if repeats is None and clock() - start > _WARMING * seconds:
                 break
     times: list[list[float]] = []
@@ -161,24 +161,24 @@ def _in_turn(
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
         if repeats is None and len(times) == look:
-            if _are_known(np.array(times), seed):
+            if _are_precise(np.array(times), seed):
                 break
-            # Looking after every round would find a narrow interval by chance.
+            # A check after every round would find a narrow interval by chance.
             look = math.ceil(1.25 * look)
-        # The order alternates: whoever comes later finds warmer caches.
-        one = [0.0] * len(calls)
+        # The order alternates, since the later model finds warmer caches.
+        seconds_of_calls = [0.0] * len(calls)
         columns = range(len(calls))
         for column in columns if len(times) % 2 else reversed(columns):
-            one[column] = calls[column]()
-        times.append(one)
+            seconds_of_calls[column] = calls[column]()
+        times.append(seconds_of_calls)
     progress(STAGE, 100, 100)
     return np.array(times)
 
 
-def _are_known(times: np.ndarray[Any, Any], seed: int) -> bool:
-    """Whether the ratio of each column to the first one is."""
+def _are_precise(times: np.ndarray[Any, Any], seed: int) -> bool:
+    """Whether the ratio of each column to the first one is precise."""
     ratios = [ratio(column / times[:, 0], seed=seed) for column in times.T[1:]]
-    return all(found.high - found.low < KNOWN * found.value for found in ratios)
+    return all(found.high - found.low < PRECISE * found.value for found in ratios)
 
 
 def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) -> Times:
@@ -190,10 +190,10 @@ def _summary(times: np.ndarray[Any, Any], batch: int, length: int, seed: int) ->
 
 
 def ratio(values: np.ndarray[Any, Any], *, seed: int = 0) -> Estimate:
-    """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, below ten of them Student's.
+    """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, or Student's for fewer than ten.
 
-    Of three pairs a bootstrap never leaves the range of what was seen, which holds the median in three of four cases
-    only; Student's interval, of the logarithms, says how little they tell.
+    A bootstrap of three pairs stays within their range, which contains the median in only three of four cases;
+    Student's interval, of the logarithms, is wide enough.
     """
     middle = float(np.median(values))
     if len(values) < _ENOUGH_TO_DRAW:
@@ -218,12 +218,12 @@ def _timed(model: HeadModel, inputs: Batch, clock: Callable[[], float]) -> float
 
 
 def attention_share(model: HeadModel, inputs: Batch, *, repeats: int = 5, seconds: float | None = None) -> float:
-    """Share of a forward pass spent between the query, key, value projections and the output projection.
+    """Share of the time of a forward pass between the query, key, value projections and the output projection.
 
-    The median of so many passes, or of those that fit into ``seconds``, one at least, of a model that is warm.
-    It is the ceiling of what any removal of heads can save (Amdahl's law).
+    The median of so many passes, or of those that fit into ``seconds`` (at least one), of a warm model. It is the upper
+    bound of what the removal of heads can save (Amdahl's law).
     """
-    # Hooks go onto a copy that shares the weights: the model itself may be in use.
+    # On a copy that shares the weights, since the model may be in use.
     copy = cut(model, HeadMask.full(model.layers, model.heads))
     started, inside = [0.0], [0.0]
 
@@ -251,6 +251,6 @@ def flops(model: HeadModel, *, length: int) -> int:
     """Floating-point operations of one text of ``length`` tokens, counted while it runs."""
     inputs = sample_batch(model, batch=1, length=length)
     with FlopCounterMode(display=False) as counter:
-        # A probed call computes attention by matrix products, which are counted; fused kernels are not everywhere.
+        # With a probe, attention is computed by matrix products, which are counted; fused kernels are not always.
         model.logits(inputs, probe=lambda layer, weights: None)
     return int(counter.get_total_flops())

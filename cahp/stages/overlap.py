@@ -1,4 +1,4 @@
-"""How much two choices of heads have in common, and how much two random ones would."""
+"""The overlap of two masks, and the overlap expected of random masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cahp.values import Bools
 
 
 def jaccard(first: Bools, second: Bools) -> float:
-    """Heads that both keep, of those that at least one keeps; 0 where neither keeps any. Both have one shape."""
+    """Jaccard index of two masks of one shape: heads in both, of those in at least one (0 if both are empty)."""
     return int((first & second).sum()) / max(1, int((first | second).sum()))
 
 
@@ -24,16 +24,16 @@ def overlaps(masks: Sequence[Bools] | Bools) -> NDArray[np.float64]:
 
 
 def expected_overlap(sizes: Sequence[int], total: int) -> float:
-    """Mean of ``overlaps`` if each mask were drawn at random with its size; not a number of fewer than two."""
+    """Mean of ``overlaps`` of random masks with these sizes; NaN for fewer than two."""
     expected = [expected_jaccard(first, second, total) for first, second in combinations(sizes, 2)]
     return float(np.mean(expected)) if expected else math.nan
 
 
 @lru_cache(maxsize=4096)
 def expected_jaccard(first: int, second: int, total: int) -> float:
-    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` things.
+    """Mean Jaccard index of two independent random sets of ``first`` and ``second`` out of ``total`` elements.
 
-    What they share is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
+    Their intersection is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
     """
     if not first + second:
         return 0.0

@@ -1,4 +1,4 @@
-"""How much the loss depends on each head: gradients of gates at 1 (paper, section "salience")."""
+"""Salience: how much the loss depends on each head, by gradients of gates at 1 (paper, section "salience")."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from cahp.models.head_model import Batch, HeadModel
 from cahp.values import HeadMask, Ints, Progress, Texts, silent
 
 STAGE = "salience"
-#: Batch size of the reference definition; it only groups the gradients, the model runs batches of its own.
+#: Batch size of the reference definition; it only groups the gradients, the model runs other batches.
 BATCH = 32
 
 
 def examples_used(total: int) -> int:
-    """How many examples the reference's quarter of the batches holds, at least one batch."""
+    """Number of examples in the reference's quarter of the batches, at least one batch."""
     batches = -(-total // BATCH)
     return min(total, max(1, batches // 4) * BATCH)
 
 
 def _unseen(batch: Batch, labels: Ints) -> Probe:
-    """A probe that looks at nothing."""
+    """A probe that does nothing."""
     return lambda layer, weights: None
 
 
@@ -42,8 +42,8 @@ def gate_gradients(
 ) -> GateGradients:
     """Signed gradients of each example's loss at gates of 1, for the first quarter of ``texts``.
 
-    ``watch`` lets a signature collector ride on the same forward pass. Also without one attention is written out, so
-    that the gradients are the same to their last digit.
+    ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed step by step too,
+    so that the gradients are equal to the last digit.
     """
     first = texts.take(range(examples_used(len(texts))))
     return GateGradients(example_gradients(model, first, watch=watch, progress=progress), len(texts))
@@ -59,8 +59,8 @@ def example_gradients(
 ) -> NDArray[np.float64]:
     """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
 
-    The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` gives the probe of each forward pass.
-    Processes that work together share the batches, and each gets all gradients.
+    The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` returns the probe of each forward pass.
+    Several processes share the batches, and each gets all gradients.
     """
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
@@ -73,13 +73,13 @@ def example_gradients(
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = watch(batch, texts.labels[batch.rows]) if watch else None
         logits = model.logits(batch, gates=gates, probe=probe)
-        # The sum keeps the examples apart: each one's loss depends on its own gates only.
+        # In the sum, the loss of each example depends only on its own gates.
         rows = move_to(torch.as_tensor(batch.rows), model.device)
         loss = nn.functional.cross_entropy(logits, labels[rows], reduction="sum")
         (gradient,) = torch.autograd.grad(loss, gates)
         found.append(gradient)
         done += len(batch)
-    # Fetched at last: a device need not wait for the processor between two batches.
+    # Copied at the end, so that a device does not wait for the processor between batches.
     for batch, gradient in zip(batches, found, strict=True):
         values[batch.rows] = gradient.cpu().double().numpy()
     progress(STAGE, done, total)
@@ -88,16 +88,16 @@ def example_gradients(
 
 def backward_tokens(model: HeadModel) -> int:
     """Padded tokens a batch, so that the activations of one backward pass fit into memory."""
-    # Twelve float32 vectors of the hidden size stay per token and layer until the backward pass has used them.
-    usual, _ = batch_size(model.device)
-    return max(1, min(usual, activation_bytes(model.device) // (model.layers * model.card.hidden * 48)))
+    # Twelve float32 vectors of the hidden size per token and layer stay in memory until the backward pass.
+    fastest, _ = batch_size(model.device)
+    return max(1, min(fastest, activation_bytes(model.device) // (model.layers * model.card.hidden * 48)))
 
 
 def salience(gradients: GateGradients, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:
     """Salience of every head ``(L, H)``, scaled to 0..1 (all 1 where it is constant).
 
-    ``batch`` is the reference's: the absolute gradient of each batch's mean loss, averaged over batches of 32 in
-    data set order. ``example`` takes the absolute value per example, which does not depend on a batch size.
+    ``batch`` is the reference's: the absolute gradient of each batch's mean loss, averaged over batches of 32 in the
+    order of the data. ``example`` takes the absolute value per example, which does not depend on a batch size.
     """
     values = gradients.values
     if how == "batch":

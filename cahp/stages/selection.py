@@ -1,6 +1,6 @@
-"""Which heads stay: budgets spent exactly, and no layer below its floor.
+"""Select the heads to keep: a budget is met exactly, and no layer has less than its minimum.
 
-All policy about budgets lives here; methods only cluster or score. Among equal scores the first index wins.
+All rules about budgets are here; methods only cluster or score. Of equal scores the first index wins.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ Representative = Literal["salience", "medoid"]
 
 
 def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) -> int | None:
-    """Number of heads to keep of ``total``, or None for ``"auto"``.
+    """Read the number of heads to keep of ``total``, or None for ``"auto"``.
 
-    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round
-    up).
+    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up).
 
     Raises:
         BudgetError: If the text is none of these, or outside ``min_per_layer * layers .. total``.
@@ -37,7 +36,7 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: int = 1) 
     amount, is_share = parsed
     budget = int((amount * total / 100).to_integral_value(ROUND_HALF_UP) if is_share else amount)
     _check_budget(budget, layers, total, min_per_layer, text.strip())
-    # Of few heads a little more than all rounds to all.
+    # With few heads, a little more than 100 % rounds to all.
     if is_share and amount > 100:
         raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
     return budget
@@ -59,11 +58,11 @@ def read_budget(text: str) -> tuple[Decimal, bool] | None:
 
 
 def representatives(labels: Ints, medoids: Ints, salience: Floats, *, how: Representative = "salience") -> list[int]:
-    """The head that stands for each cluster, as flat indices in the order of the clusters.
+    """The representative of each cluster, as flat indices in the order of the clusters.
 
-    ``labels (N,)`` and ``medoids (k,)`` of one clustering, ``salience`` of ``N`` heads in any shape.
-    ``"salience"`` takes the cluster's most salient member, ``"medoid"`` its medoid. Medoids that coincide can
-    leave a cluster without members; by salience it then has no representative.
+    ``labels (N,)`` and ``medoids (k,)`` of one clustering, ``salience`` of ``N`` heads in any shape. ``"salience"``
+    takes the cluster's most salient member, ``"medoid"`` its medoid. If medoids coincide, a cluster may have no members
+    and, by salience, no representative.
 
     Raises:
         OptionError: If ``how`` is unknown.
@@ -82,10 +81,10 @@ def select(
     min_per_layer: int = 1,
     representative: Representative = "salience",
 ) -> Selection:
-    """Keep one head of each cluster, with no layer below ``min_per_layer`` heads.
+    """Keep one head of each cluster, and at least ``min_per_layer`` heads of each layer.
 
-    ``salience (L, H)``. Without a budget the clustering's knee decides and heads given back to poor layers
-    come on top. A budget is met exactly, as ``table`` describes.
+    ``salience (L, H)``. Without a budget the clustering's knee decides, and heads added by the per-layer minimum come
+    on top. A budget is met exactly; see ``table``.
 
     Raises:
         BudgetError: If the budget is outside ``min_per_layer * L .. N``.
@@ -111,11 +110,11 @@ def table(
     min_per_layer: int = 1,
     representative: Representative = "salience",
 ) -> list[Selection]:
-    """What ``select`` keeps for each of many budgets, at little more than the cost of one.
+    """``select`` for many budgets, at little more than the cost of one.
 
-    A budget takes the most clusters, up to the budget itself, whose representatives and rescued heads fit
-    into it, and spends the rest on the most salient heads not yet kept. Where no number of clusters fits,
-    salience alone decides, as in ``top``. Selections of different budgets need not be nested.
+    A budget takes the most clusters, up to the budget itself, whose representatives and heads added by the per-layer
+    minimum fit into it; the rest of the budget goes to the most salient other heads. If no number of clusters fits,
+    only salience decides, as in ``top``. Selections of different budgets need not be nested.
 
     Raises:
         BudgetError, OptionError, CahpError: As ``select``.
@@ -125,10 +124,10 @@ def table(
 
 
 def top(scores: Floats, *, budget: int, min_per_layer: int = 1) -> Selection:
-    """Keep the ``budget`` heads of highest score, with no layer below ``min_per_layer`` heads.
+    """Keep the ``budget`` heads of highest score, and at least ``min_per_layer`` heads of each layer.
 
-    ``scores (L, H)``. Every layer's best heads up to the floor are safe; the best of all others spend what is
-    left. ``rescued`` are those that only the floor keeps.
+    ``scores (L, H)``. The best heads of each layer, up to the minimum, are kept first; the best of all others take the
+    rest of the budget. ``rescued`` are the heads that only the minimum keeps.
 
     Raises:
         BudgetError: If the budget is outside ``min_per_layer * L .. N``.
@@ -168,10 +167,10 @@ class _Ranking:
 
 @dataclass(frozen=True, eq=False)
 class _Candidates:
-    """The representatives for every number of clusters, ready to be spent on.
+    """The representatives for every number of clusters.
 
-    ``kept (K, N)`` marks the representatives for each of ``ks``; ``sizes (K,)`` counts them with the heads
-    that the floor would add.
+    ``kept (K, N)`` marks the representatives for each of ``ks``; ``sizes (K,)`` counts them with the heads that the
+    per-layer minimum adds.
     """
 
     ks: NDArray[np.int64]
@@ -198,7 +197,7 @@ class _Candidates:
         return cls(clustering.ks, kept, sizes, ranking, min_per_layer)
 
     def suggested(self, k: int) -> Selection:
-        """The representatives of ``k`` clusters and the heads that the floor adds."""
+        """The representatives of ``k`` clusters and the heads that the per-layer minimum adds."""
         return self._complete(int(np.flatnonzero(self.ks == k)[0]), None)
 
     def spend(self, budget: int) -> Selection:
@@ -240,10 +239,10 @@ def _top(ranking: _Ranking, budget: int, min_per_layer: int) -> Selection:
 def _representatives(labels: Ints, medoids: Ints, ranking: _Ranking, how: Representative) -> Ints:
     if how == "medoid":
         return medoids
-    nobody = len(labels)
-    best = np.full(len(medoids), nobody)
+    none = len(labels)
+    best = np.full(len(medoids), none)
     np.minimum.at(best, labels, ranking.place)
-    return np.asarray(ranking.overall[best[best < nobody]])
+    return np.asarray(ranking.overall[best[best < none]])
 
 
 def _check_representative(how: str) -> None:
@@ -260,8 +259,8 @@ def _check_budget(budget: int, layers: int, total: int, min_per_layer: int, writ
     fewest = min_per_layer * layers
     if fewest <= budget <= total:
         return
-    said = str(budget) if written is None or written == str(budget) else f"{written} ({budget} heads)"
+    shown = str(budget) if written is None or written == str(budget) else f"{written} ({budget} heads)"
     raise BudgetError(
-        f"budget {said} is outside {fewest} to {total}: each of {layers} layers keeps at least "
+        f"budget {shown} is outside {fewest} to {total}: each of {layers} layers keeps at least "
         f"{min_per_layer} of {total} heads in all; choose a budget in between"
     )

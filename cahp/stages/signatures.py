@@ -1,4 +1,4 @@
-"""How each head attends, per class: streamed statistics of pooled attention maps (paper, section "signatures")."""
+"""Signatures of heads: streamed statistics of pooled attention maps per class (paper, section "signatures")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STAGE = "signatures"
 
 @lru_cache(maxsize=1024)
 def resizing(length: int, pool: int) -> Tensor:
-    """The matrix ``(pool, length)`` that resizes a vector bilinearly with half-pixel centres, no antialiasing.
+    """The matrix ``(pool, length)`` that resizes a vector bilinearly, with half-pixel centres and no antialiasing.
 
     Resizing a map is separable, ``R A R^T``, and depends on its length alone.
     """
@@ -30,30 +30,29 @@ def resizing(length: int, pool: int) -> Tensor:
 
 
 class Collector:
-    """Gathers statistics while a model runs; memory does not grow with the number of examples.
+    """Collects statistics while a model runs; memory does not grow with the number of examples.
 
-    Give ``watch(batch, labels)`` as the probe of a forward call, for as many batches as there are; ``result`` is
-    what was seen so far.
+    Pass ``watch(batch, labels)`` as the probe of each forward call; ``result`` are the statistics so far.
     """
 
     def __init__(self, model: HeadModel, *, classes: int, pool_size: int = 32) -> None:
         self._layers, self._heads, self._pool, self._classes = model.layers, model.heads, pool_size, classes
         shape = (model.layers, classes, model.heads * pool_size**2)
-        # Where the maps are: fetching them from a device would make it wait in every layer.
+        # On the device of the maps: copying them would make the device wait in every layer.
         self._where = float64_device(model.device)
         self._counts, self._mean, self._m2 = (
             torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
         )
 
     def watch(self, batch: Batch, labels: Ints) -> Probe:
-        """A probe for one forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
+        """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
         real = batch.tensors["attention_mask"].cpu().bool() if batch.here is None else batch.here
         resize = torch.zeros(len(batch), self._pool, real.shape[1])
         for row, mask in enumerate(real):
             # Padding becomes a zero column, on whichever side the tokenizer puts it.
             resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
-        # One matrix a head, once a batch: broadcasting would copy it again in every layer.
+        # One matrix per head, made once a batch: broadcasting would copy it in every layer.
         left = move_to(resize, device).repeat_interleave(self._heads, dim=0)
         right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
@@ -65,14 +64,14 @@ class Collector:
             maps = weights.float().flatten(0, 1)
             cells = torch.bmm(torch.bmm(left, maps), right).reshape(len(batch), -1)
             mean = members @ cells / counts
-            # Each example less the mean of its class, in place: cells are what takes memory and time here.
+            # Each example minus the mean of its class, in place, since cells take most memory and time.
             m2 = members @ cells.addmm_(members.T, mean, alpha=-1).square_()
             self._merge(layer, present_rows, *(part.to(self._where).double() for part in (counts, mean, m2)))
 
         return probe
 
     def _merge(self, layer: int, rows: Tensor, counts: Tensor, mean: Tensor, m2: Tensor) -> None:
-        # Chan's update in float64: the batch's own moments are small sums, the running ones may be long.
+        # Chan's update in float64: sums over a batch are short, running sums may be long.
         before = self._counts[layer, rows][:, None]
         total = before + counts
         delta = mean - self._mean[layer, rows]
@@ -81,7 +80,7 @@ class Collector:
         self._counts[layer, rows] = total[:, 0]
 
     def result(self) -> Signatures:
-        """The statistics of all examples watched so far."""
+        """The statistics of all examples so far."""
 
         def by_head(values: Tensor) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
             split = values.reshape(self._layers, self._classes, self._heads, self._pool**2).transpose(1, 2)
@@ -103,11 +102,11 @@ def collect(
     precision: Precision = "float32",
     progress: Progress = silent,
 ) -> Signatures:
-    """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass.
+    """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass per text.
 
-    ``into`` goes on with a collector that has seen other examples already, ``size`` are the padded tokens of a batch
-    (None: as many as usual), on which the last digits depend. Processes that work together share the
-    batches, and each gets the statistics of all; what their collectors have seen must differ.
+    ``into`` continues a collector with earlier examples; ``size`` is the number of padded tokens of a batch (None: the
+    default), on which the last digits depend. Several processes share the batches, and each gets the statistics of all;
+    their collectors must have different examples.
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
     batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows, size=size))

@@ -1,4 +1,4 @@
-"""What is alike on one text: how heads attend to it, how far apart they are, and which of them belong together."""
+"""Similarity of heads on one text: their attention maps, distances between heads, and communities of a graph."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 STAGE = "distances"
 
-#: Numbers that one block works on at a time: what the cache next to a core holds.
+#: Numbers in a block of computation, which fit into the cache of a core.
 _BLOCK = 1 << 16
-#: More tokens than any text here has.
+#: More tokens than any text has.
 _ENDLESS = 10**7
-#: Above so many heads each is pushed by those near it alone: all pairs would take a minute.
+#: Number of heads above which only near heads repel each other in the layout: all pairs would take a minute.
 _MANY = 1024
-#: Strongest edges a head, on average, that a graph can show before it becomes a ball of wool.
+#: Mean number of edges per head that keeps a graph readable.
 _EDGES_A_HEAD = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """How every head attends to one input.
+    """The attention of every head on one input.
 
-    ``tokens (S,)`` as the model reads them, ``weights (L, H, S, S)`` float32 whose rows (who looks) sum to 1, and
-    ``cut``, the number of tokens that the model's longest input left out.
+    ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
+    tokens beyond the model's longest input.
     """
 
     tokens: tuple[str, ...]
@@ -52,7 +52,7 @@ def attend(model: HeadModel, text: Input) -> Attention:
     """The attention of every head of the unpruned ``model`` on a text or a pair of texts.
 
     Raises:
-        DataError: If the tokenizer finds nothing to read in it.
+        DataError: If the text has no tokens.
     """
     from torch import Tensor, inference_mode
 
@@ -69,7 +69,7 @@ def attend(model: HeadModel, text: Input) -> Attention:
 
 @dataclass(frozen=True, eq=False)
 class Read:
-    """One input as the model reads it: what its tokenizer made, the tokens in ``words``, and how many were ``cut``."""
+    """A tokenised input: token ids by name, the tokens as ``words``, and how many were ``cut``."""
 
     entry: dict[str, list[int]]
     words: tuple[str, ...]
@@ -80,28 +80,28 @@ def tokens_of(model: HeadModel, text: Input) -> Read:
     """The tokens of a text or a pair of texts.
 
     Raises:
-        DataError: If the tokenizer finds nothing to read in it.
+        DataError: If the text has no tokens.
     """
     (entry,) = model.tokenize([text])
     ids = entry["input_ids"]
     if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
         raise DataError("there is nothing to read in this text; type at least one word")
     whole = len(model.tokenize([text], max_length=_ENDLESS)[0]["input_ids"])
-    # Decoded one by one, since byte-level vocabularies hold no readable words.
+    # Decoded one by one, since byte-level vocabularies have no readable words.
     words = tuple(model.tokenizer.decode([token]).strip() for token in ids)
     return Read(entry, words, whole - len(ids))
 
 
 def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.float64]:
-    """How differently two heads attend: ``(N, N)``, symmetric, 0 (the same) to 1 (never to the same tokens).
+    """Distances of heads by their attention: ``(N, N)``, symmetric, 0 (equal) to 1 (no token in common).
 
-    ``weights (..., S, S)`` holds one map a head over real tokens. The distance is the square root of the
-    Jensen-Shannon divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over
-    the ``S`` tokens that look. ``progress`` is called after every head.
+    ``weights (..., S, S)`` has one map per head over real tokens. The distance is the square root of the Jensen-Shannon
+    divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over the ``S`` queries.
+    ``progress`` is called after every head.
     """
     size = weights.shape[-1]
     maps = weights.reshape(-1, size, size).astype(np.float64)
-    # Rows of float32 sum to 1 only nearly, which would leave equal heads a little apart.
+    # Rows of float32 do not sum to 1 exactly, which would give equal heads a distance.
     maps /= maps.sum(axis=2, keepdims=True)
     heads = len(maps)
     # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
@@ -124,7 +124,7 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
 
 
 def distances_from(weights: Floats, head: int) -> NDArray[np.float64]:
-    """How differently each head attends from one (flat index): its row of ``distances``, ``(N,)``."""
+    """The distance of each head from one (flat index): its row of ``distances``, ``(N,)``."""
     size = weights.shape[-1]
     maps = weights.reshape(-1, size, size).astype(np.float64)
     maps /= maps.sum(axis=2, keepdims=True)
@@ -147,11 +147,11 @@ def _information(maps: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class HeadGraph:
-    """Heads as a graph in which like heads are near and joined.
+    """A graph in which similar heads are near and joined.
 
-    ``edges (E, 2)`` pairs of flat indices, ``similarity (E,)`` 1 - distance, ``backbone (E,)`` whether the edge is
-    only there because it is part of the tree that holds the graph together, ``communities (N,)`` numbered from the
-    largest, ``positions (N, 2)`` in -1..1, ``modularity`` how much denser communities are inside than by chance.
+    ``edges (E, 2)`` pairs of flat indices, ``similarity (E,)`` 1 - distance, ``backbone (E,)`` whether an edge belongs
+    only to the tree that connects the graph, ``communities (N,)`` numbered from the largest, ``positions (N, 2)`` in
+    -1..1, ``modularity`` how much denser communities are inside than expected at random.
     """
 
     edges: NDArray[np.int64]
@@ -162,7 +162,7 @@ class HeadGraph:
     modularity: float
 
 
-def usual_threshold(distances: Floats) -> float:
+def suggest_threshold(distances: Floats) -> float:
     """The similarity above which a graph has about three edges a head."""
     upper = 1 - distances[np.triu_indices(len(distances), 1)]
     wanted = min(len(upper), _EDGES_A_HEAD * len(distances))
@@ -170,12 +170,11 @@ def usual_threshold(distances: Floats) -> float:
 
 
 def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGraph:
-    """Join heads whose similarity, 1 - distance, is at least ``threshold``, and find communities and a layout.
+    """Join heads whose similarity, 1 - distance, is at least ``threshold``, and compute communities and a layout.
 
-    The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is lost.
-    Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded
-    spring model (Fruchterman and Reingold 1991), of more than 1,024 heads their grid variant within communities that
-    were laid out first.
+    The tree of the strongest similarities (a maximum spanning tree) is always kept, so that no head is isolated.
+    Communities are Louvain's (Blondel et al. 2008) on the edges weighted by similarity; the layout is a seeded spring
+    model (Fruchterman and Reingold 1991), for more than 1,024 heads their grid variant inside a layout of communities.
     """
     import networkx as nx
 
@@ -188,12 +187,12 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
     strength = 1 - np.asarray(distances[edges[:, 0], edges[:, 1]], dtype=np.float64)
     graph = nx.Graph()
     graph.add_nodes_from(range(heads))
-    # An edge of weight 0 would not hold its heads together in the layout.
+    # An edge of weight 0 would not connect its heads in the layout.
     graph.add_weighted_edges_from(
         (int(a), int(b), max(float(weight), 1e-6)) for (a, b), weight in zip(edges, strength, strict=True)
     )
-    found = nx.community.louvain_communities(graph, weight="weight", seed=seed)
-    groups = sorted((sorted(group) for group in found), key=lambda group: (-len(group), group[0]))
+    louvain = nx.community.louvain_communities(graph, weight="weight", seed=seed)
+    groups = sorted((sorted(group) for group in louvain), key=lambda group: (-len(group), group[0]))
     communities = np.empty(heads, dtype=np.int64)
     for number, group in enumerate(groups):
         communities[group] = number
@@ -210,7 +209,7 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
 def _strongest_tree(distances: Floats) -> list[tuple[int, int]]:
     """The spanning tree of smallest total distance, as pairs of ascending indices.
 
-    Prim's algorithm: SciPy's sorts all pairs, which of 5,120 heads takes a gigabyte.
+    Prim's algorithm: SciPy's sorts all pairs, which takes a gigabyte for 5,120 heads.
     """
     away = np.array(distances[0], dtype=np.float64)
     nearest = np.zeros(len(distances), dtype=np.int64)
@@ -233,7 +232,7 @@ def _layout(graph: Any, communities: Ints, seed: int) -> NDArray[np.float64]:
     if heads == 1:
         return np.zeros((1, 2))
     positions = _sprung(graph, seed) if heads <= _MANY else _sprung_nearby(graph, communities, seed)
-    # A spring model leaves most of a frame to a few outliers. Half way to the ranks, every part of it is used.
+    # A spring model leaves most of the frame to a few outliers. Half way to the ranks, heads fill it.
     ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
     return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
 
@@ -242,8 +241,7 @@ def _sprung(graph: Any, seed: int) -> NDArray[np.float64]:
     import networkx as nx
 
     heads = len(graph)
-    # Wider apart than networkx's default, or communities would lie on top of each other. A thousand heads get fewer
-    # steps, so that a person need not wait.
+    # Wider than networkx's default, which places communities on top of each other; fewer steps for many heads.
     placed = nx.spring_layout(
         graph,
         k=2.2 / np.sqrt(heads),
@@ -256,7 +254,7 @@ def _sprung(graph: Any, seed: int) -> NDArray[np.float64]:
 
 
 def _sprung_nearby(graph: Any, communities: Ints, seed: int, *, steps: int = 60) -> NDArray[np.float64]:
-    """Communities by springs, then their heads, each pushed by those within twice the ideal distance alone.
+    """Place communities by springs, then their heads, which repel each other within twice the ideal distance.
 
     The grid variant of Fruchterman and Reingold (1991): its time grows with the number of heads, not of pairs.
     """
@@ -271,7 +269,7 @@ def _sprung_nearby(graph: Any, communities: Ints, seed: int, *, steps: int = 60)
             before = between.get_edge_data(*ends, default={"weight": 0.0})["weight"]
             between.add_edge(*ends, weight=before + weight)
     centres = _to_frame(_sprung(between, seed)) if len(between) > 1 else np.zeros((1, 2))
-    # A community has as much room around its centre as its heads need.
+    # The room of a community grows with its number of heads.
     sizes = np.sqrt(np.bincount(communities) / len(graph))
     scatter = np.random.default_rng(seed).uniform(-1, 1, (len(graph), 2))
     positions = centres[communities] + scatter * sizes[communities, None]
@@ -306,7 +304,7 @@ def _apart(positions: NDArray[np.float64], *, gap: float) -> NDArray[np.float64]
         first, second = np.sort(pairs, axis=1).T
         between = positions[second] - positions[first]
         distance = np.linalg.norm(between, axis=1, keepdims=True)
-        # Points on the same spot part in some direction, the same one every time.
+        # Equal points move apart in a fixed direction.
         turn = np.arange(len(pairs))[:, None] * 2.4
         direction = np.where(
             distance > 0, between / np.maximum(distance, 1e-12), np.hstack([np.cos(turn), np.sin(turn)])
@@ -324,21 +322,21 @@ def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(2 * (positions - low) / np.where(high > low, high - low, 1) - 1)
 
 
-def uncovered(communities: Ints, mask: HeadMask) -> list[int]:
-    """The communities ``(N,)`` of which ``mask`` keeps no head, ascending."""
+def uncovered_communities(communities: Ints, mask: HeadMask) -> list[int]:
+    """The communities of which ``mask`` keeps no head, ascending."""
     kept = set(communities[mask.keep.ravel()].tolist())
     return [group for group in range(int(communities.max()) + 1) if group not in kept]
 
 
-def nearest(distances: Floats, head: int, *, count: int) -> list[int]:
-    """The ``count`` heads most like ``head``, nearest first."""
+def nearest_heads(distances: Floats, head: int, *, count: int) -> list[int]:
+    """The ``count`` heads most similar to ``head``, nearest first."""
     order = np.argsort(distances[head], kind="stable")
     return [int(other) for other in order if other != head][:count]
 
 
 @dataclass(frozen=True)
 class Change:
-    """Two heads and how far apart they are on one text and on another."""
+    """Two heads and their distances on two texts."""
 
     first: int
     second: int
@@ -346,8 +344,8 @@ class Change:
     after: float
 
 
-def changes(before: Floats, after: Floats, *, count: int) -> list[Change]:
-    """The pairs of heads whose distance differs most between two texts, largest difference first."""
+def largest_changes(before: Floats, after: Floats, *, count: int) -> list[Change]:
+    """The pairs of heads whose distance changes most between two texts, largest change first."""
     first, second = np.triu_indices(len(before), 1)
     difference = np.abs(after[first, second] - before[first, second])
     order = np.argsort(-difference, kind="stable")[:count]
@@ -358,7 +356,7 @@ def changes(before: Floats, after: Floats, *, count: int) -> list[Change]:
 
 
 def agreement(communities: Ints, others: Ints) -> float:
-    """Adjusted Rand index of two groupings of the heads (Hubert and Arabie 1985): 1 the same, 0 as by chance."""
+    """Adjusted Rand index of two groupings of the heads (Hubert and Arabie 1985): 1 equal, 0 expected at random."""
     from sklearn.metrics import adjusted_rand_score
 
     return float(adjusted_rand_score(communities, others))

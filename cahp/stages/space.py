@@ -1,4 +1,4 @@
-"""Where each head lies: how it separates the classes, seen as a point among all other heads.
+"""Heads as points: how each head separates the classes, and the distances between heads.
 
 Two heads with the same features separate the classes in the same way, so one of them is redundant.
 """
@@ -18,18 +18,17 @@ from cahp.values import OptionError, Progress, SpaceError, silent
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 
-#: Variance below which a cell counts as constant: without a floor, rarely attended cells would dominate every
-#: distance although they carry no signal.
+#: Smallest variance of a cell: without it, rarely attended cells would dominate every distance without any signal.
 VARIANCE_FLOOR = 1e-6
 
-#: Features closer than this on their scale of 0..2 are equal up to the rounding of float32.
+#: Largest difference of features, on their scale of 0..2, that rounding in float32 explains.
 _SAME = 1e-6
 
-#: Neighbour graphs of so few heads need gentler settings than the published ones.
+#: Number of heads up to which neighbour graphs need smaller settings than the published ones.
 _FEW_HEADS = 10
 
-#: Above so many heads, t-SNE looks for neighbours among principal components, as its authors did, and not among all
-#: features: that would take as long as t-SNE itself.
+#: Number of heads above which t-SNE searches neighbours among principal components, as its authors did, since a search
+#: among all features takes as long as t-SNE itself.
 _MANY_HEADS = 2048
 _COMPONENTS = 50
 
@@ -58,7 +57,7 @@ def space(
     size_limit: int = 1 << 29,
     progress: Progress = silent,
 ) -> Space:
-    """Place every head among the others.
+    """Map the heads to points, and compute the distances between them.
 
     ``projection`` names the map to two dimensions whose distances clustering uses: ``"tsne"`` (the published
     one; of more than 2,048 heads, of the first 50 principal components), ``"umap"`` or ``"pca"``; with
@@ -97,23 +96,23 @@ def space(
 
 
 def revision(heads: int) -> int:
-    """Part of a space's key: raised when a change of the code changes where so many heads lie."""
+    """Part of the cache keys of spaces; bump to invalidate cached results."""
     return 1 if heads <= _MANY_HEADS else 2
 
 
 def _check(signatures: Signatures) -> None:
-    """Refuse statistics that no projection can use."""
+    """Check that a projection can use the statistics."""
     heads, classes, cells = signatures.mean.shape
     seen = int((signatures.counts > 0).sum())
     if heads < 3:
-        raise SpaceError(f"{heads} heads cannot be clustered, at least 3 are needed; choose a method that scores heads")
+        raise SpaceError(f"{heads} heads cannot be clustered, which takes 3; choose a method that scores heads")
     if seen < 2:
         raise SpaceError(
-            f"{seen} of {classes} classes have examples, so nothing tells the heads apart; "
+            f"{seen} of {classes} classes have examples, which is not enough to compare heads; "
             "give examples of at least two classes"
         )
     if cells * _pairs(seen) < 2:
-        raise SpaceError("one feature a head does not span a plane; choose a larger pool size")
+        raise SpaceError("one feature per head does not span a plane; choose a larger pool size")
     if not (np.isfinite(signatures.mean).all() and np.isfinite(signatures.m2).all()):
         raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")
 

@@ -14,7 +14,7 @@ from cahp.head_statistics import Clustering
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
-from cahp.stages.clustering import smoothed, with_degree
+from cahp.stages.clustering import smooth_curve, with_degree
 from cahp.stages.selection import Representative, select, table
 from cahp.values import HeadMask, Ints, Selection
 
@@ -79,7 +79,7 @@ class HeadClusters:
     @cached_property
     def smoothed(self) -> tuple[int, NDArray[np.float64]] | None:
         """Degree and values at every k of the polynomial that gave the knee (None: no polynomial)."""
-        return smoothed(self.clustering)
+        return smooth_curve(self.clustering)
 
     @cached_property
     def _suggested(self) -> Callable[[int, Representative], Selection | None]:

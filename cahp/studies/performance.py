@@ -26,7 +26,7 @@ from cahp.run.document import machine
 from cahp.run.prune import measure_run as run_on
 from cahp.run.settings import Settings
 from cahp.run.shared_prefixes import SharedPrefixes
-from cahp.stages.clustering import cluster, tried
+from cahp.stages.clustering import cluster, cluster_counts
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.studies import benchmark
@@ -67,7 +67,7 @@ class Limit:
 
 
 def _numbers(heads: int) -> str:
-    numbers = len(tried(heads))
+    numbers = len(cluster_counts(heads))
     return "every number" if numbers == heads - 2 else f"{numbers} numbers"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, usual_threshold
+from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, suggest_threshold
 from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import follow
 from cahp.ui.session import jobs
@@ -50,7 +50,7 @@ class Seen:
     @property
     def threshold(self) -> float:
         """The default similarity above which heads are linked."""
-        return usual_threshold(self.distances)
+        return suggest_threshold(self.distances)
 
     def graph(self, threshold: float | None = None) -> HeadGraph:
         """Return the graph of heads linked above a similarity."""

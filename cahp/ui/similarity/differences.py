@@ -10,7 +10,7 @@ import streamlit as st
 
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import head_name
-from cahp.stages.similarity import agreement, changes, uncovered
+from cahp.stages.similarity import agreement, largest_changes, uncovered_communities
 from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
@@ -45,10 +45,10 @@ def draw(explorer: Explorer, seen: Sequence[Seen]) -> None:
     if explorer.results.run is not None:
         missing.metric(
             "Communities without a kept head",
-            " and ".join(str(len(uncovered(group, explorer.mask))) for group in groups),
+            " and ".join(str(len(uncovered_communities(group, explorer.mask))) for group in groups),
             help=f"On {names[0]} and on {names[1]}.",
         )
-    found = changes(one.distances, other.distances, count=12)
+    found = largest_changes(one.distances, other.distances, count=12)
     picture, finding = figures.dumbbells(found, names, heads=heads, dark=display.is_dark())
     display.show(
         picture,

@@ -7,7 +7,7 @@ import streamlit as st
 from cahp.figures import similarity as figures
 from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name
-from cahp.stages.similarity import nearest
+from cahp.stages.similarity import nearest_heads
 from cahp.ui.parts import display
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW, Seen
@@ -45,7 +45,7 @@ def draw(seen: Seen, mask: HeadMask, head: int) -> None:
             data=lambda: {**figures.heads_table(seen.graph().communities, mask), "distance": apart[head].tolist()},
             on_pick=chosen.choose,
         )
-    near = nearest(apart, head, count=3)
+    near = nearest_heads(apart, head, count=3)
     if near:
         state = "kept" if mask.keep.flat[near[0]] else "pruned"
         display.show(

@@ -8,7 +8,7 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name
-from cahp.stages.similarity import HeadGraph, uncovered
+from cahp.stages.similarity import HeadGraph, uncovered_communities
 from cahp.ui.parts import display
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
@@ -101,7 +101,7 @@ def _coverage(explorer: Explorer, graph: HeadGraph) -> str:
     groups = int(graph.communities.max()) + 1
     if explorer.results.run is None:
         return f"{groups} groups of heads attend alike on this text"
-    kept, missed = explorer.mask.count, uncovered(graph.communities, explorer.mask)
+    kept, missed = explorer.mask.count, uncovered_communities(graph.communities, explorer.mask)
     if not missed:
         return f"The {kept} kept heads cover all {groups} groups of heads on this text"
     sizes = np.bincount(graph.communities)

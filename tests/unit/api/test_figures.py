@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 import cahp
-from cahp.stages.similarity import head_graph, usual_threshold
+from cahp.stages.similarity import head_graph, suggest_threshold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -82,7 +82,7 @@ def test_a_text_is_seen_as_the_similarity_page_sees_it(run: cahp.PruneResult, se
     assert seen.distances.shape == (12, 12)
     assert seen.mask is run.mask
     graph = seen.graph()
-    same = head_graph(seen.distances, threshold=usual_threshold(seen.distances))
+    same = head_graph(seen.distances, threshold=suggest_threshold(seen.distances))
     assert np.array_equal(graph.edges, same.edges)
     assert np.array_equal(graph.communities, same.communities)
     assert len(seen.graph(1.0).edges) == 11

@@ -14,11 +14,11 @@ from cahp.stages.clustering import (
     DEGREES,
     NO_KNEE,
     cluster,
+    cluster_counts,
     grid_notice,
     knee,
     mean_simplified_silhouette,
-    smoothed,
-    tried,
+    smooth_curve,
     with_degree,
 )
 from cahp.values import Cancelled, KneeNotFoundError, OptionError
@@ -113,13 +113,13 @@ def test_what_comes_after_a_one_does_not_count(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("heads", [3, 72, 512])
 def test_every_number_of_clusters_is_tried_up_to_512_heads(heads: int) -> None:
-    assert tried(heads).tolist() == list(range(2, heads))
+    assert cluster_counts(heads).tolist() == list(range(2, heads))
     assert grid_notice(heads) is None
 
 
 @pytest.mark.parametrize("heads", [513, 1024, 10_000])
 def test_of_more_heads_a_grid_is_tried_that_is_dense_where_clusters_are_few_and_people_are_told(heads: int) -> None:
-    ks = tried(heads)
+    ks = cluster_counts(heads)
     assert (ks[0], ks[-1]) == (2, heads - 1)
     assert 100 < len(ks) <= 128
     # A step is as wide as the square root of k allows: 2 sqrt(k N) / 127, and one more for rounding.
@@ -149,7 +149,7 @@ def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep
         assert len(set(medoids.tolist())) == len(medoids)
         assert labels[medoids].tolist() == list(range(len(medoids)))
     assert np.array_equal(grid.labels, cluster(space).labels)
-    fitted = smoothed(grid)
+    fitted = smooth_curve(grid)
     assert fitted is not None
     assert np.abs(fitted[1] - grid.mss).max() < 0.3
 
@@ -295,11 +295,11 @@ def test_the_smoothing_polynomial_is_the_one_whose_bend_kneedle_found() -> None:
     labels = np.zeros((len(ks), 3), dtype=np.int64)
     medoids = tuple(np.zeros(1, dtype=np.int64) for _ in ks)
     suggested, rule = knee(ks, SATURATING, degree=6)
-    made = smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, rule))
+    made = smooth_curve(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, rule))
     located = KneeLocator(
         ks, SATURATING, curve="concave", direction="increasing", interp_method="polynomial", polynomial_degree=6
     )
     assert made is not None
     assert made[0] == 6
     assert np.allclose(made[1], located.Ds_y, atol=1e-6)
-    assert smoothed(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, "chord")) is None
+    assert smooth_curve(Clustering(ks, np.asarray(SATURATING), labels, medoids, suggested, "chord")) is None

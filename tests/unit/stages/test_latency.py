@@ -10,7 +10,7 @@ import pytest
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.stages.latency import KNOWN, _in_turn, flops, measure, ratio, sample_batch
+from cahp.stages.latency import PRECISE, _in_turn, flops, measure, ratio, sample_batch
 from cahp.values import HeadMask
 
 MASK = HeadMask(np.array([[True, False, False, False]] * 3))
@@ -79,7 +79,7 @@ def test_timings_stop_as_soon_as_the_ratio_is_known(pair: tuple[HeadModel, HeadM
     found = measure(*pair, batch=2, length=8, clock=machine.clock)
     assert found.full.repeats == found.pruned.repeats == 5
     assert found.ratio.value == pytest.approx(0.8, abs=0.01)
-    assert found.ratio.ci95[1] - found.ratio.ci95[0] < KNOWN * found.ratio.value
+    assert found.ratio.ci95[1] - found.ratio.ci95[0] < PRECISE * found.ratio.value
     assert not found.full.noisy
 
 

@@ -13,13 +13,13 @@ from cahp.stages.similarity import (
     Attention,
     agreement,
     attend,
-    changes,
     distances,
     distances_from,
     head_graph,
-    nearest,
-    uncovered,
-    usual_threshold,
+    largest_changes,
+    nearest_heads,
+    suggest_threshold,
+    uncovered_communities,
 )
 from cahp.values import Cancelled, DataError, HeadMask
 
@@ -153,7 +153,7 @@ def test_no_head_hides_another_in_a_graph_not_even_one_that_is_just_like_it() ->
 
 @pytest.mark.parametrize("apart", [np.zeros((4, 4)), np.ones((4, 4)) - np.eye(4)])
 def test_a_graph_of_heads_that_are_all_alike_or_all_different_can_be_drawn(apart: NDArray[np.float64]) -> None:
-    graph = head_graph(apart, threshold=usual_threshold(apart))
+    graph = head_graph(apart, threshold=suggest_threshold(apart))
     assert np.isfinite(graph.positions).all()
     assert len(graph.communities) == 4
 
@@ -161,25 +161,25 @@ def test_a_graph_of_heads_that_are_all_alike_or_all_different_can_be_drawn(apart
 def test_the_usual_threshold_leaves_about_three_edges_a_head() -> None:
     apart = distances(random_maps(20, 6))
     similar = 1 - apart[np.triu_indices(20, 1)]
-    assert (similar >= usual_threshold(apart)).sum() == 60
+    assert (similar >= suggest_threshold(apart)).sum() == 60
 
 
 def test_communities_without_a_kept_head_are_named() -> None:
     communities = np.array([0, 0, 1, 2, 1, 2])
-    assert uncovered(communities, HeadMask.of([0, 3], 2, 3)) == [1]
-    assert uncovered(communities, HeadMask.full(2, 3)) == []
+    assert uncovered_communities(communities, HeadMask.of([0, 3], 2, 3)) == [1]
+    assert uncovered_communities(communities, HeadMask.full(2, 3)) == []
 
 
 def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
     apart = np.array([[0, 0.5, 0.2, 0], [0.5, 0, 1, 1], [0.2, 1, 0, 1], [0, 1, 1, 0]], dtype=np.float64)
-    assert nearest(apart, 0, count=2) == [3, 2]
+    assert nearest_heads(apart, 0, count=2) == [3, 2]
 
 
 def test_the_pairs_that_change_most_between_two_texts_come_first() -> None:
     before, after = np.zeros((3, 3)), np.zeros((3, 3))
     after[0, 2] = after[2, 0] = 0.6
     before[1, 2] = before[2, 1] = 0.9
-    found = changes(before, after, count=2)
+    found = largest_changes(before, after, count=2)
     assert [(change.first, change.second, change.before, change.after) for change in found] == [
         (1, 2, 0.9, 0.0),
         (0, 2, 0.0, 0.6),
