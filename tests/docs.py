@@ -1,7 +1,8 @@
 """The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
 
 ``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them. With
-``--run`` it also runs the first command of the README and writes its output there.
+``--run`` it also runs the first command of the README and writes its output there. With ``--types`` it also loads a tiny
+model of each type and writes the table of types.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import typer
 from cahp import cli, methods
 from cahp.comparison.plan import PRESETS
 from cahp.exports import formats
+from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 
@@ -121,6 +123,35 @@ def _outcomes() -> list[str]:
     )
 
 
+def type_row(kind: str, model: HeadModel) -> str:
+    """Return the row of a model type in the table of types; ``model`` is a loaded model of that type."""
+    family, card = model.family, model.card
+    restrictions = {
+        "no refit": card.no_refit,
+        "refit of the attention output only": not card.no_refit and len(family.refits) == 1,
+        "maps are read, not edited": not family.edits,
+        "no cut, so no compact or ONNX export": family.no_cut,
+        "no ONNX export": card.no_onnx,
+        "rows are its attention layers": card.places,
+    }
+    units = "key-value groups" if card.group > 1 else "heads"
+    restricted = "; ".join(words for words, holds in restrictions.items() if holds)
+    return f"| {kind} | {family.matched or 'by name'} | {units} | {restricted} |"
+
+
+def _types() -> list[str]:
+    import zoo
+
+    from cahp import models
+    from cahp.models.families import REFUSED
+
+    lines = ["| type | matched | counted | restricted |", "|---|---|---|---|"]
+    for kind in sorted(set(zoo.TYPES) - set(REFUSED)):
+        with TemporaryDirectory() as folder:
+            lines.append(type_row(kind, models.load(str(zoo.save(Path(folder) / "model", kind, seed=3)), device="cpu")))
+    return lines
+
+
 #: The tables that come from code: their mark, their page, and the function that makes their lines.
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "commands": ("assets/docs/install.md", _commands),
@@ -144,9 +175,11 @@ def write(page: str, start: str, text: str, end: str) -> None:
 
 
 def main() -> None:
-    """Write the tables, and with ``--run`` the output, into their pages."""
+    """Write the tables, and on request the types and the output, into their pages."""
     for mark, (page, lines) in TABLES.items():
         write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
+    if "--types" in sys.argv:
+        write("assets/docs/models.md", "<!-- types -->\n", "\n".join(_types()), "<!-- /types -->")
     if "--run" in sys.argv:
         (command,) = (words for page, words, _ in outputs() if page == "README.md")
         with TemporaryDirectory() as folder:

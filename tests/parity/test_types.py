@@ -37,32 +37,6 @@ SLOW = ("qwen3_5_text", "qwen3_next")
 LONG = ["film"] * 40
 
 
-def restrictions(model: HeadModel) -> str:
-    """What a model of this type is kept from."""
-    family, card = model.family, model.card
-    said = []
-    if card.no_refit:
-        said.append("no refit")
-    elif len(family.refits) == 1:
-        said.append("refit of the attention's output alone")
-    if not family.edits:
-        said.append("maps are read, not edited")
-    if family.no_cut:
-        said.append("cut: no, so no compact or ONNX export")
-    if card.no_onnx:
-        said.append("no ONNX export")
-    if card.places:
-        said.append("rows are its attention layers")
-    return "; ".join(said)
-
-
-def row(kind: str, model: HeadModel) -> str:
-    """The line of the table in ``assets/docs/models.md``."""
-    how = model.family.matched or "by name"
-    units = "key-value groups" if model.card.group > 1 else "heads"
-    return f"| {kind} | {how} | {units} | {restrictions(model)} |"
-
-
 def uneven(model: HeadModel) -> HeadMask:
     keep = np.zeros((model.layers, model.heads), dtype=np.bool_)
     for layer in range(model.layers):
@@ -107,7 +81,7 @@ def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp
     logging.disable_progress_bar()
     folder = zoo.save(tmp_path / "model", kind, seed=3)
     model = models.load(str(folder), device="cpu")
-    assert ROWS[kind] == row(kind, model)
+    assert ROWS[kind] == docs.type_row(kind, model)
     plain = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
     (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
     with torch.no_grad():
