@@ -78,7 +78,7 @@ def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) 
 @pytest.mark.parametrize("document", docs.PAGES)
 def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None:
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", docs.PAGES[document])
-    known = {"--help"}.union(*(docs.options(name) for name in docs.GROUP.commands))
+    known = {"--help", "--run", "--types"}.union(*(docs.options(name) for name in docs.GROUP.commands))
     for span in spans:
         words = span.split()
         if words[0] == "cahp" and len(words) > 1:
