@@ -1,8 +1,8 @@
 """The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
 
 ``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them. With
-``--run`` it also runs the first command of the README and writes its output there. With ``--types`` it also loads a tiny
-model of each type and writes the table of types.
+``--run`` it also runs the first command of the README and writes its output there. With ``--types`` it also loads a
+tiny model of each type and writes the table of types.
 """
 
 from __future__ import annotations
