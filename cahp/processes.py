@@ -1,7 +1,7 @@
-"""Several processes that work on one command together, as ``accelerate launch`` and ``torchrun`` start them.
+"""Several processes that run one command together, as ``accelerate launch`` and ``torchrun`` start them.
 
-Every process runs the same code; what is shared out here comes back whole to each of them. With one process all of
-this does nothing, and loads nothing.
+Every process runs the same code; work is shared here, and each process gets the whole result. With one process these
+functions do nothing, and import nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cahp.values import OptionError
 T = TypeVar("T")
 Number = TypeVar("Number", np.int64, np.float64)
 
-#: How many calls of ``from_first`` this process is inside of: what it does alone must not wait for others.
+#: Depth of calls of ``from_first`` in this process, whose work must not wait for other processes.
 _alone = 0
 
 
@@ -89,25 +89,25 @@ def total(part: NDArray[Number]) -> NDArray[Number]:
 
 
 def from_first(make: Callable[[], T]) -> T:
-    """What ``make`` gives to the first process, or the error it ends with; the others wait for it and get the same."""
+    """Call ``make`` in the first process; all processes get its result, or raise its error."""
     global _alone
     if world() == 1:
         return make()
     import torch.distributed
 
     _begin()
-    found: list[T | Exception | bool | None] = [None, False]
+    outcome: list[T | Exception | bool | None] = [None, False]
     if first():
         _alone += 1
         try:
-            found = [make(), False]
+            outcome = [make(), False]
         except Exception as error:
-            # The others must end with it, too: they would wait for ever.
-            found = [error, True]
+            # The others must raise it too, or they would wait for ever.
+            outcome = [error, True]
         finally:
             _alone -= 1
-    torch.distributed.broadcast_object_list(found, src=0)
-    value, failed = found
+    torch.distributed.broadcast_object_list(outcome, src=0)
+    value, failed = outcome
     if failed:
         assert isinstance(value, Exception)
         raise value
@@ -115,30 +115,30 @@ def from_first(make: Callable[[], T]) -> T:
 
 
 def wait() -> None:
-    """Wait until all processes are here."""
+    """Wait for all processes."""
     from_first(lambda: None)
 
 
 def _begin() -> None:
-    """Join the processes; once is enough."""
+    """Join the group of processes, once."""
     import torch
     from accelerate import PartialState
     from accelerate.utils import parse_flag_from_env
 
     if not torch.distributed.is_initialized():
-        # Its functions name the group that there is when they are read as their default, and would keep it for ever.
+        # Imported before the group exists, since its functions would keep the group as a default argument.
         import torch.distributed.nn.functional
 
         atexit.register(_leave)
-    # Without being told, accelerate would leave processes without a GPU each on its own.
+    # By default accelerate would not join processes without a GPU.
     PartialState(cpu=not torch.cuda.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def _leave() -> None:
-    """Leave the processes, at the end of this one.
+    """Leave the group at the end of the process.
 
-    A group whose threads still run when the interpreter has gone ends the process with an abort, now and then; they
-    end with the last reference to it, and models that were trained refer to it in circles.
+    Threads of the group that outlive the interpreter sometimes abort the process; they end with the last reference to
+    the group, which trained models hold in cycles.
     """
     import torch.distributed
 

@@ -1,7 +1,7 @@
-"""What a pruning method is, and how the others find it.
+"""The interface of pruning methods, and the registry that finds them by name.
 
-A method is one file in ``cahp.methods`` with a decorated class. Packages outside add theirs through the entry point
-group ``cahp.methods``, whose entries name such a class.
+A method is a file in ``cahp.methods`` with a decorated class. Other packages add theirs through the entry point group
+``cahp.methods``, whose entries name such a class.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ ENTRY_POINTS = "cahp.methods"
 
 
 class Evidence(Protocol):
-    """What methods may know of a model's heads: measured on calibration texts, each part once, when first asked for."""
+    """Measurements of a model's heads on calibration texts for methods; each part is measured once, when it is used."""
 
     @property
     def card(self) -> ModelCard:
-        """The model's shape and name, for which its weights need not be read."""
+        """The model's shape and name, without reading its weights."""
 
     @property
     def model(self) -> HeadModel:
-        """The model, read when first asked for. It is shared: nobody changes it."""
+        """The model, loaded when it is first used. It is shared and must not be changed."""
 
     @property
     def texts(self) -> Texts:
@@ -43,21 +43,21 @@ class Evidence(Protocol):
 
     @property
     def seed(self) -> int:
-        """Where a method's own randomness starts."""
+        """The seed of a method's random numbers."""
 
     @property
     def progress(self) -> Progress:
         """To be called between batches; may raise ``Cancelled``."""
 
     def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
-        """What ``make`` gives, or gave before for this model, these texts and this seed.
+        """The result of ``make``, cached for this model, these texts and this seed.
 
-        ``name`` must hold all else that the result depends on.
+        ``name`` must contain everything else on which the result depends.
         """
 
     @property
     def signatures(self) -> Signatures:
-        """How each head attends, per class."""
+        """Attention statistics of each head, per class."""
 
     @property
     def gradients(self) -> GateGradients:
@@ -69,7 +69,7 @@ class Evidence(Protocol):
 
     @property
     def space(self) -> Space:
-        """Where each head lies."""
+        """The heads as points, with distances."""
 
     @property
     def clustering(self) -> Clustering:
@@ -77,10 +77,10 @@ class Evidence(Protocol):
 
 
 class Method(Protocol):
-    """A way to choose heads. ``name`` is how people call it, ``needs_budget`` whether it cannot suggest one.
+    """A method to choose heads: its ``name``, and whether it ``needs_budget`` because it cannot suggest one.
 
-    It is constructed without arguments, or with keywords that have defaults; a keyword that is named as a field of
-    ``cahp.run.settings.Settings`` gets, in a run, what the settings say. Methods may also have
+    It is constructed without arguments, or with keywords that have defaults; a keyword with the name of a field of
+    ``cahp.run.settings.Settings`` gets its value in a run. Methods may also have
     ``price(evidence, *, budget) -> Price``, what a choice costs, and say of themselves what ``Facts`` holds, as class
     attributes of these names.
     """
@@ -94,12 +94,11 @@ class Method(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """What those who run many methods need to know of one.
+    """Properties of a method for comparisons.
 
-    ``options`` are the names of what it can be constructed with, and ``tries`` such options that tuning texts may
-    choose among (the first entry is the default). ``draws`` is how many masks a comparison draws, more than one of
-    methods that are pure chance; ``learned`` whether it trains gates; ``expensive`` whether it takes as long as all the
-    others together.
+    ``options`` are the names of its keywords, and ``tries`` values of them to be tuned (the first entry is the
+    default). ``draws`` is the number of masks in a comparison, more than one for random methods; ``learned`` says
+    whether it trains gates; ``expensive`` whether it takes as long as all other methods together.
     """
 
     options: tuple[str, ...]
@@ -127,36 +126,37 @@ def register(made: Made) -> Made:
 
 
 def names() -> list[str]:
-    """Names of all methods, those of outside packages included."""
+    """Names of all methods, also those of other packages."""
     return sorted({*_methods, *(point.name for point in _outside())})
 
 
 def get(name: str, **options: Any) -> Method:
-    """The method of that name, with its default options or others.
+    """Make the method ``name`` with its default options or others.
 
     Raises:
         OptionError: If there is none.
     """
-    return _made(name)(**options)
+    return _find(name)(**options)
 
 
 def facts(name: str) -> Facts:
-    """What the method of that name says of itself.
+    """The properties of the method ``name``.
 
     Raises:
         OptionError: If there is none.
     """
-    return _facts(_made(name))
+    return _facts(_find(name))
 
 
 @cache
 def _facts(made: Callable[..., Method]) -> Facts:
-    said = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
-    options = tuple(one.name for one in signature(made).parameters.values() if one.kind is not Parameter.VAR_KEYWORD)
-    return Facts(options, **said)
+    stated = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
+    parameters = signature(made).parameters.values()
+    options = tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
+    return Facts(options, **stated)
 
 
-def _made(name: str) -> Callable[..., Method]:
+def _find(name: str) -> Callable[..., Method]:
     if name in _methods:
         return _methods[name]
     for point in _outside():
@@ -168,5 +168,5 @@ def _made(name: str) -> Callable[..., Method]:
 
 @cache
 def _outside() -> tuple[EntryPoint, ...]:
-    # To look reads a file of every package that is installed, which takes longer than many a page that asks.
+    # Cached, since it reads a file of every installed package.
     return tuple(entry_points(group=ENTRY_POINTS))

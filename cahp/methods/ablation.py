@@ -1,4 +1,4 @@
-"""What the loss rises by when a head is gone."""
+"""Ablation: the rise of the loss without a head."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 MOST = 256
-#: The greedy variant asks again in every round.
+#: The greedy variant measures in every round.
 MOST_GREEDY = 128
 #: Part of all heads that a round removes.
 SHARE = 0.05
@@ -24,10 +24,10 @@ SHARE = 0.05
 
 @register
 class Ablation(Scored):
-    """Keep the heads that the loss rises most without, each gated off alone.
+    """Keep the heads whose removal raises the loss most, each removed alone.
 
     Score: ``mean_x L_x(g_h = 0) - mean_x L_x``. Source: Michel et al. 2019 (ablating one head); Voita et al. 2019.
-    Cost: a forward pass of at most 256 texts for each of the ``N`` heads, and one without any gated off. Labels: of
+    Cost: a forward pass of at most 256 texts for each of the ``N`` heads, and one with all heads. Labels: of
     those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
@@ -47,13 +47,12 @@ class Ablation(Scored):
 
 @register
 class GreedyAblation:
-    """Keep what is left after removing, round by round, the twentieth of the heads that the loss needs least.
+    """Keep the heads left after rounds that each remove the 5 % of all heads with the least effect on the loss.
 
-    Each round gates off every head that is left, alone and on top of those removed, and removes the 5 % of all heads
-    with the lowest ``mean_x L_x(g_h = 0)``; the last round removes what is left to remove. Source: backward
-    elimination, with ablation as in Michel et al. 2019. Cost: a forward pass of at most 128 texts for each head left,
-    in each round, and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if
-    there are more.
+    Each round removes every remaining head alone, in addition to those of earlier rounds, and finally the 5 % of all
+    heads with the lowest ``mean_x L_x(g_h = 0)``; the last round may remove fewer. Source: backward elimination, with
+    ablation as in Michel et al. 2019. Cost: a forward pass of at most 128 texts for each remaining head, in each round,
+    and one before each. Labels: of those texts. Randomness: the evidence's seed says which texts, if there are more.
     """
 
     name = "ablation-greedy"
@@ -79,9 +78,9 @@ class GreedyAblation:
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:
-    """Mean losses ``(1 + N,)`` under a mask: as it is, and without each head too (as it is, for a head it drops).
+    """Mean losses ``(1 + N,)`` under a mask: with its heads, and without each of them (unchanged for dropped heads).
 
-    Remembered by mask, so that all budgets share their first rounds.
+    Cached by mask, so that all budgets share their first rounds.
     """
     texts = draw_texts(evidence, most=most)
     return evidence.remembered(
@@ -114,7 +113,7 @@ def _losses_without(model: HeadModel, texts: Texts, mask: HeadMask, progress: Pr
                         continue
                     without = gates.clone()
                     without[layer, head] = 0.0
-                    # What lies below the layer is the same for all of its heads.
+                    # The layers below are the same for all heads of the layer.
                     logits = (
                         model.logits(batch, gates=without)
                         if rest is None or state is None

@@ -1,4 +1,4 @@
-"""What each attention weight contributes to the right answer."""
+"""Attention attribution: the contribution of attention weights to the right prediction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 200
 
 @register
 class AttentionAttribution(Scored):
-    """Keep the heads with an attention weight that contributes most to the right answer.
+    """Keep the heads whose attention weights contribute most to the right prediction.
 
     Of each layer, ``Attr(A) = A * (1/m) sum_{i=1..m} d p_gold(A i/m) / dA`` with all the layer's heads scaled
     together, ``m = 20`` (the right Riemann sum of the integrated gradients); the score is ``sum_x max_{s,t}
@@ -54,7 +54,7 @@ class AttentionAttribution(Scored):
 def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:
     """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``.
 
-    Processes that work together share the batches, and each gets all attributions.
+    Several processes share the batches, and each gets all attributions.
     """
     import torch
 
@@ -71,7 +71,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
         real = batch.tensors["attention_mask"].bool()
         pairs = real[:, None, :, None] & real[:, None, None, :]
         for layer in range(model.layers):
-            # What lies below the layer is the same in all steps.
+            # The layers below are the same in all steps.
             start, rest = (None, model) if state is None else (state.hidden, tail(model, layer) or model)
             sums = [torch.zeros_like(weights) for weights in maps[layer]]
             for step in range(1, steps + 1):
@@ -84,7 +84,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
             for weights, slopes in zip(maps[layer], sums, strict=True):
                 attributed = (weights * slopes / steps).masked_fill(~pairs, -torch.inf)
                 best = attributed.reshape(len(batch), model.heads, -1).amax(dim=2).double().cpu().numpy()
-                # A layer that is used in many passes keeps its best one.
+                # A layer that is used in many passes has its best pass.
                 first = weights is maps[layer][0]
                 values[batch.rows, layer] = best if first else np.maximum(values[batch.rows, layer], best)
             if state is not None:
@@ -105,7 +105,7 @@ def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:
         return weights
 
     with torch.no_grad():
-        # Not as a probe: that would see the mean of the heads that share keys and values.
+        # Not by a probe, which gets the mean of the heads that share keys and values.
         model.logits(batch, edit=record)
     return maps
 
@@ -113,12 +113,12 @@ def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:
 def _slopes(
     model: HeadModel, batch: Batch, layer: int, maps: list[Tensor], share: float, labels: Tensor, start: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Gradients of the right answer's probability where one layer has ``share`` of its attention weights."""
+    """Gradients of the right class's probability with one layer's attention weights scaled by ``share``."""
     import torch
 
     scaled = [(weights * share).requires_grad_() for weights in maps]
     left = iter(scaled)
     logits = model.logits(batch, edit=lambda at, weights: next(left) if at == layer else weights, start=start)
-    # Each text's probability depends on its own weights only, so the sum keeps them apart.
+    # In the sum, the probability of each text depends only on its own weights.
     right = logits.softmax(dim=-1).gather(1, labels[:, None]).sum()
     return torch.autograd.grad(right, scaled)

@@ -1,4 +1,4 @@
-"""Complementary attention head pruning: alike heads form clusters, each cluster keeps one (arXiv 2606.19150)."""
+"""Complementary attention head pruning: each cluster of similar heads keeps one head (arXiv 2606.19150)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How decidedly a head looks at one token."""
+"""Confidence: the largest attention weight of a query."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cahp.values import DataError, Floats
 
 @register
 class Confidence(Scored):
-    """Keep the heads that look at one token most decidedly; needs no labels.
+    """Keep the heads that attend most to a single token; needs no labels.
 
     Score: the mean, over all real query tokens of all texts, of the row's maximum ``max_t a_t``. Source: Voita et al.
     2019. Cost: a forward pass of every text. Labels: none. Randomness: none.
@@ -28,11 +28,11 @@ class Confidence(Scored):
 
 @register
 class ConfidenceInWords(Scored):
-    """Keep the heads that look at one word most decidedly, special tokens left out; needs no labels.
+    """Keep the heads that attend most to a single word, without special tokens; needs no labels.
 
-    Score: as ``confidence``, but special tokens ([CLS], [SEP] and their like) count neither as queries nor as keys,
-    since many heads rest on them; what is left of a row is not scaled up again. Source: Voita et al. 2019, who leave
-    out the end of the sentence. Cost: a forward pass of every text. Labels: none. Randomness: none.
+    Score: as ``confidence``, but special tokens (such as [CLS] and [SEP]), on which many heads rest, count neither as
+    queries nor as keys; rows are not normalised again. Source: Voita et al. 2019, who leave out the end of the
+    sentence. Cost: a forward pass of every text. Labels: none. Randomness: none.
     """
 
     name = "confidence-no-special"
@@ -46,5 +46,5 @@ class ConfidenceInWords(Scored):
         """
         scores = mean_confidences(evidence, "words")
         if np.isnan(scores).any():
-            raise DataError(f"no text has words that {evidence.card.id} knows; choose by confidence instead")
+            raise DataError(f"no text has words that {evidence.card.id} knows; use the method confidence instead")
         return scores

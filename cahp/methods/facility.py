@@ -1,4 +1,4 @@
-"""Coverage: heads that stand for all others, the important ones first."""
+"""Facility location: heads that represent all others, weighted by importance."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from cahp.methods.shared.scored import MOST_BATCHED, Scored, batch_gradients
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
-#: Reach of a head, as a part of the median distance between two heads.
+#: Reach of a head, as a share of the median distance between two heads.
 REACH = 0.5
 
 
 @register
 class Facility(Scored):
-    """Keep heads that lie near all heads, counted by how much the loss depends on those.
+    """Keep heads that are near all heads, weighted by how much the loss depends on those.
 
     Heads are taken one by one, each the one that raises ``sum_i w_i max_{j taken} exp(-d_ij^2 / 2 r^2)`` most: facility
     location, whose greedy set reaches at least 1 - 1/e of the best. ``d`` is the distance of two heads' signatures in
     the full space, where complementary selection clusters their map; ``r`` half of its median; ``w`` the Fisher
     information of the gate, as in the method ``fisher`` before rearrangement. The score is the place in that order, so
-    a larger budget keeps all that a smaller one does, but for what the layers' floor rescues. Source: Nemhauser, Wolsey
-    and Fisher 1978 (greedy maximisation); the combination is our own. Cost: a forward pass of every text for the
+    a larger budget keeps all heads of a smaller one, except those added by the per-layer minimum. Source: Nemhauser,
+    Wolsey and Fisher 1978 (greedy maximisation); the combination is our own. Cost: a forward pass of every text for the
     signatures, a forward and a backward pass of at most 2,048 for the information, 4 forward passes each. Labels: of
     all calibration texts. Randomness: the evidence's seed says which texts and which of them share a batch.
     """
@@ -44,9 +44,9 @@ class Facility(Scored):
 
 
 def order_by_coverage(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:
-    """All points ``features (N, D)`` in the order in which they cover most of the ``weights (N,)``; ties: the lowest.
+    """Order the points ``features (N, D)`` by how much of the ``weights (N,)`` they add to the coverage; ties by index.
 
-    Where all points are alike, each covers everything, and they come in the order of their numbers.
+    If all points are equal, each covers everything, and their order is that of their indices.
     """
     from scipy.spatial.distance import pdist, squareform
 

@@ -1,4 +1,4 @@
-"""What the loss would rise by, to second order: the Fisher information of the gates."""
+"""Fisher information of the gates: the rise of the loss without heads, to second order."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Fisher:
 
 
 def rearrange(batches: Floats, *, kept: int) -> Bools:
-    """Which heads of a layer stay, ``(H,)``, when it keeps ``kept``; ``batches (batches, H)`` are its gradients."""
+    """Choose ``kept`` heads of a layer, as a mask ``(H,)``, by its gradients ``batches (batches, H)``."""
     heads = batches.shape[1]
     order = [int(head) for head in np.square(batches).sum(axis=0).argsort(kind="stable")]
     pruned = order[: heads - kept]

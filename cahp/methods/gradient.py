@@ -1,4 +1,4 @@
-"""How much the loss depends on a head: the gradient of its gate."""
+"""Gradient: how much the loss depends on the gate of a head."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cahp.methods.shared.scored import (
 from cahp.registry import Evidence, register
 from cahp.values import Floats, HeadMask, Progress, Selection
 
-#: Part of all heads that a round removes.
+#: Share of all heads that a round removes.
 SHARE = 0.1
 
 
@@ -40,12 +40,12 @@ class Gradient(Scored):
 
 @register
 class IteratedGradient:
-    """Keep what is left after removing a tenth of the heads at a time and taking gradients anew.
+    """Keep the heads that are left after rounds that each remove 10 % of all heads and measure gradients again.
 
-    Each round removes the 10 % of all heads with the lowest ``mean_x |dL_x/dg_h|``, taken with the gates of removed
-    heads at 0 and divided by the L2 norm of the heads that their layer has left; the last round removes what is left
-    to remove. Source: Michel et al. 2019 (iterative pruning). Cost: a forward and a backward pass of every text for
-    each round, 3 forward passes each. Labels: of all calibration texts. Randomness: none.
+    Each round removes the 10 % of all heads with the lowest ``mean_x |dL_x/dg_h|``, measured with the gates of removed
+    heads at 0 and divided by the L2 norm of the remaining heads of the layer; the last round may remove fewer. Source:
+    Michel et al. 2019 (iterative pruning). Cost: a forward and a backward pass of every text for each round, 3 forward
+    passes each. Labels: of all calibration texts. Randomness: none.
     """
 
     name = "gradient-iterated"
@@ -68,7 +68,7 @@ class IteratedGradient:
 
 
 def _under(evidence: Evidence, mask: HeadMask, progress: Progress) -> Floats:
-    """Mean absolute gradients ``(L, H)`` under a mask. By mask, so that all budgets share their first rounds."""
+    """Mean absolute gradients ``(L, H)`` under a mask, cached by mask, so that all budgets share their first rounds."""
     if mask.is_full:
         return np.asarray(np.abs(gate_gradients(evidence)).mean(axis=0))
 

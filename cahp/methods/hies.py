@@ -1,4 +1,4 @@
-"""Importance and focus together: gradients, and the entropy of attention."""
+"""HIES: gradients combined with the entropy of attention."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @register
 class ImportanceEntropy(Scored):
-    """Keep the heads that the loss depends on and that look at few tokens.
+    """Keep the heads on which the loss depends and that attend to few tokens.
 
     Score: ``alpha * minmax(I) + (1 - alpha) * (1 - minmax(E))`` with ``I`` the score of the method ``gradient`` and
     ``E`` the mean over all real query tokens of ``-sum_t a_t ln a_t / ln n``, ``n`` the real tokens of the text (0
@@ -34,7 +34,7 @@ class ImportanceEntropy(Scored):
 
     def __init__(self, *, alpha: float = 0.5) -> None:
         if not 0 <= alpha <= 1:
-            raise OptionError(f"alpha weighs two scores and must lie in 0..1, got {alpha}")
+            raise OptionError(f"alpha must be between 0 and 1, and is {alpha}")
         self._alpha = alpha
 
     def score(self, evidence: Evidence) -> Floats:
@@ -51,10 +51,10 @@ def entropies(evidence: Evidence) -> NDArray[np.float64]:
 
 
 def entropy(weights: Tensor, counted: Tensor) -> Tensor:
-    """Entropy of each row ``(b, H, tokens)``, as a part of the highest that the ``counted`` tokens allow."""
+    """Entropy of each row ``(b, H, tokens)``, relative to the maximum for the ``counted`` tokens."""
     import torch
 
-    # A text of one token has entropy 0, whatever it is divided by.
+    # The entropy of a text of one token is 0, whatever the divisor.
     longest = counted.sum(dim=1).clamp(min=2).log()
     return -torch.xlogy(weights, weights).sum(dim=-1) / longest[:, None, None]
 

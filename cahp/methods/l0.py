@@ -1,4 +1,4 @@
-"""Gates under a penalty on the number that are open (Voita et al. 2019)."""
+"""L0: gates trained with a penalty on the number of open gates (Voita et al. 2019)."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from cahp.values import Floats, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Between these lies the penalty of an open head, in the loss's units.
+#: Range of the penalty of an open head, in units of the loss.
 WEAKEST, STRONGEST = 1e-4, 1.0
-#: Trainings that look for the penalty that leaves as many heads open as the budget says.
+#: Number of trainings to find the penalty that leaves as many heads open as the budget.
 TRAININGS = 6
 
 
 def expected_open(parameters: Tensor) -> Tensor:
-    """How many gates are not 0 on average: ``sum sigmoid(a + 0.791)``."""
+    """Expected number of gates that are not 0: ``sum sigmoid(a + 0.791)``."""
     return (parameters + SHIFT).sigmoid().sum()
 
 
 @register
 class L0(Learned):
-    """Keep the heads whose hard concrete gates resist longest a penalty on open gates, on frozen weights.
+    """Keep the heads whose hard concrete gates stay open longest under a penalty on open gates, with frozen weights.
 
     Penalty: ``strength * sum sigmoid(a + 0.791)``; the strength is bisected, on a logarithmic scale, until about as
-    many gates are open as the budget says. What counts in the end is ``a`` itself: at the clamped gate many heads
-    would be equal. Source: Voita et al. 2019. Cost: up to six trainings of ``steps`` batches, and of an epoch at
-    least; budgets share some. Labels: all. Randomness: start, noise and order of the texts.
+    many gates are open as the budget. Heads are ranked by ``a``, since many clamped gates are equal. Source: Voita et
+    al. 2019. Cost: up to six trainings of ``steps`` batches, and of an epoch at least; budgets share some. Labels: all.
+    Randomness: start, noise and order of the texts.
     """
 
     name = "l0"
@@ -44,17 +44,17 @@ class L0(Learned):
         import torch
 
         low, high = 0.0, 1.0
-        found: list[tuple[float, Floats]] = []
+        trainings: list[tuple[float, Floats]] = []
         for turn in range(TRAININGS):
-            # Halving the same interval for every budget lets their first trainings be the same ones.
+            # All budgets bisect the same interval, so they share their first trainings.
             middle = (low + high) / 2
             parameters = self._trained(evidence, WEAKEST * (STRONGEST / WEAKEST) ** middle, turn)
             surplus = float(expected_open(torch.as_tensor(parameters))) - budget
-            found.append((abs(surplus), parameters))
+            trainings.append((abs(surplus), parameters))
             if abs(surplus) < 0.5:
                 break
             low, high = (middle, high) if surplus > 0 else (low, middle)
-        return min(found, key=lambda tried: tried[0])[1]
+        return min(trainings, key=lambda training: training[0])[1]
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""

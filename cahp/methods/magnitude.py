@@ -1,4 +1,4 @@
-"""How large a head's weights are."""
+"""Magnitude: the size of a head's weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cahp.values import Floats
 
 @register
 class Magnitude(Scored):
-    """Keep the heads with the largest weights, measured against the other heads of their layer.
+    """Keep the heads with the largest weights relative to the other heads of their layer.
 
     Score: ``w_lh / sqrt(sum_h w_lh^2)`` with ``w = sqrt(|Wq|^2 + |Wk|^2 + |Wv|^2 + |Wo|^2)`` over the slices of the
     head (Frobenius norms, biases left out). Source: magnitude pruning (Han et al. 2015) on whole heads. Cost: no

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 #: The penalty's strength grows from the first by the second over the steps of a rise that miss the target.
 FIRST_STRENGTH, GROWTH = 1e-5, 1000.0
-#: Shares of the training after which closed gates may reopen; the second half is left for them to settle.
+#: Shares of the training after which closed gates may reopen; in the second half gates settle.
 REOPENINGS = (1 / 6, 1 / 3, 1 / 2)
-#: No gate is so sure, where gates reopen, that it could not change its mind.
+#: Largest absolute parameter when gates reopen, so that every gate can still change.
 SUREST = 5.0
 
 

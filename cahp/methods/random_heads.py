@@ -1,4 +1,4 @@
-"""Chance, and chance that keeps a part of what complementary pruning does: what any score must beat."""
+"""Random selection, and random variants of complementary pruning: the baselines of every method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from cahp.values import Floats, HeadMask, Selection
 
 @register
 class Random(Scored):
-    """Keep heads drawn at random: the control that every score must beat.
+    """Keep heads drawn at random: the baseline of every method.
 
     Score: ``u ~ U(0, 1)`` for each head. Source: random head pruning as a baseline (Michel et al. 2019; Voita et al.
-    2019). Cost: no forward passes. Labels: none. Randomness: the evidence's seed gives the mask; the floor, where it
-    binds, keeps the layer's heads of highest draw.
+    2019). Cost: no forward passes. Labels: none. Randomness: the evidence's seed gives the mask; the per-layer minimum
+    adds the heads of highest draw.
     """
 
     name = "random"
@@ -31,7 +31,7 @@ class Random(Scored):
 
 @register
 class RandomPerLayer:
-    """Keep random heads, in each layer as many as CAHP keeps there: is it the layers that matter, or the heads?
+    """Keep random heads, in each layer as many as complementary pruning keeps: do the heads matter, or the layers?
 
     In layer ``l`` the ``c_l`` heads of highest ``u ~ U(0, 1)``, with ``c_l`` the count of complementary pruning at the
     same budget. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: CAHP's, a forward pass of every text and a
@@ -59,11 +59,11 @@ class RandomPerLayer:
 
 @register
 class RandomInCluster:
-    """Keep a random head of each CAHP cluster: does it matter which member stands for it?
+    """Keep a random head of each cluster of complementary pruning: does the choice of the representative matter?
 
-    Complementary pruning with ``u ~ U(0, 1)`` in place of the salience, so heads that the floor or the rest of the
-    budget adds are random as well. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: a forward pass of every
-    text. Labels: of all calibration texts. Randomness: the evidence's seed.
+    Complementary pruning with ``u ~ U(0, 1)`` instead of the salience, so heads added by the per-layer minimum or by
+    the rest of the budget are random too. Source: a control for CAHP (arXiv 2606.19150, 2026). Cost: a forward pass of
+    every text. Labels: of all calibration texts. Randomness: the evidence's seed.
     """
 
     name = "random-in-cluster"
@@ -81,12 +81,12 @@ class RandomInCluster:
 
 @register
 class RandomEven(Scored):
-    """Keep random heads, equally many in every layer: is it enough to thin out all layers alike?
+    """Keep random heads, equally many in every layer: is pruning all layers equally enough?
 
-    Score: ``u' - rank(u in its layer)`` with ``u, u' ~ U(0, 1)``: every layer gives its first head before any gives
-    its second, and chance says which layers give one more where the budget is no multiple of their number. Source: a
-    control, usual in pruning studies (uniform per layer; see Gale et al. 2019). Cost: no forward passes. Labels: none.
-    Randomness: the evidence's seed.
+    Score: ``u' - rank(u in its layer)`` with ``u, u' ~ U(0, 1)``: every layer keeps its first head before any keeps its
+    second, and the layers that keep one more are random if the budget is not a multiple of the number of layers.
+    Source: a control, usual in pruning studies (uniform per layer; see Gale et al. 2019). Cost: no forward passes.
+    Labels: none. Randomness: the evidence's seed.
     """
 
     name = "random-even"

@@ -1,4 +1,4 @@
-"""Statistics of attention rows, averaged over all texts; they need no labels."""
+"""Statistics of attention rows, averaged over all texts, without labels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cahp.values import Floats, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: What is measured of attention rows: weights ``(b, H, tokens, tokens)`` and which tokens count ``(b, tokens)`` give a
+#: A statistic of attention rows: from weights ``(b, H, tokens, tokens)`` and which tokens count ``(b, tokens)`` to a
 #: value for each row ``(b, H, tokens)``.
 Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
 
@@ -33,9 +33,9 @@ def average_rows(
 
     model = evidence.model
     batches = model.batches(model.tokenize(evidence.texts.inputs))
-    # Batch by batch: added up in one order, they give the same mean however many processes measured them.
+    # Batch by batch: summed in one order, the mean does not depend on the number of processes.
     sums = np.zeros((len(batches), model.layers, model.heads))
-    # Of each layer, since some models run a layer many times.
+    # For each layer, since some models run a layer many times.
     rows = np.zeros((len(batches), model.layers, 1))
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
     mine = parallel.share(range(len(batches)))

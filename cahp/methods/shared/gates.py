@@ -1,4 +1,4 @@
-"""What methods with learned gates share: their training, and the hard concrete distribution."""
+"""Learned gates: their training, and the hard concrete distribution."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 STAGE = "training gates"
 BATCH = 32
-#: Beyond this a step's gradients, taken together, are scaled down.
+#: Largest norm of a step's gradients; larger ones are scaled down.
 CLIP = 1.0
 #: Hard concrete distribution (Louizos et al. 2018): how soft it is, and to where it is stretched before it is cut.
 TEMPERATURE, STRETCH = 0.33, (-0.1, 1.1)
@@ -39,10 +39,10 @@ Revise = Callable[["Tensor", int, "Tensor"], None]
 
 
 class Learned(ABC):
-    """A method that trains gates on the calibration texts; the heads whose parameters end highest stay.
+    """A method that trains gates on the calibration texts, and keeps the heads with the highest parameters.
 
-    It gives a hard mask of the full model and nothing else: where weights were trained beside the gates they are
-    thrown away, so that every method's heads meet the same recovery from the same weights.
+    Its result is only a mask of the full model: weights trained with the gates are discarded, so that the masks of all
+    methods have the same recovery from the same weights.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Learned(ABC):
 
     @abstractmethod
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """What choosing ``budget`` heads costs when nothing was measured before."""
+        """The cost of choosing ``budget`` heads when nothing was measured before."""
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
         """Keep exactly ``budget`` heads.
