@@ -214,7 +214,7 @@ def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha:
 
 @pytest.mark.parametrize("alpha", [-0.1, 1.5, math.nan])
 def test_an_alpha_that_is_no_weight_is_refused(alpha: float) -> None:
-    with pytest.raises(OptionError, match=r"must lie in 0\.\.1"):
+    with pytest.raises(OptionError, match="alpha must be between"):
         registry.get("hies", alpha=alpha)
 
 
