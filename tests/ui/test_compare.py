@@ -20,6 +20,7 @@ from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
+from assets import bundle
 from cahp import bundled, data
 from cahp.comparison import Comparison, ComparisonCost, Plan, compare
 from cahp.comparison.result import read_shown
@@ -47,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one bundled comparison, from which the page reads."""
     place = tmp_path / "shipped"
-    bundled.bundle_comparison(folder, place / "tiny", machine="An abacus")
+    bundle.bundle_comparison(folder, place / "tiny", machine="An abacus")
     monkeypatch.setattr(bundled, "comparisons_folder", lambda: place)
     return place
 
