@@ -17,6 +17,7 @@ from terminal import call
 
 from cahp import registry
 from cahp.exports import formats
+from cahp.studies import performance
 from cahp.words import percent
 
 README = docs.PAGES["README.md"]
@@ -92,6 +93,16 @@ def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None
 def test_a_table_is_that_of_the_code(mark: str) -> None:
     page, lines = docs.TABLES[mark]
     assert docs.marked(page, mark).splitlines() == lines(), "run `.venv/bin/python tests/docs.py`"
+
+
+def test_the_table_of_speed_has_the_rows_and_limits_of_the_code() -> None:
+    table = docs.marked("assets/docs/performance.md", "bench")
+    limits = {
+        row.name: f"at {row.side} {performance._written(row.limit, row.unit)}" for row in performance.ROWS if row.limit
+    }
+    for row in performance.ROWS:
+        (line,) = (line for line in table.splitlines() if line.strip().startswith(row.words))
+        assert limits.get(row.name, "") in line
 
 
 def test_exports_are_promised_within_the_tolerances_that_are_checked() -> None:

@@ -113,7 +113,7 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
         "forward": ("forward pass", ""),
         "signatures": ("signatures", f"{ratios['signatures_to_forward']:.2f} x a forward pass"),
         "selection": ("whole selection", ""),
-        "naive": ("naive selection", f"{ratios['naive_to_selection']:.1f} x as long as ours"),
+        "naive": ("naive selection", f"{ratios['naive_to_selection']:.1f} x the whole selection"),
     }
     for name, (title, remark) in rows.items():
         yield f"  {title:<18}{seconds[name]:>7.2f} s   {remark}".rstrip()

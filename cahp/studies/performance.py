@@ -1,7 +1,6 @@
-"""How fast this package is, as one table: ratios measured side by side, with the limits that they are held to.
+"""The speed of this package as one table, with limits.
 
-Every row is measured on the machine it is printed on. What it may be is written once, in ``ROWS``; a row without a
-limit is shown for what it is.
+Each row is measured on this machine, ratios side by side. ``ROWS`` holds the limits; some rows have none.
 """
 
 from __future__ import annotations
@@ -41,9 +40,9 @@ Unit = Literal["times", "share", "seconds", "bytes"]
 CALIBRATION, EVALUATION = 200, 64
 #: Numbers of heads at which clustering is timed, and the seconds that it may take.
 CLUSTERED = {384: 10.0, 1024: 2.0, 2048: 8.0}
-#: Texts and masks on which answers with shared layers are held against answers one by one.
+#: Texts and masks on which evaluation with shared layers is compared with evaluation one by one.
 _SHARED_TEXTS, _SHARED_MASKS = 32, 72
-#: So many budgets show the shape of the curve.
+#: Number of budgets that show the shape of the curve.
 _FIRST = 9
 
 
@@ -72,18 +71,18 @@ def _numbers(heads: int) -> str:
 
 
 ROWS = (
-    Limit("signatures_to_forward", "signatures, beside a forward pass", "times", 1.05),
-    Limit("naive_to_selection", "naive selection, beside ours", "times", 5.0, "least"),
+    Limit("signatures_to_forward", "signatures, against a forward pass", "times", 1.05),
+    Limit("naive_to_selection", "speed-up over the naive selection", "times", 5.0, "least"),
     *(
         Limit(f"clustering_{heads}", f"clustering {heads:,} heads, {_numbers(heads)} of clusters", "seconds", seconds)
         for heads, seconds in CLUSTERED.items()
     ),
-    Limit("self_test", f"self-test, of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
-    Limit("timing", "timing full and pruned model, of that run", "share"),
-    Limit("sweep_to_evaluations", "answers under many masks, beside one by one", "times", 0.75),
-    Limit("first_nine_glimpsed", "first nine budgets, a third of the texts", "seconds", 8.0, model="minilm-bbc"),
-    Limit("first_nine", "accuracy at the first nine budgets", "seconds", 8.0, model="minilm-bbc"),
-    Limit("peak_memory", "most memory in use", "bytes"),
+    Limit("self_test", f"self-test, share of a run of {CALIBRATION} + {EVALUATION} texts", "share", 0.10),
+    Limit("timing", "timing of both models, share of that run", "share"),
+    Limit("sweep_to_evaluations", "many masks together, against one by one", "times", 0.75),
+    Limit("first_nine_glimpsed", "first nine budgets on a third of the texts", "seconds", 8.0, model="minilm-bbc"),
+    Limit("first_nine", "first nine budgets on all texts", "seconds", 8.0, model="minilm-bbc"),
+    Limit("peak_memory", "peak memory", "bytes"),
 )
 
 
@@ -217,7 +216,7 @@ def words(found: Mapping[str, Any]) -> Iterator[str]:
 def _limit(row: Mapping[str, Any]) -> str:
     if row["kept"] is None:
         return ""
-    return f"at {row['side']} {_written(row['limit'], row['unit'])}{'' if row['kept'] else ', not kept'}"
+    return f"at {row['side']} {_written(row['limit'], row['unit'])}{'' if row['kept'] else ', missed'}"
 
 
 def _written(value: float | None, unit: Unit) -> str:
