@@ -259,7 +259,7 @@ def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too() -> N
 
 def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, tmp_path: Path) -> None:
     evidence = bench(model, some("", ""), tmp_path)
-    with pytest.raises(DataError, match="choose by confidence"):
+    with pytest.raises(DataError, match="use the method confidence"):
         registry.get("confidence-no-special").choose(evidence, budget=6)
     assert registry.get("confidence").choose(evidence, budget=6).mask.count == 6
 
