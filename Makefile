@@ -13,7 +13,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	&& echo $$python && break; done)
 
 # Tests run in two processes; one that has nothing left to do takes tests over from the other.
-PYTEST := $(BIN)/pytest --numprocesses 2 --dist worksteal
+# Bytecode is kept, whatever the environment says: tests start many processes.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist worksteal
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 

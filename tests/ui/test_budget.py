@@ -275,57 +275,55 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     assert "recover" not in app.query_params
 
 
-@pytest.mark.browser
-def test_what_is_estimated_is_one_dashed_line(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Budget")
-    expect(page.get_by_role("gridcell")).to_have_count(72)
-    # Time, of which a few budgets of 67 were timed, no two of them neighbours.
-    dashed = page.locator(".cahp-board .plots svg").nth(1).locator("path.dashed")
-    line = dashed.get_attribute("d") or ""
-    assert (line.count("M"), line.count("L")) == (1, 66)
-
-
 def figures(page: Page) -> list[str]:
     return page.locator(".cahp-board .figure .value").all_inner_texts()
 
 
 def drag(page: Page, share: float) -> None:
-    """Move the pressed mouse to a place on the slider."""
-    box = page.locator("input.slider").bounding_box()
+    """Move the mouse to a place on the slider, once that stands still."""
+    slider = page.locator("input.slider")
+    box = slider.bounding_box()
     assert box is not None
-    page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
+    slider.hover(position={"x": 9 + (box["width"] - 18) * share, "y": box["height"] / 2})
 
 
 @pytest.mark.browser
-def test_dragging_changes_heads_and_figures_before_the_release(open_page: Callable[[str], Page]) -> None:
+def test_the_board_is_dragged_moved_by_keys_asked_and_changed_by_hand(
+    open_page: Callable[[str], Page],
+) -> None:
     page = open_page("Budget")
     expect(page.get_by_role("gridcell")).to_have_count(72)
+    # Time, of which a few budgets of 67 were timed, no two of them neighbours: one dashed line.
+    dashed = page.locator(".cahp-board .plots svg").nth(1).locator("path.dashed")
+    line = dashed.get_attribute("d") or ""
+    assert (line.count("M"), line.count("L")) == (1, 66)
     before, address = figures(page), page.url
     kept = page.get_by_role("gridcell", selected=True).count()
     drag(page, (kept - 6) / 66)
     page.mouse.down()
     drag(page, 0.5)
+    # Before the release.
     assert figures(page)[0] == "39 of 72"
     assert figures(page)[1] != before[1]
     assert page.get_by_role("gridcell", selected=True).count() == 39
     assert page.url == address
     page.mouse.up()
     page.wait_for_url("**budget=39**")
-
-
-@pytest.mark.browser
-def test_the_slider_works_by_keyboard(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Budget?budget=20")
-    slider = page.locator("input.slider")
-    slider.focus()
+    page.locator("input.slider").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    expect(page.locator(".cahp-board .figure .value").first).to_have_text("22 of 72")
-    page.wait_for_url("**budget=22**")
+    expect(page.locator(".cahp-board .figure .value").first).to_have_text("41 of 72")
+    page.wait_for_url("**budget=41**")
+    page.get_by_role("gridcell", selected=False).first.click(modifiers=["Shift"])
+    expect(page.locator(".st-key-board-details")).to_contain_text("nearest kept head")
+    assert "mask=" not in page.url
+    page.get_by_role("gridcell", selected=True).first.click()
+    page.wait_for_url("**mask=**")
+    expect(page.locator(".cahp-board .figure").first).to_contain_text("made by hand")
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
-@pytest.mark.slow
 def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its_mask(
     open_page: Callable[[str], Page], tmp_path: Path
 ) -> None:
@@ -348,12 +346,3 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
     file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
     said = evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
     expect(page.locator(".cahp-board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")
-
-
-@pytest.mark.browser
-def test_asking_about_a_pruned_head_names_its_cover(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Budget?budget=20")
-    pruned = page.get_by_role("gridcell", selected=False).first
-    pruned.click(modifiers=["Shift"])
-    expect(page.locator(".st-key-board-details")).to_contain_text("nearest surviv")
-    assert "mask=" not in page.url

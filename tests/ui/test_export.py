@@ -47,7 +47,9 @@ def heads_on_screen(page: Page) -> int:
     return int(found[1])
 
 
-def test_every_form_of_the_mask_is_the_mask_on_screen(open_page: Callable[[str], Page]) -> None:
+def test_every_form_of_the_mask_and_the_lines_that_make_it_again_are_those_of_the_screen(
+    open_page: Callable[[str], Page],
+) -> None:
     page = open_page("Export?budget=20")
     assert heads_on_screen(page) == 20
     mask, said = read_mask(download(page, "JSON"))
@@ -58,6 +60,13 @@ def test_every_form_of_the_mask_is_the_mask_on_screen(open_page: Callable[[str],
     tensor = torch.load(io.BytesIO(download(page, "PyTorch")), weights_only=True)
     np.testing.assert_array_equal(tensor.numpy(), mask.keep)
     np.testing.assert_array_equal(np.load(io.BytesIO(download(page, "NumPy"))), mask.keep)
+    # That they do as they say is tested where they are made.
+    blocks = page.locator(".st-key-export-again [data-testid=stCode]")
+    # The browser fetches what draws code after the script has ended.
+    blocks.nth(1).wait_for()
+    code = blocks.all_inner_texts()
+    assert code[0].strip() == "cahp prune --budget 20 --out cahp-run"
+    assert "prune(Settings(budget='20'))" in code[1]
 
 
 def test_the_run_and_the_report_say_what_the_screen_says(
@@ -96,17 +105,6 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     assert asked == [path.as_uri()]
 
 
-def test_a_command_and_lines_of_python_make_the_view_again(open_page: Callable[[str], Page]) -> None:
-    # That they do as they say is tested where they are made.
-    page = open_page("Export?budget=20")
-    blocks = page.locator(".st-key-export-again [data-testid=stCode]")
-    # The browser fetches what draws code after the script has ended.
-    blocks.nth(1).wait_for()
-    code = blocks.all_inner_texts()
-    assert code[0].strip() == "cahp prune --budget 20 --out cahp-run"
-    assert "prune(Settings(budget='20'))" in code[1]
-
-
 def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable[[str], Page]) -> None:
     # Heads 0, 12, 24, ...: the first of every layer.
     bits = np.zeros(72, dtype=np.bool_)
@@ -123,6 +121,7 @@ def test_a_mask_made_by_hand_says_so_and_asks_to_be_measured(open_page: Callable
     assert again.inner_text().count("cahp evaluate --mask head_mask.json") == 1
 
 
+@pytest.mark.nightly
 def test_a_compact_model_is_made_and_loads(open_page: Callable[[str], Page], tmp_path: Path) -> None:
     page = open_page("Export?budget=20")
     heads_on_screen(page)

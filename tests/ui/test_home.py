@@ -126,29 +126,15 @@ def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypa
 
 
 @pytest.mark.browser
-def test_the_first_picture_has_all_heads_and_three_figures(open_page: Callable[[str], Page]) -> None:
+def test_the_first_picture_has_all_heads_and_three_figures_and_leads_on_to_the_budget(
+    open_page: Callable[[str], Page],
+) -> None:
     page = open_page("")
     expect(page.get_by_role("gridcell")).to_have_count(72)
     expect(page.locator(".cahp-board .figure")).to_have_count(3)
     expect(page.locator(".cahp-board .figure").first).to_contain_text("of 72")
     expect(page.get_by_role("gridcell", selected=True)).to_have_count(int(bundled.read_run().document.budget.attained))  # type: ignore[union-attr]
-
-
-@pytest.mark.browser
-def test_the_first_picture_leads_on_to_the_budget(open_page: Callable[[str], Page]) -> None:
-    page = open_page("")
     page.locator(".st-key-onward a").click()
     expect(page.locator("input.slider")).to_be_visible()
     assert "/Budget?" in page.url
     assert "budget=auto" in page.url
-
-
-@pytest.mark.browser
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_scrolls_sideways_in_either_theme(new_person: Callable[..., Page], scheme: str) -> None:
-    page = new_person("", color_scheme=scheme)
-    expect(page.get_by_role("gridcell")).to_have_count(72)
-    wide, room = page.evaluate(
-        "() => [document.querySelector('[data-testid=stMain]')].flatMap((main) => [main.scrollWidth, main.clientWidth])"
-    )
-    assert wide <= room

@@ -46,6 +46,7 @@ def test_the_answer_comes_after_the_guess_and_with_its_interval(open_page: Calla
     expect(step).to_contain_text(f"{changed[1]} of 300 answers changed")
 
 
+@pytest.mark.nightly
 def test_six_steps_can_be_walked_and_each_asks_one_question(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page]
 ) -> None:
@@ -58,6 +59,7 @@ def test_six_steps_can_be_walked_and_each_asks_one_question(
     expect(page.get_by_text("Choose a budget yourself").first).to_be_visible()
 
 
+@pytest.mark.nightly
 def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
@@ -81,8 +83,12 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     expect(step.get_by_text("Bundled: measured on")).to_have_count(0)
 
 
-def test_six_guesses_end_in_a_card_and_no_answer_is_waited_for(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Learn")
+def test_home_leads_to_six_guesses_that_end_in_a_card_and_no_answer_is_waited_for(
+    open_page: Callable[[str], Page],
+) -> None:
+    page = open_page("")
+    page.get_by_role("link", name="Learn in six guesses").click()
+    expect(page.get_by_role("heading", name="Learn in six guesses")).to_be_visible()
     step = page.locator(".st-key-learn-step")
     for number, name in enumerate(STEPS, start=1):
         expect(step).to_contain_text(f"Step {number} of 6")
@@ -97,12 +103,6 @@ def test_six_guesses_end_in_a_card_and_no_answer_is_waited_for(open_page: Callab
         page.locator(".st-key-learn-save button").click()
     said = saved.value.path().read_text(encoding="utf-8")
     assert said.count("guessed 0, measured ") == 6
-
-
-def test_home_leads_to_the_six_steps(open_page: Callable[[str], Page]) -> None:
-    page = open_page("")
-    page.get_by_role("link", name="Learn in six guesses").click()
-    expect(page.get_by_role("heading", name="Learn in six guesses")).to_be_visible()
 
 
 @pytest.mark.nightly

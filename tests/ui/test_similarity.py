@@ -278,6 +278,7 @@ class TestBrowser:
         main = page.locator("[data-testid=stMain]")
         assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
 
+    @pytest.mark.nightly
     def test_a_chart_can_be_taken_home_as_picture_and_table(self, open_page: Callable[[str], Page]) -> None:
         page = self.ready(open_page("Similarity"))
         for button, start in (

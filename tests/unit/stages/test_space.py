@@ -11,7 +11,10 @@ from cahp.head_statistics import Signatures
 from cahp.stages.space import Projection, features, space
 from cahp.values import Cancelled, OptionError, SpaceError
 
-PROJECTIONS = get_args(Projection)
+#: UMAP compiles for ten seconds first.
+PROJECTIONS = [
+    pytest.param(name, marks=[pytest.mark.nightly] if name == "umap" else []) for name in get_args(Projection)
+]
 
 
 def gaussian(mean: object, variance: object, *, examples: int = 5, layers: int = 1) -> Signatures:
@@ -109,7 +112,8 @@ def test_one_head_unlike_all_others_is_enough_for_tsne() -> None:
     assert np.isfinite(found.embedding).all()
 
 
-def test_heads_that_separate_classes_alike_lie_together() -> None:
+@pytest.mark.parametrize("projection", PROJECTIONS)
+def test_heads_that_separate_classes_alike_lie_together(projection: Projection) -> None:
     # Even heads tell class 0 from the others, odd heads class 1.
     mean = 0.02 * np.random.default_rng(0).standard_normal((30, 3, 16))
     mean[::2, 0] += 0.5
@@ -117,11 +121,10 @@ def test_heads_that_separate_classes_alike_lie_together() -> None:
     signatures = gaussian(mean, np.full(mean.shape, 0.01))
     parity = np.arange(30) % 2
     alike = (parity[:, None] == parity) & ~np.eye(30, dtype=np.bool_)
-    for projection in PROJECTIONS:
-        distances = space(signatures, projection=projection).distances
-        nearest = np.where(np.eye(30, dtype=np.bool_), np.inf, distances).argmin(axis=1)
-        assert (parity[nearest] == parity).all(), projection
-        assert distances[alike].mean() < distances[~alike].mean(), projection
+    distances = space(signatures, projection=projection).distances
+    nearest = np.where(np.eye(30, dtype=np.bool_), np.inf, distances).argmin(axis=1)
+    assert (parity[nearest] == parity).all()
+    assert distances[alike].mean() < distances[~alike].mean()
 
 
 def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_together(
@@ -141,6 +144,7 @@ def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_t
     assert (group[others.argmin(axis=1)] == group).mean() > 0.9
 
 
+@pytest.mark.nightly
 def test_the_seed_alone_decides_how_umap_turns_out() -> None:
     heads = scattered(24)
     first, again, other = (space(heads, projection="umap", seed=seed).embedding for seed in (1, 1, 2))
