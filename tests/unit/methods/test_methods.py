@@ -271,7 +271,7 @@ def test_a_method_says_in_a_sentence_what_it_does_and_where_it_is_from(name: str
 
 @pytest.mark.parametrize("name", POST_HOC)
 def test_a_post_hoc_method_says_its_source_its_cost_its_labels_and_where_randomness_enters(name: str) -> None:
-    words = type(registry.get(name)).__doc__ or ""
+    words = " ".join((type(registry.get(name)).__doc__ or "").split())
     assert all(f"{part}: " in words for part in ("Source", "Cost", "Labels", "Randomness"))
 
 
