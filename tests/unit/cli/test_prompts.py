@@ -108,7 +108,7 @@ def test_other_commands_ask_the_same(
             "holds single texts, but the prompt has no",
         ),
         (["--prompt", "{text} {mask}", "--answers", "bad,good"], "leave {mask} out"),
-        ([], "let it answer by words with --prompt"),
+        ([], "let it answer a prompt with --prompt"),
     ],
 )
 def test_what_cannot_be_asked_is_one_sentence(
