@@ -155,7 +155,7 @@ def _counting_bar(total: int, report: Progress) -> Any:
 
     done = 0
 
-    class Bar(tqdm):
+    class ByteBar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **{**options, "disable": True})  # type: ignore[no-untyped-call]
 
@@ -169,7 +169,7 @@ def _counting_bar(total: int, report: Progress) -> Any:
 
         set_transfer_postfix_str = update_transfer
 
-    return Bar
+    return ByteBar
 
 
 # Settings of the libraries that hold for the whole process ---------------------------------------------------------

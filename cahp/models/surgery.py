@@ -37,7 +37,7 @@ def cut(
         MaskError: If the mask has another shape or empties a layer, or the model was cut before.
     """
     if model.card.kept is not None:
-        raise MaskError(f"{model.card.id} was pruned before; cut the model that it was made from")
+        raise MaskError(f"{model.card.id} is already pruned; cut the model that it was made from")
     if (mask.layers, mask.heads) != (model.layers, model.heads):
         raise MaskError(
             f"the mask is for {mask.layers} x {mask.heads} heads but {model.card.id} has {model.layers} x "

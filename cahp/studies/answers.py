@@ -214,7 +214,9 @@ def _refit(subject: Subject, progress: Progress) -> Answer:
     if not recovered.accepted:
         meaning = f"The refit was rejected, so nothing changed: {recovered.reason}."
     elif won.low > 0:
-        meaning = "Much of the loss comes from how the remaining heads are mixed, and new output weights repair that."
+        meaning = (
+            "Much of the loss comes from how the remaining heads are mixed, and refitted output weights recover it."
+        )
     elif won.excludes(0):
         meaning = "The refit lowered the accuracy on these texts, although held-out texts had accepted it."
     else:

@@ -263,7 +263,7 @@ def test_what_cannot_be_asked_says_why(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"is a classifier \(bad, good\) and needs no prompt"):
         identify(str(classifier), prompt=asked)
     encoder = fakes.save_encoder(tmp_path / "encoder")
-    with pytest.raises(ModelError, match="has no language-model head to answer a prompt with"):
+    with pytest.raises(ModelError, match="has no language-model head to answer a prompt"):
         identify(str(encoder), prompt=asked)
     masked = fakes.save_language_model(tmp_path / "masked", "masked")
     fakes.tokenizer(type_ids=False).save_pretrained(masked)

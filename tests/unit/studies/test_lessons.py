@@ -205,7 +205,7 @@ def test_refit_is_measured_against_the_pruned_model() -> None:
     found = answer("refit", Bench(lambda mask: 0 if mask is None else 40, recovered=10))
     assert found.value == pytest.approx(30)
     assert "60.0 % before, 90.0 % after (+30.0 points)" in found.found
-    assert "repair that" in found.meaning
+    assert "recover it" in found.meaning
 
 
 def test_where_there_is_no_refit_chance_is_measured_without_and_the_refit_s_step_says_why() -> None:
