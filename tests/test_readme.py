@@ -234,7 +234,9 @@ def test_the_first_command_gives_the_accuracies_in_the_readme(here: Path) -> Non
 
 @pytest.mark.nightly
 def test_the_snippet_of_the_readme_runs(here: Path) -> None:
-    assert run_snippets("README.md")["pruned"].heads_kept == 20
+    names = run_snippets("README.md")
+    assert names["run"].mask.count == 20
+    assert names["pruned"].parameters < names["cahp"].load("minilm-bbc").parameters
 
 
 @pytest.mark.nightly
