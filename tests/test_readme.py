@@ -63,7 +63,7 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assets = docs.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "bundle.py")
+    left_out = ("pictures", "docs", "bundle.py", "__pycache__")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 

@@ -100,7 +100,7 @@ def test_the_run_and_the_report_say_what_the_screen_says(
     words = offline.locator("body").inner_text()
     for figure in shown:
         assert figure in words
-    assert "ship with the package" in words
+    assert "are part of the package" in words
     assert offline.locator("svg.grid rect").count() == 72
     assert asked == [path.as_uri()]
 

@@ -73,7 +73,7 @@ def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.Monk
 @pytest.mark.browser
 def test_the_page_shows_a_verdict_and_can_be_cancelled(open_page: Callable[[str], Page]) -> None:
     page = open_page("Stability")
-    expect(page.get_by_role("heading", name="another degree would keep")).to_be_visible()
+    expect(page.get_by_role("heading", name="another degree keeps")).to_be_visible()
     page.locator(".st-key-stability-axis button").nth(2).click()
     page.locator(".st-key-stability-start button").click()
     page.get_by_role("button", name="Cancel").click()

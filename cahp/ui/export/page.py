@@ -17,7 +17,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     st.title("Export")
-    who = "edited by hand" if explorer.board.by_hand else "chosen by CAHP"
+    who = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
         f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {who}. Change it on the "
         "Budget page."

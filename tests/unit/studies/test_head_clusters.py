@@ -53,7 +53,9 @@ def test_another_degree_moves_the_knee_and_nothing_else() -> None:
 
 def test_the_curve_that_every_board_draws_is_fitted_once(monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[object] = []
-    monkeypatch.setattr(head_clusters, "smoothed", lambda clustering: fitted.append(clustering) or (2, clustering.mss))
+    monkeypatch.setattr(
+        head_clusters, "smooth_curve", lambda clustering: fitted.append(clustering) or (2, clustering.mss)
+    )
     clusters, mask = on_a_line(), HeadMask.full(2, 3)
     table = BudgetTable.plan(clusters, Settings())
     for _ in range(2):

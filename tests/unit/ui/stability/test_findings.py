@@ -24,7 +24,7 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
     [
         (resampled([0, 1, 2], [0, 1, 2]), "Stable: another seed"),
         (resampled([0, 1, 2, 3], [0, 1, 2, 4]), "Fairly stable: another seed"),
-        (resampled([0, 1, 2, 3], [0, 1, 5, 4]), "Shaky: another seed"),
+        (resampled([0, 1, 2, 3], [0, 1, 5, 4]), "Unstable: another seed"),
         (resampled([0, 1, 2, 3], [4, 5, 6, 7]), "Hardly better than chance: another seed"),
     ],
 )
@@ -33,11 +33,11 @@ def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
 
 
 def test_how_many_resamples_were_really_used_is_said() -> None:
-    assert used(resampled([0, 1], [0, 2], [0, 3]), 3) == "3 resamples are counted."
-    assert used(resampled([0, 1], [], [0, 3]), 3) == "2 resamples are counted; 1 found no knee and is left out."
-    assert "6 were asked for, but these texts make only 2 different halves" in used(resampled([0], [1]), 6)
+    assert used(resampled([0, 1], [0, 2], [0, 3]), 3) == "3 resamples."
+    assert used(resampled([0, 1], [], [0, 3]), 3) == "2 resamples; 1 without a knee is left out."
+    assert "of 6 requested; these texts have only 2 different halves" in used(resampled([0], [1]), 6)
     degrees = replace(resampled([0, 1], [0, 2]), axis="degree")
-    assert used(degrees, 12) == "All 2 degrees, none drawn by chance: there is no interval."
+    assert used(degrees, 12) == "All 2 degrees, not a random sample: no interval."
     assert degrees.overlap_ci95 is degrees.share_ci95(2) is None
 
 
