@@ -14,7 +14,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 
 # Tests run in two processes; one that has nothing left to do takes tests over from the other.
 # Bytecode is kept, whatever the environment says: tests start many processes.
-PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist worksteal
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist worksteal --durations 30
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
