@@ -19,7 +19,7 @@ from cahp.outcomes import Outcomes, measure
 from cahp.output import Output
 from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import outcome_records, versions
+from cahp.run.document import outcome_records, ratio_record, versions
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import cut_model
@@ -64,13 +64,16 @@ class Written:
     rounded: Outcomes | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What JSON can say of it."""
+        """Return the figures for ``metrics.json``."""
         timed = None
         if self.files:
             full, pruned = self.files[:2]
             assert pruned.ratio is not None
-            timed = {name: asdict(of) for name, of in (("full", full.latency_ms), ("pruned", pruned.latency_ms))}
-            timed["ratio"] = asdict(pruned.ratio)
+            timed = {
+                "full": asdict(full.latency_ms),
+                "pruned": asdict(pruned.latency_ms),
+                "ratio": ratio_record(pruned.ratio),
+            }
         return {
             "form": self.form.key,
             "bytes": self.bytes,
