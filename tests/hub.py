@@ -195,13 +195,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def _send(self, status: int, content: bytes, headers: Mapping[str, str], *, ranged: bool = False) -> None:
             head = self.command == "HEAD"
+            # Before the answer, or a test could count its requests without the last one.
+            hub.requests.append(
+                Request(self.command, urlsplit(self.path).path, 0 if head or status >= 400 else len(content), ranged)
+            )
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(content))}.items():
                 self.send_header(name, value)
             self.end_headers()
-            hub.requests.append(
-                Request(self.command, urlsplit(self.path).path, 0 if head or status >= 400 else len(content), ranged)
-            )
             if not head:
                 self.wfile.write(content)
 

@@ -334,6 +334,7 @@ def test_the_curves_are_taken_along_as_they_look(bare: Callable[..., Page], sche
     assert f'fill="{ground}"' in picture.split(">")[1]
 
 
+@pytest.mark.nightly
 def test_a_thousand_heads_are_dragged_at_the_screen_s_pace(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(32, 32), 200))
     expect(page.get_by_role("gridcell")).to_have_count(1024)

@@ -419,6 +419,7 @@ def test_odd_tables_are_refused_in_a_sentence(
         expect(uploader).not_to_contain_text(name)
 
 
+@pytest.mark.nightly
 def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
     new_person: Callable[..., Page], settled: Callable[[Page], Page]
 ) -> None:

@@ -223,6 +223,7 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
 
 
 @pytest.mark.browser
+@pytest.mark.nightly
 def test_a_text_survives_a_reload_and_is_in_no_address(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page]
 ) -> None:

@@ -355,6 +355,7 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
 
 @pytest.mark.browser
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_file_of_one_s_own_runs_through(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page], tmp_path: Path
 ) -> None:

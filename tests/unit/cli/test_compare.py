@@ -55,6 +55,7 @@ def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None
     assert answer.err == ""
 
 
+@pytest.mark.nightly
 def test_no_cache_measures_again_also_in_workers(words: list[object]) -> None:
     small = [*words, "--methods", "complementary,magnitude", "--budgets", 6, "--seeds", 1, "--recover", "none"]
     assert call(*small).code == 0
@@ -87,7 +88,8 @@ def test_what_makes_no_sense_is_one_sentence_and_exit_2(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.nightly)])
+@pytest.mark.nightly
+@pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     words: list[object], tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def test_a_run_says_what_was_asked_and_its_line_asks_it_again(
     assert "'{text} it was'" in run["command"]
 
 
+@pytest.mark.nightly
 def test_other_commands_ask_the_same(
     asked: list[object], data: list[object], mask: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ def test_a_damaged_store_costs_time_and_nothing_else(
     assert again.document["metrics"] == first["metrics"]
 
 
+@pytest.mark.nightly
 def test_a_store_that_cannot_be_used_costs_a_warning(words: list[object], run: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("a file")
     # A process of its own: what it says on stderr is what a person reads.

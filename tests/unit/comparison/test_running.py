@@ -458,6 +458,7 @@ def test_what_is_cached_of_a_mask_is_not_announced_again(settings: Settings, sto
 # --- elsewhere
 
 
+@pytest.mark.nightly
 def test_worker_processes_measure_what_this_one_does(settings: Settings, tmp_path: Path) -> None:
     # Workers do not know the methods of this file.
     asked = plan(settings, "complementary", recoveries=("refit",))

@@ -306,6 +306,7 @@ def test_a_disk_without_room_is_one_sentence(hub: Hub, sound: Path, monkeypatch:
 # --- as people call it
 
 
+@pytest.mark.nightly
 def test_the_command_line_is_quiet_when_asked_and_fetches_what_is_large_with_yes(sound: Path, tmp_path: Path) -> None:
     with serving() as hub:
         hub.add("org/name", sound)
