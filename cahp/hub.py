@@ -55,7 +55,7 @@ def require_consent(name: str, size: int, *, error: type[CahpError]) -> None:
     """Ask whether ``size`` bytes of ``name`` may be downloaded, if they are more than ``FREE``.
 
     Raises:
-        CahpError: If the answer is no or nobody can be asked; it is an ``error``.
+        CahpError: If the answer is no, or if no function to ask is set. Its type is ``error``.
     """
     if size <= FREE:
         return

@@ -160,7 +160,7 @@ def _parse(name: str, text: str) -> Any:
 
 @contextmanager
 def questions(*, yes: bool) -> Iterator[None]:
-    """Ask the person at a terminal before a large download; ``--yes`` agrees, and elsewhere nobody is asked."""
+    """Ask before a large download in a terminal; ``--yes`` answers yes. Without a terminal there is no question."""
     terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and parallel.world() == 1
     if not yes and not terminal:
         yield

@@ -1,4 +1,4 @@
-"""A released budget is answered by few files: whoever changes the board has these to read."""
+"""Releasing the budget slider runs code of at most 18 files, so a change to the board needs few files read."""
 
 from __future__ import annotations
 
