@@ -1,10 +1,11 @@
-"""Formats of numbers, the same in the terminal, in files and on screen.
+"""Formats of numbers and markup, the same in the terminal, in files and on screen.
 
 The minus is the typographic sign, as wide as the plus and different from a hyphen.
 """
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 
 
@@ -66,3 +67,8 @@ def size_of(count: int) -> str:
     if round(count / 1e3) < 1000:
         return f"{count / 1e3:.0f} kB"
     return f"{count / 1e6:.0f} MB" if round(count / 1e6) < 1000 else f"{count / 1e9:.1f} GB"
+
+
+def safe(value: object) -> str:
+    """Return any value as text that HTML and SVG show as it is."""
+    return html.escape(str(value))

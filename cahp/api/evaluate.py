@@ -64,7 +64,7 @@ def evaluate(
         outcomes = measure_outcomes(measurements, texts, keep, seed=settings.seed)
         return {
             "model": card.id,
-            "data": {"id": dataset.id, **vars(SplitRecord.of(settings.eval_split, texts))},
+            "data": SplitRecord.of(settings.eval_split, texts).with_id(dataset.id),
             "kept": kept_heads(keep),
             **outcome_records(outcomes),
             "precision": numbers.evaluation,

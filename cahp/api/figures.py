@@ -16,7 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import method_of
 from cahp.studies.budget_sweep import Row, Speed
-from cahp.studies.filling import measure_mask
+from cahp.studies.filling import evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def by_budget(
         progress("table", done, len(wanted))
         mask = _mask(bench, budget)
         if what == "accuracy":
-            rows.append(Row(budget, None, measure_mask(bench, mask, recover=shown.name), None, None))
+            rows.append(Row(budget, None, evaluate_mask(bench, mask, recover=shown.name), None, None))
         elif not mask.empty_layers and budget < total:
             costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
             rows.append(Row(budget, None, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import after, method_label
 from cahp.comparison.summary import Mean
-from cahp.exports.drawings import STYLE, Clusters, grid, safe, table
+from cahp.exports.drawings import STYLE, Clusters, grid, table
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
 from cahp.run.prune import Run
-from cahp.words import percent
+from cahp.words import percent, safe
 
 # The report's style, for the inside of one cell: its page's own colours come from the notebook's theme.
 _STYLE = (

@@ -85,7 +85,7 @@ def recover(
         pruned = cut_model(bench.model, keep, recovered)
         document = {
             "model": bench.card.id,
-            "data": {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))},
+            "data": SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             "kept": kept_heads(keep),
             **results,
             "notices": list(bench.notices),

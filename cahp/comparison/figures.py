@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from cahp.comparison.sentences import after
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.summary import Mean
+from cahp.words import safe
 
 #: Colours for all kinds of colour vision (Okabe and Ito 2008); further methods get dashes.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
@@ -49,7 +49,7 @@ def _accuracy(means: Sequence[Mean], results: SplitResults, recovery: str) -> st
         return float(_TOP + _HEIGHT * (high - share) / (high - low))
 
     title = f"Accuracy on {results.split} {after(recovery)}"
-    parts = [f'<text class="title" x="{_LEFT}" y="22">{_safe(title)}</text>']
+    parts = [f'<text class="title" x="{_LEFT}" y="22">{safe(title)}</text>']
     # Round shares, about five of them.
     step = next((size for size in (0.01, 0.02, 0.05, 0.1) if (high - low) / size <= 6), 0.2)
     for tick in range(math.ceil(low / step), math.floor(high / step) + 1):
@@ -82,7 +82,7 @@ def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterato
         low, high = one.accuracy.low, one.accuracy.high
         tip = f"{one.method}, {one.budget} heads: {one.accuracy.value:.1%} [{low:.1%}, {high:.1%}]"
         yield (
-            f'<g stroke="{colour}"><title>{_safe(tip)}</title>'
+            f'<g stroke="{colour}"><title>{safe(tip)}</title>'
             f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}" y2="{down(high):.1f}" opacity="0.5"/>'
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{fill}"/></g>'
         )
@@ -93,7 +93,7 @@ def _key(place: int, name: str, *, full: bool = False) -> Iterator[str]:
     x, y = _LEFT + _WIDTH + 16, _TOP + 8 + _ROW * place
     how = 'class="full"' if full else f'stroke="{colour}" stroke-dasharray="{dashes}" stroke-width="2"'
     yield f'<line {how} x1="{x}" x2="{x + 26}" y1="{y}" y2="{y}"/>'
-    yield f'<text x="{x + 34}" y="{y + 4}">{_safe(name)}</text>'
+    yield f'<text x="{x + 34}" y="{y + 4}">{safe(name)}</text>'
 
 
 def _overlap(results: SplitResults, budget: int) -> str:
@@ -103,12 +103,12 @@ def _overlap(results: SplitResults, budget: int) -> str:
     random = results.random_overlap[budget]
     side, left, top = 36, 190, 150
     title = f"Heads in common at {budget} heads (Jaccard index; random selection {random:.2f})"
-    parts = [f'<text class="title" x="12" y="22">{_safe(title)}</text>']
+    parts = [f'<text class="title" x="12" y="22">{safe(title)}</text>']
     for row, first in enumerate(methods):
         y = top + side * row
-        parts.append(f'<text class="end" x="{left - 8}" y="{y + 22}">{_safe(first)}</text>')
+        parts.append(f'<text class="end" x="{left - 8}" y="{y + 22}">{safe(first)}</text>')
         x = left + side * row + side / 2
-        parts.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-50)">{_safe(first)}</text>')
+        parts.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-50)">{safe(first)}</text>')
         for column, second in enumerate(methods):
             value = results.overlap.get((min(first, second), max(first, second), budget))
             parts += _square(left + side * column, y, side, value, random, f"{first} and {second}")
@@ -125,7 +125,7 @@ def _square(x: float, y: float, side: int, value: float | None, random: float, p
     beyond = max(0.0, (value - random) / (1 - random)) if random < 1 else 0.0
     ink = "#fff" if beyond > 0.55 else "var(--ink)"
     yield (
-        f"<g><title>{_safe(pair)}: {value:.2f}</title>"
+        f"<g><title>{safe(pair)}: {value:.2f}</title>"
         f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3" fill="#0072b2" '
         f'fill-opacity="{0.06 + 0.94 * beyond:.2f}"/>'
         f'<text class="mid" x="{x + side / 2 - 1}" y="{y + 22}" style="fill:{ink}">{value:.2f}</text></g>'
@@ -135,13 +135,9 @@ def _square(x: float, y: float, side: int, value: float | None, random: float, p
 def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{_safe(title)}"><style>{_STYLE}</style>'
+        f'height="{height:.0f}" role="img" aria-label="{safe(title)}"><style>{_STYLE}</style>'
         f'<rect class="ground" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )
-
-
-def _safe(value: object) -> str:
-    return html.escape(str(value))
 
 
 _STYLE = (

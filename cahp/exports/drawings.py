@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ import numpy as np
 from cahp.board.colours import hues, letters, striped
 from cahp.outcomes import Outcomes
 from cahp.values import Floats, HeadMask, Ints
-from cahp.words import percent
+from cahp.words import percent, safe
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
 #: Characters of a word that a narrow column holds.
@@ -42,11 +41,6 @@ class Curve:
     ks: Ints
     mss: Floats
     knee: int
-
-
-def safe(value: object) -> str:
-    """Any value as text that HTML shows as it is."""
-    return html.escape(str(value))
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:

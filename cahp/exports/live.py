@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cahp.board import Shown, contents, script, style
 from cahp.board.colours import letters
-from cahp.exports.drawings import safe, table
+from cahp.exports.drawings import table
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
@@ -20,6 +20,7 @@ from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import own_outcomes
 from cahp.values import HeadMask, Ints
+from cahp.words import safe
 
 #: Largest number of heads for which a report contains the clusters of every budget; more would not fit into a mail.
 _ALL_CLUSTERS = 256

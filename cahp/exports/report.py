@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cahp.exports import report_figures
-from cahp.exports.drawings import STYLE, Clusters, Curve, grid, safe, silhouette, table
+from cahp.exports.drawings import STYLE, Clusters, Curve, grid, silhouette, table
 from cahp.exports.live import Live, board, covers, head, no_script, policy, script_element
 from cahp.exports.recipe import recipe
 from cahp.outcomes import Outcomes
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
 from cahp.values import HeadMask
-from cahp.words import interval, percent
+from cahp.words import interval, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 #: Characters of an example text that are shown.

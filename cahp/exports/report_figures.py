@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cahp.exports.drawings import RightAt, by_budget, intervals, safe, table
+from cahp.exports.drawings import RightAt, by_budget, intervals, table
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.run.recovery_steps import RecoveryStep
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.words import duration, percent
+from cahp.words import duration, percent, safe
 
 _AGREEMENT = "Agreement with the full model"
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}

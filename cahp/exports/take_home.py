@@ -75,7 +75,7 @@ def export(
         outcome, pruned = checkpoints.recovered(bench, keep, recover=how, watch=watch)
         inputs: Sequence[Input] | None = bench.evaluation.inputs
         full = measurements.evaluate(bench.evaluation)
-        data = {"id": bench.dataset.id, **vars(SplitRecord.of(settings.eval_split, bench.evaluation))}
+        data = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
         notices = list(bench.notices)
     elif how != NONE.name:
         raise OptionError(f"--recover {how} needs texts to recover the model on; name some with --data")
@@ -197,7 +197,7 @@ def checkpoint(
             full=bench.measurements.evaluate(bench.evaluation),
             outcome=outcome,
             method=method or bench.settings.method,
-            data={"id": bench.dataset.id, **vars(SplitRecord.of(bench.settings.eval_split, bench.evaluation))},
+            data=SplitRecord.of(bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             recovery=recover,
             command=command,
             seed=bench.settings.seed,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cahp.costs import SelectionCost
+from cahp.methods.shared.scored import evidence_cost
 from cahp.registry import Evidence, register
 from cahp.stages.selection import Representative, select
 from cahp.values import Selection
@@ -38,7 +39,4 @@ class Complementary:
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
-        from cahp.stages.salience import examples_used
-
-        texts = len(evidence.texts)
-        return SelectionCost(texts + 2 * examples_used(texts), texts)
+        return evidence_cost(evidence.texts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.gates import SHIFT, Learned, count_batches, hard_concrete, train_gates, training_cost
+from cahp.methods.shared.gates import SHIFT, Learned, enough_steps, hard_concrete, train_gates, training_cost
 from cahp.registry import Evidence, register
 from cahp.values import Floats, Progress
 
@@ -58,12 +58,8 @@ class L0(Learned):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """All trainings of the bisection, which may end earlier."""
-        one = training_cost(evidence.texts, steps=self._total(evidence))
+        one = training_cost(evidence.texts, steps=enough_steps(evidence.texts, self._steps))
         return SelectionCost(TRAININGS * one.forwards, one.labels)
-
-    def _total(self, evidence: Evidence) -> int:
-        # Every text is seen at least once.
-        return max(self._steps, count_batches(evidence.texts))
 
     def _trained(self, evidence: Evidence, strength: float, turn: int) -> Floats:
         def make() -> Floats:
@@ -72,7 +68,7 @@ class L0(Learned):
                 evidence.texts,
                 lambda parameters, uniform, _: hard_concrete(parameters, uniform),
                 learning_rate=self._learning_rate,
-                steps=self._total(evidence),
+                steps=enough_steps(evidence.texts, self._steps),
                 seed=evidence.seed,
                 penalty=lambda parameters: strength * expected_open(parameters),
                 progress=_part(evidence.progress, turn),

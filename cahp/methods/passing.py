@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cahp.costs import SelectionCost
 from cahp.methods.shared.attention import mean_confidences
-from cahp.methods.shared.gates import SHIFT, Learned, count_batches, hard_concrete, train_gates, training_cost
+from cahp.methods.shared.gates import SHIFT, Learned, enough_steps, hard_concrete, train_gates, training_cost
 from cahp.registry import Evidence, register
 from cahp.values import Floats
 
@@ -89,7 +89,7 @@ class Pass(Learned):
         def make() -> Floats:
             import torch
 
-            steps = self._total(evidence)
+            steps = enough_steps(evidence.texts, self._steps)
             sure = torch.as_tensor(mean_confidences(evidence, "all"))
             points = {round(share * steps) for share in REOPENINGS}
 
@@ -113,9 +113,5 @@ class Pass(Learned):
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The training, and one forward pass of every text for the heads' confidence."""
-        training = training_cost(evidence.texts, steps=self._total(evidence))
+        training = training_cost(evidence.texts, steps=enough_steps(evidence.texts, self._steps))
         return SelectionCost(training.forwards + len(evidence.texts), training.labels)
-
-    def _total(self, evidence: Evidence) -> int:
-        # Every text is seen at least once.
-        return max(self._steps, count_batches(evidence.texts))

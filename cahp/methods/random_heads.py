@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.costs import SelectionCost
-from cahp.methods.shared.scored import Scored
+from cahp.methods.shared.scored import Scored, evidence_cost
 from cahp.registry import Evidence, register
 from cahp.stages.selection import select
 from cahp.values import Floats, HeadMask, Selection
@@ -51,10 +51,7 @@ class RandomPerLayer:
 
     def price(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """What CAHP costs."""
-        from cahp.stages.salience import examples_used
-
-        texts = len(evidence.texts)
-        return SelectionCost(texts + 2 * examples_used(texts), texts)
+        return evidence_cost(evidence.texts)
 
 
 @register

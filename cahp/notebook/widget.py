@@ -229,7 +229,7 @@ class BudgetBoard(anywidget.AnyWidget):
         bench.resources.progress = progress
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
-            outcomes = filling.measure_mask(
+            outcomes = filling.evaluate_mask(
                 bench, mask, recover=NONE.name if mask.empty_layers else self._table.recover
             )
             self._measured[mask.sha256] = outcomes

@@ -76,6 +76,10 @@ class SplitRecord:
         counts = {name: int(count) for name, count in zip(texts.classes, texts.class_counts, strict=True)}
         return cls(split, len(texts), counts, texts.sha256)
 
+    def with_id(self, name: str) -> dict[str, Any]:
+        """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
+        return {"id": name, **vars(self)}
+
 
 @dataclass(frozen=True)
 class DataRecord:

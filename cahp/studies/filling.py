@@ -14,7 +14,7 @@ from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.values import Estimate, HeadMask, Progress, silent
 
 
-def measure_mask(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Outcomes:
+def evaluate_mask(bench: Bench, mask: HeadMask, *, recover: str = "none") -> Outcomes:
     """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``)."""
     return measure_recovered(bench, mask, recovered_by(recover, bench, mask))
 
@@ -70,7 +70,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             if estimate is not None:
                 table.add(budget, glimpse=estimate)
             elif kind != "speed":
-                table.add(budget, outcomes=measure_mask(bench, mask, recover=table.recover))
+                table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
             else:
                 costs = time_mask(worker, bench, mask, progress)
                 table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))

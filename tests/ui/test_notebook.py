@@ -149,7 +149,7 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     for _ in range(3):
         page.keyboard.press("ArrowRight")
     expect(figures.nth(0)).to_contain_text("8 of 12")
-    found = filling.measure_mask(run.bench, table.selection(8).mask)
+    found = filling.evaluate_mask(run.bench, table.selection(8).mask)
     expect(figures.nth(1)).to_contain_text("95 % interval", timeout=120_000)
     expect(figures.nth(1)).to_contain_text(found["accuracy"].text)
     expect(page.get_by_role("button", name="Undo")).to_be_enabled()
@@ -158,7 +158,7 @@ def test_a_run_is_the_live_board_and_the_kernel_measures_what_is_released(
     said = run_cell(page, 1)
     expect(said.locator(".jp-OutputArea-output")).to_contain_text("7 ", timeout=120_000)
     expect(figures.nth(0)).to_contain_text("7 of 12")
-    seven = filling.measure_mask(run.bench, table.selection(7).mask)
+    seven = filling.evaluate_mask(run.bench, table.selection(7).mask)
     expect(said.locator(".jp-OutputArea-output")).to_contain_text(f"7 {seven['accuracy'].value:.6f}")
 
     # And back: a head dropped by hand.

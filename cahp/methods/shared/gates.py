@@ -74,6 +74,11 @@ def count_batches(texts: Texts) -> int:
     return math.ceil(len(texts) / BATCH)
 
 
+def enough_steps(texts: Texts, steps: int) -> int:
+    """At least ``steps``, and enough to see every text once."""
+    return max(steps, count_batches(texts))
+
+
 def training_cost(texts: Texts, *, steps: int) -> SelectionCost:
     """A training's cost: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
     return SelectionCost(3 * len(texts) * steps / count_batches(texts), min(len(texts), steps * BATCH))

@@ -152,3 +152,10 @@ def eliminate(
         selection = top(scores, budget=left, min_per_layer=min_per_layer)
         mask = selection.mask
     return selection
+
+
+def evidence_cost(texts: Texts) -> SelectionCost:
+    """The cost of signatures and salience: a forward pass of every text, a backward pass of a quarter of them."""
+    from cahp.stages.salience import examples_used
+
+    return SelectionCost(len(texts) + 2 * examples_used(len(texts)), len(texts))

@@ -89,7 +89,7 @@ def invitation(room: Classroom) -> None:
 
 def _attendance(room: Classroom) -> None:
     here, handed_in = room.here(), len(room.guesses(room.moment.at))
-    people = "0 joined." if not here else f"{here} joined, {handed_in} guessed at this step."
+    people = "No participants yet." if not here else f"{here} joined, {handed_in} guessed at this step."
     st.markdown(people)
 
 

@@ -23,7 +23,7 @@ from cahp.run.recovered import Distilled
 from cahp.run.recovery_steps import measure_steps
 from cahp.run.test_split_log import TestSplitLog
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.studies.filling import fill, measure_mask, measure_recovered, recovered_by, time_mask
+from cahp.studies.filling import evaluate_mask, fill, measure_recovered, recovered_by, time_mask
 from cahp.studies.head_clusters import HeadClusters
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
@@ -112,7 +112,7 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
         earlier = board.bench.for_distillation().recoveries.read_distilled(board.mask)
         return None if earlier is None else _enter_distilled(board, earlier)
-    return _enter(board, measure_mask(board.bench, board.mask, recover=board.recover))
+    return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover))
 
 
 def _distil(board: BoardState, _: Progress) -> Outcomes:
@@ -168,7 +168,7 @@ def _confirm(board: BoardState, _: Progress) -> Confirmation:
     """Evaluate on the test split, which is counted."""
     bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
-    measured = measure_mask(test, board.mask, recover=board.recover)
+    measured = evaluate_mask(test, board.mask, recover=board.recover)
     return Confirmation(measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add())
 
 

@@ -67,7 +67,7 @@ def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
 
 def test_data_lists_what_has_a_name_and_says_what_is_in_one(data: Path) -> None:
     assert [one["name"] for one in call("data", "--json").document] == ["bbc-news", "sst5", "mnli"]
-    # The hub has this package already.
+    # This data set comes from the hub, so it needs no package.
     assert "(not installed)" not in call("data").out.splitlines()[1]
     found = call("data", data, "--json").document
     assert found["splits"]["train"] == {"examples": 120, "class_counts": {"bad": 60, "good": 60}}

@@ -459,7 +459,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(distillation, "distill", None)
-    assert filling.measure_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
+    assert filling.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
         mine,
         run.mask,

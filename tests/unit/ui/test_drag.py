@@ -1,4 +1,4 @@
-"""Releasing the budget slider runs code of at most 18 files, so a change to the board needs few files read."""
+"""Releasing the budget slider runs code of at most 18 files."""
 
 from __future__ import annotations
 

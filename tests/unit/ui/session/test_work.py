@@ -171,7 +171,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append(f"{mask.sha256}-{recover}")
         return outcomes(0.5)
 
-    monkeypatch.setattr(work, "measure_mask", fake)
+    monkeypatch.setattr(work, "evaluate_mask", fake)
     return asked
 
 
