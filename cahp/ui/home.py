@@ -9,11 +9,11 @@ import streamlit as st
 from cahp.figures import palette
 from cahp.figures.head_grid import places
 from cahp.recoveries import QUICK
-from cahp.ui.frame.page import link, problem, provenance
+from cahp.ui.frame.page import link, provenance
 from cahp.ui.frame.running import follow, need_run, run_button, time_button
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Shown, budget_board
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN, SPEED
 

@@ -9,10 +9,10 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.ui.budget import distilling, notes, pinned
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import describe_place
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
+from cahp.ui.parts.display import problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FIGURE, TABLE

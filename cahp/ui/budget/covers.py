@@ -10,10 +10,10 @@ from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
 from cahp.stages.similarity import Attention, attend
-from cahp.ui.frame.page import link, problem
+from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer

@@ -8,9 +8,8 @@ import streamlit as st
 
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import describe_place
-from cahp.ui.parts.display import show_steps
+from cahp.ui.parts.display import problem, show_steps
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.work import DISTIL, FIGURE, recovery_seconds

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.frame.page import problem
-from cahp.ui.parts.display import as_csv
+from cahp.ui.parts.display import as_csv, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 

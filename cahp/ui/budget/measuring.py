@@ -5,8 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.outcomes import Outcomes
-from cahp.ui.frame.page import problem, provenance
+from cahp.ui.frame.page import provenance
 from cahp.ui.frame.running import time_button
+from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, SPEED, TABLE
 from cahp.words import duration

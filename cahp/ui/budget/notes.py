@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.ui.frame.page import problem
+from cahp.ui.parts.display import problem
 
 _ANSWER, _REFUSAL = "budget-answer", "budget-refusal"
 

@@ -6,7 +6,6 @@ browser's tab, so that a reload restores it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
@@ -16,10 +15,10 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import show_in_row
-from cahp.ui.parts import display, inputs
-from cahp.ui.parts.inputs import LONGEST, has_words, input_box
+from cahp.ui.parts import display
+from cahp.ui.parts.display import problem
+from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 from cahp.words import percent
@@ -27,15 +26,13 @@ from cahp.words import percent
 _MEMORY = "own-text-memory"
 #: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
 _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
-_KEYS = tuple(f"{_BOXES}-{part}-{_EXAMPLE}" for part in ("text", "first", "second"))
 #: Seconds that a page waits for the worker before it shows progress.
 _PATIENCE_S = 0.1
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the panel above the board; a closed panel costs nothing."""
-    _put_back(inputs.restored(_BOXES))
-    inputs.keep(_BOXES, _in_boxes)
+    keep(_BOXES, {_PANEL: bool, **{f"{_BOXES}-{part}-{_EXAMPLE}": str for part in ("text", "first", "second")}})
     panel = st.expander("Your own text, before and after pruning", key=_PANEL, on_change="rerun")
     if not panel.open:
         return
@@ -58,20 +55,6 @@ def draw(explorer: Explorer) -> None:
         with left:
             _work(explorer, asked)
         _show(explorer, asked, left, right)
-
-
-def _in_boxes() -> dict[str, Any]:
-    """Return the contents of the boxes and whether the panel is open, for the browser to keep."""
-    return {key: st.session_state[key] for key in (_PANEL, *_KEYS) if st.session_state.get(key) is not None}
-
-
-def _put_back(boxes: Mapping[str, Any]) -> None:
-    """Open the panel and fill its boxes from what the browser kept, within the limits of typing."""
-    if boxes.get(_PANEL) is True:
-        st.session_state[_PANEL] = True
-    for key in _KEYS:
-        if isinstance(boxes.get(key), str):
-            st.session_state[key] = boxes[key][:LONGEST]
 
 
 def _work(explorer: Explorer, asked: TextOnBoard) -> None:

@@ -9,9 +9,8 @@ from cahp.cards import ModelCard
 from cahp.run.settings import Settings
 from cahp.ui.budget import notes
 from cahp.ui.frame import address
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import show_in_row
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import look_up, permitted
 from cahp.ui.session.work import Kind

@@ -15,9 +15,8 @@ from cahp.run.timeline import on_screen
 from cahp.studies.versus import Side, Variant, Versus, only, versus
 from cahp.ui.budget import notes, pin_asked
 from cahp.ui.frame import address
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import show_in_row
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind

@@ -10,8 +10,7 @@ from cahp import bundled
 from cahp.comparison import Comparison
 from cahp.comparison.result import read_upload
 from cahp.run.document import machine
-from cahp.ui.frame import page as shell
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 
@@ -102,5 +101,5 @@ def draw_upload() -> None:
     st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
     if "compare-trouble" in st.session_state:
         with st.container(key="compare-trouble-place"):
-            shell.problem(st.session_state["compare-trouble"])
+            problem(st.session_state["compare-trouble"])
     st.caption("The file stays in this session.")

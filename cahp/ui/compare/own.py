@@ -18,9 +18,8 @@ from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
 from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
 from cahp.terminal.comparison import announcement
-from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
@@ -145,7 +144,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         try:
             return _plan(explorer, methods, heads, int(count), sizes[size], recoveries)
         except CahpError as error:
-            shell.problem(error)
+            problem(error)
             return None
 
 
@@ -245,7 +244,7 @@ def _draw_cost(explorer: Explorer, request: _Request, done: Callable[[Comparison
         follow(job, place="compare-cost", title="Timing a forward pass of the full model")
         return
     if job.error:
-        shell.problem(job.error)
+        problem(job.error)
         return
     if isinstance(job.result, Comparison):
         del st.session_state[_REQUEST]
@@ -280,7 +279,7 @@ def _draw_run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> 
         done(job.result)
         st.rerun()
     if job.error:
-        shell.problem(job.error)
+        problem(job.error)
     else:
         st.info("Stopped. Finished results are kept; continue later from here.")
     if st.button("Back to the form", key="compare-own-back"):

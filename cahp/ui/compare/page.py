@@ -8,8 +8,7 @@ from cahp.comparison import SplitResults
 from cahp.comparison.sentences import headline, method_label, short_headline
 from cahp.ui.compare import choices, heads, own, results
 from cahp.ui.compare.view import draw_filters
-from cahp.ui.frame import page as shell
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 
 
@@ -18,7 +17,7 @@ def draw(explorer: Explorer) -> None:
     st.title("Does it beat other methods?")
     available, errors = choices.list_choices()
     for error in errors:
-        shell.problem(error)
+        problem(error)
     if not available:
         _draw_empty_page(explorer)
         return

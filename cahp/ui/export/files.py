@@ -19,8 +19,8 @@ from cahp.run.document import RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View, chosen_by
-from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
@@ -120,7 +120,7 @@ def _with_examples(explorer: Explorer) -> None:
     if wanted and job is not None and not job.ended:
         follow(job, place="export-examples", title="Compare predictions")
     elif wanted and job is not None and job.error:
-        shell.problem(job.error)
+        problem(job.error)
 
 
 def _examples(explorer: Explorer) -> list[report.Example]:

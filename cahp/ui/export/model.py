@@ -13,9 +13,8 @@ from cahp.run.option import parse_duration
 from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.files import download
 from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
-from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain, show_steps
+from cahp.ui.parts.display import plain, problem, show_steps
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
@@ -51,7 +50,7 @@ def model_files(explorer: Explorer, view: View) -> None:
         follow(job, place="export-model", title="" if trained else "Write the model")
         return
     if job is not None and job.error:
-        shell.problem(job.error)
+        problem(job.error)
     if job is None or job.result is None:
         if st.button("Write the model", key="export-model"):
             # A model is large: only the newest is kept.

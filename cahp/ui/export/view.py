@@ -20,7 +20,7 @@ from cahp.studies.budget_sweep import Speed
 from cahp.studies.filling import time_mask
 from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow, time_button
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import SPEED, recovery_seconds
@@ -181,7 +181,7 @@ def _measure_button(explorer: Explorer) -> None:
         follow(job, place="export-measure")
         return
     if job is not None and job.error:
-        shell.problem(job.error)
+        problem(job.error)
     label, takes = "Measure it", "seconds"
     if explorer.awaits_distillation:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))

@@ -21,7 +21,7 @@ from cahp.access import enforced
 from cahp.bundled import Bundle
 from cahp.run.document import machine
 from cahp.ui.frame import address, sidebar, source_dialog
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import is_served, page_drawn
 from cahp.ui.session.opening import Source
@@ -58,13 +58,6 @@ def page(title: str) -> Explorer:
         sidebar.draw(explorer)
     _show_notes(explorer)
     return explorer
-
-
-def problem(error: object) -> None:
-    """Show an error as one sentence; its words are not read as markup."""
-    sentence = str(error).strip()
-    end = "" if sentence.endswith((".", "!", "?")) else "."
-    st.error(plain(sentence[:1].upper() + sentence[1:] + end))
 
 
 def provenance(explorer: Explorer, *shown: str) -> str:

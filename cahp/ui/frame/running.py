@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
 
 from cahp.run.timeline import on_screen
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
 from cahp.ui.session.work import RUN, SPEED, run_seconds
@@ -93,6 +94,24 @@ def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
     """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
     if not job.ended:
         st.fragment(_follow, run_every=0.5)(job, place, title)
+
+
+def offer_again(
+    job: Job[Any],
+    start: Callable[[], object],
+    *,
+    key: str,
+    label: str = "Try again",
+    stopped: str = "Stopped. Results so far are kept.",
+) -> None:
+    """Show why an ended job has no result, and the button that starts it again."""
+    if job.error:
+        problem(job.error)
+    else:
+        st.caption(stopped)
+    if st.button(label, key=key):
+        start()
+        st.rerun()
 
 
 def _follow(job: Job[Any], where: str, title: str) -> None:

@@ -11,12 +11,12 @@ from cahp.studies import answers, lessons
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step, Subject
 from cahp.ui.frame import address
-from cahp.ui.frame.page import link, problem
+from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
 from cahp.ui.learn import teaching, wording
 from cahp.ui.learn.classroom import Classroom
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model

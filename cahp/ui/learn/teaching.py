@@ -12,11 +12,10 @@ from cahp import access
 from cahp.figures import lessons as figures
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
-from cahp.ui.frame.page import problem
 from cahp.ui.learn import wording
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom, Moment
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.lifetime import is_alive
 from cahp.words import span
 

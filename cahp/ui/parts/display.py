@@ -36,6 +36,13 @@ def plain(text: str) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(text.split()))
 
 
+def problem(error: object) -> None:
+    """Show an error as one sentence; its words are not read as markup."""
+    sentence = str(error).strip()
+    end = "" if sentence.endswith((".", "!", "?")) else "."
+    st.error(plain(sentence[:1].upper() + sentence[1:] + end))
+
+
 def is_dark() -> bool:
     """Return whether this browser shows the dark theme."""
     return bool(st.context.theme.type == "dark")
@@ -137,15 +144,7 @@ def heading(
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 if pictures:
                     _pictures(name)
-                st.download_button(
-                    "CSV",
-                    lambda: as_csv(data),
-                    f"{name}.csv",
-                    "text/csv",
-                    key=f"csv-{name}",
-                    on_click="ignore",
-                    type="tertiary",
-                )
+                download_csv(data, name)
 
 
 # Plotly's own exporter, found through the camera of the chart's tool bar, draws the picture in the browser.
@@ -184,6 +183,28 @@ button:hover, button:focus-visible { text-decoration: underline; }
 def _pictures(name: str) -> None:
     draw = st.components.v2.component("cahp_pictures", html=_PICTURES_HTML, css=_PICTURES_CSS, js=_PICTURES)
     draw(key=f"pictures-{name}", data={"name": name}, width="content", height="content")
+
+
+def download_csv(data: Table, name: str, *, file: str = "") -> None:
+    """Draw the button that downloads a table, as ``NAME.csv`` if no ``file`` is given."""
+    download("CSV", lambda: as_csv(data), file or f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary")
+
+
+def download(label: str, data: bytes | Callable[[], bytes], file: str, media: str, **look: Any) -> None:
+    """Draw a download button that leaves the page as it is; if ``data`` is a function, a click calls it."""
+    st.download_button(label, data, file, media, on_click="ignore", **look)
+
+
+def show_texts(table: Mapping[str, Sequence[Any]], *, key: str | None = None) -> None:
+    """Draw a table with a wide column "text"."""
+    st.dataframe(
+        table,
+        hide_index=True,
+        # The other columns come first: on a phone a text fills the table.
+        column_order=[*(name for name in table if name != "text"), "text"],
+        column_config={"text": st.column_config.TextColumn(width="large")},
+        key=key,
+    )
 
 
 def as_csv(data: Table) -> bytes:

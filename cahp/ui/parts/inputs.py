@@ -7,8 +7,8 @@ which belongs to one tab and is sent nowhere: the page asks for its content once
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import streamlit as st
 
@@ -91,22 +91,24 @@ def has_words(text: Input) -> bool:
     return all(part.strip() for part in ([text] if isinstance(text, str) else text))
 
 
-def restored(name: str) -> Mapping[str, Any]:
-    """Return the boxes that the browser kept before a reload, once; put them into the session before drawing."""
-    return st.session_state.pop(f"{name}-kept-said", {})  # type: ignore[no-any-return]
+def keep(name: str, kinds: Mapping[str, type]) -> None:
+    """Let the browser keep the session's values of these keys, by their types, and restore them after a reload.
+
+    Call it before their widgets are drawn.
+    """
+    for key, value in st.session_state.pop(f"{name}-kept-said", {}).items():
+        if key in kinds and isinstance(value, kinds[key]):
+            st.session_state[key] = value[:LONGEST] if isinstance(value, str) else value
+    st.fragment(_keep)(name, tuple(kinds))
 
 
-def keep(name: str, boxes: Callable[[], Mapping[str, Any]]) -> None:
-    """Let the browser keep the content of ``boxes`` under ``name``; the first call asks what it has kept."""
-    st.fragment(_keep)(name, boxes)
-
-
-def _keep(name: str, boxes: Callable[[], Mapping[str, Any]]) -> None:
+def _keep(name: str, keys: Sequence[str]) -> None:
     answered = f"{name}-kept"
     ask = not st.session_state.get(answered)
+    boxes = {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
     storage = st.components.v2.component("cahp_kept", js=_STORAGE)(
         key=f"{name}-kept-boxes",
-        data={"name": name, "ask": ask, "boxes": {} if ask else dict(boxes())},
+        data={"name": name, "ask": ask, "boxes": {} if ask else boxes},
         height="content",
         on_answer_change=lambda: None,
     )

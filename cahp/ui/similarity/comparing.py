@@ -14,8 +14,8 @@ import streamlit as st
 from numpy.typing import NDArray
 
 from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, suggest_threshold
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Input, Progress

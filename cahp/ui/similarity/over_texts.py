@@ -11,8 +11,8 @@ import streamlit as st
 from cahp.run.bench import Bench
 from cahp.studies.head_habits import TEXTS, HeadHabits, head_habits, kept_habits
 from cahp.studies.one_head import LookAlikes, Removal, compare_head, remove_head
-from cahp.ui.frame.page import problem
 from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, reading_seconds
 from cahp.words import duration

@@ -7,8 +7,8 @@ from typing import Any
 import streamlit as st
 
 from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
-from cahp.ui.frame import page as shell
 from cahp.ui.frame.running import follow
+from cahp.ui.parts.display import problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.stability import findings
@@ -95,7 +95,7 @@ def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) 
         return None
     if job.result is None:
         if job.error is not None:
-            shell.problem(job.error)
+            problem(job.error)
         else:
             st.info("Stopped. Statistics of the texts are kept, so the next run is faster.")
         if st.button("Try again", key="stability-again"):
