@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import streamlit as st
 
 from cahp.figures.head_grid import head_name
 from cahp.figures.heads import called
 from cahp.figures.palette import COMMUNITIES
 from cahp.stages.similarity import HeadGraph
-from cahp.ui.similarity.comparing import Seen
 from cahp.values import HeadMask
 
 _HEAD, _VIEW = "similarity-head", "similarity-view"
@@ -20,14 +18,14 @@ _HEAD, _VIEW = "similarity-head", "similarity-view"
 VIEWS = {"text": "On a text", "head": "One head", "all": "All heads at a glance"}
 
 
-def view() -> str:
+def choose_view() -> str:
     """Draw the choice of a view, and return its name in ``VIEWS``."""
     linked = _linked("view")
     if linked in VIEWS:
         st.session_state[_VIEW] = linked
     elif st.session_state.get(_VIEW) not in VIEWS:
         st.session_state[_VIEW] = "text"
-    chosen = st.segmented_control(
+    name = st.segmented_control(
         "Look at",
         list(VIEWS),
         required=True,
@@ -36,8 +34,8 @@ def view() -> str:
         persist_state="session",
         label_visibility="collapsed",
     )
-    _write("view", str(chosen))
-    return str(chosen)
+    _write("view", str(name))
+    return str(name)
 
 
 def settle(mask: HeadMask, otherwise: Callable[[], int]) -> int:
@@ -50,12 +48,6 @@ def settle(mask: HeadMask, otherwise: Callable[[], int]) -> int:
     st.session_state[_HEAD] = chosen = int(chosen)
     _write("head", called(chosen, mask.heads))
     return chosen
-
-
-def most_alike(seen: Seen) -> int:
-    """Return one of the two heads that attend most alike."""
-    apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
-    return int(np.argmin(apart)) // len(apart)
 
 
 def head_of(text: str, layers: int, heads: int) -> int | None:
@@ -75,9 +67,11 @@ def choose(head: int) -> None:
     st.session_state[_HEAD] = head
 
 
-def open_view(name: str) -> None:
-    """Open this view in the next run of the page."""
-    st.session_state[_VIEW] = name
+def open_head(head: int | None = None) -> None:
+    """Open the view of this head, or else of the chosen one, in the next run of the page."""
+    if head is not None:
+        choose(head)
+    st.session_state[_VIEW] = "head"
 
 
 def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
@@ -92,15 +86,11 @@ def box(mask: HeadMask, graph: HeadGraph | None = None) -> None:
 
 def _linked(name: str) -> str | None:
     """Return a parameter of the address that a person's link has set, not this page."""
-    said = st.query_params.get(name)
-    return None if said == st.session_state.get(_written(name)) else said
+    value = st.query_params.get(name)
+    return None if value == st.session_state.get(f"similarity-{name}-written") else value
 
 
 def _write(name: str, value: str) -> None:
-    st.session_state[_written(name)] = value
+    st.session_state[f"similarity-{name}-written"] = value
     if st.query_params.get(name) != value:
         st.query_params[name] = value
-
-
-def _written(name: str) -> str:
-    return f"similarity-{name}-written"

@@ -1,28 +1,34 @@
-"""Heads compared on texts: computed by the worker, kept in the browser session only."""
+"""Texts that a person types, and the heads compared on them.
+
+The worker compares; texts and results live in the browser session only: in no file, shared cache, address or log.
+"""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
+from cahp.run.bench import Bench
 from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, suggest_threshold
-from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import problem
-from cahp.ui.session import jobs
+from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.parts.inputs import input_box, keep
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import Kind
 from cahp.values import Input, Progress
 
-#: Memory of a session's results in bytes; those on screen always stay.
-_MEMORY_BYTES = 256 << 20
-_MEMORY = "similarity-memory"
+#: Session key of the results, and their size in bytes; those on screen always stay.
+_MEMORY, _MEMORY_BYTES = "similarity-memory", 256 << 20
+#: Texts that can be compared at once.
+_TEXTS = 4
+#: Session keys: the number of boxes, and whether each is for a pair.
+_NUMBER, _PAIRS = "similarity-texts", "similarity-pairs"
 
 #: The distance of two heads, as a formula and in words.
 FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
@@ -35,12 +41,12 @@ HOW = (
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """The attention of all heads on one text, and their distances."""
+    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
 
-    number: int
     attention: Attention
     distances: NDArray[np.float64]
     graphs: dict[float, HeadGraph] = field(default_factory=dict)
+    number: int = field(default_factory=count().__next__)
 
     @property
     def nbytes(self) -> int:
@@ -60,64 +66,71 @@ class Seen:
         return self.graphs[wanted]
 
 
-@dataclass
-class _Memory:
-    """Results of this session, and the running job."""
+def draw_boxes(explorer: Explorer) -> list[Input]:
+    """Draw the boxes, and return their texts."""
+    boxes = {f"similarity-{part}-{place}": str for part in ("text", "first", "second") for place in range(_TEXTS)}
+    keep("similarity", {_NUMBER: int, _PAIRS: bool, **boxes})
+    if st.session_state.get(_NUMBER) not in range(1, _TEXTS + 1):
+        st.session_state[_NUMBER] = 1
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+        number = st.segmented_control(
+            "Texts to compare",
+            range(1, _TEXTS + 1),
+            required=True,
+            key=_NUMBER,
+            persist_state="session",
+        )
+        if _PAIRS not in st.session_state:
+            st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
+        pairs = st.toggle("Pairs of texts", key=_PAIRS, persist_state="session")
+    kind: Literal["single", "pairs"] = "pairs" if pairs else "single"
+    columns = st.columns(number or 1)
+    texts = []
+    for place, column in enumerate(columns):
+        with column:
+            texts.append(input_box("similarity", kind, label=f"Text {place + 1}", place=place))
+    return texts
 
-    seen: OrderedDict[tuple[str, Input], Seen] = field(default_factory=OrderedDict)
-    job: jobs.Job[list[tuple[Attention, NDArray[np.float64]]]] | None = None
-    wanted: tuple[tuple[str, Input], ...] = ()
-    numbers: Any = field(default_factory=lambda: count(1))
+
+def _compare(asked: tuple[Bench, tuple[Input, ...]], progress: Progress) -> list[Seen]:
+    bench, texts = asked
+    seen = []
+    for text in texts:
+        attention = attend(bench.model, text)
+        seen.append(Seen(attention, distances(attention.weights, progress=progress)))
+    return seen
 
 
-def compared(explorer: Explorer, inputs: Sequence[Input]) -> list[Seen] | None:
+#: Compare the heads on texts. Its name may reach the log, so it holds no text.
+COMPARE: Kind[tuple[Bench, tuple[Input, ...]], list[Seen]] = Kind(
+    _compare, lambda asked: f"similarity-{hash((asked[0].card.sha256, asked[1]))}", awaited=False, newest=True
+)
+
+
+def compare_heads(explorer: Explorer, texts: Sequence[Input]) -> list[Seen] | None:
     """Compare the heads on each text (None: running, stopped or failed)."""
-    memory: _Memory = st.session_state.setdefault(_MEMORY, _Memory())
-    wanted = tuple((explorer.card.sha256, text) for text in inputs)
-    missing = [name for name in dict.fromkeys(wanted) if name not in memory.seen]
+    memory: OrderedDict[tuple[str, Input], Seen] = st.session_state.setdefault(_MEMORY, OrderedDict())
+    names = [(explorer.card.sha256, text) for text in texts]
+    missing = [name for name in dict.fromkeys(names) if name not in memory]
     if missing:
-        if memory.job is None or memory.wanted != wanted:
-            if memory.job is not None:
-                memory.job.cancel()
-            memory.wanted = wanted
-            # A number, because the name of a job may reach the log.
-            memory.job = jobs.submit(
-                explorer.id,
-                f"similarity-{next(memory.numbers)}",
-                partial(_compare, explorer, [text for _, text in missing]),
-                rank=jobs.Rank.QUICK,
-            )
-        job = memory.job
+        asked = explorer.bench, tuple(text for _, text in missing)
+        job = explorer.work.job(COMPARE, asked) or explorer.work.start(COMPARE, asked)
         if not job.wait(0.7):
             follow(job, place="similarity")
             return None
         if job.result is None:
-            _not_compared(memory, job)
+            offer_again(
+                job,
+                lambda: explorer.work.start(COMPARE, asked),
+                key="similarity-again",
+                label="Compare again",
+                stopped="Stopped. Nothing was compared.",
+            )
             return None
-        memory.job = None
-        for name, (attention, apart) in zip(missing, job.result, strict=True):
-            memory.seen[name] = Seen(next(memory.numbers), attention, apart)
-    for name in wanted:
-        memory.seen.move_to_end(name)
-    while len(memory.seen) > len(set(wanted)) and sum(seen.nbytes for seen in memory.seen.values()) > _MEMORY_BYTES:
-        memory.seen.popitem(last=False)
-    return [memory.seen[name] for name in wanted]
-
-
-def _compare(explorer: Explorer, texts: list[Input], progress: Progress) -> list[tuple[Attention, NDArray[np.float64]]]:
-    model = explorer.model()
-    found = []
-    for text in texts:
-        attention = attend(model, text)
-        found.append((attention, distances(attention.weights, progress=progress)))
-    return found
-
-
-def _not_compared(memory: _Memory, job: jobs.Job[Any]) -> None:
-    if job.error is not None:
-        problem(job.error)
-    else:
-        st.info("Stopped. Nothing was compared.")
-    if st.button("Compare again", key="similarity-again"):
-        memory.job = None
-        st.rerun()
+        memory.update(zip(missing, job.result, strict=True))
+        explorer.work.take(COMPARE)
+    for name in names:
+        memory.move_to_end(name)
+    while len(memory) > len(set(names)) and sum(seen.nbytes for seen in memory.values()) > _MEMORY_BYTES:
+        memory.popitem(last=False)
+    return [memory[name] for name in names]

@@ -1,10 +1,9 @@
-"""The graph of heads: pyvis in a frame that can load and send nothing."""
+"""The graph of heads, drawn by pyvis in a frame that can load and send nothing."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import streamlit as st
 from cahp.figures.head_grid import head_name
 from cahp.figures.palette import COMMUNITIES, Ink, contrast, ink, striped
 from cahp.stages.similarity import HeadGraph
+from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
 
 #: Where the layout's -1..1 lies on the canvas.
@@ -28,8 +28,8 @@ _OUTSIDE = re.compile(
     r"<!--.*?-->|<link\b[^>]*>|<script\b[^>]*\bsrc=[^>]*>\s*</script>|//# sourceMappingURL=[^\s<]*", re.DOTALL
 )
 
-# A click is told to the page around the frame, and the page tells which head is chosen. Its community has thick
-# outlines; that of the head that is pointed at is lit, and the others are dim meanwhile.
+# The frame sends each click to the page around it, and the page sends the chosen head, whose community gets thick
+# outlines. While the mouse is on a head, the other communities are dim.
 _TALK = """
 <script>
 const drawn = new Map(nodes.get().map((node) => [node.id, node]));
@@ -37,7 +37,7 @@ const light = (group) => nodes.update([...drawn.values()].map(({ id, community }
   ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
 const outline = (group) => nodes.update([...drawn.values()].map(({ id, community, borderWidth }) =>
   ({ id, borderWidth: community === group ? borderWidth + 3 : borderWidth })));
-// Each community's number beside it: colours are eight, and are not seen by everybody.
+// Each community's number beside it: there are only eight colours, and not everybody sees them.
 network.on("afterDrawing", (context) => {
   const { color, backgroundColor } = getComputedStyle(document.body);
   Object.assign(context, { font: "bold 22px system-ui", textAlign: "center", textBaseline: "middle" });
@@ -64,9 +64,9 @@ parent.postMessage({ cahpReady: true }, "*");
 
 
 def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
-    """The graph as a document of its own: kept heads are filled, pruned ones hollow, colours are communities.
+    """Write the graph as an HTML document: kept heads are filled, pruned ones hollow, colours are communities.
 
-    It holds heads' numbers only, no word of the text, and fetches nothing.
+    It contains numbers of heads only, no word of the text, and loads nothing.
     """
     from pyvis.network import Network
 
@@ -126,7 +126,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, dark: bool = False) -> str:
 
 
 def _beside(graph: HeadGraph) -> list[tuple[int, int]]:
-    """A place on the canvas for the number of each community: beside one of its heads, where most room is."""
+    """Place the number of each community on the canvas: beside one of its heads, where there is most room."""
     nodes = graph.positions * [_ACROSS, _DOWN]
     taken, places = nodes, []
     for group in range(int(graph.communities.max()) + 1):
@@ -140,7 +140,7 @@ def _beside(graph: HeadGraph) -> list[tuple[int, int]]:
 
 
 def _confined(document: str, talk: str, colours: Ink) -> str:
-    """A pyvis document that asks nobody for anything: pyvis links style sheets and scripts even when told not to."""
+    """Remove what a pyvis document loads: pyvis links style sheets and scripts even when told not to."""
     inner = _OUTSIDE.sub("", document)
     # What is left are names of licences and namespaces in vis-network's own text.
     inner = re.sub(r"\bhttps?://", "", inner)
@@ -175,15 +175,16 @@ export default function ({ data, setTriggerValue }) {
 """
 
 
-def show_graph(document: str, *, heads: int, chosen: int, on_pick: Callable[[int], None], alt: str) -> None:
-    """Draw the document of ``graph_html``; a click on one of ``heads`` calls ``on_pick``, then the page runs."""
+def show_graph(graph: HeadGraph, mask: HeadMask, head: int, *, dark: bool, alt: str) -> None:
+    """Draw the graph with ``head`` marked; a click on a node chooses its head, then the page runs."""
+    heads = len(graph.communities)
     with st.container(key="head-graph", gap=None):
-        st.iframe(document, height=_HEIGHT, alt=alt)
+        st.iframe(graph_html(graph, mask, dark=dark), height=_HEIGHT, alt=alt)
 
-    def heard() -> None:
-        head = st.session_state["head-graph-ear"].head
-        if head is not None and 0 <= int(head) < heads:
-            on_pick(int(head))
+    def choose() -> None:
+        clicked = st.session_state["head-graph-ear"].head
+        if clicked is not None and 0 <= int(clicked) < heads:
+            chosen.choose(int(clicked))
 
     listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
-    listen(key="head-graph-ear", data={"chosen": chosen, "heads": heads}, on_head_change=heard, height="content")
+    listen(key="head-graph-ear", data={"chosen": head, "heads": heads}, on_head_change=choose, height="content")
