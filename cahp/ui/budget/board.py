@@ -6,14 +6,12 @@ from typing import Any
 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.timeline import on_screen
 from cahp.studies.budget_sweep import BudgetTable
-from cahp.ui.budget import distilling, notes, pinned
-from cahp.ui.frame.running import describe_place
+from cahp.ui.budget import measuring, notes, pinned
+from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import Event, Shown, budget_board
 from cahp.ui.parts.display import problem
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FIGURE, TABLE
 from cahp.values import CahpError
@@ -29,7 +27,8 @@ def measure(explorer: Explorer) -> None:
     table = explorer.table(recover)
     assert table is not None
     table.current_budget = None if explorer.board.by_hand else explorer.board.budget
-    if explorer.outcomes(recover) is None and not _has_failed(explorer.job(FIGURE)):
+    job = explorer.job(FIGURE)
+    if explorer.outcomes(recover) is None and (job is None or not job.error):
         if explorer.mask.empty_layers and recover != NONE.name:
             explorer.recover = NONE.name
         # An existing distilled model is looked up once; only a person starts a distillation.
@@ -47,7 +46,7 @@ def draw(explorer: Explorer) -> None:
     assert clusters is not None
     job = explorer.job(FIGURE)
     display.heading(
-        _finding(explorer),
+        _describe_change(explorer),
         help="A square is a head: solid heads stay, hollow ones are pruned; colour and letter name the cluster at this "
         "budget. A solid line joins measured budgets; hollow points on a dashed line are estimates, at first from a "
         "third of the texts, later between measured budgets. Accuracy has Wilson's 95 % interval; time is the median "
@@ -57,7 +56,7 @@ def draw(explorer: Explorer) -> None:
         name="budgets",
         data=lambda: _as_table(table),
     )
-    notes.show()
+    notes.draw()
     budget_board(
         table,
         clusters,
@@ -66,38 +65,23 @@ def draw(explorer: Explorer) -> None:
             explorer.board.origin,
             explorer.outcomes(explorer.recover),
             explorer.speed(),
-            note=distilling.note(explorer),
+            note=measuring.describe_distillation(explorer),
             rescued=explorer.board.rescued,
             places=explorer.card.places,
-            pinned=pinned.beside(explorer),
+            pinned=pinned.comparable_mask(explorer),
         ),
         labels=explorer.board.labels,
         key="board",
         on_event=lambda event: _handle(explorer, event),
         selected=explorer.selected,
-        status=_status(job),
+        status="" if job is None or job.ended else describe_progress(job),
         chance=float(explorer.bench.evaluation.class_counts.max()) / len(explorer.bench.evaluation),
     )
-    if _has_failed(job):
-        problem(job.error if job is not None else "")
+    if job is not None and job.error:
+        problem(job.error)
 
 
-def _has_failed(job: jobs.Job[Any] | None) -> bool:
-    return job is not None and job.state == "failed"
-
-
-def _status(job: jobs.Job[Any] | None) -> str:
-    """Return what a figure is waiting for."""
-    if job is None or job.ended:
-        return ""
-    place = job.place
-    if place is not None:
-        return f"Waiting: {describe_place(place)}"
-    stage = on_screen(job.stage) if job.stage else "Starting"
-    return f"{stage}: {job.done} of {job.total}" if job.total > 1 else f"{stage}…"
-
-
-def _finding(explorer: Explorer) -> str:
+def _describe_change(explorer: Explorer) -> str:
     total, kept = explorer.card.layers * explorer.card.heads, explorer.board.budget
     quality, speed = explorer.outcomes(explorer.recover), explorer.speed()
     if quality is None and explorer.awaits_distillation:
@@ -139,7 +123,7 @@ def _as_table(table: BudgetTable) -> dict[str, list[Any]]:
 
 
 def _handle(explorer: Explorer, event: Event) -> None:
-    notes.forget()
+    notes.clear()
     try:
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
@@ -151,4 +135,4 @@ def _handle(explorer: Explorer, event: Event) -> None:
             if event.kind == "toggle":
                 explorer.board.toggle(event.head)
     except CahpError as error:
-        notes.refuse(error)
+        notes.write(error)

@@ -1,23 +1,24 @@
-"""Below the board: the progress of the table of all budgets, the time of the mask, and the test split."""
+"""What is measured for the board: all budgets, the time, the test split, and a distillation of the mask."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from cahp.outcomes import Outcomes
+from cahp.recoveries import RECOVERIES
+from cahp.run.timeline import on_screen
 from cahp.ui.frame.page import provenance
-from cahp.ui.frame.running import time_button
-from cahp.ui.parts.display import problem
+from cahp.ui.frame.running import show_in_row, time_button
+from cahp.ui.parts.display import problem, show_steps
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CONFIRM, SPEED, TABLE
+from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, SPEED, TABLE, recovery_seconds
 from cahp.words import duration
 
 
 def draw(explorer: Explorer) -> None:
     """Draw what is being measured for the board, and what else can be measured."""
-    _table_progress(explorer)
+    _draw_table_progress(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        _confirm(explorer)
+        _draw_test_split(explorer)
         job = explorer.job(SPEED)
         if job is not None and not job.ended:
             st.caption("Measuring the time…")
@@ -26,8 +27,7 @@ def draw(explorer: Explorer) -> None:
         st.caption(provenance(explorer, explorer.recover))
 
 
-def _table_progress(explorer: Explorer) -> None:
-    """Draw the progress of the table of all budgets."""
+def _draw_table_progress(explorer: Explorer) -> None:
     table, job = explorer.table(explorer.recover), explorer.work.job(TABLE)
     assert table is not None
     done, total = table.measured()
@@ -50,7 +50,7 @@ def _table_progress(explorer: Explorer) -> None:
             st.caption(f"{done} of {total} budgets measured")
 
 
-def _confirm(explorer: Explorer) -> None:
+def _draw_test_split(explorer: Explorer) -> None:
     # The check never trains a model.
     if "test" not in explorer.bench.dataset.splits or explorer.awaits_distillation:
         return
@@ -67,11 +67,55 @@ def _confirm(explorer: Explorer) -> None:
     elif not job.ended:
         st.caption("Evaluating on the test split…")
     elif job.result is not None:
-        st.markdown(f"**Test split: {_sentence(job.result.outcomes)}** · used {job.result.opened} time(s) so far")
+        outcomes, opened = job.result.outcomes, job.result.opened
+        accuracy = outcomes["accuracy"]
+        st.markdown(
+            f"**Test split: {accuracy.text} ({accuracy.span}, n = {accuracy.n}), {outcomes['accuracy_change'].text} "
+            f"against all heads** · used {'once' if opened == 1 else f'{opened} times'} so far"
+        )
     elif job.error:
         problem(job.error)
 
 
-def _sentence(outcomes: Outcomes) -> str:
-    accuracy = outcomes["accuracy"]
-    return f"{accuracy.text} ({accuracy.span}, n = {accuracy.n}), {outcomes['accuracy_change'].text} against all heads"
+# Distillation ------------------------------------------------------------------------------------------------
+
+
+def describe_distillation(explorer: Explorer) -> str:
+    """Return whether the distilled model on the board was accepted, with the reason."""
+    report = explorer.results.distillation(explorer.mask)
+    if not RECOVERIES[explorer.recover].trains or report is None:
+        return ""
+    return f"distillation {'accepted' if report.accepted else 'rejected'}: {report.reason}"
+
+
+def draw_distillation(explorer: Explorer) -> None:
+    """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
+    job = explorer.work.job(DISTIL)
+    if not RECOVERIES[explorer.recover].trains and (job is None or job.ended):
+        return
+    with st.container(border=True, key="distilling"):
+        st.caption(
+            "The full model is the teacher, the pruned model the student: starting from the refit, the student is "
+            "trained to reproduce the teacher's scores, without labels."
+        )
+        if job is not None and not job.ended:
+            title, training = on_screen(job.stage or "distill"), explorer.training
+            if job.stage == "distill" and training is not None:
+                title += f", epoch {len(training.epochs) + 1}: mean loss {training.loss:.3f} nats"
+            # The progress may be that of another mask than the one on screen.
+            other = "" if explorer.job(DISTIL) is job else " (the mask that was on the board before)"
+            show_in_row(job, title + other, key="cancel-distil")
+        elif explorer.awaits_distillation:
+            failed, search = explorer.job(DISTIL), explorer.job(FIGURE)
+            if failed is not None and failed.error:
+                problem(failed.error)
+            if search is not None and not search.ended:
+                st.caption("Checking for an existing distilled model…")
+                return
+            about = duration(recovery_seconds(explorer.bench, explorer.recover))
+            if st.button(f"Distil this mask (about {about})", key="distil", type="primary"):
+                explorer.training = None
+                explorer.start(DISTIL)
+                st.rerun()
+        else:
+            show_steps(explorer.results.steps(explorer.mask))

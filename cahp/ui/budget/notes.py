@@ -6,32 +6,26 @@ import streamlit as st
 
 from cahp.ui.parts.display import problem
 
-_ANSWER, _REFUSAL = "budget-answer", "budget-refusal"
+#: Session key: whether the last action was refused, and the message.
+_NOTE = "budget-note"
 
 
-def answer(sentence: str) -> None:
-    """Show the result of an action."""
-    forget()
-    st.session_state[_ANSWER] = sentence
+def write(message: object) -> None:
+    """Show the result of an action, or the error that refused it."""
+    st.session_state[_NOTE] = isinstance(message, Exception), str(message)
 
 
-def refuse(error: Exception) -> None:
-    """Show why an action was refused."""
-    forget()
-    st.session_state[_REFUSAL] = str(error)
-
-
-def forget() -> None:
+def clear() -> None:
     """Remove the message."""
-    for key in (_ANSWER, _REFUSAL):
-        st.session_state.pop(key, None)
+    st.session_state.pop(_NOTE, None)
 
 
-def show() -> None:
+def draw() -> None:
     """Draw the message of the last action."""
     # The container always exists, so that a message does not change the identity of later elements.
     with st.container(key="board-note", gap=None):
-        if refusal := st.session_state.get(_REFUSAL):
-            problem(refusal)
-        if answer := st.session_state.get(_ANSWER):
-            st.info(answer)
+        refused, message = st.session_state.get(_NOTE, (False, ""))
+        if refused:
+            problem(message)
+        elif message:
+            st.info(message)

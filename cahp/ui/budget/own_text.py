@@ -1,33 +1,164 @@
 """A person's own text: predictions with all heads and with those on the board.
 
-Texts and their results live in the browser session only: in no file, address or log. The text itself also stays in the
-browser's tab, so that a reload restores it.
+The worker computes them. Texts and their results live in the browser session only: in no file, address or log. The text
+itself also stays in the browser's tab, so that a reload restores it.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import count
+from typing import Any, Literal
 
 import streamlit as st
 
 from cahp.figures import own_text as figures
-from cahp.recoveries import RECOVERIES
-from cahp.run.timeline import on_screen
-from cahp.studies.own_text import AnswersOverBudgets, TextReading
-from cahp.ui.budget.text_readings import OWN_TEXT, TextMemory, TextOnBoard
-from cahp.ui.frame.running import show_in_row
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.recovered import Recovered, cut_model
+from cahp.studies.own_text import AnswersOverBudgets, TextReading, over_budgets, read_text
+from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
-from cahp.ui.parts.display import problem
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
-from cahp.values import HeadMask
+from cahp.ui.session.work import BoardState, Kind
+from cahp.values import HeadMask, Input, Progress, digest
 from cahp.words import percent
 
-_MEMORY = "own-text-memory"
 #: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
 _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
+#: Session key of the results; number of texts, and of results per text, that a session keeps.
+_MEMORY, _TEXTS, _READINGS = "own-text-memory", 20, 200
 #: Seconds that a page waits for the worker before it shows progress.
 _PATIENCE_S = 0.1
+
+
+@dataclass(eq=False)
+class KnownText:
+    """Results of one text with one model: under masks, recovered or not, and over all budgets of a table.
+
+    ``number`` stands for the text in logs.
+    """
+
+    readings: OrderedDict[tuple[object, ...], TextReading | None] = field(default_factory=OrderedDict)
+    curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
+    number: int = field(default_factory=count(1).__next__)
+
+
+#: Results of a session, by the digest of the model and the text.
+TextMemory = OrderedDict[tuple[str, Input], KnownText]
+
+
+def recall(memory: TextMemory, model: str, text: Input) -> KnownText:
+    """Return the results of a text with a model, at first none; the least recently used are dropped."""
+    known = memory.setdefault((model, text), KnownText())
+    memory.move_to_end((model, text))
+    while len(memory) > _TEXTS:
+        memory.popitem(last=False)
+    return known
+
+
+@dataclass(frozen=True, eq=False)
+class TextOnBoard:
+    """A text, the board, and the results so far."""
+
+    board: BoardState
+    text: Input
+    known: KnownText
+
+    @property
+    def missing(self) -> list[Callable[[Progress], None]]:
+        """The missing results, the most wanted first."""
+        mask, known = self.board.mask, self.known
+        full, recoveries = HeadMask.full(mask.layers, mask.heads), self.recoveries
+        wanted: list[tuple[HeadMask, str]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
+        steps: list[Callable[[Progress], None]] = [
+            partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in known.readings
+        ]
+        return steps if self.table_name in known.curves else [*steps, self._over_budgets]
+
+    @property
+    def recoveries(self) -> tuple[str, ...]:
+        """The recovery on the board, or else one that is measured for its mask."""
+        mask, recover = self.board.mask, self.board.recover
+        if mask.is_full:
+            return ()
+        if recover != "none":
+            return (recover,)
+        measured = [
+            how
+            for how, row in RECOVERIES.items()
+            if row.on_board and row is not NONE and self.board.results.outcomes(mask, how)
+        ]
+        return tuple(measured[:1])
+
+    @property
+    def table_name(self) -> str:
+        """Digest of the masks of all budgets."""
+        assert self.board.table is not None
+        return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
+
+    def reading(self, mask: HeadMask, how: str = "none") -> TextReading | None:
+        """Return a result, or None."""
+        return self.known.readings.get(self._name(mask, how))
+
+    @property
+    def unrecovered(self) -> bool:
+        """Whether a recovered model was wanted and does not exist."""
+        names = [self._name(self.board.mask, how) for how in self.recoveries]
+        return any(name in self.known.readings and self.known.readings[name] is None for name in names)
+
+    def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
+        if how == "none":
+            return mask.sha256, how
+        texts = self._distilled_on if RECOVERIES[how].trains else self.board.bench.calibration.sha256
+        # A missing recovered model may exist once it is wanted on the board or measured.
+        return mask.sha256, how, texts, self.board.recover == how, self.board.results.outcomes(mask, how) is not None
+
+    @cached_property
+    def _distilled_on(self) -> str:
+        """Digest of the texts of a distillation; cached, because it takes a while."""
+        return self.board.bench.for_distillation().recoveries.inputs_sha256
+
+    def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
+        """Run the text, with a recovered model if there is one: it is never trained here."""
+        bench, shown = self.board.bench, self.board.recover == how
+        model, readings = bench.measurements.model, self.known.readings
+        if how == "none":
+            reading: TextReading | None = read_text(model, self.text, mask)
+        else:
+            if RECOVERIES[how].trains:
+                recovered: Recovered | None = bench.for_distillation().recoveries.read_distilled(mask)
+            else:
+                # Only a refit that the board shows is computed.
+                recovered = bench.recoveries.refit(mask) if shown else bench.recoveries.read_refit(mask)
+            cut = None if recovered is None else cut_model(model, mask, recovered)
+            reading = None if cut is None else read_text(cut, self.text, mask, masked=False)
+        readings[self._name(mask, how)] = reading
+        while len(readings) > _READINGS:
+            readings.popitem(last=False)
+
+    def _over_budgets(self, progress: Progress) -> None:
+        table = self.board.table
+        assert table is not None
+        masks = [selection.mask for selection in table.selections]
+        curve = over_budgets(self.board.bench.model, self.text, masks, progress=progress)
+        self.known.curves = {self.table_name: curve}
+
+
+def _run_text(text: TextOnBoard, progress: Progress) -> bool:
+    for step in text.missing:
+        step(progress)
+        progress("own text", 0, 1)
+    return True
+
+
+#: Run one text. A job whose mask has left the board is dropped.
+OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
+    _run_text, lambda text: f"own_text-{text.known.number}-{text.board}-{text.table_name[:12]}", newest=True
+)
 
 
 def draw(explorer: Explorer) -> None:
@@ -39,118 +170,102 @@ def draw(explorer: Explorer) -> None:
     with panel:
         left, right = st.columns([2, 3], gap="medium")
         with left:
-            text = input_box(
-                _BOXES,
-                "single" if explorer.bench.calibration.second is None else "pairs",
-                label="Your text",
-                place=_EXAMPLE,
-            )
-        if not has_words(text):
-            with right:
-                st.info("Type a text, or insert an example.")
+            kind: Literal["single", "pairs"] = "single" if explorer.bench.calibration.second is None else "pairs"
+            typed = input_box(_BOXES, kind, label="Your text", place=_EXAMPLE)
+        if not has_words(typed):
+            right.info("Type a text, or insert an example.")
             return
-        memory: TextMemory = st.session_state.setdefault(_MEMORY, TextMemory())
-        number, known = memory.of(explorer.card.sha256, text)
-        asked = TextOnBoard(number, explorer.board_state(), text, known)
+        known = recall(st.session_state.setdefault(_MEMORY, OrderedDict()), explorer.card.sha256, typed)
+        text = TextOnBoard(explorer.board_state(), typed, known)
         with left:
-            _work(explorer, asked)
-        _show(explorer, asked, left, right)
+            _draw_work(explorer, text)
+        _draw_results(explorer, text, left, right)
 
 
-def _work(explorer: Explorer, asked: TextOnBoard) -> None:
+def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
     """Run what is missing, with progress and a way to cancel."""
-    if not asked.missing:
+    if not text.missing:
         return
-    job = explorer.work.job(OWN_TEXT, asked)
+    job = explorer.work.job(OWN_TEXT, text)
     if job is None:
-        job = explorer.work.start(OWN_TEXT, asked)
+        job = explorer.work.start(OWN_TEXT, text)
         job.wait(_PATIENCE_S)
     if not job.ended:
-        show_in_row(job, on_screen(job.stage) if job.stage else "Starting", key="cancel-own-text")
-    elif job.error:
-        problem(job.error)
-    elif asked.missing:
-        st.caption("Stopped. Results so far are kept.")
-        if st.button("Continue", key="own-text-again"):
-            explorer.work.start(OWN_TEXT, asked)
-            st.rerun()
+        show_in_row(job, key="cancel-own-text")
+    elif text.missing:
+        offer_again(job, lambda: explorer.work.start(OWN_TEXT, text), key="own-text-again", label="Continue")
 
 
-def _show(explorer: Explorer, asked: TextOnBoard, left: Any, right: Any) -> None:
+def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) -> None:
     mask, heads = explorer.mask, explorer.card.layers * explorer.card.heads
-    full = asked.reading(HeadMask.full(mask.layers, mask.heads))
-    pruned = asked.reading(mask)
+    full, pruned = text.reading(HeadMask.full(mask.layers, mask.heads)), text.reading(mask)
     if full is None:
         return
     models = {f"all {heads} heads": full}
     if pruned is not None and mask.count < heads:
         models[f"{mask.count} as pruned"] = pruned
-    for how in asked.recoveries:
-        recovered = asked.reading(mask, how)
+    for how in text.recoveries:
+        recovered = text.reading(mask, how)
         if recovered is not None:
             models[f"{mask.count} {RECOVERIES[how].result}"] = recovered
     with left:
-        _said(explorer, asked, full)
+        if full.cut:
+            st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
+        if text.unrecovered:
+            st.caption("This mask has no recovered model yet: choose a recovery on the board.")
+        st.caption(
+            "One text is an example and has no interval. The board below shows the accuracy on "
+            f"{len(explorer.bench.evaluation):,} texts."
+        )
     with right:
-        _probabilities(explorer, models, full)
-    curve = asked.known.curves.get(asked.table_name)
+        _draw_probabilities(explorer, models, full)
     if pruned is None:
         return
     first, second = st.columns(2, gap="medium")
     with first:
-        _attention(full, pruned, mask)
+        _draw_attention(full, pruned, mask)
+    curve = text.known.curves.get(text.table_name)
     if curve is not None:
         with second:
-            _curve(explorer, curve, full)
+            _draw_curve(explorer, curve, full)
 
 
-def _said(explorer: Explorer, asked: TextOnBoard, full: TextReading) -> None:
-    if full.cut:
-        st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
-    if asked.unrecovered:
-        st.caption("This mask has no recovered model yet: choose a recovery on the board.")
-    st.caption(
-        "One text is an example and has no interval. The board below shows the accuracy on "
-        f"{len(explorer.bench.evaluation):,} texts."
-    )
-
-
-def _probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
+def _draw_probabilities(explorer: Explorer, models: dict[str, TextReading], full: TextReading) -> None:
     classes = explorer.bench.evaluation.classes
-    rows = {name: found.probabilities for name, found in models.items()}
+    rows = {name: reading.probabilities for name, reading in models.items()}
     display.show(
         figures.probabilities_figure(rows, classes, dark=display.is_dark()),
-        title=_finding(models, full, classes),
+        title=_describe_predictions(models, full, classes),
         help="Each mark is the probability of a class for this text: the circle with all heads, the square for the "
         "pruned model on the board, the diamond for the recovered one, if any. Overlapping marks mean that this text "
         "did not need the pruned heads.",
         formula=r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
         name="own-text-classes",
-        data={"class": list(classes), **{name: found.round(5).tolist() for name, found in rows.items()}},
+        data={"class": list(classes), **{name: reading.round(5).tolist() for name, reading in rows.items()}},
         alt="; ".join(
-            f"{name}: {classes[found.answer]}, {percent(float(found.probabilities.max()))}"
-            for name, found in models.items()
+            f"{name}: {classes[reading.answer]}, {percent(float(reading.probabilities.max()))}"
+            for name, reading in models.items()
         ),
     )
 
 
-def _finding(models: dict[str, TextReading], full: TextReading, classes: tuple[str, ...]) -> str:
-    others = {name: found for name, found in models.items() if found is not full}
+def _describe_predictions(models: dict[str, TextReading], full: TextReading, classes: tuple[str, ...]) -> str:
+    others = {name: reading for name, reading in models.items() if reading is not full}
     answer = f"“{classes[full.answer]}”"
     if not others:
         return f"Prediction with all heads: {answer} ({percent(float(full.probabilities.max()), 0)})"
     changed = [
-        f"“{classes[found.answer]}” with {name}" for name, found in others.items() if found.answer != full.answer
+        f"“{classes[reading.answer]}” with {name}" for name, reading in others.items() if reading.answer != full.answer
     ]
     if changed:
         return f"{answer} with all heads becomes {' and '.join(changed)}"
     shares = ", ".join(
-        f"{percent(float(found.probabilities[full.answer]), 0)} with {name}" for name, found in models.items()
+        f"{percent(float(reading.probabilities[full.answer]), 0)} with {name}" for name, reading in models.items()
     )
     return f"The prediction stays {answer}: {shares}"
 
 
-def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
+def _draw_attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
     shown = figures.words_to_show(full, kept)
     words = len(kept.tokens) - int(kept.special.sum())
     if not shown:
@@ -175,7 +290,7 @@ def _attention(full: TextReading, kept: TextReading, mask: HeadMask) -> None:
     )
 
 
-def _curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
+def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading) -> None:
     classes, total = explorer.bench.evaluation.classes, explorer.card.layers * explorer.card.heads
     answer, steady = f"“{classes[full.answer]}”", curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:

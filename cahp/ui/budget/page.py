@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import board, controls, covers, distilling, flips, measuring, method, own_text, pinned, space
+from cahp.ui.budget import board, controls, details, measuring, own_text, pinned
 from cahp.ui.frame import address
 from cahp.ui.frame.running import need_run
 from cahp.ui.session.explorer import Explorer
@@ -14,9 +14,9 @@ from cahp.ui.session.work import WARM
 
 #: What can be shown below the board.
 _DETAILS = {
-    "Where the heads lie": space.draw,
-    "Replacement head": covers.draw,
-    "Changed answers": flips.draw,
+    "Where the heads lie": details.draw_space,
+    "Replacement head": details.draw_replacement,
+    "Changed answers": details.draw_flips,
     pinned.TAB: pinned.draw_texts,
 }
 
@@ -27,9 +27,9 @@ def draw(explorer: Explorer) -> None:
         with st.container():
             st.title("How many heads are enough?")
         with st.popover("How heads are chosen", key="method", width="content"):
-            method.draw(explorer)
+            controls.draw_method(explorer)
     if explorer.results.run is None:
-        pinned.before_run(explorer)
+        pinned.draw(explorer)
     need_run(explorer)
     st.markdown(
         "Every square is an **attention head**: solid ones stay, hollow ones are pruned. Drag the budget. Click a head "
@@ -50,18 +50,12 @@ def _live(explorer: Explorer, polling: bool) -> None:
     board.measure(explorer)
     controls.draw(explorer)
     own_text.draw(explorer)
-    distilling.draw(explorer)
+    measuring.draw_distillation(explorer)
     pinned.draw(explorer)
     board.draw(explorer)
     measuring.draw(explorer)
-    _details(explorer)
-    if explorer.work.pending() != polling:
-        # Polling starts and stops only with a run of the whole page.
-        st.rerun()
 
-
-def _details(explorer: Explorer) -> None:
-    def chosen() -> None:
+    def open_tab() -> None:
         explorer.detail = st.session_state["board-detail"]
 
     with st.container(key="board-details"):
@@ -71,7 +65,10 @@ def _details(explorer: Explorer) -> None:
             tuple(_DETAILS),
             required=True,
             key="board-detail",
-            on_change=chosen,
+            on_change=open_tab,
             label_visibility="collapsed",
         )
         _DETAILS[explorer.detail](explorer)
+    if explorer.work.pending() != polling:
+        # Polling starts and stops only with a run of the whole page.
+        st.rerun()

@@ -1,6 +1,7 @@
 """Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
 
-A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data. A link
+may pin a mask of a model that is not on the board: the page then identifies that model first.
 """
 
 from __future__ import annotations
@@ -9,22 +10,25 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from cahp import hub, models
 from cahp.cards import ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.run.timeline import on_screen
+from cahp.run.settings import Settings
 from cahp.studies.versus import Side, Variant, Versus, only, versus
-from cahp.ui.budget import notes, pin_asked
+from cahp.ui.budget import notes
 from cahp.ui.frame import address
-from cahp.ui.frame.running import show_in_row
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.parts.display import plain, problem, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
-from cahp.ui.session.opening import Source
+from cahp.ui.session.opening import Source, look_up, permitted
 from cahp.ui.session.work import Kind
-from cahp.values import HeadMask, Progress
+from cahp.values import CahpError, HeadMask, Progress
 from cahp.words import side_by_side
 
 #: The tab below the board that shows the texts.
 TAB = "Compare A and B"
+#: Seconds that a page waits for the comparison, and for a model that a link names.
+_COMPARED_S, _LOOKED_UP_S = 0.05, 0.3
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,16 +45,26 @@ class _AgainstPinned:
         return f"{models}-{bench.calibration.sha256}-{bench.evaluation.sha256}-{self.a.variant}-{self.b}"
 
 
-def _held(pair: _AgainstPinned, _: Progress) -> Versus | None:
+def _compare(pair: _AgainstPinned, _: Progress) -> Versus | None:
     # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
     return versus(Side(pair.a.bench(pair.source), pair.a.variant), Side(pair.source.bench, pair.b))
 
 
+def _look_up(settings: Settings, progress: Progress) -> tuple[Settings, ModelCard]:
+    # Large downloads need the dialog, which shows their size.
+    with hub.consent_from(lambda *_: False), hub.progress_to(progress):
+        return look_up(settings)
+
+
 #: Compare the two. A comparison of a mask that has left the board is dropped.
-VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_held, lambda pair: f"versus-{pair}", newest=True)
+VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(_compare, lambda pair: f"versus-{pair}", newest=True)
+#: Identify the model of a link's pin; its weights are loaded when it is compared.
+LOOK_UP: Kind[Settings, tuple[Settings, ModelCard]] = Kind(
+    _look_up, lambda settings: f"pinned-{settings.model}-{settings.prompt}-{settings.answers}", io=True
+)
 
 
-def button(explorer: Explorer) -> None:
+def draw_button(explorer: Explorer) -> None:
     """Draw the button that pins the mask on the board."""
     if st.button(
         "Pin for comparison",
@@ -58,191 +72,231 @@ def button(explorer: Explorer) -> None:
         help="Keep this mask as A beside the next one, of this or another model of the same shape. The board marks "
         "heads that only one of them keeps, and their predictions are compared",
     ):
-        notes.forget()
+        notes.clear()
         explorer.pinned, explorer.pin_asked = Pin(_on_board(explorer), explorer.card, explorer.settings), {}
         explorer.detail = TAB
         st.rerun()
 
 
-def beside(explorer: Explorer) -> HeadMask | None:
+def comparable_mask(explorer: Explorer) -> HeadMask | None:
     """Return the mask that the board shows beside its own."""
     pin = explorer.pinned
     return None if pin is None or pin.mismatch(explorer.card) else pin.variant.mask
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw what A and B share and how their predictions differ, above the board."""
-    pin_asked.take(explorer)
-    if explorer.pinned is None and not explorer.pin_asked:
+    """Draw what A and B share and how their predictions differ, above the board; before a run, whether they can be."""
+    take_link(explorer)
+    pin, measured = explorer.pinned, explorer.results.run is not None
+    if pin is None and not (measured and explorer.pin_asked):
+        return
+    if pin is not None and not measured and pin.is_of(explorer.card):
         return
     with st.container(border=True, key="pinned"):
-        if explorer.pinned is None:
-            way = pin_asked.draw(explorer)
-            with st.container(horizontal=True, gap="small"):
-                if way is not None:
-                    pin_asked.offer(explorer, way)
-                _unpin(explorer)
-        elif why := explorer.pinned.mismatch(explorer.card):
-            _apart(explorer, explorer.pinned, why)
-            _unpin(explorer)
-        else:
-            _against(explorer, explorer.pinned)
-
-
-def before_run(explorer: Explorer) -> None:
-    """Draw whether the pinned mask can be compared with this model, before a run of it."""
-    pin_asked.take(explorer)
-    pin = explorer.pinned
-    if pin is None or pin.is_of(explorer.card):
-        return
-    with st.container(border=True, key="pinned"):
-        if why := pin.mismatch(explorer.card):
-            _apart(explorer, pin, why)
+        open_label, swap = None, False
+        if pin is None:
+            open_label = _draw_link(explorer)
+        elif why := pin.mismatch(explorer.card):
+            a, b = _names(pin, explorer)
+            st.markdown(
+                f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: {plain(why)}. "
+                "**A** stays pinned until you open its model again."
+            )
+        elif measured:
+            _draw_comparison(explorer, pin)
+            swap = True
         else:
             a, _ = _names(pin, explorer)
-            st.markdown(f"**A** is pinned: {pin.variant.mask.count} heads of {a}. A run brings **B** beside it.")
-        _unpin(explorer)
-
-
-def _apart(explorer: Explorer, pin: Pin, why: str) -> None:
-    a, b = _names(pin, explorer)
-    st.markdown(
-        f"**A** (pinned) is of {a}, and **B** (on the board) of {b}. They cannot be compared: "
-        f"{plain(why)}. **A** stays pinned until you open its model again."
-    )
-
-
-def _against(explorer: Explorer, pin: Pin) -> None:
-    a, b = pin.variant, _on_board(explorer)
-    one_model = pin.is_of(explorer.card)
-    of_a, of_b = ("", "") if one_model else (f", of {name}" for name in _names(pin, explorer))
-    same = one_model and str(a) == str(b)
-    both, only_a, only_b = only(a.mask, b.mask)
-    st.markdown(
-        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {RECOVERIES[a.recover].result}; **B** (on the board{of_b}) "
-        f"{b.mask.count}, {RECOVERIES[b.recover].result}. {both} heads are in both, {only_a} only in A, {only_b} only "
-        "in B."
-    )
-    if same:
-        st.caption("A and B are the same: move the budget, click heads, or choose another recovery or model.")
-    else:
-        _verdict(explorer, _AgainstPinned(explorer.source, pin, b))
-    if not one_model:
-        _of_two_models(explorer, recovered={a.recover, b.recover} != {"none"})
-    with st.container(horizontal=True, gap="small"):
-        if st.button(
-            "Swap A and B",
-            key="pin-swap",
-            disabled=same or not one_model,
-            help=None if one_model else "A belongs to another model; open that model to see A on the board",
-        ):
-            explorer.pinned = Pin(b, explorer.card, explorer.settings)
-            _put(explorer, a)
-            st.rerun()
-        _unpin(explorer)
-
-
-def _of_two_models(explorer: Explorer, *, recovered: bool) -> None:
-    said = "Both models are evaluated on the data on screen"
-    said += ", and are recovered on its calibration texts." if recovered else "."
-    if "pin-again" in address.describe(explorer):
-        said += " The settings of A's model are too long for a link, so the link opens without them."
-    st.caption(said)
-
-
-def _names(pin: Pin, explorer: Explorer) -> tuple[str, str]:
-    """What the two models are called: by as much as tells them apart."""
-    pairs = (
-        (pin.card.id, explorer.card.id),
-        (pin.settings.model, explorer.settings.model),
-        (_asked(pin.card), _asked(explorer.card)),
-    )
-    a, b = next((pair for pair in pairs if pair[0] != pair[1]), pairs[1])
-    return f"**{plain(a)}**", f"**{plain(b)}**"
-
-
-def _asked(card: ModelCard) -> str:
-    asked = "" if card.prompt is None else f" asked “{card.prompt.template[:80]}”"
-    return f"{card.id}{asked} ({', '.join(card.labels)[:80]})"
-
-
-def _unpin(explorer: Explorer) -> None:
-    if st.button("Unpin", key="pin-forget"):
-        explorer.pinned, explorer.pin_asked = None, {}
-        if explorer.detail == TAB:
-            explorer.detail = "Where the heads lie"
-        st.rerun()
-
-
-def _put(explorer: Explorer, one: Variant) -> None:
-    table = explorer.table(one.recover)
-    if table is not None and table.has(one.mask):
-        explorer.board.set_budget(one.mask.count)
-    else:
-        explorer.board.set_mask(one.mask)
-    explorer.recover = one.recover
+            st.markdown(f"**A** is pinned: {pin.variant.mask.count} heads of {a}. A run adds **B** beside it.")
+        with st.container(horizontal=True, gap="small"):
+            if open_label is not None and st.button(open_label, key="pin-open"):
+                _start_look_up(explorer, permitted(address.pin_settings(explorer.pin_asked)))
+                st.rerun()
+            if swap and pin is not None:
+                _draw_swap(explorer, pin)
+            if st.button("Unpin", key="pin-forget"):
+                explorer.pinned, explorer.pin_asked = None, {}
+                if explorer.detail == TAB:
+                    explorer.detail = "Where the heads lie"
+                st.rerun()
 
 
 def _on_board(explorer: Explorer) -> Variant:
     return Variant(explorer.mask, explorer.recover)
 
 
-def _verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
+# A and B -----------------------------------------------------------------------------------------------------
+
+
+def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
+    a, b = pin.variant, _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    of_a, of_b = ("", "") if one_model else (f", of {name}" for name in _names(pin, explorer))
+    both, only_a, only_b = only(a.mask, b.mask)
+    st.markdown(
+        f"**A** (pinned{of_a}) keeps {a.mask.count} heads, {RECOVERIES[a.recover].result}; **B** (on the board{of_b}) "
+        f"{b.mask.count}, {RECOVERIES[b.recover].result}. {both} heads are in both, {only_a} only in A, {only_b} only "
+        "in B."
+    )
+    if one_model and str(a) == str(b):
+        st.caption("A and B are the same: move the budget, click heads, or choose another recovery or model.")
+    else:
+        _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
+    if not one_model:
+        recovered = {a.recover, b.recover} != {"none"}
+        texts = ", and are recovered on its calibration texts." if recovered else "."
+        too_long = "pin-again" in address.describe(explorer)
+        st.caption(
+            f"Both models are evaluated on the data on screen{texts}"
+            + (" The settings of A's model are too long for a link, so the link opens without them." * too_long)
+        )
+
+
+def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
     job = explorer.work.job(VERSUS, pair)
     if job is None:
         job = explorer.work.start(VERSUS, pair)
-        job.wait(0.05)
+        job.wait(_COMPARED_S)
     if not job.ended:
-        show_in_row(job, on_screen(job.stage) if job.stage == "load" else "Comparing predictions", key="pin-cancel")
-    elif job.error:
-        problem(job.error)
-    elif job.state == "cancelled":
-        if st.button("Compare them", key="pin-again"):
-            explorer.work.start(VERSUS, pair)
-            st.rerun()
+        show_in_row(job, "" if job.stage == "load" else "Comparing predictions", key="pin-cancel")
+    elif job.error or job.state == "cancelled":
+        offer_again(
+            job, lambda: explorer.work.start(VERSUS, pair), key="pin-again", label="Compare them", stopped="Stopped."
+        )
     elif job.result is None:
         st.caption("One of them is not distilled yet.")
     else:
-        st.markdown(_sentence(job.result))
+        change, n, differ = job.result.change, len(job.result.a), len(job.result.apart)
+        verdict = "" if change.excludes(0) else "; no measurable difference"
+        st.markdown(
+            f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
+            f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
+        )
 
 
-def _sentence(found: Versus) -> str:
-    change, n = found.change, len(found.a)
-    verdict = "" if change.excludes(0) else "; no measurable difference"
-    return (
-        f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same "
-        f"{n:,} texts, compared in pairs){verdict}. Their predictions differ on {len(found.apart):,} of them."
+def _draw_swap(explorer: Explorer, pin: Pin) -> None:
+    a, b = pin.variant, _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    if st.button(
+        "Swap A and B",
+        key="pin-swap",
+        disabled=not one_model or str(a) == str(b),
+        help=None if one_model else "A belongs to another model; open that model to see A on the board",
+    ):
+        explorer.pinned = Pin(b, explorer.card, explorer.settings)
+        table = explorer.table(a.recover)
+        if table is not None and table.has(a.mask):
+            explorer.board.set_budget(a.mask.count)
+        else:
+            explorer.board.set_mask(a.mask)
+        explorer.recover = a.recover
+        st.rerun()
+
+
+def _names(pin: Pin, explorer: Explorer) -> tuple[str, str]:
+    """Return the names of the two models, as long as needed to tell them apart."""
+
+    def describe(card: ModelCard) -> str:
+        prompt = "" if card.prompt is None else f" with prompt “{card.prompt.template[:80]}”"
+        return f"{card.id}{prompt} ({', '.join(card.labels)[:80]})"
+
+    pairs = (
+        (pin.card.id, explorer.card.id),
+        (pin.settings.model, explorer.settings.model),
+        (describe(pin.card), describe(explorer.card)),
     )
+    a, b = next((pair for pair in pairs if pair[0] != pair[1]), pairs[1])
+    return f"**{plain(a)}**", f"**{plain(b)}**"
 
 
 def draw_texts(explorer: Explorer) -> None:
-    """The texts on which A and B disagree, in the tab below the board."""
+    """Draw the texts on which A and B disagree, in the tab below the board."""
     pin = explorer.pinned
     if pin is None:
-        st.markdown("Pin what is on the board as **A** (above), then change it: what changed is **B**.")
+        st.markdown("Pin what is on the board as **A** (above), then change the board: it is **B**.")
         return
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
-    found = None if job is None or pin.mismatch(explorer.card) else job.result
-    if found is None:
-        under_way = job is not None and not job.ended
-        st.caption("Comparing predictions…" if under_way else "A and B are not compared yet.")
+    comparison = None if job is None or pin.mismatch(explorer.card) else job.result
+    if comparison is None:
+        comparing = job is not None and not job.ended
+        st.caption("Comparing predictions…" if comparing else "A and B are not compared yet.")
         return
-    alone, texts, rows = found.right_alone, explorer.bench.evaluation, found.apart
+    a, b, rows, (right_a, right_b) = comparison.a, comparison.b, comparison.apart, comparison.right_alone
     st.markdown(
-        f"**{len(rows):,} of {len(found.a):,} predictions differ: {alone[0]} are correct only in A, {alone[1]} only "
-        "in B.**"
+        f"**{len(rows):,} of {len(a):,} predictions differ: {right_a} are correct only in A, {right_b} only in B.**"
     )
-    if not rows:
-        return
+    texts = explorer.bench.evaluation
     inputs, classes = texts.inputs, texts.classes
-    st.dataframe(
-        {
-            # The predictions come first: on a phone a text fills the table.
-            "A says": [classes[found.a.predictions[row]] for row in rows],
-            "B says": [classes[found.b.predictions[row]] for row in rows],
-            "label": [classes[texts.labels[row]] for row in rows],
-            "text": [side_by_side(inputs[row]) for row in rows],
-        },
-        hide_index=True,
-        column_config={"text": st.column_config.TextColumn(width="large")},
-    )
+    if rows:
+        show_texts(
+            {
+                "A says": [classes[a.predictions[row]] for row in rows],
+                "B says": [classes[b.predictions[row]] for row in rows],
+                "label": [classes[texts.labels[row]] for row in rows],
+                "text": [side_by_side(inputs[row]) for row in rows],
+            }
+        )
+
+
+# The pin of a link -------------------------------------------------------------------------------------------
+
+
+def take_link(explorer: Explorer) -> None:
+    """Pin the mask of a link once its model is identified, or is the one on the board."""
+    fields, here = explorer.pin_asked, explorer.settings
+    if not fields:
+        return
+    try:
+        settings = permitted(address.pin_settings(fields))
+    except CahpError:
+        # It stays in the address, and ``draw`` shows why it waits.
+        return
+    same_prompt = (here.prompt, here.answers) == (settings.prompt, settings.answers)
+    job = explorer.work.job(LOOK_UP, settings)
+    if here.model == settings.model and ("pin-again" in fields or same_prompt):
+        opened = here, explorer.card
+    elif job is not None and job.result is not None:
+        opened = job.result
+    else:
+        return
+    explorer.pin_asked = {}
+    try:
+        explorer.pinned = address.read_pin(fields, *opened)
+    except CahpError as error:
+        notes.write(error)
+
+
+def _draw_link(explorer: Explorer) -> str | None:
+    """Draw the pin of the link, and return the label of the button that identifies its model (None: no button)."""
+    settings = address.pin_settings(explorer.pin_asked)
+    pins = f"This link pins a mask of **{plain(settings.model[:200])}** as **A**"
+    try:
+        settings = permitted(settings)
+    except CahpError as error:
+        st.markdown(f"{pins}, but {plain(str(error))}.")
+        return None
+    if "pin-again" in explorer.pin_asked:
+        st.markdown(
+            f"{pins}, but the settings of that model are too long for a link. Open it again with the same settings to "
+            "restore **A**."
+        )
+        return None
+    if settings.model in models.BUILTINS and explorer.work.job(LOOK_UP, settings) is None:
+        _start_look_up(explorer, settings)
+    job = explorer.work.job(LOOK_UP, settings)
+    if job is None or job.state == "cancelled":
+        st.markdown(f"{pins}. To compare it with the board, that model is read from a folder or the network.")
+        return "Open it"
+    if not job.ended:
+        show_in_row(job, "Looking at the pinned model", key="pin-open-cancel")
+    elif job.error is not None:
+        problem(job.error)
+        st.markdown(f"{pins}. Open that model (*Change model or data*), or try again.")
+        return "Try again"
+    # Once it is identified, the next run of the page uses it.
+    return None
+
+
+def _start_look_up(explorer: Explorer, settings: Settings) -> None:
+    if explorer.work.start(LOOK_UP, settings).wait(_LOOKED_UP_S):
+        st.rerun()

@@ -79,12 +79,21 @@ def describe_place(place: Place) -> str:
     return f"{words}, starts in about {duration(place.seconds)}"
 
 
-def show_in_row(job: Job[Any], doing: str, *, key: str) -> None:
-    """Draw the job's progress once with a button that cancels it; the page redraws it."""
+def describe_progress(job: Job[Any], title: str = "") -> str:
+    """Describe a job's place in the queue, or ``title`` or else its stage, and the time left."""
     place = job.place
-    words = f"Waiting: {describe_place(place)}" if place is not None else doing
+    if place is not None:
+        return f"{title or 'Waiting'}: {describe_place(place)}"
+    words = title or (on_screen(job.stage) if job.stage else "Starting")
+    left = job.seconds_left
+    return words if left is None or left < 1 else f"{words} · about {duration(left)} left"
+
+
+def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
+    """Draw the job's progress once with a button that cancels it; the page redraws it."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.progress(min(1.0, job.done / job.total) if job.total else 0.0, text=words)
+        share = min(1.0, job.done / job.total) if job.total else 0.0
+        st.progress(share, text=plain(describe_progress(job, title)))
         if st.button("Cancel", key=key):
             job.cancel()
             st.rerun()
@@ -117,16 +126,8 @@ def offer_again(
 def _follow(job: Job[Any], where: str, title: str) -> None:
     if job.ended:
         st.rerun()
-    place = job.place
-    if place is not None:
-        words, share = f"{title or 'Waiting'}: {describe_place(place)}", 0.0
-    else:
-        words = title or (on_screen(job.stage) if job.stage else "Starting")
-        share = min(1.0, job.done / job.total) if job.total else 0.0
-        left = job.seconds_left
-        if left is not None and left >= 1:
-            words += f" · about {duration(left)} left"
-    st.progress(share, text=plain(words))
+    share = min(1.0, job.done / job.total) if job.total and job.place is None else 0.0
+    st.progress(share, text=plain(describe_progress(job, title)))
     if st.button("Cancel", key=f"cancel-{where}-{job.id}"):
         job.cancel()
         st.rerun()

@@ -15,8 +15,7 @@ pytest.importorskip("streamlit")
 from cahp import access
 from cahp.run.settings import Settings
 from cahp.studies.versus import Variant
-from cahp.ui.budget.pin_asked import LOOK_UP, take
-from cahp.ui.budget.pinned import VERSUS, _AgainstPinned
+from cahp.ui.budget.pinned import LOOK_UP, VERSUS, _AgainstPinned, take_link
 from cahp.ui.frame import address
 from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer, Pin
@@ -99,7 +98,7 @@ def test_a_link_names_the_other_model_and_brings_its_pin_back(first: Source, sec
     assert there.pinned is None
     assert address.describe(there) == link, "a reload before it is opened asks for the same"
     assert there.work.start(LOOK_UP, address.pin_settings(there.pin_asked)).wait(PATIENCE)
-    take(there)
+    take_link(there)
     assert there.pinned is not None
     assert str(there.pinned.variant) == str(Variant(A, "refit"))
     assert there.pinned.card.sha256 == first.card.sha256
@@ -117,7 +116,7 @@ def test_a_pin_of_the_model_on_the_board_needs_no_model_in_the_link(first: Sourc
     # Whoever opens its model themselves needs nothing looked up.
     there = explored(first)
     address.restore(there, {name: link[name] for name in link if name.startswith("pin")})
-    take(there)
+    take_link(there)
     assert there.pinned is not None
     assert there.pinned.is_of(first.card)
     assert there.work.job(LOOK_UP) is None
@@ -131,12 +130,12 @@ def test_what_is_too_long_for_a_link_waits_for_its_model(first: Source, second: 
     assert "pin-label_map" not in link
     there = explored(second)
     address.restore(there, link)
-    take(there)
+    take_link(there)
     assert there.pinned is None
     assert there.pin_asked
     back = explored(first)
     back.pin_asked = there.pin_asked
-    take(back)
+    take_link(back)
     assert back.pinned is not None
     assert str(back.pinned.variant) == str(Variant(A))
 
@@ -183,7 +182,7 @@ def test_nothing_but_what_may_be_opened_is_looked_up(
     monkeypatch.setattr(opening.access, "current", lambda: access.Access(public=True))
     with pytest.raises(access.AccessError, match="opens only built-in models"):
         look_up(asked)
-    take(there)
+    take_link(there)
     assert there.pinned is None
     assert there.pin_asked, "the address keeps what it asked for"
 

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 
 from cahp.run.settings import Settings
-from cahp.ui.budget.text_readings import TextMemory, TextOnBoard
+from cahp.ui.budget.own_text import TextMemory, TextOnBoard, recall
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -40,8 +40,7 @@ def run(explorer: Explorer) -> None:
 
 
 def asked(explorer: Explorer, memory: TextMemory) -> TextOnBoard:
-    number, known = memory.of(explorer.card.sha256, TEXT)
-    return TextOnBoard(number, explorer.board_state(), TEXT, known)
+    return TextOnBoard(explorer.board_state(), TEXT, recall(memory, explorer.card.sha256, TEXT))
 
 
 def read(explorer: Explorer, memory: TextMemory) -> TextOnBoard:

@@ -1,0 +1,157 @@
+"""The tabs below the board: where the heads lie, the replacement of a head, and the changed predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import streamlit as st
+
+from cahp.figures import palette
+from cahp.figures.attention_map import attention_figure
+from cahp.figures.head_grid import head_name, places
+from cahp.figures.heads import called
+from cahp.figures.space import space_figure
+from cahp.run.bench import Bench
+from cahp.stages.similarity import Attention, attend
+from cahp.ui.frame.page import link
+from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.parts import display
+from cahp.ui.parts.display import cache_with, plain, problem
+from cahp.ui.parts.inputs import load_examples
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import FLIPS, Kind
+from cahp.values import digest
+
+#: The attention of all heads on an example text.
+ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
+    lambda asked, _: attend(asked[0].model, asked[1]),
+    lambda asked: f"attention-{asked[0].card.sha256[:12]}-{digest(asked[1])[:12]}",
+    newest=True,
+)
+
+
+def draw_space(explorer: Explorer) -> None:
+    """Draw all heads in the plane in which they are clustered, coloured by cluster."""
+    clusters = explorer.clusters
+    assert clusters is not None
+    labels, mask, settings, dark = explorer.board.labels, explorer.mask, explorer.settings, display.is_dark()
+    head = explorer.selected
+    lit = int(labels[head]) if head is not None and head < len(labels) else None
+    display.show(
+        cache_with(
+            clusters,
+            ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
+            lambda: space_figure(clusters.embedding, clusters.salience, labels, mask, settings, lit=lit, dark=dark),
+        ),
+        title=f"{mask.count} kept heads among {len(np.unique(labels))} clusters",
+        help="Each point is a head. Heads that separate the classes in a similar way lie close together. Colour and "
+        "letter: cluster. Size: salience. Solid: kept; hollow: pruned; ring: the most salient head of its cluster. "
+        "Crossed: a cluster that shares its colour with a larger one. Framed: the cluster of the head clicked last. "
+        "Distances in this plane are clustered"
+        + (", except that here clustering uses all features." if settings.projection == "none" else "."),
+        formula=r"BD=\frac{(\mu_a-\mu_b)^2}{4(v_a+v_b)}+\frac12\ln\frac{v_a+v_b}{2\sqrt{v_av_b}},\quad JM=2(1-e^{-BD})",
+        name="space",
+        data=lambda: {
+            **places(clusters.layers, clusters.heads),
+            "x": clusters.embedding[:, 0].tolist(),
+            "y": clusters.embedding[:, 1].tolist(),
+            "cluster": [palette.letters(int(label)) for label in labels],
+            "salience": clusters.salience.ravel().tolist(),
+            "kept": mask.keep.ravel().astype(int).tolist(),
+        },
+        on_pick=lambda head: setattr(explorer, "selected", head),
+    )
+
+
+def draw_replacement(explorer: Explorer) -> None:
+    """Draw the head that was clicked last and the kept head nearest to it, with their attention maps on a sentence."""
+    head, clusters = explorer.selected, explorer.clusters
+    assert clusters is not None
+    heads = clusters.heads
+    if head is None or head >= clusters.salience.size:
+        # A plain click removes it.
+        st.markdown(
+            "To see which head covers for another, set the switch below the slider to “show what covers for it” and "
+            "click the head. Shift-click or the key **i** does the same."
+        )
+        return
+    labels, mask = explorer.board.labels, explorer.mask
+    cover, distance, same = clusters.nearest_kept(mask, head, labels)
+    median = float(np.median(clusters.distances[np.triu_indices(len(labels), 1)]))
+    name, replacement = head_name(head, heads), head_name(cover, heads)
+    others = int((labels == labels[head]).sum()) - 1
+    nearest = (
+        f"the nearest kept head of its cluster is **{replacement}**"
+        if same
+        else f"no other head of its cluster is kept, so the nearest kept head is **{replacement}** of cluster "
+        f"{palette.letters(int(labels[cover]))}"
+    )
+    st.markdown(
+        f"**{name[:1].upper() + name[1:]}** is {'kept' if mask.keep.flat[head] else 'pruned'} and belongs to cluster "
+        f"{palette.letters(int(labels[head]))} ({others} other head{'s' * (others != 1)}); {nearest}, at a distance of "
+        f"{distance:.1f}. The median distance of two heads is {median:.1f}."
+    )
+    link("similarity", f"More about {name} →", view="head", head=called(head, heads))
+    texts = {example["name"]: example["text"] for example in load_examples("single")}
+    text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
+    st.caption(plain(text))
+    asked = explorer.bench, text
+    job = explorer.work.job(ATTENTION, asked)
+    if job is None:
+        job = explorer.work.start(ATTENTION, asked)
+        job.wait(0.3)
+    if not job.ended:
+        show_in_row(job, "Running the sentence", key="cancel-attention")
+        return
+    if job.result is None:
+        offer_again(job, lambda: explorer.work.start(ATTENTION, asked), key="again-attention", stopped="Stopped.")
+        return
+    tokens, maps = job.result.tokens, job.result.by_head
+    top = float(max(maps[head].max(), maps[cover].max()))
+    for column, which, role in zip(st.columns(2), (head, cover), ("chosen", "replacement"), strict=True):
+        with column:
+            display.show(
+                attention_figure(tokens, maps[which], dark=display.is_dark(), top=top),
+                title=f"{head_name(which, heads).capitalize()} ({role})",
+                help="Each row is a query token, each column a token it attends to; a row sums to 1. Heads that attend "
+                "alike show the same pattern. Both maps share one scale.",
+                name=f"cover-{role}",
+                data={
+                    "looks": [token for token in tokens for _ in tokens],
+                    "looked at": list(tokens) * len(tokens),
+                    "attention": maps[which].ravel().tolist(),
+                },
+            )
+
+
+def draw_flips(explorer: Explorer) -> None:
+    """Draw the texts whose prediction changes under the mask, on request."""
+    if explorer.awaits_distillation:
+        st.caption("Distil this mask first (above).")
+        return
+    job = explorer.job(FLIPS)
+    if job is None:
+        st.markdown("Which predictions change under this mask?")
+        if st.button("Show them", key="show-flips"):
+            explorer.start(FLIPS)
+            st.rerun()
+    elif not job.ended:
+        st.caption("Comparing predictions…")
+    elif job.error:
+        problem(job.error)
+    else:
+        flips = job.result or []
+        lost = sum(flip.full == flip.label for flip in flips)
+        won = sum(flip.pruned == flip.label for flip in flips)
+        st.markdown(
+            f"**{len(flips)} of {len(explorer.bench.evaluation)} predictions changed: {lost} became wrong, {won} "
+            f"became right, {len(flips) - lost - won} stayed wrong.**"
+        )
+        if flips:
+            table = {
+                "text": [flip.text for flip in flips],
+                "label": [flip.label for flip in flips],
+                "all heads": [flip.full for flip in flips],
+                "this mask": [flip.pruned for flip in flips],
+            }
+            display.show_texts(table, key="flips")
+            display.download_csv(table, "flips", file="changed-answers.csv")
