@@ -101,7 +101,7 @@ def test_home_leads_to_six_guesses_that_end_in_a_card_and_no_answer_is_waited_fo
     with page.expect_download() as saved:
         page.locator(".st-key-learn-save button").click()
     said = saved.value.path().read_text(encoding="utf-8")
-    assert said.count("guessed 0, measured ") == 6
+    assert said.count(": guessed 0 ") == said.count(", measured ") == 6
 
 
 @pytest.mark.nightly

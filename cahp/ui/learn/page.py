@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
 import streamlit as st
 
 from cahp import bundled
@@ -13,8 +17,7 @@ from cahp.studies.lessons import Step, Subject
 from cahp.ui.frame import address
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import follow, need_run
-from cahp.ui.learn import teaching, wording
-from cahp.ui.learn.classroom import Classroom
+from cahp.ui.learn import teaching
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session import jobs
@@ -22,11 +25,61 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import shared_model
 from cahp.words import percent, side_by_side, span
 
-#: Session keys: the open step, moved sliders, submitted guesses, and jobs that measure answers.
-_AT, _MOVED, _GUESSES, _ANSWERS = (f"cahp_learn_{what}" for what in ("at", "moved", "guesses", "answers"))
-
 #: Characters of an example text.
 _EXCERPT = 240
+
+
+@dataclass
+class _Learner:
+    """The state of a session: the open step, and by lesson the moved sliders, guesses and jobs that measure answers."""
+
+    at: int | None = None
+    moved: dict[str, int] = field(default_factory=dict)
+    guesses: dict[str, int] | None = None
+    jobs: dict[str, jobs.Job[Answer]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """A step of a ``subject`` for one person; ``shipped`` are the bundled answers if they are about this subject."""
+
+    step: Step
+    subject: Subject
+    shipped: BundledLessons | None
+    learner: _Learner
+
+    @property
+    def name(self) -> str:
+        return f"{self.step.name}-{self.subject.sha256}"
+
+    @property
+    def job(self) -> jobs.Job[Answer] | None:
+        return self.learner.jobs.get(self.name)
+
+    @property
+    def guess(self) -> int | None:
+        return (self.learner.guesses or {}).get(self.name)
+
+    @property
+    def known(self) -> Answer | None:
+        """The answer, measured here or bundled."""
+        if self.job is not None and self.job.result is not None:
+            return self.job.result
+        return None if self.shipped is None else self.shipped.answers.get(self.step.name)
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer once there is a guess."""
+        return None if self.guess is None else self.known
+
+    def measure(self, explorer: Explorer, subject: Subject | None = None) -> None:
+        """Start measuring the answer."""
+        self.learner.jobs[self.name] = jobs.submit(
+            explorer.id,
+            f"learn-{self.name}",
+            lambda progress: answers.measure(self.step.name, subject or self.subject, progress=progress),
+            rank=jobs.Rank.QUICK,
+        )
 
 
 def draw(explorer: Explorer) -> None:
@@ -41,12 +94,18 @@ def draw(explorer: Explorer) -> None:
     if subject is None:
         st.info("The clusters of the heads are no longer stored: measure again in the sidebar.")
         return
-    steps = lessons.steps(subject)
+    steps, texts = lessons.steps(subject), subject.texts
+    measured_on = f"{len(texts)} texts that were not used to select heads."
     st.markdown(
-        "How many attention heads does this model need? Guess first, then see the answer, measured on "
-        f"{len(subject.texts)} texts that were not used to select heads."
+        "How many attention heads does this model need? Guess first, then see the answer, measured on " + measured_on
     )
-    _example(subject)
+    row = len(texts) // 2
+    text, classes = side_by_side(texts.inputs[row]), ", ".join(plain(name) for name in texts.classes)
+    st.caption(f"One of the texts: “{plain(f'{text[:_EXCERPT]}…' if len(text) > _EXCERPT else text)}”")
+    st.caption(
+        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
+        f"**{plain(texts.classes[texts.labels[row]])}**."
+    )
     room = teaching.classes().led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
         # For another model or other data, earlier answers of the class would be wrong.
@@ -54,17 +113,32 @@ def draw(explorer: Explorer) -> None:
         room = None
     if room is not None:
         teaching.invitation(room)
-    _link_guesses(steps, subject)
-    at = _choose_step(steps, subject)
+    learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
+    shipped = bundled.read_lessons()
+    if shipped is not None and shipped.subject != subject.sha256:
+        shipped = None
+    course = [_Lesson(step, subject, shipped, learner) for step in steps]
+    _link_guesses(course, learner)
+    at = _choose_step(course, learner)
+    lesson = course[at]
     with st.container(border=True, key="learn-step"):
+        teaching.describe(lesson.step, number=at + 1, of=len(course))
         if room is None:
-            _step(explorer, subject, steps[at], number=at + 1)
+            _ask_and_answer(explorer, lesson)
+        elif _is_measured(lesson):
+            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(explorer))
         else:
-            _lead(explorer, subject, steps[at], room, at)
-    _onwards(at, len(steps))
+            room.go(at)
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        _go_button("Back", "learn-back", learner, at - 1, disabled=at == 0)
+        if at + 1 < len(course):
+            _go_button("Next step", "learn-next", learner, at + 1)
+        else:
+            link("budget", "Choose a budget yourself")
     if room is None:
-        _scores(steps, subject)
-        teaching.invite(steps, about=_about(explorer, subject), leader=explorer.id)
+        _show_scores(course)
+        model = f"{explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads"
+        teaching.invite(steps, about=f"Measured on {model}, and {measured_on}", leader=explorer.id)
 
 
 def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None:
@@ -76,284 +150,163 @@ def _subject(explorer: Explorer, *, fresh_times: bool = False) -> Subject | None
     return lessons.subject_of(explorer.bench, clusters, selection, load=shared_model, fresh_times=fresh_times)
 
 
-def _example(subject: Subject) -> None:
-    """Draw one of the texts and the classes."""
-    texts = subject.texts
-    row = len(texts) // 2
-    text = side_by_side(texts.inputs[row])
-    if len(text) > _EXCERPT:
-        text = f"{text[:_EXCERPT]}…"
-    classes = ", ".join(plain(name) for name in texts.classes)
-    st.caption(f"One of the texts: “{plain(text)}”")
-    st.caption(
-        f"The model predicts one of {len(texts.classes)} classes ({classes}); the label of this text is "
-        f"**{plain(texts.classes[texts.labels[row]])}**."
-    )
-
-
 # Navigation ------------------------------------------------------------------------------------------------
 
 
-def _choose_step(steps: list[Step], subject: Subject) -> int:
-    if _AT not in st.session_state or address.is_history_navigation():
+def _choose_step(course: Sequence[_Lesson], learner: _Learner) -> int:
+    if learner.at is None or address.is_history_navigation():
         linked = st.query_params.get("step", "")
-        st.session_state[_AT] = int(linked) - 1 if linked in map(str, range(1, len(steps) + 1)) else 0
-    at = min(int(st.session_state[_AT]), len(steps) - 1)
+        learner.at = int(linked) - 1 if linked in map(str, range(1, len(course) + 1)) else 0
+    at = min(learner.at, len(course) - 1)
     if st.query_params.get("step") != str(at + 1):
         st.query_params["step"] = str(at + 1)
     with st.container(horizontal=True, key="learn-steps", gap="small"):
-        for number, step in enumerate(steps):
-            seen = _answer(step, subject) is not None
-            if st.button(
-                f"{number + 1}{' ✓' if seen else ''}",
-                key=f"learn-go-{number + 1}",
-                type="primary" if number == at else "secondary",
-                help=step.title,
-            ):
-                st.session_state[_AT] = number
-                st.rerun()
+        for number, lesson in enumerate(course):
+            label = f"{number + 1}{'' if lesson.answer is None else ' ✓'}"
+            kind = "primary" if number == at else "secondary"
+            _go_button(label, f"learn-go-{number + 1}", learner, number, type=kind, help=lesson.step.title)
     return at
 
 
-def _link_guesses(steps: list[Step], subject: Subject) -> None:
+def _go_button(label: str, key: str, learner: _Learner, to: int, **options: Any) -> None:
+    if st.button(label, key=key, **options):
+        learner.at = to
+        st.rerun()
+
+
+def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
     """Read the guesses of a link once; write submitted guesses into the address, in the order of steps."""
-    names = [_name(step, subject) for step in steps]
-    if _GUESSES not in st.session_state:
-        # Without an answer, only the slider is restored and the question is asked again.
-        there = _moved() if _shipped(subject) is None else _guesses()
-        for step, name, text in zip(steps, names, st.query_params.get("guesses", "").split(","), strict=False):
-            if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= step.highest:
-                there[name] = int(text)
-        _guesses()
-    said = ",".join(str(_guesses().get(name, "")) for name in names).rstrip(",")
-    if said and st.query_params.get("guesses") != said:
-        st.query_params["guesses"] = said
-
-
-def _onwards(at: int, count: int) -> None:
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        if st.button("Back", key="learn-back", disabled=at == 0):
-            st.session_state[_AT] = at - 1
-            st.rerun()
-        if at + 1 < count:
-            if st.button("Next step", key="learn-next"):
-                st.session_state[_AT] = at + 1
-                st.rerun()
-        else:
-            link("budget", "Choose a budget yourself")
+    if learner.guesses is None:
+        learner.guesses = {}
+        for lesson, text in zip(course, st.query_params.get("guesses", "").split(","), strict=False):
+            if text.isascii() and text.isdigit() and len(text) < 6 and int(text) <= lesson.step.highest:
+                # Without an answer, only the slider is restored and the question is asked again.
+                (learner.moved if lesson.shipped is None else learner.guesses)[lesson.name] = int(text)
+    guesses = ",".join("" if lesson.guess is None else str(lesson.guess) for lesson in course).rstrip(",")
+    if guesses and st.query_params.get("guesses") != guesses:
+        st.query_params["guesses"] = guesses
 
 
 # One step ----------------------------------------------------------------------------------------------------
 
 
-def _step(explorer: Explorer, subject: Subject, step: Step, *, number: int) -> None:
-    name = _name(step, subject)
-    teaching.describe(step, number=number, of=6)
-    job, answer = _jobs().get(name), _answer(step, subject)
-    under_way = job is not None and not job.ended
-    guess = _guess(step, subject, fixed=answer is not None or under_way)
-    if under_way:
-        assert job is not None
-        follow(job, place="learn", title="Evaluate the model")
-        return
-    if job is not None and job.error:
-        problem(job.error)
-    if answer is not None:
-        _show(step, guess, answer)
-        if job is None or job.result is None:
-            _bundled_note(explorer, step, subject)
-        elif step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
-            _measure(explorer, step, _subject(explorer, fresh_times=True) or subject)
-            st.rerun()
-    else:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            asked = st.button("See", key=f"learn-see-{step.name}", type="primary", disabled=name not in _moved())
-            if name not in _moved():
-                st.caption("Move the slider to your guess first.")
-        if asked:
-            _guesses()[name] = guess
-            if _shipped(subject) is None:
-                _measure(explorer, step, subject)
-            st.rerun()
-
-
-def _lead(explorer: Explorer, subject: Subject, step: Step, room: Classroom, at: int) -> None:
-    """Draw a step for the leader of a class."""
-    teaching.describe(step, number=at + 1, of=len(room.steps))
-    job = _jobs().get(_name(step, subject))
+def _is_measured(lesson: _Lesson) -> bool:
+    """Show the progress or the error of the job that measures the answer; return whether it is not at work."""
+    job = lesson.job
     if job is not None and not job.ended:
-        room.go(at)
         follow(job, place="learn", title="Evaluate the model")
-        return
+        return False
     if job is not None and job.error:
         problem(job.error)
-    teaching.lead(room, at, _known(step, subject), measure=lambda: _measure(explorer, step, subject))
+    return True
 
 
-def _about(explorer: Explorer, subject: Subject) -> str:
-    """Return a sentence about the model and the texts for people who see neither."""
-    return (
-        f"Measured on {explorer.card.id}, {explorer.card.layers} layers of {explorer.card.heads} heads, and "
-        f"{len(subject.texts)} texts that were not used to select heads."
-    )
-
-
-def _measure(explorer: Explorer, step: Step, subject: Subject) -> None:
-    name = _name(step, subject)
-    _jobs()[name] = jobs.submit(
-        explorer.id,
-        f"learn-{name}",
-        lambda progress: answers.measure(step.name, subject, progress=progress),
-        rank=jobs.Rank.QUICK,
-    )
-
-
-def _bundled_note(explorer: Explorer, step: Step, subject: Subject) -> None:
-    """Draw where a bundled answer was measured, and a button to measure it here."""
-    shipped = _shipped(subject)
-    assert shipped is not None
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"Bundled: measured on {plain(shipped.made['machine'])}, {plain(shipped.made['date'])}.")
-        if st.button("Measure it here", key=f"learn-here-{step.name}"):
-            _measure(explorer, step, subject)
-            st.rerun()
-
-
-def _guess(step: Step, subject: Subject, *, fixed: bool) -> int:
-    name = _name(step, subject)
+def _ask_and_answer(explorer: Explorer, lesson: _Lesson) -> None:
+    """Draw the slider for a guess, then the answer."""
+    step, learner, job, answer = lesson.step, lesson.learner, lesson.job, lesson.answer
+    fixed = answer is not None or (job is not None and not job.ended)
     key = f"learn-guess-{step.name}-{fixed}"
 
-    def moved() -> None:
-        _moved()[name] = int(st.session_state[key])
+    def move() -> None:
+        learner.moved[lesson.name] = int(st.session_state[key])
 
-    said = _guesses().get(name, _moved().get(name, step.highest // 2))
-    return int(
-        st.slider(
-            step.question,
-            0,
-            step.highest,
-            said,
-            format=f"%d {step.unit}",
-            key=key,
-            disabled=fixed,
-            on_change=moved,
-            help=step.counted,
-        )
-    )
+    start = learner.moved.get(lesson.name, step.highest // 2) if lesson.guess is None else lesson.guess
+    guess = teaching.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
+    if not _is_measured(lesson):
+        return
+    if answer is None:
+        moved = lesson.name in learner.moved
+        with st.container(horizontal=True, vertical_alignment="center"):
+            pressed = st.button("See", key=f"learn-see-{step.name}", type="primary", disabled=not moved)
+            if not moved:
+                st.caption("Move the slider to your guess first.")
+        if pressed:
+            assert learner.guesses is not None
+            learner.guesses[lesson.name] = guess
+            if lesson.shipped is None:
+                lesson.measure(explorer)
+            st.rerun()
+        return
+    _show(step, guess, answer)
+    if job is None or job.result is None:
+        assert lesson.shipped is not None
+        made = lesson.shipped.made
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"Bundled: measured on {plain(made['machine'])}, {plain(made['date'])}.")
+            if st.button("Measure it here", key=f"learn-here-{step.name}"):
+                lesson.measure(explorer)
+                st.rerun()
+    elif step.name == "time" and st.button("Measure latency again", key="learn-time-again", type="tertiary"):
+        lesson.measure(explorer, _subject(explorer, fresh_times=True))
+        st.rerun()
 
 
 def _show(step: Step, guess: int, answer: Answer) -> None:
+    """Draw the answer beside the guess, on one axis, and the accuracy of the compared variants."""
     words, picture = st.columns(2, gap="large") if answer.bars else (st.container(), None)
+    low, high = answer.interval or (answer.value, answer.value)
     with words:
         guessed, measured = st.columns(2)
         guessed.metric("Your guess", f"{guess} {step.unit}")
-        measured.metric("Measured", wording.measured(step, answer))
+        measured.metric("Measured", teaching.measured(step, answer))
         if answer.interval is not None:
             measured.caption(
-                f"95 % interval {span(*answer.interval)}",
+                f"95 % interval {span(low, high)}",
                 help="Another sample of the same size would give a slightly different value; 95 of 100 such intervals "
                 "contain the true one.",
             )
-        _distance(step, guess, answer)
-        st.markdown(f"{answer.found} ({wording.counted(answer, step)})")
+        display.show(
+            figures.distance(guess, answer, unit=step.unit, dark=display.is_dark()),
+            title=f"Your guess: {teaching.off(step, guess, answer)}",
+            help="Hollow diamond: guess. Dot: measured answer, with its 95 % interval.",
+            name=f"learn-distance-{step.name}",
+            data={
+                "what": ["guess", "measured"],
+                step.unit: [guess, answer.value],
+                "low": [None, low],
+                "high": [None, high],
+            },
+        )
+        st.markdown(f"{answer.found} ({teaching.counted(answer, step)})")
         st.markdown(f"**{answer.meaning}**")
-    if picture is not None:
-        with picture:
-            _picture(step, answer)
-
-
-def _distance(step: Step, guess: int, answer: Answer) -> None:
-    """Draw the guess and the measured answer on one axis."""
-    low, high = answer.interval or (answer.value, answer.value)
-    display.show(
-        figures.distance(guess, answer, unit=step.unit, dark=display.is_dark()),
-        title=f"Your guess: {wording.off(step, guess, answer)}",
-        help="Hollow diamond: guess. Dot: measured answer, with its 95 % interval.",
-        name=f"learn-distance-{step.name}",
-        data={
-            "what": ["guess", "measured"],
-            step.unit: [guess, answer.value],
-            "low": [None, low],
-            "high": [None, high],
-        },
-    )
-
-
-def _picture(step: Step, answer: Answer) -> None:
+    if picture is None:
+        return
     full, changed = answer.bars[:2]
-    drawn = [(draws, one) for draws in answer.draws for one in draws.accuracies]
-    display.show(
-        figures.accuracies(answer, dark=display.is_dark()),
-        title=f"Accuracy {percent(changed.accuracy)} {changed.name}, {percent(full.accuracy)} with all heads",
-        help=(
-            "Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap widely, the "
-            "difference may be chance. Hollow dots: random choices of heads."
-        ),
-        formula=r"\hat p = \frac{\text{correct predictions}}{n}",
-        name=f"learn-{step.name}",
-        data={
-            "variant": [*(bar.name for bar in answer.bars), *(draws.name for draws, _ in drawn)],
-            "accuracy": [*(bar.accuracy for bar in answer.bars), *(one for _, one in drawn)],
-            "low": [*(bar.low for bar in answer.bars), *([None] * len(drawn))],
-            "high": [*(bar.high for bar in answer.bars), *([None] * len(drawn))],
-        },
-    )
+    drawn = [(draws.name, accuracy) for draws in answer.draws for accuracy in draws.accuracies]
+    with picture:
+        display.show(
+            figures.accuracies(answer, dark=display.is_dark()),
+            title=f"Accuracy {percent(changed.accuracy)} {changed.name}, {percent(full.accuracy)} with all heads",
+            help="Dot: accuracy of one variant of the model; line: its 95 % interval (Wilson). If lines overlap "
+            "widely, the difference may be chance. Hollow dots: random choices of heads.",
+            formula=r"\hat p = \frac{\text{correct predictions}}{n}",
+            name=f"learn-{step.name}",
+            data={
+                "variant": [*(bar.name for bar in answer.bars), *(name for name, _ in drawn)],
+                "accuracy": [*(bar.accuracy for bar in answer.bars), *(accuracy for _, accuracy in drawn)],
+                "low": [*(bar.low for bar in answer.bars), *([None] * len(drawn))],
+                "high": [*(bar.high for bar in answer.bars), *([None] * len(drawn))],
+            },
+        )
 
 
-def _scores(steps: list[Step], subject: Subject) -> None:
+def _show_scores(course: Sequence[_Lesson]) -> None:
     """Draw all guesses with the measured answers after the last step, and a text to copy."""
-    seen = [(step, _guesses()[_name(step, subject)], answer) for step in steps if (answer := _answer(step, subject))]
-    if len(seen) < len(steps):
+    seen = [
+        (lesson.step, lesson.guess, answer)
+        for lesson in course
+        if lesson.guess is not None and (answer := lesson.answer) is not None
+    ]
+    if len(seen) < len(course):
         return
     st.subheader("Your guesses and the measured answers")
+    table, subject = teaching.tabulate(seen), course[0].subject
     with st.container(key="learn-scores"):
-        st.table(wording.beside(seen), hide_index=True)
-    card = "\n".join(
-        [
-            f"Learn in six guesses: attention heads of {subject.mask.layers} x {subject.mask.heads}, "
-            f"{len(subject.texts)} texts",
-            *(
-                f"{number}. {step.title}: guessed {guess}, measured {wording.value(answer)} {step.unit}"
-                + ("" if answer.interval is None else f" (95 % interval {span(*answer.interval)})")
-                for number, (step, guess, answer) in enumerate(seen, start=1)
-            ),
-        ]
-    )
+        st.table(table, hide_index=True)
+    heads = f"{subject.mask.layers} x {subject.mask.heads}"
+    card = f"Learn in six guesses: attention heads of {heads}, {len(subject.texts)} texts"
+    for number, (title, guess, measured, _) in enumerate(zip(*table.values(), strict=True), start=1):
+        card += f"\n{number}. {title}: guessed {guess}, measured {measured}"
     st.caption("Your result:")
     st.code(card, language=None, wrap_lines=True)
     st.download_button("Save the result", card, "six-steps.txt", "text/plain", key="learn-save", on_click="ignore")
-
-
-def _name(step: Step, subject: Subject) -> str:
-    return f"{step.name}-{subject.sha256}"
-
-
-def _answer(step: Step, subject: Subject) -> Answer | None:
-    """Return the answer to a step once there is a guess."""
-    return _known(step, subject) if _name(step, subject) in _guesses() else None
-
-
-def _known(step: Step, subject: Subject) -> Answer | None:
-    """Return the answer to a step, measured here or bundled."""
-    job, shipped = _jobs().get(_name(step, subject)), _shipped(subject)
-    if job is not None and job.result is not None:
-        return job.result
-    return None if shipped is None else shipped.answers.get(step.name)
-
-
-def _shipped(subject: Subject) -> BundledLessons | None:
-    """Return the bundled answers if they are about this subject."""
-    shipped = bundled.read_lessons()
-    return shipped if shipped is not None and shipped.subject == subject.sha256 else None
-
-
-def _jobs() -> dict[str, jobs.Job[Answer]]:
-    return st.session_state.setdefault(_ANSWERS, {})  # type: ignore[no-any-return]
-
-
-def _moved() -> dict[str, int]:
-    return st.session_state.setdefault(_MOVED, {})  # type: ignore[no-any-return]
-
-
-def _guesses() -> dict[str, int]:
-    return st.session_state.setdefault(_GUESSES, {})  # type: ignore[no-any-return]

@@ -1,9 +1,13 @@
-"""Learn as a class: the leader chooses the step and shows its answer, everybody else guesses."""
+"""Learn as a class: the leader chooses the step and shows its answer, everybody else guesses.
+
+It also has the parts and words that a person alone sees, too.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
 import streamlit as st
@@ -12,11 +16,11 @@ from cahp import access
 from cahp.figures import lessons as figures
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
-from cahp.ui.learn import wording
 from cahp.ui.learn.classroom import ClassError, Classes, Classroom, Moment
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.lifetime import is_alive
+from cahp.words import number as format_number
 from cahp.words import span
 
 #: The query parameter that names a class.
@@ -34,13 +38,95 @@ def classes() -> Classes:
 def joined() -> Classroom | None:
     """Return the class that the address names; if it has ended, say so and clean the address."""
     code = st.query_params.get(_PARAMETER)
-    if code is None:
-        return None
-    room = classes().find(code)
-    if room is None:
+    room = None if code is None else classes().find(code)
+    if code is not None and room is None:
         st.query_params.pop(_PARAMETER, None)
         st.info("This class has ended. You can continue alone.")
     return room
+
+
+# What all see -------------------------------------------------------------------------------------------------
+
+
+def describe(step: Step, *, number: int, of: int) -> None:
+    """Draw a step: what is done, and the terms it introduces."""
+    st.caption(f"Step {number} of {of}")
+    st.subheader(step.title)
+    st.markdown(step.doing)
+    st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
+
+
+def ask_guess(step: Step, start: int, **options: Any) -> int:
+    """Draw the slider for a guess."""
+    value = st.slider(step.question, 0, step.highest, start, format=f"%d {step.unit}", help=step.counted, **options)
+    return int(value)
+
+
+def measured(step: Step, answer: Answer) -> str:
+    """Return the measured value, or that no change was measurable if the interval contains 0."""
+    if answer.interval is not None and answer.interval[0] < 0 < answer.interval[1]:
+        return "no measurable change"
+    return f"{_digits(answer.value)} {step.unit}"
+
+
+def off(step: Step, guess: int, answer: Answer) -> str:
+    """Return how far the guess was from the measured value."""
+    distance = guess - answer.value
+    if answer.interval is not None and answer.interval[0] <= guess <= answer.interval[1]:
+        return "within the interval"
+    if not distance:
+        return "exactly right"
+    # Percentages differ by percentage points.
+    unit = "points" if step.unit == "per cent" else step.unit
+    return f"{_digits(abs(distance))} {unit} too {'many' if distance > 0 else 'few'}"
+
+
+def _digits(value: float) -> str:
+    return format_number(value, 0 if float(value).is_integer() else 1)
+
+
+def tabulate(seen: Sequence[tuple[Step, int, Answer]]) -> dict[str, list[str]]:
+    """Return steps, guesses and measured values with 95 % intervals as the columns of a table."""
+    return {
+        "Step": [step.title for step, _, _ in seen],
+        "Your guess": [f"{guess} {step.unit}" for step, guess, _ in seen],
+        "Measured": [
+            measured(step, answer) + ("" if answer.interval is None else f" ({span(*answer.interval)})")
+            for step, _, answer in seen
+        ],
+        "You were": [off(step, guess, answer) for step, guess, answer in seen],
+    }
+
+
+def counted(answer: Answer, step: Step) -> str:
+    """Return the number of texts or rounds of an answer."""
+    return f"n = {answer.n} {'rounds' if step.name == 'time' else 'texts'}"
+
+
+def _reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
+    """Draw the guesses of the class with the measured answer; ``guess`` is the person's own."""
+    answer, step = moment.answer, room.steps[moment.at]
+    assert answer is not None
+    guesses = room.guesses(moment.at)
+    st.markdown(f"**{step.question}**")
+    own = "" if guess is None else f" You guessed {guess} {step.unit}: {off(step, guess, answer)}."
+    if guesses:
+        near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
+        display.show(
+            figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=display.is_dark()),
+            title=f"Half of {len(guesses)} guesses were {guesses[len(guesses) // 2]} {step.unit} or less; measured: "
+            f"{measured(step, answer)}",
+            help="Bars: how many people gave this guess. Line: the measured answer; band: its 95 % interval. Hollow "
+            "diamond: your guess.",
+            name=f"class-{step.name}",
+            data={"guess": guesses},
+        )
+        st.markdown(f"{near} of {len(guesses)} guesses lie within the interval.{own}")
+    else:
+        st.markdown(f"Nobody guessed. Measured: **{measured(step, answer)}**.")
+    if answer.interval is not None:
+        st.caption(f"95 % interval {span(*answer.interval)}, {counted(answer, step)}.")
+    st.markdown(f"{answer.found} **{answer.meaning}**")
 
 
 # The leader ------------------------------------------------------------------------------------------------
@@ -87,20 +173,41 @@ def invitation(room: Classroom) -> None:
 
 
 def _attendance(room: Classroom) -> None:
-    here, handed_in = room.here(), len(room.guesses(room.moment.at))
-    people = "No participants yet." if not here else f"{here} joined, {handed_in} guessed at this step."
-    st.markdown(people)
+    here, guesses = room.here(), len(room.guesses(room.moment.at))
+    st.markdown(f"{here} joined, {guesses} guessed at this step." if here else "No participants yet.")
+
+
+def _invitation(code: str) -> tuple[str, bool]:
+    """Return the address of the class and whether other machines can open it."""
+    here = urlsplit(str(st.context.url or ""))
+    mine, listening = access.current(), str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
+    host, port = here.hostname or "127.0.0.1", here.port
+    if access.is_loopback(host):
+        port = port or int(st.get_option("server.port"))
+        if access.is_every_address(listening):
+            # The leader uses the machine that runs the server.
+            host = access.reachable(listening)
+    # Behind a proxy there may be no port.
+    url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
+    return url, not access.is_loopback(host)
+
+
+@lru_cache(maxsize=32)
+def _qr(url: str) -> str:
+    """Return the address as a QR code in SVG."""
+    import segno
+
+    return str(segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff"))
 
 
 def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
     """Draw the step for the leader; ``measure`` measures an answer that is not ``known``."""
     room.go(at)
-    moment = room.moment
-    if moment.answer is None and known is not None and st.session_state.pop(f"class-awaited-{at}", False):
+    if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
         room.show(at, known)
-        moment = room.moment
+    moment = room.moment
     if moment.answer is not None:
-        reveal(room, moment, guess=None)
+        _reveal(room, moment, guess=None)
         return
     st.markdown(f"**{room.steps[at].question}**")
     if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
@@ -125,34 +232,27 @@ def attend(room: Classroom, who: str) -> None:
         problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
     moment = room.moment
-    step = room.steps[moment.at]
+    at, step = moment.at, room.steps[moment.at]
+    guess = room.guess_of(who, at)
     with st.container(border=True, key="learn-step"):
-        describe(step, number=moment.at + 1, of=len(room.steps))
-        guess = room.guess_of(who, moment.at)
-        if moment.answer is None:
-            _ask(room, who, moment.at, step, guess)
+        describe(step, number=at + 1, of=len(room.steps))
+        if moment.answer is not None:
+            _reveal(room, moment, guess=guess)
         else:
-            reveal(room, moment, guess=guess)
+            start = step.highest // 2 if guess is None else guess
+            value = ask_guess(step, start, key=f"class-guess-{room.code}-{at}")
+            if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
+                room.guess(who, at, value)
+                st.rerun()
+            if guess is not None:
+                st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
     st.caption(plain(room.about))
-    _so_far(room, who)
+    seen = [(room.steps[at], own, answer) for at, answer in room.shown() if (own := room.guess_of(who, at)) is not None]
+    if seen:
+        st.subheader("Your guesses so far")
+        with st.container(key="class-so-far"):
+            st.table(tabulate(seen), hide_index=True)
     st.fragment(_pulse, run_every=_PULSE_S)(room, who, moment.turn)
-
-
-def _ask(room: Classroom, who: str, at: int, step: Step, guess: int | None) -> None:
-    value = st.slider(
-        step.question,
-        0,
-        step.highest,
-        step.highest // 2 if guess is None else guess,
-        format=f"%d {step.unit}",
-        key=f"class-guess-{room.code}-{at}",
-        help=step.counted,
-    )
-    if st.button("Guess" if guess is None else "Guess again", key=f"class-hand-in-{at}", type="primary"):
-        room.guess(who, at, value)
-        st.rerun()
-    if guess is not None:
-        st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
 
 
 def _pulse(room: Classroom, who: str, turn: int) -> None:
@@ -162,79 +262,3 @@ def _pulse(room: Classroom, who: str, turn: int) -> None:
     room.attend(who)
     if room.moment.turn != turn:
         st.rerun()
-
-
-def _so_far(room: Classroom, who: str) -> None:
-    """Draw the person's guesses with the measured answers."""
-    seen = [
-        (room.steps[at], guess, answer) for at, answer in room.shown() if (guess := room.guess_of(who, at)) is not None
-    ]
-    if not seen:
-        return
-    st.subheader("Your guesses so far")
-    with st.container(key="class-so-far"):
-        st.table(wording.beside(seen), hide_index=True)
-
-
-# What all see -------------------------------------------------------------------------------------------------
-
-
-def describe(step: Step, *, number: int, of: int) -> None:
-    """Draw a step: what is done, and the terms it introduces."""
-    st.caption(f"Step {number} of {of}")
-    st.subheader(step.title)
-    st.markdown(step.doing)
-    st.caption("  \n".join(f"**{term}**: {meaning}." for term, meaning in step.terms.items()))
-
-
-def reveal(room: Classroom, moment: Moment, *, guess: int | None) -> None:
-    """Draw the guesses of the class with the measured answer; ``guess`` is the person's own."""
-    answer, step = moment.answer, room.steps[moment.at]
-    assert answer is not None
-    guesses = room.guesses(moment.at)
-    st.markdown(f"**{step.question}**")
-    own = "" if guess is None else f" You guessed {guess} {step.unit}: {wording.off(step, guess, answer)}."
-    if guesses:
-        near = sum(wording.off(step, one, answer) in ("within the interval", "exactly right") for one in guesses)
-        middle = guesses[len(guesses) // 2]
-        display.show(
-            figures.guesses(guesses, answer, unit=step.unit, own=guess, dark=display.is_dark()),
-            title=f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; measured: "
-            f"{wording.measured(step, answer)}",
-            help="Bars: how many people gave this guess. Line: the measured answer; band: its 95 % interval. Hollow "
-            "diamond: your guess.",
-            name=f"class-{step.name}",
-            data={"guess": guesses},
-        )
-        st.markdown(f"{near} of {len(guesses)} guesses lie within the interval.{own}")
-    else:
-        st.markdown(f"Nobody guessed. Measured: **{wording.measured(step, answer)}**.")
-    if answer.interval is not None:
-        st.caption(f"95 % interval {span(*answer.interval)}, {wording.counted(answer, step)}.")
-    st.markdown(f"{answer.found} **{answer.meaning}**")
-
-
-# The address --------------------------------------------------------------------------------------------------
-
-
-def _invitation(code: str) -> tuple[str, bool]:
-    """Return the address of the class and whether other machines can open it."""
-    here = urlsplit(str(st.context.url or ""))
-    mine, listening = access.current(), str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
-    host, port = here.hostname or "127.0.0.1", here.port
-    if access.is_loopback(host):
-        port = port or int(st.get_option("server.port"))
-        if access.is_every_address(listening):
-            # The leader uses the machine that runs the server.
-            host = access.reachable(listening)
-    # Behind a proxy there may be no port.
-    url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
-    return url, not access.is_loopback(host)
-
-
-@lru_cache(maxsize=32)
-def _qr(url: str) -> str:
-    """Return the address as a QR code in SVG."""
-    import segno
-
-    return str(segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff"))

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 from cahp.studies.answers import Answer
 from cahp.studies.lessons import Step
-from cahp.ui.learn import wording
+from cahp.ui.learn import teaching
 
 
 def test_a_guess_stands_beside_what_was_measured_with_its_interval_and_per_cents_differ_by_points() -> None:
     step = Step("time", "Half of the time?", "We cut.", "How much?", "per cent", 50, "", {})
     answer = Answer(16.1, (15.9, 17.0), "16 % saved.", "Amdahl.", n=15)
-    assert wording.beside([(step, 19, answer)]) == {
+    assert teaching.tabulate([(step, 19, answer)]) == {
         "Step": ["Half of the time?"],
         "Your guess": ["19 per cent"],
         "Measured": ["16.1 per cent (15.9 to 17.0)"],
