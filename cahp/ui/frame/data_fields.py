@@ -6,8 +6,8 @@ Choices for one data set are not applied to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.files import is_there
 from cahp.run.bench import check_texts, label_reading, match_labels
 from cahp.run.settings import Settings
-from cahp.ui.frame import prompt_fields
+from cahp.ui.frame.address import Wish
 from cahp.ui.parts.display import plain
 from cahp.ui.session.opening import Upload, permitted
-from cahp.values import CahpError, DataError
+from cahp.values import CahpError, DataError, Input
 
 WITH_MODEL = "The model's own data"
 FILES = "My files (CSV, TSV, JSONL, Parquet)"
@@ -34,11 +34,35 @@ ELSEWHERE = "A folder, a preset or hub data…"
 _SUFFIXES = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet"]
 #: Rows, columns and characters of a cell that are shown; and rows from which the columns' roles are guessed.
 _SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CHARACTERS, _GUESS_ROWS = 5, 50, 300, 50
+#: Characters that are shown from both ends of a long prompt.
+_SHOWN_PROMPT = 600
 _NONE = "(none)"
 _UNUSED = "not used"
-#: Session keys: the hub data that was looked up last; a link's settings for its files; and uploaded files that are
-#: being opened, which the boxes of a closed dialog do not keep.
-_LOOKED_UP, _LINKED, _UPLOADED = "cahp_fetched", "cahp_fields_meant", "cahp_fields_kept"
+
+
+@dataclass
+class DialogState:
+    """The state of the dialog in a session, beside its boxes."""
+
+    is_open: bool = False
+    #: Why the last choice failed to open.
+    failure: str | None = None
+    #: The link that the dialog was filled in for, and its settings until files are chosen.
+    filled: Wish | None = None
+    linked: Settings | None = None
+    #: The link that is being opened, and whether its model and data were chosen in the dialog.
+    opening: Wish | None = None
+    chosen: bool = False
+    #: Uploaded files that are being opened, which the boxes of a closed dialog do not keep.
+    upload: Upload | None = None
+    #: The model, and the hub data, that were looked up last, with their names.
+    model: tuple[str, ModelCard] | None = None
+    parts: tuple[str, data.Parts] | None = None
+
+
+def dialog_state() -> DialogState:
+    """Return the state of the dialog in this session."""
+    return st.session_state.setdefault("cahp_dialog", DialogState())  # type: ignore[no-any-return]
 
 
 def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] | None:
@@ -53,12 +77,16 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
     presets = [] if current().opens_hub else list(PRESETS)
     others = [*presets, *([ELSEWHERE] if current().opens_folders else [])]
     picked = st.selectbox("Data", [*own, FILES, *others], key=f"source-data-{bool(own)}", persist_state="session")
-    settings = replace(settings, **prompt_fields.settings(card))
     if picked == WITH_MODEL:
         return settings, None
     if picked == FILES:
-        return _files(card, settings)
-    name = picked
+        upload = _upload()
+        if upload is None:
+            return None
+        with upload.open() as parts:
+            matched = _assign_roles(parts, card, replace(settings, data=upload.folder))
+        return None if matched is None else (matched, upload)
+    name = str(picked)
     if picked == ELSEWHERE:
         name = st.text_input(
             "Folder, file, preset or hub data" if current().opens_hub else "Folder or file",
@@ -69,28 +97,19 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
         if not name:
             return None
     settings = permitted(replace(settings, data=name))
-    matched = _elsewhere(card, settings)
+    name = str(settings.data)
+    if name == BBC_NEWS:
+        matched = _match_labels(data.load(name), card, settings)
+        return None if matched is None else (matched, None)
+    online = name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir))
+    if online and not allow_network(name):
+        return None
+    # The hub is asked once while the dialog names the same data; a file may have changed in the meantime.
+    last = dialog_state().parts
+    parts = last[1] if online and last is not None and last[0] == name else data.find(name)
+    dialog_state().parts = (name, parts) if online else None
+    matched = _assign_roles(parts, card, settings)
     return None if matched is None else (matched, None)
-
-
-def fill_in(linked: Settings) -> None:
-    """Choose uploaded files with the settings of a link; the files are still missing."""
-    st.session_state[_LINKED] = linked
-    for own in (True, False):
-        st.session_state[f"source-data-{own}"] = FILES
-    prompt_fields.fill_in(linked)
-    for kind in ("column", "map"):
-        st.session_state.pop(f"source-{kind}-of", None)
-
-
-def forget_link() -> None:
-    """Forget a link's settings, so that they are not applied to other files."""
-    st.session_state.pop(_LINKED, None)
-
-
-def keep_files(upload: Upload | None) -> None:
-    """Keep uploaded files for the dialog until they are open; None forgets them."""
-    st.session_state[_UPLOADED] = upload
 
 
 def allow_network(name: str) -> bool:
@@ -100,56 +119,37 @@ def allow_network(name: str) -> bool:
     )
 
 
-def _elsewhere(card: ModelCard, settings: Settings) -> Settings | None:
-    name = str(settings.data)
-    if name == BBC_NEWS:
-        return _match_labels(data.load(name), card, settings)
-    online = name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir))
-    if online and not allow_network(name):
-        return None
-    last: tuple[str, data.Parts] | None = st.session_state.get(_LOOKED_UP)
-    # The hub is asked once while the dialog names the same data; a file may have changed in the meantime.
-    parts = last[1] if online and last is not None and last[0] == name else data.find(name)
-    st.session_state[_LOOKED_UP] = (name, parts) if online else None
-    settings = _assign_roles(parts, card, settings)
-    return _match_labels(parts.read(**settings.columns), card, settings)
-
-
-def _files(card: ModelCard, settings: Settings) -> tuple[Settings, Upload] | None:
+def _upload() -> Upload | None:
+    """Draw the box for files and return them, or those that are being opened."""
     uploaded = st.file_uploader(
         "One file with labelled texts, or separate files for train, validation and test",
         type=_SUFFIXES,
         accept_multiple_files=True,
         key="source-file",
     )
-    upload: Upload | None = st.session_state.get(_UPLOADED)
+    upload = dialog_state().upload
     if uploaded:
-        upload = _upload(uploaded)
-    elif upload is not None:
-        st.caption(f"Uploaded before: {plain(upload.name)}. Upload other files to replace them.")
+        files: dict[str, bytes] = {}
+        for file in uploaded:
+            # Files of two folders may have the same name.
+            same = sum(name == file.name or name.endswith(f") {file.name}") for name in files)
+            files[f"({same + 1}) {file.name}" if same else file.name] = file.getvalue()
+        return Upload(files)
     if upload is None:
         st.caption("Files stay in this session: they are not stored on disk, logged, or put into a link.")
-        return None
-    with upload.open() as parts:
-        settings = _assign_roles(parts, card, replace(settings, data=upload.folder))
-        matched = _match_labels(parts.read(**settings.columns), card, settings)
-        return None if matched is None else (matched, upload)
-
-
-def _upload(uploaded: Sequence[Any]) -> Upload:
-    files: dict[str, bytes] = {}
-    for file in uploaded:
-        # Files of two folders may have the same name.
-        same = sum(name == file.name or name.endswith(f") {file.name}") for name in files)
-        files[f"({same + 1}) {file.name}" if same else file.name] = file.getvalue()
-    return Upload(files)
+    else:
+        st.caption(f"Uploaded before: {plain(upload.name)}. Upload other files to replace them.")
+    return upload
 
 
 # Roles of files and columns -----------------------------------------------------------------------------------------
 
 
-def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Settings:
-    """Return the settings with the split of each part and the role of each column; defaults are left out."""
+def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Settings | None:
+    """Return the settings with the split of each part, the role of each column and the labels; defaults are left out.
+
+    None: some labels are not matched yet.
+    """
     splits = {} if parts.divided else _splits(parts)
     train = next((part for part, split in splits.items() if split == "train"), None)
     if train is None and not parts.divided:
@@ -157,7 +157,15 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
     if splits == {part: split for part, split in parts.splits.items() if split in SPLITS}:
         # The parts are split by default; other parts of the data stay available.
         splits = {}
-    return replace(settings, splits=splits, **_columns(parts, train or next(iter(parts.tables)), card))
+    columns = _columns(parts, train or next(iter(parts.tables)), card)
+    settings = replace(
+        settings,
+        splits=splits,
+        text_column=columns.text,
+        pair_column=columns.pair,
+        label_column=columns.label,
+    )
+    return _match_labels(parts.read(**settings.columns), card, settings)
 
 
 def _splits(parts: data.Parts) -> dict[str, str]:
@@ -179,8 +187,8 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     return chosen
 
 
-def _columns(parts: data.Parts, part: str, card: ModelCard) -> dict[str, Any]:
-    """Show the first rows of a part with a choice of columns; return the settings of the columns (None: default)."""
+def _columns(parts: data.Parts, part: str, card: ModelCard) -> data.Columns:
+    """Show the first rows of a part with a choice of columns, and return it (None in each place: the default)."""
     table = parts.tables[part]()
     names, rows = list(table.columns), table.preview(_GUESS_ROWS)
     if any(name != _encodable(name) for name in names):
@@ -188,26 +196,19 @@ def _columns(parts: data.Parts, part: str, card: ModelCard) -> dict[str, Any]:
     first = rows[:_SHOWN_ROWS]
     shown = {name: [_encodable(row[name][:_SHOWN_CHARACTERS]) for row in first] for name in names[:_SHOWN_COLUMNS]}
     st.dataframe(shown, hide_index=True)
-    guess = _linked_columns(names) or data.guess_columns(names, rows, card.labels)
-    others = [_NONE, *names]
+    guess, linked = data.guess_columns(names, rows, card.labels), dialog_state().linked
+    if linked is not None and linked.text_column is not None and linked.label_column is not None:
+        # The columns that a link names, if the file has them.
+        columns = data.Columns(linked.text_column, linked.pair_column, linked.label_column)
+        if {columns.text, columns.label, columns.pair or columns.text} <= set(names):
+            guess = columns
     _reset_choices("column", (part, names), {"text": guess.text, "pair": guess.pair or _NONE, "label": guess.label})
     left, middle, right = st.columns(3)
     text = left.selectbox("Text", names, key="column-text", persist_state="session")
-    second = middle.selectbox("Second text", others, key="column-pair", persist_state="session")
+    second = middle.selectbox("Second text", [_NONE, *names], key="column-pair", persist_state="session")
     label = right.selectbox("Label", names, key="column-label", persist_state="session")
     chosen = data.Columns(text, None if second == _NONE else second, label)
-    if chosen == default_columns(names):
-        chosen = data.Columns()
-    return {"text_column": chosen.text, "pair_column": chosen.pair, "label_column": chosen.label}
-
-
-def _linked_columns(names: list[str]) -> data.Columns | None:
-    """Return the columns that a link names, if the file has them."""
-    linked: Settings | None = st.session_state.get(_LINKED)
-    if linked is None or linked.text_column is None or linked.label_column is None:
-        return None
-    columns = data.Columns(linked.text_column, linked.pair_column, linked.label_column)
-    return columns if {columns.text, columns.label, columns.pair or columns.text} <= set(names) else None
+    return data.Columns() if chosen == default_columns(names) else chosen
 
 
 def _encodable(text: str) -> str:
@@ -226,7 +227,7 @@ def _reset_choices(kind: str, subject: Any, defaults: Mapping[str, Any]) -> None
             st.session_state[key] = value
 
 
-# Labels -------------------------------------------------------------------------------------------------------------
+# Labels and prompts -------------------------------------------------------------------------------------------------
 
 
 def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) -> Settings | None:
@@ -238,7 +239,7 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
     for notice in dataset.notices[:4]:
         st.caption(plain(notice))
     check_texts(dataset, card)
-    prompt_fields.preview(card, next(iter(dataset.splits.values())).inputs[0])
+    preview_prompt(card, next(iter(dataset.splits.values())).inputs[0])
     try:
         matched = match_labels(dataset, settings, card)
     except CahpError as error:
@@ -254,14 +255,13 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
 
 
 def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[str, str] | None:
-    chosen: dict[str, Any] = {}
     alike = {name.strip().casefold(): name for name in classes}
-    settings: Settings | None = st.session_state.get(_LINKED)
+    settings = dialog_state().linked
     linked = {} if settings is None else {label: name for label, name in settings.label_map.items() if name in classes}
     defaults = {str(at): linked.get(label, alike.get(label.strip().casefold())) for at, label in enumerate(labels)}
     _reset_choices("map", (labels, classes), defaults)
-    for position, label in enumerate(labels):
-        chosen[label] = st.selectbox(
+    chosen = {
+        label: st.selectbox(
             plain(label[:60]),
             classes,
             index=None,
@@ -269,7 +269,31 @@ def _match_by_hand(labels: tuple[str, ...], classes: tuple[str, ...]) -> dict[st
             persist_state="session",
             placeholder="Class of the model",
         )
-    if any(name is None for name in chosen.values()):
+        for position, label in enumerate(labels)
+    }
+    if None in chosen.values():
         st.caption("Choose a class of the model for every label.")
         return None
     return chosen
+
+
+def preview_prompt(card: ModelCard, text: Input | None = None) -> None:
+    """Show a text, or an example, in the prompt of a language model, and the tokens of the answers.
+
+    Raises:
+        CahpError: If two answers have the same tokens.
+    """
+    reading = models.preview_prompt(card, text)
+    if reading is None:
+        return
+    prompt = reading.prompted
+    if len(prompt) > 2 * _SHOWN_PROMPT:
+        prompt = f"{prompt[:_SHOWN_PROMPT]} […] {prompt[-_SHOWN_PROMPT:]}"
+    st.caption("Prompt with an example:" if text is None else "Prompt with the first text:")
+    with st.container(key="prompt-example" if text is None else "prompt-preview"):
+        st.text(prompt)
+    words = [f"**{plain(answer.word)}** ({plain(repr(answer.shown))})" for answer in reading.answers]
+    if words:
+        st.caption(f"Expected answers and their tokens: {', '.join(words)}")
+    if reading.notice is not None:
+        st.caption(plain(reading.notice))

@@ -7,7 +7,8 @@ has their paths.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -20,15 +21,17 @@ from cahp import bundled, models
 from cahp.access import enforced
 from cahp.bundled import Bundle
 from cahp.run.document import machine
-from cahp.ui.frame import address, sidebar, source_dialog
+from cahp.ui.frame import address, source_dialog
+from cahp.ui.frame.running import follow, run_button
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import is_served, page_drawn
 from cahp.ui.session.opening import Source
+from cahp.ui.session.work import RUN
 from cahp.values import CahpError
 
-_EXPLORER = "cahp_explorer"
-_NOTE = "cahp_note"
+#: Session keys: the explorer, and a notice for the next run of a page.
+_EXPLORER, _NOTE = "cahp_explorer", "cahp_note"
 #: Session key: earlier models and data by their fields in the address; and how many are kept.
 _SOURCES, _REMEMBERED = "cahp_sources", 2
 #: A page's file: a number, which orders it, and its name, as Streamlit reads them.
@@ -54,9 +57,19 @@ def page(title: str) -> Explorer:
     address.write(explorer)
     source_dialog.offer(explorer)
     with st.sidebar:
-        _navigation()
-        sidebar.draw(explorer)
-    _show_notes(explorer)
+        with st.container(key="pages", gap=None):
+            for script in _app_pages():
+                _page_link(script, script.label)
+        _sidebar(explorer)
+    for note in (st.session_state.pop(_NOTE, None), explorer.trouble):
+        if note:
+            problem(note)
+    explorer.trouble = None
+    if explorer.results.outdated and explorer.results.run is None:
+        st.info(
+            "The bundled run was made with another version of this model or data, so it is not shown. Measure on this "
+            "machine to see current results."
+        )
     return explorer
 
 
@@ -86,6 +99,7 @@ def _measured_on(bundle: Bundle) -> str:
 
 
 def _explorer() -> Explorer:
+    """Return the session's explorer, with what was opened in the background or what Back or Forward leads to."""
     explorer = st.session_state.get(_EXPLORER)
     if isinstance(explorer, Explorer):
         explorer = _take_opened(explorer)
@@ -93,10 +107,18 @@ def _explorer() -> Explorer:
     wish = None
     try:
         settings, wish = address.read(address.view())
-        explorer = Explorer(_session_id(), Source.open(settings))
+        source = Source.open(settings)
     except CahpError as error:
-        explorer = _fallback(error)
-    st.session_state[_EXPLORER] = explorer
+        # The link cannot be opened: show the built-in default, if it is installed.
+        try:
+            source = Source.open(bundled.SETTINGS)
+        except CahpError as missing:
+            st.title("The explorer has nothing to show yet")
+            problem(missing)
+            st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
+            st.stop()
+        st.session_state[_NOTE] = str(error)
+    explorer = st.session_state[_EXPLORER] = Explorer(_session_id(), source)
     if wish is not None:
         # A link alone must not read from the network or a folder: the page asks first.
         st.session_state[address.WISH] = wish
@@ -105,33 +127,16 @@ def _explorer() -> Explorer:
     return explorer
 
 
-def _fallback(error: CahpError) -> Explorer:
-    """Return the built-in default after a link that cannot be opened; stop the page if the default is missing too."""
-    try:
-        explorer = Explorer(_session_id(), Source.open(bundled.SETTINGS))
-    except CahpError as missing:
-        error = missing
-    else:
-        st.session_state[_NOTE] = str(error)
-        return explorer
-    st.title("The explorer has nothing to show yet")
-    problem(error)
-    st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
-    st.stop()
-    raise AssertionError("a stopped page went on")
-
-
 def _take_opened(explorer: Explorer) -> Explorer:
     """Show a model and data that were opened in the background."""
     job = st.session_state.get(address.OPENING)
     if job is None or not job.ended:
         return explorer
     del st.session_state[address.OPENING]
+    wish = source_dialog.finish(job)
     if job.result is None:
         st.session_state[_NOTE] = job.error
-        source_dialog.failed(job.error)
         return explorer
-    wish = source_dialog.succeeded()
     explorer = _replace(explorer, job.result)
     if wish is not None:
         if wish.files not in (None, job.result.fingerprint):
@@ -142,13 +147,13 @@ def _take_opened(explorer: Explorer) -> Explorer:
 
 def _follow_history(explorer: Explorer) -> Explorer:
     """Restore the view in the address after the browser's Back or Forward."""
-    params, current = address.view(), address.describe(explorer)
+    params = address.view()
     if "model" not in params:
         return explorer
     st.session_state.pop(address.WISH, None)
     try:
         target = address.source_of(params)
-        if target != address.source_of(current):
+        if target != address.source_of(address.describe(explorer)):
             source = _sources().get(target)
             if source is None:
                 settings, wish = address.read(params)
@@ -167,9 +172,10 @@ def _follow_history(explorer: Explorer) -> Explorer:
 
 def _replace(explorer: Explorer, source: Source) -> Explorer:
     """Show another model or data; the earlier ones are kept for the browser's Back button."""
-    _sources()[address.source_of(address.describe(explorer))] = explorer.source
-    while len(_sources()) > _REMEMBERED:
-        _sources().pop(next(iter(_sources())))
+    sources = _sources()
+    sources[address.source_of(address.describe(explorer))] = explorer.source
+    while len(sources) > _REMEMBERED:
+        sources.pop(next(iter(sources)))
     explorer.close()
     st.session_state[_EXPLORER] = new = Explorer(explorer.id, source)
     # A pin is compared with the other model too, or waits until its own model is back.
@@ -191,19 +197,6 @@ def _restore(explorer: Explorer, params: Mapping[str, str]) -> None:
 def _session_id() -> str:
     context = get_script_run_ctx()
     return "" if context is None else str(context.session_id)
-
-
-def _show_notes(explorer: Explorer) -> None:
-    """Show errors and notices above the page."""
-    for note in (st.session_state.pop(_NOTE, None), explorer.trouble):
-        if note:
-            problem(note)
-    explorer.trouble = None
-    if explorer.results.outdated and explorer.results.run is None:
-        st.info(
-            "The bundled run was made with another version of this model or data, so it is not shown. Measure on this "
-            "machine to see current results."
-        )
 
 
 # Links to pages ----------------------------------------------------------------------------------------------
@@ -228,33 +221,17 @@ def find_pages(folder: Path) -> tuple[PageScript, ...]:
 
     The folder is read once, as pages do not change while a server runs.
     """
-    return tuple(_find_pages(folder))
+    home = [PageScript("Home", "app.py")] if (folder / "app.py").is_file() else []
+    named = [(path.name, match) for path in folder.glob("pages/*.py") if (match := _FILE.fullmatch(path.stem))]
+    named.sort(key=lambda pair: int(pair[1][1]))
+    return (*home, *(PageScript(match[2].replace("_", " "), f"pages/{name}") for name, match in named))
 
 
-def _find_pages(folder: Path) -> Iterator[PageScript]:
-    if (folder / "app.py").is_file():
-        yield PageScript("Home", "app.py")
-    named = [(path, match) for path in folder.glob("pages/*.py") if (match := _FILE.fullmatch(path.stem))]
-    for path, match in sorted(named, key=lambda pair: int(pair[1][1])):
-        yield PageScript(match[2].replace("_", " "), f"pages/{path.name}")
-
-
-def link(key: str, label: str, *, otherwise: str = "", **more: str) -> None:
-    """Draw a link to another page with the same view and ``more`` fields in its address.
-
-    ``otherwise`` is shown where a page was started on its own.
-    """
+def link(key: str, label: str, **more: str) -> None:
+    """Draw a link to another page with the same view and ``more`` fields in its address."""
     for script in _app_pages():
-        if script.key == key and _page_link(script, label, **more):
-            return
-    if otherwise:
-        st.markdown(otherwise)
-
-
-def _navigation() -> None:
-    with st.container(key="pages", gap=None):
-        for script in _app_pages():
-            _page_link(script, script.label)
+        if script.key == key:
+            _page_link(script, label, **more)
 
 
 def _app_pages() -> tuple[PageScript, ...]:
@@ -262,9 +239,98 @@ def _app_pages() -> tuple[PageScript, ...]:
     return () if context is None else find_pages(Path(context.main_script_path).parent)
 
 
-def _page_link(script: PageScript, label: str, **more: str) -> bool:
-    try:
+def _page_link(script: PageScript, label: str, **more: str) -> None:
+    # Where a page was started on its own, there is no other.
+    with suppress(StreamlitAPIException, KeyError):
         st.page_link(script.path, label=label, query_params={**address.view(), **more})
-    except (StreamlitAPIException, KeyError):
-        return False
-    return True
+
+
+# The sidebar -------------------------------------------------------------------------------------------------
+
+_PROOF = (
+    "Switching off all heads changes the predictions, switching off each head changes its layer's output, and a masked "
+    "and a cut model give the same logits. Without this proof no result is shown."
+)
+
+#: On a tablet or a phone the sidebar starts closed, and closes when a page or a model and data were chosen in it.
+#: Streamlit itself closes it below 768 pixels only, and leaves it open over the chosen page.
+_CLOSE = """
+const narrow = matchMedia("(max-width: 900px)");
+const sidebar = () => document.querySelector('[data-testid="stSidebar"][data-collapsed="false"]');
+const close = () => {
+  if (narrow.matches) sidebar()?.querySelector('[data-testid="stSidebarCollapseButton"] button')?.click();
+};
+const chosen = (event) => {
+  const ways = '[data-testid="stSidebar"] .st-key-pages a, .st-key-use-source button';
+  if (event.target.closest?.(ways)) setTimeout(close, 0);
+};
+export default function () {
+  // Once per document: a person who opens it later wants it open.
+  if (document.cahpNarrow) return;
+  document.cahpNarrow = true;
+  close();
+  document.documentElement.dataset.cahpNarrow = "";
+  document.addEventListener("click", chosen);
+}
+"""
+
+
+def _sidebar(explorer: Explorer) -> None:
+    """Draw model and data with a button to change them, the sample, the badge, and a run's button or progress."""
+    card, bench, run = explorer.card, explorer.bench, explorer.results.run
+    with st.container(key="source", gap="small"):
+        st.markdown(f"**{plain(card.id)}** on **{plain(bench.dataset.id)}**")
+        st.caption(
+            f"{card.layers} layers × {card.heads} heads = {card.layers * card.heads} · {len(card.labels)} classes"
+        )
+        if card.prompt is not None:
+            st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
+        source_dialog.change_button(explorer)
+    _sample_form(explorer)
+    proof = ""
+    if explorer.verified:
+        proof = "Proven on this machine when the model was loaded."
+    elif run is not None and run.verified.mask_bites:
+        proof = f"Recorded with {'the bundled run' if explorer.results.bundled else 'the run on screen'}."
+    label, color = ("✓ Masks proven", "green") if proof else ("Masks are proven at the first run", "gray")
+    with st.container(key="badge"):
+        st.badge(label, color=color, help=f"{_PROOF} {proof}".strip())
+    job = explorer.work.job(RUN)
+    if job is not None and not job.ended:
+        follow(job, place="sidebar")
+    elif run is None or explorer.results.bundled:
+        run_button(explorer, place="sidebar", primary=False)
+    elif explorer.settings != run.settings:
+        run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
+    st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
+
+
+def _sample_form(explorer: Explorer) -> None:
+    """Draw the form for the number of texts and the device."""
+    settings = explorer.settings
+    with st.expander("Sample and device", key="sample"):
+        st.caption(
+            f"Heads are chosen on {len(explorer.bench.calibration):,} texts and evaluated on "
+            f"{len(explorer.bench.evaluation):,} others."
+        )
+        with st.form("sample-form", border=False):
+            limits = {
+                name: st.number_input(
+                    f"{label} texts, at most", 20, 100_000, value, step=100, key=f"{name.replace('_', '-')}-{value}"
+                )
+                for name, label, value in (
+                    ("limit", "Calibration", settings.limit or 2000),
+                    ("eval_limit", "Evaluation", settings.eval_limit or 1000),
+                )
+            }
+            devices = ["auto", "cpu", "cuda", "mps"]
+            device = st.selectbox(
+                "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
+            )
+            if st.form_submit_button("Apply"):
+                try:
+                    explorer.change(**{name: int(limit) for name, limit in limits.items()}, device=device)
+                except CahpError as error:
+                    st.error(plain(str(error)))
+                else:
+                    st.rerun()
