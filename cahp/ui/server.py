@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import streamlit as st
 from starlette.datastructures import Headers, MutableHeaders
@@ -74,14 +74,18 @@ class Guard:
         """Return the answer to a request that the application must not see (None: it passes)."""
         if not self._has_own_host(request):
             return _refusal(_WRONG_HOST)
-        cookie = _cookie_name(request)
+        # Browsers share cookies between the ports of a host.
+        cookie = f"cahp-explorer-{(request.scope.get('server') or ('', 0))[1]}"
         admitted = self._access.accepts_token(request.cookies.get(cookie, ""))
         token = request.query_params.get(TOKEN)
         if token is None or request.scope.get("method") != "GET":
             return None if admitted else _refusal(_NO_TOKEN)
         if not admitted and not self._access.accepts_token(token):
             return _refusal(_NO_TOKEN)
-        answer = RedirectResponse(_without_token(request), status_code=303, headers=_DISCREET)
+        # Exactly one slash at the start: a path with two leads to another host.
+        address = "/" + quote(request.scope["path"].lstrip("/"))
+        query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != TOKEN])
+        answer = RedirectResponse(f"{address}?{query}" if query else address, status_code=303, headers=_DISCREET)
         if self._access.token:
             # A "strict" cookie would not be sent when a person follows a link in a mail to this server.
             secure = request.url.scheme == "https"
@@ -94,7 +98,8 @@ class Guard:
             return False
         # The origin needs the same port, too: another port of this machine may be another person's page. Browsers send
         # an origin with every WebSocket and form; other clients need none.
-        return all(_site(origin) == hosts[0].lower() for origin in origins)
+        accepted = {f"{scheme}://{hosts[0].lower()}" for scheme in ("http", "https")}
+        return all(origin.lower() in accepted for origin in origins)
 
 
 #: Streamlit adds an entry to the browser's history for every change of the address, such as each budget of a slider.
@@ -124,7 +129,11 @@ class AssetInjector:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and add the assets to an answer that is an HTML page."""
-        if not _may_be_page(scope):
+        if (
+            scope["type"] != "http"
+            or "text/html" not in Headers(scope=scope).get("accept", "")
+            or scope["path"].lstrip("/").partition("/")[0] in _NO_PAGES
+        ):
             await self._app(scope, receive, send)
             return
         # A compressed answer cannot be changed, and a copy in the browser's cache may lack the assets.
@@ -134,7 +143,11 @@ class AssetInjector:
 
         async def inject(message: Message) -> None:
             nonlocal start
-            if message["type"] == "http.response.start" and _is_page(message):
+            if (
+                message["type"] == "http.response.start"
+                and message["status"] == 200
+                and Headers(raw=message["headers"]).get("content-type", "").startswith("text/html")
+            ):
                 start = message
             elif not start:
                 await send(message)
@@ -156,22 +169,6 @@ _CONDITIONS = (b"accept-encoding", b"if-none-match", b"if-modified-since", b"ran
 _NO_PAGES = ("media", "static", "component", "app", "_stcore")
 
 
-def _may_be_page(scope: Scope) -> bool:
-    """Return whether a request may be for a page."""
-    return (
-        scope["type"] == "http"
-        and "text/html" in Headers(scope=scope).get("accept", "")
-        and scope["path"].lstrip("/").partition("/")[0] not in _NO_PAGES
-    )
-
-
-def _is_page(start: Message) -> bool:
-    """Return whether an answer with this start is a whole HTML page."""
-    headers = Headers(raw=start["headers"])
-    html = headers.get("content-type", "").startswith("text/html")
-    return html and start["status"] == 200
-
-
 def middleware() -> list[Middleware]:
     """Return the middleware for ``streamlit.App``."""
     style = (models.assets() / "explorer.css").read_text(encoding="utf-8")
@@ -184,44 +181,18 @@ async def lifespan(_: object) -> AsyncIterator[None]:
 
     The port is bound already, so the address cannot be another server's.
     """
-    with _announce():
-        await asyncio.to_thread(prepare)
-        yield
-
-
-@contextmanager
-def _announce() -> Iterator[None]:
     access, host, port = current(), str(st.get_option("server.address") or "0.0.0.0"), int(st.get_option("server.port"))  # noqa: S104
     print(f"The explorer is at {access.address(reachable(host), port)}\nCtrl-C stops it.", flush=True)
     with ExitStack() as stack:
         if not st.get_option("server.headless"):
             here = access.address("127.0.0.1" if is_every_address(host) else host, port)
             stack.enter_context(_browser_at(here, hidden=bool(access.token)))
+        await asyncio.to_thread(prepare)
         yield
 
 
 def _refusal(sentence: str) -> Response:
     return HTMLResponse(_PAGE.format(f"<p>{sentence}</p>"), status_code=403, headers=_DISCREET)
-
-
-def _cookie_name(request: HTTPConnection) -> str:
-    """Return a cookie name with the port, as browsers share cookies between the ports of a host."""
-    _, port = request.scope.get("server") or ("", 0)
-    return f"cahp-explorer-{port}"
-
-
-def _without_token(request: HTTPConnection) -> str:
-    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != TOKEN])
-    # Exactly one slash at the start: a path with two leads to another host.
-    return "/" + quote(request.scope["path"].lstrip("/")) + (f"?{query}" if query else "")
-
-
-def _site(origin: str) -> str | None:
-    try:
-        parts = urlsplit(origin.lower())
-    except ValueError:
-        return None
-    return parts.netloc if parts.scheme in ("http", "https") else None
 
 
 # The preparation --------------------------------------------------------------------------------------------------
@@ -230,7 +201,15 @@ def _site(origin: str) -> str | None:
 def prepare() -> None:
     """Load what all sessions share, so that many first visitors do not each compute it, and start freeing memory."""
     try:
-        _load_shared()
+        # Plotly checks whether pandas is loaded, and fails while another session's table is importing it.
+        import pandas  # noqa: F401
+        import plotly.graph_objects as go
+
+        go.Figure(go.Scatter()).to_json()
+        bundled.read_comparisons(bundled.comparisons_folder())
+        bench = Source.open(bundled.SETTINGS).bench
+        Results.load(bench).table(bundled.SETTINGS)
+        run_seconds(bench)
     except CahpError:
         # The page that needs the missing part shows the error.
         pass
@@ -242,18 +221,6 @@ def prepare() -> None:
     gc.collect()
     gc.freeze()
     lifetime.start_cleaning(jobs.cancel_abandoned)
-
-
-def _load_shared() -> None:
-    # Plotly checks whether pandas is loaded, and fails while another session's table is importing it.
-    import pandas  # noqa: F401
-    import plotly.graph_objects as go
-
-    go.Figure(go.Scatter()).to_json()
-    bundled.read_comparisons(bundled.comparisons_folder())
-    bench = Source.open(bundled.SETTINGS).bench
-    Results.load(bench).table(bundled.SETTINGS)
-    run_seconds(bench)
 
 
 # The browser ------------------------------------------------------------------------------------------------------
@@ -269,7 +236,9 @@ def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
     with ExitStack() as stack:
         target = url
         if hidden and "microsoft" not in platform.release().lower():
-            folder = TemporaryDirectory(prefix="cahp-explorer-", dir=_browser_folder(), ignore_cleanup_errors=True)
+            # Browsers from snaps read the home folder only.
+            place = Path.home() if Path("/snap/bin").is_dir() else None
+            folder = TemporaryDirectory(prefix="cahp-explorer-", dir=place, ignore_cleanup_errors=True)
             page = Path(stack.enter_context(folder)) / "open.html"
             page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
             target = page.as_uri()
@@ -280,8 +249,3 @@ def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
         # In a thread, because a browser in the terminal returns only when it is closed.
         threading.Thread(target=webbrowser.open, args=(target,), daemon=True).start()
         yield
-
-
-def _browser_folder() -> Path | None:
-    """Return a folder whose files browsers can read: browsers from snaps read the home folder only (None: any)."""
-    return Path.home() if Path("/snap/bin").is_dir() else None

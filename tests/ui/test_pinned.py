@@ -117,7 +117,7 @@ def link_of(app: AppTest) -> dict[str, str]:
 def change(app: AppTest, folders: Path, model: str) -> AppTest:
     """Open another model on the data, as the dialog does."""
     settings = replace(bundled.SETTINGS, model=str(folders / model), data=str(folders / "data"))
-    job = jobs.submit_io(explorer_of(app).id, "open", lambda _: Source.open(settings))
+    job = jobs.submit(explorer_of(app).id, "open", lambda _: Source.open(settings), io=True)
     assert job.wait(120)
     app.session_state[OPENING] = job
     app.run()

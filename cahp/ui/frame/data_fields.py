@@ -83,8 +83,10 @@ def draw(card: ModelCard, settings: Settings) -> tuple[Settings, Upload | None] 
         upload = _upload()
         if upload is None:
             return None
+        # As a command names them that is run beside the files.
+        place = upload.name if len(upload.files) == 1 else "."
         with upload.open() as parts:
-            matched = _assign_roles(parts, card, replace(settings, data=upload.folder))
+            matched = _assign_roles(parts, card, replace(settings, data=place))
         return None if matched is None else (matched, upload)
     name = str(picked)
     if picked == ELSEWHERE:

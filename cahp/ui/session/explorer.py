@@ -22,7 +22,7 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, mismatch
 from cahp.ui.session import lifetime
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.opening import Source, is_loaded
+from cahp.ui.session.opening import Source, bench_of, is_loaded
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
@@ -71,7 +71,7 @@ class Pin:
             answers=self.settings.answers,
             label_map=self.settings.label_map or source.settings.label_map,
         )
-        return source.beside(settings, self.card)
+        return bench_of(settings, self.card, source.raw)
 
 
 class Explorer:
@@ -115,11 +115,6 @@ class Explorer:
     def bench(self) -> Bench:
         """The model with its data, matched and sampled; the weights are loaded when a stage needs them."""
         return self.source.bench
-
-    @property
-    def settings_changed(self) -> bool:
-        """Whether the settings differ from those of the run on screen."""
-        return self.results.run is not None and self.settings != self.results.run.settings
 
     @property
     def verified(self) -> bool:

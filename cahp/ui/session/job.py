@@ -39,21 +39,24 @@ class Place:
 class Queue(Protocol):
     """The queue that a job waits in."""
 
+    #: About how many seconds recent jobs of each kind took.
+    typical_seconds: dict[str, float]
+
     def drop(self, job: Job[Any]) -> None:
         """Remove a job that has not started."""
 
     def place(self, job: Job[Any]) -> Place | None:
         """Return the place of a job that has not started."""
 
-    def typical_seconds(self, kind: str) -> float | None:
-        """Return about how many seconds recent jobs of this kind took."""
-
     def run_above(self, rank: Rank) -> None:
         """Run all waiting jobs of a better rank in the calling thread."""
 
 
 class Job(Generic[T]):
-    """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends."""
+    """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends.
+
+    The parameters are those of ``jobs.submit``.
+    """
 
     _ids = itertools.count(1)
 
@@ -66,8 +69,8 @@ class Job(Generic[T]):
         rank: Rank,
         expected: float | None,
         headline: str | None,
+        shared: bool,
         queue: Queue,
-        shared: bool = False,
     ):
         self.id = next(self._ids)
         self.session_id, self.key, self.rank, self.shared = session_id, key, rank, shared
@@ -128,7 +131,7 @@ class Job(Generic[T]):
     def seconds_left(self) -> float | None:
         """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
         if self._started is None:
-            return self._expected if self._expected is not None else self._queue.typical_seconds(self.kind)
+            return self._expected if self._expected is not None else self._queue.typical_seconds.get(self.kind)
         estimates = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
         spent = monotonic() - self._stage_began
         if self.done > self._stage_base and spent > 0.5:

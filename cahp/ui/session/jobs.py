@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from cahp.ui.session.job import Job, Place, Rank, relay
 from cahp.values import Progress
 
-__all__ = ["Job", "Place", "Rank", "cancel_abandoned", "relay", "submit", "submit_io", "unfinished"]
+__all__ = ["Job", "Place", "Rank", "cancel_abandoned", "relay", "submit", "unfinished"]
 
 T = TypeVar("T")
 
@@ -85,8 +85,7 @@ class Worker:
         self._name, self._most, self._preemptive = name, threads, preemptive
         self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
         self._working: list[Job[Any]] = []
-        #: About how many seconds a job of each kind takes.
-        self._typical: dict[str, float] = {}
+        self.typical_seconds: dict[str, float] = {}
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closing = False
@@ -143,10 +142,6 @@ class Worker:
         waits = [other.seconds_left for other in (*running, *ahead)]
         known = [seconds for seconds in waits if seconds is not None]
         return Place(len(ahead) + 1, sum(known) / self._most if len(known) == len(waits) else None)
-
-    def typical_seconds(self, kind: str) -> float | None:
-        """Return about how many seconds recent jobs of this kind took."""
-        return self._typical.get(kind)
 
     def run_above(self, rank: Rank) -> None:
         """Run all waiting jobs of a better rank in the calling thread."""
@@ -205,8 +200,8 @@ class Worker:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
                 self._turns[job.rank].add(job)
             elif job.state == "done":
-                seconds, before = monotonic() - started, self._typical.get(job.kind)
-                self._typical[job.kind] = seconds if before is None else (seconds + before) / 2
+                seconds = monotonic() - started
+                self.typical_seconds[job.kind] = (seconds + self.typical_seconds.get(job.kind, seconds)) / 2
             # Another thread may have skipped this session's next job.
             self._change.notify()
 
@@ -224,6 +219,7 @@ def submit(
     expected: float | None = None,
     headline: str | None = None,
     shared: bool = False,
+    io: bool = False,
 ) -> Job[T]:
     """Queue ``work`` and return its job; an unfinished job with the same key of the same session is returned instead.
 
@@ -236,19 +232,12 @@ def submit(
         expected: Seconds that it may take.
         headline: The only stage whose progress is shown (None: all stages).
         shared: Whether all sessions share one job with this key, which goes on as long as one of them is open.
+        io: Whether it waits for the network or a disk: such jobs have threads of their own, one job per session at a
+            time.
     """
-    return _worker.submit(
-        Job(session_id, key, work, rank=rank, expected=expected, headline=headline, queue=_worker, shared=shared)
-    )
-
-
-def submit_io(session_id: str, key: str, work: Callable[[Progress], T]) -> Job[T]:
-    """Queue ``work`` that waits for the network or a disk and reports no progress: one job per session at a time.
-
-    Cancelling returns at once; the thread is free again when the work returns.
-    """
-    return _io_worker.submit(
-        Job(session_id, key, work, rank=Rank.QUICK, expected=None, headline=None, queue=_io_worker)
+    worker = _io_worker if io else _worker
+    return worker.submit(
+        Job(session_id, key, work, rank=rank, expected=expected, headline=headline, shared=shared, queue=worker)
     )
 
 

@@ -84,12 +84,12 @@ def free_closed() -> bool:
 
 def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
     """Start a thread that cancels jobs of closed sessions and frees their memory, as long as the process lives."""
-    threading.Thread(target=_clean, args=(cancel_abandoned,), name="cahp-memory", daemon=True).start()
 
+    def clean() -> None:
+        while True:
+            sleep(_CHECK_S)
+            cancel_abandoned()
+            if is_quiet():
+                free_closed()
 
-def _clean(cancel_abandoned: Callable[[], None]) -> None:
-    while True:
-        sleep(_CHECK_S)
-        cancel_abandoned()
-        if is_quiet():
-            free_closed()
+    threading.Thread(target=clean, name="cahp-memory", daemon=True).start()

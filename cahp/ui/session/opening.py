@@ -104,11 +104,6 @@ class Upload:
         """The name of the data."""
         return ", ".join(self.files)
 
-    @property
-    def folder(self) -> str:
-        """The path to use in a command that is run beside the files: the file, or the folder that holds them."""
-        return self.name if len(self.files) == 1 else "."
-
     @contextmanager
     def open(self) -> Iterator[data.Parts]:
         """Open the tables in the files; they can be read inside of the block."""
@@ -122,15 +117,6 @@ class Upload:
                 tables[name] = partial(read_table, path, name)
             parts = data.Parts.of_files(self.name, self.name, tables)
             yield replace(parts, divided=True) if len(tables) == 1 else parts
-
-    def read(self, settings: Settings) -> data.Dataset:
-        """Read the files as labelled texts.
-
-        Raises:
-            DataError: If they cannot be used.
-        """
-        with self.open() as parts:
-            return parts.read(**settings.columns)
 
 
 def look_up(settings: Settings) -> tuple[Settings, ModelCard]:
@@ -176,8 +162,12 @@ class Source:
         """
         settings = permitted(settings, upload)
         card = _card(settings)
-        raw = _data(settings, card) if upload is None else upload.read(settings)
-        return cls(settings, card, raw, _bench(settings, card, raw), uploaded=upload is not None)
+        if upload is None:
+            raw = _data(settings, card)
+        else:
+            with upload.open() as parts:
+                raw = parts.read(**settings.columns)
+        return cls(settings, card, raw, bench_of(settings, card, raw), uploaded=upload is not None)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -186,16 +176,13 @@ class Source:
 
     def with_settings(self, settings: Settings) -> Source:
         """Return the same model and data with other settings."""
-        return replace(self, settings=settings, bench=_bench(settings, self.card, self.raw))
-
-    def beside(self, settings: Settings, card: ModelCard) -> Bench:
-        """Return a bench of another model on the same data; it keeps the model in memory.
-
-        Raises:
-            CahpError: If the model does not fit these data.
-        """
-        return _bench(settings, card, self.raw)
+        return replace(self, settings=settings, bench=bench_of(settings, self.card, self.raw))
 
 
-def _bench(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
+def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
+    """Return a bench of a model that all sessions share.
+
+    Raises:
+        CahpError: If the model does not fit these data.
+    """
     return open_bench(settings, card=card, dataset=raw, load=shared_model, progress=jobs.relay)

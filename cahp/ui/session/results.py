@@ -62,7 +62,13 @@ class Results:
         self._distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
         if run is not None:
-            self._enter(run)
+            # The figures of the run's own mask.
+            for recover in (NONE.name, run.settings.recover):
+                outcomes = own_outcomes(run, recover)
+                if outcomes is not None and RECOVERIES[recover].swept:
+                    self.add(run.mask, recover, outcomes)
+            if run.latency_ratio is not None:
+                self.add(run.mask, NONE.name, Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
         if bundle is not None:
             self._shipped.update(self._outcomes)
 
@@ -72,10 +78,13 @@ class Results:
         cached = read_run(bench)
         if cached is not None:
             return cls.of(cached)
-        shipped = bundled.read_run()
-        if shipped is None or not _matches_bundle(bench.settings, shipped.document.settings):
+        shipped, settings = bundled.read_run(), bench.settings
+        builtin = models.BUILTINS.get(settings.model)
+        if shipped is None or builtin is None or settings.data not in (None, builtin.data):
             return cls()
         run = shipped.document
+        if not same_evidence(settings, run.settings, ignored=("data", "label_map")):
+            return cls()
         digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
         if digests != (bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256):
             return cls(outdated=True)
@@ -114,18 +123,14 @@ class Results:
             table = BudgetTable.plan(
                 clusters, settings, recover=recover, listener=lambda mask, measured: self.add(mask, recover, measured)
             )
-            self._enter_known(table, settings)
+            if self.bundle is not None and self.ships_table(settings, recover):
+                table.fill_from(self.bundle.rows)
+                budgets = map(int, self.bundle.rows["outcomes"])
+                self._shipped.update((table.selection(budget).mask.sha256, recover) for budget in budgets)
+            if self.run is not None:
+                enter_full(table, self.run)
             self._tables[key] = table
         return self._tables[key]
-
-    def _enter_known(self, table: BudgetTable, settings: Settings) -> None:
-        """Enter existing measurements into a new table."""
-        if self.bundle is not None and self.ships_table(settings, table.recover):
-            table.fill_from(self.bundle.rows)
-            budgets = map(int, self.bundle.rows["outcomes"])
-            self._shipped.update((table.selection(budget).mask.sha256, table.recover) for budget in budgets)
-        if self.run is not None:
-            enter_full(table, self.run)
 
     def ships_table(self, settings: Settings, recover: str = "none") -> bool:
         """Return whether the table of these ``settings`` begins with the rows that ship with the package."""
@@ -163,7 +168,7 @@ class Results:
         """Enter costs that were measured here; they replace earlier timings."""
         speed = Speed.of(costs.ratio, costs.full, costs.pruned)
         self._costs[heads_of_layers(mask)] = costs
-        self.add(mask, "none", speed)
+        self.add(mask, NONE.name, speed)
         for table in self._tables.values():
             if table.has(mask):
                 table.add(mask.count, speed=speed)
@@ -180,15 +185,6 @@ class Results:
         """Enter the report of a distillation, and the steps of the whole recovery."""
         self._distilled[mask.sha256] = report, steps
 
-    def _enter(self, run: RunDocument) -> None:
-        """Enter the figures of the run's own mask."""
-        for recover in (NONE.name, run.settings.recover):
-            outcomes = own_outcomes(run, recover)
-            if outcomes is not None and RECOVERIES[recover].swept:
-                self.add(run.mask, recover, outcomes)
-        if run.latency_ratio is not None:
-            self.add(run.mask, "none", Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned))
-
 
 def heads_of_layers(mask: HeadMask) -> tuple[int, ...]:
     """Return how many heads each layer keeps, which latency depends on."""
@@ -199,9 +195,3 @@ def same_evidence(settings: Settings, other: Settings, *, ignored: Sequence[str]
     """Return whether a run with one serves the other: they differ only in ``INTERPRETATIONS`` and ``ignored``."""
     without = (*INTERPRETATIONS, *ignored)
     return key_fields(settings, without=without) == key_fields(other, without=without)
-
-
-def _matches_bundle(settings: Settings, bundled_settings: Settings) -> bool:
-    builtin = models.BUILTINS.get(settings.model)
-    same = same_evidence(settings, bundled_settings, ignored=("data", "label_map"))
-    return same and builtin is not None and settings.data in (None, builtin.data)

@@ -276,18 +276,16 @@ class Work:
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel(self._session_id)
         work: Any = partial(kind.work, subject)
-        if kind.io:
-            job: Job[T] = jobs.submit_io(self._session_id, key, work)
-        else:
-            job = jobs.submit(
-                self._session_id,
-                key,
-                work,
-                rank=kind.rank,
-                expected=kind.expected(subject),
-                headline=kind.headline,
-                shared=kind.shared,
-            )
+        job: Job[T] = jobs.submit(
+            self._session_id,
+            key,
+            work,
+            rank=kind.rank,
+            expected=kind.expected(subject),
+            headline=kind.headline,
+            shared=kind.shared,
+            io=kind.io,
+        )
         self._jobs[kind] = job
         return job
 

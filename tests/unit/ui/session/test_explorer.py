@@ -56,7 +56,7 @@ def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> Non
     assert found == run.outcomes["pruned"]
     assert explorer.trouble is None
     assert explorer.verified
-    assert not explorer.settings_changed
+    assert explorer.settings == run.settings
 
 
 def test_another_session_finds_the_run_again_without_measuring(explorer: Explorer, settings: Settings) -> None:
@@ -108,7 +108,8 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     results = explorer.results
     explorer.change(poly_degree=2)
     assert explorer.results is results
-    assert explorer.settings_changed
+    assert results.run is not None
+    assert explorer.settings != results.run.settings
     # A run has left its stages in the store, so the worker finds the knee of another degree.
     assert explorer.clusters is not None
     explorer.change(poly_degree=settings.poly_degree)

@@ -221,7 +221,7 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
     until(lambda: not jobs._worker._working and not any(list(turns) for turns in jobs._worker._turns.values()))
-    jobs._worker._typical.clear()
+    jobs._worker.typical_seconds.clear()
 
 
 @pytest.mark.usefixtures("nobody_waits")
@@ -259,7 +259,7 @@ def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threa
     assert places[2].seconds is None
     # What was done once tells how long its kind takes.
     assert jobs.submit("anybody", "compare-cost", lambda _: None, rank=jobs.Rank.QUICK).wait(PATIENCE)
-    until(lambda: jobs._worker.typical_seconds("compare") is not None)
+    until(lambda: "compare" in jobs._worker.typical_seconds)
     place = last.place
     assert place is not None
     assert place.seconds == pytest.approx(120.0, abs=PATIENCE)
@@ -303,12 +303,12 @@ def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threadin
 
 
 def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
-    download = jobs.submit_io(SESSION, "open", lambda _: gate.wait(PATIENCE))
+    download = jobs.submit(SESSION, "open", lambda _: gate.wait(PATIENCE), io=True)
     until(lambda: download.state == "running")
     assert jobs.unfinished(SESSION) == [download]
-    assert jobs.submit_io(SESSION, "open", lambda _: False) is download
+    assert jobs.submit(SESSION, "open", lambda _: False, io=True) is download
     assert jobs.submit(OTHER, "figure", lambda _: "here").wait(PATIENCE)
-    assert jobs.submit_io(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
+    assert jobs.submit(OTHER, "open", lambda _: "theirs", io=True).wait(PATIENCE)
     assert not download.ended
     gate.set()
     assert download.wait(PATIENCE)
@@ -317,12 +317,12 @@ def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event
 
 def test_one_who_cancels_downloads_that_hang_keeps_two_threads_at_most(gate: threading.Event) -> None:
     for number in range(6):
-        hanging = jobs.submit_io(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE))
+        hanging = jobs.submit(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE), io=True)
         if number < 2:
             until(lambda job=hanging: job.state == "running")  # type: ignore[misc]
         hanging.cancel()
-    assert jobs.submit_io(OTHER, "open", lambda _: "theirs").wait(PATIENCE)
-    mine = jobs.submit_io(SESSION, "open", lambda _: "mine")
+    assert jobs.submit(OTHER, "open", lambda _: "theirs", io=True).wait(PATIENCE)
+    mine = jobs.submit(SESSION, "open", lambda _: "mine", io=True)
     assert not mine.wait(0.1)
     gate.set()
     assert mine.wait(PATIENCE)
