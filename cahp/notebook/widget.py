@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,30 +27,15 @@ from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
 _HERE = Path(__file__).parent
 
 
-@cache
-def _host(name: str) -> str:
-    return (_HERE / name).read_text(encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Doing:
-    """The progress of the work: its stage, and how much of that is done; or why it failed."""
-
-    stage: str = ""
-    done: int = 0
-    total: int = 0
-    error: str = ""
-
-    @property
-    def running(self) -> bool:
-        """Whether work is in progress."""
-        return bool(self.stage)
+def _doing(stage: str = "", done: int = 0, total: int = 0, error: str = "") -> dict[str, Any]:
+    """Describe the work for the widget's script: its stage and how much of that is done, or why it failed."""
+    return {"stage": stage, "done": done, "total": total, "error": error}
 
 
 class Background:
-    """A thread that does the latest work; it calls ``report`` with its progress."""
+    """A thread that does the latest work; it calls ``report`` with its progress, without a stage when it has ended."""
 
-    def __init__(self, report: Callable[[Doing], None]) -> None:
+    def __init__(self, report: Callable[[dict[str, Any]], None]) -> None:
         self._report = report
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
@@ -81,7 +64,7 @@ class Background:
         def progress(stage: str, done: int, total: int) -> None:
             if stop.is_set():
                 raise Cancelled
-            self._report(Doing(on_screen(stage), done, total))
+            self._report(_doing(on_screen(stage), done, total))
 
         error = "the measurement failed; see the kernel's log"
         try:
@@ -94,7 +77,7 @@ class Background:
             error = str(failure)
         finally:
             if stop is self._stop:
-                self._report(Doing(error=error))
+                self._report(_doing(error=error))
 
 
 class BudgetBoard(anywidget.AnyWidget):
@@ -109,8 +92,8 @@ class BudgetBoard(anywidget.AnyWidget):
     cells can use the run's meanwhile.
     """
 
-    _esm = script(_host("host.js"))
-    _css = _host("host.css") + style()
+    _esm = script((_HERE / "host.js").read_text(encoding="utf-8"))
+    _css = (_HERE / "host.css").read_text(encoding="utf-8") + style()
     data = traitlets.Dict().tag(sync=True)
     doing = traitlets.Dict().tag(sync=True)
     budget = traitlets.Int()
@@ -131,7 +114,7 @@ class BudgetBoard(anywidget.AnyWidget):
         self._own: Bench | None = None
         # The kernel's thread and the measuring thread both change what is shown.
         self._lock = threading.RLock()
-        super().__init__(doing=asdict(Doing()))
+        super().__init__(doing=_doing())
         self._show()
         self.on_msg(self._handle)
 
@@ -205,7 +188,7 @@ class BudgetBoard(anywidget.AnyWidget):
                     if event.kind == "toggle":
                         self._board.toggle(event.head)
             except CahpError as error:
-                self.doing = asdict(Doing(error=str(error)))
+                self.doing = _doing(error=str(error))
                 return
             self._show_change()
 
@@ -245,31 +228,28 @@ class BudgetBoard(anywidget.AnyWidget):
         row = self._table.row(mask.count) if self._table.has(mask) else None
         return self._measured.get(mask.sha256) if row is None or row.outcomes is None else row.outcomes
 
-    def _timed(self, mask: HeadMask) -> Speed | None:
-        ratio = self._run.latency_ratio
-        if mask.sha256 == self._run.mask.sha256 and ratio is not None:
-            return Speed.of(ratio, self._run.cost.full, self._run.cost.pruned)
-        return self._table.row(mask.count).speed if self._table.has(mask) else None
-
     def _show(self) -> None:
         with self._lock:
-            board, labels = self._board, self._board.labels
+            board, run = self._board, self._run
             mask = board.mask
             outcomes = self._outcomes_of(mask)
+            speed = self._table.row(mask.count).speed if self._table.has(mask) else None
+            if mask.sha256 == run.mask.sha256 and run.latency_ratio is not None:
+                speed = Speed.of(run.latency_ratio, run.cost.full, run.cost.pruned)
             data = contents(
                 self._table,
                 self._clusters,
-                Shown(mask, board.origin, outcomes, self._timed(mask), rescued=board.rescued),
-                labels=labels,
+                Shown(mask, board.origin, outcomes, speed, rescued=board.rescued),
+                labels=board.labels,
                 selected=self._selected,
                 status="being measured…" if self._measuring else "",
-                chance=self._run.data.eval.most_frequent,
+                chance=run.data.eval.most_frequent,
             )
             self.data = plain_json(data | {"undo": board.can_undo})
             self.mask, self.budget, self.outcomes = mask, mask.count, None if outcomes is None else dict(outcomes)
 
-    def _report(self, doing: Doing) -> None:
-        self.doing = asdict(doing)
-        if not doing.running:
+    def _report(self, doing: dict[str, Any]) -> None:
+        self.doing = doing
+        if not doing["stage"]:
             self._measuring = self._sweeping = False
             self._show()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import streamlit as st
 
 from cahp.figures import palette
@@ -30,7 +28,8 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     _picture(explorer)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-ways"):
-        _onward()
+        with st.container(key="onward", width="content"):
+            link("budget", "Move the budget →")
         if explorer.results.bundled:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
@@ -52,67 +51,34 @@ def draw(explorer: Explorer) -> None:
 
 
 def _picture(explorer: Explorer) -> None:
-    table, clusters = explorer.table(), explorer.clusters
+    """Draw the board with its finding as the title."""
+    table, clusters, board, mask = explorer.table(), explorer.clusters, explorer.board, explorer.mask
     assert table is not None
     assert clusters is not None
+    outcomes, recovered, note = explorer.outcomes(), explorer.outcomes(QUICK.name), ""
+    figures = [] if outcomes is None else [f"accuracy {outcomes['accuracy'].text}"]
+    if recovered is not None:
+        accuracy = recovered["accuracy"]
+        note = f"{QUICK.after}, without training: {accuracy.text} ({accuracy.span})"
+        figures.append(f"{accuracy.text} {QUICK.after}")
+    if table.full is not None:
+        figures.append(f"{table.full['accuracy'].text} with all heads")
+    finding = f"{mask.count} of {mask.keep.size} heads kept"
+    if outcomes is not None:
+        finding += f": {', '.join(figures)}"
     with st.container(key="first-picture"):
         display.heading(
-            _finding(explorer),
+            finding,
             help="Each square is one attention head: its row is the layer, its column the place in the layer. Colour "
             "and letter name its cluster: heads that separate the classes in a similar way. Solid squares stay, hollow "
             "ones are pruned. Accuracy is measured on texts that did not select the heads, with Wilson's 95 % "
             "interval; time is measured on the model whose heads are cut out.",
             name="home-heads",
-            data=lambda: _heads(explorer),
+            data=lambda: {
+                **places(mask.layers, mask.heads),
+                "kept": [int(kept) for kept in mask.keep.ravel()],
+                "cluster": [palette.letters(int(label)) for label in board.labels],
+            },
         )
-        budget_board(
-            table,
-            clusters,
-            Shown(
-                explorer.mask,
-                explorer.board.origin,
-                explorer.outcomes(),
-                explorer.speed(),
-                note=_refitted(explorer),
-                rescued=explorer.board.rescued,
-            ),
-            labels=explorer.board.labels,
-            key="home-board",
-        )
-
-
-def _finding(explorer: Explorer) -> str:
-    total = explorer.card.layers * explorer.card.heads
-    quality, recovered, table = explorer.outcomes(), explorer.outcomes(QUICK.name), explorer.table()
-    kept = f"{explorer.board.budget} of {total} heads kept"
-    if quality is None:
-        return kept
-    full = None if table is None else table.full
-    figures = [f"accuracy {quality['accuracy'].text}"]
-    if recovered is not None:
-        figures.append(f"{recovered['accuracy'].text} {QUICK.after}")
-    if full is not None:
-        figures.append(f"{full['accuracy'].text} with all heads")
-    return f"{kept}: {', '.join(figures)}"
-
-
-def _refitted(explorer: Explorer) -> str:
-    recovered = explorer.outcomes(QUICK.name)
-    if recovered is None:
-        return ""
-    accuracy = recovered["accuracy"]
-    return f"{QUICK.after}, without training: {accuracy.text} ({accuracy.span})"
-
-
-def _heads(explorer: Explorer) -> dict[str, Sequence[object]]:
-    mask = explorer.mask
-    return {
-        **places(mask.layers, mask.heads),
-        "kept": [int(kept) for kept in mask.keep.ravel()],
-        "cluster": [palette.letters(int(label)) for label in explorer.board.labels],
-    }
-
-
-def _onward() -> None:
-    with st.container(key="onward", width="content"):
-        link("budget", "Move the budget →", otherwise="Continue with **Budget**.")
+        shown = Shown(mask, board.origin, outcomes, explorer.speed(), note=note, rescued=board.rescued)
+        budget_board(table, clusters, shown, labels=board.labels, key="home-board")

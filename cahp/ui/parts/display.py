@@ -95,7 +95,11 @@ def show(
         on_pick: Called with the ``customdata`` of a point that was clicked, before the page runs again.
     """
     key = f"chart-{name}"
-    _cache_dictionary(figure)
+    if "to_dict" not in vars(figure):
+        # A figure on screen does not change. Streamlit needs its dictionary at every run of the page, and Plotly would
+        # copy and encode the whole figure each time.
+        dictionary = figure.to_dict()
+        figure.to_dict = lambda: dictionary
     with st.container(key=f"figure-{name}"):
         heading(title, help=help, name=name, data=data, formula=formula, pictures=True)
         options: dict[str, Any] = {}
@@ -117,16 +121,6 @@ def show(
         )
 
 
-def _cache_dictionary(figure: Any) -> None:
-    """Let the figure make its dictionary once, as a figure on screen does not change.
-
-    Streamlit needs it at every run of the page, and Plotly would copy and encode the whole figure each time.
-    """
-    if "to_dict" not in vars(figure):
-        dictionary = figure.to_dict()
-        figure.to_dict = lambda: dictionary
-
-
 def heading(
     title: str, *, help: str, name: str, data: Table, formula: str | None = None, pictures: bool = False
 ) -> None:
@@ -143,7 +137,10 @@ def heading(
                 st.latex(formula)
             with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 if pictures:
-                    _pictures(name)
+                    draw = st.components.v2.component(
+                        "cahp_pictures", html=_PICTURES_HTML, css=_PICTURES_CSS, js=_PICTURES
+                    )
+                    draw(key=f"pictures-{name}", data={"name": name}, width="content", height="content")
                 download_csv(data, name)
 
 
@@ -178,11 +175,6 @@ button { font: inherit; color: var(--st-link-color); background: none; border: 0
 button { min-width: 24px; min-height: 24px; }
 button:hover, button:focus-visible { text-decoration: underline; }
 """
-
-
-def _pictures(name: str) -> None:
-    draw = st.components.v2.component("cahp_pictures", html=_PICTURES_HTML, css=_PICTURES_CSS, js=_PICTURES)
-    draw(key=f"pictures-{name}", data={"name": name}, width="content", height="content")
 
 
 def download_csv(data: Table, name: str, *, file: str = "") -> None:
