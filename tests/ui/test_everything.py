@@ -38,8 +38,20 @@ def trouble(page: Page) -> list[str]:
 
 
 def test_a_request_that_leaves_this_machine_is_stopped_and_noticed(page: Page, borders: Any) -> None:
-    page.set_content("<img src='https://elsewhere.invalid/x.png'>", wait_until="load")
-    assert borders.crossed == ["https://elsewhere.invalid/x.png"]
+    failures: list[str | None] = []
+    page.on("requestfailed", lambda request: failures.append(request.failure))
+    with page.expect_websocket():
+        page.set_content(
+            "<img src='https://elsewhere.invalid/x.png'><img src='http://192.0.2.1/y.png'>"
+            "<script>new WebSocket('wss://elsewhere.invalid/socket')</script>",
+            wait_until="load",
+        )
+    assert sorted(borders.crossed) == [
+        "http://192.0.2.1/y.png",
+        "https://elsewhere.invalid/x.png",
+        "wss://elsewhere.invalid/socket",
+    ]
+    assert failures == ["net::ERR_NAME_NOT_RESOLVED"] * 2
     borders.crossed.clear()
 
 
