@@ -15,9 +15,8 @@ from cahp.api.options import Name
 from cahp.api.progress import ShowProgress, show_progress
 from cahp.figures import palette
 from cahp.figures import similarity as figures
-from cahp.figures.attention_map import attention_figure
-from cahp.figures.head_graph import graph_figure
 from cahp.figures.head_grid import grid_figure, head_name
+from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import Attention, HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
 

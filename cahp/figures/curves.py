@@ -8,93 +8,51 @@ from typing import Any
 import numpy as np
 
 from cahp.figures import palette
-from cahp.head_statistics import Clustering
+from cahp.figures.marks import draw, error_bars
 from cahp.studies.budget_sweep import Row
-from cahp.values import Floats, Ints
-
-
-def silhouette_figure(clustering: Clustering, *, dark: bool) -> Any:
-    """How well the heads fall into k clusters, the knee marked."""
-    return silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=dark)
+from cahp.values import Estimate, Floats, Ints
 
 
 def silhouette(ks: Ints, mss: Floats, knee: int | None, *, dark: bool) -> Any:
-    """The mean simplified silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``."""
-    figure = _curve(ks, mss, "clusters k", "mean simplified silhouette", dark=dark)
+    """Draw the mean simplified silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, the knee marked."""
+    figure = _curve({"x": ks, "y": mss}, "clusters k", "mean simplified silhouette", dark=dark)
     if knee is not None:
         figure.add_vline(x=knee, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
     return figure
 
 
 def accuracy_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
-    """Right answers with their 95 % intervals at every budget that was measured; nothing is made up between them."""
+    """Draw the accuracy with its 95 % interval at every measured budget."""
     measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
-    return _curve(
-        np.array([budget for budget, _ in measured]),
-        np.array([100 * accuracy.value for _, accuracy in measured]),
-        "heads kept",
-        "accuracy in %",
-        dark=dark,
-        ends=100 * np.array([(accuracy.low, accuracy.high) for _, accuracy in measured]),
-        said=[f"{budget} heads: accuracy {accuracy}" for budget, accuracy in measured],
-    )
+    hover = [f"{budget} heads: accuracy {accuracy}" for budget, accuracy in measured]
+    return _curve(_by_budget(measured, hover, scale=100, dark=dark), "heads kept", "accuracy in %", dark=dark)
 
 
 def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
-    """Time of the really smaller model against the full one, with 95 % intervals, at every budget that was timed."""
+    """Draw the time of the cut model relative to the full one, with 95 % intervals, at every timed budget."""
     timed = [(row.budget, row.speed) for row in rows if row.speed is not None]
-    figure = _curve(
-        np.array([budget for budget, _ in timed]),
-        np.array([speed.ratio.value for _, speed in timed]),
-        "heads kept",
-        "time per batch, pruned / full",
-        dark=dark,
-        ends=np.array([(speed.ratio.low, speed.ratio.high) for _, speed in timed]),
-        said=[
-            f"{budget} heads: {speed.ratio.text if speed.ratio.excludes(1) else 'no measurable change'} "
-            f"{speed.ratio.interval}, n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
-            f"{', the machine was busy' if speed.busy else ''}"
-            for budget, speed in timed
-        ],
-    )
-    figure.add_hline(y=1, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
-    return figure
+    hover = [
+        f"{budget} heads: {speed.ratio.text if speed.ratio.excludes(1) else 'no measurable change'} "
+        f"{speed.ratio.interval}, n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
+        f"{', the machine was busy' if speed.busy else ''}"
+        for budget, speed in timed
+    ]
+    trace = _by_budget([(budget, speed.ratio) for budget, speed in timed], hover, scale=1, dark=dark)
+    figure = _curve(trace, "heads kept", "time per batch, pruned / full", dark=dark)
+    return figure.add_hline(y=1, line={"dash": "dash", "color": palette.ink(dark=dark).text, "width": 1})
 
 
-def _curve(
-    xs: Ints,
-    ys: Floats,
-    x_title: str,
-    y_title: str,
-    *,
-    dark: bool,
-    ends: Floats | None = None,
-    said: Sequence[str] | None = None,
-) -> Any:
-    """A curve; ``ends (n, 2)`` are the intervals of its points, ``said`` what they say when pointed at."""
-    import plotly.graph_objects as go
+def _by_budget(
+    measured: Sequence[tuple[int, Estimate]], hover: Sequence[str], *, scale: float, dark: bool
+) -> dict[str, Any]:
+    """Return estimates by budget with their intervals, multiplied by ``scale``, as parts of a trace."""
+    values = scale * np.array([estimate.value for _, estimate in measured])
+    ends = [(scale * estimate.low, scale * estimate.high) for _, estimate in measured]
+    bars = error_bars(values, ends, palette.ink(dark=dark).accent, thickness=1.2, width=3)
+    budgets = [budget for budget, _ in measured]
+    return {"x": budgets, "y": values, "error_y": bars, "hovertext": hover, "hoverinfo": "text"}
 
-    accent = palette.ink(dark=dark).accent
-    bars: dict[str, Any] = {}
-    if ends is not None:
-        bars = {"array": ends[:, 1] - ys, "arrayminus": ys - ends[:, 0], "thickness": 1.2, "width": 3, "color": accent}
-    figure = go.Figure(
-        go.Scatter(
-            x=xs,
-            y=ys,
-            mode="lines+markers",
-            line={"color": accent},
-            marker={"size": 4},
-            error_y=bars or None,
-            hovertext=said,
-            hoverinfo=None if said is None else "text",
-        )
-    )
-    figure.update_layout(
-        xaxis={"title": {"text": x_title}},
-        yaxis={"title": {"text": y_title}},
-        height=260,
-        margin={"l": 60, "r": 10, "t": 10, "b": 50},
-        showlegend=False,
-    )
-    return figure
+
+def _curve(trace: dict[str, Any], x: str, y: str, *, dark: bool) -> Any:
+    look = {"mode": "lines+markers", "line": {"color": palette.ink(dark=dark).accent}, "marker": {"size": 4}}
+    return draw([{"type": "scatter", **look, **trace}], x=x, y=y, height=260, left=60, bottom=50)

@@ -1,4 +1,4 @@
-"""The heads of a model as a grid, layers by heads: which are kept, and what share of something each has."""
+"""The heads of a model as a grid, layers by heads: the kept heads, or a share of each head."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from cahp.figures.marks import UNDIMMED, legend, symbols, written
+from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, written
 from cahp.figures.palette import CLUSTER_COLOURS, CLUSTERS, Grouping, contrast, ink
 from cahp.values import Floats, HeadMask, Ints
 
-#: Pixels: the room of a grid unless somebody says otherwise, and the tallest that one gets.
+#: Pixels: the default width of a grid, and its greatest height.
 _WIDTH = 560
 _TALLEST = 620
 
 
 def head_name(head: int, heads: int) -> str:
-    """A head's flat index in words."""
+    """Name a head, given its flat index and the number of heads per layer."""
     return f"layer {head // heads}, head {head % heads}"
 
 
 def places(layers: int, heads: int) -> dict[str, list[int]]:
-    """The first columns of a table with one line a head: its layer, and its place there."""
+    """Return the first columns of a table with one row per head: its layer, and its number there."""
     every = range(layers * heads)
     return {"layer": [head // heads for head in every], "head": [head % heads for head in every]}
 
@@ -32,119 +32,79 @@ def grid_figure(
     labels: Ints | None = None,
     *,
     grouping: Grouping = CLUSTERS,
-    representatives: Collection[int] = (),
     selected: int | None = None,
     lit: int | None = None,
     dark: bool = False,
     width: int = _WIDTH,
 ) -> Any:
-    """The layers and their heads: survivors solid, pruned heads hollow, coloured and signed by group.
+    """Draw the layers and their heads: kept heads solid, pruned heads hollow, with colour and sign of their group.
 
-    ``labels (N,)`` groups of the heads (None: no colours), told apart as ``grouping`` says;
-    ``representatives`` get a ring, ``selected`` a frame, the heads of the group ``lit`` a thin one.
-    Every point's ``customdata`` is the head's flat index.
-    ``width`` is the room in pixels.
+    ``labels (N,)`` are the groups of the heads (None: no colours), drawn as ``grouping`` says. ``selected`` gets a
+    thick frame, each head of the group ``lit`` a thin one. ``width`` is the available width in pixels. Every point's
+    ``customdata`` is the head's flat index.
     """
-    import plotly.graph_objects as go
-
-    colours = ink(dark=dark)
-    layers, heads = mask.layers, mask.heads
-    every = np.arange(layers * heads)
-    kept = mask.keep.ravel()
-    cell = cell_size(layers, heads, width)
-    fill = [colours.accent] * len(every)
+    colours, heads = ink(dark=dark), mask.heads
+    cell = _cell_size(mask.layers, heads, width)
+    fill, signs = [colours.accent] * mask.keep.size, [""] * mask.keep.size
     if labels is not None:
-        of_group = grouping.hues(labels)
-        fill = [of_group[label] for label in labels]
-    figure = go.Figure()
-    words = [
-        f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}"
-        + ("" if labels is None else f"<br>{grouping.one} {grouping.sign(int(labels[head]))}")
-        + ("<br>represents its cluster" if head in representatives else "")
-        for head in every.tolist()
-    ]
-    lettered = labels is not None and cell >= 17
-    for here, symbol, name in ((kept, "square", "kept"), (~kept, "square-open", "pruned")):
-        shown = every[here]
-        figure.add_trace(
-            go.Scatter(
-                x=shown % heads,
-                y=shown // heads,
-                mode="markers+text" if lettered else "markers",
-                marker={
-                    "symbol": symbol if labels is None else symbols(symbol, labels, shown),
-                    "size": cell * 0.78,
-                    "color": [fill[head] for head in shown],
-                    "opacity": 1,
-                    "line": {"width": 2 if symbol == "square-open" else 0},
-                },
-                text=[grouping.sign(int(labels[head])) for head in shown] if lettered and labels is not None else None,
-                textfont={
-                    "size": max(8, min(12, cell * 0.36)),
-                    "color": [contrast(fill[head]) if symbol == "square" else colours.text for head in shown],
-                },
-                customdata=shown,
-                hovertext=[words[head] for head in shown],
-                hoverinfo="text",
-                name=name,
+        hues = grouping.hues(labels)
+        fill, signs = [hues[label] for label in labels], [grouping.sign(int(label)) for label in labels]
+    traces = []
+    for shown, symbol, state in by_state(mask, "square"):
+        solid = state == "kept"
+        lettered: dict[str, Any] = {}
+        if labels is not None and cell >= 17:
+            ground = [contrast(fill[head]) if solid else colours.text for head in shown]
+            font = {"size": max(8, min(12, cell * 0.36)), "color": ground}
+            lettered = {"mode": "markers+text", "text": [signs[head] for head in shown], "textfont": font}
+        traces.append(
+            points(
+                shown % heads,
+                shown // heads,
+                symbol if labels is None else symbols(symbol, labels, shown),
+                [fill[head] for head in shown],
+                size=cell * 0.78,
+                outline=0 if solid else 2,
+                hover=[
+                    f"<b>{head_name(head, heads)}</b><br>{state}"
+                    + (f"<br>{grouping.one} {signs[head]}" if signs[head] else "")
+                    for head in shown.tolist()
+                ],
+                heads=shown,
+                name=state,
                 showlegend=False,
-                **UNDIMMED,
+                **lettered,
             )
         )
-    alike = [] if labels is None or lit is None else np.flatnonzero(labels == lit).tolist()
-    for heads_marked, mark, size, line in (
-        (list(representatives), "circle-open", 0.98, 2.5),
-        (alike, "square-open", 0.94, 1.2),
-        ([] if selected is None else [selected], "square-open", 1.0, 2.5),
-    ):
-        if heads_marked:
-            where = np.asarray(heads_marked)
-            figure.add_trace(
-                go.Scatter(
-                    x=where % heads,
-                    y=where // heads,
-                    mode="markers",
-                    marker={"symbol": mark, "size": cell * size, "color": colours.text, "line": {"width": line}},
-                    hoverinfo="skip",
-                    showlegend=False,
-                    customdata=where,
-                    **UNDIMMED,
-                )
-            )
-    figure.add_traces(legend("square", colours))
-    on_grid(figure, layers, heads, width=width)
-    figure.update_layout(legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"})
-    return figure
+    alike = np.flatnonzero(labels == lit) if labels is not None and lit is not None else np.empty(0, np.int64)
+    frames = ((alike, 0.94, 1.2), (np.array([] if selected is None else [selected], np.int64), 1.0, 2.5))
+    for framed, size, outline in frames:
+        if len(framed):
+            x, y = framed % heads, framed // heads
+            frame = points(x, y, "square-open", colours.text, size=cell * size, outline=outline, heads=framed)
+            traces.append({**frame, "showlegend": False})
+    traces += legend("square", colours)
+    return draw(traces, **_layout(mask.layers, heads, width), legend=LEGEND)
 
 
-def cell_size(layers: int, heads: int, width: int = _WIDTH) -> float:
-    """Pixels of one head in a layer-by-head grid."""
+def _cell_size(layers: int, heads: int, width: int) -> float:
+    """Return the pixels of one head in a grid."""
     return min(44.0, (width - 70) / heads, (_TALLEST - 90) / layers)
 
 
-def on_grid(figure: Any, layers: int, heads: int, *, width: int = _WIDTH) -> None:
-    """Lay a figure out as the layer-by-head grid: first layer on top, square cells."""
-    cell = cell_size(layers, heads, width)
-    for axis, count, title in (("xaxis", heads, "Head"), ("yaxis", layers, "Layer (first on top)")):
-        step = 1 if count <= 16 else 4
-        figure.update_layout(
-            {
-                axis: {
-                    "title": {"text": title},
-                    "tickvals": list(range(0, count, step)),
-                    "range": [-0.6, count - 0.4] if axis == "xaxis" else [count - 0.4, -0.6],
-                    "showgrid": False,
-                    "zeroline": False,
-                    "fixedrange": True,
-                    "constrain": "domain",
-                }
-            }
-        )
-    figure.update_layout(
-        yaxis={"scaleanchor": "x", "scaleratio": 1},
-        height=round(cell * (layers + 0.2)) + 90,
-        margin={"l": 50, "r": 10, "t": 34, "b": 46},
-    )
+def _layout(layers: int, heads: int, width: int) -> dict[str, Any]:
+    """Return axes and height of a grid: the first layer on top, square cells."""
+
+    def axis(title: str, count: int, ends: list[float], **more: Any) -> dict[str, Any]:
+        ticks = list(range(0, count, 1 if count <= 16 else 4))
+        fixed = {"showgrid": False, "zeroline": False, "fixedrange": True, "constrain": "domain"}
+        return {"title": title, "tickvals": ticks, "range": ends, **fixed, **more}
+
+    return {
+        "x": axis("Head", heads, [-0.6, heads - 0.4]),
+        "y": axis("Layer (first on top)", layers, [layers - 0.4, -0.6], scaleanchor="x", scaleratio=1),
+        "height": round(_cell_size(layers, heads, width) * (layers + 0.2)) + 90,
+    }
 
 
 def share_figure(
@@ -158,51 +118,28 @@ def share_figure(
     dark: bool,
     told: Sequence[Sequence[str]] | None = None,
 ) -> Any:
-    """A share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
+    """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
-    ``scale`` is the title of the colours, and ``said`` what a cell says when pointed at (``%{z}`` is in per cent,
-    ``%{customdata}`` what is ``told`` of it).
+    ``scale`` is the title of the colours, and ``said`` the tooltip of a cell: ``%{z}`` is its share in per cent,
+    ``%{customdata}`` its entry in ``told``.
     """
-    import plotly.graph_objects as go
-
     colours, (layers, heads) = ink(dark=dark), shares.shape
-    figure = go.Figure(
-        go.Heatmap(
-            z=100 * shares,
-            zmin=0,
-            zmax=100,
-            colorscale=[list(stop) for stop in colours.scale],
-            # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
-            colorbar={
-                "title": {"text": scale, "side": "bottom"},
-                "orientation": "h",
-                "thickness": 10,
-                "yref": "container",
-                "y": 0,
-                "yanchor": "bottom",
-            },
-            xgap=2,
-            ygap=2,
-            customdata=told,
-            hovertemplate=f"layer %{{y}}, head %{{x}}<br>{said}<extra></extra>",
-        )
-    )
-    if cell_size(layers, heads, width) >= 20:
-        gone = set(crossed)
+    cells = heat_map(100 * shares, colours.scale, hover=f"layer %{{y}}, head %{{x}}<br>{said}", gap=2, zmin=0, zmax=100)
+    # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
+    bar = {"title": {"text": scale, "side": "bottom"}, "orientation": "h", "thickness": 10}
+    traces: list[Any] = [
+        {**cells, "showscale": True, "customdata": told}
+        | {"colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
+    ]
+    if _cell_size(layers, heads, width) >= 20:
         texts = [
-            ["×" if (layer, head) in gone else f"{100 * shares[layer, head]:.0f}" for head in range(heads)]
+            ["×" if (layer, head) in crossed else f"{100 * shares[layer, head]:.0f}" for head in range(heads)]
             for layer in range(layers)
         ]
-        figure.add_trace(written(texts, shares.tolist(), colours, size=10))
-    for layer, head in framed:
-        figure.add_shape(
-            type="rect",
-            x0=head - 0.46,
-            x1=head + 0.46,
-            y0=layer - 0.46,
-            y1=layer + 0.46,
-            line={"color": CLUSTER_COLOURS[1], "width": 2.5},
-        )
-    on_grid(figure, layers, heads, width=width)
-    figure.update_layout(showlegend=False, height=figure.layout.height + 52, margin={"b": 98})
-    return figure
+        traces.append(written(texts, shares.tolist(), colours, size=10))
+    frames = [
+        shape("rect", (head - 0.46, head + 0.46), (layer - 0.46, layer + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
+        for layer, head in framed
+    ]
+    layout = _layout(layers, heads, width)
+    return draw(traces, **{**layout, "height": layout["height"] + 52}, top=34, bottom=98, shapes=frames)

@@ -1,4 +1,4 @@
-"""Figures of heads over many texts: what one mostly looks at, which are like it, and all mean patterns at a glance."""
+"""Figures of heads over many texts: the targets of a head, the heads most like it, and all mean patterns."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import UNDIMMED, named_rows
+from cahp.figures.marks import LEGEND, by_state, draw, error_bars, heat_map, named_rows, points, shape
 from cahp.values import Estimate, HeadMask
 
-#: Where attention goes, in words, and as short as a thumbnail has room for.
+#: The targets of attention in words, and in the few letters that fit under a thumbnail.
 WORDS: Mapping[str, str] = {
     "first": "the first token",
     "separator": "separators",
@@ -22,7 +22,7 @@ WORDS: Mapping[str, str] = {
     "after": "the token after",
     "punctuation": "punctuation",
     "other": "other words",
-    "broad": "no one place",
+    "broad": "no main target",
 }
 SHORT: Mapping[str, str] = {
     "first": "1st",
@@ -34,221 +34,151 @@ SHORT: Mapping[str, str] = {
     "broad": "wide",
 }
 
-#: Above so many heads, thumbnails are half as fine.
+#: With more heads, thumbnails have half the resolution.
 _MANY = 144
 
 
 def called(head: int, heads: int) -> str:
-    """A head's flat index as links write it: layer.head."""
+    """Return a head's name in links, layer.head, given its flat index."""
     return f"{head // heads}.{head % heads}"
 
 
 def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
-    """Where a head's attention goes, by kind, with intervals."""
-    import plotly.graph_objects as go
-
-    colours, kinds = palette.ink(dark=dark), list(shares)
-    means = [100 * shares[kind].value for kind in kinds]
-    figure = go.Figure(
-        go.Bar(
-            x=means,
-            y=[WORDS[kind] for kind in kinds],
-            orientation="h",
-            marker={"color": colours.accent},
-            error_x={
-                "type": "data",
-                "array": [100 * (shares[kind].high - shares[kind].value) for kind in kinds],
-                "color": colours.text,
-                "thickness": 1.5,
-            },
-            hovertext=[_told(WORDS[kind], shares[kind]) for kind in kinds],
-            hoverinfo="text",
-        )
-    )
-    figure.update_layout(
-        xaxis={"title": {"text": "share of its attention (%)"}, "range": [0, 102], "zeroline": False},
-        yaxis={"autorange": "reversed", "automargin": True},
+    """Draw the share of a head's attention on each kind of target, with intervals."""
+    colours = palette.ink(dark=dark)
+    means = [100 * share.value for share in shares.values()]
+    bars = {
+        "type": "bar",
+        "x": means,
+        "y": [WORDS[kind] for kind in shares],
+        "orientation": "h",
+        "marker": {"color": colours.accent},
+        "error_x": error_bars(means, [(100 * share.low, 100 * share.high) for share in shares.values()], colours.text),
+        "hovertext": [f"{WORDS[kind]}<br>{share.text} ({share.span})" for kind, share in shares.items()],
+        "hoverinfo": "text",
+    }
+    return draw(
+        [bars],
+        x={"title": "share of its attention (%)", "range": [0, 102], "zeroline": False},
+        y={"autorange": "reversed", "automargin": True},
         height=330,
-        margin={"l": 10, "r": 10, "t": 10, "b": 46},
-        showlegend=False,
+        left=10,
     )
-    return figure
-
-
-def _told(name: str, share: Estimate) -> str:
-    low, high = share.low, share.high
-    return f"{name}<br>{100 * share.value:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
-    """A head's mean attention pattern ``(B, B)``: where in a text tokens look, from where."""
-    import plotly.graph_objects as go
-
-    size = len(pattern)
-    along = [(place + 0.5) * 100 / size for place in range(size)]
-    figure = go.Figure(
-        go.Heatmap(
-            z=pattern,
-            x=along,
-            y=along,
-            zmin=0,
-            colorscale=[[stop**2, colour] for stop, colour in palette.ink(dark=dark).scale],
-            showscale=False,
-            hovertemplate="from %{y:.0f} % of the text<br>to %{x:.0f} %<extra></extra>",
-        )
-    )
+    """Draw a head's mean attention pattern ``(B, B)`` over positions of a text."""
+    along = (np.arange(len(pattern)) + 0.5) * 100 / len(pattern)
+    scale = [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale]
+    hover = "from %{y:.0f} % of the text<br>to %{x:.0f} %"
     axis = {"range": [0, 100], "showgrid": False, "zeroline": False, "constrain": "domain"}
-    figure.update_layout(
-        xaxis={**axis, "title": {"text": "place looked at (% of the text)"}},
-        yaxis={**axis, "range": [100, 0], "title": {"text": "place that looks (%)"}, "scaleanchor": "x"},
+    return draw(
+        [heat_map(pattern, scale, hover=hover, x=along, y=along, zmin=0)],
+        x={**axis, "title": "position attended to (% of the text)"},
+        y={**axis, "range": [100, 0], "title": "position that attends (%)", "scaleanchor": "x"},
         height=330,
-        margin={"l": 50, "r": 10, "t": 10, "b": 46},
     )
-    return figure
 
 
 def alike_figure(near: Sequence[tuple[int, Estimate]], mask: HeadMask, *, dark: bool) -> Any:
-    """The heads most like one, nearest on top, with the intervals of their distances; kept ones solid."""
-    import plotly.graph_objects as go
-
+    """Draw the heads most like one head, nearest on top, with the intervals of their distances; kept ones solid."""
     colours = palette.ink(dark=dark)
-    figure = go.Figure()
-    for kept, symbol, name in ((True, "square", "kept"), (False, "square-open", "pruned")):
-        rows = [place for place, (head, _) in enumerate(near) if bool(mask.keep.flat[head]) is kept]
-        figure.add_trace(
-            go.Scatter(
-                x=[near[row][1].value for row in rows],
-                y=rows,
-                mode="markers",
-                name=name,
-                marker={"symbol": symbol, "size": 12, "color": colours.accent, "line": {"width": 2}},
-                error_x={
-                    "type": "data",
-                    "array": [near[row][1].high - near[row][1].value for row in rows],
-                    "color": colours.text,
-                    "thickness": 1.5,
-                },
-                customdata=[near[row][0] for row in rows],
-                hovertext=[f"{head_name(near[row][0], mask.heads)}<br>{near[row][1].value:.3f} apart" for row in rows],
-                hoverinfo="text",
-                **UNDIMMED,
+    names = [head_name(head, mask.heads) for head, _ in near]
+    traces = []
+    for shown, symbol, state in by_state(mask, "square"):
+        rows = [row for row, (head, _) in enumerate(near) if head in shown]
+        distances = [near[row][1] for row in rows]
+        values, ends = [one.value for one in distances], [(one.low, one.high) for one in distances]
+        traces.append(
+            points(
+                values,
+                rows,
+                symbol,
+                colours.accent,
+                size=12,
+                outline=2,
+                hover=[f"{names[row]}<br>distance {near[row][1].value:.3f}" for row in rows],
+                heads=[near[row][0] for row in rows],
+                name=state,
+                error_x=error_bars(values, ends, colours.text),
             )
         )
-    figure.update_layout(
-        xaxis={"title": {"text": "distance (0 alike .. 1)"}, "rangemode": "tozero", "zeroline": False},
-        yaxis=named_rows([head_name(head, mask.heads) for head, _ in near]),
+    return draw(
+        traces,
+        x={"title": "distance (0 alike .. 1)", "rangemode": "tozero", "zeroline": False},
+        y=named_rows(names),
         height=110 + 28 * len(near),
-        margin={"l": 10, "r": 10, "t": 34, "b": 46},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        left=10,
+        legend=LEGEND,
     )
-    return figure
 
 
 def glance_figure(
     patterns: NDArray[np.float32], mostly: Sequence[str], mask: HeadMask, *, selected: int, dark: bool
 ) -> Any:
-    """The mean patterns ``(N, B, B)`` of all heads as thumbnails, layers by heads, each on a scale of its own.
+    """Draw the mean patterns ``(N, B, B)`` of all heads as thumbnails, layers by heads, each on its own scale.
 
-    Under each stands where it ``mostly`` looks. Kept heads are framed, ``selected`` strongly; every point's
+    Under each is its main target, one of ``mostly``. Kept heads have a frame, ``selected`` a thick one. Every point's
     ``customdata`` is the head's flat index.
     """
-    import plotly.graph_objects as go
-
     colours, (layers, heads) = palette.ink(dark=dark), mask.keep.shape
     size = patterns.shape[1]
     if len(patterns) > _MANY and size % 2 == 0:
-        # Smaller on screen, so half as fine, and a quarter to send.
+        # They are smaller on screen; half the resolution is a quarter to send.
         size //= 2
         patterns = patterns.reshape(-1, size, 2, size, 2).mean(axis=(2, 4))
     # Room for a word under each, and between neighbours.
-    wide, high = size + 3, size + _words_room(size, heads)
+    wide, high = size + 3, size + round(size * (0.3 if heads <= 12 else 0.36))
     canvas = np.zeros((layers * high, heads * wide), dtype=np.uint8)
-    # A byte a cell, 0 for the ground: of 384 heads numbers would be megabytes.
+    # One byte for each cell, 0 for the ground: numbers of 384 heads would be megabytes.
     top = np.maximum(patterns.max(axis=(1, 2), keepdims=True), 1e-12)
     cells = (1 + 254 * np.sqrt(patterns / top)).round().astype(np.uint8)
-    for head in range(layers * heads):
-        row, column = divmod(head, heads)
-        canvas[row * high : row * high + size, column * wide : column * wide + size] = cells[head]
-    figure = go.Figure(
-        go.Heatmap(
-            z=canvas,
-            zmin=0,
-            zmax=255,
-            colorscale=[[0, colours.ground], [1 / 255, colours.scale[0][1]], *list(colours.scale[1:])],
-            showscale=False,
-            hoverinfo="skip",
-        )
-    )
-    every = np.arange(layers * heads)
-    x, y = every % heads * wide + (size - 1) / 2, every // heads * high + (size - 1) / 2
-    kept = mask.keep.ravel()
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=y + size / 2 + (high - size) * 0.45,
-            mode="text",
-            text=[SHORT[kind] for kind in mostly],
-            textfont={"size": 10 if heads <= 12 else 9, "color": colours.text},
-            hoverinfo="skip",
-        )
-    )
-    figure.add_trace(
-        go.Scatter(
-            x=x,
-            y=y,
-            mode="markers",
-            # Seen through, and still there for the mouse.
-            marker={"symbol": "square", "size": max(10.0, 560 / heads), "color": "rgba(0,0,0,0)"},
-            customdata=every,
-            hovertext=[
-                f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}<br>"
-                f"looks mostly at {WORDS[kind]}"
-                for head, kind in zip(every.tolist(), mostly, strict=True)
-            ],
-            hoverinfo="text",
-            **UNDIMMED,
-        )
-    )
-    for head in every[kept].tolist():
-        _frame(figure, head, heads, (wide, high, size), color=colours.text, width=1.4)
-    _frame(figure, selected, heads, (wide, high, size), color=palette.CLUSTER_COLOURS[1], width=3.5)
-    figure.update_layout(
-        xaxis={
-            "title": {"text": "Head"},
-            "tickvals": [column * wide + (size - 1) / 2 for column in range(heads)],
+    every, kept = np.arange(layers * heads), mask.keep.ravel()
+    rows, columns = np.divmod(every, heads)
+    for head, row, column in zip(every, rows * high, columns * wide, strict=True):
+        canvas[row : row + size, column : column + size] = cells[head]
+    x, y = columns * wide + (size - 1) / 2, rows * high + (size - 1) / 2
+    scale = [(0, colours.ground), (1 / 255, colours.scale[0][1]), *colours.scale[1:]]
+    words = {
+        "type": "scatter",
+        "x": x,
+        "y": y + size / 2 + (high - size) * 0.45,
+        "mode": "text",
+        "text": [SHORT[kind] for kind in mostly],
+        "textfont": {"size": 10 if heads <= 12 else 9, "color": colours.text},
+        "hoverinfo": "skip",
+    }
+    hover = [
+        f"<b>{head_name(head, heads)}</b><br>{'kept' if kept[head] else 'pruned'}<br>main target: {WORDS[kind]}"
+        for head, kind in zip(every.tolist(), mostly, strict=True)
+    ]
+    # Invisible points make the thumbnails clickable.
+    clicks = points(x, y, "square", "rgba(0,0,0,0)", size=max(10.0, 560 / heads), hover=hover, heads=every)
+    frames = []
+    framed = [(head, colours.text, 1.4) for head in mask.flat]
+    for head, colour, width in [*framed, (selected, palette.CLUSTER_COLOURS[1], 3.5)]:
+        left, above = columns[head] * wide - 1, rows[head] * high - 1
+        frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
+    bare = {"showgrid": False, "zeroline": False}
+    return draw(
+        [heat_map(canvas, scale, zmin=0, zmax=255), words, clicks],
+        x={
+            "title": "Head",
+            "tickvals": x[:heads],
             "ticktext": list(range(heads)),
             "range": [-2, heads * wide - 1],
-            "showgrid": False,
-            "zeroline": False,
+            **bare,
         },
-        yaxis={
-            "title": {"text": "Layer (first on top)"},
-            "tickvals": [row * high + (size - 1) / 2 for row in range(layers)],
+        y={
+            "title": "Layer (first on top)",
+            "tickvals": y[::heads],
             "ticktext": list(range(layers)),
             "range": [layers * high - 1, -2],
-            "showgrid": False,
-            "zeroline": False,
+            **bare,
         },
         height=round(layers * max(52, min(96, 1000 / heads)) + 70),
-        margin={"l": 44, "r": 6, "t": 6, "b": 44},
-        showlegend=False,
-    )
-    return figure
-
-
-def _words_room(size: int, heads: int) -> int:
-    """Cells of a thumbnail's height that its word takes."""
-    return round(size * (0.3 if heads <= 12 else 0.36))
-
-
-def _frame(figure: Any, head: int, heads: int, sizes: tuple[int, int, int], **line: Any) -> None:
-    wide, high, size = sizes
-    row, column = divmod(head, heads)
-    figure.add_shape(
-        type="rect",
-        x0=column * wide - 1,
-        x1=column * wide + size,
-        y0=row * high - 1,
-        y1=row * high + size,
-        line=line,
+        left=44,
+        top=6,
+        bottom=44,
+        shapes=frames,
     )

@@ -1,20 +1,108 @@
-"""What figures are marked with: points that can be clicked, and words in the cells of a heat map."""
+"""The parts of figures: layout, points that can be clicked, error bars, shapes, a legend, and numbers in cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cahp.figures.palette import Ink, contrast, on_scale, striped
-from cahp.values import Ints
+import numpy as np
 
-#: For traces that can be clicked. Plotly fades what was not clicked; here a click asks a question and leaves the rest
-#: as visible as it was.
+from cahp.figures.palette import Ink, contrast, on_scale, striped
+from cahp.values import HeadMask, Ints
+
+#: For traces that can be clicked. Plotly fades the points that were not clicked; here all stay as visible as before.
 UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
+#: A legend in a row above the figure, with symbols of one size.
+LEGEND: Mapping[str, Any] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+
+
+def draw(
+    traces: Sequence[Any],
+    *,
+    x: Mapping[str, Any] | str,
+    y: Mapping[str, Any] | str,
+    height: float,
+    left: int = 50,
+    top: int | None = None,
+    bottom: int = 46,
+    legend: Mapping[str, Any] | None = None,
+    **layout: Any,
+) -> Any:
+    """Return a Plotly figure of ``traces``, dictionaries that Plotly checks together, which is faster than one by one.
+
+    ``x`` and ``y`` describe the axes: a title alone, or their properties. Sizes are in pixels.
+    """
+    import plotly.graph_objects as go
+
+    above = (10 if legend is None else 34) if top is None else top
+    margin = {"l": left, "r": 10, "t": above, "b": bottom}
+    axes = {
+        name: {"title": axis} if isinstance(axis, str) else dict(axis) for name, axis in (("xaxis", x), ("yaxis", y))
+    }
+    named = {"showlegend": legend is not None, "legend": legend}
+    return go.Figure(list(traces), {**axes, "height": height, "margin": margin, **named, **layout})
+
+
+def points(
+    x: Any,
+    y: Any,
+    symbol: str | Sequence[str],
+    colour: str | Sequence[str],
+    *,
+    size: Any = 11,
+    outline: float = 0,
+    opacity: float = 1,
+    hover: Sequence[str] | None = None,
+    heads: Any = None,
+    **trace: Any,
+) -> dict[str, Any]:
+    """Return a trace of points; ``hover`` are their tooltips, ``heads`` the flat indices that a click returns."""
+    marker = {"symbol": symbol, "size": size, "color": colour, "line": {"width": outline}, "opacity": opacity}
+    tooltips = {"hoverinfo": "skip"} if hover is None else {"hovertext": hover, "hoverinfo": "text"}
+    return {
+        "type": "scatter",
+        "x": x,
+        "y": y,
+        "mode": "markers",
+        "marker": marker,
+        **tooltips,
+        **({} if heads is None else {"customdata": heads, **UNDIMMED}),
+        **trace,
+    }
+
+
+def heat_map(
+    z: Any, scale: Sequence[Sequence[Any]], *, title: str = "", hover: str = "", gap: int = 0, **trace: Any
+) -> dict[str, Any]:
+    """Return a heat map in the colours of ``scale``, which has a bar with a ``title`` or none."""
+    bar = {"colorbar": {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 0.9}}
+    tooltip = {"hovertemplate": f"{hover}<extra></extra>"} if hover else {"hoverinfo": "skip"}
+    shown = bar if title else {"showscale": False}
+    return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **shown, **tooltip, **trace}
+
+
+def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, Any]:
+    """Return error bars from ``values (n,)`` to the ``ends (n, 2)`` of their intervals."""
+    values, ends = np.asarray(values), np.reshape(ends, (-1, 2))
+    reach = {"array": ends[:, 1] - values, "arrayminus": values - ends[:, 0]}
+    return {"type": "data", "symmetric": False, **reach, "color": colour, "thickness": 1.5, **style}
+
+
+def shape(kind: str, x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> dict[str, Any]:
+    """Return a ``rect`` or a ``line`` between two corners, in axis units; a line lies below the points."""
+    place = {"x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1]}
+    return {"type": kind, **place, "line": style, "layer": "below" if kind == "line" else "above"}
+
+
+def by_state(mask: HeadMask, symbol: str) -> Iterator[tuple[Ints, str, str]]:
+    """Yield the flat indices of kept and of pruned heads, with the symbol and the name of each state."""
+    kept = mask.keep.ravel()
+    yield np.flatnonzero(kept), symbol, "kept"
+    yield np.flatnonzero(~kept), f"{symbol}-open", "pruned"
 
 
 def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
-    """The symbol of each of the heads ``shown (M,)``: ``shape``, crossed where a larger group has their hue, too.
+    """Return the symbol of each head in ``shown (M,)``: ``shape``, crossed where a larger group has the same hue.
 
     ``groups (N,)`` are those of all heads.
     """
@@ -25,7 +113,7 @@ def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
 
 
 def named_rows(names: Sequence[str]) -> dict[str, Any]:
-    """The vertical axis of a figure with a name a row, first on top."""
+    """Return a vertical axis with a name for each row, the first on top."""
     return {
         "tickvals": list(range(len(names))),
         "ticktext": list(names),
@@ -37,23 +125,15 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
 
 
 def legend(shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> list[dict[str, Any]]:
-    """Traces that say what solid and hollow mean, in no group's colour: a legend must not seem to name a group."""
+    """Return traces that explain solid and hollow points, in a colour that belongs to no group."""
     return [
-        {
-            "type": "scatter",
-            "x": [None],
-            "y": [None],
-            "mode": "markers",
-            "marker": {"symbol": symbol, "size": 11, "color": colours.text, "line": {"width": 2}},
-            "name": name,
-            "hoverinfo": "skip",
-        }
+        points([None], [None], symbol, colours.text, outline=2, name=name)
         for name, symbol in zip(names, (shape, f"{shape}-open"), strict=True)
     ]
 
 
 def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:
-    """Texts in the cells of a heat map, each in black or white as its cell's ``share`` of the scale asks for."""
+    """Return texts in the cells of a heat map, each black or white, as its cell's ``share`` of the scale requires."""
     import plotly.graph_objects as go
 
     places = [(row, column) for row in range(len(texts)) for column in range(len(texts[row]))]

@@ -1,8 +1,8 @@
-"""The pictures of the Similarity page, and what can be said of them in a sentence."""
+"""Figures of the Similarity page: attention maps of a text, and heads that attend alike on it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -10,32 +10,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.figures import palette
-from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import head_name, places
-from cahp.figures.marks import UNDIMMED
-from cahp.stages.similarity import Attention, Change
+from cahp.figures.heads import called
+from cahp.figures.labels import label
+from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols
+from cahp.stages.similarity import Attention, Change, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 
-#: Against every shade of the scale.
-_SURVIVOR = palette.CLUSTER_COLOURS[1]
+#: The colour of kept heads, visible on every shade of the scale.
+_KEPT = palette.CLUSTER_COLOURS[1]
+#: With more heads, their names in the graph would overlap.
+_NAMED = 150
+
+
+# Attention maps ------------------------------------------------------------------------------------------------
+
+
+def attention_figure(
+    tokens: Sequence[str],
+    weights: Floats,
+    *,
+    dark: bool = False,
+    height: int = 420,
+    top: float | None = None,
+    ticks: int = 40,
+) -> Any:
+    """Draw one head's attention ``weights (S, S)`` over ``tokens``: rows are query tokens, columns their targets.
+
+    ``top`` is the weight with the strongest colour (None: the largest), so that several maps can share a scale. At most
+    ``ticks`` tokens are written along each side; tooltips name the others.
+    """
+    words = [label(token, limit=14) for token in tokens]
+    # Categories must differ, or equal words would share a line.
+    names = [f"{place}: {word}" for place, word in enumerate(words)]
+    step = max(1, -(-len(words) // ticks))
+    axis = {
+        "tickvals": list(range(0, len(words), step)),
+        "ticktext": words[::step],
+        "type": "category",
+        "tickfont": {"size": 11 if len(words) <= 24 else 9},
+        "showgrid": False,
+        "constrain": "domain",
+    }
+    cells = heat_map(
+        np.asarray(weights, dtype=np.float32).round(4),
+        # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
+        [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale],
+        title="attention (0..1)",
+        hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
+        gap=1 if len(words) <= 32 else 0,
+        x=names,
+        y=names,
+        zmin=0,
+        zmax=float(top if top is not None else weights.max()) or 1.0,
+    )
+    return draw(
+        [cells],
+        x={**axis, "title": "token attended to", "side": "bottom", "tickangle": -50},
+        y={**axis, "title": "token that attends", "autorange": "reversed"},
+        height=height,
+        left=70,
+        bottom=80,
+    )
 
 
 def habit(weights: Floats) -> str:
-    """The plainest thing that can be said of a head's attention ``(S, S)``: where most of it goes."""
+    """Describe the main target of a head's attention ``(S, S)``."""
     places = np.arange(len(weights))
     shares = {
-        "looks mostly at the first token": float(weights[:, 0].mean()),
-        "looks mostly at the last token": float(weights[:, -1].mean()),
-        "looks mostly at the token itself": float(np.diagonal(weights).mean()),
-        "looks mostly at the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
-        "looks mostly at the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
+        "attends mostly to the first token": float(weights[:, 0].mean()),
+        "attends mostly to the last token": float(weights[:, -1].mean()),
+        "attends mostly to the token itself": float(np.diagonal(weights).mean()),
+        "attends mostly to the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
+        "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
     }
     words, share = max(shares.items(), key=lambda pair: pair[1])
     return f"{words} ({share:.0%} of its attention)" if share >= 0.4 else "spreads its attention over the text"
 
 
 def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, heads: int, dark: bool) -> Any:
-    """The attention of the first of ``shown`` and of the others beside it, on one scale of colours."""
+    """Draw the attention of the first head of ``shown`` and of the others beside it, on one colour scale."""
     from plotly.subplots import make_subplots
 
     maps = attention.by_head[list(shown)]
@@ -43,180 +97,176 @@ def beside(attention: Attention, distances: Floats, shown: Sequence[int], *, hea
     titles += [f"{head_name(head, heads)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
     figure = make_subplots(cols=len(shown), shared_yaxes=True, horizontal_spacing=0.02, subplot_titles=titles)
     figure.update_annotations(font_size=13)
-    top = float(maps.max())
     for column, weights in enumerate(maps, start=1):
-        single = attention_figure(attention.tokens, weights, dark=dark, top=top, ticks=12)
+        single = attention_figure(attention.tokens, weights, dark=dark, top=float(maps.max()), ticks=12)
         single.data[0].showscale = column == len(shown)
         figure.add_trace(single.data[0], row=1, col=column)
         figure.update_xaxes(single.layout.xaxis, tickfont={"size": 9}, row=1, col=column)
         figure.update_yaxes(single.layout.yaxis, tickfont={"size": 9}, row=1, col=column)
     figure.update_yaxes(title_text="")
-    figure.update_yaxes(title_text="token that looks", row=1, col=1)
-    figure.update_layout(height=340, margin={"l": 70, "r": 10, "t": 50, "b": 70}, showlegend=False)
-    return figure
+    figure.update_yaxes(title_text="token that attends", row=1, col=1)
+    return figure.update_layout(height=340, margin={"l": 70, "r": 10, "t": 50, "b": 70}, showlegend=False)
+
+
+# Heads that attend alike ---------------------------------------------------------------------------------------
+
+
+def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
+    """Draw heads as nodes, coloured by community: kept ones solid, pruned ones hollow; similar heads are joined.
+
+    Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
+    """
+    ink, hues, communities = palette.ink(dark=dark), palette.COMMUNITIES.hues(graph.communities), graph.communities
+    x, y = graph.positions[:, 0], -graph.positions[:, 1]
+    traces: list[Any] = []
+    for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "connects the graph")):
+        edges = graph.edges[graph.backbone == tree]
+        if len(edges):
+            # A gap after every edge, or one line would join them all.
+            ends = [np.column_stack([axis[edges], np.full(len(edges), np.nan)]).ravel() for axis in (x, y)]
+            line = {"color": ink.faint, "width": 1.2, "dash": dash}
+            edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
+            traces.append({**edge, "x": ends[0], "y": ends[1]})
+    named = mask.keep.size <= _NAMED
+    for shown, symbol, state in by_state(mask, "circle"):
+        fills = [hues[group] for group in communities[shown]]
+        text = [palette.contrast(fill) if state == "kept" else ink.text for fill in fills]
+        names: dict[str, Any] = {}
+        if named:
+            texts = [called(head, mask.heads) for head in shown]
+            names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": text}}
+        hover = [
+            f"{head_name(head, mask.heads)}<br>{state}, community {palette.COMMUNITIES.sign(group)}"
+            for head, group in zip(shown.tolist(), communities[shown].tolist(), strict=True)
+        ]
+        traces.append(
+            points(
+                x[shown],
+                y[shown],
+                symbols(symbol, communities, shown),
+                fills,
+                size=24 if named else 11,
+                outline=2,
+                hover=hover,
+                heads=shown,
+                name=state,
+                showlegend=False,
+                **names,
+            )
+        )
+    axis = {"visible": False, "range": [-1.12, 1.12]}
+    traces += legend("circle", ink)
+    return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
 
 
 def among_layers(distances: Floats, mask: HeadMask, chosen: int, *, dark: bool) -> tuple[Any, str]:
-    """Every head's distance to the chosen one, layer by layer, and which layer is most like it."""
-    import plotly.graph_objects as go
-
+    """Draw every head's distance to the chosen one by layer, and name the layer most like it."""
     heads, colours, apart = mask.heads, palette.ink(dark=dark), distances[chosen]
-    every, kept = np.arange(len(apart)), mask.keep.ravel()
-    figure = go.Figure()
-    for here, symbol, name in ((kept, "square", "kept"), (~kept, "square-open", "pruned")):
-        shown = every[here & (every != chosen)]
-        figure.add_trace(
-            go.Scatter(
-                x=apart[shown],
-                y=shown // heads,
-                mode="markers",
-                name=name,
-                marker={"symbol": symbol, "size": 11, "color": colours.accent, "line": {"width": 1.5}},
-                customdata=shown,
-                hovertext=[f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in shown.tolist()],
-                hoverinfo="text",
-                **UNDIMMED,
-            )
-        )
-    figure.add_trace(
-        go.Scatter(
-            x=[0],
-            y=[chosen // heads],
-            mode="markers",
-            name="chosen",
-            marker={"symbol": "star", "size": 15, "color": colours.text},
-            customdata=[chosen],
-            hovertext=[head_name(chosen, heads)],
-            hoverinfo="text",
-            **UNDIMMED,
-        )
-    )
-    figure.update_layout(
-        xaxis={"title": {"text": "distance to it (0..1)"}, "range": [-0.04, 1.02], "zeroline": False},
-        yaxis={
-            "title": {"text": "Layer (first on top)"},
+    traces = []
+    for shown, symbol, state in by_state(mask, "square"):
+        others = shown[shown != chosen]
+        hover = [f"{head_name(head, heads)}<br>distance {apart[head]:.2f}" for head in others.tolist()]
+        x, y = apart[others], others // heads
+        traces.append(points(x, y, symbol, colours.accent, outline=1.5, hover=hover, heads=others, name=state))
+    hover = [head_name(chosen, heads)]
+    star = points([0], [chosen // heads], "star", colours.text, size=15, hover=hover, heads=[chosen], name="chosen")
+    figure = draw(
+        [*traces, star],
+        x={"title": "distance to it (0..1)", "range": [-0.04, 1.02], "zeroline": False},
+        y={
+            "title": "Layer (first on top)",
             "range": [mask.layers - 0.5, -0.5],
             "dtick": 1 if mask.layers <= 16 else 4,
             "zeroline": False,
         },
         height=470,
-        margin={"l": 50, "r": 10, "t": 34, "b": 46},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        legend=LEGEND,
     )
-    others = [every[(every // heads == layer) & (every != chosen)] for layer in range(mask.layers)]
-    means = [float(apart[rest].mean()) if len(rest) else np.inf for rest in others]
+    every = np.arange(len(apart))
+    rest = [apart[(every // heads == layer) & (every != chosen)] for layer in range(mask.layers)]
+    means = [float(values.mean()) if len(values) else np.inf for values in rest]
     closest = int(np.argmin(means))
     where = "its own layer" if closest == chosen // heads else f"layer {closest}"
     return figure, f"Most like the heads of {where}: mean distance {means[closest]:.2f}"
 
 
 def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) -> tuple[Any, str]:
-    """All distances, heads ordered by community, and how far apart communities are."""
-    import plotly.graph_objects as go
-
+    """Draw all distances, heads ordered by community, and state the mean distances in and between communities."""
     colours, order = palette.ink(dark=dark), np.argsort(communities, kind="stable")
     names = [head_name(head, mask.heads) for head in order.tolist()]
-    figure = go.Figure(
-        go.Heatmap(
-            z=distances[np.ix_(order, order)].astype(np.float32),
-            x=names,
-            y=names,
-            zmin=0,
-            zmax=1,
-            # Alike is strong: the blocks of communities stand out.
-            colorscale=[[1 - stop, colour] for stop, colour in reversed(colours.scale)],
-            colorbar={"title": {"text": "distance (0 alike .. 1)", "side": "right"}, "thickness": 10, "len": 0.9},
-            hovertemplate="%{y}<br>%{x}<br>distance %{z:.2f}<extra></extra>",
-        )
+    cells = heat_map(
+        distances[np.ix_(order, order)].astype(np.float32),
+        # Small distances are strong: the blocks of communities stand out.
+        [(1 - stop, colour) for stop, colour in reversed(colours.scale)],
+        title="distance (0 alike .. 1)",
+        hover="%{y}<br>%{x}<br>distance %{z:.2f}",
+        x=names,
+        y=names,
+        zmin=0,
+        zmax=1,
     )
     kept = np.flatnonzero(mask.keep.ravel()[order])
+    here, hover = [names[place] for place in kept], [f"{names[place]}<br>kept" for place in kept]
     size = max(5.0, 520 / len(order))
-    figure.add_trace(
-        go.Scatter(
-            x=[names[place] for place in kept],
-            y=[names[place] for place in kept],
-            mode="markers",
-            marker={"symbol": "square-open", "size": size, "color": _SURVIVOR, "line": {"width": 2}},
-            customdata=order[kept],
-            hovertext=[f"{names[place]}<br>kept" for place in kept],
-            hoverinfo="text",
-            **UNDIMMED,
-        )
-    )
+    diagonal = points(here, here, "square-open", _KEPT, size=size, outline=2, hover=hover, heads=order[kept])
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
-    for start, end in pairwise(bounds):
-        figure.add_shape(type="rect", x0=start, x1=end, y0=start, y1=end, line={"color": colours.text, "width": 1.2})
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
         "ticktext": [palette.COMMUNITIES.sign(group) for group in range(len(bounds) - 1)],
-        "title": {"text": "heads, by community"},
+        "title": "heads, by community",
         "showgrid": False,
         "constrain": "domain",
     }
-    figure.update_layout(
-        xaxis=axis,
-        yaxis={**axis, "autorange": "reversed", "scaleanchor": "x"},
+    figure = draw(
+        [cells, diagonal],
+        x=axis,
+        y={**axis, "autorange": "reversed", "scaleanchor": "x"},
         height=640,
-        margin={"l": 60, "r": 10, "t": 10, "b": 50},
-        showlegend=False,
+        left=60,
+        bottom=50,
+        shapes=[shape("rect", block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
     )
     first, second = np.triu_indices(len(order), 1)
     same, values = communities[first] == communities[second], distances[first, second]
     if not same.any() or same.all():
-        return figure, "How far apart all heads are on this text"
+        return figure, "Distances between all heads on this text"
     inside, outside = float(values[same].mean()), float(values[~same].mean())
-    return figure, f"Heads of one community are {inside:.2f} apart on average, others {outside:.2f}"
+    return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"
 
 
 def dumbbells(found: Sequence[Change], names: tuple[str, str], *, heads: int, dark: bool) -> tuple[Any, str]:
-    """Pairs of heads and their distance on two texts, and what happened to the first pair."""
-    import plotly.graph_objects as go
-
-    colours = palette.ink(dark=dark)
+    """Draw pairs of heads and their distance on two texts, and describe the change of the first pair."""
     rows = [f"{head_name(pair.first, heads)} – {head_name(pair.second, heads)}" for pair in found]
-    figure = go.Figure()
-    for row, pair in zip(rows, found, strict=True):
-        line = {"color": colours.faint, "width": 4}
-        figure.add_shape(type="line", x0=pair.before, x1=pair.after, y0=row, y1=row, line=line, layer="below")
-    ends: tuple[tuple[str, str, Callable[[Change], float]], ...] = (
-        ("circle", palette.CLUSTER_COLOURS[0], lambda pair: pair.before),
-        ("square", palette.CLUSTER_COLOURS[1], lambda pair: pair.after),
-    )
-    for name, (symbol, colour, value) in zip(names, ends, strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=[value(pair) for pair in found],
-                y=rows,
-                mode="markers",
-                name=name,
-                marker={"symbol": symbol, "size": 12, "color": colour},
-                hovertemplate=f"%{{y}}<br>{name}: distance %{{x:.2f}}<extra></extra>",
-            )
-        )
-    figure.update_layout(
-        xaxis={"title": {"text": "distance (0..1)"}, "range": [-0.02, 1.02], "zeroline": False},
-        yaxis={"autorange": "reversed", "title": {"text": "pair of heads"}, "showgrid": False},
+    befores, afters = [pair.before for pair in found], [pair.after for pair in found]
+    traces = []
+    for number, (name, symbol, values) in enumerate(zip(names, ("circle", "square"), (befores, afters), strict=True)):
+        hover = [f"{row}<br>{name}: distance {value:.2f}" for row, value in zip(rows, values, strict=True)]
+        traces.append(points(values, rows, symbol, palette.CLUSTER_COLOURS[number], size=12, hover=hover, name=name))
+    line = {"color": palette.ink(dark=dark).faint, "width": 4}
+    ranges = [(row, (pair.before, pair.after)) for row, pair in zip(rows, found, strict=True)]
+    figure = draw(
+        traces,
+        x={"title": "distance (0..1)", "range": [-0.02, 1.02], "zeroline": False},
+        y={"autorange": "reversed", "title": "pair of heads", "showgrid": False},
         height=90 + 30 * len(found),
-        margin={"l": 60, "r": 10, "t": 34, "b": 46},
-        legend={"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
+        left=60,
+        legend=LEGEND,
+        shapes=[shape("line", ends, (row, row), **line) for row, ends in ranges],
     )
-    return figure, _verdict(found, names, heads)
-
-
-def _verdict(found: Sequence[Change], names: tuple[str, str], heads: int) -> str:
     if not found or round(found[0].before, 2) == round(found[0].after, 2):
-        return "The heads relate to each other in the same way on both texts"
+        return figure, "The heads relate to each other in the same way on both texts"
     most = found[0]
     near, far = names if most.before < most.after else names[::-1]
     first, second = head_name(most.first, heads).capitalize(), head_name(most.second, heads)
-    return (
-        f"{first} and {second} are {min(most.before, most.after):.2f} apart on {near}, but "
-        f"{max(most.before, most.after):.2f} on {far}"
-    )
+    smaller, larger = sorted((most.before, most.after))
+    return figure, f"Distance of {first} and {second}: {smaller:.2f} on {near}, {larger:.2f} on {far}"
+
+
+# Tables --------------------------------------------------------------------------------------------------------
 
 
 def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
-    """One line a head: where it is, its community, and whether it is kept."""
+    """Return a row for each head: its place, its community, and whether it is kept."""
     return {
         **places(mask.layers, mask.heads),
         "community": [palette.COMMUNITIES.sign(int(group)) for group in communities],
@@ -225,7 +275,7 @@ def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
 
 
 def communities_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
-    """One line a community: its heads and those of them that are kept."""
+    """Return a row for each community: its heads, and how many of them are kept."""
     sizes = np.bincount(communities)
     return {
         "Community": [palette.COMMUNITIES.sign(group) for group in range(len(sizes))],
@@ -235,7 +285,7 @@ def communities_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[A
 
 
 def attention_table(tokens: Sequence[str], weights: NDArray[np.float32]) -> dict[str, Sequence[Any]]:
-    """One line a pair of tokens."""
+    """Return a row for each pair of tokens."""
     rows, columns = np.indices(weights.shape).reshape(2, -1)
     return {
         "place": rows.tolist(),
@@ -247,7 +297,7 @@ def attention_table(tokens: Sequence[str], weights: NDArray[np.float32]) -> dict
 
 
 def distance_table(distances: Floats, heads: int) -> dict[str, Sequence[Any]]:
-    """The matrix, one line and one column a head."""
+    """Return the matrix, one row and one column for each head."""
     names = [head_name(head, heads) for head in range(len(distances))]
     columns = {name: distances[:, place].round(4).tolist() for place, name in enumerate(names)}
     return {"distance": names, **columns}

@@ -1,15 +1,14 @@
-"""Where the heads lie: the plane in which they are clustered."""
+"""The heads in the plane in which they are clustered."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import UNDIMMED, legend, symbols
+from cahp.figures.marks import LEGEND, by_state, draw, legend, points, symbols
 from cahp.run.settings import Settings
 from cahp.values import Floats, HeadMask, Ints
 
@@ -26,96 +25,49 @@ def space_figure(
     lit: int | None = None,
     dark: bool,
 ) -> Any:
-    """The heads in the plane of the projection: kept ones solid, coloured and lettered by cluster, sized by salience.
+    """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and letter.
 
-    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 and ``labels (N,)`` are of the run that ``settings`` ask for. The
-    heads of the cluster ``lit`` are framed.
+    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point) and ``labels (N,)`` belong to the run of
+    ``settings``. The heads of the cluster ``lit`` are framed.
     """
-    import plotly.graph_objects as go
-
-    colours, ink = palette.hues(labels), palette.ink(dark=dark)
+    hues, ink = palette.hues(labels), palette.ink(dark=dark)
+    letters = [palette.letters(int(label)) for label in labels]
     x, y = embedding.T
     salience = salience.ravel()
-    kept = mask.keep.ravel()
     size = 9 + 15 * np.sqrt(salience)
-    # Plain dictionaries, given to Plotly all together: of objects that are added one by one it checks each part thrice,
-    # which takes more than twice as long, and this is drawn anew for every budget.
-    traces: list[dict[str, Any]] = []
-    for here, symbol, name in ((kept, "circle", "kept"), (~kept, "circle-open", "pruned")):
-        shown = np.flatnonzero(here)
+    traces = []
+    for shown, symbol, state in by_state(mask, "circle"):
+        hover = [
+            f"{head_name(head, mask.heads)}<br>{state}, cluster {letters[head]}<br>salience {salience[head]:.2f}"
+            for head in shown.tolist()
+        ]
         traces.append(
-            {
-                "type": "scatter",
-                "x": x[shown],
-                "y": y[shown],
-                "mode": "markers+text" if len(labels) <= 160 else "markers",
-                "text": [palette.letters(int(labels[head])) for head in shown],
-                "textposition": "top center",
-                "textfont": {"size": 10, "color": ink.text},
-                "marker": {
-                    "symbol": symbols(symbol, labels, shown),
-                    "size": size[shown],
-                    "color": [colours[labels[head]] for head in shown],
-                    "line": {"width": 2 if symbol == "circle-open" else 0},
-                    "opacity": 1,
-                },
-                "customdata": shown,
-                "hovertext": [
-                    f"{head_name(int(head), mask.heads)}<br>{name}, cluster "
-                    f"{palette.letters(int(labels[head]))}<br>salience {salience[head]:.2f}"
-                    for head in shown
-                ],
-                "hoverinfo": "text",
-                "name": name,
-                "showlegend": False,
-                **UNDIMMED,
-            }
+            points(
+                x[shown],
+                y[shown],
+                symbols(symbol, labels, shown),
+                [hues[labels[head]] for head in shown],
+                size=size[shown],
+                outline=0 if state == "kept" else 2,
+                hover=hover,
+                heads=shown,
+                mode="markers+text" if len(labels) <= 160 else "markers",
+                text=[letters[head] for head in shown],
+                textposition="top center",
+                textfont={"size": 10, "color": ink.text},
+                name=state,
+                showlegend=False,
+            )
         )
     if lit is not None:
-        alike = np.flatnonzero(labels == lit)
+        alike, name = np.flatnonzero(labels == lit), f"cluster {palette.letters(lit)}"
         traces.append(
-            {
-                "type": "scatter",
-                "x": x[alike],
-                "y": y[alike],
-                "mode": "markers",
-                "marker": {
-                    "symbol": "square-open",
-                    "size": size[alike] + 11,
-                    "color": ink.accent,
-                    "line": {"width": 2},
-                },
-                "hoverinfo": "skip",
-                "name": f"cluster {palette.letters(lit)}",
-            }
+            points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
         )
-    traces += legend("circle", ink)
-    best = _most_salient(labels, salience)
-    traces.append(
-        {
-            "type": "scatter",
-            "x": x[best],
-            "y": y[best],
-            "mode": "markers",
-            "marker": {"symbol": "circle-open", "size": size[best] + 7, "color": ink.text, "line": {"width": 1.5}},
-            "hoverinfo": "skip",
-            "name": "most salient of its cluster",
-        }
-    )
-    axis = _AXES[settings.projection]
-    return go.Figure(
-        traces,
-        {
-            "height": 460,
-            "margin": {"l": 50, "r": 10, "t": 30, "b": 46},
-            "xaxis": {"title": {"text": f"{axis} 1 (no unit)"}, "zeroline": False},
-            "yaxis": {"title": {"text": f"{axis} 2 (no unit)"}, "zeroline": False},
-            "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"},
-        },
-    )
-
-
-def _most_salient(labels: Ints, salience: Floats) -> NDArray[np.int64]:
     order = np.argsort(-salience, kind="stable")
-    _, first = np.unique(labels[order], return_index=True)
-    return np.asarray(order[first])
+    best = order[np.unique(labels[order], return_index=True)[1]]
+    name = "most salient of its cluster"
+    rings = points(x[best], y[best], "circle-open", ink.text, size=size[best] + 7, outline=1.5, name=name)
+    traces += [*legend("circle", ink), rings]
+    axes = [{"title": f"{_AXES[settings.projection]} {number} (no unit)", "zeroline": False} for number in (1, 2)]
+    return draw(traces, x=axes[0], y=axes[1], height=460, top=30, legend=LEGEND)

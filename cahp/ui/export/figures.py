@@ -8,7 +8,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.figures import palette
-from cahp.figures.curves import accuracy_by_budget, silhouette_figure
+from cahp.figures.curves import accuracy_by_budget, silhouette
 from cahp.figures.head_grid import grid_figure
 from cahp.recoveries import RECOVERIES
 from cahp.ui.export.view import View
@@ -43,7 +43,7 @@ def silhouette_curve(explorer: Explorer) -> None:
         return
     clustering = evidence.clustering
     display.show(
-        silhouette_figure(clustering, dark=display.is_dark()),
+        silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=display.is_dark()),
         title=f"The knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
         help="Mean silhouette of k clusters of heads: higher means better separated. After the knee, more clusters add "
         "little.",

@@ -10,8 +10,8 @@ import streamlit as st
 
 from cahp.figures import palette
 from cahp.figures import similarity as figures
-from cahp.figures.attention_map import attention_figure
 from cahp.figures.head_grid import grid_figure, head_name
+from cahp.figures.similarity import attention_figure
 from cahp.stages.similarity import HeadGraph, agreement, largest_changes, nearest_heads, uncovered_communities
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words

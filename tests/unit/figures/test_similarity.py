@@ -1,20 +1,29 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.similarity import among_layers, communities_table, dumbbells, habit, matrix
+from cahp.figures.similarity import among_layers, attention_figure, communities_table, dumbbells, habit, matrix
 from cahp.stages.similarity import Change
 from cahp.values import HeadMask
 
 
+def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:
+    figure = attention_figure(["<b>", "the", "the"], np.full((3, 3), 1 / 3))
+    assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "the", "the"]
+    assert len(set(figure.data[0].x)) == 3
+    assert "<b>" not in json.dumps(figure.to_dict(), default=str)
+
+
 def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
-    assert habit(np.eye(4)) == "looks mostly at the token itself (100% of its attention)"
-    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "looks mostly at the first token (100% of its attention)"
+    assert habit(np.eye(4)) == "attends mostly to the token itself (100% of its attention)"
+    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "attends mostly to the first token (100% of its attention)"
     # Of four tokens three have one before them.
-    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "looks mostly at the token before (75% of its attention)"
+    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75% of its attention)"
     assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
 
 
@@ -31,12 +40,12 @@ def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
     assert list(figure.data[0].x) == ["layer 0, head 0", "layer 0, head 2", "layer 0, head 1"]
     assert figure.data[0].z[0].tolist() == pytest.approx([0, 0.2, 0.8])
     assert list(figure.data[1].customdata) == [1]
-    assert finding == "Heads of one community are 0.20 apart on average, others 0.70"
+    assert finding == "Mean distance 0.20 within communities, 0.70 between them"
 
 
 def test_the_pair_that_changed_most_is_told_in_words() -> None:
     _, finding = dumbbells([Change(0, 3, 0.9, 0.1)], ("Text 1", "Text 2"), heads=2, dark=False)
-    assert finding == "Layer 0, head 0 and layer 1, head 1 are 0.10 apart on Text 2, but 0.90 on Text 1"
+    assert finding == "Distance of Layer 0, head 0 and layer 1, head 1: 0.10 on Text 2, 0.90 on Text 1"
 
 
 def test_communities_are_counted_with_what_is_kept_of_them() -> None:
