@@ -8,18 +8,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cahp.values import Bools, Estimate, Evaluation, Ints, Unit
+from cahp.values import Bools, Estimate, Evaluation, Floats, Ints, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
 STATES = ("full", "pruned", "recovered")
 #: The outcomes of one model on one set of texts, by name.
 Outcomes = Mapping[str, Estimate]
 
-_RESAMPLES = 10_000
+#: Resamples of a change in accuracy, and of a mean over texts.
+_RESAMPLES, _MEAN_RESAMPLES = 10_000, 2_000
+#: Bins of the confidence, for the calibration error.
+_BINS = 15
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,38 @@ def _share(values: Bools) -> Estimate:
     return Estimate(count / total, wilson(count, total), total, "share")
 
 
+@lru_cache(maxsize=2)
+def _resamples(texts: int, seed: int) -> NDArray[np.uint8]:
+    """How often each resample holds each text, ``(resamples, texts)``; the same for every mask and every outcome."""
+    rng, counts = np.random.default_rng(seed), np.empty((_MEAN_RESAMPLES, texts), dtype=np.uint8)
+    for row in counts:
+        row[:] = np.bincount(rng.integers(texts, size=texts), minlength=texts)
+    return counts
+
+
+def _mean(values: Floats, seed: int) -> Estimate:
+    """Estimate the mean of nats over texts; the interval is a paired bootstrap over texts."""
+    mean, ends = float(values.mean()), None
+    if math.isfinite(mean):
+        away = _resamples(len(values), seed) @ (values - mean).astype(np.float32) / len(values)
+        low, high = np.percentile(away, [2.5, 97.5])
+        ends = mean + float(low), mean + float(high)
+    return Estimate(mean, ends, len(values), "nats")
+
+
+def _divergence(evaluation: Evaluation, full: Evaluation, seed: int) -> Estimate:
+    same_predictions(evaluation, full)
+    return _mean(evaluation.divergences(full), seed)
+
+
+def _calibration_error(evaluation: Evaluation) -> Estimate:
+    """Expected calibration error: mean gap between confidence and accuracy over equally wide bins of confidence."""
+    confidence = np.exp(evaluation.log_probabilities.max(axis=1))
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    gaps = np.bincount(bins, weights=evaluation.correct - confidence, minlength=_BINS)
+    return Estimate(float(np.abs(gaps).sum() / len(evaluation)), None, len(evaluation), "share")
+
+
 def _macro_f1(evaluation: Evaluation) -> Estimate:
     from sklearn.metrics import f1_score
 
@@ -109,13 +146,13 @@ def accuracy_change(evaluation: Evaluation, full: Evaluation, seed: int = 42) ->
 OUTCOMES: Mapping[str, Outcome] = {
     row.name: row
     for row in (
-        Outcome("accuracy", "accuracy", "share", lambda found, full, seed: _share(found.correct)),
-        Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
         Outcome(
-            "nll",
-            "cross-entropy",
+            "kl",
+            "KL divergence from the full model",
             "nats",
-            lambda found, full, seed: Estimate(float(found.losses.mean()), None, len(found), "nats"),
+            _divergence,
+            needs_labels=False,
+            difference=True,
             lower_is_better=True,
         ),
         Outcome(
@@ -126,7 +163,19 @@ OUTCOMES: Mapping[str, Outcome] = {
             needs_labels=False,
             difference=True,
         ),
+        Outcome("accuracy", "accuracy", "share", lambda found, full, seed: _share(found.correct)),
         Outcome("accuracy_change", "change in accuracy", "points", accuracy_change, difference=True),
+        Outcome("macro_f1", "macro-F1 (mean over classes)", "share", lambda found, full, seed: _macro_f1(found)),
+        Outcome(
+            "nll", "cross-entropy", "nats", lambda found, full, seed: _mean(found.losses, seed), lower_is_better=True
+        ),
+        Outcome(
+            "ece",
+            "calibration error",
+            "share",
+            lambda found, full, seed: _calibration_error(found),
+            lower_is_better=True,
+        ),
     )
 }
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from cahp.values import OptionError
 
 T = TypeVar("T")
-Number = TypeVar("Number", np.int64, np.float64)
+Number = TypeVar("Number", np.int64, np.float32, np.float64)
 
 #: Depth of calls of ``from_first`` in this process, whose work must not wait for other processes.
 _alone = 0

@@ -239,19 +239,42 @@ class Selection:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The predictions of a model: predicted class, true class and loss of each example, each of shape ``(n,)``."""
+    """The answers of a model: class scores (logits) ``(n, C)`` and true classes ``(n,)`` of each text."""
 
-    predictions: NDArray[np.int64]
+    scores: NDArray[np.float32]
     labels: NDArray[np.int64]
-    losses: NDArray[np.float64]
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if not (self.predictions.shape == self.labels.shape == self.losses.shape) or self.labels.ndim != 1:
-            raise ValueError("predictions, labels and losses must be vectors of one length")
+        if self.scores.shape != (len(self.labels), len(self.classes)):
+            raise ValueError("scores must be of shape (texts, classes)")
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """The predicted class of each text."""
+        return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
+
+    @cached_property
+    def log_probabilities(self) -> NDArray[np.float64]:
+        """The logarithm of the probability of each class, ``(n, C)``."""
+        from scipy.special import log_softmax
+
+        return np.asarray(log_softmax(self.scores.astype(np.float64), axis=1))
+
+    @cached_property
+    def losses(self) -> NDArray[np.float64]:
+        """The cross-entropy of each text with its label, in nats."""
+        losses: NDArray[np.float64] = -self.log_probabilities[np.arange(len(self)), self.labels]
+        return losses
+
+    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
+        """KL divergence of each text's distribution from that of the ``full`` model, in nats."""
+        wanted = full.log_probabilities
+        apart: NDArray[np.float64] = (np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1)
+        return apart.clip(min=0.0)
 
     @property
     def correct(self) -> Bools:

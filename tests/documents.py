@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from cahp.run.recovery_steps import RecoveryStep
-from cahp.values import Estimate
+from cahp.values import Estimate, Evaluation
+
+
+def answers(predictions: Sequence[int], labels: Sequence[int], *, classes: Sequence[str] = ("a", "b")) -> Evaluation:
+    """An evaluation with these predictions, each with a score of log 3 where the other classes have 0."""
+    scores = np.zeros((len(labels), len(classes)), dtype=np.float32)
+    scores[np.arange(len(labels)), predictions] = np.log(3)
+    return Evaluation(scores, np.asarray(labels, dtype=np.int64), tuple(classes))
 
 
 def scores(accuracy: float, low: float, high: float, agreement: float | None) -> dict[str, Any]:

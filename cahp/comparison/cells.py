@@ -31,7 +31,7 @@ from cahp.store import Entry, key
 from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
-_REVISION = 2
+_REVISION = 3
 #: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
 _NOT_SELECTING = (
     *IN_DIGESTS,
@@ -86,17 +86,12 @@ class Predictions:
 
     def to_entry(self) -> Entry:
         """Convert them for the store, without the texts."""
-        arrays: dict[str, NDArray[Any]] = {
-            "predictions": self.evaluation.predictions.astype(np.int32),
-            "losses": self.evaluation.losses,
-        }
-        return Entry(arrays, {"recovery": self.recovery, "seconds": self.seconds})
+        return Entry({"scores": self.evaluation.scores}, {"recovery": self.recovery, "seconds": self.seconds})
 
     @classmethod
     def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
         """Read the predictions on ``texts`` from the store."""
-        predictions = entry.arrays["predictions"].astype(np.int64)
-        evaluation = Evaluation(predictions, texts.labels, entry.arrays["losses"], texts.classes)
+        evaluation = Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
         return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"])
 
 

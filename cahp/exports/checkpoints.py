@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
@@ -191,7 +193,9 @@ def write(
             read.agreement,
             len(tried),
             _files(form, part, whole, recovery, seconds) if timed else (),
-            None if form.rounded is None or full is None else _rounding(read, full, seed),
+            None
+            if form.rounded is None or full is None
+            else measure(Evaluation(read.found.astype(np.float32), full.labels, full.classes), full=full, seed=seed),
         )
         measured = written.beside(outcome or UNMEASURED)
         asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
@@ -266,9 +270,3 @@ def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds
             [_bytes(form, where) for where in folders.values()],
             form.runtime.times(model, [where / form.file for where in folders.values()], seconds),
         )
-
-
-def _rounding(read: ReadBack, full: Evaluation, seed: int) -> Outcomes:
-    from cahp.stages.evaluation import evaluate_scores
-
-    return measure(evaluate_scores(read.found, full), full=full, seed=seed)

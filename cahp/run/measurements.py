@@ -62,7 +62,7 @@ class Measurements:
         sharing = None if recovered is not None else self._sharing_on(texts)
         if evaluation is None:
             evaluation = self._evaluate(texts, mask, recovered, sharing)
-            self._resources.keep(name, {"predictions": evaluation.predictions, "losses": evaluation.losses})
+            self._resources.keep(name, {"scores": evaluation.scores})
         elif sharing is not None:
             sharing.forget(mask or self._whole)
         if mask is None:
@@ -84,13 +84,11 @@ class Measurements:
 
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        return key("evaluation", 2, *digests, self._precision)
+        return key("evaluation", 3, *digests, self._precision)
 
     def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
         return self._resources.found(
-            "evaluation",
-            name,
-            lambda entry: Evaluation(entry.arrays["predictions"], texts.labels, entry.arrays["losses"], texts.classes),
+            "evaluation", name, lambda entry: Evaluation(entry.arrays["scores"], texts.labels, texts.classes)
         )
 
     def _evaluate(

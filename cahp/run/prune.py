@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 #: Bump to invalidate cached runs.
-_REVISION = 2
+_REVISION = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ class SharedPrefixes:
         if not len(rows):
             return None
         found = self._first(mask, cut(self._model, mask), progress)
-        return rows, Evaluation(found.predictions[rows], found.labels[rows], found.losses[rows], found.classes)
+        return rows, Evaluation(found.scores[rows], found.labels[rows], found.classes)
 
     def evaluate(self, mask: HeadMask, *, progress: Progress = silent) -> Evaluation:
         """Evaluate the model cut to ``mask``, which must have no empty layer."""
@@ -78,7 +78,7 @@ class SharedPrefixes:
         with self._lock:
             self._glimpses.pop(mask.sha256, None)
         # Each text is evaluated in one part, and is 0 in the other.
-        return Evaluation(some.predictions + others.predictions, some.labels, some.losses + others.losses, some.classes)
+        return Evaluation(some.scores + others.scores, some.labels, some.classes)
 
     def forget(self, mask: HeadMask) -> None:
         """Forget a mask that was evaluated elsewhere."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.values import Evaluation, Floats, HeadMask, Precision, Progress, Texts, silent
+from cahp.values import Evaluation, HeadMask, Precision, Progress, Texts, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +42,8 @@ def evaluate(
         stage=stage,
         progress=progress,
     )
-    # A text has values from one process, and 0 from the others.
-    return Evaluation(parallel.total(part.predictions), texts.labels, parallel.total(part.losses), texts.classes)
+    # A text has scores from one process, and 0 from the others.
+    return Evaluation(parallel.total(part.scores), texts.labels, texts.classes)
 
 
 def evaluate_batches(
@@ -55,11 +55,7 @@ def evaluate_batches(
     progress: Progress = silent,
 ) -> Evaluation:
     """Predictions on ``texts`` from the class scores ``(b, C)`` that ``logits_of`` returns for a batch's number."""
-    import torch
-    from torch import nn
-
-    predictions = np.zeros(len(texts), dtype=np.int64)
-    losses = np.zeros(len(texts))
+    scores = np.zeros((len(texts), len(texts.classes)), dtype=np.float32)
     total, done = sum(map(len, batches)), 0
     logits_of_batches: list[Tensor] = []
     for number, batch in enumerate(batches):
@@ -67,20 +63,10 @@ def evaluate_batches(
         logits_of_batches.append(logits_of(number).float())
         done += len(batch)
     # Copied at the end, so that a device does not wait for the processor between batches.
-    for batch, scores in zip(batches, logits_of_batches, strict=True):
-        logits, labels = scores.cpu(), torch.as_tensor(texts.labels[batch.rows])
-        predictions[batch.rows] = logits.argmax(-1).numpy()
-        losses[batch.rows] = nn.functional.cross_entropy(logits, labels, reduction="none").numpy()
+    for batch, logits in zip(batches, logits_of_batches, strict=True):
+        scores[batch.rows] = logits.cpu().numpy()
     progress(stage, done, total)
-    return Evaluation(predictions, texts.labels, losses, texts.classes)
-
-
-def evaluate_scores(scores: Floats, beside: Evaluation) -> Evaluation:
-    """Predictions from class scores ``(n, C)``, on the texts of another evaluation (``beside``)."""
-    from scipy.special import log_softmax
-
-    losses = -log_softmax(scores, axis=1)[np.arange(len(scores)), beside.labels]
-    return Evaluation(scores.argmax(axis=1).astype(np.int64), beside.labels, losses, beside.classes)
+    return Evaluation(scores, texts.labels, texts.classes)
 
 
 def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:

@@ -63,6 +63,8 @@ def enter_full(table: BudgetTable, run: RunDocument) -> None:
         "agreement": Estimate(1.0, (1.0, 1.0), n, "share"),
         "accuracy_change": Estimate(0.0, (0.0, 0.0), n, "points"),
     }
+    if "kl" in run.outcomes.get("pruned", {}):
+        same["kl"] = Estimate(0.0, (0.0, 0.0), n, "nats")
     table.add(table.budgets[-1], outcomes={**full, **same})
 
 

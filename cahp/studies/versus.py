@@ -103,8 +103,7 @@ def _translate(a: Side, b: Bench) -> Evaluation | None:
     evaluation = _evaluate(a, Texts(texts.first, texts.second, goals[texts.labels], classes))
     if evaluation is None:
         return None
-    back = np.argsort(goals)
-    return Evaluation(back[evaluation.predictions], texts.labels, evaluation.losses, texts.classes)
+    return Evaluation(evaluation.scores[:, goals], texts.labels, texts.classes)
 
 
 def _goals(a: Bench, b: Bench) -> NDArray[np.int64]:

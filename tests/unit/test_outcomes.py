@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import documents
 import numpy as np
 import pytest
+from documents import answers
 
 from cahp.files import json_text
 from cahp.outcomes import (
@@ -23,19 +25,13 @@ from cahp.outcomes import (
 from cahp.run.document import RunDocument
 from cahp.values import CahpError, Estimate, Evaluation, Unit
 
-
-def evaluation(predictions: list[int], labels: list[int], classes: int = 2) -> Evaluation:
-    names = tuple("abc"[:classes])
-    return Evaluation(np.array(predictions), np.array(labels), np.full(len(labels), 0.5), names)
-
-
 # --- the table
 
 
 @pytest.mark.parametrize("name", OUTCOMES)
 def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
     row = OUTCOMES[name]
-    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
     assert row.name == name
     assert row.label
     assert row.unit in get_args(Unit)
@@ -45,10 +41,10 @@ def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
 
 
 def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
-    full, pruned = evaluation([0, 1], [0, 0]), evaluation([0, 0], [0, 0])
+    full, pruned = answers([0, 1], [0, 0]), answers([0, 0], [0, 0])
     assert list(measure(pruned, full=full)) == list(OUTCOMES)
     assert list(measure(pruned)) == [name for name, row in OUTCOMES.items() if not row.difference]
-    assert set(measure(pruned, full=full)) - set(measure(pruned)) == {"agreement", "accuracy_change"}
+    assert set(measure(pruned, full=full)) - set(measure(pruned)) == {"kl", "agreement", "accuracy_change"}
 
 
 # --- measuring
@@ -61,21 +57,44 @@ def test_wilson_s_interval_of_eight_in_ten_is_the_textbook_s() -> None:
 
 def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
     # Class a: precision 1, recall 1/2, F1 2/3. Class b: precision 1/2, recall 1, F1 2/3. Class c never occurs.
-    outcomes = measure(evaluation([0, 1, 1], [0, 0, 1], classes=3))
+    outcomes = measure(answers([0, 1, 1], [0, 0, 1], classes="abc"))
     assert outcomes["accuracy"] == Estimate(2 / 3, wilson(2, 3), 3, "share")
     assert outcomes["macro_f1"].value == pytest.approx(2 / 3)
-    assert outcomes["nll"] == Estimate(0.5, None, 3, "nats")
+    # Scores log 3, 0, 0 are probabilities 3/5, 1/5, 1/5.
+    assert outcomes["nll"].value == pytest.approx(-(2 * np.log(3 / 5) + np.log(1 / 5)) / 3)
+    # The confidence is always 3/5, and two of three predictions are correct.
+    assert outcomes["ece"] == Estimate(pytest.approx(2 / 3 - 3 / 5, abs=1e-6), None, 3, "share")
+
+
+def test_the_divergence_is_that_of_the_pruned_model_from_the_full_one() -> None:
+    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 1, 1, 1], [0, 0, 1, 1])
+    # One text of four: 3/4 log(3/4 : 1/4) + 1/4 log(1/4 : 3/4).
+    kl = measure(pruned, full=full)["kl"]
+    assert kl.value == pytest.approx(np.log(3) / 2 / 4)
+    assert 0 <= kl.low < kl.value < kl.high
+    assert measure(full, full=full)["kl"] == Estimate(0.0, (0.0, 0.0), 4, "nats")
+
+
+def test_means_of_all_masks_have_the_same_resamples_so_that_their_differences_are_paired() -> None:
+    labels = np.zeros(200, dtype=np.int64)
+    scores = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    first, second = (Evaluation(scores * scale, labels, ("a", "b")) for scale in (1.0, 1.001))
+    one, other = (measure(found)["nll"] for found in (first, second))
+    assert one.low < one.value < one.high
+    assert (other.low - one.low, other.high - one.high) == pytest.approx([other.value - one.value] * 2, abs=1e-3)
+    half = 1.96 * first.losses.std() / np.sqrt(200)
+    assert (one.low, one.high) == pytest.approx((one.value - half, one.value + half), abs=0.02)
 
 
 def test_agreement_and_changed_rows_compare_predictions_not_labels() -> None:
-    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
     assert measure(pruned, full=full)["agreement"] == Estimate(0.5, wilson(2, 4), 4, "share")
     assert changed_rows(pruned, full).tolist() == [1, 3]
 
 
 def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
     labels = [0] * 100
-    full, pruned = evaluation([0] * 90 + [1] * 10, labels), evaluation([0] * 70 + [1] * 30, labels)
+    full, pruned = answers([0] * 90 + [1] * 10, labels), answers([0] * 70 + [1] * 30, labels)
     change = measure(pruned, full=full)["accuracy_change"]
     assert change.value == pytest.approx(-20)
     assert change.low < -20 < change.high < 0
@@ -85,7 +104,7 @@ def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
 
 
 def test_the_same_predictions_differ_by_nothing() -> None:
-    same = evaluation([0, 1], [0, 0])
+    same = answers([0, 1], [0, 0])
     change = accuracy_change(same, same)
     assert change == Estimate(0.0, (0.0, 0.0), 2, "points")
     assert not change.excludes(0)
@@ -93,25 +112,25 @@ def test_the_same_predictions_differ_by_nothing() -> None:
 
 def test_evaluations_of_other_texts_are_not_compared() -> None:
     with pytest.raises(ValueError, match="different texts"):
-        accuracy_change(evaluation([0], [0]), evaluation([0], [1]))
+        accuracy_change(answers([0], [0]), answers([0], [1]))
 
 
 def test_no_texts_have_no_outcomes() -> None:
     with pytest.raises(ValueError, match="no texts"):
-        measure(evaluation([], []))
+        measure(answers([], []))
 
 
 # --- the fields of files
 
 
 def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
-    full, pruned = evaluation([0, 1, 1, 0], [0, 0, 1, 1]), evaluation([0, 0, 1, 1], [0, 0, 1, 1])
+    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
     outcomes = measure(pruned, full=full)
     metrics, delta = to_metrics(outcomes), to_delta(outcomes)
     assert metrics == {
         "accuracy": 1.0,
         "macro_f1": 1.0,
-        "loss": 0.5,
+        "loss": outcomes["nll"].value,
         "agreement": 0.5,
         "n": 4,
         "ci95": outcomes["accuracy"].ci95,
@@ -119,14 +138,14 @@ def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
     assert delta is not None
     assert delta["pp"] == 50.0
     again = from_metrics(json.loads(json.dumps(metrics)), json.loads(json.dumps(delta)))
-    # A file of an earlier version has an interval of the accuracy and of its change only.
-    assert again == {**outcomes, "agreement": Estimate(0.5, None, 4, "share")}
-    assert from_metrics(to_metrics(measure(full))) == measure(full)
+    # A file of an earlier version has an interval of the accuracy and of its change only, and no KL divergence.
+    bare = {name: replace(outcomes[name], ci95=None) for name in ("nll", "agreement")}
+    assert again == {name: one for name, one in {**outcomes, **bare}.items() if name not in ("kl", "ece")}
     assert (to_metrics(measure(full))["agreement"], to_delta(measure(full))) == (None, None)
 
 
 def test_a_loss_without_bounds_is_null_in_a_file() -> None:
-    endless = Evaluation(np.array([0]), np.array([1]), np.array([np.inf]), ("a", "b"))
+    endless = Evaluation(np.array([[0, -np.inf]], dtype=np.float32), np.array([1]), ("a", "b"))
     metrics = to_metrics(measure(endless))
     assert metrics["loss"] is None
     assert "nll" not in from_metrics(metrics)

@@ -141,6 +141,7 @@ def test_an_estimate_is_shown_in_its_unit(estimate: Estimate, text: str, interva
 
 
 def test_an_evaluation_knows_what_was_right() -> None:
-    made = Evaluation(np.array([0, 1]), np.array([0, 0]), np.array([0.1, 2.0]), ("x", "y"))
+    made = Evaluation(np.log(np.array([[3, 1], [1, 3]], dtype=np.float32)), np.array([0, 0]), ("x", "y"))
     assert made.correct.tolist() == [True, False]
+    assert made.losses == pytest.approx(-np.log([0.75, 0.25]))
     assert len(made) == 2

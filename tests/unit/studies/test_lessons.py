@@ -8,6 +8,7 @@ import fakes
 import numpy as np
 import pytest
 from clusters import ratio_of
+from documents import answers
 
 from cahp.costs import Cost, Costs, Timing
 from cahp.run import bench as benches
@@ -58,7 +59,7 @@ class Bench:
         if self.keeps_lead and recovered is not None and mask is not MASK:
             wrong += 20
         predictions = (np.arange(len(evaluated)) < wrong).astype(np.int64)
-        return Evaluation(predictions, evaluated.labels, np.zeros(len(evaluated)), evaluated.classes)
+        return answers(predictions, evaluated.labels, classes=evaluated.classes)
 
     def refit(self, mask: HeadMask) -> Refitted:
         self.refitted.append(mask)

@@ -25,7 +25,8 @@ def test_removing_one_head_is_compared_with_all_heads_text_by_text(small_bench: 
 
 def test_texts_that_a_head_harms_are_none_that_it_matters_for() -> None:
     losses = (np.array([0.1, 0.5, 0.3]), np.array([0.2, 0.2, 0.2]))
-    full, without = (Evaluation(np.zeros(3, int), np.zeros(3, int), one, ("a", "b")) for one in losses[::-1])
+    scores = (np.log(np.stack([np.exp(-one), 1 - np.exp(-one)], axis=1)).astype(np.float32) for one in losses[::-1])
+    full, without = (Evaluation(one, np.zeros(3, int), ("a", "b")) for one in scores)
     assert Removal(without, full, Estimate(0.0, (0.0, 0.0), 3, "points")).strongest(3) == [1, 2]
 
 

@@ -6,21 +6,18 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from documents import answers
 
 from cahp.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings
 from cahp.studies.versus import Side, Variant, Versus, mismatch, only, versus
-from cahp.values import DataError, Estimate, Evaluation, HeadMask
+from cahp.values import DataError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of([0, 4, 9], 3, 4)
-
-
-def answers(predictions: list[int], labels: list[int]) -> Evaluation:
-    return Evaluation(np.array(predictions), np.array(labels), np.zeros(len(labels)), ("no", "yes"))
 
 
 def held(bench: Bench, a: Variant, b: Variant) -> Versus | None:
