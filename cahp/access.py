@@ -11,6 +11,7 @@ import re
 import secrets
 import socket
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -87,9 +88,8 @@ class Access:
         match = _HOST.fullmatch(host)
         if match is None:
             return False
-        named = _normal(match["six"] or match["name"])
-        own = {_normal(name) for name in (*_LOOPBACK, *self.hosts)}
-        return named in own or (_address(named) is not None and any(map(is_every_address, own)))
+        named, own = _parse(match["six"] or match["name"]), (*_LOOPBACK, *self.hosts)
+        return named in map(_parse, own) or (not isinstance(named, str) and any(map(is_every_address, own)))
 
     def accepts_token(self, token: str) -> bool:
         """Tell whether ``token`` is right, in a time that reveals nothing about the right one."""
@@ -124,25 +124,17 @@ class Access:
         """
         if name in known or (not self.public and self.data_root is None):
             return name
-        below = self._below_root(name)
-        if below is not None:
-            return str(below)
+        if self.data_root is not None and name.strip():
+            # It may not exist, no path can have this name, or links may go round in circles.
+            with suppress(OSError, ValueError, RuntimeError):
+                path = (self.data_root / name).resolve(strict=True)
+                if _stays(path, self.data_root):
+                    return str(path)
         if self.opens_hub and _HUB.fullmatch(name) and not is_there(Path(name), Path.exists):
             return name
         allowed = ["built-in models and data", *(["the hub"] if self.opens_hub else [])]
         allowed += [] if self.data_root is None else ["its data folder"]
         raise AccessError(f"this explorer opens only {', '.join(allowed)} and uploaded files; choose one of these")
-
-    def _below_root(self, name: str) -> Path | None:
-        if self.data_root is None or not name.strip():
-            return None
-        try:
-            path = (self.data_root / name).resolve(strict=True)
-            inside = _stays(path, self.data_root)
-        except (OSError, ValueError, RuntimeError):
-            # It does not exist, no path can have this name, or links go round in circles.
-            return None
-        return path if inside else None
 
 
 #: Set once the server of this process checks every request against ``current()`` (``cahp.ui.server``).
@@ -155,31 +147,25 @@ def current() -> Access:
     return Access.from_environment(os.environ)
 
 
-def _plain(host: str) -> str:
-    return host.strip("[]").lower().removesuffix(".")
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | str:
+    """Return an address, or a name in lower case."""
+    plain = host.strip("[]").lower().removesuffix(".")
     try:
-        return ipaddress.ip_address(_plain(host))
+        return ipaddress.ip_address(plain)
     except ValueError:
-        return None
-
-
-def _normal(host: str) -> str:
-    return str(_address(host) or _plain(host))
+        return plain
 
 
 def is_every_address(host: str) -> bool:
     """Tell whether ``host``, to listen on, stands for every address of this machine."""
-    address = _address(host)
-    return address is not None and address.is_unspecified
+    address = _parse(host)
+    return not isinstance(address, str) and address.is_unspecified
 
 
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches ``host``."""
-    address = _address(host)
-    return _plain(host) == "localhost" or (address is not None and address.is_loopback)
+    address = _parse(host)
+    return address == "localhost" if isinstance(address, str) else address.is_loopback
 
 
 def reachable(host: str) -> str:

@@ -69,7 +69,7 @@ def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
 
 def _write(path: Path, content: Content) -> None:
     # Not tempfile: its files are readable by their owner only, whatever the umask is.
-    with path.open("xb") as file:
+    with path.open("x+b") as file:
         if callable(content):
             content(file)
         else:

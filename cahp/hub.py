@@ -213,21 +213,20 @@ def offline() -> Iterator[None]:
         yield
 
 
-def _log_errors_only() -> Callable[[], object]:
-    from huggingface_hub.utils import logging
-
-    before = logging.get_verbosity()
-    logging.set_verbosity(40)  # errors alone
-    return lambda: logging.set_verbosity(before)
-
-
 # Failures ----------------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def translate_failures(kind: Kind, name: str, *, error: type[CahpError]) -> Iterator[None]:
     """Raise an ``error`` with a helpful sentence where the hub's client fails, and keep the client quiet."""
-    with changed_setting("hub log", _log_errors_only):
+    from huggingface_hub.utils import logging
+
+    def log_errors_only() -> Callable[[], object]:
+        before = logging.get_verbosity()
+        logging.set_verbosity(40)  # errors alone
+        return lambda: logging.set_verbosity(before)
+
+    with changed_setting("hub log", log_errors_only):
         try:
             yield
         except CahpError:

@@ -241,24 +241,15 @@ class Store:
 
 def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write an entry without a second copy of its arrays in memory."""
-    file.write(bytes(_CHECKSUM_BYTES))
-    body = _HashedFile(file)
-    body.write(head)
+    file.write(bytes(_CHECKSUM_BYTES) + head)
     for array in arrays.values():
-        np.lib.format.write_array(body, np.asarray(array), allow_pickle=False)
+        np.lib.format.write_array(file, np.asarray(array), allow_pickle=False)
+    sha = hashlib.sha256(_FORMAT)
+    file.seek(_CHECKSUM_BYTES)
+    while block := file.read(1 << 20):
+        sha.update(block)
     file.seek(0)
-    file.write(body.sha.digest())
-
-
-class _HashedFile:
-    """A file that hashes everything written to it."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self.sha, self._file = hashlib.sha256(_FORMAT), file
-
-    def write(self, content: bytes) -> int:
-        self.sha.update(content)
-        return self._file.write(content)
+    file.write(sha.digest())
 
 
 def _unpack(key: str, data: bytes) -> Entry | None:

@@ -75,9 +75,9 @@ def nursery() -> Iterator[Nursery]:
 def _main() -> None:
     import torch
 
+    import cahp.api.export
     import cahp.api.recover
     import cahp.comparison.running
-    import cahp.exports.take_home
     from cahp import cli, models
     from cahp.models import saving
 

@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
-from cahp.api.options import ModelOptions, Name, read_settings
+from cahp import models
+from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
 from cahp.api.progress import ShowProgress, show_progress
-from cahp.exports import take_home
-from cahp.output import Output
-from cahp.run.settings import Settings
+from cahp.cards import ModelCard
+from cahp.exports import checkpoints, formats
+from cahp.exports.form import MaskForm, ModelForm
+from cahp.exports.masks import MaskOrigin, kept_heads
+from cahp.output import Mark, Output, UnwrittenError
+from cahp.recoveries import NONE
+from cahp.run.bench import check_classifier, open_bench
+from cahp.run.document import BY_HAND, SplitRecord
+from cahp.run.measurements import Measurements
+from cahp.run.option import parse_duration
+from cahp.run.recovered import cut_model
+from cahp.run.resources import Resources
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
+from cahp.values import HeadMask, OptionError
 
 
 def export(
@@ -48,16 +62,98 @@ def export(
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
     settings = read_settings("export", model, data, options)
+    output, card = Output.of(out), identify_model(settings)
+    keep, said = read_mask_for(card, mask)
+    form = formats.find(format)
+    if isinstance(form, MaskForm):
+        return _write_mask(form, keep, _origin(card, keep, said), output)
+    assert isinstance(form, ModelForm)
+    form.check_installed()
+    formats.check_card(form, card)
+    checkpoints.claimed(output, card)
+    check_classifier(settings, card)
+    builtin = models.BUILTINS.get(card.id)
+    has_data = settings.data is not None or bool(builtin and builtin.data)
+    # The settings name the recovery, by which its texts are drawn.
+    settings = replace(settings, recover=recover or ("auto" if has_data else NONE.name))
+    if not has_data and settings.recover != NONE.name:
+        raise OptionError(f"--recover {recover} needs texts to recover the model on; name some with --data")
     with show_progress(progress, yes=yes) as reporter:
-        return take_home.export(
-            settings,
-            mask=Path(mask),
-            form=format,
-            out=out if isinstance(out, Output) else Path(out),
-            how=recover,
-            time=settings.latency,
-            command=command,
-            store=store,
-            progress=reporter,
-            watch=reporter.watch,
-        )
+        if has_data:
+            bench = open_bench(settings, store=store, card=card, progress=reporter)
+            measurements = bench.measurements
+            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover, watch=reporter.watch)
+            inputs, full = bench.evaluation.inputs, measurements.evaluate(bench.evaluation)
+            data_record = SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id)
+            notices = list(bench.notices)
+        else:
+            resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
+            measurements = Measurements(resources)
+            outcome, recovered, inputs, full, data_record, notices = {}, None, None, None, None, []
+        pruned = cut_model(measurements.model, keep, recovered)
+        document = {
+            "model": card.id,
+            "data": data_record,
+            "kept": kept_heads(keep),
+            **(outcome or checkpoints.UNMEASURED),
+            "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
+            "form": form.key,
+            "bytes": None,
+            "difference": None,
+            "agreement": None,
+            "tried": None,
+            "onnx_latency_ms": None,
+            "files": None,
+            "loads": formats.as_asked(form.loads, card.prompt),
+            "notices": notices,
+        }
+        with UnwrittenError.carrying(document):
+            written = checkpoints.write(
+                form,
+                output,
+                model=measurements.model,
+                pruned=pruned,
+                mask=keep,
+                inputs=inputs,
+                full=full,
+                outcome=outcome or None,
+                method=str(said.get("method", BY_HAND)),
+                data=data_record,
+                recovery=settings.recover,
+                command=command,
+                latency=settings.latency,
+                seconds=parse_duration(settings.latency_time, "--latency-time"),
+                seed=settings.seed,
+                progress=reporter,
+            )
+        return {**document, **written.beside(outcome), **written.as_json()}
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What a mask's file may tell of its origin; anybody may have written the file."""
+
+    method: str
+    budget: dict[str, int | None]
+    metrics: dict[str, dict[str, int | float | list[float] | None] | None]
+
+
+def _origin(card: ModelCard, mask: HeadMask, said: Mapping[str, Any]) -> MaskOrigin:
+    """Who chose a mask and what was measured, as its file ``said``; by hand if it does not say so of this model."""
+    import msgspec
+
+    if said.get("model") == card.id:
+        with suppress(msgspec.ValidationError):
+            told = msgspec.convert(said, _Told)
+            return MaskOrigin(card.id, told.method, told.budget, told.metrics)
+    return MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
+
+
+def _write_mask(form: MaskForm, mask: HeadMask, origin: MaskOrigin, output: Output) -> dict[str, Any]:
+    content = form.write(mask, origin)
+    if form.key == "mask":
+        output.check_files([form.file], Mark(form.file, "cahp.mask"))
+    else:
+        output.check_file(form.file, content)
+    output.write({form.file: content})
+    return {"model": origin.model, "kept": kept_heads(mask), "form": form.key, "file": form.file}

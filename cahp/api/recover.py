@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
 from cahp.api.progress import ShowProgress, show_progress
-from cahp.exports.checkpoints import claimed
+from cahp.exports import checkpoints
 from cahp.exports.masks import kept_heads
 from cahp.output import Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import open_bench
 from cahp.run.document import SplitRecord, outcome_records
-from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Distilled, Recovered, cut_model
-from cahp.run.recovery_steps import recovery_record
-from cahp.run.settings import RECOVER_TIME, Settings, identify_model
+from cahp.run.recovered import Distilled, cut_model
+from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
@@ -78,13 +75,23 @@ def recover(
                 f"{trainings}"
             )
         card = identify_model(settings)
-        output = claimed(Output.of(out), card)
+        output = checkpoints.claimed(Output.of(out), card)
         keep = read_mask_for(card, mask)[0]
         bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-        results, recovered = _recovered(bench, keep, schedule)
+        results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
+        # A training is measured beside the refit, as the model ``refitted``.
+        refitted = recovered.start if isinstance(recovered, Distilled) else None
+        if recovery.needs_labels and not card.no_refit:
+            refitted = bench.recoveries.refit(keep)
+            results["refit"] = refitted.report
+        if refitted is not None:
+            beside = measure_outcomes(
+                bench.measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed
+            )
+            results |= outcome_records({**results["outcomes"], "refitted": beside["recovered"]})
         pruned = cut_model(bench.model, keep, recovered)
         document = {
-            "model": bench.card.id,
+            "model": card.id,
             "data": SplitRecord.of(settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             "kept": kept_heads(keep),
             **results,
@@ -93,29 +100,3 @@ def recover(
         with UnwrittenError.carrying(document):
             save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
         return document
-
-
-def _recovered(bench: Bench, keep: HeadMask, schedule: Mapping[str, Any]) -> tuple[dict[str, Any], Recovered]:
-    """Recover as the bench's settings say, with changes to its schedule; return the record and the result.
-
-    A training is measured beside the refit, as the model ``refitted``.
-    """
-    settings, measurements, recovery = bench.settings, bench.measurements, get_recovery(bench.settings.recover)
-    recovered = bench.recoveries.recover(
-        keep,
-        recovery.name,
-        labels=settings.labels,
-        seconds=parse_duration(settings.recover_time or RECOVER_TIME),
-        schedule=schedule,
-    )
-    assert recovered is not None
-    states = measure_outcomes(measurements, bench.evaluation, keep, recovered=recovered, seed=settings.seed)
-    record = recovery_record(measurements, bench.evaluation, keep, recovered, seed=settings.seed)
-    refitted = recovered.start if isinstance(recovered, Distilled) else None
-    if recovery.needs_labels and not bench.card.no_refit:
-        refitted = bench.recoveries.refit(keep)
-        record["refit"] = refitted.report
-    if refitted is not None:
-        beside = measure_outcomes(measurements, bench.evaluation, keep, recovered=refitted, seed=settings.seed)
-        states = {**states, "refitted": beside["recovered"]}
-    return {**outcome_records(states), **record}, recovered

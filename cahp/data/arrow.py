@@ -53,7 +53,11 @@ def parquet_table(path: Path, place: str) -> Table:
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         allowed = max(_ALWAYS_ALLOWED, _MOST_PER_BYTE * size)
         try:
-            groups = list(_first_groups(file.metadata, most))
+            groups: list[int] = []
+            count = 0
+            while len(groups) < file.metadata.num_row_groups and (most is None or count < most):
+                count += file.metadata.row_group(len(groups)).num_rows
+                groups.append(len(groups))
             sizes = list(_page_sizes(path, file.metadata, set(wanted), groups))
             if sum(sizes) > allowed:
                 raise _too_large(place, f"{sum(sizes) >> 20:,} MB")
@@ -68,16 +72,6 @@ def parquet_table(path: Path, place: str) -> Table:
     opaque = {field.name: str(field.type) for field in schema if not _is_plain(field.type)}
     names = _embedded_names(schema.metadata or {})
     return Table(place, "row", tuple(schema.names), rows, names, opaque=opaque)
-
-
-def _first_groups(metadata: Any, most: int | None) -> Iterator[int]:
-    """List the row groups with the first ``most`` rows, or all."""
-    count = 0
-    for group in range(metadata.num_row_groups):
-        if most is not None and count >= most:
-            return
-        yield group
-        count += metadata.row_group(group).num_rows
 
 
 def _too_large(place: str, size: str) -> DataError:
@@ -126,25 +120,36 @@ def _is_plain(kind: Any) -> bool:
     """Tell whether values of this Arrow type are single texts, numbers or truth values."""
     import pyarrow as pa
 
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(_is_text(kind) or pa.types.is_primitive(kind) or pa.types.is_null(kind))
+    return bool(_is_text(kind) or pa.types.is_primitive(_of_values(kind)) or pa.types.is_null(_of_values(kind)))
 
 
 def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(check(_of_values(kind)) for check in texts)
+
+
+def _of_values(kind: Any) -> Any:
+    """Return the type of a column's values, which a dictionary may hold."""
+    import pyarrow as pa
+
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed: int | None) -> Rows:
     """Yield the rows of Arrow batches; all their texts together may take ``allowed`` bytes."""
+    import pyarrow as pa
+    import pyarrow.compute as compute
+
     number, taken = 0, 0
     for batch in batches:
         columns = []
         for name in wanted:
-            column, lengths = _with_lengths(batch.column(name))
-            if lengths is not None:
+            column = batch.column(name)
+            if _is_text(column.type):
+                column = column.cast(pa.large_string())
+                lengths = compute.fill_null(compute.binary_length(column), 0).to_pylist()
                 longest = max(lengths, default=0)
                 if longest > LONGEST_VALUE:
                     row = number + lengths.index(longest) + 1
@@ -156,18 +161,6 @@ def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed:
         for cells in zip(*columns, strict=True):
             number += 1
             yield number, dict(zip(wanted, cells, strict=True))
-
-
-def _with_lengths(column: Any) -> tuple[Any, list[int] | None]:
-    """Return a column, and the bytes of each of its values if they are texts."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not _is_text(kind):
-        return column, None
-    column = column.cast(pa.large_string())
-    return column, compute.fill_null(compute.binary_length(column), 0).to_pylist()
 
 
 def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
@@ -189,8 +182,8 @@ def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...
 # So the headers are read here first. They use Thrift's compact protocol (parquet.thrift, ``PageHeader``).
 
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
-#: Page headers nest three deep.
-_DEEPEST = 8
+#: The fields of a page header with the bytes of the page, unpacked and in the file.
+_UNPACKED, _PACKED = 2, 3
 
 
 def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Iterable[int]) -> Iterator[int]:
@@ -215,65 +208,62 @@ def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Ite
                     count += 1
                     if count > _MOST_PAGES:
                         raise ValueError(f"more than {_MOST_PAGES:,} pages")
-                    reader = _ThriftReader(data, at)
-                    header = reader.struct()
-                    size, compressed = header.get(2), header.get(3)
-                    if size is None or compressed is None or size < 0 or compressed < 0:
+                    header, at = _read_page_header(data, at)
+                    if min(header.get(_UNPACKED, -1), header.get(_PACKED, -1)) < 0:
                         raise ValueError("a page without a size")
-                    yield size
-                    at = reader.at + compressed
+                    yield header[_UNPACKED]
+                    at += header[_PACKED]
 
 
-class _ThriftReader:
-    """Reads Thrift's compact protocol, and keeps the integers of the outermost structure."""
+def _read_page_header(data: mmap.mmap, at: int) -> tuple[dict[int, int], int]:
+    """Return the integers of the header that begins at ``at``, by the number of their field, and where it ends."""
 
-    def __init__(self, data: mmap.mmap, at: int) -> None:
-        self._data, self.at = data, at
-
-    def struct(self, depth: int = 0) -> dict[int, int]:
-        if depth > _DEEPEST:
-            raise ValueError("a page header nested too deep")
-        integers: dict[int, int] = {}
-        field = 0
-        while head := self._byte():
-            kind, step = head & 15, head >> 4
-            field = field + step if step else self._zigzag()
-            if kind in (_I16, _I32, _I64):
-                integers[field] = self._zigzag()
-            elif kind == _BYTE:
-                self.at += 1
-            elif kind == _DOUBLE:
-                self.at += 8
-            elif kind == _BINARY:
-                length = self._varint()  # moves ``at`` itself
-                self.at += length
-            elif kind == _STRUCT:
-                self.struct(depth + 1)
-            elif kind not in (_TRUE, _FALSE):
-                # Page headers have no lists or maps; skipping a huge empty one would take forever.
-                raise ValueError("a page header of an unknown form")
-        return integers
-
-    def _byte(self) -> int:
-        if not 0 <= self.at < len(self._data):
+    def read_byte() -> int:
+        nonlocal at
+        if not 0 <= at < len(data):
             raise ValueError("a page outside the file")
-        self.at += 1
-        return self._data[self.at - 1]
+        at += 1
+        return data[at - 1]
 
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
+    def read_number() -> int:
+        value = 0
+        for shift in range(0, 64, 7):
+            byte = read_byte()
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-            shift += 7
-            if shift > 63:
-                raise ValueError("a number that is too long")
+        raise ValueError("a number that is too long")
 
-    def _zigzag(self) -> int:
-        value = self._varint()
+    def read_signed() -> int:
+        value = read_number()
         return (value >> 1) ^ -(value & 1)
+
+    integers: dict[int, int] = {}
+    field = depth = 0
+    while (head := read_byte()) or depth:
+        if not head:  # the end of an inner structure, whose fields are passed over
+            depth -= 1
+            continue
+        kind, step = head & 15, head >> 4
+        number = field + step if step else read_signed()
+        field = field if depth else number
+        if kind in (_I16, _I32, _I64):
+            value = read_signed()
+            if not depth:
+                integers[field] = value
+        elif kind == _BYTE:
+            at += 1
+        elif kind == _DOUBLE:
+            at += 8
+        elif kind == _BINARY:
+            length = read_number()  # moves ``at`` itself
+            at += length
+        elif kind == _STRUCT:
+            depth += 1
+        elif kind not in (_TRUE, _FALSE):
+            # Page headers have no lists or maps; skipping a huge empty one would take forever.
+            raise ValueError("a page header of an unknown form")
+    return integers, at
 
 
 # Folders of save_to_disk -----------------------------------------------------------------------------------------
@@ -286,8 +276,6 @@ LISTING, STATE = "dataset_dict.json", "state.json"
 _LARGEST_JSON = 4 << 20
 #: The field of the table ``RecordBatch`` in Arrow's Message.fbs that says how its content is compressed.
 _COMPRESSION = 3
-#: The kind of a message that holds a table ``RecordBatch`` in its second field.
-_DICTIONARY = 2
 
 
 def check_saved(path: Path) -> None:
@@ -302,7 +290,7 @@ def check_saved(path: Path) -> None:
         files = [
             folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
         ]
-        compressed = [file.name for file in files if any(map(_is_compressed, _record_batches(file)))]
+        compressed = [file.name for file in files if _is_compressed(file)]
     except Exception as error:  # damaged files raise errors of any type
         raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
     if compressed:
@@ -323,22 +311,21 @@ def _file_name(name: Any) -> str:
     return name
 
 
-def _record_batches(file: Path) -> Iterator[bytes]:
-    """Yield the headers of the messages in a file (flatbuffers) without touching their content."""
+def _is_compressed(file: Path) -> bool:
+    """Tell whether the content of any message in a file is compressed, by its header (flatbuffers) alone."""
     import pyarrow as pa
 
     with pa.memory_map(str(file)) as source:
         for message in pa.ipc.MessageReader.open_stream(source):
             if message.type in ("record batch", "dictionary"):
-                yield message.metadata.to_pybytes()
-
-
-def _is_compressed(message: bytes) -> bool:
-    root = _follow(message, 0)
-    kind, header = message[_field(message, root, 1)], _follow(message, _field(message, root, 2))
-    if kind == _DICTIONARY:
-        header = _follow(message, _field(message, header, 1))
-    return _field(message, header, _COMPRESSION) != 0
+                data = message.metadata.to_pybytes()
+                root = _follow(data, 0)
+                header = _follow(data, _field(data, root, 2))
+                if message.type == "dictionary":  # it holds a record batch
+                    header = _follow(data, _field(data, header, 1))
+                if _field(data, header, _COMPRESSION):
+                    return True
+    return False
 
 
 def _follow(message: bytes, at: int) -> int:

@@ -99,7 +99,11 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
     if len({raw.second is None for raw in labelled.values()}) > 1:
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
-    classes = _sorted_classes({label for raw in labelled.values() for label in raw.labels})
+    labels_used = {label for raw in labelled.values() for label in raw.labels}
+    try:
+        classes = tuple(sorted(labels_used, key=lambda label: (int(label), label)))
+    except ValueError:
+        classes = tuple(sorted(labels_used))
     if len(classes) < 2:
         problem = f"every text has the label {join_quoted(classes)}" if classes else "no text has a label"
         raise DataError(f"In {name}, {problem}; add texts of at least two classes.")
@@ -109,24 +113,13 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
             "--label-column."
         )
     parts, completed = _complete(labelled)
-    order = [
-        *(split for split in SPLITS if split in parts),
-        *(split for split in parts if split not in SPLITS),
-    ]
     index = {label: position for position, label in enumerate(classes)}
     splits = {}
-    for split in order:
+    for split in sorted(parts, key=lambda split: SPLITS.index(split) if split in SPLITS else len(SPLITS)):
         raw = parts[split]
         labels = np.fromiter((index[label] for label in raw.labels), dtype=np.int64, count=len(raw))
         splits[split] = Texts(raw.first, raw.second, labels, classes)
     return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
-
-
-def _sorted_classes(labels: set[str]) -> tuple[str, ...]:
-    try:
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    except ValueError:
-        return tuple(sorted(labels))
 
 
 def _complete(raws: Mapping[str, RawSplit]) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
@@ -188,7 +181,9 @@ def sample(
             quotas = enumerate(_quotas(texts.class_counts, size))
             of_class = [random.permutation(np.flatnonzero(texts.labels == index))[:quota] for index, quota in quotas]
             rows = np.sort(np.concatenate(of_class))
-        if _is_sorted(texts.labels):
+        # Sorted by label: each class is one block. Single rows of each class prove nothing.
+        blocks = 1 + np.count_nonzero(np.diff(texts.labels))
+        if 1 < len(np.unique(texts.labels)) == blocks < len(texts):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
     drawn = texts if np.array_equal(rows, np.arange(len(texts))) else texts.take(rows)
@@ -212,10 +207,3 @@ def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
         surplus = np.where(quotas > least, quotas * total - ideal, np.iinfo(np.int64).min)
         quotas[np.argmax(surplus)] -= 1
     return quotas
-
-
-def _is_sorted(labels: NDArray[np.int64]) -> bool:
-    """Tell whether each class is one block; single rows of each class prove nothing."""
-    classes = len(np.unique(labels))
-    blocks = 1 + np.count_nonzero(np.diff(labels))
-    return bool(1 < classes == blocks < len(labels))

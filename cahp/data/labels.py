@@ -37,8 +37,10 @@ def match(
     positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
     how = "as --label-map says" if label_map else None
     if all(position is None for position in positions) and not label_map:
-        positions = _by_value(dataset.classes, len(classes))
-        if in_order and positions.count(None) == len(positions) == len(classes):
+        values = [int(name) if _NUMBERED.fullmatch(name) else len(classes) for name in dataset.classes]
+        if max(values) < len(classes):
+            positions = [*values]
+        elif in_order and len(positions) == len(classes):
             positions, how = list(range(len(classes))), "in order"
     unmatched = [name for name, position in zip(dataset.classes, positions, strict=True) if position is None]
     if unmatched:
@@ -54,8 +56,18 @@ def match(
     splits = {
         split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
     }
-    notices = (*dataset.notices, _explain_match(dataset.classes, [classes[i] for i in order], how))
-    return replace(dataset, splits=splits, classes=classes, notices=(*notices, *_missing_classes(splits, classes)))
+    if how is None:
+        how = "by value" if all(_NUMBERED.fullmatch(_normalized(name)) for name in dataset.classes) else "by name"
+    named = [(label, classes[position]) for label, position in zip(dataset.classes, order, strict=True)]
+    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in named]
+    more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
+    notices = [*dataset.notices, f"labels matched {how}: {', '.join(pairs[:20])}{more}."]
+    for position, name in enumerate(classes):
+        without = [split for split, texts in splits.items() if not texts.class_counts[position]]
+        if without:
+            where = "the data" if len(without) == len(splits) else " and ".join(without)
+            notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
+    return replace(dataset, splits=splits, classes=classes, notices=tuple(notices))
 
 
 def parse_label_map(text: str) -> dict[str, str]:
@@ -118,12 +130,6 @@ def _position(name: str, names: Sequence[str]) -> int | None:
     return equal[0] if len(equal) == 1 else None
 
 
-def _by_value(names: Sequence[str], classes: int) -> list[int | None]:
-    """Take integers as positions among the classes of the model, if all of them are."""
-    values = [int(name) if _NUMBERED.fullmatch(name) else classes for name in names]
-    return list(values) if all(value < classes for value in values) else [None] * len(values)
-
-
 def _normalized(name: str) -> str:
     name = name.strip().casefold()
     numbered = _NUMBERED.fullmatch(name)
@@ -143,23 +149,3 @@ def _targets(labels: Sequence[str], classes: Sequence[str], label_map: Mapping[s
             raise OptionError(f"--label-map maps {labels[position]!r} twice; remove one.")
         targets[labels[position]] = target
     return targets
-
-
-def _explain_match(labels: Sequence[str], classes: Sequence[str], how: str | None) -> str:
-    if how is None:
-        how = "by value" if all(_NUMBERED.fullmatch(_normalized(name)) for name in labels) else "by name"
-    pairs = [a[:60] if a == b else f"{a[:60]}={b[:60]}" for a, b in zip(labels, classes, strict=True)]
-    more = f", ... ({len(pairs)} in all)" if len(pairs) > 20 else ""
-    return f"labels matched {how}: {', '.join(pairs[:20])}{more}."
-
-
-def _missing_classes(splits: Mapping[str, Texts], classes: Sequence[str]) -> list[str]:
-    """Make a notice for every class of the model of which the data, or a split, has no text."""
-    counts = {split: texts.class_counts for split, texts in splits.items()}
-    notices = []
-    for position, name in enumerate(classes):
-        without = [split for split, count in counts.items() if not count[position]]
-        if without:
-            where = "the data" if len(without) == len(counts) else " and ".join(without)
-            notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
-    return notices

@@ -67,12 +67,6 @@ class Parts:
                 )
             (table,) = self.tables.values()
             return assemble(self.name, divide(read_split(table(), columns, assigned=True), self.place), self.notices)
-        chosen = self._chosen(splits)
-        raws = {split: read_split(self.tables[part](), columns) for split, part in chosen.items()}
-        return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.split_notices))
-
-    def _chosen(self, splits: Mapping[str, str]) -> dict[str, str]:
-        """Map each split to its part."""
         if not splits and not self.splits:
             example = shlex.quote(f"{next(iter(self.tables))}=train")
             raise DataError(
@@ -96,7 +90,8 @@ class Parts:
                     "splits with --splits."
                 )
             chosen[split] = part
-        return chosen
+        raws = {split: read_split(self.tables[part](), columns) for split, part in chosen.items()}
+        return assemble(self.name, raws, self.notices if splits else (*self.notices, *self.split_notices))
 
 
 # Guesses, which the user can check and correct ---------------------------------------------------------------------
@@ -128,20 +123,13 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], class
     columns = default_columns(names)
     if columns is not None:
         return columns
-    label = _guess_label(names, rows, {name.strip().casefold() for name in classes})
+    known, lower = {name.strip().casefold() for name in classes}, {name.lower(): name for name in reversed(names)}
+    values = {name: {row.get(name, "").strip().casefold() for row in rows} for name in names}
+    by_value = next((name for name in names if values[name] and values[name] <= known), None)
+    by_name = next((lower[label] for label in _LABELS if label in lower), names[-1])
+    label = lower.get(LABEL_COLUMN) or by_value or by_name
     columns = default_columns(names, Columns(label=label))
     if columns is not None:
         return columns
     length = {name: sum(len(row.get(name, "")) for row in rows) for name in names if name != label}
     return Columns(max(length, key=length.__getitem__, default=label), None, label)
-
-
-def _guess_label(names: Sequence[str], rows: Sequence[Mapping[str, str]], classes: Collection[str]) -> str:
-    low = {name.lower(): name for name in reversed(names)}
-    if LABEL_COLUMN in low:
-        return low[LABEL_COLUMN]
-    for name in names:
-        values = {row.get(name, "").strip().casefold() for row in rows}
-        if values and values <= set(classes):
-            return name
-    return next((low[label] for label in _LABELS if label in low), names[-1])

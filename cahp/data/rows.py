@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cahp.data.tables import Table, join_quoted
@@ -146,7 +146,11 @@ def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str |
     if labelled:
         label = label or present.get(LABEL_COLUMN)
     free = {lower: name for lower, name in present.items() if name not in (label, columns.pair)}
-    texts = (columns.text, columns.pair) if columns.text is not None else _default_texts(free, columns.pair)
+    texts = (columns.text, columns.pair) if columns.text is not None else None
+    for first, second in TEXT_COLUMNS if texts is None else ():
+        if first in free and (columns.pair is not None or second is None or second in free):
+            texts = free[first], columns.pair or (None if second is None else free[second])
+            break
     if labelled and label is None:
         # Everything that is missing at once, so that one correction is enough.
         also = "" if texts is not None else " and the texts with --text-column"
@@ -159,16 +163,6 @@ def _resolve(table: Table, columns: Columns, labelled: bool) -> tuple[str, str |
             "--text-column and, for pairs, the second one with --pair-column."
         )
     return *texts, label
-
-
-def _default_texts(present: Mapping[str, str], paired: str | None) -> tuple[str, str | None] | None:
-    """Find the text and pair columns among those ``present``, by names in lower case; ``paired`` is the named pair."""
-    for text, pair in TEXT_COLUMNS:
-        if text in present and paired is not None:
-            return present[text], paired
-        if text in present and (pair is None or pair in present):
-            return present[text], None if pair is None else present[pair]
-    return None
 
 
 def _is_missing(cell: object) -> bool:

@@ -32,32 +32,38 @@ class CatalogueEntry:
     classes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Preset:
-    hub: str
-    description: str
-    splits: Mapping[str, int]
-    classes: tuple[str, ...]
-
-
 BBC_NEWS = "bbc-news"
 #: Digest of its texts and their topics, in order.
 _BBC_SHA256 = "e26a94e19caab66cb1be5bfd29f134eff8b02b1e4f962a535d04a3e764c21f5d"
 
-PRESETS: Mapping[str, _Preset] = {
-    "sst5": _Preset(
-        "SetFit/sst5",
+#: The data sets known by name; whether each is ``available`` is found out when they are listed.
+_BUILT_IN = CatalogueEntry(
+    BBC_NEWS,
+    "built-in",
+    "BBC News headlines with their first paragraph, five topics (Greene and Cunningham 2006)",
+    False,
+    {"train": 1476, "validation": 311, "test": 318},
+    ("business", "entertainment", "politics", "sports", "tech"),
+)
+PRESETS: Mapping[str, CatalogueEntry] = {
+    "sst5": CatalogueEntry(
+        "sst5",
+        "preset",
         "movie reviews, five grades of sentiment (Socher et al. 2013)",
+        False,
         {"train": 8544, "validation": 1101, "test": 2210},
         ("0", "1", "2", "3", "4"),
     ),
-    "mnli": _Preset(
-        "nyu-mll/multi_nli",
+    "mnli": CatalogueEntry(
+        "mnli",
+        "preset",
         "pairs of sentences, does one follow from the other (Williams et al. 2018)",
+        False,
         {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
         ("contradiction", "entailment", "neutral"),
     ),
 }
+_HUB_IDS = {"sst5": "SetFit/sst5", "mnli": "nyu-mll/multi_nli"}
 
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
@@ -107,7 +113,7 @@ def find(name: str) -> Parts:
         notices = (f"{name} is read from the folder of that name, not from the hub.",) if name in PRESETS else ()
         return _from_folder(name, path, notices)
     if name in PRESETS:
-        return _from_hub(name, f"hub:{PRESETS[name].hub}")
+        return _from_hub(name, f"hub:{_HUB_IDS[name]}")
     if is_there(path, Path.is_file):
         return Parts(name, str(path), {path.name: partial(read_table, path)}, divided=True)
     raise DataError(
@@ -135,26 +141,13 @@ def read_inputs(name: str, *, text_column: str | None = None, pair_column: str |
 
 def known() -> frozenset[str]:
     """Return the names in the catalogue, with the hub ids of the presets."""
-    return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{preset.hub}" for preset in PRESETS.values())})
+    return frozenset({BBC_NEWS, *PRESETS, *(f"hub:{repository}" for repository in _HUB_IDS.values())})
 
 
 def catalogue() -> list[CatalogueEntry]:
     """List the data sets of ``cahp data`` without reading any text."""
-    built_in = CatalogueEntry(
-        BBC_NEWS,
-        "built-in",
-        "BBC News headlines with their first paragraph, five topics (Greene and Cunningham 2006)",
-        _bbc_folder() is not None,
-        {"train": 1476, "validation": 311, "test": 318},
-        ("business", "entertainment", "politics", "sports", "tech"),
-    )
-    presets = [
-        CatalogueEntry(
-            name, "preset", preset.description, is_there(Path(name), Path.is_dir), preset.splits, preset.classes
-        )
-        for name, preset in PRESETS.items()
-    ]
-    return [built_in, *presets]
+    presets = [replace(entry, available=is_there(Path(name), Path.is_dir)) for name, entry in PRESETS.items()]
+    return [replace(_BUILT_IN, available=_bbc_folder() is not None), *presets]
 
 
 def _bbc_folder() -> Path | None:
@@ -198,7 +191,14 @@ def _bbc_news() -> RawSplit:
 
 def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
     if any((path / marker).is_file() for marker in (LISTING, STATE)):
-        return _from_saved(name, path, notices)
+        check_saved(path)
+        import datasets
+
+        try:
+            loaded = datasets.load_from_disk(str(path))
+        except Exception as error:  # damaged files raise errors of any type
+            raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
+        return _from_loaded(name, loaded, str(path), notices, published=False)
     try:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
     except OSError as error:
@@ -212,17 +212,6 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
         )
     tables = {file.name: partial(read_table, file) for file in files}
     return replace(Parts.of_files(name, str(path), tables), notices=notices)
-
-
-def _from_saved(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
-    check_saved(path)
-    import datasets
-
-    try:
-        loaded = datasets.load_from_disk(str(path))
-    except Exception as error:  # damaged files raise errors of any type
-        raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
-    return _from_loaded(name, loaded, str(path), notices, published=False)
 
 
 def _from_hub(name: str, address: str) -> Parts:
@@ -252,7 +241,6 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
     import datasets
 
     name = path if revision is None else f"{path}@{revision}"
-    repository: hub.Repository | None = None
     with (
         hub.changed_setting("datasets log", _silence_library),
         hub.translate_failures("dataset", name, error=DataError),
@@ -275,19 +263,12 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
         # The library hides why it may not read them.
         repository.check_readable()
         if sum(repository.sizes.values()) > hub.FREE:
-            hub.require_consent(f"hub:{name}", _size(repository, config), error=DataError)
+            # The files of a configuration may be a small part of the repository.
+            builder = datasets.load_dataset_builder(path, config, revision=repository.commit)
+            wanted = [str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split]
+            files = [file for file in repository.sizes if any(address.endswith(f"/{file}") for address in wanted)]
+            hub.require_consent(f"hub:{name}", sum(repository.sizes[file] for file in files), error=DataError)
         return datasets.load_dataset(path, config, revision=repository.commit), []
-
-
-def _size(repository: hub.Repository, config: str | None) -> int:
-    """Count the bytes of the files of a configuration, which may be a small part of a repository."""
-    import datasets
-
-    builder = datasets.load_dataset_builder(repository.id, config, revision=repository.commit)
-    wanted = [str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split]
-    return sum(
-        size for file, size in repository.sizes.items() if any(address.endswith(f"/{file}") for address in wanted)
-    )
 
 
 def _silence_library() -> Callable[[], object]:

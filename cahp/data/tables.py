@@ -160,24 +160,20 @@ def _lines(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _records(lines: Iterable[str], place: str, delimiter: str, quoting: Any) -> Iterator[tuple[int, list[str]]]:
-    """Yield records with the line on which each begins, since a quoted field may span several lines."""
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    begin = 1
-    while True:
+def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
+    def read_records() -> Iterator[tuple[int, list[str]]]:
+        """Yield records with the line on which each begins, since a quoted field may span several lines."""
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+        begin = 1
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
+            for cells in reader:
+                yield begin, cells
+                begin = reader.line_num + 1
         except csv.Error as error:
             problem = f"{reason(error)} (a quotation mark that is not closed or not doubled?)"
             raise row_error(place, "line", begin, problem) from error
-        yield begin, cells
-        begin = reader.line_num + 1
 
-
-def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tuple[str, ...] = ()) -> Table:
-    records = _records(io.StringIO(text, newline=""), place, delimiter, quoting)
+    records = read_records()
     columns = tuple(name.strip() for name in next(records)[1])
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
@@ -190,27 +186,16 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tup
     return Table(place, "line", columns, rows, notices=notices)
 
 
-def _csv(path: Path, place: str) -> Table:
-    return _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL)
-
-
 def _tsv(path: Path, place: str) -> Table:
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     text = _decode(path, place)
     quoted = 0
-    if '""' in text:
-        quoted = sum(_looks_quoted(cell) for line in _lines(text) if '""' in line for cell in line.split("\t"))
+    for line in _lines(text) if '""' in text else ():
+        for cell in line.removesuffix("\r").split("\t") if '""' in line else ():
+            # Quoted as in CSV. A regular expression would try every way to pair up thousands of quotes.
+            quoted += len(cell) > 3 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]
     notice = f"{place}: {quoted} fields look quoted, but in TSV quotes are part of the text; save the file as CSV."
     return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
-
-
-def _looks_quoted(cell: str) -> bool:
-    """Tell whether a field is quoted as in CSV: in quotes, with doubled quotes inside.
-
-    A regular expression would try every way to pair up the thousands of quotes that a field may have.
-    """
-    inside = cell.removesuffix("\r")
-    return len(inside) > 3 and inside[0] == inside[-1] == '"' and '""' in inside[1:-1]
 
 
 def _json_lines(path: Path, place: str) -> Table:
@@ -242,7 +227,7 @@ def _parquet(path: Path, place: str) -> Table:
 
 
 READERS: Mapping[str, Callable[[Path, str], Table]] = {
-    ".csv": _csv,
+    ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
     ".tsv": _tsv,
     ".jsonl": _json_lines,
     ".ndjson": _json_lines,

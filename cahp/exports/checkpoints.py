@@ -19,12 +19,11 @@ from cahp.exports.model_card import model_card
 from cahp.files import json_text, scratch
 from cahp.outcomes import Outcomes, measure
 from cahp.output import Output
-from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import outcome_records, ratio_record, versions
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import cut_model
+from cahp.run.recovered import Recovered
 from cahp.run.recovery_steps import recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
@@ -114,14 +113,14 @@ def recovered(
     mask: HeadMask,
     *,
     recover: str,
-    epochs: int = 3,
+    schedule: Mapping[str, Any] | None = None,
     allowed: float | None = None,
     watch: Watch | None = None,
-) -> tuple[dict[str, Any], HeadModel]:
-    """Recover the model under ``mask``; return its outcomes with the report of the recovery, and the cut model.
+) -> tuple[dict[str, Any], Recovered | None]:
+    """Recover the model under ``mask``; return its outcomes with the report of the recovery, and the recovery.
 
-    ``epochs`` are those of fine-tuning, ``allowed`` the seconds of a timed recovery (None: as the settings say);
-    ``watch`` gets the loss of a training.
+    ``schedule`` holds changes to that of a training, ``allowed`` the seconds of a timed recovery (None: as the settings
+    say); ``watch`` gets the loss of a training.
     """
     settings, measurements = bench.settings, bench.measurements
     made = bench.recoveries.recover(
@@ -129,12 +128,12 @@ def recovered(
         recover,
         labels=settings.labels,
         seconds=allowed or parse_duration(settings.recover_time or RECOVER_TIME),
-        schedule={"epochs": epochs} if get_recovery(recover).needs_labels else None,
+        schedule=schedule,
         watch=watch,
     )
     states = measure_outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)
     record = recovery_record(measurements, bench.evaluation, mask, made, seed=settings.seed)
-    return {**outcome_records(states), **record}, cut_model(bench.model, mask, made)
+    return {**outcome_records(states), **record}, made
 
 
 def write(

@@ -18,10 +18,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
+from cahp.api.export import export
 from cahp.exports import formats
 from cahp.exports.checkpoints import claimed, write
 from cahp.exports.form import ModelForm
-from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel, Verified
@@ -260,7 +260,7 @@ def test_masks_travel_through_every_file(form: str, tmp_path: Path) -> None:
     mask = HeadMask.of([0, 3, 5, 6, 11], 3, 4)
     (tmp_path / "mask.npy").write_bytes(cahp.exports.masks.mask_array(mask))  # type: ignore[attr-defined]
     settings = Settings(model=str(model))
-    found = export(settings, mask=tmp_path / "mask.npy", form=form, out=tmp_path / "out", store=Store(tmp_path))
+    found = export(settings, mask=tmp_path / "mask.npy", format=form, out=tmp_path / "out", store=Store(tmp_path))
     written = tmp_path / "out" / found["file"]
     if form == "csv":
         assert written.read_text().splitlines()[1:3] == ["0,0,1", "0,1,0"]
@@ -283,14 +283,18 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"form": "zip"}, "compact"), ({"how": "refit"}, "--data"), ({"form": "drop-in", "out": "model"}, "itself")],
+    [
+        ({"format": "zip"}, "compact"),
+        ({"recover": "refit"}, "--data"),
+        ({"format": "drop-in", "out": "model"}, "itself"),
+    ],
 )
 def test_what_cannot_be_exported_is_refused_with_the_next_step(
     changes: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     model = fakes.save_model(tmp_path / "model")
     (tmp_path / "mask.json").write_text(json.dumps({"0": [1]}))
-    options = {"form": "compact", "out": "out", **changes}
+    options = {"format": "compact", "out": "out", **changes}
     out = tmp_path / str(options.pop("out"))
     with pytest.raises(CahpError, match=said):
         export(Settings(model=str(model)), mask=tmp_path / "mask.json", out=out, store=Store(tmp_path), **options)

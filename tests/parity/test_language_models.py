@@ -14,8 +14,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from cahp import models
+from cahp.api.export import export
 from cahp.cards import Prompt
-from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.compact import load_pruned
 from cahp.models.fitting import save_network
@@ -145,7 +145,8 @@ def test_what_is_exported_is_a_language_model_again(
         pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
         if language == "masked":
             pytest.skip("one model in 8 bits says enough, and writing one takes seconds")
-    found = export(settings, mask=tmp_path / "mask.npy", form=form, out=out, how="none", time=False, store=store)
+    untimed = replace(settings, latency=False)
+    found = export(untimed, mask=tmp_path / "mask.npy", format=form, out=out, recover="none", store=store)
     if form == "onnx-int8":
         # What it was rounded from was held against the model on the way.
         assert found["difference"] > 0

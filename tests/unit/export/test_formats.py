@@ -16,10 +16,10 @@ from safetensors.torch import save_file
 
 import cahp
 from cahp import cli
+from cahp.api.export import export
 from cahp.costs import Timing
 from cahp.exports import formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded, Runtime
-from cahp.exports.take_home import export
 from cahp.models import saving
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
@@ -91,7 +91,7 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
 ) -> None:
     asked, out = Settings(model=settings.model, device="cpu"), tmp_path / "out"
     for _ in range(2):
-        found = export(asked, mask=mask, form="toy", out=out, store=Store(tmp_path / "store"))
+        found = export(asked, mask=mask, format="toy", out=out, store=Store(tmp_path / "store"))
     assert found["difference"] <= 1e-5
     assert found["bytes"] == (out / "toy.safetensors").stat().st_size
     assert "Play with it." in (out / "README.md").read_text()
@@ -108,13 +108,14 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
         return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))]
 
     monkeypatch.setattr(formats, "FORMS", (replace(TOY, runtime=Runtime("toys", times)),))
-    asked = {"mask": mask, "form": "toy", "store": Store(tmp_path / "store"), "how": "none"}
+    asked = {"mask": mask, "format": "toy", "store": Store(tmp_path / "store"), "recover": "none"}
     found = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "timed", **asked)
     assert [(one.name, one.latency_ms.median) for one in found["files"]] == [("full", 50.0), ("pruned", 40.0)]
     card = (tmp_path / "timed" / "README.md").read_text()
     assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 of the full model's time" in card
     assert "median of 40 rounds in turn" in card
-    untimed = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "untimed", time=False, **asked)
+    still = Settings(model=settings.model, device="cpu", latency=False)
+    untimed = export(still, out=tmp_path / "untimed", **asked)
     assert untimed["files"] is untimed["onnx_latency_ms"] is None
     assert "rounds in turn" not in (tmp_path / "untimed" / "README.md").read_text()
 
@@ -126,13 +127,13 @@ def test_a_new_form_that_answers_otherwise_is_not_written(
     astray = replace(TOY, reads=TOY.reads.replace(".logits.numpy()", ".logits.numpy() + 0.001"))
     monkeypatch.setattr(formats, "FORMS", (astray,))
     with pytest.raises(CahpError, match="toy model, read again, answers otherwise"):
-        export(Settings(model=settings.model, device="cpu"), mask=mask, form="toy", out=tmp_path / "out")
+        export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("toys")
 def test_a_new_form_of_a_mask_is_written(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    found = export(Settings(model=settings.model), mask=mask, form="bits", out=tmp_path / "out")
+    found = export(Settings(model=settings.model), mask=mask, format="bits", out=tmp_path / "out")
     assert (tmp_path / "out" / found["file"]).read_text() == "101111110110"
 
 
@@ -210,13 +211,13 @@ def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
     settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cahp.models.description.NO_ONNX", {"bert": "it reads backwards"})
-    monkeypatch.setattr("cahp.exports.take_home.open_bench", lambda *_, **__: pytest.fail("it was measured"))
+    monkeypatch.setattr("cahp.api.export.open_bench", lambda *_, **__: pytest.fail("it was measured"))
     for form in ("onnx", "onnx-int8"):
         with pytest.raises(
             OptionError,
             match=f"cannot be exported as {form}, since it reads backwards; export it as compact or drop-in$",
         ):
-            export(settings, mask=mask, form=form, out=tmp_path / "out")
+            export(settings, mask=mask, format=form, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

@@ -16,11 +16,12 @@ import torch
 from clusters import ratio_of
 
 import cahp
+from cahp.api.export import export
 from cahp.exports import checkpoints
 from cahp.exports.footprint import change
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
-from cahp.exports.take_home import checkpoint, export
+from cahp.exports.take_home import checkpoint
 from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
@@ -111,7 +112,7 @@ def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_fil
     def again(name: str, **changed: object) -> dict[str, Any]:
         (tmp_path / f"{name}.json").write_text(json.dumps({**written, **changed}))
         out = tmp_path / name
-        export(Settings(model=settings.model), mask=tmp_path / f"{name}.json", form="mask", out=out)
+        export(Settings(model=settings.model), mask=tmp_path / f"{name}.json", format="mask", out=out)
         said: dict[str, Any] = json.loads((out / "head_mask.json").read_text())
         assert said["keep"] == written["keep"]
         return said
@@ -138,7 +139,7 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
 
     def exported(of: Settings, **more: Any) -> dict[str, Any]:
         out = tmp_path / f"out{len(list(tmp_path.iterdir()))}"
-        more = {"mask": tmp_path / "mask.json", "form": "compact", "store": Store(tmp_path / "store"), **more}
+        more = {"mask": tmp_path / "mask.json", "format": "compact", "store": Store(tmp_path / "store"), **more}
         return {**export(of, out=out, **more), "card": (out / "README.md").read_text()}
 
     found = exported(replace(settings, recover_time="1h"))
@@ -146,7 +147,7 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
     assert "Accuracy after each step of the recovery: as pruned " in found["card"]
     # Its texts were drawn as a distillation draws them, without their labels.
     assert [(how, one.recover) for how, one in asked] == [("auto", "auto")]
-    assert "steps" not in exported(settings, how="refit")
+    assert "steps" not in exported(settings, recover="refit")
     bare = exported(replace(settings, data=None))
     assert (bare["metrics"], [how for how, _ in asked]) == (None, ["auto", "refit"])
     assert "nothing was recovered" in bare["card"]
@@ -159,9 +160,9 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     found = export(
         replace(settings, latency_time="0.1s"),
         mask=tmp_path / "mask.npy",
-        form="onnx-int8",
+        format="onnx-int8",
         out=out,
-        how="refit",
+        recover="refit",
         store=Store(tmp_path / "store"),
     )
     assert found["tried"] == 30
