@@ -10,81 +10,58 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.api.compare import CompareResult, compare
-    from cahp.api.evaluate import evaluate, latency
-    from cahp.api.export import export
-    from cahp.api.fit import fit
-    from cahp.api.prune import prune
-    from cahp.api.prune_result import PruneResult
-    from cahp.api.recover import recover
-    from cahp.api.report import report
-    from cahp.api.reproduce import reproduce
-    from cahp.api.similarity import SimilarityResult, similarity
-    from cahp.exports.masks import read_mask
-    from cahp.exports.run_folder import write_run
-    from cahp.models import load
-    from cahp.models.compact import load_pruned
-    from cahp.models.surgery import cut
-    from cahp.run.bench import open_bench
-    from cahp.run.prune import Run
-    from cahp.run.settings import Settings
-    from cahp.values import CahpError, Cancelled, HeadMask, Texts
-
-__all__ = [
-    "CahpError",
-    "Cancelled",
-    "CompareResult",
-    "HeadMask",
-    "PruneResult",
-    "Run",
-    "Settings",
-    "SimilarityResult",
-    "Texts",
-    "compare",
-    "cut",
-    "evaluate",
-    "export",
-    "fit",
-    "latency",
-    "load",
-    "load_pruned",
-    "open_bench",
-    "prune",
-    "read_mask",
-    "recover",
-    "report",
-    "reproduce",
-    "similarity",
-    "write_run",
-]
+    from cahp.api.compare import CompareResult as CompareResult
+    from cahp.api.compare import compare as compare
+    from cahp.api.evaluate import evaluate as evaluate
+    from cahp.api.evaluate import latency as latency
+    from cahp.api.export import export as export
+    from cahp.api.fit import fit as fit
+    from cahp.api.prune import prune as prune
+    from cahp.api.prune_result import PruneResult as PruneResult
+    from cahp.api.recover import recover as recover
+    from cahp.api.report import report as report
+    from cahp.api.reproduce import reproduce as reproduce
+    from cahp.api.similarity import SimilarityResult as SimilarityResult
+    from cahp.api.similarity import similarity as similarity
+    from cahp.exports.masks import read_mask as read_mask
+    from cahp.exports.run_folder import write_run as write_run
+    from cahp.models import load as load
+    from cahp.models.compact import load_pruned as load_pruned
+    from cahp.models.surgery import cut as cut
+    from cahp.run.bench import open_bench as open_bench
+    from cahp.run.prune import Run as Run
+    from cahp.run.settings import Settings as Settings
+    from cahp.values import CahpError as CahpError
+    from cahp.values import Cancelled as Cancelled
+    from cahp.values import HeadMask as HeadMask
+    from cahp.values import Texts as Texts
 
 _HOMES = {
-    "CahpError": "values",
-    "Cancelled": "values",
-    "CompareResult": "api.compare",
-    "HeadMask": "values",
-    "PruneResult": "api.prune_result",
-    "Run": "run.prune",
-    "Settings": "run.settings",
-    "SimilarityResult": "api.similarity",
-    "Texts": "values",
-    "compare": "api.compare",
-    "cut": "models.surgery",
-    "evaluate": "api.evaluate",
-    "export": "api.export",
-    "fit": "api.fit",
-    "latency": "api.evaluate",
-    "load": "models",
-    "load_pruned": "models.compact",
-    "open_bench": "run.bench",
-    "prune": "api.prune",
-    "read_mask": "exports.masks",
-    "recover": "api.recover",
-    "report": "api.report",
-    "reproduce": "api.reproduce",
-    "similarity": "api.similarity",
-    "write_run": "exports.run_folder",
+    name: home
+    for home, names in {
+        "api.compare": ("CompareResult", "compare"),
+        "api.evaluate": ("evaluate", "latency"),
+        "api.export": ("export",),
+        "api.fit": ("fit",),
+        "api.prune": ("prune",),
+        "api.prune_result": ("PruneResult",),
+        "api.recover": ("recover",),
+        "api.report": ("report",),
+        "api.reproduce": ("reproduce",),
+        "api.similarity": ("SimilarityResult", "similarity"),
+        "exports.masks": ("read_mask",),
+        "exports.run_folder": ("write_run",),
+        "models": ("load",),
+        "models.compact": ("load_pruned",),
+        "models.surgery": ("cut",),
+        "run.bench": ("open_bench",),
+        "run.prune": ("Run",),
+        "run.settings": ("Settings",),
+        "values": ("CahpError", "Cancelled", "HeadMask", "Texts"),
+    }.items()
+    for name in names
 }
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,11 +58,10 @@ def add_title(figure: Any, title: str, *, dark: bool) -> Any:
     return figure
 
 
-def mime_bundle(draw: Callable[[], Any], text: str) -> Mapping[str, Any]:
-    """The MIME bundle of a figure for a notebook, with ``text`` where figures cannot be drawn."""
-    if find_spec("plotly") is None:
-        return {"text/plain": text}
-    return {**draw()._repr_mimebundle_(), "text/plain": text}
+def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
+    """The MIME bundle for a notebook of what has a figure: its text alone where figures cannot be drawn."""
+    figure = {} if find_spec("plotly") is None else drawn.plot()._repr_mimebundle_()
+    return {**figure, "text/plain": repr(drawn)}
 
 
 # Of a run ----------------------------------------------------------------------------------------------------
@@ -71,28 +70,24 @@ def mime_bundle(draw: Callable[[], Any], text: str) -> Mapping[str, Any]:
 _POINTS = {"accuracy": 9, "latency": 5}
 
 
-def heads(run: Run, *, dark: bool) -> Any:
-    """The kept heads, coloured and lettered by cluster."""
-    figure = grid_figure(run.mask, run.arrays["labels"], dark=dark)
-    return add_title(figure, f"{run.mask.count} of {run.mask.keep.size} heads kept", dark=dark)
+def draw_run(run: Run, name: Literal["heads", "space", "silhouette"], *, dark: bool) -> Any:
+    """A figure of what a run has measured.
 
-
-def space(run: Run, *, dark: bool) -> Any:
-    """The heads in the plane of the projection."""
-    labels = run.arrays["labels"]
-    salience = run.arrays["salience"].reshape(run.mask.keep.shape)
-    figure = space_figure(run.arrays["embedding"], salience, labels, run.mask, run.document.settings, dark=dark)
-    clusters = len(np.unique(labels))
-    return add_title(figure, f"{run.mask.count} kept heads in {clusters} clusters", dark=dark)
-
-
-def silhouette(run: Run, *, dark: bool) -> Any:
-    """The mean silhouette of the heads in k clusters, by k."""
-    knee = run.document.knee
-    figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
-    return add_title(
-        figure, "The curve has no knee" if knee is None else f"The knee of the curve is at {knee} clusters", dark=dark
-    )
+    ``heads`` are the kept heads, coloured and lettered by cluster; ``space`` the heads in the plane of the projection;
+    ``silhouette`` the mean silhouette of the heads in k clusters, by k.
+    """
+    labels, knee = run.arrays["labels"], run.document.knee
+    if name == "heads":
+        figure = grid_figure(run.mask, labels, dark=dark)
+        title = f"{run.mask.count} of {run.mask.keep.size} heads kept"
+    elif name == "space":
+        salience = run.arrays["salience"].reshape(run.mask.keep.shape)
+        figure = space_figure(run.arrays["embedding"], salience, labels, run.mask, run.document.settings, dark=dark)
+        title = f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
+    else:
+        figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
+        title = "The curve has no knee" if knee is None else f"The knee of the curve is at {knee} clusters"
+    return add_title(figure, title, dark=dark)
 
 
 def by_budget(
@@ -112,7 +107,11 @@ def by_budget(
     settings, recovery = bench.settings, RECOVERIES[bench.settings.recover]
     total = run.mask.keep.size
     fewest = max(1, settings.min_per_layer * run.mask.layers)
-    wanted = _spread(fewest, total, run.mask.count, _POINTS[what]) if budgets is None else sorted(set(budgets))
+    if budgets is None:
+        # Evenly spaced, with both ends and the run's own budget.
+        spread = np.linspace(fewest, total, min(_POINTS[what], total - fewest + 1)).round().astype(int).tolist()
+        budgets = [*spread, max(run.mask.count, fewest)]
+    wanted = sorted(set(budgets))
     for budget in wanted:
         if not fewest <= budget <= total:
             raise BudgetError(f"a budget of {budget} heads is impossible; budgets lie in {fewest}..{total}")
@@ -120,7 +119,11 @@ def by_budget(
     rows = []
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
-        mask = _mask(bench, budget)
+        if budget == total:
+            mask = HeadMask.full(run.mask.layers, run.mask.heads)
+        else:
+            method = method_of(settings)
+            mask = method.choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer).mask
         if what == "accuracy":
             rows.append(Row(budget, None, evaluate_mask(bench, mask, recover=shown.name), None, None))
         elif not mask.empty_layers and budget < total:
@@ -131,18 +134,3 @@ def by_budget(
         return add_title(curves.latency_by_budget(rows, dark=dark), "Time saved with fewer heads", dark=dark)
     title = f"Accuracy on {settings.eval_split} ({shown.result}), measured at {len(rows)} budgets"
     return add_title(curves.accuracy_by_budget(rows, dark=dark), title, dark=dark)
-
-
-def _spread(fewest: int, total: int, own: int, count: int) -> list[int]:
-    """``count`` budgets, evenly spaced, with both ends and the run's ``own``."""
-    spread = np.linspace(fewest, total, min(count, total - fewest + 1)).round().astype(int).tolist()
-    return sorted({*spread, max(own, fewest)})
-
-
-def _mask(bench: Bench, budget: int) -> HeadMask:
-    """The heads that the run's method keeps at a budget."""
-    card, settings = bench.card, bench.settings
-    if budget == card.layers * card.heads:
-        return HeadMask.full(card.layers, card.heads)
-    choice = method_of(settings).choose(bench.evidence, budget=budget, min_per_layer=settings.min_per_layer)
-    return choice.mask

@@ -107,7 +107,7 @@ def _fit(
             raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
         slow = replace(fitting.PAPER_SCHEDULE, **given)
         name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
-        epochs = None if store.fresh else _finished(output, name)
+        epochs = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
         if epochs is None:
             trained, history = fitting.fit_whole(
                 card,
@@ -183,17 +183,13 @@ def training_key(card: ModelCard, texts: Texts, *, validation: Texts, schedule: 
     return key("fit", 1, card.sha256, texts.sha256, validation.sha256, asdict(schedule), seed)
 
 
-def _finished(output: Output, name: str) -> list[dict[str, Any]] | None:
-    """The epochs of the training ``name`` if its classifier is in the folder, unchanged."""
-
-    def read_epochs() -> list[dict[str, Any]] | None:
-        origin = output.made
-        if origin.get("key") != name:
-            return None
-        try:
-            card = models.identify(str(output.folder.resolve()))
-        except ModelError:
-            return None
-        return origin.get("epochs") if card.sha256 == origin.get("sha256") else None
-
-    return parallel.from_first(read_epochs)
+def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:
+    """Read the epochs of the training ``name`` if its classifier is in the folder, unchanged."""
+    origin = output.made
+    if origin.get("key") != name:
+        return None
+    try:
+        card = models.identify(str(output.folder.resolve()))
+    except ModelError:
+        return None
+    return origin.get("epochs") if card.sha256 == origin.get("sha256") else None

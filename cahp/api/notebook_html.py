@@ -24,12 +24,12 @@ def cell(*parts: str) -> str:
     return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'
 
 
-def run_html(run: Run, clusters: Clusters) -> str:
+def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
     return cell(
         f"<p>{safe(verdict(document))}</p>",
-        grid(run.mask, clusters),
+        grid(run.mask, Clusters.of(run.arrays["labels"])),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )

@@ -44,7 +44,9 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             with hub.progress_to(progress):
                 yield _Forwarding(progress)
             return
-        shown = in_notebook() or _is_interactive() if progress is None else progress
+        # A person types into this Python.
+        interactive = (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
+        shown = in_notebook() or interactive if progress is None else progress
         try:
             with bars(quiet=not shown, draws=True if in_notebook() else None) as reporter:
                 yield reporter
@@ -70,8 +72,3 @@ def in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     running = None if shell is None else shell.get_ipython()
     return getattr(running, "kernel", None) is not None
-
-
-def _is_interactive() -> bool:
-    """Whether a person types into this Python."""
-    return (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()

@@ -65,8 +65,12 @@ def prune(
     start = perf_counter()
     settings, loaded = _read_settings(model, data, options)
     method_of(settings)  # Refuses an unknown method before any data are fetched.
-    if sweep:
-        _check_sweep(settings)
+    if sweep and settings.method != Settings.method:
+        raise OptionError(
+            f"--sweep measures the budgets of {Settings.method} and not of {settings.method}; leave one out"
+        )
+    if sweep and parallel.world() > 1:
+        raise OptionError("--sweep works in one process; start it without accelerate")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
         run = measure_run(bench, recipe(settings).shell if command is None else command, start)
@@ -93,25 +97,12 @@ def _signature() -> inspect.Signature:
 prune.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
-def _check_sweep(settings: Settings) -> None:
-    if settings.method != Settings.method:
-        raise OptionError(
-            f"--sweep measures the budgets of {Settings.method} and not of {settings.method}; leave one out"
-        )
-    if parallel.world() > 1:
-        raise OptionError("--sweep works in one process; start it without accelerate")
-
-
 def _read_settings(
     model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
 ) -> tuple[Settings, HeadModel | None]:
+    """The settings of a call, and the model if it is loaded; they name its prompt and device for other processes."""
     if isinstance(model, str | PathLike | Settings):
         return read_settings("prune", model, data, options), None
-    return _settings_of_loaded(model, data, options), model
-
-
-def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[str, Any]) -> Settings:
-    """Settings with the name, prompt and device of a loaded model, by which others load the same model."""
     # Imported here because it imports torch.
     from cahp.models.devices import find_device
 
@@ -128,4 +119,4 @@ def _settings_of_loaded(model: HeadModel, data: Name | None, options: Mapping[st
         raise OptionError(
             f"{card.id} was loaded on {where} and not on {settings.device}; leave device out, or give it to cahp.load"
         )
-    return settings if find_device(settings.device).type == where else replace(settings, device=where)
+    return settings if find_device(settings.device).type == where else replace(settings, device=where), model

@@ -21,7 +21,6 @@ from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silen
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
-    from cahp.exports.drawings import Clusters
     from cahp.notebook.widget import BudgetBoard
     from cahp.studies.budget_sweep import BudgetTable
 
@@ -179,8 +178,7 @@ class PruneResult(Run):
         if name == "accuracy" or name == "latency":
             with self._progress_of_bench(progress) as reporter:
                 return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
-        draw = {"heads": figures.heads, "space": figures.space, "silhouette": figures.silhouette}[name]
-        return draw(self, dark=dark)
+        return figures.draw_run(self, name, dark=dark)
 
     def similarity(self, text: Input, *, progress: ShowProgress = None) -> SimilarityResult:
         """The heads of the full model that attend alike on a text, with the run's mask; see ``cahp.similarity``."""
@@ -200,12 +198,6 @@ class PruneResult(Run):
             finally:
                 self.bench.resources.progress = silent
 
-    @property
-    def _clusters(self) -> Clusters:
-        from cahp.exports.drawings import Clusters
-
-        return Clusters.of(self.arrays["labels"])
-
     def __repr__(self) -> str:
         from cahp.terminal.printing import run_lines
 
@@ -223,4 +215,4 @@ class PruneResult(Run):
     def _repr_html_(self) -> str:
         from cahp.api.notebook_html import run_html
 
-        return run_html(self, self._clusters)
+        return run_html(self)

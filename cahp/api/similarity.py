@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -55,8 +54,7 @@ class AttentionPattern:
     def __repr__(self) -> str:
         return f"Layer {self.layer}, head {self.head} {figures.habit(self.weights)}, {len(self.tokens)} tokens"
 
-    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return mime_bundle(self.plot, repr(self))
+    _repr_mimebundle_ = mime_bundle
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -89,8 +87,7 @@ class SimilarityGraph(HeadGraph):
         joined = int((~self.backbone).sum())
         return f"{len(self.communities)} heads in {groups} communities that attend alike, {joined} pairs joined"
 
-    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return mime_bundle(self.plot, repr(self))
+    _repr_mimebundle_ = mime_bundle
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -190,8 +187,7 @@ class SimilarityResult:
         cut = f" ({self.cut} more were cut off)" if self.cut else ""
         return f"{self.model} on a text of {len(self.tokens)} tokens{cut}: {self.graph()!r}"
 
-    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return mime_bundle(self.plot, repr(self))
+    _repr_mimebundle_ = mime_bundle
 
     def _flat(self, layer: int, head: int) -> int:
         layers, heads = self.mask.keep.shape

@@ -12,7 +12,7 @@ from contextlib import suppress
 import typer
 
 from cahp import processes as parallel
-from cahp.cli import bench, commands, doctor, explore
+from cahp.cli import commands, doctor, explore
 from cahp.values import CahpError, Cancelled
 
 #: In the order of the help.
@@ -29,7 +29,7 @@ COMMANDS = (
     commands.compare,
     commands.reproduce,
     doctor.doctor,
-    bench.bench,
+    commands.bench,
     explore.explore,
 )
 

@@ -1,13 +1,16 @@
-"""The machinery of a command: read its options, call it, print its result."""
+"""The machinery of a command: read its options, call it, print its result.
+
+Options that fill a field of ``Settings`` are derived from the field.
+"""
 
 from __future__ import annotations
 
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +18,98 @@ import typer
 
 from cahp import hub
 from cahp import processes as parallel
-from cahp.cli.options import OPTIONS, REQUIRED, Option, settings_of
-from cahp.run.settings import Settings
+from cahp.run.command_line import flags, to_text
+from cahp.run.option import Setting
+from cahp.run.settings import Settings, describe
 from cahp.terminal import progress
 from cahp.words import size_of
 
 if TYPE_CHECKING:
     from cahp.output import Mark, Output
     from cahp.store import Store
+
+#: The default of an option that must be given.
+REQUIRED: Any = ...
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option, or an argument, of a command.
+
+    ``name`` is the parameter of the command that takes the value; with ``fills`` it is the field of ``Settings`` that
+    takes it instead. Without ``flags``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
+    and ``high`` bound a number.
+    """
+
+    name: str
+    help: str
+    kind: type = str
+    default: Any = None
+    flags: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
+    fills: bool = False
+    argument: bool = False
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The parameter from which Typer makes the option."""
+        default = (
+            typer.Argument(self.default, help=self.help)
+            if self.argument
+            else typer.Option(self.default, *self.flags, help=self.help, min=self.low, max=self.high)
+        )
+        return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
+
+    def but(self, **changes: Any) -> Option:
+        """The same option with changes for one command."""
+        return replace(self, **changes)
+
+
+def _of_setting(setting: Setting, flag: str) -> Option:
+    kind = setting.kind if setting.kind in (bool, int) else str
+    both = f"{flag}/{flag.replace('--', '--no-', 1)}" if setting.default is True else flag
+    return Option(
+        setting.name,
+        setting.help.replace("{choices}", ", ".join(setting.choices)),
+        kind,
+        to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default,
+        (both, *([setting.short] if setting.short else [])),
+        fills=True,
+    )
+
+
+def settings_of(command: str, *, without: Iterable[str] = (), settings: type[Settings] = Settings) -> list[Option]:
+    """The options of a command that fill a field of ``Settings``, in the order of the fields."""
+    described = describe(settings)
+    return [
+        _of_setting(described[name], flag) for name, flag in flags(command, settings).items() if name not in without
+    ]
+
+
+#: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
+OPTIONS: Mapping[str, Option] = {
+    option.name: option
+    for option in (
+        *(_of_setting(setting, setting.flag) for setting in describe().values()),
+        Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
+        Option("out", "Folder to write to.", Path),
+        Option("force", "Replace files in the folder of --out that cahp did not write.", bool, False, ("--force",)),
+        Option("batch", "Texts per batch.", int, 32, low=1, high=1024),
+        Option("epochs", "Epochs of training.", int, low=1, high=1000),
+        Option("learning_rate", "Highest learning rate.", float, low=1e-7, high=1.0),
+        Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
+        Option("cluster", "dask, or dask:ADDRESS of a scheduler."),
+        Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
+        Option("yes", "Download large files from the hub without asking.", bool, False, ("--yes", "-y")),
+        Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q")),
+        Option("no_cache", "Measure again what is cached.", bool, False, ("--no-cache",)),
+    )
+}
+
+
+# Commands ----------------------------------------------------------------------------------------------------
+
 
 #: Options that become part of the ``Call``.
 _OF_CALL = ("as_json", "yes", "quiet", "no_cache")
@@ -82,21 +169,10 @@ class Command:
     options: tuple[Option, ...]
     do: Callable[..., None]
 
-    def __post_init__(self) -> None:
-        _, *parameters = inspect.signature(self.do).parameters.values()
-        passes_on = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-        taken = [parameter.name for parameter in parameters if parameter.kind is not inspect.Parameter.VAR_KEYWORD]
-        if set(taken) - set(self._own) or (set(self._own) - set(taken) and not passes_on):
-            raise TypeError(f"{self.name} takes {', '.join(taken)}, but has the options {', '.join(self._own)}")
-
     @property
     def name(self) -> str:
         """The word after ``cahp``."""
         return self.do.__name__
-
-    @property
-    def _own(self) -> list[str]:
-        return [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
 
     def settings(self, given: Mapping[str, Any]) -> Settings:
         """The settings of the options' values, by name.
@@ -106,18 +182,26 @@ class Command:
         """
         values = {option.name: given[option.name] for option in self.options if option.fills}
         for name in ("label_map", "splits", "answers"):
-            if name in values:
-                values[name] = _parse(name, values[name])
+            if values.get(name):
+                # Imported here because it takes time.
+                from cahp.data import parse_answers, parse_label_map, parse_splits
+
+                parsers = {"label_map": parse_label_map, "splits": parse_splits, "answers": parse_answers}
+                values[name] = parsers[name](values[name])
+            elif name in values:
+                values[name] = () if name == "answers" else {}
         return Settings(**values)
 
     def add_to(self, app: typer.Typer) -> None:
         """Make this a command of ``app``."""
 
+        own = [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
+
         def run(context: typer.Context, **given: Any) -> None:
             of_call = {name: given[name] for name in _OF_CALL if name in given}
             call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **of_call)
             with questions(yes=call.yes):
-                self.do(call, **{name: given[name] for name in self._own})
+                self.do(call, **{name: given[name] for name in own})
 
         # Typer reads the options of a command from its signature, which is put together here.
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
@@ -141,21 +225,6 @@ def command(*own: Option | str, of_call: Iterable[str] = _OF_CALL) -> Callable[[
         return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do)
 
     return make
-
-
-def _parse(name: str, text: str) -> Any:
-    """The value of an option whose text holds several words."""
-    if not text:
-        return () if name == "answers" else {}
-    # Imported here because it takes time.
-    from cahp.data import parse_answers, parse_label_map, parse_splits
-
-    parsers: Mapping[str, Callable[[str], Any]] = {
-        "label_map": parse_label_map,
-        "splits": parse_splits,
-        "answers": parse_answers,
-    }
-    return parsers[name](text)
 
 
 @contextmanager

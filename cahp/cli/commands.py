@@ -1,6 +1,6 @@
 """The commands that do the package's work: each calls the use case of its name in ``cahp.api`` and prints the result.
 
-``doctor``, ``bench`` and ``explore`` have files of their own.
+``doctor`` and ``explore`` have files of their own.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from cahp import processes as parallel
-from cahp.cli.command import Call, command, folder, optional_folder
-from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import option_help
+from cahp.files import write_whole
 from cahp.run.command_line import to_arguments
 from cahp.run.settings import COLUMNS, describe, identify_model
 from cahp.values import OptionError
@@ -259,3 +259,30 @@ def reproduce(
         )
     folders = document["asked"]["experiments"]
     call.answer(document, [*lines(document), "", output.describe([use_case.FILE, *folders])])
+
+
+@command(
+    OPTIONS["limit"].but(default=640, low=32, fills=False, help="Number of texts."),
+    Option("rounds", "Number of rounds; each contestant runs once per round.", int, 3, low=1, high=100),
+    Option("into", "Write the table into this file, between the marks <!-- bench --> and <!-- /bench -->.", Path),
+    of_call=("as_json", "yes", "quiet"),
+)
+def bench(call: Call, limit: int, rounds: int, into: Path | None) -> None:
+    """Measure the speed of this package against a plain forward pass and a naive implementation."""
+    from cahp.studies import performance
+
+    try:
+        text = "" if into is None else into.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        raise OptionError(f"{into} cannot be read; name a text file with marks for the table") from None
+    if into is not None and performance.placed(text, []) is None:
+        raise OptionError(f"{into} has no marks {' and '.join(performance.MARKS)}; write them where the table goes")
+    with call.bars() as progress:
+        document = performance.measure(call.settings, limit=limit, rounds=rounds, progress=progress)
+    lines = list(performance.words(document))
+    call.answer(document, lines)
+    if into is not None:
+        try:
+            write_whole(into.parent, {into.name: str(performance.placed(text, lines)).encode()})
+        except OSError as error:
+            raise OptionError(f"{into} cannot be written ({error.strerror}); name another file") from None

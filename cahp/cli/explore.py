@@ -9,34 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import typer
 
 from cahp.access import Access, is_every_address
-from cahp.cli.command import Call, command
-from cahp.cli.options import Option
+from cahp.cli.command import Call, Option, command
 from cahp.values import CahpError, OptionError
 
-_HOST = Option(
-    "host",
-    "Address to listen on instead of the loopback (0.0.0.0: all); repeat it for other names of this machine.",
-    list[str],
-    [],
-)
-_PORT = Option("port", "Port to listen on.", int, 8501, low=1024, high=65535)
-_TOKEN = Option("token", "Require the token in the printed address.", bool, True)
-_PUBLIC = Option(
-    "public",
-    "Open to everybody: no token, no folders of this machine, and only presets from the hub.",
-    bool,
-    False,
-    ("--public",),
-)
-_ROOT = Option("data_root", "The only folder below which models and data may be opened, also with --public.", Path)
-_BROWSER = Option("browser", "Open a browser window.", bool, True)
 #: Upload limits in megabytes: a file, and a message of a page.
 _PUBLIC_LIMITS = ("--server.maxUploadSize=5", "--server.maxMessageSize=32")
 
@@ -44,13 +25,38 @@ _PUBLIC_LIMITS = ("--server.maxUploadSize=5", "--server.maxMessageSize=32")
 _ENDING = 10.0
 
 
-@command(_HOST, _PORT, _TOKEN, _PUBLIC, _ROOT, _BROWSER, of_call=())
+@command(
+    Option(
+        "host",
+        "Address to listen on instead of the loopback (0.0.0.0: all); repeat it for other names of this machine.",
+        list[str],
+        [],
+    ),
+    Option("port", "Port to listen on.", int, 8501, low=1024, high=65535),
+    Option("token", "Require the token in the printed address.", bool, True),
+    Option(
+        "public",
+        "Open to everybody: no token, no folders of this machine, and only presets from the hub.",
+        bool,
+        False,
+        ("--public",),
+    ),
+    Option("data_root", "The only folder below which models and data may be opened, also with --public.", Path),
+    Option("browser", "Open a browser window.", bool, True),
+    of_call=(),
+)
 def explore(
     call: Call, host: list[str], port: int, token: bool, public: bool, data_root: Path | None, browser: bool
 ) -> None:
     """Open the explorer in a browser; without --host it listens on this machine only."""
+    hosts = [name.strip("[]").lower() for name in host]
+    if any(not name or set(name) & set(" /@?#") for name in hosts):
+        raise OptionError("--host must be an address or a name of this machine, without a scheme or a port")
+    if any(map(is_every_address, hosts)):
+        own = socket.gethostname().lower()
+        hosts += [own, f"{own}.local"]
     access = Access(
-        hosts=_names(host),
+        hosts=tuple(hosts),
         token=secrets.token_urlsafe(32) if token and not public else "",
         public=public,
         data_root=data_root,
@@ -91,7 +97,14 @@ def start(access: Access, *, port: int, browser: bool) -> int:
     check_installed()
     command = command_line(port)
     if access.hosts:
-        _check(access.hosts[0])
+        host = access.hosts[0]
+        try:
+            with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+                probe.bind((host, 0))
+        except OSError:
+            raise OptionError(
+                f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses"
+            ) from None
         command.append(f"--server.address={access.hosts[0]}")
     if access.public:
         command += _PUBLIC_LIMITS
@@ -113,23 +126,3 @@ def start(access: Access, *, port: int, browser: bool) -> int:
         finally:
             signal.signal(signal.SIGTERM, before)
             server.kill()
-
-
-def _names(hosts: Sequence[str]) -> tuple[str, ...]:
-    """The hosts, and the names of this machine if it listens on all addresses."""
-    given = tuple(host.strip("[]").lower() for host in hosts)
-    if any(not host or set(host) & set(" /@?#") for host in given):
-        raise OptionError("--host must be an address or a name of this machine, without a scheme or a port")
-    if not any(is_every_address(host) for host in given):
-        return given
-    name = socket.gethostname().lower()
-    return (*given, name, f"{name}.local")
-
-
-def _check(host: str) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        with socket.socket(family) as probe:
-            probe.bind((host, 0))
-    except OSError:
-        raise OptionError(f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses") from None

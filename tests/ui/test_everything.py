@@ -269,7 +269,7 @@ def test_a_head_toggled_by_hand_changes_the_accuracy_and_evaluate_says_the_same(
     path = tmp_path / "head_mask.json"
     path.write_bytes(Path(started.value.path()).read_bytes())
     said = subprocess.run(
-        [sys.executable, "-m", "cahp.cli", "evaluate", "--mask", str(path), "--json", "--quiet"],
+        [sys.executable, "-m", "cahp", "evaluate", "--mask", str(path), "--json", "--quiet"],
         # With the cache of the tests, which the explorer does not have.
         env=os.environ,
         capture_output=True,

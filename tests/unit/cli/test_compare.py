@@ -94,7 +94,7 @@ def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
     words: list[object], tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, cache = tmp_path / "out", tmp_path / "cache"
-    command = [sys.executable, "-m", "cahp.cli", *map(str, words), "--jobs", str(jobs), "--out", str(out)]
+    command = [sys.executable, "-m", "cahp", *map(str, words), "--jobs", str(jobs), "--out", str(out)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

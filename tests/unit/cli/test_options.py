@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp import cli, methods
-from cahp.cli.command import Call, Command, command
-from cahp.cli.options import OPTIONS, REQUIRED, Option
+from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.settings import Salience, Settings
@@ -130,14 +129,6 @@ def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
         for option in one.options:
             first = seen.setdefault(option.name, option)
             assert option.kind is first.kind, (one.name, option.name)
-
-
-def test_a_command_that_does_not_take_its_own_options_is_no_command() -> None:
-    def wrong(call: Call, mask: Path, other: int) -> None:
-        raise AssertionError
-
-    with pytest.raises(TypeError, match="wrong takes mask, other, but has the options mask"):
-        command("mask")(wrong)
 
 
 def test_a_command_gets_its_settings_in_one_value_and_its_own_options_by_name() -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import typer
 
-from cahp.cli.command import Call, command
-from cahp.cli.options import settings_of
+from cahp.cli.command import Call, command, settings_of
 from cahp.run.command_line import flags, to_arguments, to_python
 from cahp.run.option import option
 from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields

@@ -1,5 +1,0 @@
-"""``python -m cahp.cli``."""
-
-from cahp.cli import main
-
-main()
