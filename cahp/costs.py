@@ -60,17 +60,13 @@ class Costs:
     @property
     def noisy(self) -> bool:
         """Whether the machine was busy while either model was timed."""
-        return bool(self._noisy)
-
-    @property
-    def _noisy(self) -> dict[str, Timing]:
-        timings = {"full": self.full.latency_ms, "pruned": self.pruned.latency_ms}
-        return {name: timing for name, timing in timings.items() if timing is not None and timing.noisy}
+        return bool(self.notices)
 
     @property
     def notices(self) -> tuple[str, ...]:
         """What the reader should know about these times."""
-        noisy = self._noisy
+        timings = {"full": self.full.latency_ms, "pruned": self.pruned.latency_ms}
+        noisy = {name: timing for name, timing in timings.items() if timing is not None and timing.noisy}
         if not noisy:
             return ()
         name, timing = max(noisy.items(), key=lambda item: item[1].p95 / item[1].median)

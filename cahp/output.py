@@ -59,15 +59,6 @@ class Mark:
     file: str
     schema: str
 
-    def is_in(self, folder: Path) -> bool:
-        """Tell whether ``folder`` holds the file with the schema."""
-        try:
-            with (folder / self.file).open("rb") as file:
-                head = file.read(_HEAD_BYTES)
-        except OSError:
-            return False
-        return re.search(rb'"' + re.escape(self.schema).encode() + rb'/\d+"', head) is not None
-
 
 class Output:
     """A folder for results. Make one before the work: only files that it finds then may be replaced.
@@ -103,7 +94,11 @@ class Output:
             OptionError: If some exist without ``mark``.
         """
         existing = [name for name in names if name in self._before]
-        if existing and not self._force and not mark.is_in(self._real):
+        head = b""
+        with suppress(OSError), (self._real / mark.file).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+        marked = re.search(rb'"' + re.escape(mark.schema).encode() + rb'/\d+"', head)
+        if existing and not self._force and not marked:
             raise OptionError(
                 f"{self.folder} holds {existing[0]}, which this command did not write and would overwrite; name "
                 "another folder with --out, or add --force to replace it"
@@ -155,7 +150,7 @@ class Output:
     @property
     def made(self) -> Mapping[str, Any]:
         """What the maker of the folder noted in its mark; empty without a note."""
-        note = (_read_mark(self._real) or {}).get("made")
+        note = _read_mark(self._real).get("made")
         return note if isinstance(note, dict) else {}
 
     @contextmanager
@@ -252,16 +247,14 @@ def _states(folder: Path) -> dict[str, tuple[int, int, int]]:
 def _marked_files(folder: Path) -> set[str] | None:
     """List the files in a folder that its mark says are ours; None without a mark."""
     # Only those in the folder: a mark must not reach outside it.
-    existing = set(_states(folder))
-    mark = _read_mark(folder)
-    files = None if mark is None else mark.get("files")
-    return existing & {name for name in files if isinstance(name, str)} if isinstance(files, list) else None
+    files = _read_mark(folder).get("files")
+    return {name for name in _states(folder) if name in files} if isinstance(files, list) else None
 
 
-def _read_mark(folder: Path) -> dict[str, Any] | None:
-    try:
-        with (folder / MARK).open("rb") as file:
-            mark = json.loads(file.read(_LARGEST_MARK))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return mark if isinstance(mark, dict) and mark.get("schema") == _SCHEMA else None
+def _read_mark(folder: Path) -> dict[str, Any]:
+    """Read the mark of a folder; empty without one."""
+    with suppress(OSError, ValueError, RecursionError), (folder / MARK).open("rb") as file:
+        mark = json.loads(file.read(_LARGEST_MARK))
+        if isinstance(mark, dict) and mark.get("schema") == _SCHEMA:
+            return mark
+    return {}

@@ -145,15 +145,10 @@ def facts(name: str) -> Facts:
     Raises:
         OptionError: If there is none.
     """
-    return _facts(_find(name))
-
-
-@cache
-def _facts(made: Callable[..., Method]) -> Facts:
+    made = _find(name)
     stated = {fact: getattr(made, fact) for fact in ("tries", "draws", "learned", "expensive") if hasattr(made, fact)}
     parameters = signature(made).parameters.values()
-    options = tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
-    return Facts(options, **stated)
+    return Facts(tuple(one.name for one in parameters if one.kind is not Parameter.VAR_KEYWORD), **stated)
 
 
 def _find(name: str) -> Callable[..., Method]:
