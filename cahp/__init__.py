@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from cahp.api.evaluate import evaluate as evaluate
     from cahp.api.evaluate import latency as latency
     from cahp.api.export import export as export
+    from cahp.api.export import recover as recover
     from cahp.api.fit import fit as fit
+    from cahp.api.prune import PruneResult as PruneResult
     from cahp.api.prune import prune as prune
-    from cahp.api.prune_result import PruneResult as PruneResult
-    from cahp.api.recover import recover as recover
     from cahp.api.report import report as report
     from cahp.api.reproduce import reproduce as reproduce
     from cahp.api.similarity import SimilarityResult as SimilarityResult
@@ -41,11 +41,9 @@ _HOMES = {
     for home, names in {
         "api.compare": ("CompareResult", "compare"),
         "api.evaluate": ("evaluate", "latency"),
-        "api.export": ("export",),
+        "api.export": ("export", "recover"),
         "api.fit": ("fit",),
-        "api.prune": ("prune",),
-        "api.prune_result": ("PruneResult",),
-        "api.recover": ("recover",),
+        "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
         "api.reproduce": ("reproduce",),
         "api.similarity": ("SimilarityResult", "similarity"),

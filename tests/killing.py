@@ -76,7 +76,6 @@ def _main() -> None:
     import torch
 
     import cahp.api.export
-    import cahp.api.recover
     import cahp.comparison.running
     from cahp import cli, models
     from cahp.models import saving

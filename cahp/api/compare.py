@@ -8,9 +8,8 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api.figures import add_title, check_figure
-from cahp.api.options import DataOptions, Name, read_settings
-from cahp.api.progress import ShowProgress, show_progress
+from cahp.api.figures import add_title, check_figure, comparison_html
+from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import ListOption, Plan, SeedsOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
@@ -114,8 +113,6 @@ class CompareResult(Comparison):
         return "\n".join(comparison_lines(self))
 
     def _repr_html_(self) -> str:
-        from cahp.api.notebook_html import comparison_html
-
         return comparison_html(self.results)
 
 

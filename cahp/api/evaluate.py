@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any, Unpack
 
 from cahp import data as data_sets
-from cahp.api.options import ModelOptions, Name, read_mask_for, read_settings
-from cahp.api.progress import ShowProgress, show_progress
+from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, label_reading, labelling, load_data, match_labels, prompt_notices
 from cahp.run.document import SplitRecord, cost_record, outcome_records, ratio_record

@@ -1,26 +1,33 @@
-"""Figures for Python: the figures of the explorer's pages with titles, and the measurements they need."""
+"""How results show themselves in Python: figures with titles and the measurements they need, and HTML for notebooks.
+
+The HTML loads nothing and runs nothing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from cahp.comparison import SplitResults
+from cahp.comparison.sentences import after, method_label
+from cahp.comparison.summary import Mean
+from cahp.exports.drawings import STYLE, Clusters, grid, table
+from cahp.exports.report import verdict
+from cahp.exports.report_figures import draw_outcomes
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.labels import label
 from cahp.figures.space import space_figure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.prune import method_of
+from cahp.run.prune import Run, method_of
 from cahp.studies.budget_sweep import Row, Speed
 from cahp.studies.filling import evaluate_mask
 from cahp.values import BudgetError, HeadMask, OptionError, Progress
-
-if TYPE_CHECKING:
-    from cahp.run.prune import Run
+from cahp.words import percent, safe
 
 #: Pixels of a title.
 _TITLE = 34
@@ -134,3 +141,51 @@ def by_budget(
         return add_title(curves.latency_by_budget(rows, dark=dark), "Time saved with fewer heads", dark=dark)
     title = f"Accuracy on {settings.eval_split} ({shown.result}), measured at {len(rows)} budgets"
     return add_title(curves.accuracy_by_budget(rows, dark=dark), title, dark=dark)
+
+
+# HTML ----------------------------------------------------------------------------------------------------------------
+
+# The report's style, for the inside of one cell: its page's own colours come from the notebook's theme.
+_STYLE = (
+    ".cahp-cell{--ink:currentColor;--faint:color-mix(in srgb,currentColor 65%,transparent);--ground:transparent;"
+    "--rule:color-mix(in srgb,currentColor 20%,transparent);--accent:#2b7f95;max-width:46rem;"
+    f"{STYLE}}}"
+)
+
+
+def cell(*parts: str) -> str:
+    """Parts of HTML as the output of a cell."""
+    return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'
+
+
+def run_html(run: Run) -> str:
+    """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
+    document = run.document
+    return cell(
+        f"<p>{safe(verdict(document))}</p>",
+        grid(run.mask, Clusters.of(run.arrays["labels"])),
+        *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
+        *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
+    )
+
+
+def comparison_html(results: SplitResults) -> str:
+    """A comparison: accuracy of every method at every budget, after each recovery."""
+
+    def format_mean(mean: Mean | None) -> str:
+        return "–" if mean is None else f"{mean.accuracy.text} {mean.accuracy.interval}"
+
+    parts = []
+    for recovery in results.recoveries:
+        budgets = results.budgets_after(recovery)
+        rows = [
+            (method_label(name), [format_mean(results.means.get((recovery, name, at))) for at in budgets])
+            for name in results.methods
+        ]
+        caption = (
+            f"Accuracy on {results.split} {after(recovery)}, n = {results.n:,}, all heads "
+            f"{percent(results.full['none'])}; with 95 % intervals"
+        )
+        parts.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
+    notes = (results.rule, *results.document.notices)
+    return cell(f"<p>{safe(results.title)}</p>", *parts, *(f"<p class=note>{safe(note)}</p>" for note in notes))

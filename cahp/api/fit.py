@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cahp import data as data_sets
 from cahp import models
 from cahp import processes as parallel
-from cahp.api.options import DataOptions, Name, read_settings
-from cahp.api.progress import ShowProgress, show_progress
+from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.cards import ModelCard
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import measure, to_metrics

@@ -1,23 +1,28 @@
-"""The keywords of a call: the fields of ``Settings``, typed for editors and type checkers.
+"""What all calls take: the fields of ``Settings`` as keywords, a mask, and how progress is shown.
 
-At run time the fields themselves say which keywords there are; a test keeps these types in step with them.
+The keywords are typed for editors and type checkers. At run time the fields themselves say which there are; a test
+keeps these types in step with them.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from cahp import hub
 from cahp.cards import ModelCard
 from cahp.exports.masks import check_fits, read_for
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.values import HeadMask, OptionError
+from cahp.terminal.progress import Reporter, bars
+from cahp.values import HeadMask, OptionError, Progress
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
@@ -97,3 +102,69 @@ def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Map
         check_fits(mask, card.layers, card.heads, card.id)
         return mask, {}
     return read_for(card, Path(mask))
+
+
+# Progress ------------------------------------------------------------------------------------------------------------
+
+#: Whether progress is shown (None: where a person is waiting), or the function that is called with it instead.
+ShowProgress = bool | Progress | None
+
+
+class Interrupted(KeyboardInterrupt):
+    """A person stopped the call; finished measurements are cached, and the same call resumes from there."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped; finished measurements are cached, and the same call resumes from there")
+
+    def _render_traceback_(self) -> list[str]:
+        # Jupyter calls this: the line of our code does not interest the person who pressed the button.
+        return [str(self)]
+
+
+@contextmanager
+def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Reporter]:
+    """Show the progress of the block; ``yes`` agrees to large downloads from the hub.
+
+    None shows bars in a notebook and in an interactive terminal, True also in a script; False shows nothing. A callable
+    is called with ``(stage, done, total)`` instead.
+
+    Raises:
+        Interrupted: If a person stops the block while its progress is shown.
+    """
+    if isinstance(progress, Reporter):
+        # The command line has drawn its bars and prepared its questions already.
+        yield progress
+        return
+    with hub.consent_from(lambda *_: yes):
+        if callable(progress):
+            with hub.progress_to(progress):
+                yield _Forwarding(progress)
+            return
+        # A person types into this Python.
+        interactive = (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
+        shown = in_notebook() or interactive if progress is None else progress
+        try:
+            with bars(quiet=not shown, draws=True if in_notebook() else None) as reporter:
+                yield reporter
+        except KeyboardInterrupt:
+            if shown:
+                raise Interrupted from None
+            raise
+
+
+class _Forwarding(Reporter):
+    """Calls a function of the caller's."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        self._progress(stage, done, total)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a kernel, whose outputs are pages and not a terminal's lines."""
+    shell = sys.modules.get("IPython")
+    running = None if shell is None else shell.get_ipython()
+    return getattr(running, "kernel", None) is not None

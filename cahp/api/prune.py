@@ -1,31 +1,221 @@
-"""``cahp.prune``: choose the heads of a model, and measure the result."""
+"""``cahp.prune``: choose the heads of a model and measure the result, a run with figures, a report and files."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
 from os import PathLike
+from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, get_args
 
 from cahp import models
 from cahp import processes as parallel
-from cahp.api.options import Name, Options, read_settings
-from cahp.api.progress import ShowProgress, show_progress
-from cahp.api.prune_result import PruneResult
+from cahp.api import figures
+from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.exports.recipe import recipe
-from cahp.run.bench import open_bench
-from cahp.run.prune import measure_run, method_of
+from cahp.exports.run_files import RunFiles
+from cahp.exports.run_folder import write_run
+from cahp.exports.run_report import run_report, write_report
+from cahp.output import Output
+from cahp.run.bench import Bench, open_bench
+from cahp.run.document import StateOutcomes
+from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.studies.filling import fill
 from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import table_of
-from cahp.values import OptionError
+from cahp.terminal.printing import run_lines
+from cahp.values import CahpError, Estimate, Input, OptionError, Progress, silent
 
 if TYPE_CHECKING:
+    from cahp.api.similarity import SimilarityResult
     from cahp.models.head_model import HeadModel
+    from cahp.notebook.widget import BudgetBoard
+    from cahp.studies.budget_sweep import BudgetTable
+
+#: The figures of a run.
+RunFigure = Literal["heads", "space", "silhouette", "accuracy", "latency", "similarity"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PruneResult(Run):
+    """A finished run, as ``cahp.prune`` returns it.
+
+    It shows itself as the last line of a notebook's cell and as text in a terminal.
+
+    Attributes:
+        document: The contents of ``run.json`` (``cahp.run/1``), typed.
+        mask: The kept heads; ``mask.keep`` is ``(layers, heads)`` bool.
+        arrays: The basis of the choice, with ``N = layers * heads``: ``embedding (N, 2)``, ``salience (N,)`` in
+            0..1, ``labels (N,)`` the cluster of each head, ``ks (K,)`` and ``mss (K,)`` the curve of the silhouette,
+            ``mean`` and ``var (N, C, D)`` the signatures.
+        bench: The model and its data, for further measurements.
+        table: The figures at all budgets (None: not measured; see ``sweep``).
+    """
+
+    bench: Bench = field(kw_only=True)
+    table: BudgetTable | None = field(default=None, kw_only=True)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the run."""
+        return self.document.settings
+
+    @property
+    def budget(self) -> int:
+        """The number of kept heads."""
+        return self.mask.count
+
+    @property
+    def kept(self) -> list[list[int]]:
+        """The kept heads of each layer, ascending; layers and heads count from 0."""
+        return self.mask.by_layer
+
+    @property
+    def knee(self) -> int | None:
+        """The number of clusters at the knee of the silhouette's curve (None: it has no knee)."""
+        return self.document.knee
+
+    @property
+    def outcomes(self) -> StateOutcomes:
+        """Outcomes of the ``full``, the ``pruned`` and, after a recovery, the ``recovered`` model.
+
+        Each is a mapping from the outcome's name (see ``cahp.outcomes.OUTCOMES``) to its estimate:
+        ``run.outcomes["pruned"]["accuracy"].value``.
+        """
+        return self.document.outcomes
+
+    @property
+    def latency_ratio(self) -> Estimate | None:
+        """Time of a batch, cut model / full model: below 1 is faster; with its ``ci95`` (None: not measured)."""
+        return self.document.latency_ratio
+
+    @cached_property
+    def board(self) -> BudgetBoard:
+        """The budget board in a notebook: drag it, or set ``board.budget`` or ``board.mask``; the kernel measures.
+
+        Raises:
+            OptionError: If the extra ``notebook`` is not installed, or the run's method is not the board's.
+        """
+        try:
+            from cahp.notebook.widget import BudgetBoard
+        except ModuleNotFoundError:
+            raise OptionError(
+                'the board needs more packages; install them with pip install "cahp-explorer[notebook]"'
+            ) from None
+        if self.settings.method != Settings.method:
+            raise OptionError(
+                f"the board shows the budgets of {Settings.method} only, and this run chose heads by "
+                f"{self.settings.method}; draw it with plot()"
+            )
+        cached = "labels_of_k" in self.arrays
+        clusters = (
+            HeadClusters.of_arrays(self.arrays, self.document) if cached else HeadClusters.of(self.bench.evidence)
+        )
+        return BudgetBoard(self.document, self.bench, clusters, self.table or table_of(self.document, clusters))
+
+    # Files ---------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | PathLike[str]) -> Path:
+        """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``, as ``cahp prune --out`` does.
+
+        Returns the folder of the files: another one beside ``folder`` if others wrote to it at the same time.
+
+        Raises:
+            CahpError: If the folder cannot be written to, or contains files of these names that no run wrote.
+        """
+        output = Output(Path(folder))
+        write_run(output, self, table=self.table)
+        return output.folder
+
+    def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
+        """Write the run as one HTML file that opens offline.
+
+        Its board shows the figures of the measured budgets while it is dragged; ``static`` leaves out the script.
+
+        Raises:
+            CahpError: If the file cannot be written.
+        """
+        # The figures that were measured on the board are part of the report.
+        table = self.board.table if "board" in vars(self) else self.table
+        files = RunFiles.of(self, table=table)
+        text = run_report(files, day=date.today(), static=static)
+        return write_report(text, Path(path))
+
+    # Figures -------------------------------------------------------------------------------------------------
+
+    def plot(
+        self,
+        name: RunFigure = "heads",
+        *,
+        budgets: Sequence[int] | None = None,
+        text: Input | None = None,
+        dark: bool = False,
+        progress: ShowProgress = None,
+    ) -> Any:
+        """A figure of the explorer's pages, as a ``plotly.graph_objects.Figure``.
+
+        Args:
+            name: ``heads`` (kept heads by cluster), ``space`` (heads in the plane of the projection), ``silhouette``
+                (the curve that suggests the number), ``accuracy`` and ``latency`` (by budget, in per cent and as a
+                ratio, with 95 % intervals), or ``similarity`` (heads that attend alike on a ``text``).
+            budgets: Numbers of heads for ``accuracy`` and ``latency`` (None: a few from the fewest to all). Figures
+                that were measured before come from the cache.
+            text: The text for ``similarity``.
+            dark: Draw for a dark page.
+            progress: See ``cahp.prune``.
+
+        Raises:
+            OptionError: If there is no such figure, or plotly is not installed.
+        """
+        figures.check_figure(name, get_args(RunFigure))
+        if name == "similarity":
+            if text is None:
+                raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
+            return self.similarity(text, progress=progress).plot("graph", dark=dark)
+        if name == "accuracy" or name == "latency":
+            with self._progress_of_bench(progress) as reporter:
+                return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
+        return figures.draw_run(self, name, dark=dark)
+
+    def similarity(self, text: Input, *, progress: ShowProgress = None) -> SimilarityResult:
+        """The heads of the full model that attend alike on a text, with the run's mask; see ``cahp.similarity``."""
+        from cahp.api.similarity import similarity
+
+        with self._progress_of_bench(progress):
+            model = self.bench.model
+        return similarity(model, text, mask=self.mask, progress=progress)
+
+    @contextmanager
+    def _progress_of_bench(self, progress: ShowProgress) -> Iterator[Progress]:
+        """Show the progress of the bench during the block."""
+        with show_progress(progress) as reporter:
+            self.bench.resources.progress = reporter
+            try:
+                yield reporter
+            finally:
+                self.bench.resources.progress = silent
+
+    def __repr__(self) -> str:
+        return "\n".join(run_lines(self.document))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        # The still picture stays in the notebook's file for readers without a kernel.
+        still = {"text/plain": repr(self), "text/html": self._repr_html_()}
+        try:
+            live = self.board._repr_mimebundle_()
+        except CahpError:
+            return still
+        return {**(live[0] if live else {}), **still}
+
+    def _repr_html_(self) -> str:
+        return figures.run_html(self)
 
 
 def prune(

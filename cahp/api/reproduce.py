@@ -10,9 +10,8 @@ from typing import Any, TypedDict, Unpack
 
 from cahp import data, hub, models
 from cahp.api.fit import fit, training_key
-from cahp.api.options import Name
+from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.api.preflight import estimate_seconds, preflight
-from cahp.api.progress import ShowProgress, show_progress
 from cahp.cards import ModelCard
 from cahp.comparison.engines import default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import COMPARED, REFERENCE, ListOption, Plan, SeedsOption, read_items, read_seeds

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.api.figures import add_title, check_figure, mime_bundle
-from cahp.api.options import Name
-from cahp.api.progress import ShowProgress, show_progress
+from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name

@@ -86,7 +86,7 @@ def latency(call: Call, **options: Any) -> None:
 )
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
-    from cahp.api.recover import recover
+    from cahp.api.export import recover
     from cahp.exports.formats import as_asked, model_form
     from cahp.terminal.printing import evaluation_lines
 

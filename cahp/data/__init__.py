@@ -5,8 +5,7 @@
 transformers; pyarrow and datasets are imported only where they are needed.
 """
 
-from cahp.data.dataset import Dataset, sample
-from cahp.data.labels import match, parse_answers, parse_label_map, parse_splits
+from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample
 from cahp.data.parts import Parts, guess_columns, guess_splits
 from cahp.data.rows import Columns, RawSplit
 from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, read_inputs

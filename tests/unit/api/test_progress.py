@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cahp.api.progress import Interrupted, show_progress
+from cahp.api.options import Interrupted, show_progress
 from cahp.run.timeline import in_terminal
 
 
@@ -50,7 +50,7 @@ def test_a_person_at_a_terminal_sees_a_bar_per_stage_that_disappears(
 def test_in_a_notebook_bars_are_drawn_without_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cahp.api.progress.in_notebook", lambda: True)
+    monkeypatch.setattr("cahp.api.options.in_notebook", lambda: True)
     with show_progress(None) as reporter:
         reporter("load", 0, 1)
         assert in_terminal("load") in capsys.readouterr().err

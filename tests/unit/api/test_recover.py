@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from cahp import models
+from cahp.api.export import recover
 from cahp.api.fit import fit
-from cahp.api.recover import recover
 from cahp.output import MARK, Output, UnwrittenError
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
