@@ -16,14 +16,16 @@ from cahp.exports.footprint import Footprint, footprints_of
 from cahp.exports.form import ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
+from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
 from cahp.outcomes import Outcomes, measure
 from cahp.output import Output
+from cahp.recoveries import get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import outcome_records, ratio_record, versions
+from cahp.run.document import SplitRecord, outcome_records, ratio_record, versions
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
-from cahp.run.recovered import Recovered
+from cahp.run.recovered import Recovered, cut_model
 from cahp.run.recovery_steps import recovery_record
 from cahp.run.settings import RECOVER_TIME
 from cahp.values import Evaluation, HeadMask, Input, OptionError, Progress, silent
@@ -224,6 +226,61 @@ def write(
             path.chmod((part / "config.json").stat().st_mode)
     progress(STAGE, total, total)
     return written
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A pruned model as a ZIP file, the metrics and differences of a run, and what was found when it was read back."""
+
+    content: bytes
+    outcome: Mapping[str, Any]
+    written: Written
+
+
+def checkpoint(
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    form: ModelForm,
+    method: str | None = None,
+    recover: str = "refit",
+    epochs: int = 3,
+    allowed: float | None = None,
+    watch: Watch | None = None,
+    command: str = "",
+    progress: Progress = silent,
+) -> Checkpoint:
+    """Cut the model to ``mask``, recover it, and write it in a form that others load.
+
+    ``method`` is who chose the heads, if not the bench's. See ``recovered`` for the recovery, and ``write`` for
+    the rest.
+
+    Raises:
+        MaskError: If a layer keeps no head.
+        CahpError: If what is read back answers otherwise than what was written.
+    """
+    formats.check_card(form, bench.card)
+    schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
+    outcome, made = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed, watch=watch)
+    with scratch() as place:
+        folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
+        written = write(
+            form,
+            folder,
+            model=bench.model,
+            pruned=cut_model(bench.model, mask, made),
+            mask=mask,
+            inputs=bench.evaluation.inputs,
+            full=bench.measurements.evaluate(bench.evaluation),
+            outcome=outcome,
+            method=method or bench.settings.method,
+            data=SplitRecord.of(bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
+            recovery=recover,
+            command=command,
+            seed=bench.settings.seed,
+            progress=progress,
+        )
+        return Checkpoint(zipped(folder), written.beside(outcome), written)
 
 
 def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:

@@ -20,10 +20,10 @@ from conftest import page_script
 from streamlit.testing.v1 import AppTest
 
 from cahp.exports import formats
+from cahp.exports.checkpoints import checkpoint
 from cahp.exports.run_files import read_run
 from cahp.exports.run_folder import write_run
 from cahp.exports.run_report import run_report
-from cahp.exports.take_home import checkpoint
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings

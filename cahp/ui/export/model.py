@@ -5,9 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.exports import formats
+from cahp.exports.checkpoints import Checkpoint, checkpoint
 from cahp.exports.footprint import change, circumstances
 from cahp.exports.form import ModelForm
-from cahp.exports.take_home import Checkpoint, checkpoint
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.option import parse_duration
 from cahp.run.settings import RECOVER_TIME

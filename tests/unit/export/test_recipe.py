@@ -15,9 +15,9 @@ from cahp import cli
 from cahp.api.evaluate import evaluate
 from cahp.costs import Costs
 from cahp.exports import recipe as takeaway
+from cahp.exports.checkpoints import checkpoint
 from cahp.exports.formats import model_form
 from cahp.exports.run_folder import run_archive
-from cahp.exports.take_home import checkpoint
 from cahp.files import plain_json
 from cahp.outcomes import to_metrics
 from cahp.run.bench import Bench, open_bench

@@ -18,10 +18,10 @@ from clusters import ratio_of
 import cahp
 from cahp.api.export import export
 from cahp.exports import checkpoints
+from cahp.exports.checkpoints import checkpoint
 from cahp.exports.footprint import change
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
-from cahp.exports.take_home import checkpoint
 from cahp.models.training import Schedule
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
