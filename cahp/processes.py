@@ -114,11 +114,6 @@ def from_first(make: Callable[[], T]) -> T:
     return value  # type: ignore[return-value]
 
 
-def wait() -> None:
-    """Wait for all processes."""
-    from_first(lambda: None)
-
-
 def _begin() -> None:
     """Join the group of processes, once."""
     import torch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,7 +18,7 @@ from cahp.run.document import SplitRecord
 from cahp.run.settings import Settings
 from cahp.run.stored_training import StoredTraining
 from cahp.store import Store, key
-from cahp.values import CahpError, ModelError, OptionError, Progress, SelfTestError, Texts
+from cahp.values import CahpError, ModelError, OptionError, SelfTestError, Texts
 
 if TYPE_CHECKING:
     from cahp.models.training import Schedule
@@ -68,113 +68,83 @@ def fit(
         CahpError: If model and data do not fit together, or the training diverges.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    settings = read_settings("fit", model, data, options)
-    settings = settings if isinstance(model, Settings) else replace(settings, seed=seed)
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = {name: value for name, value in given.items() if value is not None}
-    with show_progress(progress, yes=yes) as reporter:
-        return _fit(settings, out, save, schedule, rank, whole, limit, measured, store or Store(), reporter)
-
-
-def _fit(
-    settings: Settings,
-    out: Name | Output,
-    save: str,
-    given: Mapping[str, Any],
-    rank: int,
-    whole: bool,
-    limit: int | None,
-    measured: Sequence[str],
-    store: Store,
-    progress: Progress,
-) -> dict[str, Any]:
     from cahp.models import fitting
     from cahp.stages.evaluation import evaluate
 
+    settings, store = read_settings("fit", model, data, options), store or Store()
+    settings = settings if isinstance(model, Settings) else replace(settings, seed=seed)
     if save not in ("model", "adapter"):
         raise OptionError(f"--save {save} is unknown; choose model or adapter")
-    card = models.identify(settings.model)
+    if whole and save == "adapter":
+        raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
-    output = claimed(Output.of(out), card)
-    dataset = data_sets.load(settings.data, **settings.columns)
-    texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
-    validation = dataset.split("validation")
-    network, epochs = None, None
-    if whole:
-        if save == "adapter":
-            raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
-        slow = replace(fitting.PAPER_SCHEDULE, **given)
-        name = training_key(card, texts, validation=validation, schedule=slow, seed=settings.seed)
-        epochs = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
-        if epochs is None:
-            trained, history = fitting.fit_whole(
-                card,
-                texts,
-                validation=validation,
-                schedule=slow,
-                device=settings.device,
-                seed=settings.seed,
-                progress=progress,
-                checkpoint=StoredTraining(store, name),
-            )
-            network, epochs = trained.network, [asdict(epoch) for epoch in history]
-    else:
-        fitted = fitting.fit_adapter(
-            card,
-            texts,
-            validation=validation,
-            schedule=replace(fitting.LORA_SCHEDULE, **given),
-            rank=rank,
-            device=settings.device,
-            seed=settings.seed,
-            progress=progress,
-        )
-        network, epochs = fitted.peft, [asdict(epoch) for epoch in fitted.history]
-    if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
-        raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
-    document = {
-        "model": card.id,
-        "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
-        "epochs": epochs,
-        "metrics": None,
-        "outcomes": None,
-        "notices": [*dataset.notices, *notices],
-    }
-    with UnwrittenError.carrying(document):
-        if network is None:
-            folder = output.folder
-        elif whole:
-            # Saved with the weights, so that an interruption after this point does not lose the training.
-            folder = fitting.save_network(
-                network,
-                trained.tokenizer,
-                output,
-                made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": epochs},
-            )
-        elif save == "adapter":
-            folder = fitting.save_adapter(fitted, output, base=fitting.base_name(card))
+    changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    schedule = replace(
+        fitting.PAPER_SCHEDULE if whole else fitting.LORA_SCHEDULE,
+        **{name: value for name, value in changes.items() if value is not None},
+    )
+    with show_progress(progress, yes=yes) as reporter:
+        card = models.identify(settings.model)
+        output = claimed(Output.of(out), card)
+        dataset = data_sets.load(settings.data, **settings.columns)
+        texts, notices = data_sets.sample(dataset.split("train"), limit, seed=settings.seed)
+        validation = dataset.split("validation")
+        how: dict[str, Any] = {"device": settings.device, "seed": settings.seed, "progress": reporter}
+        network, history = None, None
+        if whole:
+            name = training_key(card, texts, validation=validation, schedule=schedule, seed=settings.seed)
+            history = None if store.fresh else parallel.from_first(lambda: _read_epochs(output, name))
+            if history is None:
+                checkpoint = StoredTraining(store, name)
+                trained, trained_epochs = fitting.fit_whole(
+                    card, texts, validation=validation, schedule=schedule, checkpoint=checkpoint, **how
+                )
+                network, history = trained.network, [asdict(epoch) for epoch in trained_epochs]
         else:
-            folder = fitting.save_merged(fitted, output)
-    try:
-        if save == "adapter":
-            classifier = fitting.load_adapter(card, folder, labels=texts.classes, device=settings.device)
-        else:
-            classifier = models.load(str(folder.resolve()), device=settings.device)
-    except SelfTestError as error:
-        raise SelfTestError(
-            f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
-        ) from None
-    outcomes_of = {
-        split: measure(evaluate(classifier, dataset.split(split), progress=progress), seed=settings.seed)
-        for split in measured
-        if split in dataset.splits
-    }
-    return {
-        **document,
-        "metrics": {split: to_metrics(outcomes) for split, outcomes in outcomes_of.items()},
-        "outcomes": outcomes_of,
-    }
+            fitted = fitting.fit_adapter(card, texts, validation=validation, schedule=schedule, rank=rank, **how)
+            network, history = fitted.peft, [asdict(epoch) for epoch in fitted.history]
+        if network is not None and not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+            raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
+        document = {
+            "model": card.id,
+            "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
+            "epochs": history,
+            "metrics": None,
+            "outcomes": None,
+            "notices": [*dataset.notices, *notices],
+        }
+        with UnwrittenError.carrying(document):
+            if network is None:
+                folder = output.folder
+            elif whole:
+                # Saved with the weights, so that an interruption after this point does not lose the training.
+                folder = fitting.save_network(
+                    network,
+                    trained.tokenizer,
+                    output,
+                    made=lambda part: {"key": name, "sha256": models.identify(str(part)).sha256, "epochs": history},
+                )
+            elif save == "adapter":
+                folder = fitting.save_adapter(fitted, output, base=fitting.base_name(card))
+            else:
+                folder = fitting.save_merged(fitted, output)
+        try:
+            if save == "adapter":
+                classifier = fitting.load_adapter(card, folder, labels=texts.classes, device=settings.device)
+            else:
+                classifier = models.load(str(folder.resolve()), device=settings.device)
+        except SelfTestError as error:
+            raise SelfTestError(
+                f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
+            ) from None
+        outcomes = {
+            split: measure(evaluate(classifier, dataset.split(split), progress=reporter), seed=settings.seed)
+            for split in measured
+            if split in dataset.splits
+        }
+    metrics = {split: to_metrics(measured_outcomes) for split, measured_outcomes in outcomes.items()}
+    return {**document, "metrics": metrics, "outcomes": outcomes}
 
 
 def training_key(card: ModelCard, texts: Texts, *, validation: Texts, schedule: Schedule, seed: int) -> str:
