@@ -7,6 +7,7 @@ keeps these types in step with them.
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, Literal, TypedDict
 
 from cahp import hub
 from cahp.cards import ModelCard
-from cahp.exports.masks import check_fits, read_for
+from cahp.exports.masks import check_fits, read_mask
 from cahp.run.command_line import flags
 from cahp.run.settings import Salience, Settings
 from cahp.stages.selection import Representative
@@ -95,13 +96,19 @@ def read_settings(command: str, model: Name | Settings, data: Name | None, optio
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:
     """A mask for the model of ``card``, given as such or as a file, and the other contents of the file.
 
+    A warning is logged if the file was made for another model.
+
     Raises:
         MaskError: If the file cannot be read, or the model has another number of heads.
     """
-    if isinstance(mask, HeadMask):
-        check_fits(mask, card.layers, card.heads, card.id)
-        return mask, {}
-    return read_for(card, Path(mask))
+    contents: Mapping[str, Any] = {}
+    if not isinstance(mask, HeadMask):
+        mask, contents = read_mask(Path(mask), layers=card.layers, heads=card.heads)
+    check_fits(mask, card.layers, card.heads, card.id)
+    if contents.get("model", card.id) != card.id:
+        made_for = contents["model"]
+        logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", made_for, card.id)
+    return mask, contents
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

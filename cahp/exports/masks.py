@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import math
 import re
 import zipfile
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.cards import ModelCard
 from cahp.files import array_header, csv_text, json_text
 from cahp.values import HeadMask, Ints, MaskError
 
@@ -97,19 +95,6 @@ def read_mask(
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
     return HeadMask(_keep_of_pruned_heads(said, layers, heads)), {}
-
-
-def read_for(card: ModelCard, path: Path) -> tuple[HeadMask, dict[str, Any]]:
-    """A head mask for the model of ``card``, and all that its file says; one made for another model is warned of.
-
-    Raises:
-        MaskError: If the file cannot be read, or the model has another shape.
-    """
-    mask, said = read_mask(path, layers=card.layers, heads=card.heads)
-    check_fits(mask, card.layers, card.heads, card.id)
-    if said.get("model", card.id) != card.id:
-        logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", said["model"], card.id)
-    return mask, said
 
 
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
