@@ -172,32 +172,8 @@ def _counting_bar(total: int, report: Progress) -> Any:
     return ByteBar
 
 
-# Settings of the libraries that hold for the whole process ---------------------------------------------------------
-
-_lock = Lock()
-#: How many threads need a setting, and what undoes it.
-_changed: dict[str, tuple[int, Callable[[], object]]] = {}
-
-
-@contextmanager
-def changed_setting(name: str, change: Callable[[], Callable[[], object]]) -> Iterator[None]:
-    """Keep a process-wide setting changed while any thread is inside such a block.
-
-    ``change`` makes the change and returns a function that undoes it. The first thread to enter makes the change and
-    the last to leave undoes it, so threads that overlap cannot leave it behind.
-    """
-    with _lock:
-        threads, undo = _changed.get(name) or (0, change())
-        _changed[name] = threads + 1, undo
-    try:
-        yield
-    finally:
-        with _lock:
-            threads, undo = _changed.pop(name)
-            if threads > 1:
-                _changed[name] = threads - 1, undo
-            else:
-                undo()
+#: Held while the client is offline, which it is for the whole process: threads that overlap could leave it so.
+_offline = Lock()
 
 
 @contextmanager
@@ -205,12 +181,12 @@ def offline() -> Iterator[None]:
     """Stop the client from contacting the hub inside the block; it would retry for half a minute."""
     from huggingface_hub import constants
 
-    def change() -> Callable[[], object]:
+    with _offline:
         before, constants.HF_HUB_OFFLINE = constants.HF_HUB_OFFLINE, True
-        return lambda: setattr(constants, "HF_HUB_OFFLINE", before)
-
-    with changed_setting("offline", change):
-        yield
+        try:
+            yield
+        finally:
+            constants.HF_HUB_OFFLINE = before
 
 
 # Failures ----------------------------------------------------------------------------------------------------------
@@ -221,21 +197,19 @@ def translate_failures(kind: Kind, name: str, *, error: type[CahpError]) -> Iter
     """Raise an ``error`` with a helpful sentence where the hub's client fails, and keep the client quiet."""
     from huggingface_hub.utils import logging
 
-    def log_errors_only() -> Callable[[], object]:
-        before = logging.get_verbosity()
-        logging.set_verbosity(40)  # errors alone
-        return lambda: logging.set_verbosity(before)
-
-    with changed_setting("hub log", log_errors_only):
-        try:
-            yield
-        except CahpError:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(40)  # errors alone
+    try:
+        yield
+    except CahpError:
+        raise
+    except Exception as failure:  # network, hub and disk have no common error
+        message = _explanation(kind, name, failure)
+        if message is None:
             raise
-        except Exception as failure:  # network, hub and disk have no common error
-            message = _explanation(kind, name, failure)
-            if message is None:
-                raise
-            raise error(message) from None
+        raise error(message) from None
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def is_unreachable(failure: BaseException) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -241,10 +242,7 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
     import datasets
 
     name = path if revision is None else f"{path}@{revision}"
-    with (
-        hub.changed_setting("datasets log", _silence_library),
-        hub.translate_failures("dataset", name, error=DataError),
-    ):
+    with _quiet_library(), hub.translate_failures("dataset", name, error=DataError):
         try:
             repository = hub.Repository.open("dataset", name)
         except Exception as failure:
@@ -271,20 +269,20 @@ def _fetched(path: str, config: str | None, revision: str | None) -> tuple[Any, 
         return datasets.load_dataset(path, config, revision=repository.commit), []
 
 
-def _silence_library() -> Callable[[], object]:
-    """Turn off the progress bars and remarks of the datasets library; the result turns them on again."""
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Turn off the progress bars and remarks of the datasets library inside the block."""
     import datasets
 
     hidden, verbosity = datasets.are_progress_bars_disabled(), datasets.logging.get_verbosity()
     datasets.disable_progress_bars()
     datasets.logging.set_verbosity_error()
-
-    def undo() -> None:
+    try:
+        yield
+    finally:
         datasets.logging.set_verbosity(verbosity)
         if not hidden:
             datasets.enable_progress_bars()
-
-    return undo
 
 
 def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
