@@ -10,9 +10,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
+
+import huggingface_hub as client  # loads its parts when they are first used
 
 from cahp.values import CahpError, Progress, silent
 from cahp.words import size_of
@@ -87,10 +90,8 @@ class Repository:
         Raises:
             Exception: Any error of the client; ``translate_failures`` turns it into a sentence.
         """
-        from huggingface_hub import HfApi
-
         repository, revision = split_name(name)
-        info: Any = HfApi().repo_info(
+        info: Any = client.HfApi().repo_info(
             repository, repo_type=kind, revision=revision, files_metadata=True, timeout=_TIMEOUT_S
         )
         files = info.siblings or []
@@ -109,29 +110,23 @@ class Repository:
 
     def fetch(self, files: Sequence[str], *, progress: Progress | None = None) -> Path:
         """Download the ``files`` that are missing, in this order, and return their folder."""
-        from huggingface_hub import hf_hub_download
-
         bar = _counting_bar(self.missing_bytes(files), _report.get() if progress is None else progress)
-        places = [
-            hf_hub_download(self.id, file, repo_type=self.kind, revision=self.commit, tqdm_class=bar) for file in files
-        ]
+        download = partial(client.hf_hub_download, self.id, repo_type=self.kind, tqdm_class=bar)
+        places = [download(file, revision=self.commit) for file in files]
         if self.revision != self.commit:
             # By the name of the revision: the client then notes its commit, for when the hub cannot be reached.
-            hf_hub_download(self.id, files[0], repo_type=self.kind, revision=self.revision, tqdm_class=bar)
+            download(files[0], revision=self.revision)
         return Path(places[0]).parent
 
     def check_readable(self) -> None:
         """Ask the hub for one file, since a gated repository is listed even without permission to read it."""
-        from huggingface_hub import get_hf_file_metadata, hf_hub_url
-
         for file in sorted(self.sizes)[:1]:
-            get_hf_file_metadata(hf_hub_url(self.id, file, repo_type=self.kind, revision=self.commit))
+            client.get_hf_file_metadata(client.hf_hub_url(self.id, file, repo_type=self.kind, revision=self.commit))
 
     def tensors(self, file: str) -> dict[str, dict[str, Any]]:
         """Read the header of a safetensors file without its weights: type, shape and offsets by name of tensor."""
-        from huggingface_hub import HfApi
-
-        header = HfApi().parse_safetensors_file_metadata(self.id, file, repo_type=self.kind, revision=self.commit)
+        api = client.HfApi()
+        header = api.parse_safetensors_file_metadata(self.id, file, repo_type=self.kind, revision=self.commit)
         return {name: vars(tensor) for name, tensor in header.tensors.items()}
 
 
@@ -143,9 +138,7 @@ def split_name(name: str) -> tuple[str, str | None]:
 
 def cached_file(kind: Kind, repository: str, file: str, revision: str | None) -> Path | None:
     """Return the path of a downloaded file, as it was when the revision was last downloaded; the hub is not asked."""
-    from huggingface_hub import try_to_load_from_cache
-
-    place = try_to_load_from_cache(repository, file, repo_type=kind, revision=revision)
+    place = client.try_to_load_from_cache(repository, file, repo_type=kind, revision=revision)
     return Path(place) if isinstance(place, str) else None
 
 
@@ -227,7 +220,7 @@ def is_unreachable(failure: BaseException) -> bool:
 
 def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
     """Say what went wrong at the hub and what to do about it; None if the failure is of another kind."""
-    from huggingface_hub import constants, errors, get_token, is_offline_mode
+    from huggingface_hub import constants, errors
 
     repository, revision = split_name(name)
     noun = {"model": "model", "dataset": "data set"}[kind]
@@ -241,7 +234,7 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
     if has(errors.HFValidationError):
         return f"{repository!r} is neither a folder nor a hub id; write org/name or org/name@revision"
     if has(errors.GatedRepoError):
-        token = "with the account of your token" if get_token() else f"and {_SET_TOKEN}"
+        token = "with the account of your token" if client.get_token() else f"and {_SET_TOKEN}"
         return f"{repository} is gated; accept its terms at {page} {token}"
     if has(errors.DisabledRepoError):
         return f"{repository} is disabled on the hub; choose another {noun}"
@@ -263,7 +256,7 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
     if status is not None:
         return f"the hub answered with error {status} for {repository}; try again later"
     if is_unreachable(failure):
-        if is_offline_mode():
+        if client.is_offline_mode():
             return f"{noun} {name} is not downloaded and HF_HUB_OFFLINE is set; unset it, or name a local folder"
         return (
             f"{noun} {name} is not downloaded and the hub cannot be reached; check the connection, or name a local "

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -84,6 +85,17 @@ class Output:
         """Name the folder and the files that were written, in a line for the terminal."""
         listed = ", ".join(names)
         return f"  wrote     {self.folder}{'/' if listed else ''}{listed}"
+
+    def check_writable(self) -> None:
+        """Make the folder if need be and check that it can be written to, so that long work does not end in a refusal.
+
+        Raises:
+            UnwrittenError: If it cannot.
+        """
+        with translate_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder):
+                pass
 
     # Files that are written into a folder --------------------------------------------------------------------------
 

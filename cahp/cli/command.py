@@ -12,21 +12,21 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from cahp import hub
 from cahp import processes as parallel
+from cahp.data import parse_answers, parse_label_map, parse_splits
+from cahp.files import is_there, json_text
+from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.command_line import flags, to_text
 from cahp.run.option import Setting
 from cahp.run.settings import Settings, describe
+from cahp.store import Store
 from cahp.terminal import progress
 from cahp.words import size_of
-
-if TYPE_CHECKING:
-    from cahp.output import Mark, Output
-    from cahp.store import Store
 
 #: The default of an option that must be given.
 REQUIRED: Any = ...
@@ -129,8 +129,6 @@ class Call:
     @property
     def store(self) -> Store:
         """The cache of results; with ``--no-cache`` it finds nothing."""
-        from cahp.store import Store
-
         return Store(fresh=self.no_cache)
 
     def bars(self, *, lines: bool = False) -> AbstractContextManager[progress.Reporter]:
@@ -139,16 +137,12 @@ class Call:
 
     def answer(self, document: object, lines: Iterable[str]) -> None:
         """Print the result: as JSON with ``--json``, else as lines."""
-        from cahp.files import json_text
-
         if parallel.first():
             typer.echo(json_text(document).rstrip() if self.as_json else "\n".join(lines))
 
     @contextmanager
     def answering(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
         """Print the result that could not be written, before the error says so."""
-        from cahp.output import UnwrittenError
-
         try:
             yield
         except UnwrittenError as error:
@@ -183,9 +177,6 @@ class Command:
         values = {option.name: given[option.name] for option in self.options if option.fills}
         for name in ("label_map", "splits", "answers"):
             if values.get(name):
-                # Imported here because it takes time.
-                from cahp.data import parse_answers, parse_label_map, parse_splits
-
                 parsers = {"label_map": parse_label_map, "splits": parse_splits, "answers": parse_answers}
                 values[name] = parsers[name](values[name])
             elif name in values:
@@ -194,7 +185,6 @@ class Command:
 
     def add_to(self, app: typer.Typer) -> None:
         """Make this a command of ``app``."""
-
         own = [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
 
         def run(context: typer.Context, **given: Any) -> None:
@@ -245,16 +235,11 @@ def questions(*, yes: bool) -> Iterator[None]:
 @contextmanager
 def folder(out: Path, force: bool) -> Iterator[Output]:
     """The folder ``out``, checked and made before long work, and removed again if the work fails."""
-    from cahp.exports.run_folder import check_folder
-    from cahp.output import Output
-
-    new = False
-    with suppress(OSError):  # An invalid name: the check says so.
-        new = not out.exists()
+    new = is_there(out, lambda path: not path.exists())
 
     def check() -> Output:
         output = Output(out, force=force)
-        check_folder(out)
+        output.check_writable()
         return output
 
     output = parallel.from_first(check)

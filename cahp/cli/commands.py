@@ -11,12 +11,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import cahp
+from cahp import data as data_sets
 from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
-from cahp.exports.formats import option_help
+from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.files import write_whole
+from cahp.models import make_prompt, preview
+from cahp.output import UnwrittenError
 from cahp.run.command_line import to_arguments
 from cahp.run.settings import COLUMNS, describe, identify_model
+from cahp.terminal import printing
 from cahp.values import OptionError
 
 _MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
@@ -32,34 +37,28 @@ _SWEEP = Option("sweep", "Measure all other budgets, too, for a report that show
 @command(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force")
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose the heads that complement each other, and measure the costs and savings of keeping only them."""
-    from cahp.api.prune import prune
     from cahp.exports.run_folder import MARK, files, write_run
-    from cahp.output import UnwrittenError
-    from cahp.terminal.printing import run_lines
 
     if sweep and out is None:
         raise OptionError("--sweep measures all budgets for the folder of a run; name the folder with --out")
     with optional_folder(out, force, files(table=sweep), MARK) as output:
         with call.bars() as progress:
-            run = prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
+            run = cahp.prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
         document, wrote = run.document.to_json(), "  nothing was written; --out DIR writes the run's files"
         if output is not None:
             if parallel.first():
-                with call.answering(lambda _: run_lines(run.document)), UnwrittenError.carrying(document):
+                with call.answering(lambda _: printing.run_lines(run.document)), UnwrittenError.carrying(document):
                     write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
-    call.answer(document, [*run_lines(run.document), wrote])
+    call.answer(document, [*printing.run_lines(run.document), wrote])
 
 
 @command(OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."))
 def evaluate(call: Call, mask: Path | None) -> None:
     """Evaluate a model with all heads and under a mask."""
-    from cahp.api.evaluate import evaluate
-    from cahp.terminal.printing import evaluation_lines
-
     with call.bars() as progress:
-        document = evaluate(call.settings, mask=mask, store=call.store, progress=progress)
-    call.answer(document, evaluation_lines(document))
+        document = cahp.evaluate(call.settings, mask=mask, store=call.store, progress=progress)
+    call.answer(document, printing.evaluation_lines(document))
 
 
 @command(
@@ -70,12 +69,9 @@ def evaluate(call: Call, mask: Path | None) -> None:
 )
 def latency(call: Call, **options: Any) -> None:
     """Time the cut model against the full one, alternating, until the ratio is known within 2 %."""
-    from cahp.api.evaluate import latency
-    from cahp.terminal.printing import latency_lines
-
     with call.bars() as progress:
-        document = latency(call.settings, **options, store=call.store, progress=progress)
-    call.answer(document, latency_lines(document))
+        document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
+    call.answer(document, printing.latency_lines(document))
 
 
 @command(
@@ -86,14 +82,10 @@ def latency(call: Call, **options: Any) -> None:
 )
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it as a plain checkpoint that any tool loads."""
-    from cahp.api.export import recover
-    from cahp.exports.formats import as_asked, model_form
-    from cahp.terminal.printing import evaluation_lines
-
-    with folder(out, force) as output, call.bars() as progress, call.answering(evaluation_lines):
-        document = recover(call.settings, out=output, **options, store=call.store, progress=progress)
+    with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
+        document = cahp.recover(call.settings, out=output, **options, store=call.store, progress=progress)
     loads = as_asked(model_form("drop-in").loads, identify_model(call.settings).prompt)
-    call.answer(document, [*evaluation_lines(document), f"{output.describe()}: {loads}"])
+    call.answer(document, [*printing.evaluation_lines(document), f"{output.describe()}: {loads}"])
 
 
 @command(
@@ -103,12 +95,11 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
 )
 def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Write a pruned model in a format for other tools, and verify it in a fresh process; or convert a mask."""
-    from cahp.api.export import export
-    from cahp.terminal.printing import export_lines
-
-    with folder(out, force) as output, call.bars() as progress, call.answering(export_lines):
-        document = export(call.settings, out=output, **options, command=call.line, store=call.store, progress=progress)
-    call.answer(document, export_lines(document, output))
+    with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
+        document = cahp.export(
+            call.settings, out=output, **options, command=call.line, store=call.store, progress=progress
+        )
+    call.answer(document, printing.export_lines(document, output))
 
 
 @command(
@@ -120,11 +111,8 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
 )
 def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -> None:
     """Write a run as one HTML file that opens offline, prints, and has a budget to drag."""
-    from cahp.api.report import report
-    from cahp.terminal.printing import report_lines
-
-    document = report(run, out, static=static, force=force)
-    call.answer(document, report_lines(document))
+    document = cahp.report(run, out, static=static, force=force)
+    call.answer(document, printing.report_lines(document))
 
 
 @command(
@@ -140,43 +128,35 @@ def report(call: Call, run: Path, out: Path | None, force: bool, static: bool) -
 )
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
     """Train a classifier on an encoder, with low-rank adapters or whole, and keep its best epoch on validation."""
-    from cahp.api.fit import fit
-    from cahp.terminal.printing import fit_lines
-
-    with folder(out, force) as output, call.bars() as progress, call.answering(fit_lines):
-        document = fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
+    with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
+        document = cahp.fit(call.settings, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
     if save == "model":
         flags = {name: describe()[name].flag for name in ("model", "data", *COLUMNS)}
         arguments = to_arguments(replace(call.settings, model=str(output.folder)), flags)
         wrote += f": choose its heads with {shlex.join(['cahp', 'prune', *arguments])}"
-    call.answer(document, [*fit_lines(document), wrote])
+    call.answer(document, [*printing.fit_lines(document), wrote])
 
 
 @command(Option("name", "A model to look up.", argument=True), of_call=("as_json",))
 def models(call: Call, name: str | None) -> None:
     """List the built-in models; or look up a model: its heads, memory and expected time."""
     from cahp.api.preflight import builtins, preflight
-    from cahp.models import make_prompt, preview
-    from cahp.terminal.printing import catalogue_lines, preflight_lines
 
     if name is None:
         entries = builtins()
-        call.answer(entries, catalogue_lines(entries))
+        call.answer(entries, printing.catalogue_lines(entries))
     else:
         document = preflight(preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers)))
-        call.answer(document, preflight_lines(document))
+        call.answer(document, printing.preflight_lines(document))
 
 
 @command(Option("name", "Data to look up.", argument=True), of_call=("as_json", "yes"))
 def data(call: Call, name: str | None) -> None:
     """List the data sets known by name; or show the contents of a data set."""
-    from cahp import data as data_sets
-    from cahp.terminal.printing import catalogue_lines, data_lines
-
     if name is None:
         entries = [asdict(entry) for entry in data_sets.catalogue()]
-        call.answer(entries, catalogue_lines(entries))
+        call.answer(entries, printing.catalogue_lines(entries))
         return
     dataset = data_sets.load(name, **call.settings.columns)
     splits = {
@@ -187,7 +167,7 @@ def data(call: Call, name: str | None) -> None:
         for split, texts in dataset.splits.items()
     }
     document = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
-    call.answer(document, data_lines(document))
+    call.answer(document, printing.data_lines(document))
 
 
 _METHODS = Option("methods", "Names with commas (default: those of the preset).")
@@ -208,14 +188,12 @@ _LIMIT, _EVAL_LIMIT = (OPTIONS[name].but(default=None, fills=False) for name in 
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     """Compare methods of choosing heads under one protocol; an interrupted comparison resumes where it stopped."""
-    from cahp.api.compare import compare
     from cahp.comparison.result import FILES, MARK
-    from cahp.output import UnwrittenError
     from cahp.terminal.comparison import comparison_lines
 
     with optional_folder(out, force, FILES, MARK) as output:
         with call.bars(lines=True) as progress:
-            result = compare(call.settings, **options, command=call.line, store=call.store, progress=progress)
+            result = cahp.compare(call.settings, **options, command=call.line, store=call.store, progress=progress)
         wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
         if output is not None:
             with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):

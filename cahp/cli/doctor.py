@@ -10,8 +10,11 @@ from importlib.metadata import PackageNotFoundError, requires, version
 
 import typer
 
+from cahp import data, models
 from cahp.cli.command import Call, command
 from cahp.files import scratch
+from cahp.run.settings import Settings
+from cahp.store import Store, key
 from cahp.values import CahpError
 
 
@@ -83,22 +86,16 @@ def _try(name: str, check: Callable[[], str], remedy: str) -> Check:
 
 
 def _model() -> str:
-    from cahp import models
-
     card = models.identify("minilm-bbc")
     return f"{card.layers} x {card.heads} heads, digest as expected"
 
 
 def _data() -> str:
-    from cahp import data
-
     texts = data.load("bbc-news").splits
     return f"{sum(map(len, texts.values())):,} texts"
 
 
 def _cache() -> str:
-    from cahp.store import Store, key
-
     store = Store()
     name = key("doctor")
     store.save(name, meta={"well": True})
@@ -109,8 +106,6 @@ def _cache() -> str:
 
 def _end_to_end() -> str:
     from cahp.run.prune import prune
-    from cahp.run.settings import Settings
-    from cahp.store import Store
 
     with scratch() as folder:
         settings = Settings(limit=64, eval_limit=64, projection="pca", latency=False)

@@ -13,7 +13,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cahp.data.tables import LONGEST_VALUE, Rows, Table, join_quoted, reason, row_error
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, Table, join_quoted, reason, row_error
 from cahp.values import DataError
 
 #: The most bytes that a file may unpack to, per byte of its own, and what any file may. Texts compress to a fifth.
@@ -34,16 +38,13 @@ def parquet_table(path: Path, place: str) -> Table:
     Raises:
         DataError: If it is damaged, or would unpack to far more than its size.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    unreadable = (pyarrow.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+    unreadable = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
     def damaged(error: BaseException) -> DataError:
         return DataError(f"{place} is not a whole Parquet file ({reason(error)}); write or download it again.")
 
     try:
-        file = pyarrow.parquet.ParquetFile(path, thrift_container_size_limit=_MOST_ENTRIES)
+        file = pq.ParquetFile(path, thrift_container_size_limit=_MOST_ENTRIES)
         schema, size = file.schema_arrow, path.stat().st_size
     except unreadable as error:
         raise damaged(error) from error
@@ -118,30 +119,21 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
 
 def _is_plain(kind: Any) -> bool:
     """Tell whether values of this Arrow type are single texts, numbers or truth values."""
-    import pyarrow as pa
-
     return bool(_is_text(kind) or pa.types.is_primitive(_of_values(kind)) or pa.types.is_null(_of_values(kind)))
 
 
 def _is_text(kind: Any) -> bool:
-    import pyarrow as pa
-
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
     return any(check(_of_values(kind)) for check in texts)
 
 
 def _of_values(kind: Any) -> Any:
     """Return the type of a column's values, which a dictionary may hold."""
-    import pyarrow as pa
-
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed: int | None) -> Rows:
     """Yield the rows of Arrow batches; all their texts together may take ``allowed`` bytes."""
-    import pyarrow as pa
-    import pyarrow.compute as compute
-
     number, taken = 0, 0
     for batch in batches:
         columns = []
@@ -149,7 +141,7 @@ def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed:
             column = batch.column(name)
             if _is_text(column.type):
                 column = column.cast(pa.large_string())
-                lengths = compute.fill_null(compute.binary_length(column), 0).to_pylist()
+                lengths = pc.fill_null(pc.binary_length(column), 0).to_pylist()
                 longest = max(lengths, default=0)
                 if longest > LONGEST_VALUE:
                     row = number + lengths.index(longest) + 1
@@ -271,8 +263,7 @@ def _read_page_header(data: mmap.mmap, at: int) -> tuple[dict[int, int], int]:
 # The datasets library maps Arrow files into memory, which costs nothing unless their content is compressed: then it
 # unpacks all of it. It writes no compressed files itself, and it follows the file names that a folder lists.
 
-LISTING, STATE = "dataset_dict.json", "state.json"
-#: Bytes of these two.
+#: Bytes of the JSON files.
 _LARGEST_JSON = 4 << 20
 #: The field of the table ``RecordBatch`` in Arrow's Message.fbs that says how its content is compressed.
 _COMPRESSION = 3
@@ -313,8 +304,6 @@ def _file_name(name: Any) -> str:
 
 def _is_compressed(file: Path) -> bool:
     """Tell whether the content of any message in a file is compressed, by its header (flatbuffers) alone."""
-    import pyarrow as pa
-
     with pa.memory_map(str(file)) as source:
         for message in pa.ipc.MessageReader.open_stream(source):
             if message.type in ("record batch", "dictionary"):

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cahp import hub
-from cahp.data.arrow import LISTING, STATE, check_saved, saved_table
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
 from cahp.data.parts import Parts
 from cahp.data.rows import Columns, RawSplit, read_split
-from cahp.data.tables import PICKLES, READERS, Table, read_table, reason
+from cahp.data.tables import LISTING, PICKLES, READERS, STATE, Table, read_table, reason
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
 
@@ -192,8 +191,12 @@ def _bbc_news() -> RawSplit:
 
 def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
     if any((path / marker).is_file() for marker in (LISTING, STATE)):
-        check_saved(path)
+        # Imported here, as everywhere, because both libraries take long to import.
         import datasets
+
+        from cahp.data.arrow import check_saved
+
+        check_saved(path)
 
         try:
             loaded = datasets.load_from_disk(str(path))
@@ -287,6 +290,7 @@ def _quiet_library() -> Iterator[None]:
 
 def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
     """Make parts of a ``datasets.DatasetDict``, or of a single ``datasets.Dataset``, which is divided like a file."""
+    from cahp.data.arrow import saved_table
 
     def table(data: Any, where: str) -> Callable[[], Table]:
         return lambda: saved_table(data, where, published=published)

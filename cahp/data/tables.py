@@ -18,6 +18,8 @@ from cahp.values import DataError
 #: The position of a row (from 1) and its cells, of the wanted columns at least.
 Rows = Iterator[tuple[int, Mapping[str, object]]]
 
+#: The files of save_to_disk that list the splits, and the tables of one.
+LISTING, STATE = "dataset_dict.json", "state.json"
 _MOST_COLUMNS = 10_000
 #: Characters of a value: a novel has fewer, and no model reads more than the first few thousand.
 LONGEST_VALUE = 1 << 22
@@ -190,12 +192,16 @@ def _tsv(path: Path, place: str) -> Table:
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     text = _decode(path, place)
     quoted = 0
-    for line in _lines(text) if '""' in text else ():
-        for cell in line.removesuffix("\r").split("\t") if '""' in line else ():
-            # Quoted as in CSV. A regular expression would try every way to pair up thousands of quotes.
-            quoted += len(cell) > 3 and cell[0] == cell[-1] == '"' and '""' in cell[1:-1]
+    if '""' in text:
+        quoted = sum(_looks_quoted(cell) for line in _lines(text) if '""' in line for cell in line.split("\t"))
     notice = f"{place}: {quoted} fields look quoted, but in TSV quotes are part of the text; save the file as CSV."
     return _delimited(place, text, "\t", csv.QUOTE_NONE, (notice,) if quoted else ())
+
+
+def _looks_quoted(cell: str) -> bool:
+    """Tell whether a field is quoted as in CSV; a regular expression would try every way to pair up its quotes."""
+    inside = cell.removesuffix("\r")
+    return len(inside) > 3 and inside[0] == inside[-1] == '"' and '""' in inside[1:-1]
 
 
 def _json_lines(path: Path, place: str) -> Table:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import tempfile
 import zipfile
 from os import PathLike
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import Content, json_text, scratch, write_whole
-from cahp.output import Mark, Output, translate_errors
+from cahp.files import Content, json_text, scratch
+from cahp.output import Mark, Output
 from cahp.run.document import outcome_records
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
@@ -60,18 +59,6 @@ def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTa
     output = Output.of(folder)
     output.check_files(contents, MARK)
     output.write(contents)
-
-
-def check_folder(folder: Path) -> None:
-    """Make ``folder`` if need be and check that it can be written to, so that long work does not end in a refusal.
-
-    Raises:
-        UnwrittenError: If not.
-    """
-    with translate_errors(folder):
-        write_whole(folder, {})
-        with tempfile.TemporaryFile(dir=folder):
-            pass
 
 
 def run_archive(run: Run, *, table: BudgetTable | None = None) -> bytes:

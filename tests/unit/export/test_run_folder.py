@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from cahp.exports.masks import read_mask
-from cahp.exports.run_folder import check_folder, write_run
+from cahp.exports.run_folder import write_run
+from cahp.output import Output
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run
 from cahp.values import CahpError
@@ -69,6 +70,10 @@ def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_pa
 
 def write(folder: Path) -> None:
     write_run(folder, RUN)
+
+
+def check_folder(folder: Path) -> None:
+    Output(folder).check_writable()
 
 
 def test_a_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
