@@ -132,8 +132,18 @@ def contents(
     if shown.pinned is not None:
         data["pinned"] = _packed(shown.pinned)
     if alone:
-        data["readings"] = _readings(table, clusters)
         data["names"] = [letters(cluster) for cluster in range(labels.size)]
+        # Each budget's clusters, colours and replacement heads.
+        data["readings"] = []
+        for selection in table.selections:
+            groups, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
+            data["readings"].append(
+                {
+                    "labels": _base64(groups.astype("<u2")),
+                    "tints": _base64(tints(groups).astype(np.uint8)),
+                    "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
+                }
+            )
     if alone or selected is not None or labels.size <= _ALWAYS:
         data["current"]["covers"] = clusters.covers(mask, labels).tolist()
     if selected is not None and selected < labels.size:
@@ -142,21 +152,6 @@ def contents(
         median = np.median(distances[np.triu_indices(len(distances), 1)])
         data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
     return data
-
-
-def _readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, str]]:
-    """Return each budget's clusters, colours and replacement heads."""
-    readings = []
-    for selection in table.selections:
-        labels, _ = clusters.groups(selection.mask.count if selection.k is None else selection.k)
-        readings.append(
-            {
-                "labels": _base64(labels.astype("<u2")),
-                "tints": _base64(tints(labels).astype(np.uint8)),
-                "covers": _base64(clusters.covers(selection.mask, labels).astype("<u2")),
-            }
-        )
-    return readings
 
 
 def _packed(mask: HeadMask) -> str:
@@ -218,19 +213,13 @@ def script(host: str = "") -> str:
 
     Names of the core do not collide with the host's. Without a host the module exports ``mount``.
     """
-    core = "\n".join(_inlined((_CORE / file).read_text(encoding="utf-8")) for file in _FILES)
-    return f"const mount = (() => {{\n{core}\nreturn mount;\n}})();\n{_without_imports(host) or 'export { mount };'}\n"
+    core = "\n".join((_CORE / file).read_text(encoding="utf-8") for file in _FILES)
+    core = re.sub(r"^import .*\n|^export (?=const|function|class)", "", core, flags=re.MULTILINE)
+    host = re.sub(r"^import .*\n", "", host, flags=re.MULTILINE) or "export { mount };"
+    return f"const mount = (() => {{\n{core}\nreturn mount;\n}})();\n{host}\n"
 
 
 @cache
 def style() -> str:
     """Return the style sheet, whose rules apply inside of a board only."""
     return (_CORE / "board.css").read_text(encoding="utf-8")
-
-
-def _inlined(source: str) -> str:
-    return re.sub(r"^export (?=const|function|class)", "", _without_imports(source), flags=re.MULTILINE)
-
-
-def _without_imports(source: str) -> str:
-    return re.sub(r"^import .*\n", "", source, flags=re.MULTILINE)

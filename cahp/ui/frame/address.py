@@ -18,8 +18,8 @@ from cahp import bundled, data, models
 from cahp.board.state import Choices
 from cahp.cards import ModelCard
 from cahp.recoveries import NONE, QUICK, RECOVERIES
-from cahp.run import command_line
-from cahp.run.settings import Settings
+from cahp.run.command_line import to_text
+from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
 from cahp.studies.versus import Variant
 from cahp.ui.session.explorer import Explorer, Pin
@@ -28,17 +28,18 @@ from cahp.values import CahpError, HeadMask, MaskError
 #: Session keys: a link's model and data until a person confirms or dismisses them; and the job that opens them.
 WISH, OPENING = "cahp_wish", "cahp_opening"
 
-#: The longest prompt, list of answers or list of pairs: longer addresses do not work everywhere.
-_LONGEST = 4_000
+#: The longest name of a model or data; and the longest prompt, list of answers or list of pairs: longer addresses do
+#: not work everywhere.
+_LONGEST_NAME, _LONGEST = 200, 4_000
 
 #: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
 #: field of ``Settings`` that they fill.
 _COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
 _CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
-_SOURCE = ("model", "data", "files", "prompt", "answers", *_COLUMNS)
+_SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 #: The pin, and with a prefix the fields that open its model, where that is not the model of the address; "pin-again"
 #: stands for fields that are too long.
-_PINNED_MODEL = ("model", "prompt", "answers", "label_map")
+_PINNED_MODEL = ("model", *PROMPT, "label_map")
 _PINNED = ("pin", "pin-recover", "pin-again", *(f"pin-{name}" for name in _PINNED_MODEL))
 _BOARD = ("budget", "mask", "recover", *_PINNED)
 
@@ -67,7 +68,7 @@ class Wish:
         Raises:
             OptionError: If a field is invalid.
         """
-        return replace(bundled.SETTINGS, **{"data": None, **_parse(self.fields)})
+        return _settings_of(self.fields)
 
 
 # Reading an address ------------------------------------------------------------------------------------------
@@ -80,17 +81,15 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
         CahpError: If a field is invalid.
     """
     model, dataset = params.get("model", bundled.SETTINGS.model), params.get("data")
-    names = (*_COLUMNS, *_CHOICES)
-    fields = {name: params[name][:_LONGEST] for name in names if name in params}
     builtin = models.BUILTINS.get(model)
-    own_data = "files" in params or not fields.keys().isdisjoint(_COLUMNS)
     of_builtin = builtin is not None and builtin.data is not None and dataset in (None, builtin.data)
+    own_data = "files" in params or any(name in params for name in _COLUMNS)
     if not own_data and (of_builtin or (model == bundled.SETTINGS.model and dataset is None)):
-        return replace(bundled.SETTINGS, model=model, **_parse(fields)), None
-    source = {name: params[name][:200] for name in ("model", "data") if name in params}
-    source |= {name: params[name][:_LONGEST] for name in ("prompt", "answers") if name in params}
+        return replace(bundled.SETTINGS, model=model, **_parse(_pick(params, _CHOICES))), None
+    fields = _pick({"model": model, **params}, ("model", "data"), longest=_LONGEST_NAME)
+    fields |= _pick(params, (*PROMPT, *_COLUMNS, *_CHOICES))
     board = {name: params[name] for name in _BOARD if name in params}
-    return bundled.SETTINGS, Wish({"model": model[:200], **source, **fields}, params.get("files"), board)
+    return bundled.SETTINGS, Wish(fields, params.get("files"), board)
 
 
 def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
@@ -99,8 +98,15 @@ def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         CahpError: If a field is invalid.
     """
-    defaults = {name: getattr(bundled.SETTINGS, name) for name in _CHOICES}
-    return defaults | _parse({name: params[name] for name in _CHOICES if name in params})
+    return {name: getattr(bundled.SETTINGS, name) for name in _CHOICES} | _parse(_pick(params, _CHOICES))
+
+
+def _pick(params: Mapping[str, str], names: tuple[str, ...], *, longest: int = _LONGEST) -> dict[str, str]:
+    return {name: params[name][:longest] for name in names if name in params}
+
+
+def _settings_of(fields: Mapping[str, str]) -> Settings:
+    return replace(bundled.SETTINGS, **{"data": None, **_parse(fields)})
 
 
 def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
@@ -133,37 +139,31 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     Raises:
         CahpError: If they do not fit this model.
     """
-    shown = {name: value for name, value in describe(explorer).items() if name in _BOARD}
-    if shown == {name: params[name] for name in _BOARD if name in params}:
+    fields = {name: params[name] for name in _BOARD if name in params}
+    if fields == {name: value for name, value in describe(explorer).items() if name in _BOARD}:
         # The same view is on screen: its Undo stays.
         return
-    budget, mask = params.get("budget"), params.get("mask")
-    explorer.recover = _parse_recovery(params.get("recover"))
-    if mask is not None:
-        explorer.board.set_mask(mask_from_hex(mask, explorer.card.layers, explorer.card.heads))
-    elif budget is not None and budget != "auto":
-        table = explorer.table()
+    explorer.recover = _parse_recovery(fields.get("recover"))
+    if "mask" in fields:
+        explorer.board.set_mask(mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads))
+    elif fields.get("budget", "auto") != "auto":
+        budget, table = _parse_number("budget", fields["budget"]), explorer.table()
         if table is not None:
-            table.selection(_parse_number("budget", budget))
-        # Before the first run the budget waits on the board.
-        explorer.board.set_budget(_parse_number("budget", budget))
+            # Refuses a budget that the model does not have; before the first run the budget waits on the board.
+            table.selection(budget)
+        explorer.board.set_budget(budget)
     else:
         explorer.board.set_budget(None)
-    _restore_pin(explorer, {name: params[name] for name in _PINNED if name in params})
-
-
-def _restore_pin(explorer: Explorer, fields: Mapping[str, str]) -> None:
-    if fields == _describe_pin(explorer):
+    pin = {name: value for name, value in fields.items() if name in _PINNED}
+    if pin == _describe_pin(explorer):
         # The pin may be of another model that is already looked up.
         return
     explorer.pinned, explorer.pin_asked = None, {}
-    if "pin" not in fields:
-        return
-    if "pin-model" in fields:
-        pin_settings(fields)
-        explorer.pin_asked = fields
-    else:
-        explorer.pinned = read_pin(fields, explorer.settings, explorer.card)
+    if "pin" in pin and "pin-model" in pin:
+        pin_settings(pin)
+        explorer.pin_asked = pin
+    elif "pin" in pin:
+        explorer.pinned = read_pin(pin, explorer.settings, explorer.card)
 
 
 def pin_settings(fields: Mapping[str, str]) -> Settings:
@@ -176,7 +176,7 @@ def pin_settings(fields: Mapping[str, str]) -> Settings:
         raise CahpError(f"The pin in this link has a field of more than {_LONGEST:,} characters. Pin the mask again.")
     pinned = {name: fields[f"pin-{name}"] for name in _PINNED_MODEL if f"pin-{name}" in fields}
     # A pinned mask is only compared, so it may empty a layer.
-    return replace(bundled.SETTINGS, **{"data": None, **_parse({**pinned, "min_per_layer": "0"})})
+    return _settings_of({**pinned, "min_per_layer": "0"})
 
 
 def read_pin(fields: Mapping[str, str], settings: Settings, card: ModelCard) -> Pin:
@@ -196,21 +196,18 @@ def read_pin(fields: Mapping[str, str], settings: Settings, card: ModelCard) -> 
 
 def describe(explorer: Explorer) -> dict[str, str]:
     """Return the view as fields of an address, with the pin; it has no text and no name of an uploaded file."""
-    settings = explorer.settings
+    settings, board, uploaded = explorer.settings, explorer.board, explorer.source.uploaded
     fields = {"model": settings.model}
-    if explorer.source.uploaded:
+    if uploaded:
         fields["files"] = explorer.source.fingerprint
     else:
         fields["data"] = explorer.bench.dataset.id
-    prompted = ("prompt", "answers") if settings.prompt is not None and len(settings.prompt) <= _LONGEST else ()
+    prompted = PROMPT if settings.prompt is not None and len(settings.prompt) <= _LONGEST else ()
     for name in (*prompted, *_COLUMNS, *_CHOICES):
         value = getattr(settings, name)
-        if value == getattr(bundled.SETTINGS, name) or (name == "splits" and explorer.source.uploaded):
-            continue
-        text = command_line.to_text(value)
-        if len(text) <= _LONGEST:
+        text = to_text(value)
+        if value != getattr(bundled.SETTINGS, name) and len(text) <= _LONGEST and not (name == "splits" and uploaded):
             fields[name] = text
-    board = explorer.board
     if board.by_hand:
         fields["mask"] = mask_to_hex(explorer.mask)
     elif explorer.results.run is not None:
@@ -232,7 +229,7 @@ def _describe_pin(explorer: Explorer) -> dict[str, str]:
     if pin.is_of(explorer.card):
         return fields
     values = {name: getattr(pin.settings, name) for name in _PINNED_MODEL}
-    model = {f"pin-{name}": command_line.to_text(value) for name, value in values.items() if value}
+    model = {f"pin-{name}": to_text(value) for name, value in values.items() if value}
     if max(map(len, model.values())) > _LONGEST:
         return {**fields, "pin-model": model["pin-model"], "pin-again": "1"}
     return fields | model

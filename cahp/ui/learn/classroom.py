@@ -36,24 +36,14 @@ class Moment:
 
 
 class Classroom:
-    """One class; thread-safe.
-
-    Args:
-        steps: The steps in order.
-        about: A sentence about the model and the texts.
-        leader: Key of the session that leads.
-        clock: A monotonic clock in seconds.
-    """
+    """One class; thread-safe. ``about`` describes the model and the texts; ``leader`` is the session that leads."""
 
     def __init__(
         self, steps: Sequence[Step], *, about: str, leader: str, clock: Callable[[], float] = monotonic
     ) -> None:
         self.code = secrets.token_urlsafe(8)
-        self.steps = tuple(steps)
-        self.about = about
-        self.leader = leader
-        self._clock = clock
-        self._lock = Lock()
+        self.steps, self.about, self.leader = tuple(steps), about, leader
+        self._clock, self._lock = clock, Lock()
         self._at = self._turn = 0
         self._answers: dict[int, Answer] = {}
         self._guesses: list[dict[str, int]] = [{} for _ in steps]
@@ -133,32 +123,28 @@ class Classes:
         Raises:
             ClassError: If there are too many.
         """
-        made = Classroom(steps, about=about, leader=leader)
+        self.close(leader)
+        room = Classroom(steps, about=about, leader=leader)
         with self._lock:
-            self._forget(leader)
             if len(self._open) >= _CLASSES:
                 raise ClassError(f"{_CLASSES} classes are open on this explorer already; try again when one has ended")
-            self._open[made.code] = made
-        return made
+            self._open[room.code] = room
+        return room
 
-    def close(self, leader: str) -> None:
-        """End the class that a session leads."""
+    def close(self, leader: str | None) -> None:
+        """End the class that a session leads, and those whose leaders have gone."""
         with self._lock:
-            self._forget(leader)
+            for code, room in list(self._open.items()):
+                if room.leader == leader or not self._alive(room.leader):
+                    del self._open[code]
 
     def find(self, code: str) -> Classroom | None:
         """Return the class with this code, or None if it has ended."""
+        self.close(None)
         with self._lock:
-            self._forget(None)
             return self._open.get(code)
 
     def led_by(self, leader: str) -> Classroom | None:
         """Return the class that a session leads."""
         with self._lock:
             return next((room for room in self._open.values() if room.leader == leader), None)
-
-    def _forget(self, leader: str | None) -> None:
-        """Remove the class of this leader, and those whose leaders have gone."""
-        for code, room in list(self._open.items()):
-            if room.leader == leader or not self._alive(room.leader):
-                del self._open[code]

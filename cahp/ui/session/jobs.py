@@ -1,4 +1,4 @@
-"""The queue of all jobs, and the threads that do them.
+"""Jobs, their queue, and the threads that do them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
 each other down more than waiting does, so one thread does all the work. Jobs have three ranks: a figure that a person
@@ -11,80 +11,254 @@ Jobs that mostly wait for a disk or the network, such as downloads, have a few t
 from __future__ import annotations
 
 import atexit
+import itertools
+import logging
 import threading
+import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator
+from contextlib import suppress
+from contextvars import ContextVar
 from copy import copy
+from dataclasses import dataclass
+from enum import IntEnum
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from cahp.ui.session.job import Job, Place, Rank, relay
-from cahp.values import Progress
-
-__all__ = ["Job", "Place", "Rank", "cancel_abandoned", "relay", "submit", "unfinished"]
+from cahp.ui.session.lifetime import is_alive
+from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
+State = Literal["queued", "running", "done", "failed", "cancelled"]
 
-#: Threads for jobs that wait for a disk or the network.
-_IO_THREADS = 4
+_log = logging.getLogger(__name__)
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
 #: Sessions whose last turn is remembered, also while they have nothing in the queue.
 _REMEMBERED = 1000
 
 
+class Rank(IntEnum):
+    """The priority of a job; lower values go first."""
+
+    QUICK = 0
+    RUN = 1
+    BACKGROUND = 2
+
+
+@dataclass(frozen=True)
+class Place:
+    """A job's place in the queue: ``number`` 1 is the next; ``seconds`` until it starts (None: unknown)."""
+
+    number: int
+    seconds: float | None
+
+
+class Job(Generic[T]):
+    """Work of one session, or of several that share it; ``state`` and ``result`` change when it ends.
+
+    Args:
+        worker: What does it.
+        session_id: The session that waits for it.
+        key: Identifies the work; its first word, up to "-", is its kind.
+        work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
+            every ``yield``, and jobs of other sessions take turns with it.
+        rank: Its priority.
+        expected: Seconds that it may take.
+        headline: The only stage whose progress is shown (None: all stages).
+        shared: Whether all sessions share one job with this key, which goes on as long as one of them is open.
+    """
+
+    _ids = itertools.count(1)
+
+    def __init__(
+        self,
+        worker: Worker,
+        session_id: str,
+        key: str,
+        work: Callable[[Progress], Any],
+        *,
+        rank: Rank = Rank.RUN,
+        expected: float | None = None,
+        headline: str | None = None,
+        shared: bool = False,
+    ):
+        self.id = next(self._ids)
+        self.session_id, self.key, self.rank, self.shared = session_id, key, rank, shared
+        #: Jobs of a kind take about the same time.
+        self.kind = key.partition("-")[0]
+        #: The sessions that wait for it.
+        self.sessions = {session_id}
+        self.state: State = "queued"
+        self.stage, self.done, self.total = "", 0, 0
+        self.result: T | None = None
+        self.error: str | None = None
+        self._worker, self._work, self._expected, self._headline = worker, work, expected, headline
+        self._steps: Generator[None, None, T] | None = None
+        self._started: float | None = None
+        #: When the current stage began, and how much of it was done then.
+        self._stage_began, self._stage_base = monotonic(), 0
+        self._stop, self._end, self._ending = threading.Event(), threading.Event(), threading.Lock()
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is done, failed or cancelled."""
+        return self._end.is_set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait at most ``seconds`` for the end; return whether it has ended."""
+        return self._end.wait(seconds)
+
+    def is_wanted(self) -> bool:
+        """Return whether any session that waits for it is still open."""
+        return any(is_alive(session_id) for session_id in self.sessions.copy())
+
+    def join(self, session_id: str) -> bool:
+        """Return whether this session waits for it; a shared job lets it join until the end."""
+        with self._ending:
+            if self.shared and not self.ended and not self._stop.is_set():
+                self.sessions.add(session_id)
+        return session_id in self.sessions
+
+    def cancel(self, session_id: str | None = None) -> None:
+        """End the job at once; work that has started stops at its next batch, and its result is dropped.
+
+        A shared job ends when its last session cancels it; with ``session_id`` only this one leaves it.
+        """
+        with self._ending:
+            self.sessions.discard(session_id or "")
+            if session_id is not None and self.sessions:
+                return
+            self._stop.set()
+        self._worker.drop(self)
+        # Loading a model reports nothing for seconds: cancelling does not wait for it.
+        self._finish("cancelled")
+
+    @property
+    def place(self) -> Place | None:
+        """Its place in the queue, or None once it has started."""
+        return self._worker.place(self)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated seconds to the end, from the expected time and the pace of this stage (None: unknown)."""
+        if self._started is None:
+            return self._expected if self._expected is not None else self._worker.typical_seconds.get(self.kind)
+        estimates = [] if self._expected is None else [self._expected - (monotonic() - self._started)]
+        spent = monotonic() - self._stage_began
+        if self.done > self._stage_base and spent > 0.5:
+            estimates.append(spent * (self.total - self.done) / (self.done - self._stage_base))
+        return max(0.0, *estimates) if estimates else None
+
+    def _report(self, stage: str, done: int, total: int) -> None:
+        self._raise_if_unwanted()
+        if self._headline in (None, stage):
+            if stage != self.stage or done < self.done:
+                self._stage_began, self._stage_base = monotonic(), done
+            self.stage, self.done, self.total = stage, done, total
+        # Loading a model holds a lock that the other job might need.
+        if stage != "load":
+            self._worker.run_above(self.rank)
+            self._raise_if_unwanted()
+
+    def _raise_if_unwanted(self) -> None:
+        if self._stop.is_set() or not self.is_wanted():
+            raise Cancelled
+
+    def advance(self) -> bool:
+        """Work until the end or the next pause; return whether there is more to do."""
+        with self._ending:
+            if self.ended:
+                return False
+            if self._started is None:
+                self._started, self.state = monotonic(), "running"
+            work, steps = self._work, self._steps
+        token = _progress.set(self._report)
+        try:
+            if steps is None:
+                result = work(self._report)
+                if not isinstance(result, Generator):
+                    self._finish("done", result=result)
+                    return False
+                steps = result
+            next(steps)
+            with self._ending:
+                if not self.ended:
+                    self._steps = steps
+                return not self.ended
+        except StopIteration as stop:
+            self._finish("done", result=stop.value)
+        except Cancelled:
+            self._finish("cancelled")
+        except CahpError as error:
+            self._finish("failed", error=str(error))
+        except BaseException as error:
+            # The message of an unexpected error may quote a person's text, so only its place is logged.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            _log.error("job %d failed: %s\n%s", self.id, type(error).__name__, frames)
+            self._finish("failed", error=f"Unexpected error ({type(error).__name__}); see the server's log.")
+        finally:
+            _progress.reset(token)
+        return False
+
+    def _finish(self, state: State, *, result: T | None = None, error: str | None = None) -> None:
+        """End the job, unless it has ended before."""
+        with self._ending:
+            if self.ended:
+                return
+            self.state, self.result, self.error = state, result, error
+            # The work refers to texts and a model, which must not live as long as a page remembers the job.
+            self._work, self._steps = lambda _: None, None
+            self._end.set()
+
+
+#: The progress callback of the job that this thread works on.
+_progress: ContextVar[Progress] = ContextVar("cahp_progress", default=silent)
+
+
+def relay(stage: str, done: int, total: int) -> None:
+    """Report progress to the job that the calling thread works on: for resources that outlive a job."""
+    _progress.get()(stage, done, total)
+
+
 class Turns:
     """The queue of one rank: sessions take turns, the one served longest ago first, each with its oldest job."""
 
     def __init__(self) -> None:
-        self._waiting: list[Job[Any]] = []
+        #: The jobs in any order: one that was interrupted is the oldest of its session again.
+        self.waiting: list[Job[Any]] = []
         #: The number of each session's last turn, the oldest first.
-        self._served: dict[str, int] = {}
+        self.served: dict[str, int] = {}
         self._turn = 0
-
-    def __iter__(self) -> Iterator[Job[Any]]:
-        return iter(self._waiting)
-
-    def add(self, job: Job[Any]) -> None:
-        """Add a new job, or one that was interrupted: as the oldest of its session it is next in it again."""
-        self._waiting.append(job)
-
-    def remove(self, job: Job[Any]) -> None:
-        """Remove a job, if it is here."""
-        if job in self._waiting:
-            self._waiting.remove(job)
-
-    def forget_served(self) -> None:
-        """Forget earlier turns: the queue was empty, so no session is owed one."""
-        self._served.clear()
 
     def take(self, *, busy: Collection[str] = ()) -> Job[Any] | None:
         """Remove and return the next job of a session that is not ``busy`` (None: there is none)."""
-        ready = [job for job in self._waiting if job.session_id not in busy]
-        job = min(ready, key=lambda job: (self._served.get(job.session_id, 0), job.id), default=None)
+        ready = [job for job in self.waiting if job.session_id not in busy]
+        job = min(ready, key=lambda job: (self.served.get(job.session_id, 0), job.id), default=None)
         if job is not None:
-            self._waiting.remove(job)
+            self.waiting.remove(job)
             self._turn += 1
-            self._served.pop(job.session_id, None)
-            self._served[job.session_id] = self._turn
-            if len(self._served) > _REMEMBERED:
-                del self._served[next(iter(self._served))]
+            self.served.pop(job.session_id, None)
+            self.served[job.session_id] = self._turn
+            if len(self.served) > _REMEMBERED:
+                del self.served[next(iter(self.served))]
         return job
 
     def order(self) -> list[Job[Any]]:
         """Return all jobs in the order in which they are taken if none is added or removed and no session is busy."""
         rehearsal = copy(self)
-        rehearsal._waiting, rehearsal._served = self._waiting.copy(), self._served.copy()
+        rehearsal.waiting, rehearsal.served = self.waiting.copy(), self.served.copy()
         return list(iter(rehearsal.take, None))
 
 
 class Worker:
-    """Threads and their queue. With ``preemptive``, a job lets jobs of a better rank pass between its batches."""
+    """Threads and their queue. With one thread, a job lets jobs of a better rank pass between its batches."""
 
-    def __init__(self, name: str, *, threads: int = 1, preemptive: bool = True) -> None:
-        self._name, self._most, self._preemptive = name, threads, preemptive
+    def __init__(self, name: str, *, threads: int = 1) -> None:
+        self._name, self._most = name, threads
         self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
         self._working: list[Job[Any]] = []
+        #: About how many seconds recent jobs of each kind took.
         self.typical_seconds: dict[str, float] = {}
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -93,41 +267,27 @@ class Worker:
     def submit(self, job: Job[Any]) -> Job[Any]:
         """Queue a job and return it; if an unfinished one has the same key, return that instead."""
         with self._change:
-            for other in self._unfinished():
-                if other.key != job.key or other.shared != job.shared:
-                    continue
-                if other.belongs_to(job.session_id) or (job.shared and other.join(job.session_id)):
+            unfinished = self.unfinished()
+            for other in unfinished:
+                if (other.key, other.shared) == (job.key, job.shared) and other.join(job.session_id):
                     return other
             turns = self._turns[job.rank]
-            if not any(other.rank == job.rank for other in self._unfinished()):
-                turns.forget_served()
-            turns.add(job)
-            if len(self._threads) < self._most:
-                if not self._threads:
-                    atexit.register(self._close)
-                thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            if not any(other.rank == job.rank for other in unfinished):
+                # No session is owed a turn.
+                turns.served.clear()
+            turns.waiting.append(job)
+            if not self._threads:
+                atexit.register(self._close)
+                for _ in range(self._most):
+                    self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
+                    self._threads[-1].start()
             self._change.notify()
         return job
 
     def drop(self, job: Job[Any]) -> None:
         """Remove a job that has not started from the queue."""
-        with self._change:
-            self._turns[job.rank].remove(job)
-
-    def unfinished(self, session_id: str) -> list[Job[Any]]:
-        """Return a session's jobs that have not ended."""
-        with self._change:
-            return [job for job in self._unfinished() if job.belongs_to(session_id)]
-
-    def cancel_abandoned(self) -> None:
-        """Cancel waiting jobs of closed sessions."""
-        with self._change:
-            waiting = [job for turns in self._turns.values() for job in turns]
-        for job in waiting:
-            if not job.is_wanted():
-                job.cancel()
+        with self._change, suppress(ValueError):
+            self._turns[job.rank].waiting.remove(job)
 
     def place(self, job: Job[Any]) -> Place | None:
         """Return a job's place in the queue, if it has not started."""
@@ -137,7 +297,7 @@ class Worker:
                 return None
             # Jobs of lower ranks let it pass.
             running = [other for other in self._working if other.rank <= job.rank and not other.ended]
-            ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank]]
+            ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank].waiting]
             ahead += line[: line.index(job)]
         waits = [other.seconds_left for other in (*running, *ahead)]
         known = [seconds for seconds in waits if seconds is not None]
@@ -145,20 +305,21 @@ class Worker:
 
     def run_above(self, rank: Rank) -> None:
         """Run all waiting jobs of a better rank in the calling thread."""
-        while self._preemptive and (job := self._take_next(below=rank)) is not None:
+        while self._most == 1 and (job := self._take_next(below=rank)) is not None:
             self._advance(job)
 
-    def _unfinished(self) -> list[Job[Any]]:
-        jobs = (*self._working, *(job for turns in self._turns.values() for job in turns))
-        return [job for job in jobs if not job.ended]
+    def unfinished(self) -> list[Job[Any]]:
+        """Return the jobs that are queued or running."""
+        with self._change:
+            waiting = (job for turns in self._turns.values() for job in turns.waiting)
+            return [job for job in (*self._working, *waiting) if not job.ended]
 
     def _close(self) -> None:
         """Stop before the interpreter does: a thread that is inside of PyTorch then takes the process down."""
         with self._change:
-            unfinished = self._unfinished()
             self._closing = True
             self._change.notify_all()
-        for job in unfinished:
+        for job in self.unfinished():
             job.cancel()
         until = monotonic() + _EXIT_S
         for thread in self._threads:
@@ -198,7 +359,7 @@ class Worker:
             self._working.remove(job)
             if more:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
-                self._turns[job.rank].add(job)
+                self._turns[job.rank].waiting.append(job)
             elif job.state == "done":
                 seconds = monotonic() - started
                 self.typical_seconds[job.kind] = (seconds + self.typical_seconds.get(job.kind, seconds)) / 2
@@ -207,7 +368,7 @@ class Worker:
 
 
 _worker = Worker("cahp-worker")
-_io_worker = Worker("cahp-io", threads=_IO_THREADS, preemptive=False)
+_io_worker = Worker("cahp-io", threads=4)
 
 
 def submit(
@@ -215,38 +376,25 @@ def submit(
     key: str,
     work: Callable[[Progress], T] | Callable[[Progress], Generator[None, None, T]],
     *,
-    rank: Rank = Rank.RUN,
-    expected: float | None = None,
-    headline: str | None = None,
-    shared: bool = False,
     io: bool = False,
+    **options: Any,
 ) -> Job[T]:
     """Queue ``work`` and return its job; an unfinished job with the same key of the same session is returned instead.
 
-    Args:
-        session_id: The session that waits for it.
-        key: Identifies the work; its first word, up to "-", is its kind.
-        work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
-            every ``yield``, and jobs of other sessions take turns with it.
-        rank: Its priority.
-        expected: Seconds that it may take.
-        headline: The only stage whose progress is shown (None: all stages).
-        shared: Whether all sessions share one job with this key, which goes on as long as one of them is open.
-        io: Whether it waits for the network or a disk: such jobs have threads of their own, one job per session at a
-            time.
+    ``io``: it waits for the network or a disk, and gets one of the threads for that. ``options`` are those of ``Job``.
     """
     worker = _io_worker if io else _worker
-    return worker.submit(
-        Job(session_id, key, work, rank=rank, expected=expected, headline=headline, shared=shared, queue=worker)
-    )
-
-
-def cancel_abandoned() -> None:
-    """Cancel waiting jobs of closed sessions, so that their texts are freed."""
-    for worker in (_worker, _io_worker):
-        worker.cancel_abandoned()
+    return worker.submit(Job(worker, session_id, key, work, **options))
 
 
 def unfinished(session_id: str) -> list[Job[Any]]:
     """Return a session's jobs that are queued or running."""
-    return _worker.unfinished(session_id) + _io_worker.unfinished(session_id)
+    return [job for worker in (_worker, _io_worker) for job in worker.unfinished() if session_id in job.sessions]
+
+
+def cancel_abandoned() -> None:
+    """Cancel the jobs of closed sessions, so that their texts are freed."""
+    for worker in (_worker, _io_worker):
+        for job in worker.unfinished():
+            if not job.is_wanted():
+                job.cancel()

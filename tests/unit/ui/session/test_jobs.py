@@ -8,7 +8,6 @@ import pytest
 
 pytest.importorskip("streamlit")
 
-from cahp.ui.session import job as job_module
 from cahp.ui.session import jobs
 from cahp.values import DataError, Progress
 
@@ -220,7 +219,7 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
 @pytest.fixture
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
-    until(lambda: not jobs._worker._working and not any(list(turns) for turns in jobs._worker._turns.values()))
+    until(lambda: not jobs._worker._working and not any(turns.waiting for turns in jobs._worker._turns.values()))
     jobs._worker.typical_seconds.clear()
 
 
@@ -335,7 +334,7 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     jobs.submit(SESSION, "in front", holding(gate))
     gone = jobs.submit("gone", "run", lambda _: begun.append("gone"))
     there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
-    monkeypatch.setattr(job_module, "is_alive", lambda session_id: session_id != "gone")
+    monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
     gate.set()
     assert there.wait(PATIENCE)
     assert gone.wait(PATIENCE)
@@ -364,7 +363,7 @@ def test_shared_work_ends_when_the_last_who_wanted_it_has_gone(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there = {SESSION, OTHER}
-    monkeypatch.setattr(job_module, "is_alive", there.__contains__)
+    monkeypatch.setattr(jobs, "is_alive", there.__contains__)
     for who in (SESSION, OTHER):
         shared = jobs.submit(who, "warm-model", holding(gate), rank=jobs.Rank.BACKGROUND, shared=True)
     there.discard(SESSION)
@@ -381,7 +380,7 @@ def test_what_waits_for_those_who_are_gone_is_forgotten_at_once(
     front = jobs.submit(SESSION, "in front", holding(gate))
     until(lambda: front.state == "running")
     gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))
-    monkeypatch.setattr(job_module, "is_alive", lambda session_id: session_id != "gone")
+    monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
     jobs.cancel_abandoned()
     assert (gone.state, stays.state) == ("cancelled", "queued")
     assert stays.place is not None

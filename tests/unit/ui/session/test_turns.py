@@ -25,7 +25,7 @@ def waiting(sessions: str) -> Turns:
     """A wish for every letter, in this order, each of the session of that letter."""
     turns: Turns = Turns()
     for number, session in enumerate(sessions):
-        turns.add(Wish(number, session))
+        turns.waiting.append(Wish(number, session))
     return turns
 
 
@@ -46,20 +46,20 @@ def test_sessions_take_turns(came: str, goes: str) -> None:
 def test_who_comes_while_somebody_has_a_turn_goes_before_their_next_wish() -> None:
     turns = waiting("aaa")
     assert turns.take() == Wish(0, "a")
-    turns.add(Wish(9, "b"))
+    turns.waiting.append(Wish(9, "b"))
     assert taken(turns) == "baa"
 
 
 def test_asking_one_by_one_is_no_way_past_the_line() -> None:
     turns, numbers, said = waiting("b"), count(10), ""
-    turns.add(Wish(next(numbers), "a"))
-    turns.add(Wish(next(numbers), "b"))
+    turns.waiting.append(Wish(next(numbers), "a"))
+    turns.waiting.append(Wish(next(numbers), "b"))
     for _ in range(4):
         one = turns.take()
         assert one is not None
         said += one.session_id
         if one.session_id == "a":
-            turns.add(Wish(next(numbers), "a"))
+            turns.waiting.append(Wish(next(numbers), "a"))
     assert said == "baba"
 
 
@@ -67,7 +67,7 @@ def test_what_is_put_back_goes_on_before_its_session_s_other_wishes_and_after_ot
     turns = waiting("aab")
     first = turns.take()
     assert first == Wish(0, "a")
-    turns.add(first)
+    turns.waiting.append(first)
     assert [turns.take() for _ in range(4)] == [Wish(2, "b"), Wish(0, "a"), Wish(1, "a"), None]
 
 
@@ -81,16 +81,15 @@ def test_a_busy_session_waits_and_keeps_its_turn() -> None:
 def test_where_nobody_waits_nobody_is_owed_a_turn() -> None:
     turns = waiting("ab")
     assert taken(turns) == "ab"
-    turns.forget_served()
+    turns.served.clear()
     for number, session in enumerate("ba", start=10):
-        turns.add(Wish(number, session))
+        turns.waiting.append(Wish(number, session))
     assert taken(turns) == "ba"
 
 
 def test_what_is_removed_is_not_taken() -> None:
     turns = waiting("aab")
-    turns.remove(Wish(0, "a"))
-    turns.remove(Wish(77, "nobody"))
+    turns.waiting.remove(Wish(0, "a"))
     assert turns.take() == Wish(1, "a")
 
 
@@ -98,7 +97,7 @@ def test_only_so_many_sessions_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(module, "_REMEMBERED", 3)
     turns = waiting("abcdefg")
     assert taken(turns) == "abcdefg"
-    assert len(turns._served) == 3
+    assert len(turns.served) == 3
 
 
 @given(st.text("abcd", max_size=12), st.integers(0, 6))
