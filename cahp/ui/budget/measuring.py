@@ -82,7 +82,7 @@ def _draw_test_split(explorer: Explorer) -> None:
 
 def describe_distillation(explorer: Explorer) -> str:
     """Return whether the distilled model on the board was accepted, with the reason."""
-    report = explorer.results.distillation(explorer.mask)
+    report, _ = explorer.results.distillation(explorer.mask)
     if not RECOVERIES[explorer.recover].trains or report is None:
         return ""
     return f"distillation {'accepted' if report.accepted else 'rejected'}: {report.reason}"
@@ -118,4 +118,4 @@ def draw_distillation(explorer: Explorer) -> None:
                 explorer.start(DISTIL)
                 st.rerun()
         else:
-            show_steps(explorer.results.steps(explorer.mask))
+            show_steps(explorer.results.distillation(explorer.mask)[1])

@@ -26,7 +26,7 @@ from cahp.ui.frame.running import follow, run_button
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import is_served, page_drawn
-from cahp.ui.session.opening import Source
+from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
 
@@ -288,7 +288,7 @@ def _sidebar(explorer: Explorer) -> None:
         source_dialog.change_button(explorer)
     _sample_form(explorer)
     proof = ""
-    if explorer.verified:
+    if is_loaded(card, device=explorer.settings.device):
         proof = "Proven on this machine when the model was loaded."
     elif run is not None and run.verified.mask_bites:
         proof = f"Recorded with {'the bundled run' if explorer.results.bundled else 'the run on screen'}."

@@ -92,17 +92,27 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
 def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
     """Draw the job's progress once with a button that cancels it; the page redraws it."""
     with st.container(horizontal=True, vertical_alignment="center"):
-        share = min(1.0, job.done / job.total) if job.total else 0.0
-        st.progress(share, text=plain(describe_progress(job, title)))
-        if st.button("Cancel", key=key):
-            job.cancel()
-            st.rerun()
+        _show_progress(job, title, key=key)
+
+
+def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
+    share = min(1.0, job.done / job.total) if job.total and job.place is None else 0.0
+    st.progress(share, text=plain(describe_progress(job, title)))
+    if st.button("Cancel", key=key):
+        job.cancel()
+        st.rerun()
 
 
 def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
     """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
+
+    def draw() -> None:
+        if job.ended:
+            st.rerun()
+        _show_progress(job, title, key=f"cancel-{place}-{job.id}")
+
     if not job.ended:
-        st.fragment(_follow, run_every=0.5)(job, place, title)
+        st.fragment(draw, run_every=0.5)()
 
 
 def offer_again(
@@ -120,14 +130,4 @@ def offer_again(
         st.caption(stopped)
     if st.button(label, key=key):
         start()
-        st.rerun()
-
-
-def _follow(job: Job[Any], where: str, title: str) -> None:
-    if job.ended:
-        st.rerun()
-    share = min(1.0, job.done / job.total) if job.total and job.place is None else 0.0
-    st.progress(share, text=plain(describe_progress(job, title)))
-    if st.button("Cancel", key=f"cancel-{where}-{job.id}"):
-        job.cancel()
         st.rerun()

@@ -22,13 +22,12 @@ from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.versus import Variant, mismatch
 from cahp.ui.session import lifetime
 from cahp.ui.session.jobs import Job
-from cahp.ui.session.opening import Source, bench_of, is_loaded
+from cahp.ui.session.opening import Source, bench_of
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import CLUSTERS, DISTIL, FIGURE, RUN, SPEED, TABLE, BoardState, Kind, Work
 from cahp.values import HeadMask
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
     from cahp.models.training import Training
 
 T = TypeVar("T")
@@ -115,19 +114,6 @@ class Explorer:
     def bench(self) -> Bench:
         """The model with its data, matched and sampled; the weights are loaded when a stage needs them."""
         return self.source.bench
-
-    @property
-    def verified(self) -> bool:
-        """Whether the model was loaded in this process and passed its self-test."""
-        return is_loaded(self.card, device=self.settings.device)
-
-    def model(self) -> HeadModel:
-        """Return the loaded, self-tested model. The first call takes seconds, so call it in a job.
-
-        Raises:
-            ModelError: If it cannot be loaded, or its masks are not exact.
-        """
-        return self.bench.model
 
     def change(self, **changes: Any) -> None:
         """Change settings; results that do not depend on the change are kept."""

@@ -74,13 +74,6 @@ def _card(settings: Settings) -> ModelCard:
         return _builtin_card(settings.model)
 
 
-def _data(settings: Settings, card: ModelCard) -> data.Dataset:
-    if any(settings.columns.values()) or data_name(settings, card) != BBC_NEWS:
-        return load_data(settings, card)
-    with _builtin_lock:
-        return _builtin_texts()
-
-
 #: Files of one upload: train, validation and test, and some more to choose from.
 _MOST_FILES = 10
 
@@ -162,11 +155,14 @@ class Source:
         """
         settings = permitted(settings, upload)
         card = _card(settings)
-        if upload is None:
-            raw = _data(settings, card)
-        else:
+        if upload is not None:
             with upload.open() as parts:
                 raw = parts.read(**settings.columns)
+        elif any(settings.columns.values()) or data_name(settings, card) != BBC_NEWS:
+            raw = load_data(settings, card)
+        else:
+            with _builtin_lock:
+                raw = _builtin_texts()
         return cls(settings, card, raw, bench_of(settings, card, raw), uploaded=upload is not None)
 
     @cached_property

@@ -173,13 +173,9 @@ class Results:
             if table.has(mask):
                 table.add(mask.count, speed=speed)
 
-    def distillation(self, mask: HeadMask) -> DistillReport | None:
-        """Return the report of the distillation of ``mask``, if there was one."""
-        return self._distilled[mask.sha256][0] if mask.sha256 in self._distilled else None
-
-    def steps(self, mask: HeadMask) -> tuple[RecoveryStep, ...]:
-        """Return the steps of the recovery that ended with the distillation of ``mask``."""
-        return self._distilled[mask.sha256][1] if mask.sha256 in self._distilled else ()
+    def distillation(self, mask: HeadMask) -> tuple[DistillReport | None, tuple[RecoveryStep, ...]]:
+        """Return the report of the distillation of ``mask``, if there was one, and the steps of the whole recovery."""
+        return self._distilled.get(mask.sha256, (None, ()))
 
     def add_distillation(self, mask: HeadMask, report: DistillReport, steps: tuple[RecoveryStep, ...] = ()) -> None:
         """Enter the report of a distillation, and the steps of the whole recovery."""

@@ -16,7 +16,7 @@ pytest.importorskip("streamlit")
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
+from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, BoardState, Kind
 from cahp.values import HeadMask
 
@@ -55,7 +55,7 @@ def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> Non
     assert run.is_of(explorer.mask)
     assert found == run.outcomes["pruned"]
     assert explorer.trouble is None
-    assert explorer.verified
+    assert is_loaded(explorer.card, device=explorer.settings.device)
     assert explorer.settings == run.settings
 
 
