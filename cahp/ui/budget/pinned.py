@@ -145,11 +145,7 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     if not one_model:
         recovered = {a.recover, b.recover} != {"none"}
         texts = ", and are recovered on its calibration texts." if recovered else "."
-        too_long = "pin-again" in address.describe(explorer)
-        st.caption(
-            f"Both models are evaluated on the data on screen{texts}"
-            + (" The settings of A's model are too long for a link, so the link opens without them." * too_long)
-        )
+        st.caption(f"Both models are evaluated on the data on screen{texts}")
 
 
 def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
@@ -251,9 +247,8 @@ def take_link(explorer: Explorer) -> None:
     except CahpError:
         # It stays in the address, and ``draw`` shows why it waits.
         return
-    same_prompt = (here.prompt, here.answers) == (settings.prompt, settings.answers)
     job = explorer.work.job(LOOK_UP, settings)
-    if here.model == settings.model and ("pin-again" in fields or same_prompt):
+    if (here.model, here.prompt, here.answers) == (settings.model, settings.prompt, settings.answers):
         opened = here, explorer.card
     elif job is not None and job.result is not None:
         opened = job.result
@@ -274,12 +269,6 @@ def _draw_link(explorer: Explorer) -> str | None:
         settings = permitted(settings)
     except CahpError as error:
         st.markdown(f"{pins}, but {plain(str(error))}.")
-        return None
-    if "pin-again" in explorer.pin_asked:
-        st.markdown(
-            f"{pins}, but the settings of that model are too long for a link. Open it again with the same settings to "
-            "restore **A**."
-        )
         return None
     if settings.model in models.BUILTINS and explorer.work.job(LOOK_UP, settings) is None:
         _start_look_up(explorer, settings)

@@ -37,10 +37,9 @@ _LONGEST_NAME, _LONGEST = 200, 4_000
 _COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
 _CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
-#: The pin, and with a prefix the fields that open its model, where that is not the model of the address; "pin-again"
-#: stands for fields that are too long.
+#: The pin, and with a prefix the fields that open its model, where that is not the model of the address.
 _PINNED_MODEL = ("model", *PROMPT, "label_map")
-_PINNED = ("pin", "pin-recover", "pin-again", *(f"pin-{name}" for name in _PINNED_MODEL))
+_PINNED = ("pin", "pin-recover", *(f"pin-{name}" for name in _PINNED_MODEL))
 _BOARD = ("budget", "mask", "recover", *_PINNED)
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
@@ -220,6 +219,7 @@ def describe(explorer: Explorer) -> dict[str, str]:
 
 
 def _describe_pin(explorer: Explorer) -> dict[str, str]:
+    """Return the fields of the pin; none if they are too long, and then only the session keeps it."""
     pin = explorer.pinned
     if pin is None:
         return dict(explorer.pin_asked)
@@ -230,9 +230,7 @@ def _describe_pin(explorer: Explorer) -> dict[str, str]:
         return fields
     values = {name: getattr(pin.settings, name) for name in _PINNED_MODEL}
     model = {f"pin-{name}": to_text(value) for name, value in values.items() if value}
-    if max(map(len, model.values())) > _LONGEST:
-        return {**fields, "pin-model": model["pin-model"], "pin-again": "1"}
-    return fields | model
+    return {} if max(map(len, model.values())) > _LONGEST else fields | model
 
 
 def write(explorer: Explorer) -> None:
