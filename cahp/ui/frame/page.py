@@ -7,8 +7,8 @@ has their paths.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -110,6 +110,7 @@ def _explorer() -> Explorer:
         source = Source.open(settings)
     except CahpError as error:
         # The link cannot be opened: show the built-in default, if it is installed.
+        st.session_state[_NOTE] = str(error)
         try:
             source = Source.open(bundled.SETTINGS)
         except CahpError as missing:
@@ -117,13 +118,13 @@ def _explorer() -> Explorer:
             problem(missing)
             st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
             st.stop()
-        st.session_state[_NOTE] = str(error)
     explorer = st.session_state[_EXPLORER] = Explorer(_session_id(), source)
     if wish is not None:
         # A link alone must not read from the network or a folder: the page asks first.
         st.session_state[address.WISH] = wish
     else:
-        _restore(explorer, address.view())
+        with _note_errors():
+            address.restore(explorer, address.view())
     return explorer
 
 
@@ -141,7 +142,8 @@ def _take_opened(explorer: Explorer) -> Explorer:
     if wish is not None:
         if wish.files not in (None, job.result.fingerprint):
             st.session_state[_NOTE] = "These are not the files that the link was made with; its view may not fit them."
-        _restore(explorer, wish.board)
+        with _note_errors():
+            address.restore(explorer, wish.board)
     return explorer
 
 
@@ -151,7 +153,7 @@ def _follow_history(explorer: Explorer) -> Explorer:
     if "model" not in params:
         return explorer
     st.session_state.pop(address.WISH, None)
-    try:
+    with _note_errors():
         target = address.source_of(params)
         if target != address.source_of(address.describe(explorer)):
             source = _sources().get(target)
@@ -163,10 +165,7 @@ def _follow_history(explorer: Explorer) -> Explorer:
                 source = Source.open(settings)
             explorer = _replace(explorer, source)
         explorer.change(**address.read_choices(params))
-    except CahpError as error:
-        st.session_state[_NOTE] = str(error)
-    else:
-        _restore(explorer, params)
+        address.restore(explorer, params)
     return explorer
 
 
@@ -187,11 +186,13 @@ def _sources() -> dict[frozenset[tuple[str, str]], Source]:
     return st.session_state.setdefault(_SOURCES, {})  # type: ignore[no-any-return]
 
 
-def _restore(explorer: Explorer, params: Mapping[str, str]) -> None:
+@contextmanager
+def _note_errors() -> Iterator[None]:
+    """Show an error above the page, which goes on."""
     try:
-        address.restore(explorer, params)
-    except CahpError as broken:
-        st.session_state[_NOTE] = str(broken)
+        yield
+    except CahpError as error:
+        st.session_state[_NOTE] = str(error)
 
 
 def _session_id() -> str:

@@ -6,7 +6,7 @@ It also has the parts and words that a person alone sees, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -151,13 +151,16 @@ def invite(steps: list[Step], *, about: str, leader: str) -> None:
 
 def invitation(room: Classroom) -> None:
     """Draw how to join the class and how to end it."""
+    import segno
+
     url, elsewhere = _invitation(room.code)
+    code = segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff")
     with st.container(border=True, key="class-door"):
         # Closed after the first step, when most people have joined.
         with st.expander("Join this class", expanded=room.moment.turn == 0):
             picture, words = st.columns([1, 3], gap="medium", vertical_alignment="center")
             with picture:
-                st.image(_qr(url), caption="Scan to join")
+                st.image(str(code), caption="Scan to join")
             with words:
                 st.code(url, language=None, wrap_lines=True)
                 if not elsewhere:
@@ -190,14 +193,6 @@ def _invitation(code: str) -> tuple[str, bool]:
     # Behind a proxy there may be no port.
     url = mine.address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
     return url, not access.is_loopback(host)
-
-
-@lru_cache(maxsize=32)
-def _qr(url: str) -> str:
-    """Return the address as a QR code in SVG."""
-    import segno
-
-    return str(segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff"))
 
 
 def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
