@@ -18,8 +18,8 @@ import logging
 import platform
 import threading
 import webbrowser
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote, urlencode
@@ -186,7 +186,7 @@ async def lifespan(_: object) -> AsyncIterator[None]:
     with ExitStack() as stack:
         if not st.get_option("server.headless"):
             here = access.address("127.0.0.1" if is_every_address(host) else host, port)
-            stack.enter_context(_browser_at(here, hidden=bool(access.token)))
+            _open_browser(here, hidden=bool(access.token), stack=stack)
         await asyncio.to_thread(prepare)
         yield
 
@@ -226,26 +226,23 @@ def prepare() -> None:
 # The browser ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _browser_at(url: str, *, hidden: bool) -> Iterator[None]:
+def _open_browser(url: str, *, hidden: bool, stack: ExitStack) -> None:
     """Open a browser at ``url``; if ``hidden``, the address is not visible in the list of processes.
 
-    The browser then opens a private file that redirects to the address and is deleted after a minute, as in Jupyter. A
-    browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person anyway.
+    The browser then opens a private file that redirects to the address and is deleted after a minute, as in Jupyter, or
+    with ``stack``. A browser of Windows cannot read such a file in its Linux subsystem, which belongs to one person
+    anyway.
     """
-    with ExitStack() as stack:
-        target = url
-        if hidden and "microsoft" not in platform.release().lower():
-            # Browsers from snaps read the home folder only.
-            place = Path.home() if Path("/snap/bin").is_dir() else None
-            folder = TemporaryDirectory(prefix="cahp-explorer-", dir=place, ignore_cleanup_errors=True)
-            page = Path(stack.enter_context(folder)) / "open.html"
-            page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
-            target = page.as_uri()
-            cleanup = threading.Timer(_FILE_S, folder.cleanup)
-            cleanup.daemon = True
-            cleanup.start()
-            stack.callback(cleanup.cancel)
-        # In a thread, because a browser in the terminal returns only when it is closed.
-        threading.Thread(target=webbrowser.open, args=(target,), daemon=True).start()
-        yield
+    if hidden and "microsoft" not in platform.release().lower():
+        # Browsers from snaps read the home folder only.
+        place = Path.home() if Path("/snap/bin").is_dir() else None
+        folder = TemporaryDirectory(prefix="cahp-explorer-", dir=place, ignore_cleanup_errors=True)
+        page = Path(stack.enter_context(folder)) / "open.html"
+        page.write_text(_PAGE.format(f'<meta http-equiv="refresh" content="0; url={url}">'), encoding="utf-8")
+        url = page.as_uri()
+        cleanup = threading.Timer(_FILE_S, folder.cleanup)
+        cleanup.daemon = True
+        cleanup.start()
+        stack.callback(cleanup.cancel)
+    # In a thread, because a browser in the terminal returns only when it is closed.
+    threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
