@@ -185,21 +185,19 @@ def _count_tokens(texts: Texts) -> float:
 
 def run_seconds(bench: Bench) -> float:
     """Estimate the seconds of a run: one pass over the calibration texts, and two over the evaluation texts."""
-    tokens = _count_tokens(bench.calibration) + 2 * _count_tokens(bench.evaluation)
-    return estimate_seconds(bench.card, tokens=int(tokens)) + _OVERHEAD_S
-
-
-def reading_seconds(bench: Bench, texts: int) -> float:
-    """Estimate the seconds of a pass over so many of the evaluation texts."""
-    share = min(1.0, texts / len(bench.evaluation))
-    return estimate_seconds(bench.card, tokens=int(_count_tokens(bench.evaluation) * share))
+    return pass_seconds(bench, calibration=1, evaluation=2) + _OVERHEAD_S
 
 
 def recovery_seconds(bench: Bench, recover: str) -> float:
     """Estimate the seconds of a recovery and of the evaluation after it."""
     texts = len(bench.calibration)
     passes = RECOVERIES[recover].passes(texts, can_refit=not bench.card.no_refit) / texts
-    tokens = passes * _count_tokens(bench.calibration) + _count_tokens(bench.evaluation)
+    return pass_seconds(bench, calibration=passes, evaluation=1)
+
+
+def pass_seconds(bench: Bench, *, calibration: float = 0, evaluation: float) -> float:
+    """Estimate the seconds of so many passes over the calibration texts and the evaluation texts."""
+    tokens = calibration * _count_tokens(bench.calibration) + evaluation * _count_tokens(bench.evaluation)
     return estimate_seconds(bench.card, tokens=int(tokens))
 
 

@@ -22,7 +22,7 @@ from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind, reading_seconds
+from cahp.ui.session.work import Kind, pass_seconds
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.comparing import FORMULA, HOW
 from cahp.values import HeadMask
@@ -85,7 +85,8 @@ def _measure(
     """
     job = explorer.work.job(kind, subject)
     if job is None:
-        seconds = reading_seconds(explorer.bench, texts)
+        evaluation = explorer.bench.evaluation
+        seconds = pass_seconds(explorer.bench, evaluation=min(1.0, texts / len(evaluation)))
         ask = seconds > _UNASKED_S and not kept()
         if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
             return None
