@@ -53,7 +53,8 @@ def page(title: str) -> Explorer:
         problem("A page cannot be opened alone. Start the explorer with cahp explore and choose the page there")
         st.stop()
     explorer = _explorer()
-    explorer.collect()
+    if failure := explorer.collect():
+        st.session_state[_NOTE] = failure
     address.write(explorer)
     source_dialog.offer(explorer)
     with st.sidebar:
@@ -61,10 +62,8 @@ def page(title: str) -> Explorer:
             for script in _app_pages():
                 _page_link(script, script.label)
         _sidebar(explorer)
-    for note in (st.session_state.pop(_NOTE, None), explorer.trouble):
-        if note:
-            problem(note)
-    explorer.trouble = None
+    if note := st.session_state.pop(_NOTE, None):
+        problem(note)
     if explorer.results.outdated and explorer.results.run is None:
         st.info(
             "The bundled run was made with another version of this model or data, so it is not shown. Measure on this "

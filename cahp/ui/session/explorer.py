@@ -94,8 +94,6 @@ class Explorer:
         self.selected: int | None = None
         #: The tab that is open below the board.
         self.detail = "Where the heads lie"
-        #: Why the last run failed, until a page has shown it.
-        self.trouble: str | None = None
         lifetime.register(self)
 
     # Model and data ------------------------------------------------------------------------------------------
@@ -196,19 +194,17 @@ class Explorer:
             self.bench, self.results, self.mask, self.recover, table, watch=partial(setattr, self, "training")
         )
 
-    def collect(self) -> None:
-        """Show the results of a run that has finished."""
+    def collect(self) -> str | None:
+        """Show the results of a run that has finished; return why it failed."""
         job = self.work.take(RUN)
-        if job is None:
-            return
-        self.trouble = job.error
-        if job.result is not None:
-            run, clusters = job.result
-            if not same_evidence(run.document.settings, self.settings):
-                return
+        if job is None or job.result is None:
+            return None if job is None else job.error
+        run, clusters = job.result
+        if same_evidence(run.document.settings, self.settings):
             self.results = Results.of(run)
             self.results.add_clusters(run.document.settings, clusters)
             self.work.drop(FIGURE, DISTIL, SPEED, TABLE)
+        return None
 
     def close(self) -> None:
         """Cancel all jobs of this session."""

@@ -42,7 +42,7 @@ def explorer(settings: Settings) -> Iterator[Explorer]:
     job = made.work.start(RUN, made.bench)
     assert job.wait(PATIENCE)
     assert job.error is None
-    made.collect()
+    assert made.collect() is None
     yield made
     made.close()
 
@@ -54,7 +54,6 @@ def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> Non
     assert explorer.board.auto
     assert run.is_of(explorer.mask)
     assert found == run.outcomes["pruned"]
-    assert explorer.trouble is None
     assert is_loaded(explorer.card, device=explorer.settings.device)
     assert explorer.settings == run.settings
 
