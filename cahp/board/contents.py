@@ -99,7 +99,14 @@ def contents(
         "heads": clusters.heads,
         "budgets": list(table.budgets),
         "kept": [_packed(selection.mask) for selection in table.selections],
-        "rows": [_row(row, table) for row in rows],
+        "rows": [
+            {
+                **_figures(row),
+                "rescued": list(selection.rescued),
+                **({"uncuttable": True} if selection.mask.empty_layers else {}),
+            }
+            for row, selection in zip(rows, table.selections, strict=True)
+        ],
         "ks": clusters.clustering.ks.tolist(),
         "mss": [round(float(value), 4) for value in clusters.clustering.mss],
         "smooth": None if smooth is None else {"degree": smooth[0], "values": [round(float(y), 4) for y in smooth[1]]},
@@ -162,12 +169,6 @@ def _base64(array: NDArray[Any]) -> str:
     return base64.b64encode(array.tobytes()).decode("ascii")
 
 
-def _row(row: Row, table: BudgetTable) -> dict[str, Any]:
-    selection = table.selection(row.budget)
-    figures = {**_figures(row), "rescued": list(selection.rescued)}
-    return {**figures, "uncuttable": True} if selection.mask.empty_layers else figures
-
-
 def _figures(row: Row) -> dict[str, Any]:
     outcomes, speed = row.outcomes, row.speed
     figures: dict[str, Any] = {"accuracy": _short(row.accuracy), "ratio": _short(row.ratio)}
@@ -208,14 +209,14 @@ def _short(value: float | None) -> float | None:
 # Script and style sheet --------------------------------------------------------------------------------------
 
 
-def script(host: str = "") -> str:
+def script(host: str) -> str:
     """Return the core as an ES module, followed by the lines of a host, which can call its ``mount``.
 
-    Names of the core do not collide with the host's. Without a host the module exports ``mount``.
+    Names of the core do not collide with the host's.
     """
     core = "\n".join((_CORE / file).read_text(encoding="utf-8") for file in _FILES)
     core = re.sub(r"^import .*\n|^export (?=const|function|class)", "", core, flags=re.MULTILINE)
-    host = re.sub(r"^import .*\n", "", host, flags=re.MULTILINE) or "export { mount };"
+    host = re.sub(r"^import .*\n", "", host, flags=re.MULTILINE)
     return f"const mount = (() => {{\n{core}\nreturn mount;\n}})();\n{host}\n"
 
 

@@ -33,7 +33,7 @@ def draw(explorer: Explorer) -> None:
         if explorer.results.bundled:
             job = explorer.work.job(RUN)
             if job is None or job.ended:
-                run_button(explorer, place="home", primary=False)
+                run_button(explorer, place="home")
         link("learn", "Learn in six guesses")
         link("export", "Export")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):

@@ -261,11 +261,6 @@ def source_of(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     return frozenset((name, value) for name, value in params.items() if name in _SOURCE)
 
 
-def view() -> dict[str, str]:
-    """Return the fields of the address, for links to other pages."""
-    return {name: value for name, value in st.query_params.to_dict().items() if isinstance(value, str)}
-
-
 def mask_to_hex(mask: HeadMask) -> str:
     """Encode a mask for an address: its bits, four per digit."""
     return np.packbits(mask.keep.ravel()).tobytes().hex()

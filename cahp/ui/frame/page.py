@@ -105,7 +105,7 @@ def _explorer() -> Explorer:
         return _follow_history(explorer) if address.is_history_navigation() else explorer
     wish = None
     try:
-        settings, wish = address.read(address.view())
+        settings, wish = address.read(st.query_params.to_dict())
         source = Source.open(settings)
     except CahpError as error:
         # The link cannot be opened: show the built-in default, if it is installed.
@@ -123,7 +123,7 @@ def _explorer() -> Explorer:
         st.session_state[address.WISH] = wish
     else:
         with _note_errors():
-            address.restore(explorer, address.view())
+            address.restore(explorer, st.query_params.to_dict())
     return explorer
 
 
@@ -148,7 +148,7 @@ def _take_opened(explorer: Explorer) -> Explorer:
 
 def _follow_history(explorer: Explorer) -> Explorer:
     """Restore the view in the address after the browser's Back or Forward."""
-    params = address.view()
+    params = st.query_params.to_dict()
     if "model" not in params:
         return explorer
     st.session_state.pop(address.WISH, None)
@@ -242,7 +242,7 @@ def _app_pages() -> tuple[PageScript, ...]:
 def _page_link(script: PageScript, label: str, **more: str) -> None:
     # Where a page was started on its own, there is no other.
     with suppress(StreamlitAPIException, KeyError):
-        st.page_link(script.path, label=label, query_params={**address.view(), **more})
+        st.page_link(script.path, label=label, query_params={**st.query_params.to_dict(), **more})
 
 
 # The sidebar -------------------------------------------------------------------------------------------------
@@ -299,9 +299,9 @@ def _sidebar(explorer: Explorer) -> None:
     if job is not None and not job.ended:
         follow(job, place="sidebar")
     elif run is None or explorer.results.bundled:
-        run_button(explorer, place="sidebar", primary=False)
+        run_button(explorer, place="sidebar")
     elif explorer.settings != run.settings:
-        run_button(explorer, place="sidebar", label="Run with these settings", primary=False)
+        run_button(explorer, place="sidebar", label="Run with these settings")
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 
 

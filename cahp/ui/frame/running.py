@@ -15,13 +15,13 @@ from cahp.ui.session.work import RUN, SPEED, run_seconds
 from cahp.words import duration, ordinal
 
 
-def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine", primary: bool = True) -> None:
+def run_button(explorer: Explorer, *, place: str, label: str = "Measure on this machine") -> None:
     """Draw the button that starts a run, with the time it may take."""
     about = f"about {duration(run_seconds(explorer.bench))} on this machine"
     if st.button(
         label,
         key=f"run-{place}",
-        type="primary" if primary else "secondary",
+        type="primary" if place == "main" else "secondary",
         help=about,
         width="stretch" if place == "sidebar" else "content",
     ):
