@@ -4,32 +4,30 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import Any
 
 import streamlit as st
 
 from cahp import registry
-from cahp.comparison import Comparison, compare
+from cahp.comparison import Comparison, ComparisonCost, compare
 from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
 from cahp.comparison.sentences import method_label
+from cahp.data import Dataset
 from cahp.models import BUILTINS
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run import command_line
+from cahp.run.bench import Bench
 from cahp.run.settings import COLUMNS, MOST, PROMPT, Settings, describe
 from cahp.terminal.comparison import announcement
-from cahp.ui.frame.running import follow
+from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts.display import plain, problem
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.opening import shared_model
+from cahp.ui.session.work import Kind
 from cahp.values import CahpError, Cancelled, OptionError, Progress
 
-if TYPE_CHECKING:
-    from cahp.comparison import ComparisonCost
-
-#: Session keys: the last request, and the job that measures it.
-_REQUEST, _RUNNING = "cahp_compare_asked", "cahp_compare_running"
 #: Selected at first: cheap methods of different kinds.
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 _PRESET = "quick"
@@ -39,12 +37,62 @@ _SHARED = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
-class _Request:
-    """A plan, a key of its model and texts, and the job that estimates its cost (or reads it, if all is cached)."""
+class _Asked:
+    """A comparison on the session's model and texts; ``dataset`` has texts that exist only in the session."""
 
     plan: Plan
-    subject: str
-    job: jobs.Job[Any]
+    bench: Bench
+    dataset: Dataset | None
+    minutes: float = 0.0
+
+    def __str__(self) -> str:
+        bench = self.bench
+        texts = f"{bench.calibration.sha256}-{bench.evaluation.sha256}"
+        return f"{hash(repr(self.plan))}-{bench.card.sha256}-{texts}"
+
+
+def _compare(asked: _Asked, progress: Progress, **options: Any) -> Comparison:
+    comparison = compare(
+        asked.plan,
+        store=asked.bench.resources.store,
+        load=shared_model,
+        dataset=asked.dataset,
+        command=command(asked.plan),
+        progress=progress,
+        **options,
+    )
+    # In the job, so that the page does not wait for it.
+    _ = comparison.results, comparison.files
+    return comparison
+
+
+def _estimate(asked: _Asked, progress: Progress) -> ComparisonCost | Comparison:
+    """Return the cost of a comparison, or the comparison if all of it is cached."""
+    costs: list[ComparisonCost] = []
+
+    def announce(cost: ComparisonCost) -> None:
+        costs.append(cost)
+        raise Cancelled
+
+    try:
+        return _compare(asked, progress, announce=announce)
+    except Cancelled:
+        if not costs:
+            raise
+        return costs[0]
+
+
+#: Estimate the cost of a comparison, and measure it.
+COST: Kind[_Asked, ComparisonCost | Comparison] = Kind(
+    _estimate, lambda asked: f"compare_cost-{asked}", awaited=False, newest=True
+)
+MEASURE: Kind[_Asked, Comparison] = Kind(
+    _compare,
+    lambda asked: f"compare-{asked}",
+    Rank.RUN,
+    awaited=False,
+    expected=lambda asked: 60 * asked.minutes,
+)
 
 
 def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
@@ -55,37 +103,28 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
             "All methods use their default settings, and the same texts, numbers of heads and recovery. The cost is "
             "shown first. Results contain no texts."
         )
-        running = st.session_state.get(_RUNNING)
+        running = explorer.work.job(MEASURE)
         if running is not None:
-            _draw_run(running, done)
+            _draw_run(explorer, running, done)
             return
         plan = _draw_form(explorer)
-        request = _current_request(explorer, plan)
-        if request is not None:
-            _draw_cost(explorer, request, done)
-        elif st.button("Estimate the cost", key="compare-own-ask", disabled=plan is None) and plan is not None:
-            _request_cost(explorer, plan)
+        if plan is None:
+            explorer.work.drop(COST)
+            st.button("Estimate the cost", key="compare-own-ask", disabled=True)
+            return
+        asked = _Asked(plan, explorer.bench, explorer.source.raw if explorer.source.uploaded else None)
+        job = explorer.work.job(COST, asked)
+        if job is not None:
+            _draw_cost(explorer, asked, job, done)
+        # After a change of the form, the new cost is estimated at once.
+        elif explorer.work.job(COST) is not None or st.button("Estimate the cost", key="compare-own-ask"):
+            explorer.work.start(COST, asked).wait(1.0)
+            st.rerun()
 
 
-def is_active() -> bool:
-    """Whether a cost is estimated or a comparison is measured."""
-    return _RUNNING in st.session_state or _REQUEST in st.session_state
-
-
-def _current_request(explorer: Explorer, plan: Plan | None) -> _Request | None:
-    """The request for this plan. After a change of the form, the new cost is requested at once."""
-    request: _Request | None = st.session_state.get(_REQUEST)
-    if request is None or (request.plan == plan and request.subject == _subject(explorer)):
-        return request
-    request.job.cancel()
-    del st.session_state[_REQUEST]
-    if plan is not None and request.subject == _subject(explorer):
-        _request_cost(explorer, plan)
-    return None
-
-
-def _subject(explorer: Explorer) -> str:
-    return f"{explorer.card.sha256}-{explorer.bench.calibration.sha256}-{explorer.bench.evaluation.sha256}"
+def is_active(explorer: Explorer) -> bool:
+    """Return whether a cost is estimated or a comparison is measured."""
+    return explorer.work.job(MEASURE) is not None or explorer.work.job(COST) is not None
 
 
 def _draw_form(explorer: Explorer) -> Plan | None:
@@ -181,7 +220,7 @@ def _plan(
 
 
 def command(plan: Plan) -> str:
-    """The command line that measures the same."""
+    """Return the command line that measures the same."""
     settings = plan.settings
     words = ["cahp", "compare", "--model", settings.model]
     builtin = BUILTINS.get(settings.model)
@@ -197,92 +236,45 @@ def command(plan: Plan) -> str:
     return shlex.join(words)
 
 
-# The cost and the run ----------------------------------------------------------------------------------------
-
-
-def _work(explorer: Explorer, plan: Plan) -> Callable[..., Any]:
-    """``compare`` for this session's model and texts; the function holds nothing else of the session."""
-    store = explorer.bench.resources.store
-    # Uploaded texts exist only in this session; others can be read again.
-    dataset = explorer.source.raw if explorer.source.uploaded else None
-    line = command(plan)
-    return lambda **options: compare(plan, store=store, load=shared_model, dataset=dataset, command=line, **options)
-
-
-def _summarise(comparison: Comparison) -> Comparison:
-    # In the job, so that the page does not wait for it.
-    _ = comparison.results, comparison.files
-    return comparison
-
-
-def _request_cost(explorer: Explorer, plan: Plan) -> None:
-    work = _work(explorer, plan)
-
-    def estimate(progress: Progress) -> ComparisonCost | Comparison:
-        announced: list[ComparisonCost] = []
-
-        def announce(cost: ComparisonCost) -> None:
-            announced.append(cost)
-            raise Cancelled
-
-        try:
-            return _summarise(work(announce=announce, progress=progress))
-        except Cancelled:
-            if not announced:
-                raise
-            return announced[0]
-
-    job = jobs.submit(explorer.id, f"compare-cost-{hash(repr(plan))}", estimate, rank=jobs.Rank.QUICK)
-    st.session_state[_REQUEST] = _Request(plan, _subject(explorer), job)
-    job.wait(1.0)
-    st.rerun()
-
-
-def _draw_cost(explorer: Explorer, request: _Request, done: Callable[[Comparison], None]) -> None:
-    job = request.job
+def _draw_cost(
+    explorer: Explorer, asked: _Asked, job: Job[ComparisonCost | Comparison], done: Callable[[Comparison], None]
+) -> None:
+    cost = job.result
     if not job.ended:
         follow(job, place="compare-cost", title="Timing a forward pass of the full model")
-        return
-    if job.error:
-        problem(job.error)
-        return
-    if isinstance(job.result, Comparison):
-        del st.session_state[_REQUEST]
-        done(job.result)
-        st.rerun()
-    if job.result is None:
-        st.info("Stopped before the cost was known. Estimate it again to continue.")
-        return
-    st.markdown(f"{announcement(job.result)}. Finished results are kept if you stop.")
-    st.code(command(request.plan), language="bash", wrap_lines=True)
-    if st.button("Measure", type="primary", key="compare-own-start"):
-        work = _work(explorer, request.plan)
-
-        def measure(progress: Progress) -> Comparison:
-            return _summarise(work(progress=progress))
-
-        st.session_state[_RUNNING] = jobs.submit(
-            explorer.id, f"compare-{hash(repr(request.plan))}", measure, expected=60 * job.result.minutes
+    elif cost is None:
+        offer_again(
+            job,
+            lambda: explorer.work.start(COST, asked),
+            key="compare-own-ask",
+            label="Estimate the cost",
+            stopped="Stopped before the cost was known.",
         )
-        st.session_state[_RUNNING].wait(1.0)
+    elif isinstance(cost, Comparison):
+        explorer.work.drop(COST)
+        done(cost)
         st.rerun()
+    else:
+        st.markdown(f"{announcement(cost)}. Finished results are kept if you stop.")
+        st.code(command(asked.plan), language="bash", wrap_lines=True)
+        if st.button("Measure", type="primary", key="compare-own-start"):
+            explorer.work.start(MEASURE, replace(asked, minutes=cost.minutes)).wait(1.0)
+            st.rerun()
 
 
-def _draw_run(job: jobs.Job[Comparison], done: Callable[[Comparison], None]) -> None:
+def _draw_run(explorer: Explorer, job: Job[Comparison], done: Callable[[Comparison], None]) -> None:
     if not job.ended:
         follow(job, place="compare", title="Comparing")
         st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")
         return
     if job.result is not None:
-        st.session_state.pop(_RUNNING)
-        st.session_state.pop(_REQUEST, None)
+        explorer.work.drop(MEASURE, COST)
         done(job.result)
         st.rerun()
-    if job.error:
-        problem(job.error)
-    else:
-        st.info("Stopped. Finished results are kept; continue later from here.")
-    if st.button("Back to the form", key="compare-own-back"):
-        st.session_state.pop(_RUNNING)
-        st.session_state.pop(_REQUEST, None)
-        st.rerun()
+    offer_again(
+        job,
+        lambda: explorer.work.drop(MEASURE, COST),
+        key="compare-own-back",
+        label="Back to the form",
+        stopped="Stopped. Finished results are kept; continue later from here.",
+    )

@@ -1,31 +1,52 @@
-"""The Compare page: methods of selecting heads under the same rules, and which differences are significant."""
+"""The Compare page: methods of selecting heads under the same rules, and which differences are significant.
+
+A comparison is bundled, measured here, or uploaded.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import streamlit as st
 
-from cahp.comparison import SplitResults
+from cahp import bundled
+from cahp.comparison import Comparison, SplitResults
+from cahp.comparison.result import read_upload
 from cahp.comparison.sentences import headline, method_label, short_headline
-from cahp.ui.compare import choices, heads, own, results
+from cahp.run.document import machine
+from cahp.ui.compare import own, results
 from cahp.ui.compare.view import draw_filters
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
+from cahp.values import CahpError
+
+#: Session keys: comparisons that this session measured or opened, and the one on screen.
+_MINE, _CHOSEN = "cahp_compare_mine", "compare-which"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A comparison that can be shown, with its label, and its origin in Markdown."""
+
+    label: str
+    origin: str
+    comparison: Comparison
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     st.title("Does it beat other methods?")
-    available, errors = choices.list_choices()
+    available, errors = list_choices()
     for error in errors:
         problem(error)
     if not available:
         _draw_empty_page(explorer)
         return
-    choice = choices.draw_choice(explorer, available)
+    choice = draw_choice(explorer, available)
     shown = choice.comparison.results
     model, data = shown.document.model.id, shown.document.data.id
-    with st.expander("Measure your own comparison", expanded=own.is_active(), key="compare-own-panel"):
-        own.draw(explorer, choices.keep)
+    with st.expander("Measure your own comparison", expanded=own.is_active(explorer), key="compare-own-panel"):
+        own.draw(explorer, keep)
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(short_headline(shown), anchor=False)
     st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
@@ -36,10 +57,10 @@ def draw(explorer: Explorer) -> None:
     results.draw_differences(shown, view)
     left, right = st.columns([8, 7], gap="medium")
     with left:
-        heads.draw_layers(shown, view)
+        results.draw_layers(shown, view)
     with right:
-        heads.draw_consensus(shown, view)
-    heads.draw_overlap(shown, view)
+        results.draw_consensus(shown, view)
+    results.draw_overlap(shown, view)
     results.draw_costs(shown, view)
     results.draw_downloads(choice.comparison)
 
@@ -66,8 +87,8 @@ def _draw_empty_page(explorer: Explorer) -> None:
         )
         st.code("cahp compare --out comparison", language="bash")
         st.caption("This takes minutes, writes `comparison/compare.json`, and resumes if interrupted.")
-        choices.draw_upload()
-        own.draw(explorer, choices.keep)
+        draw_upload()
+        own.draw(explorer, keep)
 
 
 def _describe_samples(shown: SplitResults) -> str:
@@ -77,3 +98,84 @@ def _describe_samples(shown: SplitResults) -> str:
         f"{shown.calibration:,} calibration texts, {shown.n:,} evaluation texts of {plain(shown.split[:40])}, "
         f"{seeds} seed{'' if seeds == 1 else 's'}.{times}"
     )
+
+
+# The comparisons ---------------------------------------------------------------------------------------------
+
+
+def list_choices() -> tuple[dict[str, Choice], list[str]]:
+    """All comparisons by key, those of this session first, and an error message for each that cannot be read."""
+    choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
+    shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
+    for one in shipped:
+        date, origin = "", "**Bundled**: the machine and the date were not recorded."
+        if one.made:
+            date = f", {one.made['date']}"
+            origin = f"**Bundled**: measured on {plain(one.made['machine'])}, {plain(one.made['date'])}."
+        label = f"{one.comparison.results.title} · bundled{date}"
+        choices[f"bundled-{one.name}"] = Choice(label, origin, one.comparison)
+    return choices, errors
+
+
+def _session_choices() -> dict[str, Choice]:
+    return st.session_state.setdefault(_MINE, {})  # type: ignore[no-any-return]
+
+
+def keep(comparison: Comparison) -> None:
+    """Add a comparison that was measured here, and show it."""
+    count = len(_session_choices()) + 1
+    label = f"{comparison.results.title} · measured here ({count})"
+    _add(f"own-{count}", Choice(label, f"**Measured on this machine** ({plain(machine())}).", comparison))
+
+
+def _add(key: str, choice: Choice) -> None:
+    _session_choices()[key] = choice
+    st.session_state[f"{_CHOSEN}-next"] = key
+
+
+def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
+    """Draw the list of comparisons and return the selected one, at first the largest of the explorer's model."""
+    requested = st.session_state.pop(f"{_CHOSEN}-next", None)
+    if requested in choices:
+        st.session_state[_CHOSEN] = requested
+    if st.session_state.get(_CHOSEN) not in choices:
+        documents = {key: choice.comparison.document for key, choice in choices.items()}
+        same = [key for key, document in documents.items() if document.model.sha256 == explorer.card.sha256]
+        st.session_state[_CHOSEN] = max(same or choices, key=lambda key: len(choices[key].comparison.results.means))
+    left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
+    with left:
+        key = st.selectbox(
+            "Comparison",
+            list(choices),
+            format_func=lambda key: choices[key].label,
+            key=_CHOSEN,
+            persist_state="session",
+            label_visibility="collapsed",
+        )
+    with right, st.popover("Open a file", key="compare-open", width="stretch"):
+        draw_upload()
+    return choices[key]
+
+
+def draw_upload() -> None:
+    """Draw the file upload, and the error of the last file."""
+
+    def read() -> None:
+        file = st.session_state["compare-file"]
+        st.session_state.pop("compare-trouble", None)
+        if file is None:
+            return
+        try:
+            comparison = read_upload(file.name, file.getvalue())
+        except CahpError as error:
+            st.session_state["compare-trouble"] = str(error)
+            return
+        label = f"{comparison.results.title} · {file.name[:40]}"
+        origin = f"**From your file** {plain(file.name[:80])}."
+        _add(f"file-{len(_session_choices()) + 1}", Choice(label, origin, comparison))
+
+    st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
+    if "compare-trouble" in st.session_state:
+        with st.container(key="compare-trouble-place"):
+            problem(st.session_state["compare-trouble"])
+    st.caption("The file stays in this session.")

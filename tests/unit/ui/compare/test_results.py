@@ -28,3 +28,10 @@ def test_a_method_that_was_not_measured_at_every_budget_says_so_where_others_hav
     said = results.cost_table(found, ["gradient", "random"], "none")["Accuracy (%)"]
     assert said[0] == "some budgets only"
     assert said[1].endswith(")")
+
+
+def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end() -> None:
+    assert results._depth_title({"complementary": 1.0, "random": 1.0}, even=0.5) == (
+        "All keep heads of mean layer 1.0; an even spread has 0.5"
+    )
+    assert "gradient nearest the input (0.5)" in results._depth_title({"complementary": 1.0, "gradient": 0.5}, even=0.5)
