@@ -108,7 +108,7 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         from cahp.costs import Timing
         from cahp.exports import formats
         from cahp.exports.footprint import Footprint
-        from cahp.ui.export.model import _files
+        from cahp.ui.export.model import _draw_sizes
         from cahp.values import Estimate
 
         def step(name, size, median, ratio):  # type: ignore[no-untyped-def]
@@ -121,7 +121,7 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
         )
         measured = {one.name: {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")} for one in files}
         written = SimpleNamespace(files=files, form=formats.model_form("onnx-int8"))
-        _files(SimpleNamespace(written=written, outcome={"outcomes": measured}))
+        _draw_sizes(SimpleNamespace(written=written, outcome={"outcomes": measured}))
 
     app = AppTest.from_function(show).run()
     assert not app.exception

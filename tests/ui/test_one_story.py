@@ -97,7 +97,7 @@ def test_every_way_out_says_the_same_of_a_mask(
     run = view.document
     assert run is not None
     assert run.settings.recover == recover
-    report = files._report(explorer, view, run)
+    report = files._report(explorer, view, run).decode()
 
     folder = tmp_path / "run"
     write_run(folder, Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept))

@@ -1,4 +1,4 @@
-"""Download the mask, the report and the run; show the command that repeats them."""
+"""The cards that download the mask, the report and the run, and that show the command to repeat it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View, chosen_by
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import problem
+from cahp.ui.parts.display import download, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
@@ -28,27 +28,25 @@ from cahp.ui.session.work import FLIPS
 _EXAMPLES = "export-examples"
 
 
-def mask_files(explorer: Explorer, view: View) -> None:
+def draw_mask_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the mask alone."""
     st.subheader("The mask")
     st.markdown("The kept heads, for use in other tools.")
-    mask, run = view.mask, view.document
-    by_hand = explorer.board.by_hand
+    mask, run, model = view.mask, view.document, explorer.card.id
     if run is None:
-        budget = {"requested": None if by_hand else mask.count, "attained": mask.count}
-        origin = MaskOrigin(explorer.card.id, chosen_by(explorer), budget, labels=view.labels)
+        budget = {"requested": None if explorer.board.by_hand else mask.count, "attained": mask.count}
+        origin = MaskOrigin(model, chosen_by(explorer), budget, labels=view.labels)
     else:
-        origin = MaskOrigin(
-            explorer.card.id, view.method, run.budget, outcome_records(run.outcomes)["metrics"], view.labels
-        )
+        metrics = outcome_records(run.outcomes)["metrics"]
+        origin = MaskOrigin(model, run.settings.method, run.budget, metrics, view.labels)
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             if form.button:
-                download(form.title, partial(form.write, mask, origin), form.file, form.media)
+                _download(form.title, partial(form.write, mask, origin), form.file, form.media)
     st.caption("One row per layer, one column per head; 1 or True is kept. The Budget page reads the JSON file.")
 
 
-def report_files(explorer: Explorer, view: View) -> None:
+def draw_report_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the report and the run's folder."""
     st.subheader("Report and run")
     st.markdown("A report for others, and the data behind it.")
@@ -56,39 +54,36 @@ def report_files(explorer: Explorer, view: View) -> None:
     if run is None:
         st.caption("Measure the mask first (above).")
         return
-    _with_examples(explorer)
+    _ask_for_examples(explorer)
     with st.container(horizontal=True):
-        download("Report (HTML)", lambda: _report(explorer, view, run).encode(), "cahp-report.html", "text/html")
-        download(
-            "Report without script",
-            lambda: _report(explorer, view, run, static=True).encode(),
-            "cahp-report-static.html",
-            "text/html",
-        )
-        download(
+        for label, name, static in (
+            ("Report (HTML)", "cahp-report.html", False),
+            ("Report without JavaScript", "cahp-report-static.html", True),
+        ):
+            _download(label, partial(_report, explorer, view, run, static=static), name, "text/html")
+        _download(
             "Run folder (ZIP)",
             lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept)),
             "cahp-run.zip",
             "application/zip",
         )
     st.caption(
-        "The report works offline, prints, and has an interactive board; the version without script is for mail. The "
-        "ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` makes the report from it."
+        "The report works offline, prints, and has an interactive board; the version without JavaScript is for mail. "
+        "The ZIP file contains run.json, head_mask.json, arrays.npz and table.json; `cahp report` rebuilds the report."
     )
 
 
-def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = False) -> str:
-    recipe = _recipe(explorer, run)
+def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = False) -> bytes:
+    recipe = _recipe(explorer, run.settings)
     made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
-    evidence, labels = explorer.clusters, view.labels
-    table = explorer.table(explorer.swept)
-    beside = {
+    clusters, table = explorer.clusters, explorer.table(explorer.swept)
+    live = None
+    if clusters is not None and view.labels is not None and table is not None:
+        live = Live(clusters, table, view.labels)
+    recovered = {
         row.result: explorer.outcomes(row.name) for row in RECOVERIES.values() if row.on_board and row is not NONE
     }
-    live = None
-    if evidence is not None and labels is not None and table is not None:
-        live = Live(evidence, table, labels)
-    return report.page(
+    document = report.page(
         run,
         view.mask,
         origin=report.Origin(
@@ -100,12 +95,13 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
         ),
         live=live,
         static=static,
-        recoveries={name: found for name, found in beside.items() if found is not None},
+        recoveries={name: outcomes for name, outcomes in recovered.items() if outcomes is not None},
         examples=_examples(explorer),
     )
+    return document.encode()
 
 
-def _with_examples(explorer: Explorer) -> None:
+def _ask_for_examples(explorer: Explorer) -> None:
     """Ask whether the report may contain texts of the data, which may be confidential."""
     wanted = st.checkbox(
         "Include three texts whose prediction changed",
@@ -113,13 +109,15 @@ def _with_examples(explorer: Explorer) -> None:
         persist_state="session",
         help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
     )
+    if not wanted:
+        return
     job = explorer.job(FLIPS)
-    if wanted and job is None:
+    if job is None:
         job = explorer.start(FLIPS)
         job.wait(1.0)
-    if wanted and job is not None and not job.ended:
+    if not job.ended:
         follow(job, place="export-examples", title="Compare predictions")
-    elif wanted and job is not None and job.error:
+    elif job.error:
         problem(job.error)
 
 
@@ -132,11 +130,16 @@ def _examples(explorer: Explorer) -> list[report.Example]:
     return [report.Example(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
 
 
-def again(explorer: Explorer, view: View) -> None:
+def draw_command(explorer: Explorer, view: View) -> None:
     """Draw the card of the command that repeats the run."""
-    st.subheader("Repeat this run")
+    st.subheader("Reproduce this run")
     run = view.document
-    recipe = takeaway.recipe(_asked(explorer)) if run is None else _recipe(explorer, run)
+    if run is None:
+        budget, method = str(explorer.board.budget), chosen_by(explorer)
+        settings = replace(explorer.settings, budget=budget, method=method, recover=explorer.recover)
+    else:
+        settings = run.settings
+    recipe = _recipe(explorer, settings)
     if formats.MASK_FILE in recipe.command:
         st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:")
     else:
@@ -147,21 +150,10 @@ def again(explorer: Explorer, view: View) -> None:
     st.code(recipe.python, language="python", wrap_lines=True)
 
 
-def _asked(explorer: Explorer) -> Settings:
-    """Return the settings that select the mask on the board, before it is measured."""
-    budget, method = str(explorer.board.budget), chosen_by(explorer)
-    return _with_file(explorer, replace(explorer.settings, budget=budget, method=method, recover=explorer.recover))
+def _recipe(explorer: Explorer, settings: Settings) -> takeaway.Recipe:
+    # Uploaded files have the names that they had when they were uploaded.
+    return takeaway.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)
 
 
-def _recipe(explorer: Explorer, run: RunDocument) -> takeaway.Recipe:
-    return takeaway.recipe(_with_file(explorer, run.settings))
-
-
-def _with_file(explorer: Explorer, settings: Settings) -> Settings:
-    """Name uploaded files as they were named when uploaded."""
-    return replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings
-
-
-def download(label: str, data: bytes | Callable[[], bytes], name: str, media: str) -> None:
-    """Draw a download button; if ``data`` is a function, a click calls it."""
-    st.download_button(label, data, name, media, key=f"get-{name.replace('.', '-')}", on_click="ignore")
+def _download(label: str, data: Callable[[], bytes], name: str, media: str) -> None:
+    download(label, data, name, media, key=f"get-{name.replace('.', '-')}")

@@ -1,6 +1,8 @@
-"""The pruned model: choose a form and a recovery, write it in the background, download it."""
+"""The card of the pruned model: choose a form and a recovery, write it in the background, download it."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import streamlit as st
 
@@ -11,21 +13,22 @@ from cahp.exports.form import ModelForm
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.option import parse_duration
 from cahp.run.settings import RECOVER_TIME
-from cahp.ui.export.files import download
-from cahp.ui.export.view import View, chosen_by, jobs_of, name_of
+from cahp.ui.export.view import View, chosen_by, name_of
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain, problem, show_steps
+from cahp.ui.parts.display import download, plain, problem, show_steps
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
 from cahp.values import OptionError
 from cahp.words import duration, percent, size_of
 
-#: Session key: the jobs that write models.
-_WRITTEN = "cahp_export_written"
+#: Session keys: the job that wrote the latest model, by name; and the board's recovery when one was last chosen here.
+_WRITTEN, _OF_BOARD = "cahp_export_written", "cahp_export_of_board"
+#: The distillation of the board, whose result other distillations reuse.
+_DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
 
 
-def model_files(explorer: Explorer, view: View) -> None:
+def draw_model_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the pruned model."""
     st.subheader("The pruned model")
     st.markdown(
@@ -35,101 +38,81 @@ def model_files(explorer: Explorer, view: View) -> None:
     if view.mask.empty_layers:
         st.caption("One layer keeps no head, so the model cannot be cut.")
         return
-    form, recover, epochs, allowed = _asked_of_the_model(explorer)
+    form, recover, epochs, allowed = _draw_choices(explorer)
     try:
         formats.check_card(form, explorer.card)
     except OptionError as refused:
         st.caption(plain(str(refused)))
         return
+    written: dict[str, jobs.Job[Checkpoint]] = st.session_state.setdefault(_WRITTEN, {})
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
-    job: jobs.Job[Checkpoint] | None = jobs_of(_WRITTEN).get(name)
+    job = written.get(name)
     if job is not None and not job.ended:
-        trained = RECOVERIES[recover].trains
-        if trained:
-            st.fragment(_loss, run_every=1.0)(name)
-        follow(job, place="export-model", title="" if trained else "Write the model")
+        trains = RECOVERIES[recover].trains
+        if trains:
+            st.fragment(_draw_training, run_every=1.0)(explorer)
+        follow(job, place="export-model", title="" if trains else "Write the model")
         return
     if job is not None and job.error:
         problem(job.error)
     if job is None or job.result is None:
         if st.button("Write the model", key="export-model"):
             # A model is large: only the newest is kept.
-            jobs_of(_WRITTEN).clear()
-            bench, mask, losses, method = explorer.bench, view.mask, _losses(name), chosen_by(explorer)
-            if RECOVERIES[recover].imitates:
-                bench = bench.for_distillation()
-            jobs_of(_WRITTEN)[name] = jobs.submit(
+            written.clear()
+            explorer.training = None
+            bench = explorer.bench.for_distillation() if RECOVERIES[recover].imitates else explorer.bench
+            write = partial(
+                checkpoint,
+                bench,
+                view.mask,
+                form=form,
+                method=chosen_by(explorer),
+                recover=recover,
+                epochs=epochs,
+                allowed=allowed or None,
+                watch=partial(setattr, explorer, "training"),
+            )
+            # Minutes of training step aside for work that somebody waits for.
+            written[name] = jobs.submit(
                 explorer.id,
                 f"model-{name}",
-                lambda progress: checkpoint(
-                    bench,
-                    mask,
-                    form=form,
-                    method=method,
-                    recover=recover,
-                    epochs=epochs,
-                    allowed=allowed or None,
-                    watch=lambda training: losses.append((training.step, training.loss)),
-                    progress=progress,
-                ),
-                # Minutes of training step aside for whatever somebody waits for.
+                lambda progress: write(progress=progress),
                 rank=jobs.Rank.BACKGROUND,
             )
             st.rerun()
         return
-    made = job.result
-    for epoch in made.outcome.get("epochs", []):
+    model = job.result
+    for epoch in model.outcome.get("epochs", []):
         st.caption(
             f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, accuracy {percent(epoch['accuracy'])} on held-out "
             "texts."
         )
-    distilled: DistillReport | None = made.outcome.get("distill")
+    distilled: DistillReport | None = model.outcome.get("distill")
     if distilled is not None:
         taken = "was accepted" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
-    show_steps(made.outcome.get("steps", ()))
-    *_, last = (outcomes for outcomes in made.outcome["outcomes"].values() if outcomes is not None)
+    show_steps(model.outcome.get("steps", ()))
+    *_, last = (outcomes for outcomes in model.outcome["outcomes"].values() if outcomes is not None)
     accuracy = last["accuracy"]
-    size = len(made.content) / 1e6
-    download(f"Model (ZIP, {size:.0f} MB)", made.content, f"cahp-{form.key}.zip", form.media)
+    size = len(model.content) / 1e6
+    name = f"cahp-{form.key}.zip"
+    download(f"Model (ZIP, {size:.0f} MB)", model.content, name, form.media, key=f"get-{name.replace('.', '-')}")
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
-    close = form.closeness(made.written.difference, made.written.agreement, made.written.tried)
+    close = form.closeness(model.written.difference, model.written.agreement, model.written.tried)
     st.caption(
         f"Accuracy {accuracy.text}, {RECOVERIES[recover].result}{rounded} (95 % interval {accuracy.span} %, "
         f"n = {accuracy.n:,}). Loaded again in a new process: {close}."
     )
-    _files(made)
+    _draw_sizes(model)
 
 
-#: The distillation of the board, whose result other distillations reuse.
-_DISTILLED = next(row.name for row in RECOVERIES.values() if row.imitates and row.on_board)
-#: Session key: the recovery of the board when the recovery was last chosen here.
-_OF_BOARD = "cahp_export_of_board"
-#: Session key: steps and losses of trainings, by name of the job.
-_LOSSES = "cahp_export_losses"
+def _draw_training(explorer: Explorer) -> None:
+    training = explorer.training
+    if training is not None:
+        st.caption(f"Batch {training.step:,}, mean loss of this epoch {training.loss:.3f} nats")
 
 
-def _losses(name: str) -> list[tuple[int, float]]:
-    # Only the newest is kept, as for models.
-    found: list[tuple[int, float]] = []
-    st.session_state[_LOSSES] = {name: found}
-    return found
-
-
-def _loss(name: str) -> None:
-    steps = list(st.session_state.get(_LOSSES, {}).get(name, []))
-    if not steps:
-        return
-    st.caption(f"Batch {steps[-1][0]:,}, mean loss of this epoch {steps[-1][1]:.3f} nats")
-    st.line_chart(
-        {"batch": [step for step, _ in steps], "loss (nats)": [loss for _, loss in steps]},
-        x="batch",
-        y="loss (nats)",
-        height=180,
-    )
-
-
-def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
+def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
     """Ask for the form, the recovery, the epochs of fine-tuning and the seconds allowed (0: not asked)."""
     no_refit = explorer.card.no_refit
     words = {form.key: f"{form.title}: {form.words}" for form in formats.model_forms()}
@@ -170,12 +153,12 @@ def _asked_of_the_model(explorer: Explorer) -> tuple[ModelForm, str, int, float]
     return formats.model_form(key), recover, epochs, allowed
 
 
-def _files(made: Checkpoint) -> None:
+def _draw_sizes(model: Checkpoint) -> None:
     """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
-    files, runtime = made.written.files, made.written.form.runtime
+    files, runtime = model.written.files, model.written.form.runtime
     if not files or runtime is None:
         return
-    accuracy = {state: found["accuracy"] for state, found in made.outcome["outcomes"].items() if found is not None}
+    accuracy = {state: found["accuracy"] for state, found in model.outcome["outcomes"].items() if found is not None}
     st.table(
         {
             "model": [one.name for one in files],

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
-from cahp.ui.export.figures import accuracy_curve, grid, silhouette_curve
-from cahp.ui.export.files import again, mask_files, report_files
-from cahp.ui.export.model import model_files
-from cahp.ui.export.view import found, on_board
-from cahp.ui.frame.running import need_run
+from cahp.figures import palette
+from cahp.figures.curves import accuracy_by_budget, silhouette
+from cahp.figures.head_grid import grid_figure, places
+from cahp.recoveries import RECOVERIES, name_of_result
+from cahp.run.document import RunDocument, machine
+from cahp.studies.budget_sweep import Speed
+from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
+from cahp.ui.export.model import draw_model_files
+from cahp.ui.export.view import View, measure, measuring, on_board
+from cahp.ui.frame.page import of_bundle
+from cahp.ui.frame.running import follow, need_run, time_button
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import SPEED, recovery_seconds
+from cahp.values import Estimate
+from cahp.words import duration
+
+#: The cards of the page, in rows, by the end of their test ids.
+_CARDS = (
+    {"mask_files": draw_mask_files, "report_files": draw_report_files},
+    {"model_files": draw_model_files, "again": draw_command},
+)
 
 
 def draw(explorer: Explorer) -> None:
@@ -17,21 +36,147 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     st.title("Export")
-    who = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
+    how = "made by hand" if explorer.board.by_hand else "chosen by CAHP"
     st.markdown(
-        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {who}. Change it on the "
+        f"The mask on the board: **{view.mask.count} of {view.mask.keep.size} heads kept**, {how}. Change it on the "
         "Budget page."
     )
-    found(explorer, view)
-    for row in ((mask_files, report_files), (model_files, again)):
-        for column, part in zip(st.columns(2, gap="medium"), row, strict=True):
-            with column, st.container(border=True, key=f"export-{part.__name__}", height="stretch"):
-                part(explorer, view)
+    if view.document is None:
+        _offer_to_measure(explorer)
+    else:
+        _draw_outcomes(explorer, view, view.document)
+    for row in _CARDS:
+        for column, (name, draw_card) in zip(st.columns(2, gap="medium"), row.items(), strict=True):
+            with column, st.container(border=True, key=f"export-{name}", height="stretch"):
+                draw_card(explorer, view)
     st.subheader("Figures")
     st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
     left, right = st.columns(2, gap="large")
     with left:
-        grid(view)
+        _draw_grid(view)
     with right:
-        accuracy_curve(explorer)
-        silhouette_curve(explorer)
+        _draw_accuracy_curve(explorer)
+        _draw_silhouette_curve(explorer)
+
+
+def _offer_to_measure(explorer: Explorer) -> None:
+    outcomes, recovery = explorer.outcomes(explorer.recover), RECOVERIES[explorer.recover]
+    known = "Not measured yet."
+    if outcomes is not None:
+        accuracy = outcomes["accuracy"]
+        known = f"Accuracy {accuracy.text}, {recovery.result} (95 % interval {accuracy.span} %, n = {accuracy.n:,})."
+    st.markdown(f"**{known}** The mask can be downloaded now; a report needs a run.")
+    job = measuring(explorer)
+    if job is not None and not job.ended:
+        follow(job, place="export-measure")
+        return
+    if job is not None and job.error:
+        problem(job.error)
+    label, takes = "Measure it", "seconds"
+    if explorer.awaits_distillation:
+        about = duration(recovery_seconds(explorer.bench, explorer.recover))
+        label, takes = f"Distil and measure (about {about})", "the distillation takes longest"
+    if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
+        measure(explorer)
+        st.rerun()
+
+
+def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
+    """Draw the measurements of the mask with their intervals."""
+    names = {"full": "all heads", "pruned": "pruned", "recovered": name_of_result(run.settings.recover)}
+    states = {name: words for name, words in names.items() if name in run.outcomes}
+    with st.container(key="export-figures"):
+        columns = st.columns(len(states) + (run.latency_ratio is not None), gap="medium")
+    for column, (name, words) in zip(columns, states.items(), strict=False):
+        accuracy, change = run.outcomes[name]["accuracy"], run.outcomes[name].get("accuracy_change")
+        column.metric(f"Accuracy, {words}", accuracy.text)
+        column.caption(f"{accuracy.span} % (95 % interval), n = {accuracy.n:,}")
+        if change is not None:
+            column.caption(f"{change.text} ({change.span}) against all heads")
+    if run.latency_ratio is not None:
+        with columns[-1]:
+            _draw_time(run, run.latency_ratio)
+    bundle = explorer.results.bundle
+    if view.bundled and bundle is not None:
+        where = of_bundle(explorer, bundle)
+    else:
+        where = f"Measured on this machine ({plain(machine())})."
+    if view.mask.empty_layers:
+        where += " One layer keeps no head, so the model cannot be cut, timed or refitted with this mask."
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
+        job = explorer.job(SPEED)
+        if job is not None and not job.ended:
+            follow(job, place="export-time", title="Measure latency")
+        elif time_button(explorer, place="export"):
+            st.rerun()
+        st.caption(where)
+
+
+def _draw_time(run: RunDocument, ratio: Estimate) -> None:
+    """Draw the latency of the cut model relative to the full one, or that no change was measurable."""
+    speed = Speed.of(ratio, run.cost.full, run.cost.pruned)
+    if ratio.excludes(1):
+        st.metric("Time per batch", ratio.text, help="Median, measured on the cut model.")
+    else:
+        st.caption("Time per batch")
+        st.markdown("**no measurable change**")
+    st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
+    st.caption(f"{ratio.text} ({ratio.span}, 95 % interval), n = {ratio.n} rounds")
+    if speed.busy:
+        st.caption("The machine was busy during the measurement: measure again for a reliable result.")
+
+
+def _draw_grid(view: View) -> None:
+    """Draw the kept heads."""
+    mask, labels = view.mask, view.labels
+    columns: dict[str, Any] = {**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int)}
+    if labels is not None:
+        columns["cluster"] = [palette.letters(int(label)) for label in labels]
+    display.show(
+        grid_figure(mask, labels, dark=display.is_dark(), width=430),
+        title=f"{mask.count} of {mask.keep.size} heads kept",
+        help="Each square is a head: solid ones are kept, hollow ones pruned. The letter names the cluster.",
+        name="heads",
+        data=columns,
+        alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),
+    )
+
+
+def _draw_silhouette_curve(explorer: Explorer) -> None:
+    """Draw the silhouette by number of clusters."""
+    if explorer.clusters is None:
+        return
+    clustering = explorer.clusters.clustering
+    display.show(
+        silhouette(clustering.ks, clustering.mss, clustering.knee or None, dark=display.is_dark()),
+        title=f"The knee is at {clustering.knee} clusters" if clustering.knee else "The curve has no knee",
+        help="Mean silhouette of k clusters of heads: higher means better separated. After the knee, more clusters add "
+        "little.",
+        name="silhouette",
+        data={"k": clustering.ks.tolist(), "silhouette": clustering.mss.tolist()},
+    )
+
+
+def _draw_accuracy_curve(explorer: Explorer) -> None:
+    """Draw accuracy by budget, if the Budget page has measured it."""
+    swept = explorer.swept
+    table = explorer.table(swept)
+    rows = [] if table is None else table.rows()
+    measured = [(row.budget, row.outcomes["accuracy"]) for row in rows if row.outcomes is not None]
+    if len(measured) < 2:
+        st.caption("Accuracy by budget appears here once the Budget page has measured it.")
+        return
+    display.show(
+        accuracy_by_budget(rows, dark=display.is_dark()),
+        title=f"Accuracy, {RECOVERIES[swept].result}, at {len(measured)} budgets (n = {measured[0][1].n:,})",
+        help=f"Accuracy of the pruned model, {RECOVERIES[swept].result}, with Wilson's 95 % intervals, at the budgets "
+        "that were measured.",
+        name="accuracy",
+        data={
+            "heads": [budget for budget, _ in measured],
+            "accuracy": [one.value for _, one in measured],
+            "low": [one.low for _, one in measured],
+            "high": [one.high for _, one in measured],
+            "n": [one.n for _, one in measured],
+        },
+    )

@@ -1,18 +1,59 @@
-"""Stability: how often each head is kept over seeds, samples and degrees."""
+"""Stability: how often each head is kept over seeds, samples and degrees, and how much the choice varies."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
+from cahp.figures.head_grid import places
+from cahp.figures.stability import frequency_figure, knee_figure, overlap_figure
 from cahp.studies.stability import Axis, Stability, cached, over_degrees, stability
-from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import problem
+from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.parts import display
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.stability import findings
-from cahp.ui.stability.findings import VARIATIONS
+from cahp.words import span
+
+
+@dataclass(frozen=True)
+class Variation:
+    """A quantity that resampling varies, and its descriptions."""
+
+    label: str
+    means: str
+    one: str
+    column: str
+
+
+# The first needs no computation, so the page opens with a result.
+VARIATIONS: dict[Axis, Variation] = {
+    "degree": Variation(
+        "Other degrees",
+        "Only the degree of the polynomial that smooths the silhouette curve varies, and with it the knee.",
+        "degree",
+        "degree of the polynomial",
+    ),
+    "seed": Variation(
+        "Other seeds",
+        "Only the random seed of the projection and the clustering varies.",
+        "seed",
+        "seed of the projection",
+    ),
+    "sample": Variation(
+        "Other texts",
+        "Each resample uses a random half of the calibration texts, five of ten stratified parts whose statistics "
+        "merge exactly. Halves vary about as much as new samples of full size.",
+        "sample",
+        "number of the sample",
+    ),
+}
+
+_OVERLAP = (
+    r"J(A,B)=\frac{|A\cap B|}{|A\cup B|},\qquad \mathbb{E}[J]=\sum_i P(i)\,\frac{i}{a+b-i},\quad "
+    r"P=\text{hypergeometric}(N,a,b)"
+)
 
 
 def draw(explorer: Explorer) -> None:
@@ -22,13 +63,13 @@ def draw(explorer: Explorer) -> None:
         "The choice of heads depends on a random projection, on a sample of texts and on the degree of a polynomial. "
         "This page changes one of them, repeats the choice, and counts how often each head is kept."
     )
-    axis, resamples, budget = _asked(explorer)
-    result = _result(explorer, axis, resamples, budget)
+    axis, resamples, budget = _draw_form(explorer)
+    result = _resample(explorer, axis, resamples, budget)
     if result is not None:
-        findings.draw(explorer, result, asked=resamples)
+        _draw_result(explorer, result, requested=resamples)
 
 
-def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
+def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
     """Ask what to vary, how often, and how many heads to keep."""
     what, often, how_many = st.columns([12, 5, 8], vertical_alignment="top", gap="medium")
     with what:
@@ -68,7 +109,7 @@ def _asked(explorer: Explorer) -> tuple[Axis, int, int | None]:
     return axis, int(resamples), explorer.board.budget if axis != "degree" and fixed != "from the knee" else None
 
 
-def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
+def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
     """Return the resamples; None until they are asked for and computed."""
     bench, settings = explorer.bench, explorer.settings
     if axis == "degree" and explorer.clusters is not None:
@@ -88,23 +129,17 @@ def _result(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) 
             )
             memory[name].wait(0.7)
             st.rerun()
-        st.caption(_cost(explorer, axis, resamples))
+        st.caption(_describe_cost(explorer, axis, resamples))
         return None
     if not job.ended:
         follow(job, place="stability")
-        return None
-    if job.result is None:
-        if job.error is not None:
-            problem(job.error)
-        else:
-            st.info("Stopped. Statistics of the texts are kept, so the next run is faster.")
-        if st.button("Try again", key="stability-again"):
-            del memory[name]
-            st.rerun()
+    elif job.result is None:
+        stopped = "Stopped. Statistics of the texts are kept, so the next run is faster."
+        offer_again(job, lambda: memory.pop(name), key="stability-again", stopped=stopped)
     return job.result
 
 
-def _cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
+def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
     texts = len(explorer.bench.calibration)
     again = "Results are stored on this machine and reused."
     if axis == "degree":
@@ -113,3 +148,125 @@ def _cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
         read = "without reading a text again after a run on this machine"
         return f"Computes {resamples} projections and clusterings, {read}. {again}"
     return f"Reads the {texts:,} calibration texts once, then computes {resamples} projections and clusterings. {again}"
+
+
+# The result --------------------------------------------------------------------------------------------------
+
+
+def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> None:
+    """Draw how often each head is kept, the knees, and the overlap of resamples."""
+    mask, dark, variation = explorer.mask, display.is_dark(), VARIATIONS[result.axis]
+    found = len(result.found)
+    if found < 2:
+        st.warning(
+            "Fewer than two resamples have a knee in the silhouette curve. Choose a fixed number of heads instead."
+        )
+        return
+    st.subheader(judge(result))
+    st.caption(describe_resamples(result, requested))
+    with st.container(key="stability-figures"):
+        overlap, always, never, moved = st.columns(4)
+    overlap.metric(
+        "Overlap of two resamples",
+        f"{result.overlap:.2f}",
+        f"{result.chance:.2f} by chance",
+        delta_color="off",
+        delta_arrow="off",
+        help="Mean Jaccard index over all pairs of resamples: the heads that both keep, as a share of those that at "
+        "least one keeps. By chance: two random sets of the same sizes.",
+    )
+    frequency = result.frequency
+    total = frequency.size
+    always.metric("Always kept", f"{int((frequency == 1).sum())} of {total}")
+    never.metric("Never kept", f"{int((frequency == 0).sum())} of {total}")
+    seen = result.knees[result.knees > 0]
+    moved.metric(
+        "Clusters at the knee",
+        f"{seen.min()} to {seen.max()}" if len(seen) else "no knee",
+        help="The number of clusters that the silhouette curve suggests.",
+    )
+    if result.overlap_ci95 is not None:
+        overlap.caption(f"{span(*result.overlap_ci95, 2)} (95 % interval), n = {found} resamples")
+    for column, times in ((always, found), (never, 0)):
+        interval = result.share_ci95(times)
+        if interval is not None:
+            share = span(100 * interval[0], 100 * interval[1], 0)
+            column.caption(f"n = {found}: such a head is kept in {share} % of resamples (95 % interval)")
+    moved.caption(f"n = {len(seen)}")
+    kept_always = f"{int((frequency == 1).sum())} heads are kept in every resample"
+    if explorer.results.run is not None:
+        sure = int((frequency[mask.keep] == 1).sum())
+        kept_always = f"Of the {mask.count} heads kept now, {sure} are kept in every resample"
+    knee = "No resample has a knee"
+    if len(seen):
+        same = seen.min() == seen.max()
+        knee = f"The knee {f'stays at {seen[0]}' if same else f'moves between {seen.min()} and {seen.max()}'} clusters"
+    left, right = st.columns([3, 2], gap="medium")
+    with left:
+        display.show(
+            frequency_figure(result, mask, dark=dark),
+            title=kept_always,
+            help=(
+                f"Each cell is a head; its number is the share of {found} resamples that kept it, in %. Framed cells "
+                f"are kept on the board now. {variation.means}"
+            ),
+            name=f"survival-{result.axis}",
+            data={
+                **places(mask.layers, mask.heads),
+                "share of resamples": frequency.ravel().round(4).tolist(),
+                "kept now": mask.keep.ravel().tolist(),
+            },
+        )
+    with right:
+        display.show(
+            knee_figure(result, variation.column, dark=dark),
+            title=knee,
+            help=(
+                "Beyond the knee of the silhouette curve, more clusters add little. Without a fixed budget, the knee "
+                "sets the number of clusters; heads added to empty layers come on top."
+            ),
+            name=f"knees-{result.axis}",
+            data={
+                variation.column: result.values.tolist(),
+                "clusters at the knee": result.knees.tolist(),
+                "heads kept": result.keep.sum(axis=(1, 2)).tolist(),
+            },
+        )
+    display.show(
+        overlap_figure(result, dark=dark),
+        title=f"Two resamples share {result.overlap:.0%} of their heads; random choices share {result.chance:.0%}",
+        help=(
+            f"Each point is a pair of resamples ({len(result.overlaps)} pairs of {found}, not independent); its height "
+            "has no meaning. The dashed line is the expected overlap of two random sets of the same sizes, ignoring "
+            "the minimum per layer."
+        ),
+        formula=_OVERLAP,
+        name=f"overlap-{result.axis}",
+        data={"overlap (Jaccard index)": result.overlaps.round(4).tolist()},
+    )
+
+
+def describe_resamples(result: Stability, requested: int) -> str:
+    """Return how many resamples were used and why others were not."""
+    found, made = len(result.found), len(result.values)
+    if not result.drawn:
+        said = f"All {made} degrees, not a random sample: no interval"
+    else:
+        said = f"{found} resamples"
+        if made < requested:
+            said += f" (of {requested} requested; these texts have only {made} different halves)"
+    left_out = made - found
+    return f"{said}; {left_out} without a knee {'is' if left_out == 1 else 'are'} left out." if left_out else f"{said}."
+
+
+def judge(result: Stability) -> str:
+    """Return what the overlap means."""
+    axis = VARIATIONS[result.axis].one
+    for least, verdict, heads in (
+        (0.8, "Stable", "nearly the same heads"),
+        (0.5, "Fairly stable", "most of the same heads"),
+        (0.2, "Unstable", "some of the same heads and many others"),
+    ):
+        if result.beyond_chance >= least:
+            return f"{verdict}: another {axis} keeps {heads}."
+    return f"Hardly better than chance: another {axis} keeps mostly other heads."

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("streamlit", reason="the explorer's packages are not installed")
 
 from cahp.studies.stability import Stability
-from cahp.ui.stability.findings import used, verdict
+from cahp.ui.stability.page import describe_resamples, judge
 
 
 def resampled(*kept: list[int], heads: int = 72) -> Stability:
@@ -29,15 +29,15 @@ def resampled(*kept: list[int], heads: int = 72) -> Stability:
     ],
 )
 def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
-    assert verdict(result).startswith(words)
+    assert judge(result).startswith(words)
 
 
 def test_how_many_resamples_were_really_used_is_said() -> None:
-    assert used(resampled([0, 1], [0, 2], [0, 3]), 3) == "3 resamples."
-    assert used(resampled([0, 1], [], [0, 3]), 3) == "2 resamples; 1 without a knee is left out."
-    assert "of 6 requested; these texts have only 2 different halves" in used(resampled([0], [1]), 6)
+    assert describe_resamples(resampled([0, 1], [0, 2], [0, 3]), 3) == "3 resamples."
+    assert describe_resamples(resampled([0, 1], [], [0, 3]), 3) == "2 resamples; 1 without a knee is left out."
+    assert "of 6 requested; these texts have only 2 different halves" in describe_resamples(resampled([0], [1]), 6)
     degrees = replace(resampled([0, 1], [0, 2]), axis="degree")
-    assert used(degrees, 12) == "All 2 degrees, not a random sample: no interval."
+    assert describe_resamples(degrees, 12) == "All 2 degrees, not a random sample: no interval."
     assert degrees.overlap_ci95 is degrees.share_ci95(2) is None
 
 
