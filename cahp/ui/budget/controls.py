@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -30,27 +31,18 @@ _CHOICES = {
 def draw(explorer: Explorer) -> None:
     """Draw the row of controls."""
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="board-controls"):
-        suggested = explorer.choices().suggested
-        label = "No clear choice" if suggested is None else f"CAHP's choice: {suggested.mask.count}"
-        if st.button(
-            label,
-            key="board-auto",
-            disabled=explorer.board.auto or suggested is None,
-            help="The number of clusters at which the published rule stops: the knee of the silhouette curve",
+        board, suggested = explorer.board, explorer.choices().suggested
+        choice = "No clear choice" if suggested is None else f"CAHP's choice: {suggested.mask.count}"
+        knee = "The number of clusters at which the published rule stops: the knee of the silhouette curve"
+        for label, key, disabled, act, about in (
+            (choice, "board-auto", board.auto or suggested is None, partial(board.set_budget, None), knee),
+            ("Undo", "board-undo", not board.can_undo, board.undo, None),
+            ("Reset", "board-reset", not board.by_hand, board.reset, "Restore the heads of the budget"),
         ):
-            notes.clear()
-            explorer.board.set_budget(None)
-            st.rerun()
-        if st.button("Undo", key="board-undo", disabled=not explorer.board.can_undo):
-            notes.clear()
-            explorer.board.undo()
-            st.rerun()
-        if st.button(
-            "Reset", key="board-reset", disabled=not explorer.board.by_hand, help="Restore the heads of the budget"
-        ):
-            notes.clear()
-            explorer.board.reset()
-            st.rerun()
+            if st.button(label, key=key, disabled=disabled, help=about):
+                notes.clear()
+                act()
+                st.rerun()
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)

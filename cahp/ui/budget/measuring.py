@@ -35,13 +35,7 @@ def _draw_table_progress(explorer: Explorer) -> None:
         if failed is not None and failed.error:
             problem(failed.error)
     if job is not None and not job.ended:
-        left = job.seconds_left
-        rest = "" if left is None or left < 1 else f" · about {duration(left)} left"
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(done / total, text=f"Measuring every budget: {done} of {total}{rest}")
-            if st.button("Stop", key="stop-table"):
-                job.cancel()
-                st.rerun()
+        show_in_row(job, f"Measuring every budget, {done} of {total}", key="stop-table")
     elif table.missing() is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Measure all budgets", key="fill-table", type="tertiary"):

@@ -6,7 +6,6 @@ itself also stays in the browser's tab, so that a reload restores it.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -29,43 +28,29 @@ from cahp.words import percent
 
 #: Name of the panel's boxes; session key of its state; index of its first example, a topic of the embedded model.
 _BOXES, _PANEL, _EXAMPLE = "own-text", "own-text-panel", 3
-#: Session key of the results; number of texts, and of results per text, that a session keeps.
-_MEMORY, _TEXTS, _READINGS = "own-text-memory", 20, 200
-#: Seconds that a page waits for the worker before it shows progress.
-_PATIENCE_S = 0.1
+#: Session key of the results; seconds that a page waits for the worker before it shows progress.
+_MEMORY, _PATIENCE_S = "own-text-memory", 0.1
 
 
 @dataclass(eq=False)
 class KnownText:
-    """Results of one text with one model: under masks, recovered or not, and over all budgets of a table.
+    """Results of a text with the model of this digest: under masks, recovered or not, and over all budgets of a table.
 
     ``number`` stands for the text in logs.
     """
 
-    readings: OrderedDict[tuple[object, ...], TextReading | None] = field(default_factory=OrderedDict)
+    model: str
+    text: Input
+    readings: dict[tuple[object, ...], TextReading | None] = field(default_factory=dict)
     curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
     number: int = field(default_factory=count(1).__next__)
 
 
-#: Results of a session, by the digest of the model and the text.
-TextMemory = OrderedDict[tuple[str, Input], KnownText]
-
-
-def recall(memory: TextMemory, model: str, text: Input) -> KnownText:
-    """Return the results of a text with a model, at first none; the least recently used are dropped."""
-    known = memory.setdefault((model, text), KnownText())
-    memory.move_to_end((model, text))
-    while len(memory) > _TEXTS:
-        memory.popitem(last=False)
-    return known
-
-
 @dataclass(frozen=True, eq=False)
 class TextOnBoard:
-    """A text, the board, and the results so far."""
+    """The board, and a text with its results so far."""
 
     board: BoardState
-    text: Input
     known: KnownText
 
     @property
@@ -125,9 +110,9 @@ class TextOnBoard:
     def _read(self, mask: HeadMask, how: str, _: Progress) -> None:
         """Run the text, with a recovered model if there is one: it is never trained here."""
         bench, shown = self.board.bench, self.board.recover == how
-        model, readings = bench.measurements.model, self.known.readings
+        model = bench.measurements.model
         if how == "none":
-            reading: TextReading | None = read_text(model, self.text, mask)
+            reading: TextReading | None = read_text(model, self.known.text, mask)
         else:
             if RECOVERIES[how].trains:
                 recovered: Recovered | None = bench.for_distillation().recoveries.read_distilled(mask)
@@ -135,16 +120,14 @@ class TextOnBoard:
                 # Only a refit that the board shows is computed.
                 recovered = bench.recoveries.refit(mask) if shown else bench.recoveries.read_refit(mask)
             cut = None if recovered is None else cut_model(model, mask, recovered)
-            reading = None if cut is None else read_text(cut, self.text, mask, masked=False)
-        readings[self._name(mask, how)] = reading
-        while len(readings) > _READINGS:
-            readings.popitem(last=False)
+            reading = None if cut is None else read_text(cut, self.known.text, mask, masked=False)
+        self.known.readings[self._name(mask, how)] = reading
 
     def _over_budgets(self, progress: Progress) -> None:
         table = self.board.table
         assert table is not None
         masks = [selection.mask for selection in table.selections]
-        curve = over_budgets(self.board.bench.model, self.text, masks, progress=progress)
+        curve = over_budgets(self.board.bench.model, self.known.text, masks, progress=progress)
         self.known.curves = {self.table_name: curve}
 
 
@@ -175,8 +158,11 @@ def draw(explorer: Explorer) -> None:
         if not has_words(typed):
             right.info("Type a text, or insert an example.")
             return
-        known = recall(st.session_state.setdefault(_MEMORY, OrderedDict()), explorer.card.sha256, typed)
-        text = TextOnBoard(explorer.board_state(), typed, known)
+        known: KnownText | None = st.session_state.get(_MEMORY)
+        if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
+            # Only the results of the last text are kept.
+            st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
+        text = TextOnBoard(explorer.board_state(), known)
         with left:
             _draw_work(explorer, text)
         _draw_results(explorer, text, left, right)

@@ -61,14 +61,12 @@ def draw_accuracy(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         figure,
         title=_accuracy_title(results, view),
-        help=(
-            f"Accuracy on {results.n:,} evaluation texts. Each line is a method: the mean over "
-            f"{len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % intervals "
-            "of a bootstrap over texts and seeds. They overlap more than the differences below, because all methods "
-            "are evaluated on the same texts. With more than eight methods, only the reference and one random method "
-            "have bands; the others show their interval in the tooltip. Grey lines are random selection and methods "
-            "beyond eight colours. Lines between budgets are interpolated."
-        ),
+        help=f"Accuracy on {results.n:,} evaluation texts. Each line is a method: the mean over "
+        f"{len(results.document.seeds)} seeds, for random selection over many masks. **Bands** are 95 % intervals "
+        "of a bootstrap over texts and seeds. They overlap more than the differences below, because all methods "
+        "are evaluated on the same texts. With more than eight methods, only the reference and one random method "
+        "have bands; the others show their interval in the tooltip. Grey lines are random selection and methods "
+        "beyond eight colours. Lines between budgets are interpolated.",
         formula=_INTERVAL,
         name="compare-accuracy",
         alt=" ".join(
@@ -108,12 +106,10 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         cache_with(results, ("differences", view, dark), lambda: difference_figure(results.against, tests, dark=dark)),
         title=f"At {view.budget} heads, {when}, {ahead_and_behind(results.against, all_tests)}",
-        help=(
-            f"Points are the accuracy of {ours} minus that of the other method on the same texts; lines are 95 % "
-            "intervals. **Solid** points are significant, **hollow** points are no difference at this n: more texts or "
-            "seeds might show one. The test is a paired bootstrap over texts and seeds. p is corrected by Holm over "
-            "all budgets and methods after this recovery, so a tie may have an interval without 0."
-        ),
+        help=f"Points are the accuracy of {ours} minus that of the other method on the same texts; lines are 95 % "
+        "intervals. **Solid** points are significant, **hollow** points are no difference at this n: more texts or "
+        "seeds might show one. The test is a paired bootstrap over texts and seeds. p is corrected by Holm over "
+        "all budgets and methods after this recovery, so a tie may have an interval without 0.",
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(verdict_sentence(test, results.budgets, label=method_label) for test in tests[:30]),
@@ -143,12 +139,10 @@ def draw_layers(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         figure,
         title=_depth_title(depths, even=(layers - 1) / 2),
-        help=(
-            "Heads that each method keeps in each layer, the mean over its masks. The triangle is their mean layer, "
-            "the dashed line that of an even spread; methods nearest the output come first. A method with **proximity "
-            "bias** prefers heads near the output or the input because of their position: its row is dark at one end. "
-            "The per-layer minimum applies to all methods."
-        ),
+        help="Heads that each method keeps in each layer, the mean over its masks. The triangle is their mean layer, "
+        "the dashed line that of an even spread; methods nearest the output come first. A method with **proximity "
+        "bias** prefers heads near the output or the input because of their position: its row is dark at one end. "
+        "The per-layer minimum applies to all methods.",
         formula=_DEPTH,
         name="compare-layers",
         alt=" ".join(f"{method_label(name)}: mean layer {depth:.1f}." for name, depth in depths.items()),
@@ -188,11 +182,9 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         cache_with(results, ("consensus", view.budget, dark), lambda: consensus_figure(consensus, dark=dark)),
         title=f"{heads} kept by all {consensus.methods} methods, {len(none_keeps)} of {results.total} by none",
-        help=(
-            "Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
-            "**Framed**: every method keeps it with every seed. **×**: none ever does. Random selection is left out, "
-            "and the filter of methods does not apply."
-        ),
+        help="Each cell is a head; its number is the share of methods that keep it, in per cent, over all their masks. "
+        "**Framed**: every method keeps it with every seed. **×**: none ever does. Random selection is left out, "
+        "and the filter of methods does not apply.",
         name="compare-consensus",
         alt=f"Kept by all: {_list_heads(consensus.everybody)}. Kept by none: {_list_heads(consensus.nobody)}.",
         data={
@@ -223,12 +215,10 @@ def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
     display.show(
         figure,
         title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
-        help=(
-            "The Jaccard index: heads that both methods keep, divided by heads that at least one keeps, for masks of "
-            f"the same seed, mean over seeds. At {view.budget} of {results.total} heads, two random masks share "
-            f"{random:.2f} on average: the colour scale starts there, and ↓ marks less. The diagonal compares a method "
-            "with itself with another seed. Empty cells were not measured."
-        ),
+        help="The Jaccard index: heads that both methods keep, divided by heads that at least one keeps, for masks of "
+        f"the same seed, mean over seeds. At {view.budget} of {results.total} heads, two random masks share "
+        f"{random:.2f} on average: the colour scale starts there, and ↓ marks less. The diagonal compares a method "
+        "with itself with another seed. Empty cells were not measured.",
         formula=_JACCARD,
         name="compare-overlap",
         alt=" ".join(
@@ -260,14 +250,12 @@ def draw_costs(results: SplitResults, view: ComparisonView) -> None:
     with st.container(key="figure-compare-cost"):
         display.heading(
             _cost_title(results, shown),
-            help=(
-                "A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
-                "were cached: use it to compare methods. **Seconds** are what this comparison took for the costliest "
-                "budget, without evidence that another method had gathered before. They are means over **n** seeds or "
-                "masks, without an interval, and depend on the machine. **Labels** are the labelled texts that a "
-                f"method needs. **Accuracy** is the mean {budgets} {after(view.recovery)} (the area under the line of "
-                "the first chart, divided by its width), with its 95 % interval, for methods measured at all of them."
-            ),
+            help="A **forward pass** is one text through the full model (a backward pass counts as two), as if nothing "
+            "were cached: use it to compare methods. **Seconds** are what this comparison took for the costliest "
+            "budget, without evidence that another method had gathered before. They are means over **n** seeds or "
+            "masks, without an interval, and depend on the machine. **Labels** are the labelled texts that a "
+            f"method needs. **Accuracy** is the mean {budgets} {after(view.recovery)} (the area under the line of "
+            "the first chart, divided by its width), with its 95 % interval, for methods measured at all of them.",
             formula=_AREA if _MEAN_ACCURACY in table else None,
             name="compare-cost",
             data=table,

@@ -83,13 +83,11 @@ def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
         display.heading(
             covered,
             name="head-graph",
-            help=(
-                "Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
-                f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
-                "where more similar; dashed links belong to a tree that connects the graph. Communities (Louvain) have "
-                f"more links inside than random links would give, modularity {graph.modularity:.2f}. Distances in the "
-                f"drawing are approximate. Hover to highlight a community, click a node to choose its head. {HOW}"
-            ),
+            help="Each node is a head (layer.head); filled nodes are kept, hollow ones pruned; large numbers name "
+            f"communities. {int((~graph.backbone).sum())} solid links join heads above the threshold, thicker "
+            "where more similar; dashed links belong to a tree that connects the graph. Communities (Louvain) have "
+            f"more links inside than random links would give, modularity {graph.modularity:.2f}. Distances in the "
+            f"drawing are approximate. Hover to highlight a community, click a node to choose its head. {HOW}",
             formula=FORMULA,
             data=lambda: {
                 "first": [head_name(head, mask.heads) for head in graph.edges[:, 0].tolist()],
@@ -166,10 +164,8 @@ def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
         display.show(
             attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
-            help=(
-                "Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches "
-                "weak attention so that it shows beside strong attention."
-            ),
+            help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches "
+            "weak attention so that it shows beside strong attention.",
             name="attention",
             data=lambda: figures.attention_table(attention.tokens, weights),
             alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
@@ -179,10 +175,8 @@ def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
         display.show(
             picture,
             title=finding,
-            help=(
-                "Each square is a head in the row of its layer; the farther left, the more it attends like the chosen "
-                "head (star). Click a square to choose that head."
-            ),
+            help="Each square is a head in the row of its layer; the farther left, the more it attends like the chosen "
+            "head (star). Click a square to choose that head.",
             name="among-layers",
             data=lambda: {**figures.heads_table(seen.graph().communities, mask), "distance": apart[head].tolist()},
             on_pick=chosen.choose,

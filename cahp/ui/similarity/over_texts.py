@@ -48,24 +48,18 @@ def _name(bench: Bench) -> str:
     return f"{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}"
 
 
+def _of_one_head(name: str, work: Callable[[Bench, int], T]) -> Kind[tuple[Bench, int], T]:
+    return Kind(
+        lambda asked, _: work(*asked), lambda asked: f"{name}-{asked[1]}-{_name(asked[0])}", awaited=False, newest=True
+    )
+
+
 #: Attention targets of every head; shared by all sessions of a model and its texts.
 HABITS: Kind[Bench, HeadHabits] = Kind(
     lambda bench, _: head_habits(bench), lambda bench: f"habits-{_name(bench)}", awaited=False, shared=True
 )
-#: The cost of removing one head.
-REMOVAL: Kind[tuple[Bench, int], Removal] = Kind(
-    lambda asked, _: remove_head(*asked),
-    lambda asked: f"removal-{asked[1]}-{_name(asked[0])}",
-    awaited=False,
-    newest=True,
-)
-#: The heads that attend like one head.
-ALIKE: Kind[tuple[Bench, int], LookAlikes] = Kind(
-    lambda asked, _: compare_head(*asked),
-    lambda asked: f"alike-{asked[1]}-{_name(asked[0])}",
-    awaited=False,
-    newest=True,
-)
+#: The cost of removing one head, and the heads that attend like it.
+REMOVAL, ALIKE = _of_one_head("removal", remove_head), _of_one_head("alike", compare_head)
 
 
 def _measure(

@@ -30,19 +30,19 @@ class Variation:
 # The first needs no computation, so the page opens with a result.
 VARIATIONS: dict[Axis, Variation] = {
     "degree": Variation(
-        "Other degrees",
+        "Curve smoothing",
         "Only the degree of the polynomial that smooths the silhouette curve varies, and with it the knee.",
         "degree",
         "degree of the polynomial",
     ),
     "seed": Variation(
-        "Other seeds",
+        "Random seed",
         "Only the random seed of the projection and the clustering varies.",
         "seed",
         "seed of the projection",
     ),
     "sample": Variation(
-        "Other texts",
+        "Text sample",
         "Each resample uses a random half of the calibration texts, five of ten stratified parts whose statistics "
         "merge exactly. Halves vary about as much as new samples of full size.",
         "sample",
@@ -97,16 +97,17 @@ def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:
             help="More resamples give narrower intervals: with 12, a head kept half of the time shows 25 to 75 %.",
         )
     with how_many:
-        fixed = st.segmented_control(
+        knee, fixed = "as many as the knee suggests", f"always {explorer.board.budget}"
+        heads = st.segmented_control(
             "Heads to keep",
-            ["from the knee", f"{explorer.board.budget}, as now"],
-            default="from the knee",
+            [knee, fixed],
+            default=knee,
             required=True,
             key=f"stability-budget-{explorer.board.budget}",
             disabled=axis == "degree",
             help="With a fixed number, only which heads are chosen can vary, not how many.",
         )
-    return axis, int(resamples), explorer.board.budget if axis != "degree" and fixed != "from the knee" else None
+    return axis, int(resamples), explorer.board.budget if axis != "degree" and heads == fixed else None
 
 
 def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None) -> Stability | None:
@@ -206,10 +207,8 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
         display.show(
             frequency_figure(result, mask, dark=dark),
             title=kept_always,
-            help=(
-                f"Each cell is a head; its number is the share of {found} resamples that kept it, in %. Framed cells "
-                f"are kept on the board now. {variation.means}"
-            ),
+            help=f"Each cell is a head; its number is the share of {found} resamples that kept it, in %. Framed cells "
+            f"are kept on the board now. {variation.means}",
             name=f"survival-{result.axis}",
             data={
                 **places(mask.layers, mask.heads),
@@ -221,10 +220,8 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
         display.show(
             knee_figure(result, variation.column, dark=dark),
             title=knee,
-            help=(
-                "Beyond the knee of the silhouette curve, more clusters add little. Without a fixed budget, the knee "
-                "sets the number of clusters; heads added to empty layers come on top."
-            ),
+            help="Beyond the knee of the silhouette curve, more clusters add little. Without a fixed budget, the knee "
+            "sets the number of clusters; heads added to empty layers come on top.",
             name=f"knees-{result.axis}",
             data={
                 variation.column: result.values.tolist(),
@@ -235,11 +232,9 @@ def _draw_result(explorer: Explorer, result: Stability, *, requested: int) -> No
     display.show(
         overlap_figure(result, dark=dark),
         title=f"Two resamples share {result.overlap:.0%} of their heads; random choices share {result.chance:.0%}",
-        help=(
-            f"Each point is a pair of resamples ({len(result.overlaps)} pairs of {found}, not independent); its height "
-            "has no meaning. The dashed line is the expected overlap of two random sets of the same sizes, ignoring "
-            "the minimum per layer."
-        ),
+        help=f"Each point is a pair of resamples ({len(result.overlaps)} pairs of {found}, not independent); its "
+        "height has no meaning. The dashed line is the expected overlap of two random sets of the same sizes, ignoring "
+        "the minimum per layer.",
         formula=_OVERLAP,
         name=f"overlap-{result.axis}",
         data={"overlap (Jaccard index)": result.overlaps.round(4).tolist()},

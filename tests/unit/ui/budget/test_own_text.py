@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("streamlit")
 
 from cahp.run.settings import Settings
-from cahp.ui.budget.own_text import TextMemory, TextOnBoard, recall
+from cahp.ui.budget.own_text import KnownText, TextOnBoard
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -39,11 +39,11 @@ def run(explorer: Explorer) -> None:
     assert explorer.results.run is not None
 
 
-def asked(explorer: Explorer, memory: TextMemory) -> TextOnBoard:
-    return TextOnBoard(explorer.board_state(), TEXT, recall(memory, explorer.card.sha256, TEXT))
+def asked(explorer: Explorer, memory: KnownText) -> TextOnBoard:
+    return TextOnBoard(explorer.board_state(), memory)
 
 
-def read(explorer: Explorer, memory: TextMemory) -> TextOnBoard:
+def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
     made = asked(explorer, memory)
     for step in made.missing:
         step(silent)
@@ -52,12 +52,12 @@ def read(explorer: Explorer, memory: TextMemory) -> TextOnBoard:
 
 
 def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) -> None:
-    explorer.recover, memory = "refit", TextMemory()
+    explorer.recover, memory = "refit", KnownText(explorer.card.sha256, TEXT)
     first = read(explorer, memory).reading(explorer.mask, "refit")
     explorer.change(limit=20)
     run(explorer)
     then = read(explorer, memory).reading(explorer.mask, "refit")
-    anew = read(explorer, TextMemory()).reading(explorer.mask, "refit")
+    anew = read(explorer, KnownText(explorer.card.sha256, TEXT)).reading(explorer.mask, "refit")
     assert first is not None
     assert then is not None
     assert anew is not None
@@ -68,7 +68,7 @@ def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) 
 
 @pytest.mark.parametrize("recover", ["refit", "distill"])
 def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: str) -> None:
-    explorer.recover, memory = recover, TextMemory()
+    explorer.recover, memory = recover, KnownText(explorer.card.sha256, TEXT)
     full, table = HeadMask.full(explorer.card.layers, explorer.card.heads), read(explorer, memory).table_name
     explorer.change(eval_limit=20)
     run(explorer)
