@@ -14,7 +14,7 @@ from cahp.figures.head_grid import head_name, places
 from cahp.figures.heads import called
 from cahp.figures.labels import label
 from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols
-from cahp.stages.similarity import Attention, Change, HeadGraph
+from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 
 #: The colour of kept heads, visible on every shade of the scale.
@@ -232,37 +232,6 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
         return figure, "Distances between all heads on this text"
     inside, outside = float(values[same].mean()), float(values[~same].mean())
     return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"
-
-
-def dumbbells(found: Sequence[Change], names: tuple[str, str], *, heads: int, dark: bool) -> tuple[Any, str]:
-    """Draw pairs of heads and their distance on two texts, and describe the change of the first pair."""
-    rows = [f"{head_name(pair.first, heads)} – {head_name(pair.second, heads)}" for pair in found]
-    befores, afters = [pair.before for pair in found], [pair.after for pair in found]
-    traces = []
-    for number, (name, symbol, values) in enumerate(zip(names, ("circle", "square"), (befores, afters), strict=True)):
-        hover = [f"{row}<br>{name}: distance {value:.2f}" for row, value in zip(rows, values, strict=True)]
-        traces.append(points(values, rows, symbol, palette.CLUSTER_COLOURS[number], size=12, hover=hover, name=name))
-    line = {"color": palette.ink(dark=dark).faint, "width": 4}
-    ranges = [(row, (pair.before, pair.after)) for row, pair in zip(rows, found, strict=True)]
-    figure = draw(
-        traces,
-        x={"title": "distance (0..1)", "range": [-0.02, 1.02], "zeroline": False},
-        y={"autorange": "reversed", "title": "pair of heads", "showgrid": False},
-        height=90 + 30 * len(found),
-        left=60,
-        legend=LEGEND,
-        shapes=[shape("line", ends, (row, row), **line) for row, ends in ranges],
-    )
-    if not found or round(found[0].before, 2) == round(found[0].after, 2):
-        return figure, "The heads relate to each other in the same way on both texts"
-    most = found[0]
-    near, far = names if most.before < most.after else names[::-1]
-    first, second = head_name(most.first, heads).capitalize(), head_name(most.second, heads)
-    smaller, larger = sorted((most.before, most.after))
-    return figure, f"Distance of {first} and {second}: {smaller:.2f} on {near}, {larger:.2f} on {far}"
-
-
-# Tables --------------------------------------------------------------------------------------------------------
 
 
 def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:

@@ -332,31 +332,3 @@ def nearest_heads(distances: Floats, head: int, *, count: int) -> list[int]:
     """The ``count`` heads most similar to ``head``, nearest first."""
     order = np.argsort(distances[head], kind="stable")
     return [int(other) for other in order if other != head][:count]
-
-
-@dataclass(frozen=True)
-class Change:
-    """Two heads and their distances on two texts."""
-
-    first: int
-    second: int
-    before: float
-    after: float
-
-
-def largest_changes(before: Floats, after: Floats, *, count: int) -> list[Change]:
-    """The pairs of heads whose distance changes most between two texts, largest change first."""
-    first, second = np.triu_indices(len(before), 1)
-    difference = np.abs(after[first, second] - before[first, second])
-    order = np.argsort(-difference, kind="stable")[:count]
-    return [
-        Change(int(a), int(b), float(before[a, b]), float(after[a, b]))
-        for a, b in zip(first[order], second[order], strict=True)
-    ]
-
-
-def agreement(communities: Ints, others: Ints) -> float:
-    """Adjusted Rand index of two groupings of the heads (Hubert and Arabie 1985): 1 equal, 0 expected at random."""
-    from sklearn.metrics import adjusted_rand_score
-
-    return float(adjusted_rand_score(communities, others))

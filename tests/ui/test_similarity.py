@@ -109,23 +109,11 @@ def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
     )
 
 
-def test_several_texts_are_compared_with_each_other(app: AppTest) -> None:
-    app.text_area(key="similarity-text-0").set_value("The market fell sharply on Monday.")
-    app.session_state["similarity-texts"] = 2
-    settled(app)
-    assert not app.exception
-    assert app.header[0].value == "Changes between the texts"
-    labels = [metric.label for metric in app.metric]
-    assert "Agreement of the communities" in labels
-    app.session_state["similarity-texts"] = 1
-    settled(app)
-
-
 def test_pairs_of_texts_have_two_boxes_and_are_compared_as_pairs(app: AppTest) -> None:
     app.session_state["similarity-pairs"] = True
     settled(app)
     assert not app.exception
-    assert [box.label for box in app.text_area] == ["Text 1, first part", "Text 1, second part"]
+    assert [box.label for box in app.text_area] == ["Text, first part", "Text, second part"]
     assert len(app.get("plotly_chart")) == 5
     app.text_area(key="similarity-second-0").set_value("")
     settled(app)
@@ -257,7 +245,7 @@ class TestBrowser:
         page = self.ready(open_page("Similarity"))
         dialogs: list[str] = []
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        box = page.get_by_label("Text 1", exact=True)
+        box = page.get_by_label("Text", exact=True)
         box.fill(
             "<img src=x onerror=alert(1)> <script>alert(2)</script> <b>bold</b> <a href='javascript:alert(3)'>x</a>"
         )
@@ -271,10 +259,8 @@ class TestBrowser:
 
     @pytest.mark.nightly
     @pytest.mark.parametrize("scheme", ["light", "dark"])
-    def test_four_texts_fit_the_window_in_both_themes(self, new_person: Callable[..., Page], scheme: str) -> None:
+    def test_the_page_fits_the_window_in_both_themes(self, new_person: Callable[..., Page], scheme: str) -> None:
         page = self.ready(new_person("Similarity", color_scheme=scheme))
-        page.locator(".st-key-similarity-texts button").nth(3).click()
-        page.wait_for_selector(".st-key-chart-changes .js-plotly-plot")
         main = page.locator("[data-testid=stMain]")
         assert main.evaluate("element => element.scrollWidth <= element.clientWidth")
 

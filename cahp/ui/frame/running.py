@@ -127,7 +127,7 @@ def offer_again(
     if job.error:
         problem(job.error)
     else:
-        st.caption(stopped)
+        st.info(stopped)
     if st.button(label, key=key):
         start()
         st.rerun()

@@ -1,15 +1,13 @@
-"""Texts that a person types, and the heads compared on them.
+"""A text that a person types, and the heads compared on it.
 
-The worker compares; texts and results live in the browser session only: in no file, shared cache, address or log.
+The worker compares; text and results live in the browser session only: in no file, shared cache, address or log.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -25,10 +23,8 @@ from cahp.values import Input, Progress
 
 #: Session key of the results, and their size in bytes; those on screen always stay.
 _MEMORY, _MEMORY_BYTES = "similarity-memory", 256 << 20
-#: Texts that can be compared at once.
-_TEXTS = 4
-#: Session keys: the number of boxes, and whether each is for a pair.
-_NUMBER, _PAIRS = "similarity-texts", "similarity-pairs"
+#: Session key: whether the box is for a pair.
+_PAIRS = "similarity-pairs"
 
 #: The distance of two heads, as a formula and in words.
 FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
@@ -66,54 +62,32 @@ class Seen:
         return self.graphs[wanted]
 
 
-def draw_boxes(explorer: Explorer) -> list[Input]:
-    """Draw the boxes, and return their texts."""
-    boxes = {f"similarity-{part}-{place}": str for part in ("text", "first", "second") for place in range(_TEXTS)}
-    keep("similarity", {_NUMBER: int, _PAIRS: bool, **boxes})
-    if st.session_state.get(_NUMBER) not in range(1, _TEXTS + 1):
-        st.session_state[_NUMBER] = 1
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
-        number = st.segmented_control(
-            "Texts to compare",
-            range(1, _TEXTS + 1),
-            required=True,
-            key=_NUMBER,
-            persist_state="session",
-        )
-        if _PAIRS not in st.session_state:
-            st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
-        pairs = st.toggle("Pairs of texts", key=_PAIRS, persist_state="session")
-    kind: Literal["single", "pairs"] = "pairs" if pairs else "single"
-    columns = st.columns(number or 1)
-    texts = []
-    for place, column in enumerate(columns):
-        with column:
-            texts.append(input_box("similarity", kind, label=f"Text {place + 1}", place=place))
-    return texts
+def draw_box(explorer: Explorer) -> Input:
+    """Draw the box for a text or a pair of texts, and return its content."""
+    keep("similarity", {_PAIRS: bool, **{f"similarity-{part}-0": str for part in ("text", "first", "second")}})
+    if _PAIRS not in st.session_state:
+        st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
+    pairs = st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
+    return input_box("similarity", "pairs" if pairs else "single", label="Text")
 
 
-def _compare(asked: tuple[Bench, tuple[Input, ...]], progress: Progress) -> list[Seen]:
-    bench, texts = asked
-    seen = []
-    for text in texts:
-        attention = attend(bench.model, text)
-        seen.append(Seen(attention, distances(attention.weights, progress=progress)))
-    return seen
+def _compare(asked: tuple[Bench, Input], progress: Progress) -> Seen:
+    bench, text = asked
+    attention = attend(bench.model, text)
+    return Seen(attention, distances(attention.weights, progress=progress))
 
 
-#: Compare the heads on texts. Its name may reach the log, so it holds no text.
-COMPARE: Kind[tuple[Bench, tuple[Input, ...]], list[Seen]] = Kind(
+#: Compare the heads on a text. Its name may reach the log, so it holds no text.
+COMPARE: Kind[tuple[Bench, Input], Seen] = Kind(
     _compare, lambda asked: f"similarity-{hash((asked[0].card.sha256, asked[1]))}", awaited=False, newest=True
 )
 
 
-def compare_heads(explorer: Explorer, texts: Sequence[Input]) -> list[Seen] | None:
-    """Compare the heads on each text (None: running, stopped or failed)."""
+def compare_heads(explorer: Explorer, text: Input) -> Seen | None:
+    """Compare the heads on a text (None: running, stopped or failed)."""
     memory: OrderedDict[tuple[str, Input], Seen] = st.session_state.setdefault(_MEMORY, OrderedDict())
-    names = [(explorer.card.sha256, text) for text in texts]
-    missing = [name for name in dict.fromkeys(names) if name not in memory]
-    if missing:
-        asked = explorer.bench, tuple(text for _, text in missing)
+    name, asked = (explorer.card.sha256, text), (explorer.bench, text)
+    if name not in memory:
         job = explorer.work.job(COMPARE, asked) or explorer.work.start(COMPARE, asked)
         if not job.wait(0.7):
             follow(job, place="similarity")
@@ -127,10 +101,9 @@ def compare_heads(explorer: Explorer, texts: Sequence[Input]) -> list[Seen] | No
                 stopped="Stopped. Nothing was compared.",
             )
             return None
-        memory.update(zip(missing, job.result, strict=True))
+        memory[name] = job.result
         explorer.work.take(COMPARE)
-    for name in names:
-        memory.move_to_end(name)
-    while len(memory) > len(set(names)) and sum(seen.nbytes for seen in memory.values()) > _MEMORY_BYTES:
+    memory.move_to_end(name)
+    while len(memory) > 1 and sum(seen.nbytes for seen in memory.values()) > _MEMORY_BYTES:
         memory.popitem(last=False)
-    return [memory[name] for name in names]
+    return memory[name]

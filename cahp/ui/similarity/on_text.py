@@ -1,9 +1,6 @@
-"""Heads compared on texts that a person types: graph, communities, the chosen head, distances, and several texts."""
+"""Heads compared on a text that a person types: graph, communities, the chosen head, and all distances."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 import streamlit as st
@@ -12,12 +9,12 @@ from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name
 from cahp.figures.similarity import attention_figure
-from cahp.stages.similarity import HeadGraph, agreement, largest_changes, nearest_heads, uncovered_communities
+from cahp.stages.similarity import HeadGraph, nearest_heads, uncovered_communities
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import FORMULA, HOW, Seen, compare_heads, draw_boxes
+from cahp.ui.similarity.comparing import FORMULA, HOW, Seen, compare_heads, draw_box
 from cahp.ui.similarity.graph import show_graph
 from cahp.values import HeadMask
 
@@ -26,37 +23,25 @@ _GRID = 370
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw the boxes for texts and the heads compared on them."""
-    texts = draw_boxes(explorer)
-    if not all(has_words(text) for text in texts):
-        st.info("Type a text, or insert an example. The heads are compared once every box has a text.")
+    """Draw the box for a text and the heads compared on it."""
+    text = draw_box(explorer)
+    if not has_words(text):
+        st.info("Type a text, or insert an example.")
         return
-    seen = compare_heads(explorer, texts)
+    seen = compare_heads(explorer, text)
     if seen is None:
         return
-    shown = seen[0]
-    if len(seen) > 1:
-        place = st.segmented_control(
-            "Text on screen",
-            range(len(seen)),
-            default=0,
-            required=True,
-            format_func=lambda place: f"Text {place + 1}",
-            key="similarity-shown",
-            persist_state="session",
-        )
-        shown = seen[place or 0]
-    if shown.attention.cut:
+    if seen.attention.cut:
         st.warning(
-            f"This text is too long for the model: its first {len(shown.attention.tokens):,} tokens are compared, "
-            f"{shown.attention.cut:,} more were truncated."
+            f"This text is too long for the model: its first {len(seen.attention.tokens):,} tokens are compared, "
+            f"{seen.attention.cut:,} more were truncated."
         )
     # At first one of the two heads that attend most alike.
-    apart = shown.distances + np.diag(np.full(len(shown.distances), np.inf))
+    apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
     head = chosen.settle(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
-    graph = _draw_graph(explorer, shown, head)
-    _draw_head(shown, explorer.mask, head)
-    picture, finding = figures.matrix(shown.distances, graph.communities, explorer.mask, dark=display.is_dark())
+    graph = _draw_graph(explorer, seen, head)
+    _draw_head(seen, explorer.mask, head)
+    picture, finding = figures.matrix(seen.distances, graph.communities, explorer.mask, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
@@ -64,11 +49,9 @@ def draw(explorer: Explorer) -> None:
         f"the diagonal mark kept heads; click one to choose it. {HOW}",
         formula=FORMULA,
         name="distances",
-        data=lambda: figures.distance_table(shown.distances, explorer.mask.heads),
+        data=lambda: figures.distance_table(seen.distances, explorer.mask.heads),
         on_pick=chosen.choose,
     )
-    if len(seen) > 1:
-        _draw_changes(explorer, seen)
 
 
 def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
@@ -198,53 +181,3 @@ def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
                 "kept": [bool(mask.keep.flat[other]) for other in near],
             },
         )
-
-
-def _draw_changes(explorer: Explorer, seen: Sequence[Seen]) -> None:
-    """Draw the changes between two of the texts."""
-    st.header("Changes between the texts")
-    pairs = list(combinations(range(len(seen)), 2))
-    chosen = pairs[0]
-    if len(pairs) > 1:
-        place = st.segmented_control(
-            "Texts",
-            range(len(pairs)),
-            default=0,
-            required=True,
-            format_func=lambda place: f"{pairs[place][0] + 1} and {pairs[place][1] + 1}",
-            key=f"similarity-of-{len(seen)}",
-        )
-        chosen = pairs[place or 0]
-    one, other = (seen[place] for place in chosen)
-    names = (f"Text {chosen[0] + 1}", f"Text {chosen[1] + 1}")
-    heads, groups = explorer.card.heads, (one.graph().communities, other.graph().communities)
-    moved = np.abs(one.distances - other.distances)[np.triu_indices(len(one.distances), 1)]
-    same, change, missing = st.columns(3)
-    same.metric(
-        "Agreement of the communities",
-        f"{agreement(*groups):.2f}",
-        help="Adjusted Rand index, each text at its default threshold: 1 the same groups, 0 as for random groups.",
-    )
-    change.metric("Mean change of a distance", f"{moved.mean() if len(moved) else 0:.2f}", help="Over all pairs, 0..1.")
-    if explorer.results.run is not None:
-        missing.metric(
-            "Communities without a kept head",
-            " and ".join(str(len(uncovered_communities(group, explorer.mask))) for group in groups),
-            help=f"On {names[0]} and on {names[1]}.",
-        )
-    found = largest_changes(one.distances, other.distances, count=12)
-    picture, finding = figures.dumbbells(found, names, heads=heads, dark=display.is_dark())
-    display.show(
-        picture,
-        title=finding,
-        help="The pairs of heads whose distance differs most between the two texts: the circle is the first text, the "
-        f"square the second. {HOW}",
-        formula=FORMULA,
-        name="changes",
-        data={
-            "first head": [head_name(pair.first, heads) for pair in found],
-            "second head": [head_name(pair.second, heads) for pair in found],
-            names[0]: [round(pair.before, 4) for pair in found],
-            names[1]: [round(pair.after, 4) for pair in found],
-        },
-    )

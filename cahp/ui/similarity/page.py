@@ -1,4 +1,4 @@
-"""Similar heads: on a person's own texts (up to four), one head over all texts, and all heads at a glance."""
+"""Similar heads: on a person's own text, one head over all texts, and all heads at a glance."""
 
 from __future__ import annotations
 

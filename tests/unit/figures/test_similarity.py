@@ -7,8 +7,7 @@ import pytest
 
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
-from cahp.figures.similarity import among_layers, attention_figure, communities_table, dumbbells, habit, matrix
-from cahp.stages.similarity import Change
+from cahp.figures.similarity import among_layers, attention_figure, communities_table, habit, matrix
 from cahp.values import HeadMask
 
 
@@ -41,11 +40,6 @@ def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
     assert figure.data[0].z[0].tolist() == pytest.approx([0, 0.2, 0.8])
     assert list(figure.data[1].customdata) == [1]
     assert finding == "Mean distance 0.20 within communities, 0.70 between them"
-
-
-def test_the_pair_that_changed_most_is_told_in_words() -> None:
-    _, finding = dumbbells([Change(0, 3, 0.9, 0.1)], ("Text 1", "Text 2"), heads=2, dark=False)
-    assert finding == "Distance of Layer 0, head 0 and layer 1, head 1: 0.10 on Text 2, 0.90 on Text 1"
 
 
 def test_communities_are_counted_with_what_is_kept_of_them() -> None:

@@ -11,12 +11,10 @@ from sklearn.metrics import pairwise_distances
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import (
     Attention,
-    agreement,
     attend,
     distances,
     distances_from,
     head_graph,
-    largest_changes,
     nearest_heads,
     suggest_threshold,
     uncovered_communities,
@@ -173,23 +171,6 @@ def test_communities_without_a_kept_head_are_named() -> None:
 def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
     apart = np.array([[0, 0.5, 0.2, 0], [0.5, 0, 1, 1], [0.2, 1, 0, 1], [0, 1, 1, 0]], dtype=np.float64)
     assert nearest_heads(apart, 0, count=2) == [3, 2]
-
-
-def test_the_pairs_that_change_most_between_two_texts_come_first() -> None:
-    before, after = np.zeros((3, 3)), np.zeros((3, 3))
-    after[0, 2] = after[2, 0] = 0.6
-    before[1, 2] = before[2, 1] = 0.9
-    found = largest_changes(before, after, count=2)
-    assert [(change.first, change.second, change.before, change.after) for change in found] == [
-        (1, 2, 0.9, 0.0),
-        (0, 2, 0.0, 0.6),
-    ]
-
-
-def test_agreement_ignores_names_and_is_zero_by_chance() -> None:
-    assert agreement(np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])) == 1.0
-    # Of 2 pairs together in the first and 2 in the second none is shared; expected 2 * 2 / 6, so (0 - 2/3) / (2 - 2/3).
-    assert agreement(np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1])) == pytest.approx(-0.5)
 
 
 def test_attention_must_fit_its_tokens() -> None:
