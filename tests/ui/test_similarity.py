@@ -15,7 +15,7 @@ from conftest import page_script
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp.ui.similarity import over_texts
+from cahp.ui.similarity import comparing
 
 ODD_TEXTS = [
     "x",
@@ -147,7 +147,7 @@ def test_a_link_opens_the_head_it_names() -> None:
 
 def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
     # However busy this machine is.
-    monkeypatch.setattr(over_texts, "_UNASKED_S", float("inf"))
+    monkeypatch.setattr(comparing, "_UNASKED_S", float("inf"))
     other = AppTest.from_file(page_script("similarity"), default_timeout=120)
     other.query_params["view"], other.query_params["head"] = "head", "3.7"
     for _ in range(3):

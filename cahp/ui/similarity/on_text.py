@@ -1,34 +1,85 @@
-"""Heads compared on a text that a person types: graph, communities, the chosen head, and all distances."""
+"""Heads compared on a text that a person types: graph, communities, the chosen head, and all distances.
+
+Text and results live in the browser session only: in no file, shared cache, address or log.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from itertools import count
+
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name
-from cahp.figures.similarity import attention_figure
-from cahp.stages.similarity import HeadGraph, nearest_heads, uncovered_communities
+from cahp.run.bench import Bench
+from cahp.stages.similarity import (
+    Attention,
+    HeadGraph,
+    attend,
+    distances,
+    head_graph,
+    nearest_heads,
+    suggest_threshold,
+    uncovered_communities,
+)
 from cahp.ui.parts import display
-from cahp.ui.parts.inputs import has_words
+from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import FORMULA, HOW, Seen, compare_heads, draw_box
+from cahp.ui.similarity.comparing import FORMULA, HOW, measure
 from cahp.ui.similarity.graph import show_graph
-from cahp.values import HeadMask
+from cahp.values import HeadMask, Input, Progress
 
 #: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
 _GRID = 370
+#: Session key: whether the box is for a pair of texts.
+_PAIRS = "similarity-pairs"
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
+
+    attention: Attention
+    distances: NDArray[np.float64]
+    graphs: dict[float, HeadGraph] = field(default_factory=dict)
+    number: int = field(default_factory=count().__next__)
+
+    def graph(self, threshold: float) -> HeadGraph:
+        """Return the graph of heads linked above a similarity."""
+        if threshold not in self.graphs:
+            self.graphs[threshold] = head_graph(self.distances, threshold=threshold)
+        return self.graphs[threshold]
+
+
+def _compare(asked: tuple[Bench, Input], progress: Progress) -> Seen:
+    bench, text = asked
+    attention = attend(bench.model, text)
+    return Seen(attention, distances(attention.weights, progress=progress))
+
+
+#: Compare the heads on a text. Its name may reach the log, so it holds no text.
+COMPARE: Kind[tuple[Bench, Input], Seen] = Kind(
+    _compare, lambda asked: f"similarity-{hash((asked[0].card.sha256, asked[1]))}", awaited=False, newest=True
+)
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the box for a text and the heads compared on it."""
-    text = draw_box(explorer)
+    keep("similarity", {_PAIRS: bool, **{f"similarity-{part}-0": str for part in ("text", "first", "second")}})
+    if _PAIRS not in st.session_state:
+        st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
+    pairs = st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
+    text = input_box("similarity", "pairs" if pairs else "single", label="Text")
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return
-    seen = compare_heads(explorer, text)
+    seen = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
     if seen is None:
         return
     if seen.attention.cut:
@@ -40,7 +91,7 @@ def draw(explorer: Explorer) -> None:
     apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
     head = chosen.settle(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
     graph = _draw_graph(explorer, seen, head)
-    _draw_head(seen, explorer.mask, head)
+    _draw_head(seen, graph, explorer.mask, head)
     picture, finding = figures.matrix(seen.distances, graph.communities, explorer.mask, dark=display.is_dark())
     display.show(
         picture,
@@ -102,16 +153,16 @@ def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
 
 
 def _choose_threshold(seen: Seen) -> float:
-    similar = 1 - seen.distances[np.triu_indices(len(seen.distances), 1)]
+    similar, suggested = 1 - seen.distances[np.triu_indices(len(seen.distances), 1)], suggest_threshold(seen.distances)
     low, high = np.floor(100 * similar.min(initial=1)) / 100, np.ceil(100 * similar.max(initial=0)) / 100
     if high - low < 0.02:
-        return seen.threshold
+        return suggested
     return float(
         st.slider(
             "Link heads with a similarity of at least",
             float(low),
             float(high),
-            float(np.clip(round(seen.threshold, 2), low, high)),
+            float(np.clip(round(suggested, 2), low, high)),
             0.01,
             key=f"similarity-threshold-{seen.number}",
             help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
@@ -137,7 +188,7 @@ def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     )
 
 
-def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
+def _draw_head(seen: Seen, graph: HeadGraph, mask: HeadMask, head: int) -> None:
     """Draw the chosen head, the heads that attend alike, and their layers."""
     st.button("More about this head", key="open-head", on_click=chosen.open_head)
     attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, display.is_dark()
@@ -145,7 +196,7 @@ def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
     left, right = st.columns([3, 2], gap="medium")
     with left:
         display.show(
-            attention_figure(attention.tokens, weights, dark=dark, height=470),
+            figures.attention_figure(attention.tokens, weights, dark=dark, height=470),
             title=f"{name.capitalize()} {figures.habit(weights)}",
             help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches "
             "weak attention so that it shows beside strong attention.",
@@ -161,7 +212,7 @@ def _draw_head(seen: Seen, mask: HeadMask, head: int) -> None:
             help="Each square is a head in the row of its layer; the farther left, the more it attends like the chosen "
             "head (star). Click a square to choose that head.",
             name="among-layers",
-            data=lambda: {**figures.heads_table(seen.graph().communities, mask), "distance": apart[head].tolist()},
+            data=lambda: {**figures.heads_table(graph.communities, mask), "distance": apart[head].tolist()},
             on_pick=chosen.choose,
         )
     near = nearest_heads(apart, head, count=3)

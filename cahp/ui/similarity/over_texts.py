@@ -18,21 +18,17 @@ from cahp.run.bench import Bench
 from cahp.studies.head_habits import MOSTLY, TEXTS, HeadHabits, head_habits, kept_habits
 from cahp.studies.one_head import ALIKE_TEXTS, LookAlikes, Removal, compare_head, remove_head
 from cahp.ui.frame.page import link
-from cahp.ui.frame.running import follow, offer_again
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind, pass_seconds
+from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
-from cahp.ui.similarity.comparing import FORMULA, HOW
+from cahp.ui.similarity.comparing import FORMULA, HOW, measure
 from cahp.values import HeadMask
-from cahp.words import duration, number, percent, side_by_side, signed, span
+from cahp.words import number, percent, side_by_side, signed, span
 
-S = TypeVar("S")
 T = TypeVar("T")
 
-#: Seconds that a page waits before it shows progress, and up to which work starts without a question.
-_PATIENCE_S, _UNASKED_S = 0.7, 60.0
 #: Number of heads shown as most alike, and of texts for which a head matters most.
 _NEAR, _STRONGEST = 8, 5
 
@@ -62,41 +58,10 @@ HABITS: Kind[Bench, HeadHabits] = Kind(
 REMOVAL, ALIKE = _of_one_head("removal", remove_head), _of_one_head("alike", compare_head)
 
 
-def _measure(
-    explorer: Explorer,
-    kind: Kind[S, T],
-    subject: S,
-    *,
-    name: str,
-    texts: int,
-    title: str,
-    kept: Callable[[], bool] = lambda: False,
-) -> T | None:
-    """Return the result of the worker (None: running, stopped or failed).
-
-    It starts by itself unless running ``texts`` evaluation texts takes long and the result is not ``kept`` from before;
-    then a person starts it. ``name`` distinguishes its buttons, ``title`` stands beside its progress.
-    """
-    job = explorer.work.job(kind, subject)
-    if job is None:
-        evaluation = explorer.bench.evaluation
-        seconds = pass_seconds(explorer.bench, evaluation=min(1.0, texts / len(evaluation)))
-        ask = seconds > _UNASKED_S and not kept()
-        if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
-            return None
-        job = explorer.work.start(kind, subject)
-        job.wait(_PATIENCE_S)
-    if not job.ended:
-        follow(job, place=name, title=title)
-    elif job.result is None:
-        offer_again(job, lambda: explorer.work.start(kind, subject), key=f"again-{name}", label="Measure again")
-    return job.result
-
-
 def _measure_habits(explorer: Explorer) -> HeadHabits | None:
     bench = explorer.bench
     texts, title = min(TEXTS, len(bench.evaluation)), "Measure attention targets"
-    return _measure(
+    return measure(
         explorer, HABITS, bench, name="habits", texts=texts, title=title, kept=lambda: kept_habits(bench) is not None
     )
 
@@ -124,10 +89,10 @@ def draw_head(explorer: Explorer) -> None:
     habits = _measure_habits(explorer)
     if habits is not None:
         _draw_habits(habits, head, mask)
-    removal = _measure(explorer, REMOVAL, asked, name="removal", texts=n, title="Evaluate without this head")
+    removal = measure(explorer, REMOVAL, asked, name="removal", texts=n, title="Evaluate without this head")
     if removal is not None:
         _draw_removal(removal, head, mask)
-    alike = _measure(explorer, ALIKE, asked, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
+    alike = measure(explorer, ALIKE, asked, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
     if alike is not None:
         _draw_alike(alike, mask)
     if removal is not None:
