@@ -56,28 +56,25 @@ class TextOnBoard:
     @property
     def missing(self) -> list[Callable[[Progress], None]]:
         """The missing results, the most wanted first."""
-        mask, known = self.board.mask, self.known
-        full, recoveries = HeadMask.full(mask.layers, mask.heads), self.recoveries
-        wanted: list[tuple[HeadMask, str]] = [(full, "none"), (mask, "none"), *((mask, how) for how in recoveries)]
+        mask, readings = self.board.mask, self.known.readings
+        wanted = [(HeadMask.full(mask.layers, mask.heads), "none"), (mask, "none")]
+        if self.recovery is not None:
+            wanted.append((mask, self.recovery))
         steps: list[Callable[[Progress], None]] = [
-            partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in known.readings
+            partial(self._read, which, how) for which, how in wanted if self._name(which, how) not in readings
         ]
-        return steps if self.table_name in known.curves else [*steps, self._over_budgets]
+        return steps if self.table_name in self.known.curves else [*steps, self._over_budgets]
 
     @property
-    def recoveries(self) -> tuple[str, ...]:
-        """The recovery on the board, or else one that is measured for its mask."""
-        mask, recover = self.board.mask, self.board.recover
+    def recovery(self) -> str | None:
+        """The recovery on the board, or else one that is measured for its mask (None: neither)."""
+        mask, results = self.board.mask, self.board.results
         if mask.is_full:
-            return ()
-        if recover != "none":
-            return (recover,)
-        measured = [
-            how
-            for how, row in RECOVERIES.items()
-            if row.on_board and row is not NONE and self.board.results.outcomes(mask, how)
-        ]
-        return tuple(measured[:1])
+            return None
+        if self.board.recover != NONE.name:
+            return self.board.recover
+        shown = (row.name for row in RECOVERIES.values() if row.on_board and row is not NONE)
+        return next((how for how in shown if results.outcomes(mask, how)), None)
 
     @property
     def table_name(self) -> str:
@@ -88,12 +85,6 @@ class TextOnBoard:
     def reading(self, mask: HeadMask, how: str = "none") -> TextReading | None:
         """Return a result, or None."""
         return self.known.readings.get(self._name(mask, how))
-
-    @property
-    def unrecovered(self) -> bool:
-        """Whether a recovered model was wanted and does not exist."""
-        names = [self._name(self.board.mask, how) for how in self.recoveries]
-        return any(name in self.known.readings and self.known.readings[name] is None for name in names)
 
     def _name(self, mask: HeadMask, how: str) -> tuple[object, ...]:
         if how == "none":
@@ -190,14 +181,13 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
     models = {f"all {heads} heads": full}
     if pruned is not None and mask.count < heads:
         models[f"{mask.count} as pruned"] = pruned
-    for how in text.recoveries:
-        recovered = text.reading(mask, how)
-        if recovered is not None:
-            models[f"{mask.count} {RECOVERIES[how].result}"] = recovered
+    recovered = None if text.recovery is None else text.reading(mask, text.recovery)
+    if recovered is not None and text.recovery is not None:
+        models[f"{mask.count} {RECOVERIES[text.recovery].result}"] = recovered
     with left:
         if full.cut:
             st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
-        if text.unrecovered:
+        if text.recovery is not None and recovered is None and not text.missing:
             st.caption("This mask has no recovered model yet: choose a recovery on the board.")
         st.caption(
             "One text is an example and has no interval. The board below shows the accuracy on "

@@ -191,18 +191,12 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
 
 def _names(pin: Pin, explorer: Explorer) -> tuple[str, str]:
     """Return the names of the two models, as long as needed to tell them apart."""
-
-    def describe(card: ModelCard) -> str:
-        prompt = "" if card.prompt is None else f" with prompt “{card.prompt.template[:80]}”"
-        return f"{card.id}{prompt} ({', '.join(card.labels)[:80]})"
-
-    pairs = (
-        (pin.card.id, explorer.card.id),
-        (pin.settings.model, explorer.settings.model),
-        (describe(pin.card), describe(explorer.card)),
-    )
-    a, b = next((pair for pair in pairs if pair[0] != pair[1]), pairs[1])
-    return f"**{plain(a)}**", f"**{plain(b)}**"
+    a, b = pin.card, explorer.card
+    names = (a.id, b.id) if a.id != b.id else (pin.settings.model, explorer.settings.model)
+    if names[0] == names[1]:
+        prompts = (f" with prompt “{card.prompt.template[:80]}”" if card.prompt else "" for card in (a, b))
+        names = (a.id + next(prompts), b.id + next(prompts))
+    return f"**{plain(names[0])}**", f"**{plain(names[1])}**"
 
 
 def draw_texts(explorer: Explorer) -> None:

@@ -166,7 +166,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         size = texts.selectbox(
             "Calibration / evaluation texts",
             list(sizes),
-            format_func=lambda name: f"{name}: {_count(sizes[name][0])} / {_count(sizes[name][1])}",
+            format_func=lambda name: f"{name}: " + " / ".join("all" if n is None else f"{n:,}" for n in sizes[name]),
             key="compare-own-texts",
             persist_state="session",
             help="More texts show smaller differences, and take longer.",
@@ -185,10 +185,6 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         except CahpError as error:
             problem(error)
             return None
-
-
-def _count(limit: int | None) -> str:
-    return "all" if limit is None else f"{limit:,}"
 
 
 def _plan(

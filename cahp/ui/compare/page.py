@@ -40,7 +40,16 @@ def draw(explorer: Explorer) -> None:
     for error in errors:
         problem(error)
     if not available:
-        _draw_empty_page(explorer)
+        with st.container(key="compare-nothing"):
+            st.markdown(
+                "A fair comparison uses the same texts, number of heads and recovery for every method, and tests the "
+                "differences. **This copy of the package contains no finished comparison**: measure one "
+                "here or at the command line, or open a file."
+            )
+            st.code("cahp compare --out comparison", language="bash")
+            st.caption("This takes minutes, writes `comparison/compare.json`, and resumes if interrupted.")
+            draw_upload()
+            own.draw(explorer, keep)
         return
     choice = draw_choice(explorer, available)
     shown = choice.comparison.results
@@ -50,7 +59,12 @@ def draw(explorer: Explorer) -> None:
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(short_headline(shown), anchor=False)
     st.markdown(f"**{plain(model)} on {plain(data)}.** {headline(shown)}")
-    st.caption(f"{choice.origin} {_describe_samples(shown)}")
+    seeds, opened = len(shown.document.seeds), shown.document.test_opened
+    times = f" The test split was opened {opened} time{'' if opened == 1 else 's'} for this model." if opened else ""
+    st.caption(
+        f"{choice.origin} {shown.calibration:,} calibration texts, {shown.n:,} evaluation texts of "
+        f"{plain(shown.split[:40])}, {seeds} seed{'' if seeds == 1 else 's'}.{times}"
+    )
     _draw_notes(shown)
     view = draw_filters(shown)
     results.draw_accuracy(shown, view)
@@ -78,28 +92,6 @@ def _draw_notes(shown: SplitResults) -> None:
         st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in notices[:20]))
 
 
-def _draw_empty_page(explorer: Explorer) -> None:
-    with st.container(key="compare-nothing"):
-        st.markdown(
-            "A fair comparison uses the same texts, the same number of heads and the same recovery for every method, "
-            "and tests the differences. **This copy of the package contains no finished comparison**: measure one "
-            "here or at the command line, or open a file."
-        )
-        st.code("cahp compare --out comparison", language="bash")
-        st.caption("This takes minutes, writes `comparison/compare.json`, and resumes if interrupted.")
-        draw_upload()
-        own.draw(explorer, keep)
-
-
-def _describe_samples(shown: SplitResults) -> str:
-    seeds, opened = len(shown.document.seeds), shown.document.test_opened
-    times = f" The test split was opened {opened} time{'' if opened == 1 else 's'} for this model." if opened else ""
-    return (
-        f"{shown.calibration:,} calibration texts, {shown.n:,} evaluation texts of {plain(shown.split[:40])}, "
-        f"{seeds} seed{'' if seeds == 1 else 's'}.{times}"
-    )
-
-
 # The comparisons ---------------------------------------------------------------------------------------------
 
 
@@ -121,16 +113,16 @@ def _session_choices() -> dict[str, Choice]:
     return st.session_state.setdefault(_MINE, {})  # type: ignore[no-any-return]
 
 
+def _add(key: str, label: str, origin: str, comparison: Comparison) -> None:
+    key = f"{key}-{len(_session_choices()) + 1}"
+    _session_choices()[key] = Choice(f"{comparison.results.title} · {label}", origin, comparison)
+    st.session_state[f"{_CHOSEN}-next"] = key
+
+
 def keep(comparison: Comparison) -> None:
     """Add a comparison that was measured here, and show it."""
-    count = len(_session_choices()) + 1
-    label = f"{comparison.results.title} · measured here ({count})"
-    _add(f"own-{count}", Choice(label, f"**Measured on this machine** ({plain(machine())}).", comparison))
-
-
-def _add(key: str, choice: Choice) -> None:
-    _session_choices()[key] = choice
-    st.session_state[f"{_CHOSEN}-next"] = key
+    label = f"measured here ({len(_session_choices()) + 1})"
+    _add("own", label, f"**Measured on this machine** ({plain(machine())}).", comparison)
 
 
 def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice:
@@ -170,9 +162,7 @@ def draw_upload() -> None:
         except CahpError as error:
             st.session_state["compare-trouble"] = str(error)
             return
-        label = f"{comparison.results.title} · {file.name[:40]}"
-        origin = f"**From your file** {plain(file.name[:80])}."
-        _add(f"file-{len(_session_choices()) + 1}", Choice(label, origin, comparison))
+        _add("file", file.name[:40], f"**From your file** {plain(file.name[:80])}.", comparison)
 
     st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
     if "compare-trouble" in st.session_state:

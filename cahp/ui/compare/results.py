@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import streamlit as st
@@ -19,6 +20,7 @@ from cahp.figures.comparison_heads import (
     overlap_figure,
     overlap_table,
 )
+from cahp.figures.head_grid import places
 from cahp.recoveries import RECOVERIES
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import display
@@ -176,7 +178,6 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
         return
     model, dark = results.document.model, display.is_dark()
     all_keep, none_keeps = set(consensus.everybody), set(consensus.nobody)
-    places = [(layer, head) for layer in range(model.layers) for head in range(model.heads)]
     count = len(all_keep)
     heads = "No head is" if not count else "1 head is" if count == 1 else f"{count} heads are"
     display.show(
@@ -188,10 +189,12 @@ def draw_consensus(results: SplitResults, view: ComparisonView) -> None:
         name="compare-consensus",
         alt=f"Kept by all: {_list_heads(consensus.everybody)}. Kept by none: {_list_heads(consensus.nobody)}.",
         data={
-            "layer": [layer for layer, _ in places],
-            "head": [head for _, head in places],
-            "share of methods": [float(consensus.share[layer][head]) for layer, head in places],
-            "kept by": ["all" if place in all_keep else "none" if place in none_keeps else "some" for place in places],
+            **places(model.layers, model.heads),
+            "share of methods": [float(share) for row in consensus.share for share in row],
+            "kept by": [
+                "all" if place in all_keep else "none" if place in none_keeps else "some"
+                for place in product(range(model.layers), range(model.heads))
+            ],
         },
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -24,9 +24,6 @@ from cahp.ui.parts.display import download, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
-#: Session key: whether the report may contain texts of the data.
-_EXAMPLES = "export-examples"
-
 
 def draw_mask_files(explorer: Explorer, view: View) -> None:
     """Draw the card of the mask alone."""
@@ -42,7 +39,7 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             if form.button:
-                _download(form.title, partial(form.write, mask, origin), form.file, form.media)
+                download(form.title, partial(form.write, mask, origin), form.file, form.media)
     st.caption("One row per layer, one column per head; 1 or True is kept. The Budget page reads the JSON file.")
 
 
@@ -54,14 +51,14 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
     if run is None:
         st.caption("Measure the mask first (above).")
         return
-    _ask_for_examples(explorer)
+    examples = _choose_examples(explorer)
     with st.container(horizontal=True):
         for label, name, static in (
             ("Report (HTML)", "cahp-report.html", False),
             ("Report without JavaScript", "cahp-report-static.html", True),
         ):
-            _download(label, partial(_report, explorer, view, run, static=static), name, "text/html")
-        _download(
+            download(label, partial(_report, explorer, view, run, examples, static=static), name, "text/html")
+        download(
             "Run folder (ZIP)",
             lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept)),
             "cahp-run.zip",
@@ -73,7 +70,9 @@ def draw_report_files(explorer: Explorer, view: View) -> None:
     )
 
 
-def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = False) -> bytes:
+def _report(
+    explorer: Explorer, view: View, run: RunDocument, examples: Sequence[report.Example] = (), *, static: bool = False
+) -> bytes:
     recipe = _recipe(explorer, run.settings)
     made = explorer.results.bundle.made if view.bundled and explorer.results.bundle is not None else None
     clusters, table = explorer.clusters, explorer.table(explorer.swept)
@@ -96,21 +95,20 @@ def _report(explorer: Explorer, view: View, run: RunDocument, *, static: bool = 
         live=live,
         static=static,
         recoveries={name: outcomes for name, outcomes in recovered.items() if outcomes is not None},
-        examples=_examples(explorer),
+        examples=examples,
     )
     return document.encode()
 
 
-def _ask_for_examples(explorer: Explorer) -> None:
-    """Ask whether the report may contain texts of the data, which may be confidential."""
-    wanted = st.checkbox(
+def _choose_examples(explorer: Explorer) -> list[report.Example]:
+    """Ask whether the report may contain texts of the data, which may be confidential, and return three of them."""
+    if not st.checkbox(
         "Include three texts whose prediction changed",
-        key=_EXAMPLES,
+        key="export-examples",
         persist_state="session",
         help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
-    )
-    if not wanted:
-        return
+    ):
+        return []
     job = explorer.job(FLIPS)
     if job is None:
         job = explorer.start(FLIPS)
@@ -119,14 +117,8 @@ def _ask_for_examples(explorer: Explorer) -> None:
         follow(job, place="export-examples", title="Compare predictions")
     elif job.error:
         problem(job.error)
-
-
-def _examples(explorer: Explorer) -> list[report.Example]:
-    """Return three texts whose prediction changed, those that became wrong first; none unless allowed."""
-    job = explorer.job(FLIPS)
-    if not st.session_state.get(_EXAMPLES) or job is None or not job.result:
-        return []
-    flips = sorted(job.result, key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
+    # Those that became wrong come first.
+    flips = sorted(job.result or [], key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
     return [report.Example(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
 
 
@@ -153,7 +145,3 @@ def draw_command(explorer: Explorer, view: View) -> None:
 def _recipe(explorer: Explorer, settings: Settings) -> takeaway.Recipe:
     # Uploaded files have the names that they had when they were uploaded.
     return takeaway.recipe(replace(settings, data=explorer.settings.data) if explorer.source.uploaded else settings)
-
-
-def _download(label: str, data: Callable[[], bytes], name: str, media: str) -> None:
-    download(label, data, name, media, key=f"get-{name.replace('.', '-')}")

@@ -95,8 +95,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     *_, last = (outcomes for outcomes in model.outcome["outcomes"].values() if outcomes is not None)
     accuracy = last["accuracy"]
     size = len(model.content) / 1e6
-    name = f"cahp-{form.key}.zip"
-    download(f"Model (ZIP, {size:.0f} MB)", model.content, name, form.media, key=f"get-{name.replace('.', '-')}")
+    download(f"Model (ZIP, {size:.0f} MB)", model.content, f"cahp-{form.key}.zip", form.media)
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
     close = form.closeness(model.written.difference, model.written.agreement, model.written.tried)
     st.caption(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from cahp.figures import palette
@@ -129,15 +127,13 @@ def _draw_time(run: RunDocument, ratio: Estimate) -> None:
 def _draw_grid(view: View) -> None:
     """Draw the kept heads."""
     mask, labels = view.mask, view.labels
-    columns: dict[str, Any] = {**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int)}
-    if labels is not None:
-        columns["cluster"] = [palette.letters(int(label)) for label in labels]
+    clusters = {} if labels is None else {"cluster": [palette.letters(int(label)) for label in labels]}
     display.show(
         grid_figure(mask, labels, dark=display.is_dark(), width=430),
         title=f"{mask.count} of {mask.keep.size} heads kept",
         help="Each square is a head: solid ones are kept, hollow ones pruned. The letter names the cluster.",
         name="heads",
-        data=columns,
+        data={**places(mask.layers, mask.heads), "kept": mask.keep.ravel().astype(int).tolist(), **clusters},
         alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),
     )
 

@@ -182,9 +182,12 @@ def download_csv(data: Table, name: str, *, file: str = "") -> None:
     download("CSV", lambda: as_csv(data), file or f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary")
 
 
-def download(label: str, data: bytes | Callable[[], bytes], file: str, media: str, **look: Any) -> None:
+def download(
+    label: str, data: bytes | Callable[[], bytes], file: str, media: str, *, key: str = "", **look: Any
+) -> None:
     """Draw a download button that leaves the page as it is; if ``data`` is a function, a click calls it."""
-    st.download_button(label, data, file, media, on_click="ignore", **look)
+    key = key or f"get-{file.replace('.', '-')}"
+    st.download_button(label, data, file, media, key=key, on_click="ignore", **look)
 
 
 def show_texts(table: Mapping[str, Sequence[Any]], *, key: str | None = None) -> None:

@@ -111,7 +111,17 @@ def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
     left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
     panel = left.container()
     with left:
-        graph = seen.graph(_choose_threshold(seen))
+        threshold = st.slider(
+            "Link heads with a similarity of at least",
+            0.0,
+            1.0,
+            round(suggest_threshold(seen.distances), 2),
+            0.01,
+            key=f"similarity-threshold-{seen.number}",
+            help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
+            "from the links.",
+        )
+        graph = seen.graph(threshold)
     covered = _describe_coverage(explorer, graph)
     with panel:
         display.heading(
@@ -150,25 +160,6 @@ def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
         table = figures.communities_table(graph.communities, mask)
         st.dataframe(table, hide_index=True, height=178, key="similarity-table")
     return graph
-
-
-def _choose_threshold(seen: Seen) -> float:
-    similar, suggested = 1 - seen.distances[np.triu_indices(len(seen.distances), 1)], suggest_threshold(seen.distances)
-    low, high = np.floor(100 * similar.min(initial=1)) / 100, np.ceil(100 * similar.max(initial=0)) / 100
-    if high - low < 0.02:
-        return suggested
-    return float(
-        st.slider(
-            "Link heads with a similarity of at least",
-            float(low),
-            float(high),
-            float(np.clip(round(suggested, 2), low, high)),
-            0.01,
-            key=f"similarity-threshold-{seen.number}",
-            help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
-            "from the links.",
-        )
-    )
 
 
 def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:

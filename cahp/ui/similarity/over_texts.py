@@ -32,13 +32,6 @@ T = TypeVar("T")
 #: Number of heads shown as most alike, and of texts for which a head matters most.
 _NEAR, _STRONGEST = 8, 5
 
-_SHARES = (
-    "The targets of its attention, averaged over query tokens and texts. Each weight counts for the first target that "
-    "fits: the first token, a separator (another special token), the token itself, the token before or after, "
-    "punctuation, or any other word. Lines are 95 % intervals of the mean over texts. A main target gets "
-    f"{MOSTLY:.0%} or more."
-)
-
 
 def _name(bench: Bench) -> str:
     return f"{bench.card.sha256[:16]}-{bench.evaluation.sha256[:16]}"
@@ -113,7 +106,10 @@ def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
             figures.shares_figure(shares, dark=dark),
             title=f"{name} {said} {figures.WORDS[kind]}: {percent(shares[kind].value, 0)} of its attention "
             f"({span(100 * low, 100 * high)}, n = {habits.texts} texts)",
-            help=_SHARES,
+            help="The targets of its attention, averaged over query tokens and texts. Each weight counts for the first "
+            "target that fits: the first token, a separator (another special token), the token itself, the token "
+            "before or after, punctuation, or any other word. Lines are 95 % intervals of the mean over texts. A main "
+            f"target gets {MOSTLY:.0%} or more.",
             name="head-habits",
             data={
                 "attends to": [figures.WORDS[one] for one in shares],

@@ -23,7 +23,6 @@ class Variation:
 
     label: str
     means: str
-    one: str
     column: str
 
 
@@ -32,20 +31,17 @@ VARIATIONS: dict[Axis, Variation] = {
     "degree": Variation(
         "Curve smoothing",
         "Only the degree of the polynomial that smooths the silhouette curve varies, and with it the knee.",
-        "degree",
         "degree of the polynomial",
     ),
     "seed": Variation(
         "Random seed",
         "Only the random seed of the projection and the clustering varies.",
-        "seed",
         "seed of the projection",
     ),
     "sample": Variation(
         "Text sample",
         "Each resample uses a random half of the calibration texts, five of ten stratified parts whose statistics "
         "merge exactly. Halves vary about as much as new samples of full size.",
-        "sample",
         "number of the sample",
     ),
 }
@@ -141,14 +137,13 @@ def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None
 
 
 def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
-    texts = len(explorer.bench.calibration)
-    again = "Results are stored on this machine and reused."
-    if axis == "degree":
-        return f"Reads the {texts:,} calibration texts once. {again}"
-    if axis == "seed":
-        read = "without reading a text again after a run on this machine"
-        return f"Computes {resamples} projections and clusterings, {read}. {again}"
-    return f"Reads the {texts:,} calibration texts once, then computes {resamples} projections and clusterings. {again}"
+    read, compute = f"{len(explorer.bench.calibration):,} calibration texts", f"{resamples} projections and clusterings"
+    costs = {
+        "degree": f"Reads the {read} once.",
+        "seed": f"Computes {compute}, without reading a text again after a run on this machine.",
+        "sample": f"Reads the {read} once, then computes {compute}.",
+    }
+    return f"{costs[axis]} Results are stored on this machine and reused."
 
 
 # The result --------------------------------------------------------------------------------------------------
@@ -256,12 +251,11 @@ def describe_resamples(result: Stability, requested: int) -> str:
 
 def judge(result: Stability) -> str:
     """Return what the overlap means."""
-    axis = VARIATIONS[result.axis].one
     for least, verdict, heads in (
         (0.8, "Stable", "nearly the same heads"),
         (0.5, "Fairly stable", "most of the same heads"),
         (0.2, "Unstable", "some of the same heads and many others"),
     ):
         if result.beyond_chance >= least:
-            return f"{verdict}: another {axis} keeps {heads}."
-    return f"Hardly better than chance: another {axis} keeps mostly other heads."
+            return f"{verdict}: another {result.axis} keeps {heads}."
+    return f"Hardly better than chance: another {result.axis} keeps mostly other heads."
