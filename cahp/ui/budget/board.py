@@ -129,8 +129,7 @@ def _handle(explorer: Explorer, event: Event) -> None:
             explorer.board.set_budget(event.budget)
         else:
             explorer.selected = event.head
-            pruned = not bool(explorer.mask.keep.flat[event.head])
-            if event.kind == "ask" or pruned:
+            if event.kind == "ask" or not explorer.mask.keep.flat[event.head]:
                 explorer.detail = "Replacement head"
             if event.kind == "toggle":
                 explorer.board.toggle(event.head)

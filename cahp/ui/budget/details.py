@@ -23,8 +23,8 @@ from cahp.values import digest
 
 #: The attention of all heads on an example text.
 ATTENTION: Kind[tuple[Bench, str], Attention] = Kind(
-    lambda asked, _: attend(asked[0].model, asked[1]),
-    lambda asked: f"attention-{asked[0].card.sha256[:12]}-{digest(asked[1])[:12]}",
+    lambda subject, _: attend(subject[0].model, subject[1]),
+    lambda subject: f"attention-{subject[0].card.sha256[:12]}-{digest(subject[1])[:12]}",
     newest=True,
 )
 
@@ -94,16 +94,16 @@ def draw_replacement(explorer: Explorer) -> None:
     texts = {example["name"]: example["text"] for example in load_examples("single")}
     text = texts[st.selectbox("Sentence", list(texts), key="cover-sentence")]
     st.caption(plain(text))
-    asked = explorer.bench, text
-    job = explorer.work.job(ATTENTION, asked)
+    subject = explorer.bench, text
+    job = explorer.work.job(ATTENTION, subject)
     if job is None:
-        job = explorer.work.start(ATTENTION, asked)
+        job = explorer.work.start(ATTENTION, subject)
         job.wait(0.3)
     if not job.ended:
         show_in_row(job, "Running the sentence", key="cancel-attention")
         return
     if job.result is None:
-        offer_again(job, lambda: explorer.work.start(ATTENTION, asked), key="again-attention", stopped="Stopped.")
+        offer_again(job, lambda: explorer.work.start(ATTENTION, subject), key="again-attention", stopped="Stopped.")
         return
     tokens, maps = job.result.tokens, job.result.by_head
     top = float(max(maps[head].max(), maps[cover].max()))

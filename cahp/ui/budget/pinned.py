@@ -40,9 +40,9 @@ class _AgainstPinned:
     b: Variant
 
     def __str__(self) -> str:
-        bench = self.source.bench
-        models = f"{self.a.card.sha256}-{bench.card.sha256}"
-        return f"{models}-{bench.calibration.sha256}-{bench.evaluation.sha256}-{self.a.variant}-{self.b}"
+        bench, a = self.source.bench, self.a
+        digests = (a.card.sha256, bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
+        return "-".join((*digests, str(a.variant), str(self.b)))
 
 
 def _compare(pair: _AgainstPinned, _: Progress) -> Versus | None:
@@ -93,7 +93,7 @@ def draw(explorer: Explorer) -> None:
     if pin is not None and not measured and pin.is_of(explorer.card):
         return
     with st.container(border=True, key="pinned"):
-        open_label, swap = None, False
+        open_label = None
         if pin is None:
             open_label = _draw_link(explorer)
         elif why := pin.mismatch(explorer.card):
@@ -104,7 +104,6 @@ def draw(explorer: Explorer) -> None:
             )
         elif measured:
             _draw_comparison(explorer, pin)
-            swap = True
         else:
             a, _ = _names(pin, explorer)
             st.markdown(f"**A** is pinned: {pin.variant.mask.count} heads of {a}. A run adds **B** beside it.")
@@ -112,7 +111,7 @@ def draw(explorer: Explorer) -> None:
             if open_label is not None and st.button(open_label, key="pin-open"):
                 _start_look_up(explorer, permitted(address.pin_settings(explorer.pin_asked)))
                 st.rerun()
-            if swap and pin is not None:
+            if measured and comparable_mask(explorer) is not None and pin is not None:
                 _draw_swap(explorer, pin)
             if st.button("Unpin", key="pin-forget"):
                 explorer.pinned, explorer.pin_asked = None, {}

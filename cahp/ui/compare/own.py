@@ -37,7 +37,7 @@ _SHARED = (*COLUMNS, "label_map", *PROMPT, "min_per_layer", "device")
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _Request:
     """A comparison on the session's model and texts; ``dataset`` has texts that exist only in the session."""
 
     plan: Plan
@@ -47,17 +47,16 @@ class _Asked:
 
     def __str__(self) -> str:
         bench = self.bench
-        texts = f"{bench.calibration.sha256}-{bench.evaluation.sha256}"
-        return f"{hash(repr(self.plan))}-{bench.card.sha256}-{texts}"
+        return f"{hash(repr(self.plan))}-{bench.card.sha256}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
 
 
-def _compare(asked: _Asked, progress: Progress, **options: Any) -> Comparison:
+def _compare(request: _Request, progress: Progress, **options: Any) -> Comparison:
     comparison = compare(
-        asked.plan,
-        store=asked.bench.resources.store,
+        request.plan,
+        store=request.bench.resources.store,
         load=shared_model,
-        dataset=asked.dataset,
-        command=command(asked.plan),
+        dataset=request.dataset,
+        command=command(request.plan),
         progress=progress,
         **options,
     )
@@ -66,7 +65,7 @@ def _compare(asked: _Asked, progress: Progress, **options: Any) -> Comparison:
     return comparison
 
 
-def _estimate(asked: _Asked, progress: Progress) -> ComparisonCost | Comparison:
+def _estimate(request: _Request, progress: Progress) -> ComparisonCost | Comparison:
     """Return the cost of a comparison, or the comparison if all of it is cached."""
     costs: list[ComparisonCost] = []
 
@@ -75,7 +74,7 @@ def _estimate(asked: _Asked, progress: Progress) -> ComparisonCost | Comparison:
         raise Cancelled
 
     try:
-        return _compare(asked, progress, announce=announce)
+        return _compare(request, progress, announce=announce)
     except Cancelled:
         if not costs:
             raise
@@ -83,15 +82,15 @@ def _estimate(asked: _Asked, progress: Progress) -> ComparisonCost | Comparison:
 
 
 #: Estimate the cost of a comparison, and measure it.
-COST: Kind[_Asked, ComparisonCost | Comparison] = Kind(
-    _estimate, lambda asked: f"compare_cost-{asked}", awaited=False, newest=True
+COST: Kind[_Request, ComparisonCost | Comparison] = Kind(
+    _estimate, lambda request: f"compare_cost-{request}", awaited=False, newest=True
 )
-MEASURE: Kind[_Asked, Comparison] = Kind(
+MEASURE: Kind[_Request, Comparison] = Kind(
     _compare,
-    lambda asked: f"compare-{asked}",
+    lambda request: f"compare-{request}",
     Rank.RUN,
     awaited=False,
-    expected=lambda asked: 60 * asked.minutes,
+    expected=lambda request: 60 * request.minutes,
 )
 
 
@@ -112,13 +111,13 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
             explorer.work.drop(COST)
             st.button("Estimate the cost", key="compare-own-ask", disabled=True)
             return
-        asked = _Asked(plan, explorer.bench, explorer.source.raw if explorer.source.uploaded else None)
-        job = explorer.work.job(COST, asked)
+        request = _Request(plan, explorer.bench, explorer.source.raw if explorer.source.uploaded else None)
+        job = explorer.work.job(COST, request)
         if job is not None:
-            _draw_cost(explorer, asked, job, done)
+            _draw_cost(explorer, request, job, done)
         # After a change of the form, the new cost is estimated at once.
         elif explorer.work.job(COST) is not None or st.button("Estimate the cost", key="compare-own-ask"):
-            explorer.work.start(COST, asked).wait(1.0)
+            explorer.work.start(COST, request).wait(1.0)
             st.rerun()
 
 
@@ -233,7 +232,7 @@ def command(plan: Plan) -> str:
 
 
 def _draw_cost(
-    explorer: Explorer, asked: _Asked, job: Job[ComparisonCost | Comparison], done: Callable[[Comparison], None]
+    explorer: Explorer, request: _Request, job: Job[ComparisonCost | Comparison], done: Callable[[Comparison], None]
 ) -> None:
     cost = job.result
     if not job.ended:
@@ -241,7 +240,7 @@ def _draw_cost(
     elif cost is None:
         offer_again(
             job,
-            lambda: explorer.work.start(COST, asked),
+            lambda: explorer.work.start(COST, request),
             key="compare-own-ask",
             label="Estimate the cost",
             stopped="Stopped before the cost was known.",
@@ -252,9 +251,9 @@ def _draw_cost(
         st.rerun()
     else:
         st.markdown(f"{announcement(cost)}. Finished results are kept if you stop.")
-        st.code(command(asked.plan), language="bash", wrap_lines=True)
+        st.code(command(request.plan), language="bash", wrap_lines=True)
         if st.button("Measure", type="primary", key="compare-own-start"):
-            explorer.work.start(MEASURE, replace(asked, minutes=cost.minutes)).wait(1.0)
+            explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)
             st.rerun()
 
 

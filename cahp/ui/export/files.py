@@ -132,10 +132,8 @@ def draw_command(explorer: Explorer, view: View) -> None:
     else:
         settings = run.settings
     recipe = _recipe(explorer, settings)
-    if formats.MASK_FILE in recipe.command:
-        st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:")
-    else:
-        st.markdown("In a terminal, or in Python:")
+    by_file = formats.MASK_FILE in recipe.command
+    st.markdown(f"Save the mask as `{formats.MASK_FILE}`, then:" if by_file else "In a terminal, or in Python:")
     if explorer.source.uploaded:
         st.caption("Run it in the folder that contains your files.")
     st.code(recipe.shell, language="bash", wrap_lines=True)

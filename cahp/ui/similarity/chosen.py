@@ -38,13 +38,12 @@ def choose_view() -> str:
     return str(name)
 
 
-def settle(mask: HeadMask, otherwise: Callable[[], int]) -> int:
-    """Return the head to show: that of a followed link, or the chosen one, or else ``otherwise()``."""
-    total = mask.keep.size
+def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
+    """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
     linked = head_of(_linked("head") or "", mask.layers, mask.heads)
     chosen = st.session_state.get(_HEAD) if linked is None else linked
-    if chosen is None or chosen >= total:
-        chosen = otherwise()
+    if chosen is None or chosen >= mask.keep.size:
+        chosen = default()
     st.session_state[_HEAD] = chosen = int(chosen)
     _write("head", called(chosen, mask.heads))
     return chosen

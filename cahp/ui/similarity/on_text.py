@@ -57,15 +57,15 @@ class Seen:
         return self.graphs[threshold]
 
 
-def _compare(asked: tuple[Bench, Input], progress: Progress) -> Seen:
-    bench, text = asked
+def _compare(subject: tuple[Bench, Input], progress: Progress) -> Seen:
+    bench, text = subject
     attention = attend(bench.model, text)
     return Seen(attention, distances(attention.weights, progress=progress))
 
 
 #: Compare the heads on a text. Its name may reach the log, so it holds no text.
 COMPARE: Kind[tuple[Bench, Input], Seen] = Kind(
-    _compare, lambda asked: f"similarity-{hash((asked[0].card.sha256, asked[1]))}", awaited=False, newest=True
+    _compare, lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}", awaited=False, newest=True
 )
 
 
@@ -89,7 +89,7 @@ def draw(explorer: Explorer) -> None:
         )
     # At first one of the two heads that attend most alike.
     apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
-    head = chosen.settle(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
+    head = chosen.choose_head(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
     graph = _draw_graph(explorer, seen, head)
     _draw_head(seen, graph, explorer.mask, head)
     picture, finding = figures.matrix(seen.distances, graph.communities, explorer.mask, dark=display.is_dark())

@@ -39,7 +39,10 @@ def _name(bench: Bench) -> str:
 
 def _of_one_head(name: str, work: Callable[[Bench, int], T]) -> Kind[tuple[Bench, int], T]:
     return Kind(
-        lambda asked, _: work(*asked), lambda asked: f"{name}-{asked[1]}-{_name(asked[0])}", awaited=False, newest=True
+        lambda subject, _: work(*subject),
+        lambda subject: f"{name}-{subject[1]}-{_name(subject[0])}",
+        awaited=False,
+        newest=True,
     )
 
 
@@ -72,20 +75,20 @@ def _suggest_head(explorer: Explorer) -> int:
 def draw_head(explorer: Explorer) -> None:
     """Draw the chosen head; a link to this view opens it again."""
     mask = explorer.mask
-    head = chosen.settle(mask, lambda: _suggest_head(explorer))
+    head = chosen.choose_head(mask, lambda: _suggest_head(explorer))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         with st.container(width=320):
             chosen.box(mask)
         link("budget", "Keep or remove it on the board →")
     st.caption("The address of this page is a link to this head.")
-    asked, n = (explorer.bench, head), len(explorer.bench.evaluation)
+    subject, n = (explorer.bench, head), len(explorer.bench.evaluation)
     habits = _measure_habits(explorer)
     if habits is not None:
         _draw_habits(habits, head, mask)
-    removal = measure(explorer, REMOVAL, asked, name="removal", texts=n, title="Evaluate without this head")
+    removal = measure(explorer, REMOVAL, subject, name="removal", texts=n, title="Evaluate without this head")
     if removal is not None:
         _draw_removal(removal, head, mask)
-    alike = measure(explorer, ALIKE, asked, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
+    alike = measure(explorer, ALIKE, subject, name="alike", texts=ALIKE_TEXTS, title="Compare with every other head")
     if alike is not None:
         _draw_alike(alike, mask)
     if removal is not None:
@@ -215,7 +218,7 @@ def _draw_strongest(explorer: Explorer, removal: Removal, head: int) -> None:
 def draw_all(explorer: Explorer) -> None:
     """Draw the mean attention map of every head, layers by heads; a click on one opens its head."""
     mask = explorer.mask
-    head = chosen.settle(mask, lambda: _suggest_head(explorer))
+    head = chosen.choose_head(mask, lambda: _suggest_head(explorer))
     with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         with st.container(width=320):
             chosen.box(mask)
