@@ -202,7 +202,7 @@ def draw_texts(explorer: Explorer) -> None:
     """Draw the texts on which A and B disagree, in the tab below the board."""
     pin = explorer.pinned
     if pin is None:
-        st.markdown("Pin what is on the board as **A** (above), then change the board: it is **B**.")
+        st.markdown("Pin the mask on the board as **A** (above), then change the board: the changed one is **B**.")
         return
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
     comparison = None if job is None or pin.mismatch(explorer.card) else job.result
@@ -270,7 +270,7 @@ def _draw_link(explorer: Explorer) -> str | None:
         st.markdown(f"{pins}. To compare it with the board, that model is read from a folder or the network.")
         return "Open it"
     if not job.ended:
-        show_in_row(job, "Looking at the pinned model", key="pin-open-cancel")
+        show_in_row(job, "Identifying the pinned model", key="pin-open-cancel")
     elif job.error is not None:
         problem(job.error)
         st.markdown(f"{pins}. Open that model (*Change model or data*), or try again.")

@@ -99,8 +99,8 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
     with st.container(border=True, key="compare-own"):
         st.markdown(
             f"**Measure a comparison** of {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)}. "
-            "All methods use their default settings, and the same texts, numbers of heads and recovery. The cost is "
-            "shown first. Results contain no texts."
+            "All methods use their default settings, and the same texts, numbers of heads and recovery. The expected "
+            "time is shown first. Results contain no texts."
         )
         running = explorer.work.job(MEASURE)
         if running is not None:
@@ -109,14 +109,14 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
         plan = _draw_form(explorer)
         if plan is None:
             explorer.work.drop(COST)
-            st.button("Estimate the cost", key="compare-own-ask", disabled=True)
+            st.button("Estimate the time", key="compare-own-ask", disabled=True)
             return
         request = _Request(plan, explorer.bench, explorer.source.raw if explorer.source.uploaded else None)
         job = explorer.work.job(COST, request)
         if job is not None:
             _draw_cost(explorer, request, job, done)
         # After a change of the form, the new cost is estimated at once.
-        elif explorer.work.job(COST) is not None or st.button("Estimate the cost", key="compare-own-ask"):
+        elif explorer.work.job(COST) is not None or st.button("Estimate the time", key="compare-own-ask"):
             explorer.work.start(COST, request).wait(1.0)
             st.rerun()
 
@@ -242,8 +242,8 @@ def _draw_cost(
             job,
             lambda: explorer.work.start(COST, request),
             key="compare-own-ask",
-            label="Estimate the cost",
-            stopped="Stopped before the cost was known.",
+            label="Estimate the time",
+            stopped="Stopped before the time was known.",
         )
     elif isinstance(cost, Comparison):
         explorer.work.drop(COST)
@@ -252,7 +252,7 @@ def _draw_cost(
     else:
         st.markdown(f"{announcement(cost)}. Finished results are kept if you stop.")
         st.code(command(request.plan), language="bash", wrap_lines=True)
-        if st.button("Measure", type="primary", key="compare-own-start"):
+        if st.button("Run the comparison", type="primary", key="compare-own-start"):
             explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)
             st.rerun()
 

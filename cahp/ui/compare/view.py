@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
@@ -46,10 +45,8 @@ def draw_filters(results: SplitResults) -> ComparisonView:
             "distillation and fine-tuning train all weights.",
         )
     with middle:
-        # Only a few fit on one line.
-        pick: Any = st.segmented_control if len(by_name) <= 6 else st.selectbox
-        options = {"required": True} if len(by_name) <= 6 else {}
-        budget = pick(f"Heads kept, of {results.total}", list(by_name), key="compare-budget", **options)
+        label = f"Heads kept, of {results.total}"
+        budget = st.segmented_control(label, list(by_name), required=True, key="compare-budget")
     with right:
         methods = st.multiselect(
             "Methods",

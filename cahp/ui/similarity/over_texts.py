@@ -140,13 +140,8 @@ def _draw_habits(habits: HeadHabits, head: int, mask: HeadMask) -> None:
 
 def _draw_removal(removal: Removal, head: int, mask: HeadMask) -> None:
     change, rise, n = removal.change, removal.mean_rise, len(removal.full)
-    name = head_name(head, mask.heads)
-    verdict = (
-        f"removing {name} alone changes accuracy by {change.text}"
-        if change.excludes(0)
-        else f"no measurable change of accuracy without {name} alone"
-    )
-    st.markdown(f"##### The cost of removing it alone\n{verdict[:1].upper()}{verdict[1:]}.")
+    verdict = f"changes accuracy by {change.text}" if change.excludes(0) else "does not measurably change accuracy"
+    st.markdown(f"##### The cost of removing it alone\nRemoving {head_name(head, mask.heads)} alone {verdict}.")
     accuracy, loss, answers = st.columns(3)
     accuracy.metric(
         "Change in accuracy",
