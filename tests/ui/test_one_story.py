@@ -75,7 +75,9 @@ def quality_table(report: str) -> list[str]:
 
 def card_table(readme: str) -> list[str]:
     """The accuracies of a model card."""
-    return re.findall(r"^\| (?:full|pruned|recovered) \| ([^|\[]+?) \[", readme, re.MULTILINE)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in readme.splitlines() if line.startswith("| ")]
+    column = next(row.index("accuracy") for row in rows if "accuracy" in row)
+    return [row[column].partition(" [")[0] for row in rows if row[0] in ("full", "pruned", "recovered")]
 
 
 @pytest.mark.parametrize("recover", ["none", "refit"])
