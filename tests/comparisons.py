@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.summary import AreaVerdict, Verdict
+from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict
 
 LAYERS, HEADS = 2, 3
 

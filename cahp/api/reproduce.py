@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
-from cahp import data, hub, models
+from cahp import data, models
 from cahp.api.fit import fit, training_key
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.api.preflight import estimate_seconds, preflight
-from cahp.cards import ModelCard
-from cahp.comparison.engines import default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import COMPARED, REFERENCE, ListOption, Plan, SeedsOption, read_items, read_seeds
-from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare
+from cahp.comparison.split_results import SplitResults
 from cahp.data.sources import PRESETS
 from cahp.files import json_text, write_whole
 from cahp.output import Mark, Output, UnwrittenError
@@ -153,32 +150,34 @@ def estimate_costs(plan: Experiments) -> list[ExpectedCost]:
     Raises:
         ModelError: If an encoder cannot be looked up.
     """
-    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plan.chosen}}
-    return [_estimate_cost(plan, experiment, cards[experiment.hub]) for experiment in plan.chosen]
-
-
-def _estimate_cost(plan: Experiments, experiment: Published, card: ModelCard) -> ExpectedCost:
-    sizes = PRESETS[experiment.data].splits
-    texts = sizes["train"] if plan.limit is None else min(plan.limit, sizes["train"])
-    evaluated = sizes["validation"] if plan.eval_limit is None else min(plan.eval_limit, sizes["validation"])
-    if plan.report_split(experiment):
-        evaluated += sizes["test"]
-    passes = _EPOCHS * (_TRAINING_PASSES * texts + sizes["validation"]) + len(plan.seeds) * _CHOOSING_PASSES * texts
-    by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
-    # Besides the masks, the full model is evaluated, and trained too if masks are.
-    masks = len(plan.methods) * len(plan.seeds)
-    passes += masks * sum(by_recovery[name] + evaluated for name in {"none", *plan.recoveries})
-    labelled = sum(by_recovery[name] for name in plan.recoveries if RECOVERIES[name].needs_labels)
-    passes += len(plan.seeds) * (evaluated + labelled)
     from cahp.models.sketch import operations
 
-    work = passes * experiment.tokens * operations(card)
-    seconds = estimate_seconds(card, tokens=1) / operations(card) * work
-    # A training holds weights, gradients and two moments of the optimiser; a refit holds hidden states of its tokens.
-    training = 4 * 4 * (card.details or {}).get("parameters", 0)
-    refit = _HIDDEN_STATES * 4 * card.hidden * experiment.tokens * refit_texts(texts)
-    memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
-    return ExpectedCost(experiment.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory)
+    cards = {name: models.preview(name) for name in {experiment.hub for experiment in plan.chosen}}
+    costs = []
+    for experiment in plan.chosen:
+        card, sizes = cards[experiment.hub], PRESETS[experiment.data].splits
+        texts = sizes["train"] if plan.limit is None else min(plan.limit, sizes["train"])
+        evaluated = sizes["validation"] if plan.eval_limit is None else min(plan.eval_limit, sizes["validation"])
+        if plan.report_split(experiment):
+            evaluated += sizes["test"]
+        seeds, masks = len(plan.seeds), len(plan.methods) * len(plan.seeds)
+        by_recovery = {name: row.passes(texts, can_refit=card.no_refit is None) for name, row in RECOVERIES.items()}
+        labelled = sum(by_recovery[name] for name in plan.recoveries if RECOVERIES[name].needs_labels)
+        passes = (
+            _EPOCHS * (_TRAINING_PASSES * texts + sizes["validation"])
+            + seeds * _CHOOSING_PASSES * texts
+            + masks * sum(by_recovery[name] + evaluated for name in {"none", *plan.recoveries})
+            # Besides the masks, the full model is evaluated, and trained too if masks are.
+            + seeds * (evaluated + labelled)
+        )
+        work = passes * experiment.tokens * operations(card)
+        seconds = estimate_seconds(card, tokens=1) / operations(card) * work
+        # A training holds weights, gradients and two moments of the optimiser; a refit hidden states of its tokens.
+        training = 4 * 4 * (card.details or {}).get("parameters", 0)
+        refit = _HIDDEN_STATES * 4 * card.hidden * experiment.tokens * refit_texts(texts)
+        memory = preflight(card)["memory_bytes"] + max(training, 0 if card.no_refit else refit)
+        costs.append(ExpectedCost(experiment.name, work, seconds / 3600, work / _GPU_SPEED / 3600, memory))
+    return costs
 
 
 def reproduce(
@@ -195,7 +194,8 @@ def reproduce(
     """Repeat the published experiment, and write one table with the published numbers to ``out``.
 
     An interrupted call resumes where it stopped: classifiers are in ``out``, trainings and the answers of each mask in
-    the cache. ``out`` holds a folder for each experiment, which the Compare page opens.
+    the cache. ``out`` holds a folder for each experiment, which the Compare page opens. Classifiers are trained one
+    after another; processes share the masks.
 
     Args:
         out: The folder to write to.
@@ -217,7 +217,25 @@ def reproduce(
     output.check_files((FILE, _TABLE), _MARK)
     with show_progress(progress, yes=yes) as reporter:
         reporter.say("\n".join(announcement(estimate_costs(plan))))
-        rows = _measure(plan, output.folder.resolve(), store, jobs, cluster, command, reporter)
+        for experiment in plan.chosen:
+            # Fetched here, so that a person is asked once, before hours of work.
+            models.identify(experiment.hub)
+            data.load(experiment.data)
+        rows: list[dict[str, Any]] = []
+        for experiment in plan.chosen:
+            folder = output.folder.resolve()
+            classifier = _train_classifier(experiment, plan, folder / "classifiers", store, reporter)
+            card = models.identify(str(classifier))
+            comparison = compare(
+                plan.comparison_plan(experiment, classifier, experiment.budget(layers=card.layers, heads=card.heads)),
+                store=store,
+                jobs=jobs,
+                cluster=cluster,
+                command=command,
+                progress=reporter,
+            )
+            comparison.write(folder / experiment.name)
+            rows += _list_rows(experiment, comparison.results)
     document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(plan), "rows": rows, "command": command}
     with UnwrittenError.carrying(document):
         output.write({FILE: json_text(document).encode(), _TABLE: ("\n".join(table(rows)) + "\n").encode()})
@@ -263,101 +281,34 @@ def plan_experiments(**options: Unpack[ExperimentOptions]) -> Experiments:
     return Experiments(**given)
 
 
-def _measure(
-    plan: Experiments,
-    place: Path,
-    store: Store,
-    jobs: int | None,
-    cluster: str | None,
-    command: str,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Fine-tune the classifiers, compare the methods on them, and return the rows of the table."""
-    for experiment in plan.chosen:
-        # Fetched here, so that a person is asked once, before hours of work.
-        models.identify(experiment.hub)
-        data.load(experiment.data)
-    jobs = jobs or (1 if cluster else default_jobs(plan.device))
-    with open_executor(jobs=min(jobs, len(plan.chosen)), cluster=cluster, device=plan.device) as executor:
-        here = jobs == 1 and cluster is None
-        open_cache = partial(Store, store.folder.parent if cluster is None else None, limit_bytes=_CACHE_BYTES)
-        work = partial(
-            _classifier,
-            plan=plan,
-            out=place,
-            open_cache=partial(open_cache, fresh=store.fresh),
-            progress=_training(progress) if here else raise_if_stopped,
-        )
-        classifiers = [wait_for(future) for future in [executor.submit(work, experiment) for experiment in plan.chosen]]
-    rows: list[dict[str, Any]] = []
-    for experiment, classifier in zip(plan.chosen, classifiers, strict=True):
-        card = models.identify(str(classifier))
-        comparison_plan = plan.comparison_plan(
-            experiment, classifier, experiment.budget(layers=card.layers, heads=card.heads)
-        )
-        comparison = compare(
-            comparison_plan, store=store, jobs=jobs, cluster=cluster, command=command, progress=progress
-        )
-        comparison.write(place / experiment.name)
-        rows += _rows(experiment, comparison)
-    return rows
-
-
 _SOURCE = "published numbers: arXiv 2606.19150, from secondary sources, of one seed as far as known"
 
 
-def _training(progress: Progress) -> Progress:
-    """Reports the progress of the training only."""
-    last = (0, 1)
-
-    def report(stage: str, done: int, total: int) -> None:
-        nonlocal last
-        last = (done, total) if stage == "fit" else last
-        progress("fit", *last)
-
-    return report
-
-
-def _classifier(
-    experiment: Published, *, plan: Experiments, out: Path, open_cache: Callable[[], Store], progress: Progress
-) -> Path:
-    """The folder of an experiment's fine-tuned classifier, trained here or in a worker unless it exists."""
+def _train_classifier(experiment: Published, plan: Experiments, place: Path, store: Store, progress: Progress) -> Path:
+    """The folder of an experiment's fine-tuned classifier, which is trained unless it exists."""
     from cahp.models.fitting import PAPER_SCHEDULE
 
-    folder = out / "classifiers" / experiment.name
-    note = folder.with_name(f"{experiment.name}.json")
-    settings, store = Settings(model=experiment.hub, data=experiment.data, device=plan.device), open_cache()
-    with hub.consent_from(lambda *_: True):
-        card, texts = models.identify(experiment.hub), data.load(experiment.data)
-        sample, _ = data.sample(texts.split("train"), plan.limit, seed=settings.seed)
-        name = training_key(
-            card, sample, validation=texts.split("validation"), schedule=PAPER_SCHEDULE, seed=settings.seed
-        )
-        if not store.fresh and note.is_file() and name in note.read_text() and folder.is_dir():
-            return folder
-        document = fit(
-            settings,
-            out=folder,
-            limit=plan.limit,
-            whole=True,
-            # The test split is opened only on request.
-            measured=("validation",),
-            store=store,
-            progress=progress,
-            yes=True,
-        )
-    write_whole(note.parent, {note.name: json_text({"key": name, **document}).encode()})
+    folder, note = place / experiment.name, place / f"{experiment.name}.json"
+    settings = Settings(model=experiment.hub, data=experiment.data, device=plan.device)
+    card, texts = models.identify(experiment.hub), data.load(experiment.data)
+    sample, _ = data.sample(texts.split("train"), plan.limit, seed=settings.seed)
+    validation = texts.split("validation")
+    name = training_key(card, sample, validation=validation, schedule=PAPER_SCHEDULE, seed=settings.seed)
+    if store.fresh or not note.is_file() or name not in note.read_text() or not folder.is_dir():
+        # The test split is opened only on request.
+        options: dict[str, Any] = {"whole": True, "measured": ("validation",), "store": store, "progress": progress}
+        document = fit(settings, out=folder, limit=plan.limit, **options)
+        write_whole(place, {note.name: json_text({"key": name, **document}).encode()})
     return folder
 
 
-def _rows(experiment: Published, comparison: Comparison) -> list[dict[str, Any]]:
+def _list_rows(experiment: Published, results: SplitResults) -> list[dict[str, Any]]:
     """A row for the full model and each method, by recovery."""
-    results = comparison.results
-    heads, seeds = results.total, len(comparison.document.seeds)
-    shared = {"experiment": experiment.name, "split": results.split, "n": results.n, "seeds": seeds, "of": heads}
+    shared = {"experiment": experiment.name, "split": results.split, "n": results.n}
+    shared |= {"seeds": len(results.document.seeds), "of": results.total}
     rows = [
-        {**shared, "method": "all heads", "kept": heads, "recovery": recovery, "accuracy": accuracy, "interval": None}
-        | {"published": experiment.full if recovery == "none" else None}
+        {**shared, "method": "all heads", "kept": results.total, "recovery": recovery, "accuracy": accuracy}
+        | {"interval": None, "published": experiment.full if recovery == "none" else None}
         for recovery, accuracy in results.full.items()
     ]
     for (recovery, method, budget), mean in results.means.items():

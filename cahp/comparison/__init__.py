@@ -9,14 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from cahp.comparison.document import SCHEMA
-from cahp.comparison.plan import PRESETS, Plan, make_plan, parse_seeds
+from cahp.comparison.plan import PRESETS, Plan, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.split_results import SplitResults
-from cahp.comparison.summarising import summarise
+from cahp.comparison.summary import summarise
 
 if TYPE_CHECKING:
-    from cahp.comparison.cost import ComparisonCost
-    from cahp.comparison.running import compare
+    from cahp.comparison.running import ComparisonCost, compare
 
 __all__ = [
     "PRESETS",
@@ -27,15 +26,12 @@ __all__ = [
     "SplitResults",
     "compare",
     "make_plan",
-    "parse_seeds",
     "summarise",
 ]
-
-_HOMES = {"ComparisonCost": "cost", "compare": "running"}
 
 
 def __getattr__(name: str) -> Any:
     # Reading a comparison must not import torch.
-    if name not in _HOMES:
+    if name not in ("ComparisonCost", "compare"):
         raise AttributeError(f"module 'cahp.comparison' has no attribute {name!r}")
-    return getattr(import_module(f"cahp.comparison.{_HOMES[name]}"), name)
+    return getattr(import_module("cahp.comparison.running"), name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from cahp.registry import Evidence, Method
 from cahp.run.recovered import cut_model
 from cahp.run.settings import IN_DIGESTS, key_fields
 from cahp.stages.clustering import revision
-from cahp.store import Entry, key
+from cahp.store import Entry, Store, key
 from cahp.values import BudgetError, Cancelled, DataError, Evaluation, Floats, HeadMask, Texts, digest
 
 #: Bump to invalidate cached results.
@@ -104,33 +104,26 @@ class MeasuredCell:
     predictions: Mapping[tuple[str, str], Predictions] = field(default_factory=dict)
     error: str | None = None
 
+    def lacks(self, splits: Iterable[str]) -> dict[str, list[str]]:
+        """The splits without predictions, by recovery."""
+        lacking = {
+            recovery: [split for split in splits if (recovery, split) not in self.predictions]
+            for recovery in self.cell.recoveries
+        }
+        return {recovery: missing for recovery, missing in lacking.items() if missing}
 
-def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell | None:
-    """Read a cell from the store, if all of it is there. Measures nothing and reads no weights."""
+
+def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
+    """Read what the store has of a cell. Measures nothing and reads no weights."""
     choice = _read_choice(workspace, cell)
     if choice is None:
-        return None
-    predictions: dict[tuple[str, str], Predictions] = {}
-    for recovery in cell.recoveries:
-        for split, stored in _read_predictions(workspace, cell, choice.mask, recovery).items():
-            if stored is None:
-                return None
-            predictions[recovery, split] = stored
-    return MeasuredCell(cell, choice, predictions)
-
-
-def list_missing(workspace: Workspace, cell: Cell) -> tuple[bool, list[tuple[str, list[str]]]]:
-    """What the store lacks of a cell: whether its mask must be selected, and by recovery the splits to predict."""
-    choice = _read_choice(workspace, cell)
-    if choice is None:
-        return True, [(recovery, list(workspace.splits)) for recovery in cell.recoveries]
-    missing = []
-    for recovery in cell.recoveries:
-        stored = _read_predictions(workspace, cell, choice.mask, recovery)
-        splits = [split for split, predictions in stored.items() if predictions is None]
-        if splits:
-            missing.append((recovery, splits))
-    return False, missing
+        return MeasuredCell(cell)
+    stored = {
+        (recovery, split): predictions
+        for recovery in cell.recoveries
+        for split, predictions in _read_predictions(workspace, cell, choice.mask, recovery).items()
+    }
+    return MeasuredCell(cell, choice, stored)
 
 
 def _read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
@@ -139,13 +132,20 @@ def _read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
     return workspace.store.read(_choice_key(workspace, cell), MaskChoice.from_entry)
 
 
-def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Predictions | None]:
-    return {
-        split: workspace.store.read(
-            _predictions_key(workspace, cell, mask, recovery, texts), partial(Predictions.from_entry, texts=texts)
-        )
-        for split, texts in workspace.splits.items()
-    }
+def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Predictions]:
+    """The stored predictions by split; they may be those of another cell with the same mask."""
+    stored = {}
+    for split, texts in workspace.splits.items():
+        name = _predictions_key(workspace, cell, mask, recovery, texts)
+        predictions = workspace.store.read(name, partial(Predictions.from_entry, texts=texts))
+        if predictions is not None:
+            stored[split] = predictions
+    return stored
+
+
+def save_entry(store: Store, name: str, entry: Entry) -> None:
+    """Store a result under its key."""
+    store.save(name, arrays=entry.arrays, meta=entry.meta)
 
 
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
@@ -204,7 +204,21 @@ def measure_cell(workspace: Workspace, cell: Cell, save: Save) -> MeasuredCell:
             choice = _select_mask(workspace, cell)
             save(_choice_key(workspace, cell), choice.to_entry())
         for recovery in cell.recoveries:
-            for split, made in _predict_splits(workspace, cell, choice.mask, recovery, save).items():
+            stored = _read_predictions(workspace, cell, choice.mask, recovery)
+            predictions |= {(recovery, split): known for split, known in stored.items()}
+            missing = {split: texts for split, texts in workspace.splits.items() if split not in stored}
+            if not missing:
+                continue
+            # Load the model before the clock starts.
+            _ = workspace.bench(cell.seed).model
+            start = perf_counter()
+            predict = _recover(workspace, cell, choice.mask, recovery)
+            recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start
+            for split, texts in missing.items():
+                start = perf_counter()
+                evaluation = predict(texts)
+                made = Predictions(evaluation, recovery_seconds, perf_counter() - start)
+                save(_predictions_key(workspace, cell, choice.mask, recovery, texts), made.to_entry())
                 predictions[recovery, split] = made
     except (Cancelled, MemoryError):
         raise
@@ -218,25 +232,21 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     bench, tuning_texts = workspace.bench(cell.seed), workspace.tuning_texts
     redrawn = cell.noise != cell.seed
     evidence = cast(Evidence, _Redrawn(bench.evidence, cell.noise) if redrawn else bench.evidence)
-    min_per_layer = workspace.plan.settings.min_per_layer
-    best: tuple[int, HeadMask, dict[str, Any]] | None = None
     start = perf_counter()
     settings = workspace.plan.settings_to_try(cell.method)
+    masks, correct = [], []
     for setting in settings:
         method = methods.get(cell.method, **setting)
-        mask = method.choose(evidence, budget=cell.budget, min_per_layer=min_per_layer).mask
+        mask = method.choose(evidence, budget=cell.budget, min_per_layer=workspace.plan.settings.min_per_layer).mask
         if mask.count != cell.budget:
             raise BudgetError(f"{cell.method} kept {mask.count} heads instead of {cell.budget}")
-        correct = 0
+        masks.append(mask)
         if tuning_texts is not None and len(settings) > 1:
-            correct = int(bench.measurements.evaluate(tuning_texts, mask=mask).correct.sum())
-        # The first of equals, which is the default.
-        if best is None or correct > best[0]:
-            best = correct, mask, dict(setting)
-    assert best is not None
+            correct.append(int(bench.measurements.evaluate(tuning_texts, mask=mask).correct.sum()))
+    # The first of equals, which is the default.
+    best = int(np.argmax(correct)) if correct else 0
     seconds = perf_counter() - start
-    _, mask, chosen = best
-    return MaskChoice(mask, chosen, selection_cost(workspace, cell, evidence), seconds)
+    return MaskChoice(masks[best], dict(settings[best]), selection_cost(workspace, cell, evidence), seconds)
 
 
 def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> SelectionCost | None:
@@ -268,28 +278,6 @@ class _Redrawn:
 
     def remembered(self, name: str, make: Callable[[], Floats]) -> NDArray[Any]:
         return self._evidence.remembered(f"{name}, drawn with {self.seed}", make)
-
-
-def _predict_splits(
-    workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, save: Save
-) -> dict[str, Predictions]:
-    """Predictions after a recovery by split; ``save`` gets those that the store lacks."""
-    results = _read_predictions(workspace, cell, mask, recovery)
-    missing = [split for split, stored in results.items() if stored is None]
-    if missing:
-        # Load the model before the clock starts.
-        _ = workspace.bench(cell.seed).model
-        start = perf_counter()
-        predict = _recover(workspace, cell, mask, recovery)
-        recovery_seconds = 0.0 if recovery == "none" else perf_counter() - start
-        for split in missing:
-            texts = workspace.splits[split]
-            start = perf_counter()
-            evaluation = predict(texts)
-            made = Predictions(evaluation, recovery_seconds, perf_counter() - start)
-            save(_predictions_key(workspace, cell, mask, recovery, texts), made.to_entry())
-            results[split] = made
-    return cast(dict[str, Predictions], results)
 
 
 def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> Callable[[Texts], Evaluation]:

@@ -1,23 +1,26 @@
-"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as one typed value without its summary.
+"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as typed values, and rows of its summary.
 
 The fields are those of the file, in its order. A value that was not measured is None, never 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 
 from cahp.costs import SelectionCost
 from cahp.files import plain_json
-from cahp.outcomes import Outcomes, from_metrics, to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_delta, to_metrics
 from cahp.run.document import ModelRecord, SplitRecord
-from cahp.values import Bools
+from cahp.values import Bools, Estimate
 
 SCHEMA = "cahp.compare/1"
+#: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
+CHANGE_ALIKE = "accuracy_change_alike"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -76,14 +79,10 @@ class RecoveryResult:
     report: Outcomes | None
 
     @property
-    def measured(self) -> Iterator[tuple[str, Outcomes]]:
-        """The parts that were evaluated, each with its outcomes."""
-        parts = (("eval", self.eval), ("report", self.report))
-        return ((part, outcomes) for part, outcomes in parts if outcomes is not None)
-
-    def on(self, part: str) -> Outcomes | None:
-        """The outcomes on ``eval`` or ``report``."""
-        return dict(self.measured).get(part)
+    def measured(self) -> dict[str, Outcomes]:
+        """The outcomes by part (``eval`` or ``report``), of the parts that were evaluated."""
+        parts = {"eval": self.eval, "report": self.report}
+        return {part: outcomes for part, outcomes in parts.items() if outcomes is not None}
 
 
 @dataclass(frozen=True)
@@ -170,8 +169,12 @@ class ComparisonDocument:
 
     def to_json(self) -> dict[str, Any]:
         """The content of ``compare.json`` without its summary."""
-        cells = {name: [_convert_cell(get_fields(cell), to_quality) for cell in getattr(self, name)] for name in _CELLS}
-        return dict(plain_json({**get_fields(self), **cells}))
+        content: dict[str, Any] = plain_json(self)
+        written = (*content["full"], *content["cells"])
+        for cell, record in zip((*self.full, *self.cells), written, strict=True):
+            for name, result in cell.recoveries.items():
+                record["recoveries"][name] |= {part: to_quality(outcomes) for part, outcomes in result.measured.items()}
+        return content
 
     @classmethod
     def from_json(cls, data: object) -> ComparisonDocument:
@@ -180,14 +183,15 @@ class ComparisonDocument:
         Raises:
             ValueError: If parts are missing, or contradict each other.
         """
-        import msgspec
 
-        try:
-            content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
-            content |= {name: [_convert_cell(cell, from_quality) for cell in content[name]] for name in _CELLS}
-            document = msgspec.convert(content, cls)
-        except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from None
+        def read_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
+            recoveries = {
+                name: {**result, **{part: result[part] and from_quality(result[part]) for part in ("eval", "report")}}
+                for name, result in cell["recoveries"].items()
+            }
+            return {**cell, "recoveries": recoveries}
+
+        document = convert(data, cls, {"full": read_cell, "cells": read_cell})
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
         heads, layers = range(document.model.heads), range(document.model.layers)
@@ -197,20 +201,13 @@ class ComparisonDocument:
         return document
 
 
-# Outcomes as the file holds them -----------------------------------------------------------------------------
-
-#: The fields that hold cells.
-_CELLS = ("full", "cells")
-#: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
-CHANGE_ALIKE = "accuracy_change_alike"
-
-
 def to_quality(outcomes: Outcomes) -> dict[str, Any]:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
     metrics = to_metrics(outcomes)
     agreement = metrics.pop("agreement")
     alike = {"accuracy_change": outcomes[CHANGE_ALIKE]} if CHANGE_ALIKE in outcomes else {}
-    return {**metrics, "agreement": agreement, "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+    quality = {**metrics, "agreement": agreement, "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+    return dict(plain_json(quality))
 
 
 def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,16 +223,129 @@ def from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
     return {name: vars(estimate) for name, estimate in outcomes.items()}
 
 
-def get_fields(value: Any) -> dict[str, Any]:
-    """Return the fields of a dataclass in their order (``vars`` has the order of the file that it was read from)."""
-    return {one.name: getattr(value, one.name) for one in fields(value)}
+def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]) -> T:
+    """Convert JSON to ``cls``, after ``read_rows`` has read the rows of some fields."""
+    import msgspec
+
+    try:
+        content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+        content |= {name: [read_row(row) for row in content[name]] for name, read_row in read_rows.items()}
+        return msgspec.convert(content, cls)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
 
 
-def _convert_cell(cell: Mapping[str, Any], convert: Callable[[Any], dict[str, Any]]) -> dict[str, Any]:
-    """Return the fields of a cell with converted outcomes."""
-    recoveries = {}
-    for name, result in cell["recoveries"].items():
-        content = dict(result) if isinstance(result, Mapping) else get_fields(result)
-        parts = {part: content[part] and convert(content[part]) for part in ("eval", "report")}
-        recoveries[name] = {**content, **parts}
-    return {**cell, "recoveries": recoveries}
+# Rows of the summary -----------------------------------------------------------------------------------------
+
+
+class _WithInterval:
+    ci95: tuple[float, float]
+
+    @property
+    def low(self) -> float:
+        """The interval's lower end."""
+        return self.ci95[0]
+
+    @property
+    def high(self) -> float:
+        """The interval's upper end."""
+        return self.ci95[1]
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Outcomes of a method at a budget: means over seeds and masks; the accuracy has an interval.
+
+    ``lowest`` and ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed).
+    """
+
+    split: str
+    recovery: str
+    method: str
+    budget: int
+    outcomes: Outcomes
+    lowest: float
+    highest: float
+    sd: float | None
+    seeds: int
+    masks: int
+
+    @property
+    def accuracy(self) -> Estimate:
+        """The accuracy, with its 95 % interval."""
+        return self.outcomes["accuracy"]
+
+    def as_row(self) -> dict[str, Any]:
+        """The mean as the row of a table: accuracy with its interval, then other outcomes (None: not measured)."""
+        accuracy, others = self.accuracy, [name for name in OUTCOMES if name != "accuracy"]
+        return {
+            **{"recovery": self.recovery, "method": self.method, "budget": self.budget},
+            **{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
+            **{name: self.outcomes[name].value if name in self.outcomes else None for name in others},
+            **{"n": accuracy.n, "seeds": self.seeds, "masks": self.masks},
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The mean as a comparison file holds it."""
+        metrics = to_metrics(self.outcomes)
+        first = {name: metrics.pop(name) for name in ("accuracy", "ci95")}
+        n, change = metrics.pop("n"), self.outcomes.get("accuracy_change")
+        return {
+            **{name: getattr(self, name) for name in ("split", "recovery", "method", "budget")},
+            **first,
+            **{name: getattr(self, name) for name in ("lowest", "highest", "sd")},
+            **metrics,
+            **{"delta_pp": change and change.value, "n": n, "seeds": self.seeds, "masks": self.masks},
+        }
+
+    @staticmethod
+    def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the fields of the mean that ``to_json`` wrote."""
+        outcomes = from_metrics(row)
+        if row["delta_pp"] is not None:
+            outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
+        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()}}
+
+
+@dataclass(frozen=True)
+class Area(_WithInterval):
+    """Mean accuracy of a method over ``budgets``: the area under its line, divided by the line's width."""
+
+    split: str
+    recovery: str
+    method: str
+    area: float
+    ci95: tuple[float, float]
+    budgets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Verdict(_WithInterval):
+    """One test: by how many points of accuracy ``against`` is better than ``method``, and whether it is significant.
+
+    It is at one ``budget``, or of the areas over all (None). ``p_holm`` is ``p`` corrected for the other tests. A
+    ``tie`` is no significant difference at this n; otherwise ``better`` names the better method. ``words`` is the
+    result as a sentence.
+    """
+
+    split: str
+    recovery: str
+    budget: int | None
+    method: str
+    against: str
+    pp: float
+    ci95: tuple[float, float]
+    p: float
+    p_holm: float
+    tie: bool
+    better: str | None
+    n: int
+    seeds: int
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class AreaVerdict(Verdict):
+    """A test of areas over ``budgets``."""
+
+    budgets: tuple[int, ...] = ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context, parent_process
@@ -31,19 +31,11 @@ def raise_if_stopped(stage: str, done: int, total: int) -> None:
         raise Cancelled
 
 
-class SameProcess(Executor):
-    """Calls each submitted function at once, in this process."""
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call the function and return a finished future."""
-        future: Future[Any] = Future()
-        future.set_result(fn(*args, **kwargs))
-        return future
-
-
 @contextmanager
-def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor]:
-    """Open an executor for the block. On an error, waiting calls are dropped and running ones are told to stop.
+def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor | None]:
+    """Open an executor for the block (None: one job, to be done in this process).
+
+    On an error, waiting calls are dropped and running ones are told to stop.
 
     If ``device`` may be a GPU and this machine has several, each process gets one of them in turn. ``cluster`` is
     ``dask`` (the scheduler of Dask's own configuration, or a cluster on this machine) or ``dask:ADDRESS``.
@@ -54,11 +46,23 @@ def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "c
     if cluster is not None:
         with _dask(cluster, jobs) as executor:
             yield executor
-    elif jobs == 1:
-        yield SameProcess()
-    else:
-        with _processes(jobs, list_gpus(device)) as executor:
-            yield executor
+        return
+    if jobs == 1:
+        yield None
+        return
+    # A forked process cannot use the threads of torch.
+    context = get_context("spawn")
+    stop, threads, gpus = context.Event(), max(1, _count_cores() // jobs), list_gpus(device)
+    executor = ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=_init_worker, initargs=(stop, threads, gpus, context.Value("i", 0))
+    )
+    try:
+        yield executor
+    except BaseException:
+        stop.set()
+        raise
+    finally:
+        executor.shutdown(cancel_futures=True)
 
 
 def wait_for(future: Future[T]) -> T:
@@ -93,28 +97,8 @@ def default_jobs(device: str) -> int:
     return max(1, len(list_gpus(device)))
 
 
-@contextmanager
-def _processes(jobs: int, gpus: Sequence[str]) -> Iterator[Executor]:
-    # A forked process cannot use the threads of torch.
-    context = get_context("spawn")
-    stop = context.Event()
-    threads = max(1, _cores() // jobs)
-    executor = ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=_init_worker, initargs=(stop, threads, gpus, context.Value("i", 0))
-    )
-    try:
-        yield executor
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> None:
@@ -123,7 +107,15 @@ def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> N
     _stop = stop
     _take_gpu(gpus, turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+    def exit_with_parent() -> None:
+        # The workers of a killed parent would wait for the next cell for ever.
+        parent = parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=exit_with_parent, daemon=True).start()
     import torch
     from threadpoolctl import threadpool_limits
 
@@ -137,14 +129,6 @@ def _take_gpu(gpus: Sequence[str], turn: Any) -> None:
         with turn.get_lock():
             os.environ["CUDA_VISIBLE_DEVICES"] = gpus[turn.value % len(gpus)]
             turn.value += 1
-
-
-def _exit_with_parent() -> None:
-    # The workers of a killed parent would wait for the next cell for ever.
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 @contextmanager
@@ -161,7 +145,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
     # Without a scheduler, start workers on this machine, without Dask's dashboard.
-    workers = jobs if jobs > 1 else _cores()
+    workers = jobs if jobs > 1 else _count_cores()
     local = {} if address else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     try:
         client: Any = Client(address or None, **local)  # type: ignore[no-untyped-call]
@@ -177,7 +161,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             raise
 
 
-def count_workers(executor: Executor) -> int:
+def count_workers(executor: Executor | None) -> int:
     """Number of workers that a cluster has now."""
     client = getattr(executor, "_client", None)
     return 1 if client is None else max(1, len(client.scheduler_info(n_workers=-1)["workers"]))

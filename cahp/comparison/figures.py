@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cahp.comparison.sentences import after
 from cahp.comparison.split_results import SplitResults
-from cahp.comparison.summary import Mean
 from cahp.words import safe
 
-#: Colours for all kinds of colour vision (Okabe and Ito 2008); further methods get dashes.
+#: Colours for all kinds of colour vision (Okabe and Ito 2008); further methods get dashes and hollow points.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a00")
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 _LEFT, _TOP, _WIDTH, _HEIGHT, _ROW = 64, 44, 520, 320, 19
@@ -19,124 +17,102 @@ _LEFT, _TOP, _WIDTH, _HEIGHT, _ROW = 64, 44, 520, 320, 19
 
 def draw_figures(results: SplitResults) -> dict[str, str]:
     """Draw accuracy against the number of heads after each recovery, and overlap at each budget, by file name."""
-    drawn = {}
-    for recovery in results.recoveries:
-        means = [mean for (measured, _, _), mean in results.means.items() if measured == recovery]
-        if means:
-            drawn[f"accuracy-{recovery}.svg"] = _accuracy(means, results, recovery)
-    for budget in sorted({budget for first, second, budget in results.overlap if first != second}):
-        drawn[f"overlap-{budget}.svg"] = _overlap(results, budget)
-    return drawn
+    measured = {recovery: results.budgets_after(recovery) for recovery in results.recoveries}
+    overlapping = sorted({budget for first, second, budget in results.overlap if first != second})
+    return {
+        **{f"accuracy-{name}.svg": _draw_accuracy(results, name, at) for name, at in measured.items() if at},
+        **{f"overlap-{budget}.svg": _draw_overlap(results, budget) for budget in overlapping},
+    }
 
 
-def _style(place: int) -> tuple[str, str]:
-    """Colour and dashes of the method at a place in the list."""
-    return _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
-
-
-def _accuracy(means: Sequence[Mean], results: SplitResults, recovery: str) -> str:
+def _draw_accuracy(results: SplitResults, recovery: str, budgets: Sequence[int]) -> str:
+    """Draw a line for each method, with its intervals and its name at the right."""
+    lines = {
+        name: [results.means[at] for budget in budgets if (at := (recovery, name, budget)) in results.means]
+        for name in results.methods
+    }
+    lines = {name: means for name, means in lines.items() if means}
     full = results.full["none"]
-    budgets = sorted({one.budget for one in means})
-    drawn = [name for name in results.methods if any(one.method == name for one in means)]
-    ends = [end for one in means for end in (one.accuracy.low, one.accuracy.high)]
+    ends = [end for means in lines.values() for mean in means for end in (mean.accuracy.low, mean.accuracy.high)]
     low, high = max(0.0, min(*ends, full) - 0.02), min(1.0, max(*ends, full) + 0.02)
-    span = max(1, budgets[-1] - budgets[0])
+    several, right, key = len(budgets) > 1, _LEFT + _WIDTH, _LEFT + _WIDTH + 16
 
-    def across(budget: float) -> float:
-        return _LEFT + 20 + (_WIDTH - 40) * ((budget - budgets[0]) / span if len(budgets) > 1 else 0.5)
+    def across(budget: int) -> float:
+        share = (budget - budgets[0]) / (budgets[-1] - budgets[0]) if several else 0.5
+        return _LEFT + 20 + (_WIDTH - 40) * share
 
     def down(share: float) -> float:
         return float(_TOP + _HEIGHT * (high - share) / (high - low))
 
-    title = f"Accuracy on {results.split} {after(recovery)}"
-    parts = [f'<text class="title" x="{_LEFT}" y="22">{safe(title)}</text>']
+    parts = []
     # Round shares, about five of them.
     step = next((size for size in (0.01, 0.02, 0.05, 0.1) if (high - low) / size <= 6), 0.2)
-    for tick in range(math.ceil(low / step), math.floor(high / step) + 1):
-        share = tick * step
-        parts.append(
-            f'<line class="rule" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{down(share):.1f}" y2="{down(share):.1f}"/>'
-        )
-        parts.append(f'<text class="end" x="{_LEFT - 8}" y="{down(share) + 4:.1f}">{share * 100:.0f} %</text>')
+    for share in (tick * step for tick in range(math.ceil(low / step), math.floor(high / step) + 1)):
+        y = down(share)
+        parts.append(f'<line class="rule" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text class="end" x="{_LEFT - 8}" y="{y + 4:.1f}">{share * 100:.0f} %</text>')
     parts += [f'<text class="mid" x="{across(k):.1f}" y="{_TOP + _HEIGHT + 20}">{k}</text>' for k in budgets]
     parts.append(f'<text class="mid" x="{_LEFT + _WIDTH / 2}" y="{_TOP + _HEIGHT + 42}">heads kept</text>')
-    parts.append(f'<line class="full" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{down(full):.1f}" y2="{down(full):.1f}"/>')
-    for place, method in enumerate(drawn):
-        points = sorted((one for one in means if one.method == method), key=lambda one: one.budget)
+    for place, (name, means) in enumerate(lines.items()):
+        colour, dashes = _COLOURS[place % len(_COLOURS)], _DASHES[place // len(_COLOURS) % len(_DASHES)]
+        fill = colour if place < len(_COLOURS) else "var(--ground)"
         # Intervals side by side, or they would hide each other.
-        shift = (place - (len(drawn) - 1) / 2) * (2.5 if len(budgets) > 1 else 24.0)
-        parts += _line(place, points, lambda budget, shift=shift: across(budget) + shift, down)
-        parts += _key(place, method)
-    parts += _key(len(drawn), "all heads", full=True)
-    height = max(_TOP + _HEIGHT + 60, _TOP + _ROW * (len(drawn) + 2))
-    return _svg(_LEFT + _WIDTH + 210, height, title, parts)
+        shift = (place - (len(lines) - 1) / 2) * (2.5 if several else 24.0)
+        points = [(across(mean.budget) + shift, mean.accuracy) for mean in means]
+        line = " ".join(f"{x:.1f},{down(accuracy.value):.1f}" for x, accuracy in points)
+        parts.append(f'<g stroke="{colour}"><polyline points="{line}" stroke-dasharray="{dashes}"/>')
+        parts += [
+            f"<g><title>{safe(name)}, {mean.budget} heads: {accuracy.text} {accuracy.interval}</title>"
+            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(accuracy.low):.1f}" y2="{down(accuracy.high):.1f}" '
+            f'opacity="0.5"/><circle cx="{x:.1f}" cy="{down(accuracy.value):.1f}" r="3.5" fill="{fill}"/></g>'
+            for mean, (x, accuracy) in zip(means, points, strict=True)
+        ]
+        y = _TOP + 8 + _ROW * place
+        parts.append(f'<polyline points="{key},{y} {key + 26},{y}" stroke-dasharray="{dashes}"/></g>')
+        parts.append(f'<text x="{key + 34}" y="{y + 4}">{safe(name)}</text>')
+    y = _TOP + 8 + _ROW * len(lines)
+    parts.append(f'<line class="full" x1="{_LEFT}" x2="{right}" y1="{down(full):.1f}" y2="{down(full):.1f}"/>')
+    parts.append(f'<line class="full" x1="{key}" x2="{key + 26}" y1="{y}" y2="{y}"/>')
+    parts.append(f'<text x="{key + 34}" y="{y + 4}">all heads</text>')
+    height = max(_TOP + _HEIGHT + 60, y + 2 * _ROW)
+    return _svg(right + 210, height, f"Accuracy on {results.split} {after(recovery)}", parts)
 
 
-def _line(place: int, points: Sequence[Mean], across: Any, down: Any) -> Iterator[str]:
-    colour, dashes = _style(place)
-    fill = colour if place < len(_COLOURS) else "var(--ground)"
-    places = [(across(one.budget), down(one.accuracy.value)) for one in points]
-    line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    yield f'<polyline points="{line}" stroke="{colour}" stroke-dasharray="{dashes}"/>'
-    for one, (x, y) in zip(points, places, strict=True):
-        low, high = one.accuracy.low, one.accuracy.high
-        tip = f"{one.method}, {one.budget} heads: {one.accuracy.value:.1%} [{low:.1%}, {high:.1%}]"
-        yield (
-            f'<g stroke="{colour}"><title>{safe(tip)}</title>'
-            f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{down(low):.1f}" y2="{down(high):.1f}" opacity="0.5"/>'
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{fill}"/></g>'
-        )
-
-
-def _key(place: int, name: str, *, full: bool = False) -> Iterator[str]:
-    colour, dashes = _style(place)
-    x, y = _LEFT + _WIDTH + 16, _TOP + 8 + _ROW * place
-    how = 'class="full"' if full else f'stroke="{colour}" stroke-dasharray="{dashes}" stroke-width="2"'
-    yield f'<line {how} x1="{x}" x2="{x + 26}" y1="{y}" y2="{y}"/>'
-    yield f'<text x="{x + 34}" y="{y + 4}">{safe(name)}</text>'
-
-
-def _overlap(results: SplitResults, budget: int) -> str:
-    """Jaccard index of every pair of methods, on the diagonal of each method's own masks."""
+def _draw_overlap(results: SplitResults, budget: int) -> str:
+    """Draw the Jaccard index of every pair of methods, on the diagonal of each method's own masks."""
     pairs = [pair for *pair, at in results.overlap if at == budget and pair[0] != pair[1]]
     methods = [name for name in results.methods if any(name in pair for pair in pairs)]
     random = results.random_overlap[budget]
     side, left, top = 36, 190, 150
-    title = f"Heads in common at {budget} heads (Jaccard index; random selection {random:.2f})"
-    parts = [f'<text class="title" x="12" y="22">{safe(title)}</text>']
+    parts = []
     for row, first in enumerate(methods):
         y = top + side * row
         parts.append(f'<text class="end" x="{left - 8}" y="{y + 22}">{safe(first)}</text>')
-        x = left + side * row + side / 2
-        parts.append(f'<text transform="translate({x + 4} {top - 8}) rotate(-50)">{safe(first)}</text>')
+        place = left + side * row + side / 2 + 4
+        parts.append(f'<text transform="translate({place} {top - 8}) rotate(-50)">{safe(first)}</text>')
         for column, second in enumerate(methods):
             value = results.overlap.get((min(first, second), max(first, second), budget))
-            parts += _square(left + side * column, y, side, value, random, f"{first} and {second}")
-    parts.append(
-        f'<text x="12" y="{top + side * len(methods) + 24}">'
-        "diagonal: one method with other seeds; blue: more than random selection</text>"
-    )
-    return _svg(left + side * len(methods) + 130, top + side * len(methods) + 40, title, parts)
+            if value is None:
+                continue
+            x, beyond = left + side * column, max(0.0, (value - random) / (1 - random or 1))
+            parts.append(
+                f"<g><title>{safe(first)} and {safe(second)}: {value:.2f}</title>"
+                f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3" fill="#0072b2" '
+                f'fill-opacity="{0.06 + 0.94 * beyond:.2f}"/><text class="mid" x="{x + side / 2 - 1}" y="{y + 22}" '
+                f'style="fill:{"#fff" if beyond > 0.55 else "var(--ink)"}">{value:.2f}</text></g>'
+            )
+    end = side * len(methods)
+    note = "diagonal: one method with other seeds; blue: more than random selection"
+    parts.append(f'<text x="12" y="{top + end + 24}">{note}</text>')
+    title = f"Heads in common at {budget} heads (Jaccard index; random selection {random:.2f})"
+    return _svg(left + end + 130, top + end + 40, title, parts)
 
 
-def _square(x: float, y: float, side: int, value: float | None, random: float, pair: str) -> Iterator[str]:
-    if value is None:
-        return
-    beyond = max(0.0, (value - random) / (1 - random)) if random < 1 else 0.0
-    ink = "#fff" if beyond > 0.55 else "var(--ink)"
-    yield (
-        f"<g><title>{safe(pair)}: {value:.2f}</title>"
-        f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3" fill="#0072b2" '
-        f'fill-opacity="{0.06 + 0.94 * beyond:.2f}"/>'
-        f'<text class="mid" x="{x + side / 2 - 1}" y="{y + 22}" style="fill:{ink}">{value:.2f}</text></g>'
-    )
-
-
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-label="{safe(title)}"><style>{_STYLE}</style>'
-        f'<rect class="ground" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+        f'role="img" aria-label="{safe(title)}"><style>{_STYLE}</style><rect class="ground" width="100%" '
+        f'height="100%"/><text class="title" x="12" y="22">{safe(title)}</text>{"".join(parts)}</svg>\n'
     )
 
 

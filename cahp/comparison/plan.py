@@ -112,22 +112,31 @@ class Plan:
 
     def cells(self, *, layers: int, heads: int) -> list[Cell]:
         """All cells in the order of measuring. Seeds alternate fastest, so that workers start with different ones."""
-        counts = self.heads(layers=layers, heads=heads)
-        return [
-            Cell(
-                name,
-                counts[budget],
-                seed,
-                method_seed(name, seed, draw),
-                draw,
-                tuple(self._recoveries(name, budget, draw)),
-            )
-            for name in self.methods
-            for draw in range(max(self._draws(name, place) for place in range(len(self.seeds))))
-            for budget in self._budgets(name)
-            for place, seed in enumerate(self.seeds)
-            if draw < self._draws(name, place)
-        ]
+        counts, cells = self.heads(layers=layers, heads=heads), []
+        for name in self.methods:
+            facts = methods.facts(name)
+            budgets = self.learned_budgets if facts.learned and self.learned_budgets is not None else self.budgets
+            # A random method spreads its masks evenly over the seeds; each seed draws at least one.
+            total = facts.draws if self.draws is None else min(facts.draws, self.draws)
+            draws = {
+                seed: 0 if place and name in self.few_seeds else max(1, len(range(place, total, len(self.seeds))))
+                for place, seed in enumerate(self.seeds)
+            }
+            cells += [
+                Cell(
+                    name,
+                    counts[budget],
+                    seed,
+                    seed if facts.draws == 1 else _random_seed(name, seed, draw),
+                    draw,
+                    tuple(self._recoveries(name, budget, draw)),
+                )
+                for draw in range(max(draws.values()))
+                for budget in budgets
+                for seed in self.seeds
+                if draw < draws[seed]
+            ]
+        return cells
 
     def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
         """The cells of the full model, one per seed; only training on labels changes its weights."""
@@ -137,18 +146,6 @@ class Plan:
     def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""
         return methods.facts(name).tries[: self.tries_used]
-
-    def _budgets(self, name: str) -> Sequence[str]:
-        return self.budgets if self.learned_budgets is None or not methods.facts(name).learned else self.learned_budgets
-
-    def _draws(self, name: str, place: int) -> int:
-        """Masks to draw with the seed at ``place``: its masks, spread evenly over the seeds, at least 1."""
-        if name in self.few_seeds and place:
-            return 0
-        count = methods.facts(name).draws
-        if self.draws is not None:
-            count = min(count, self.draws)
-        return max(1, len(range(place, count, len(self.seeds))))
 
     def _recoveries(self, name: str, budget: str, draw: int) -> Iterator[str]:
         """The recoveries to measure for a method's mask, the pruned model first."""
@@ -190,13 +187,11 @@ class Cell:
     recoveries: tuple[str, ...] = ("none",)
 
 
-def method_seed(name: str, seed: int, draw: int) -> int:
-    """The seed of a method's own randomness: the cell's; for a random method, another one for each draw and method.
+def _random_seed(name: str, seed: int, draw: int) -> int:
+    """The seed of a random method's draw, another one for each method.
 
     Two random methods with the same numbers would share more heads than independent masks do.
     """
-    if methods.facts(name).draws == 1:
-        return seed
     return int(np.random.SeedSequence([seed, draw, *name.encode()]).generate_state(1)[0])
 
 
@@ -228,22 +223,18 @@ class Preset:
     @property
     def methods(self) -> tuple[str, ...]:
         """Its methods, as they are registered now, the reference first."""
-        return tuple(
+        facts = {name: methods.facts(name) for name in methods.names()}
+        names = [
             name
-            for name in list_methods(gates=self.learned)
-            if self.expensive != "left out" or not methods.facts(name).expensive
-        )
+            for name, about in facts.items()
+            if (self.learned or not about.learned) and (self.expensive != "left out" or not about.expensive)
+        ]
+        return tuple(sorted(names, key=lambda name: (name != REFERENCE, name)))
 
     @property
     def few_seeds(self) -> tuple[str, ...]:
         """The methods that are measured with the first seed alone."""
         return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
-
-
-def list_methods(*, gates: bool = False) -> tuple[str, ...]:
-    """All methods, the reference first; those that train gates only if ``gates``."""
-    names = [name for name in methods.names() if gates or not methods.facts(name).learned]
-    return tuple(sorted(names, key=lambda name: (name != REFERENCE, name)))
 
 
 def _first_seeds(count: int) -> tuple[int, ...]:
@@ -346,25 +337,21 @@ def make_plan(
 
 def read_items(option: str | Iterable[str | int]) -> tuple[str, ...]:
     """Return the items of a ``ListOption``."""
-    return split_list(option) if isinstance(option, str) else tuple(map(str, option))
+    if isinstance(option, str):
+        return tuple(item for part in option.split(",") if (item := part.strip()))
+    return tuple(map(str, option))
 
 
 def read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
-    """Return the seeds of a ``SeedsOption``.
+    """Return the seeds of a ``SeedsOption``: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
 
     Raises:
         OptionError: If its text cannot be read.
     """
-    return parse_seeds(str(option)) if isinstance(option, str | int) else tuple(option)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read seeds: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
-
-    Raises:
-        OptionError: If the text is neither.
-    """
-    items = split_list(text)
+    if not isinstance(option, str | int):
+        return tuple(option)
+    text = str(option)
+    items = read_items(text)
     if not items or not all(item.isascii() and item.isdigit() and len(item) < 11 for item in items):
         raise OptionError(f"cannot read seeds {text!r}; write how many (5), or which (42,43)")
     if "," in text:
@@ -372,8 +359,3 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     if not 1 <= int(text) <= 1000:
         raise OptionError(f"--seeds {text} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
     return _first_seeds(int(text))
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """Split a list at its commas."""
-    return tuple(item for part in text.split(",") if (item := part.strip()))

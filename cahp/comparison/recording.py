@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp.comparison.cells import MeasuredCell, Predictions
-from cahp.comparison.cost import ComparisonCost
+from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
     CHANGE_ALIKE,
     SCHEMA,
@@ -27,11 +26,10 @@ from cahp.comparison.document import (
 from cahp.comparison.plan import FULL, REFERENCE, Cell, Plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
-from cahp.outcomes import Outcomes, accuracy_change, measure
+from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import label_reading, labelling
 from cahp.run.document import ModelRecord, SplitRecord, versions
 from cahp.stages.clustering import grid_notice
-from cahp.values import Evaluation
 
 
 def record(
@@ -40,19 +38,21 @@ def record(
     cells: Sequence[Cell],
     full_cells: Sequence[Cell],
     *,
-    cost: ComparisonCost,
+    estimate: Mapping[str, Any],
     test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
     """Record measured cells: ``cells`` of methods, and ``full_cells`` of the full model, one per seed."""
-    plan, card, settings = workspace.plan, workspace.card, workspace.plan.settings
-    recorder = _Recorder(tuple(workspace.splits), measured[full_cells[0]])
+    plan, settings = workspace.plan, workspace.plan.settings
     splits, tuning = workspace.splits, workspace.tuning_texts
     samples = [(seed, SplitRecord.of(settings.select_split, workspace.bench(seed).calibration)) for seed in plan.seeds]
+    facts = {name: methods.facts(name) for name in plan.methods}
+    full = {cell.seed: measured[cell] for cell in full_cells}
+    correct: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
     document = ComparisonDocument(
         schema=SCHEMA,
-        model=ModelRecord.of(card),
+        model=ModelRecord.of(workspace.card),
         data=DataRecords(
             id=workspace.dataset.id,
             classes=workspace.dataset.classes,
@@ -62,121 +62,101 @@ def record(
             report=SplitRecord.of("test", splits["report"]) if "report" in splits else None,
         ),
         settings=plan.as_json(),
-        methods={name: _describe_method(name) for name in plan.methods},
-        full=tuple(recorder.record_cell(measured[cell]) for cell in full_cells),
-        estimate=cost.as_json(),
+        methods={
+            name: Participant((type(methods.get(name)).__doc__ or "").strip().split("\n")[0], one.draws, one.learned)
+            for name, one in facts.items()
+        },
+        full=tuple(_record_cell(measured[cell], full, correct) for cell in full_cells),
+        estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
-        notices=tuple(_list_notices(workspace, measured)),
+        notices=tuple(_list_notices(workspace, [measured[cell] for cell in (*full_cells, *cells)])),
         versions=versions(),
         command=command,
-        cells=tuple(recorder.record_cell(measured[cell]) for cell in cells),
+        cells=tuple(_record_cell(measured[cell], full, correct) for cell in cells),
     )
-    return Comparison(document, recorder.correct)
+    return Comparison(document, {split: np.array(rows) for split, rows in correct.items()})
 
 
-def _describe_method(name: str) -> Participant:
-    facts = methods.facts(name)
-    return Participant((type(methods.get(name)).__doc__ or "").strip().split("\n")[0], facts.draws, facts.learned)
+def _record_cell(
+    measured: MeasuredCell, full: Mapping[int, MeasuredCell], correct: dict[str, list[NDArray[np.bool_]]]
+) -> CellRecord:
+    """Record a cell, and add to ``correct`` which of its predictions are correct; ``full`` are full models by seed."""
+    cell, choice = measured.cell, measured.choice
+    reference = next(iter(full.values()))
+    recoveries: dict[str, RecoveryResult] = {}
+    recovering: dict[str, float] = {}
+    evaluating: dict[str, float] = {}
+    for recovery in dict.fromkeys(recovery for recovery, _ in measured.predictions):
+        row = len(correct["eval"])
+        splits = {split: made for (name, split), made in measured.predictions.items() if name == recovery}
+        outcomes: dict[str, Outcomes] = {}
+        for split, made in splits.items():
+            correct[split].append(made.evaluation.correct)
+            is_full = cell.method == FULL and recovery == "none"
+            compared = None if is_full else reference.predictions["none", split].evaluation
+            measures = measure(made.evaluation, full=compared)
+            # The full model after the same recovery, if the recovery changes it.
+            alike = full[cell.seed].predictions.get((recovery, split))
+            if alike is not None and recovery != "none" and cell.method != FULL:
+                measures[CHANGE_ALIKE] = accuracy_change(made.evaluation, alike.evaluation)
+            outcomes[split] = finite(measures)
+        recoveries[recovery] = RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"))
+        evaluating[recovery] = sum(made.seconds for made in splits.values())
+        if recovery != "none":
+            recovering[recovery] = splits["eval"].recovery
+    mask = None if choice is None else choice.mask
+    return CellRecord(
+        method=cell.method,
+        setting={} if choice is None else dict(choice.setting),
+        seed=cell.seed,
+        draw=cell.draw,
+        noise=cell.noise,
+        budget=CellBudget(cell.budget, None if mask is None else mask.count),
+        kept=None if mask is None else {str(layer): tuple(heads) for layer, heads in enumerate(mask.by_layer)},
+        recoveries=recoveries,
+        seconds=CellSeconds(None if choice is None else choice.seconds, recovering, evaluating),
+        price=None if choice is None else choice.price,
+        error=measured.error,
+    )
 
 
-def _list_notices(workspace: Workspace, measured: Mapping[Cell, MeasuredCell]) -> list[str]:
+def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Iterator[str]:
+    """List the notices of a comparison; the full model comes first in ``measured``."""
     plan = workspace.plan
-    notices = list(dict.fromkeys(workspace.notices))
-    full = next(cell for cell in measured.values() if cell.cell.method == FULL)
-    notices += labelling(full.predictions["none", "eval"].evaluation, label_reading(workspace.raw, workspace.dataset))
+    yield from dict.fromkeys(workspace.notices)
+    full = measured[0].predictions["none", "eval"].evaluation
+    yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
     if len(plan.seeds) > 1 and workspace.draws_same_texts(plan.seeds):
-        notices.append(
+        yield (
             f"{plan.settings.select_split} has no more texts than --limit, so every seed selects heads on the same "
             "texts; a lower --limit shows how much the sample matters."
         )
     grid = grid_notice(workspace.card.layers * workspace.card.heads)
     if grid is not None and REFERENCE in plan.methods:
-        notices.append(f"{REFERENCE}: {grid}")
+        yield f"{REFERENCE}: {grid}"
     if plan.tries_used < plan.tries:
-        notices.append(
-            f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
-        )
+        yield f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
     if plan.recovered_draws is not None or plan.draws is not None:
-        notices += _count_random_masks(plan, measured)
+        yield from _count_random_masks(plan, [one.cell for one in measured])
     few = [name for name in plan.methods if name in plan.few_seeds]
     if few and len(plan.seeds) > 1:
-        notices.append(f"{', '.join(few)}: measured with one seed only, because of the time they take.")
-    failed = [cell for cell in measured.values() if cell.error]
+        yield f"{', '.join(few)}: measured with one seed only, because of the time they take."
+    failed = [one for one in measured if one.error]
     if failed:
-        names = ", ".join(dict.fromkeys(cell.cell.method for cell in failed))
-        notices.append(f"{len(failed)} cells failed ({names}): {failed[0].error}")
-    return notices
+        names = ", ".join(dict.fromkeys(one.cell.method for one in failed))
+        yield f"{len(failed)} cells failed ({names}): {failed[0].error}"
 
 
-def _count_random_masks(plan: Plan, cells: Iterable[Cell]) -> Iterator[str]:
+def _count_random_masks(plan: Plan, cells: Sequence[Cell]) -> Iterator[str]:
     """Tell how many random masks there are. Each seed recovers equally many, which may exceed the plan's number."""
-    random = [cell for cell in cells if cell.method in plan.methods and methods.facts(cell.method).draws > 1]
-    drawn = Counter((cell.method, cell.budget) for cell in random)
-    recovered = Counter((cell.method, cell.budget) for cell in random if len(cell.recoveries) > 1)
-    if drawn:
-        of_them = "" if plan.recoveries == ("none",) else f", {_most(recovered)} of them recovered"
-        yield f"random masks per method and budget, over all seeds: {_most(drawn)} drawn{of_them}."
 
+    def most(random: Sequence[Cell]) -> str:
+        counts = Counter((cell.method, cell.budget) for cell in random).values()
+        return f"{'at most ' if len(set(counts)) > 1 else ''}{max(counts, default=0)}"
 
-def _most(counts: Counter[tuple[str, int]]) -> str:
-    return f"{'at most ' if len(set(counts.values())) > 1 else ''}{max(counts.values(), default=0)}"
-
-
-class _Recorder:
-    """Records cells, and collects which of their predictions are correct."""
-
-    def __init__(self, splits: Sequence[str], reference: MeasuredCell) -> None:
-        self._reference = reference
-        self._correct: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
-        #: Predictions of the full model, by recovery, seed and split.
-        self._full: dict[tuple[str, int, str], Evaluation] = {}
-
-    @property
-    def correct(self) -> dict[str, NDArray[np.bool_]]:
-        return {split: np.array(rows) for split, rows in self._correct.items()}
-
-    def record_cell(self, measured: MeasuredCell) -> CellRecord:
-        cell, choice = measured.cell, measured.choice
-        by_recovery: dict[str, dict[str, Predictions]] = {}
-        for (recovery, split), predictions in measured.predictions.items():
-            by_recovery.setdefault(recovery, {})[split] = predictions
-            if cell.method == FULL:
-                self._full[recovery, cell.seed, split] = predictions.evaluation
-        return CellRecord(
-            method=cell.method,
-            setting={} if choice is None else dict(choice.setting),
-            seed=cell.seed,
-            draw=cell.draw,
-            noise=cell.noise,
-            budget=CellBudget(cell.budget, None if choice is None else choice.mask.count),
-            kept=None
-            if choice is None
-            else {str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
-            recoveries={name: self._record_recovery(cell, name, splits) for name, splits in by_recovery.items()},
-            seconds=CellSeconds(
-                None if choice is None else choice.seconds,
-                {name: splits["eval"].recovery for name, splits in by_recovery.items() if name != "none"},
-                {name: sum(one.seconds for one in splits.values()) for name, splits in by_recovery.items()},
-            ),
-            price=None if choice is None else choice.price,
-            error=measured.error,
-        )
-
-    def _record_recovery(self, cell: Cell, recovery: str, splits: dict[str, Predictions]) -> RecoveryResult:
-        row = len(self._correct["eval"])
-        outcomes: dict[str, Outcomes] = {}
-        for split, predictions in splits.items():
-            self._correct[split].append(predictions.evaluation.correct)
-            outcomes[split] = self._measure_outcomes(cell, recovery, split, predictions.evaluation)
-        return RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"))
-
-    def _measure_outcomes(self, cell: Cell, recovery: str, split: str, evaluation: Evaluation) -> Outcomes:
-        full = self._reference.predictions["none", split].evaluation
-        is_full = cell.method == FULL and recovery == "none"
-        # The full model after the same recovery, if the recovery changes it.
-        alike = self._full.get((recovery, cell.seed, split)) if recovery != "none" and cell.method != FULL else None
-        outcomes = measure(evaluation, full=None if is_full else full)
-        if alike is not None:
-            outcomes[CHANGE_ALIKE] = accuracy_change(evaluation, alike)
-        return {name: estimate for name, estimate in outcomes.items() if math.isfinite(estimate.value)}
+    random = [cell for cell in cells if cell.method != FULL and methods.facts(cell.method).draws > 1]
+    if random:
+        recovered = most([cell for cell in random if len(cell.recoveries) > 1])
+        of_them = "" if plan.recoveries == ("none",) else f", {recovered} of them recovered"
+        yield f"random masks per method and budget, over all seeds: {most(random)} drawn{of_them}."

@@ -7,12 +7,12 @@ import json
 import math
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,9 +20,8 @@ from numpy.typing import NDArray
 from cahp.comparison.document import SCHEMA, ComparisonDocument
 from cahp.comparison.figures import draw_figures
 from cahp.comparison.split_results import SplitResults
-from cahp.comparison.summarising import summarise
-from cahp.comparison.summary import Summary
-from cahp.files import Content, csv_text, finish_replacing, json_text, read_array, scratch
+from cahp.comparison.summary import Summary, summarise
+from cahp.files import csv_text, finish_replacing, json_text, read_array, scratch
 from cahp.outcomes import to_metrics
 from cahp.output import Mark, Output
 from cahp.values import CahpError
@@ -106,21 +105,22 @@ class Comparison:
             OptionError: If the folder has files of these names that no comparison wrote.
             UnwrittenError: If the folder cannot be written to.
         """
-        contents, output = self._contents(), Output.of(folder)
-        output.check_files(contents, MARK)
-        output.write(contents)
-        return list(contents)
+        output = Output.of(folder)
+        output.check_files(self.files, MARK)
+        output.write(self.files)
+        return list(self.files)
 
     @cached_property
     def files(self) -> dict[str, bytes]:
         """The content of the files that ``write`` writes."""
-        files = {}
-        for name, content in self._contents().items():
-            out = io.BytesIO(content) if isinstance(content, bytes) else io.BytesIO()
-            if callable(content):
-                content(out)
-            files[name] = out.getvalue()
-        return files
+        files = {FILE: json_text(self.as_json()), _TABLE: _write_table(self.document), **draw_figures(self.results)}
+        contents = {name: text.encode() for name, text in files.items()}
+        if self.correct:
+            out = io.BytesIO()
+            arrays: dict[str, Any] = {part: np.asarray(rows, np.uint8) for part, rows in self.correct.items()}
+            np.savez_compressed(out, **arrays)
+            contents[_ARRAYS] = out.getvalue()
+        return contents
 
     @property
     def archive(self) -> bytes:
@@ -132,16 +132,6 @@ class Comparison:
                 archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
         return out.getvalue()
 
-    def _contents(self) -> dict[str, Content]:
-        contents: dict[str, Content] = {
-            FILE: json_text(self.as_json()).encode(),
-            _TABLE: _table(self.document).encode(),
-            **{name: drawn.encode() for name, drawn in draw_figures(self.results).items()},
-        }
-        if self.correct:
-            contents[_ARRAYS] = self._write_arrays
-        return contents
-
     def as_json(self) -> dict[str, Any]:
         """The content of ``compare.json``."""
         document = self.document.to_json()
@@ -149,10 +139,6 @@ class Comparison:
         cells = document.pop("cells")
         summary = self.summary.to_json() if self.correct else self._written()
         return {**document, "summary": summary, "cells": cells}
-
-    def _write_arrays(self, file: IO[bytes]) -> None:
-        arrays: dict[str, Any] = {part: np.asarray(rows, np.uint8) for part, rows in self.correct.items()}
-        np.savez_compressed(file, **arrays)
 
 
 def _read_arrays(path: Path, document: ComparisonDocument) -> dict[str, NDArray[np.bool_]]:
@@ -232,11 +218,9 @@ _COLUMNS = (
 )
 
 
-def _table(document: ComparisonDocument) -> str:
-    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in _rows(document)))
-
-
-def _rows(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
+def _write_table(document: ComparisonDocument) -> str:
+    """Write a row for each cell, recovery and split as CSV; a failed cell has a row without outcomes."""
+    rows: list[dict[str, Any]] = []
     for cell in (*document.full, *document.cells):
         kept = cell.kept or {}
         shared = {
@@ -249,21 +233,21 @@ def _rows(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
             "labels": cell.price and cell.price.labels,
             "kept": " ".join(f"{layer}.{head}" for layer in kept for head in kept[layer]),
         }
-        measured = [(recovery, *one) for recovery, result in cell.recoveries.items() for one in result.measured]
-        for recovery, part, outcomes in measured:
-            accuracy, change = outcomes["accuracy"], outcomes.get("accuracy_change")
-            yield {
+        measured = [(name, *one) for name, result in cell.recoveries.items() for one in result.measured.items()]
+        rows += [
+            {
                 **shared,
                 **to_metrics(outcomes),
                 "recovery": recovery,
                 "split": document.data.of(part).split,
-                "ci_low": accuracy.low,
-                "ci_high": accuracy.high,
-                "delta_pp": change and change.value,
+                "ci_low": outcomes["accuracy"].low,
+                "ci_high": outcomes["accuracy"].high,
+                "delta_pp": (change := outcomes.get("accuracy_change")) and change.value,
                 "delta_low": change and change.low,
                 "delta_high": change and change.high,
                 "recovery_s": cell.seconds.recovery.get(recovery),
                 "evaluation_s": cell.seconds.evaluation.get(recovery),
             }
-        if not measured:
-            yield shared
+            for recovery, part, outcomes in measured
+        ] or [shared]
+    return csv_text(_COLUMNS, ([row.get(name, "") for name in _COLUMNS] for row in rows))

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
+from concurrent.futures import Executor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
+from typing import Any, cast
 
 from cahp import hub, models
-from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell
-from cahp.comparison.cost import ComparisonCost, count_passes, estimate_cost
-from cahp.comparison.engines import SameProcess, count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
-from cahp.comparison.plan import Cell, Plan
+from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, save_entry, selection_cost
+from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
+from cahp.comparison.plan import FULL, Cell, Plan
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace
 from cahp.data import Dataset
 from cahp.recoveries import RECOVERIES
+from cahp.registry import Evidence
 from cahp.run.resources import Loader
 from cahp.run.test_split_log import TestSplitLog
 from cahp.store import Entry, Store, key
@@ -28,8 +30,26 @@ from cahp.values import CahpError, OptionError, Progress, silent
 #: The stage that progress names.
 STAGE = "compare"
 
-#: New results by key.
-Entries = dict[str, Entry]
+
+@dataclass(frozen=True)
+class ComparisonCost:
+    """The estimated cost of a comparison, before it begins: counted in forward passes, timed with one of them.
+
+    ``cells`` are all masks, of which ``cached`` are in the store. ``forwards`` are forward passes of one text through
+    the full model for the others, ``choosing`` those of them that select heads (methods that state no cost count as 0).
+    ``minutes`` follow from the measured time of a pass, ``forward_ms``.
+    """
+
+    cells: int
+    cached: int
+    forwards: float
+    choosing: float
+    forward_ms: float
+    minutes: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The ``estimate`` of a comparison file."""
+        return {"known" if name == "cached" else name: value for name, value in vars(self).items()}
 
 
 def compare(
@@ -43,7 +63,6 @@ def compare(
     announce: Callable[[ComparisonCost], None] = lambda _: None,
     load: Loader = models.load,
     dataset: Dataset | None = None,
-    clock: Callable[[], float] = perf_counter,
 ) -> Comparison:
     """Measure every method at every budget with every seed, under one protocol.
 
@@ -61,44 +80,56 @@ def compare(
         announce: Called with the estimated cost before measuring.
         load: Reads the model in this process.
         dataset: Data already read, labels not yet matched; only with one process.
-        clock: Measures the seconds of the comparison.
 
     Raises:
         CahpError: If model, data and options cannot be used together, or every cell failed.
     """
-    start = clock()
+    start = perf_counter()
     if jobs is not None and jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
     if dataset is not None and ((jobs or 1) > 1 or cluster):
         raise OptionError("uploaded texts stay in this process; use one job and no cluster")
-    store = store or Store()
-    workspace = Workspace(plan, store=store, load=load, dataset=dataset)
+    workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
     card = workspace.card
     if card.no_refit and any(RECOVERIES[name].solves and not RECOVERIES[name].trains for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
     cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
     measured: dict[Cell, MeasuredCell] = {}
-    missing = _read_stored(workspace, (*full_cells, *cells), measured)
+
+    def read_stored(wanted: Sequence[Cell]) -> list[Cell]:
+        """Add stored cells to those measured, and return the others."""
+        stored = [read_cell(workspace, cell) for cell in wanted]
+        measured.update({one.cell: one for one in stored if not one.lacks(workspace.splits)})
+        return [cell for cell in wanted if cell not in measured]
+
+    missing = read_stored((*full_cells, *cells))
     test_opened = _open_test_split(workspace, bool(missing))
     cost = ComparisonCost(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
         jobs = jobs or (1 if dataset is not None or cluster else default_jobs(plan.settings.device))
         with open_executor(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The full model comes first: its time tells how long a forward pass takes.
-            first = replace(full_cells[0], recoveries=("none",))
-            full = read_cell(workspace, first) or next(measure_cells(workspace, [first], executor, cluster))
-            missing = _read_stored(workspace, missing, measured)
-            passes = count_passes(workspace, missing)
-            cost = estimate_cost(cells, passes, full, workers=jobs if cluster is None else count_workers(executor))
+            full = read_cell(workspace, replace(full_cells[0], recoveries=("none",)))
+            if full.lacks(workspace.splits):
+                full = next(measure_cells(workspace, [full.cell], executor, cluster))
+            missing = read_stored(missing)
+            workers = jobs if cluster is None else count_workers(executor)
+            cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers)
             announce(cost)
-            meter = _ProgressMeter(progress, cost.forwards)
-            if isinstance(executor, SameProcess):
-                workspace.progress = meter.report
-            meter.report()
-            for done in measure_cells(workspace, missing, executor, cluster):
-                measured[done.cell] = done
-                meter.add(sum(passes[done.cell]))
+            count, passed = max(1, round(cost.forwards)), 0.0
+
+            def report(stage: str = STAGE, done: int = 0, total: int = 0) -> None:
+                # Between two batches it only lets the caller stop the work.
+                progress(STAGE, min(round(passed), count), count)
+
+            if executor is None:
+                workspace.progress = report
+            report()
+            for one in measure_cells(workspace, missing, executor, cluster):
+                measured[one.cell] = one
+                passed += passes[one.cell]
+                report()
     for cell in full_cells:
         if error := measured[cell].error:
             raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
@@ -109,31 +140,57 @@ def compare(
         measured,
         cells,
         full_cells,
-        cost=cost,
+        estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,
-        seconds=clock() - start,
+        seconds=perf_counter() - start,
     )
 
 
-def _read_stored(workspace: Workspace, cells: Sequence[Cell], measured: dict[Cell, MeasuredCell]) -> list[Cell]:
-    """Add stored cells to ``measured`` and return the others."""
-    measured |= {cell: stored for cell in cells if (stored := read_cell(workspace, cell)) is not None}
-    return [cell for cell in cells if cell not in measured]
+def _estimate_cost(
+    workspace: Workspace, missing: Sequence[Cell], full: MeasuredCell, *, cells: int, workers: int
+) -> tuple[ComparisonCost, dict[Cell, float]]:
+    """Estimate the cost of a comparison of ``cells`` masks, and the forward passes of each of the ``missing`` cells.
 
+    ``full`` is the measured full model; its time tells how long a forward pass takes.
 
-class _ProgressMeter:
-    """Reports how many forward passes are done, and lets the caller stop the work between batches."""
-
-    def __init__(self, progress: Progress, total: float) -> None:
-        self._progress, self._total, self._done = progress, max(1, round(total)), 0.0
-
-    def add(self, forwards: float) -> None:
-        self._done += forwards
-        self.report()
-
-    def report(self, stage: str = STAGE, done: int = 0, total: int = 0) -> None:
-        self._progress(STAGE, min(round(self._done), self._total), self._total)
+    Raises:
+        CahpError: If the full model failed.
+    """
+    if ("none", "eval") not in full.predictions:
+        raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
+    timed = full.predictions["none", "eval"]
+    seconds = timed.seconds / len(timed.evaluation)
+    counted: dict[tuple[str, int], float] = {}
+    passes, total_choosing = {}, 0.0
+    for cell in missing:
+        stored, bench, choosing = read_cell(workspace, cell), workspace.bench(cell.seed), 0.0
+        if stored.choice is None:
+            # An estimate must not fail; the cell will report the error.
+            with suppress(Exception):
+                price = selection_cost(workspace, cell, cast(Evidence, bench.evidence))
+                choosing = 0.0 if price is None else float(price.forwards)
+        # Evidence of a method counts once per seed: that of a cheaper budget is reused at a more expensive one.
+        before = counted.get((cell.method, cell.seed), 0.0)
+        counted[cell.method, cell.seed] = max(before, choosing)
+        total_choosing += max(0.0, choosing - before)
+        passes[cell] = max(0.0, choosing - before) + sum(
+            RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
+            + sum(len(workspace.splits[split]) for split in splits)
+            for recovery, splits in stored.lacks(workspace.splits).items()
+        )
+    total = sum(passes.values())
+    return (
+        ComparisonCost(
+            cells=cells,
+            cached=cells - sum(cell.method != FULL for cell in missing),
+            forwards=total,
+            choosing=total_choosing,
+            forward_ms=seconds * 1000,
+            minutes=total * seconds / 60 / workers,
+        ),
+        passes,
+    )
 
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:
@@ -153,50 +210,31 @@ def _open_test_split(workspace: Workspace, missing: bool) -> int:
 
 
 def measure_cells(
-    workspace: Workspace, cells: Sequence[Cell], executor: Executor, cluster: str | None
+    workspace: Workspace, cells: Sequence[Cell], executor: Executor | None, cluster: str | None
 ) -> Iterator[MeasuredCell]:
-    """Measure cells; each is stored before it is yielded.
+    """Measure cells here (without an executor) or in workers; each is stored before it is yielded.
 
     Raises:
         CahpError: If a worker dies.
     """
-    here = isinstance(executor, SameProcess)
-    # A worker of a cluster has a store of its own.
     store = workspace.store
+    if executor is None:
+        for cell in cells:
+            yield measure_cell(workspace, cell, partial(save_entry, store))
+        return
+    # A worker of a cluster has a store of its own.
     folder = store.folder.parent if cluster is None else None
-    content = "" if here else workspace.content
-    waiting = list(reversed(cells))
-    running: set[Future[tuple[MeasuredCell, Entries]]] = set()
-    while waiting or running:
-        # In this process a cell is measured when it is submitted, so each is yielded before the next begins.
-        while waiting and not (here and running):
-            cell = waiting.pop()
-            running.add(
-                executor.submit(_measure_here, workspace, cell)
-                if here
-                else executor.submit(
-                    measure_in_worker, CellTask(workspace.plan, cell, folder, store.limit_bytes, store.fresh, content)
-                )
-            )
-        ready, running = wait(running, return_when=FIRST_COMPLETED)
-        for future in ready:
-            measured, entries = wait_for(future)
-            for name, entry in entries.items():
-                _save(store, name, entry)
-            yield measured
-
-
-def _measure_here(workspace: Workspace, cell: Cell) -> tuple[MeasuredCell, Entries]:
-    return measure_cell(workspace, cell, partial(_save, workspace.store)), {}
-
-
-def _save(store: Store, name: str, entry: Entry) -> None:
-    store.save(name, arrays=entry.arrays, meta=entry.meta)
+    share = partial(CellTask, workspace.plan, folder, store.limit_bytes, store.fresh, workspace.content)
+    for future in as_completed([executor.submit(measure_in_worker, share(cell)) for cell in cells]):
+        measured, entries = wait_for(future)
+        for name, entry in entries.items():
+            save_entry(store, name, entry)
+        yield measured
 
 
 @dataclass(frozen=True)
 class CellTask:
-    """The task of a worker: the plan, a cell, and the folder of the store (None: the worker's own store).
+    """The task of a worker: the plan, the folder of the store (None: the worker's own store), and a cell.
 
     ``limit_bytes`` is the size limit of the caller's store, which a worker must not reduce; a ``fresh`` store finds
     nothing. ``content`` is the digest of the caller's model and texts (``Workspace.content``), which the worker's must
@@ -204,11 +242,11 @@ class CellTask:
     """
 
     plan: Plan
-    cell: Cell
     folder: Path | None
     limit_bytes: int
     fresh: bool
     content: str
+    cell: Cell
 
 
 #: The workspace of a worker process, by task, and its lock.
@@ -216,8 +254,10 @@ _workspaces: dict[str, Workspace] = {}
 _lock = threading.Lock()
 
 
-def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, Entries]:
+def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, dict[str, Entry]]:
     """Measure a cell in a worker process, which keeps the model and its evidence for the next cell.
+
+    New results come back by key unless the worker has the caller's store.
 
     Raises:
         CahpError: If the worker's model or texts differ from the caller's.
@@ -236,7 +276,7 @@ def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, Entries]:
                     "a worker has another model or other texts under the same names; give it the same files"
                 )
             _workspaces[name] = opened
-        workspace, entries = _workspaces[name], Entries()
-        # Without the caller's store, all results are sent back with the cell.
-        save = entries.__setitem__ if task.folder is None else partial(_save, workspace.store)
+        workspace = _workspaces[name]
+        entries: dict[str, Entry] = {}
+        save = entries.__setitem__ if task.folder is None else partial(save_entry, workspace.store)
         return measure_cell(workspace, task.cell, save), entries

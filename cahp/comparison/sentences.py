@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.plan import REFERENCE
-from cahp.comparison.summary import AreaVerdict, Verdict
 from cahp.recoveries import RECOVERIES
 from cahp.words import points, signed
 

@@ -9,8 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from cahp.comparison.document import ComparisonDocument, Participant
-from cahp.comparison.summary import Area, AreaVerdict, Consensus, Mean, MethodCost, Summary, Verdict
+from cahp.comparison.document import Area, AreaVerdict, ComparisonDocument, Mean, Participant, Verdict
+from cahp.comparison.summary import Consensus, MethodCost, Summary
 from cahp.recoveries import RECOVERIES
 
 #: More heads than any model has.
@@ -56,8 +56,13 @@ class SplitResults:
         Raises:
             ValueError: If parts contradict each other.
         """
-        texts, overlap = document.data.of(part), summary.overlap
+        texts, overlaps = document.data.of(part), summary.overlap
         split = texts.split
+        full: dict[str, list[float]] = {}
+        for cell in document.full:
+            for recovery, result in cell.recoveries.items():
+                if part in result.measured:
+                    full.setdefault(recovery, []).append(result.measured[part]["accuracy"].value)
         results = cls(
             document=document,
             split=split,
@@ -73,16 +78,16 @@ class SplitResults:
             overall=tuple(verdict for verdict in summary.area_verdicts if verdict.split == split),
             layers={(row.method, row.budget): row.mean for row in summary.layers},
             overlap={
-                **{(min(row.methods), max(row.methods), row.budget): row.jaccard for row in overlap.methods},
-                **{(row.method, row.method, row.budget): row.jaccard for row in overlap.seeds},
+                **{(min(row.methods), max(row.methods), row.budget): row.jaccard for row in overlaps.methods},
+                **{(row.method, row.method, row.budget): row.jaccard for row in overlaps.seeds},
             },
             random_overlap={
-                **{row.budget: row.chance for row in overlap.methods},
-                **{row.budget: row.chance for row in overlap.seeds},
+                **{row.budget: row.chance for row in overlaps.methods},
+                **{row.budget: row.chance for row in overlaps.seeds},
             },
             consensus={row.budget: row for row in summary.consensus},
             cost={row.method: row for row in summary.cost},
-            full=_full_accuracies(document, part),
+            full={recovery: float(np.mean(accuracies)) for recovery, accuracies in full.items()},
         )
         _check(results)
         return results
@@ -158,14 +163,3 @@ def _check(results: SplitResults) -> None:
     shapes |= {np.shape(consensus.share) for consensus in results.consensus.values()}
     if not shapes <= {(model.layers,), (model.layers, model.heads)}:
         raise ValueError("layers or heads that the model does not have")
-
-
-def _full_accuracies(document: ComparisonDocument, part: str) -> dict[str, float]:
-    """Accuracy of the full model after each recovery that changes it, the mean over seeds."""
-    accuracies: dict[str, list[float]] = {}
-    for cell in document.full:
-        for recovery, result in cell.recoveries.items():
-            outcomes = result.on(part)
-            if outcomes is not None:
-                accuracies.setdefault(recovery, []).append(outcomes["accuracy"].value)
-    return {recovery: float(np.mean(values)) for recovery, values in accuracies.items()}

@@ -7,16 +7,16 @@ share a seed are averaged first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.comparison.document import CellRecord, ComparisonDocument
+from cahp.comparison.document import Area, AreaVerdict, CellRecord, ComparisonDocument, Mean, Verdict
 from cahp.comparison.sentences import verdict_sentence
-from cahp.comparison.summary import Area, AreaVerdict, Interval, Mean, Verdict
 from cahp.outcomes import OUTCOMES
 from cahp.values import Estimate
 
@@ -28,6 +28,7 @@ _BLOCK = 1000
 _SEED = 42
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
+K = TypeVar("K", bound=Hashable)
 
 
 # The bootstrap -----------------------------------------------------------------------------------------------
@@ -73,8 +74,24 @@ class Bootstrap:
             means[part] = np.einsum("bts,bs->bt", by_seed.reshape(_BLOCK, len(stack), -1), weights[part])
         return means
 
+    def draw_each(
+        self, series: Mapping[K, tuple[NDArray[np.int64], NDArray[np.float64]]]
+    ) -> dict[K, NDArray[np.float64]]:
+        """The means of each of the ``series`` (places of its seeds, and ``values (S, n)``) in each of the draws.
 
-def percentile_interval(draws: NDArray[np.float64]) -> Interval:
+        They are paired: subtract two of them to get the draws of a difference.
+        """
+        drawn: dict[K, NDArray[np.float64]] = {}
+        groups: dict[tuple[int, ...], list[K]] = {}
+        for key, (places, _) in series.items():
+            groups.setdefault(tuple(places.tolist()), []).append(key)
+        for seeds, keys in groups.items():
+            means = self.means(np.array(seeds), np.array([series[key][1] for key in keys]))
+            drawn |= zip(keys, means.T, strict=True)
+        return drawn
+
+
+def percentile_interval(draws: NDArray[np.float64]) -> tuple[float, float]:
     """The 95 % interval of ``draws``."""
     # Rounding removes the error of long sums; adding 0 turns -0.0 into 0.0.
     low, high = np.percentile(draws, [2.5, 97.5]).round(12) + 0.0
@@ -147,23 +164,17 @@ class RecoveryStatistics:
                     values.append(correct[rows].mean(axis=0))
             self._series[method, budget] = Series(method, budget, np.array(places), np.array(values), cells)
 
+        self._budgets = tuple(sorted({budget for _, budget in self._series}))
+
     @cached_property
     def _draws(self) -> dict[tuple[str, int], NDArray[np.float64]]:
-        """Accuracies in each of the draws. They are paired: subtract two of them to get the draws of a difference."""
-        draws: dict[tuple[str, int], NDArray[np.float64]] = {}
-        groups: dict[tuple[int, ...], list[tuple[str, int]]] = {}
-        for key, series in self._series.items():
-            groups.setdefault(tuple(series.places.tolist()), []).append(key)
-        for places, keys in groups.items():
-            drawn = self._bootstrap.means(np.array(places), np.array([self._series[key].values for key in keys]))
-            draws |= zip(keys, drawn.T, strict=True)
-        return draws
+        return self._bootstrap.draw_each({key: (one.places, one.values) for key, one in self._series.items()})
 
     def means(self) -> Iterator[Mean]:
         """The mean outcomes of each method at each budget; accuracy with its interval."""
         for (method, budget), series in self._series.items():
-            results = [cell.recoveries[self._recovery].on(self._part) for cell in series.cells]
-            by_cell = [outcomes for outcomes in results if outcomes is not None]
+            measured = [cell.recoveries[self._recovery].measured for cell in series.cells]
+            by_cell = [outcomes[self._part] for outcomes in measured if self._part in outcomes]
             accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
             by_seed, n = series.values.mean(axis=1), int(series.values.shape[1])
             outcomes = {
@@ -184,10 +195,6 @@ class RecoveryStatistics:
                 seeds=len(by_seed),
                 masks=len(series.cells),
             )
-
-    @cached_property
-    def _budgets(self) -> tuple[int, ...]:
-        return tuple(sorted({budget for _, budget in self._series}))
 
     @cached_property
     def _areas(self) -> dict[str, Series]:
@@ -236,19 +243,14 @@ class RecoveryStatistics:
 
     def _test(self, pairs: Sequence[tuple[Series, Series]]) -> Iterator[Verdict]:
         """Test a family of pairs (reference, method) on the seeds that both have, corrected for the family's size."""
-        changes: dict[int, NDArray[np.float64]] = {}
-        groups: dict[tuple[int, ...], list[int]] = {}
+        changes: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
         for at, (reference, own) in enumerate(pairs):
             places, rows, columns = np.intersect1d(reference.places, own.places, return_indices=True)
             if len(places):
-                changes[at] = reference.values[rows] - own.values[columns]
-                groups.setdefault(tuple(places.tolist()), []).append(at)
-        drawn: dict[int, NDArray[np.float64]] = {}
-        for seeds, members in groups.items():
-            means = self._bootstrap.means(np.array(seeds), np.array([changes[at] for at in members]))
-            drawn |= zip(members, means.T, strict=True)
+                changes[at] = places, reference.values[rows] - own.values[columns]
+        drawn = self._bootstrap.draw_each(changes)
         ps = [two_sided_p(drawn[at]) for at in changes]
-        for (at, change), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
+        for (at, (_, change)), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
             (reference, own), difference = pairs[at], float(change.mean())
             low, high = percentile_interval(drawn[at])
             better = None if p_holm > LEVEL else reference.method if difference > 0 else own.method
@@ -277,17 +279,5 @@ def mean_or_none(values: Iterable[float | None]) -> float | None:
 
 def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:
     """Weights of ascending budgets in the area under straight lines between them; they sum to 1."""
-    steps = np.diff(np.array(budgets, dtype=np.float64))
-    weights = np.zeros(len(budgets))
-    weights[:-1] += steps / 2
-    weights[1:] += steps / 2
-    return np.asarray(weights / steps.sum())
-
-
-def describe_tests(against: str, *, draws: int) -> str:
-    """How the differences are tested, in words."""
-    return (
-        f"Each method is compared with {against} at every budget and after every recovery, by a paired bootstrap over "
-        f"texts and seeds ({draws:,} draws). p is corrected by Holm over all tests of one split and recovery; above "
-        f"{LEVEL} a test is a tie. The areas over all budgets are tested in the same way, corrected over the methods."
-    )
+    places = np.array(budgets, dtype=np.float64)
+    return np.asarray(np.trapezoid(np.eye(len(places)), places) / (places[-1] - places[0]))

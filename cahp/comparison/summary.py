@@ -1,135 +1,28 @@
-"""The summary of a comparison: means with intervals, areas, verdicts, overlaps and costs.
+"""The summary of a comparison, computed from its document and its predictions, without a model.
 
 ``compare.json`` holds it under ``summary``, with these fields in this order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, to_metrics
-from cahp.values import Estimate
+import numpy as np
+from numpy.typing import NDArray
 
-#: The ends of a 95 % interval.
-Interval = tuple[float, float]
+from cahp.comparison import statistics
+from cahp.comparison.document import Area, AreaVerdict, ComparisonDocument, Mean, Verdict, convert
+from cahp.comparison.plan import REFERENCE
+from cahp.files import plain_json
+from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
+from cahp.values import Bools
+
 #: Heads as (layer, head).
 Heads = tuple[tuple[int, int], ...]
-
-
-class _WithInterval:
-    ci95: Interval
-
-    @property
-    def low(self) -> float:
-        """The interval's lower end."""
-        return self.ci95[0]
-
-    @property
-    def high(self) -> float:
-        """The interval's upper end."""
-        return self.ci95[1]
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Outcomes of a method at a budget: means over seeds and masks; the accuracy has an interval.
-
-    ``lowest`` and ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed).
-    """
-
-    split: str
-    recovery: str
-    method: str
-    budget: int
-    outcomes: Outcomes
-    lowest: float
-    highest: float
-    sd: float | None
-    seeds: int
-    masks: int
-
-    @property
-    def accuracy(self) -> Estimate:
-        """The accuracy, with its 95 % interval."""
-        return self.outcomes["accuracy"]
-
-    def as_row(self) -> dict[str, Any]:
-        """The mean as the row of a table: accuracy with its interval, then other outcomes (None: not measured)."""
-        accuracy, others = self.accuracy, [name for name in OUTCOMES if name != "accuracy"]
-        return {
-            **{"recovery": self.recovery, "method": self.method, "budget": self.budget},
-            **{"accuracy": accuracy.value, "low": accuracy.low, "high": accuracy.high},
-            **{name: self.outcomes[name].value if name in self.outcomes else None for name in others},
-            **{"n": accuracy.n, "seeds": self.seeds, "masks": self.masks},
-        }
-
-    def to_json(self) -> dict[str, Any]:
-        """The mean as a comparison file holds it."""
-        metrics = to_metrics(self.outcomes)
-        first = {name: metrics.pop(name) for name in ("accuracy", "ci95")}
-        n, change = metrics.pop("n"), self.outcomes.get("accuracy_change")
-        return {
-            **{name: getattr(self, name) for name in ("split", "recovery", "method", "budget")},
-            **first,
-            **{name: getattr(self, name) for name in ("lowest", "highest", "sd")},
-            **metrics,
-            **{"delta_pp": change and change.value, "n": n, "seeds": self.seeds, "masks": self.masks},
-        }
-
-
-def _read_mean(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what ``Mean.to_json`` wrote with the fields of ``Mean``."""
-    outcomes = from_metrics(row)
-    if row["delta_pp"] is not None:
-        outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
-    return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()}}
-
-
-@dataclass(frozen=True)
-class Area(_WithInterval):
-    """Mean accuracy of a method over ``budgets``: the area under its line, divided by the line's width."""
-
-    split: str
-    recovery: str
-    method: str
-    area: float
-    ci95: Interval
-    budgets: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Verdict(_WithInterval):
-    """One test: by how many points of accuracy ``against`` is better than ``method``, and whether it is significant.
-
-    It is at one ``budget``, or of the areas over all (None). ``p_holm`` is ``p`` corrected for the other tests. A
-    ``tie`` is no significant difference at this n; otherwise ``better`` names the better method. ``words`` is the
-    result as a sentence.
-    """
-
-    split: str
-    recovery: str
-    budget: int | None
-    method: str
-    against: str
-    pp: float
-    ci95: Interval
-    p: float
-    p_holm: float
-    tie: bool
-    better: str | None
-    n: int
-    seeds: int
-    words: str = ""
-
-
-@dataclass(frozen=True)
-class AreaVerdict(Verdict):
-    """A test of areas over ``budgets``."""
-
-    budgets: tuple[int, ...] = ()
+#: Masks with their seeds, by method and budget, in the document's order.
+Masks = Mapping[tuple[str, int], Sequence[tuple[int, Bools]]]
 
 
 @dataclass(frozen=True)
@@ -226,10 +119,122 @@ class Summary:
         Raises:
             ValueError: If parts are missing or of another type.
         """
-        import msgspec
+        return convert(data, cls, {"means": Mean.from_json})
 
-        try:
-            content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
-            return msgspec.convert({**content, "means": [_read_mean(row) for row in content["means"]]}, cls)
-        except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from None
+
+def summarise(document: ComparisonDocument, correct: Mapping[str, NDArray[np.bool_]]) -> Summary:
+    """Summarise a comparison; the others are compared with the reference method, or with the first one without it.
+
+    ``correct`` tells by part (``eval`` or ``report``) which predictions are correct, ``(R, n)``.
+    """
+    names = list(document.methods)
+    against = REFERENCE if REFERENCE in names else names[0]
+    means: list[Mean] = []
+    areas: list[Area] = []
+    verdicts: list[Verdict] = []
+    area_verdicts: list[AreaVerdict] = []
+    masks: dict[tuple[str, int], list[tuple[int, Bools]]] = {}
+    for cell in document.finished:
+        if cell.budget.attained is not None:
+            masks.setdefault((cell.method, cell.budget.attained), []).append((cell.seed, document.mask(cell)))
+    budgets = sorted({budget for _, budget in masks})
+    tests = (len(names) - 1) * len(budgets)
+    for part, rows in correct.items():
+        bootstrap = statistics.Bootstrap(len(document.seeds), rows.shape[1], tests=tests)
+        for recovery in document.recoveries:
+            measured = statistics.RecoveryStatistics(document, rows, bootstrap, part=part, recovery=recovery)
+            means += measured.means()
+            areas += measured.areas()
+            verdicts += measured.verdicts(against)
+            area_verdicts += measured.area_verdicts(against, budgets)
+    rule = (
+        f"Each method is compared with {against} at every budget and after every recovery, by a paired bootstrap over "
+        f"texts and seeds ({statistics.count_draws(tests):,} draws). p is corrected by Holm over all tests of one "
+        f"split and recovery; above {statistics.LEVEL} a test is a tie. The areas over all budgets are tested in the "
+        "same way, corrected over the methods."
+    )
+    selecting = [name for name in names if not document.methods[name].random]
+    return Summary(
+        against=against,
+        rule=rule,
+        means=tuple(means),
+        areas=tuple(areas),
+        verdicts=tuple(verdicts),
+        area_verdicts=tuple(area_verdicts),
+        layers=tuple(
+            LayerMeans(method, budget, tuple(np.mean([keep.sum(axis=1) for _, keep in group], axis=0).tolist()))
+            for (method, budget), group in masks.items()
+        ),
+        overlap=_measure_overlaps(masks, names),
+        consensus=tuple(
+            _find_consensus(masks, budget, selecting)
+            for budget in budgets
+            if any((name, budget) in masks for name in selecting)
+        ),
+        cost=tuple(_measure_costs(document)),
+    )
+
+
+def _measure_costs(document: ComparisonDocument) -> Iterator[MethodCost]:
+    """The cost of each method: forward passes and labels as if nothing were cached, and measured seconds.
+
+    All are of the costliest budget, the mean over seeds. Evidence that another method of the same comparison had
+    gathered before takes no seconds again: forward passes compare methods, seconds describe this comparison.
+    """
+    for method in document.methods:
+        cells = [cell for cell in document.finished if cell.method == method]
+        if not cells:
+            continue
+        seeds = sorted({cell.seed for cell in cells})
+        costliest = [max(cell.seconds.score or 0.0 for cell in cells if cell.seed == seed) for seed in seeds]
+        prices = [cell.price for cell in cells if cell.price]
+        yield MethodCost(
+            method=method,
+            forwards=max((price.forwards for price in prices), default=None),
+            labels=max((price.labels for price in prices), default=None),
+            score_s=float(np.mean(costliest)),
+            recovery_s={
+                recovery: statistics.mean_or_none(cell.seconds.recovery.get(recovery) for cell in cells)
+                for recovery in document.recoveries
+                if recovery != "none"
+            },
+        )
+
+
+def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
+    """Overlap of every two methods at the same budget with the same seed, and of each method's own masks."""
+    methods, own = [], []
+    for (method, budget), group in masks.items():
+        random = expected_jaccard(budget, budget, group[0][1].size)
+        # Each pair once.
+        for other in [name for name in names if name > method]:
+            indices = [
+                jaccard(keep, other_keep)
+                for seed, keep in group
+                for other_seed, other_keep in masks.get((other, budget), ())
+                if other_seed == seed
+            ]
+            if indices:
+                methods.append(MethodOverlap((method, other), budget, random, float(np.mean(indices))))
+        of_seeds = overlaps([keep for _, keep in group])
+        if len(of_seeds):
+            own.append(SeedOverlap(method, budget, random, float(np.mean(of_seeds)), len(of_seeds)))
+    return Overlap(tuple(methods), tuple(own))
+
+
+def _find_consensus(masks: Masks, budget: int, selecting: Sequence[str]) -> Consensus:
+    """The heads that all ``selecting`` methods keep at a budget, and that none keeps."""
+    shares = np.array(
+        [
+            np.mean([keep for _, keep in group], axis=0)
+            for (method, own_budget), group in masks.items()
+            if own_budget == budget and method in selecting
+        ]
+    )
+    # Shares of whole numbers of masks are exactly 1 or 0 if all masks agree.
+    kept_by_all, kept_by_none = (
+        tuple((int(layer), int(head)) for layer, head in np.argwhere(np.all(shares == share, axis=0)))
+        for share in (1.0, 0.0)
+    )
+    mean = tuple(tuple(row) for row in shares.mean(axis=0).tolist())
+    return Consensus(budget, len(shares), kept_by_all, kept_by_none, mean)

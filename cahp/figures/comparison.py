@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from cahp.comparison import SplitResults
+from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, method_label
-from cahp.comparison.summary import Mean, Verdict
 from cahp.figures import palette
 from cahp.figures.labels import label
 from cahp.figures.palette import Ink
@@ -81,35 +81,44 @@ def accuracy_figure(
     import plotly.graph_objects as go
 
     figure, drawn, ink = go.Figure(), styles(results), palette.ink(dark=dark)
-    shown, faint = ([name for name in names if _means(results, recovery, name)] for names in (methods, others))
-    budgets = sorted({mean.budget for name in shown for mean in _means(results, recovery, name)})
+    lines = {
+        name: [results.means[key] for at in results.budgets if (key := (recovery, name, at)) in results.means]
+        for name in (*methods, *others)
+    }
+    shown, faint = ([name for name in names if lines[name]] for names in (methods, others))
+    budgets = sorted({mean.budget for name in shown for mean in lines[name]})
     names: list[LineName] = []
     if len(budgets) > 1:
-        for name in faint:
-            figure.add_trace(_line(results, recovery, name, Style(ink.faint, "solid", "circle"), width=1.2, size=4))
         random = [name for name in shown if results.methods[name].random]
         banded = shown if len(shown) <= _BANDS else [results.against, *random[:1]]
-        for name in [name for name in shown if name in banded]:
-            figure.add_trace(_band(results, recovery, name, drawn[name].colour))
+        figure.add_traces(
+            [
+                *(_line(lines[name], Style(ink.faint, "solid", "circle"), width=1.2, size=4) for name in faint),
+                *(_band(lines[name], drawn[name].colour) for name in shown if name in banded),
+                *(_line(lines[name], drawn[name], width=3 if name == results.against else 1.8) for name in shown),
+            ]
+        )
         for name in shown:
-            reference = name == results.against
-            figure.add_trace(_line(results, recovery, name, drawn[name], width=3 if reference else 1.8, size=9))
-            last = _means(results, recovery, name)[-1]
-            end = 100 * last.accuracy.value
-            names.append(LineName(name_of(name), last.budget, end, drawn[name].colour, bold=reference))
+            end = lines[name][-1]
+            text, height = name_of(name), 100 * end.accuracy.value
+            names.append(LineName(text, end.budget, height, drawn[name].colour, bold=name == results.against))
         step = (budgets[-1] - budgets[0]) * 0.03
         ends = (budgets[0] - step, budgets[-1] + 2 * step)
         axis = {"title": {"text": f"heads kept (of {results.total})"}, "tickvals": budgets}
     else:
-        for place, name in enumerate(shown):
-            figure.add_trace(_points(results, recovery, name, drawn[name], place))
+        figure.add_traces([_line(lines[name], drawn[name], place=place) for place, name in enumerate(shown)])
         ends = (-0.5, len(shown) - 0.5)
         axis = {
             "title": {"text": f"method, {budgets[0] if budgets else 0} of {results.total} heads kept"},
             "tickvals": list(range(len(shown))),
             "ticktext": [name_of(name) for name in shown],
         }
-    for level, words, dash in _reference_levels(results, recovery):
+    # Accuracies of the full model, which some recoveries change.
+    levels = [(results.full["none"], f"all heads {100 * results.full['none']:.1f} %", "solid")]
+    if recovery != "none" and recovery in results.full:
+        level = results.full[recovery]
+        levels.append((level, f"all heads {after(recovery)} {100 * level:.1f} %", "dash"))
+    for level, words, dash in levels:
         figure.add_trace(
             go.Scatter(
                 x=ends,
@@ -121,8 +130,12 @@ def accuracy_figure(
             )
         )
         names.append(LineName(words, ends[1], 100 * level, ink.text))
+    accuracies = [mean.accuracy for name in (*shown, *faint) for mean in lines[name]]
+    low = 100 * min([*(level for level, _, _ in levels), *(accuracy.low for accuracy in accuracies)])
+    high = 100 * max([*(level for level, _, _ in levels), *(accuracy.high for accuracy in accuracies)])
+    room = 0.04 * (high - low) or 1.0
+    span = (low - room, high + room)
     height = max(430, 90 + _ROW * len(names))
-    span = _span(results, recovery, [*shown, *faint])
     _name_lines(figure, names, right=ends[1], span=span, pixels=height - 66, ink=ink)
     longest = max((len(html.unescape(name.text)) for name in names), default=0)
     figure.update_layout(
@@ -136,52 +149,34 @@ def accuracy_figure(
     return figure
 
 
-def _means(results: SplitResults, recovery: str, name: str) -> list[Mean]:
-    keys = ((recovery, name, budget) for budget in results.budgets)
-    return [results.means[key] for key in keys if key in results.means]
-
-
-def _line(results: SplitResults, recovery: str, name: str, style: Style, *, width: float, size: int) -> Any:
+def _line(means: Sequence[Mean], style: Style, *, width: float = 1.8, size: int = 9, place: int | None = None) -> Any:
+    """The means of a method as a line over the budgets, or at a ``place`` as points with their intervals."""
     import plotly.graph_objects as go
 
-    means = _means(results, recovery, name)
+    accuracies = [mean.accuracy for mean in means]
+    whiskers = {
+        "array": [100 * (accuracy.high - accuracy.value) for accuracy in accuracies],
+        "arrayminus": [100 * (accuracy.value - accuracy.low) for accuracy in accuracies],
+        "thickness": 1.2,
+        "width": 5,
+    }
     return go.Scatter(
-        x=[mean.budget for mean in means],
-        y=[100 * mean.accuracy.value for mean in means],
-        mode="lines+markers",
-        name=name_of(name),
-        line={"color": style.colour, "dash": style.dash, "width": width},
+        x=[mean.budget if place is None else place for mean in means],
+        y=[100 * accuracy.value for accuracy in accuracies],
+        mode="lines+markers" if place is None else "markers",
+        name=name_of(means[0].method),
+        line={"color": style.colour, "dash": style.dash, "width": width} if place is None else None,
         marker={"symbol": style.symbol, "size": size, "color": style.colour},
-        hovertext=[_tooltip(mean) for mean in means],
+        error_y=None if place is None else whiskers,
+        hovertext=[_describe(mean) for mean in means],
         hoverinfo="text",
     )
 
 
-def _points(results: SplitResults, recovery: str, name: str, style: Style, place: int) -> Any:
+def _band(means: Sequence[Mean], colour: str) -> Any:
+    """The intervals of a method."""
     import plotly.graph_objects as go
 
-    means = _means(results, recovery, name)
-    return go.Scatter(
-        x=[place] * len(means),
-        y=[100 * mean.accuracy.value for mean in means],
-        mode="markers",
-        name=name_of(name),
-        marker={"symbol": style.symbol, "size": 9, "color": style.colour},
-        error_y={
-            "array": [100 * (mean.accuracy.high - mean.accuracy.value) for mean in means],
-            "arrayminus": [100 * (mean.accuracy.value - mean.accuracy.low) for mean in means],
-            "thickness": 1.2,
-            "width": 5,
-        },
-        hovertext=[_tooltip(mean) for mean in means],
-        hoverinfo="text",
-    )
-
-
-def _band(results: SplitResults, recovery: str, name: str, colour: str) -> Any:
-    import plotly.graph_objects as go
-
-    means = _means(results, recovery, name)
     budgets = [mean.budget for mean in means]
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return go.Scatter(
@@ -193,11 +188,11 @@ def _band(results: SplitResults, recovery: str, name: str, colour: str) -> Any:
         mode="lines",
         hoverinfo="skip",
         showlegend=False,
-        name=f"{name_of(name)}, 95 % interval",
+        name=f"{name_of(means[0].method)}, 95 % interval",
     )
 
 
-def _tooltip(mean: Mean) -> str:
+def _describe(mean: Mean) -> str:
     lines = [
         f"<b>{name_of(mean.method)}</b>, {mean.budget} heads, {after(mean.recovery)}",
         f"accuracy {mean.accuracy.text}, 95 % interval {mean.accuracy.span}",
@@ -206,25 +201,6 @@ def _tooltip(mean: Mean) -> str:
     ]
     others = [name for name in OUTCOMES if name in mean.outcomes and name != "accuracy"]
     return "<br>".join([*lines, *(f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others)])
-
-
-def _span(results: SplitResults, recovery: str, methods: Sequence[str]) -> tuple[float, float]:
-    """The range of the y axis in per cent, with a margin."""
-    means = [mean for name in methods for mean in _means(results, recovery, name)]
-    levels = [100 * level for level, _, _ in _reference_levels(results, recovery)]
-    low = min([*levels, *(100 * mean.accuracy.low for mean in means)])
-    high = max([*levels, *(100 * mean.accuracy.high for mean in means)])
-    room = 0.04 * (high - low) or 1.0
-    return low - room, high + room
-
-
-def _reference_levels(results: SplitResults, recovery: str) -> list[tuple[float, str, str]]:
-    """Accuracies of the full model, each with its label and dash."""
-    levels = [(results.full["none"], f"all heads {100 * results.full['none']:.1f} %", "solid")]
-    if recovery != "none" and recovery in results.full:
-        level = results.full[recovery]
-        levels.append((level, f"all heads {after(recovery)} {100 * level:.1f} %", "dash"))
-    return levels
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:

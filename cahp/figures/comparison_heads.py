@@ -22,12 +22,12 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
     ink = palette.ink(dark=dark)
     shown = by_depth(results, budget, methods)
     values = [results.layers[name, budget] for name in shown]
-    layers = results.document.model.layers
+    layers, top = results.document.model.layers, max((max(value) for value in values), default=1.0)
     figure = go.Figure(
         go.Heatmap(
             z=values,
             zmin=0,
-            zmax=max((max(value) for value in values), default=1.0),
+            zmax=top,
             colorscale=[list(stop) for stop in ink.scale],
             colorbar={"title": {"text": "heads kept (mean)", "side": "right"}, "thickness": 10},
             xgap=2,
@@ -38,8 +38,7 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
         )
     )
     if layers <= 24:
-        top = max((max(value) for value in values), default=1.0) or 1.0
-        shares = [[mean / top for mean in value] for value in values]
+        shares = [[mean / (top or 1.0) for mean in value] for value in values]
         figure.add_trace(marks.written([[f"{mean:.1f}" for mean in value] for value in values], shares, ink))
     depths = [mean_layer(value) for value in values]
     figure.add_trace(
@@ -60,13 +59,11 @@ def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, 
             showlegend=True,
         )
     )
-    even = (layers - 1) / 2
-    figure.add_vline(x=even, line={"color": ink.text, "width": 1.2, "dash": "dash"})
-    step = 1 if layers <= 16 else 4
+    figure.add_vline(x=(layers - 1) / 2, line={"color": ink.text, "width": 1.2, "dash": "dash"})
     figure.update_layout(
         xaxis={
             "title": {"text": "layer (first to last)"},
-            "tickvals": list(range(0, layers, step)),
+            "tickvals": list(range(0, layers, 1 if layers <= 16 else 4)),
             "showgrid": False,
             "zeroline": False,
         },
@@ -152,10 +149,5 @@ def consensus_figure(consensus: Consensus, *, dark: bool) -> Any:
 
 def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:
     """Mean overlap of two different methods."""
-    measured = [
-        value
-        for row, line in enumerate(values)
-        for column, value in enumerate(line)
-        if row < column and value is not None
-    ]
+    measured = [value for row, line in enumerate(values) for value in line[row + 1 :] if value is not None]
     return float(np.mean(measured)) if measured else None

@@ -9,7 +9,8 @@ from cahp.words import duration, interval, percent, points
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, ComparisonCost, SplitResults
-    from cahp.comparison.summary import Summary, Verdict
+    from cahp.comparison.document import Verdict
+    from cahp.comparison.summary import Summary
 
 
 def announcement(cost: ComparisonCost) -> str:

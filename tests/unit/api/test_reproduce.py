@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import Executor, Future
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +186,7 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
         return found
 
     def made() -> None:
-        cache = partial(Store, tmp_path / "cache")
-        task._classifier(task.PUBLISHED[0], plan=asked, out=tmp_path, open_cache=cache, progress=silent)
+        task._train_classifier(task.PUBLISHED[0], asked, tmp_path, Store(tmp_path / "cache"), silent)
 
     monkeypatch.setattr(task, "fit", fitted)
     made()
@@ -209,20 +204,6 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
     monkeypatch.setattr(data, "load", other)
     made()
     assert fits == [3, 2, 2]
-
-
-def test_a_worker_that_dies_while_it_trains_is_told_in_one_sentence(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Dying(Executor):
-        def submit(self, fn: Any, /, *_: Any, **__: Any) -> Future[Any]:
-            future: Future[Any] = Future()
-            future.set_exception(BrokenProcessPool("a process was terminated abruptly"))
-            return future
-
-    monkeypatch.setattr(task, "open_executor", lambda **_: nullcontext(Dying()))
-    asked = ("--experiments", "bert-base-cased-sst5", "--quiet", *SHORT)
-    assert "fewer --jobs" in refused(call("reproduce", "--out", tmp_path / "out", *asked))
 
 
 @pytest.mark.nightly

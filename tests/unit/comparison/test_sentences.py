@@ -9,6 +9,7 @@ import pytest
 from comparisons import KEPT, made, verdict
 
 from cahp.comparison import SplitResults
+from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.sentences import (
     ahead_and_behind,
     describe_test,
@@ -17,7 +18,6 @@ from cahp.comparison.sentences import (
     short_headline,
     verdict_sentence,
 )
-from cahp.comparison.summary import AreaVerdict, Verdict
 
 
 @pytest.fixture
