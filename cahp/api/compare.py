@@ -67,9 +67,8 @@ class CompareResult(Comparison):
         """
         check_figure(name, get_args(ComparisonFigure))
         results = self.results
-        stage = _among("recovery", recovery, results.recoveries)
+        stage, at = _among("recovery", recovery, results.recoveries), _among("budget", budget, results.budgets)
         when = after(stage)
-        at = _among("budget", budget, results.budgets)
         shown = tuple(results.methods) if methods is None else tuple(methods)
         for method in shown:
             _among("method", method, tuple(results.methods))
@@ -77,15 +76,13 @@ class CompareResult(Comparison):
             figure = figures.accuracy_figure(results, stage, shown, dark=dark)
             title = f"Accuracy on {results.split}, {when}"
         elif name == "differences":
-            overall = [test for test in results.overall if test.recovery == stage and test.method in shown]
-            single = [
-                test
-                for test in results.verdicts
-                if (test.recovery, test.budget) == (stage, at) and test.method in shown
-            ]
-            over_all = budget is None and bool(overall)
-            figure = figures.difference_figure(results.against, overall if over_all else single, dark=dark)
-            where = over(overall[0].budgets, results.budgets) if over_all else f"at {at} heads"
+            tests = [test for test in results.verdicts if (test.recovery, test.budget) == (stage, at)]
+            where = f"at {at} heads"
+            areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
+            if areas and budget is None:
+                tests, where = [*areas], over(areas[0].budgets, results.budgets)
+            tests = [test for test in tests if test.method in shown]
+            figure = figures.difference_figure(results.against, tests, dark=dark)
             title = f"{method_label(results.against)} against the others {where}, {when}"
         elif name == "layers":
             figure = head_figures.layer_figure(results, at, shown, dark=dark)

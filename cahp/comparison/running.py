@@ -224,8 +224,9 @@ def measure_cells(
         return
     # A worker of a cluster has a store of its own.
     folder = store.folder.parent if cluster is None else None
-    share = partial(CellTask, workspace.plan, folder, store.limit_bytes, store.fresh, workspace.content)
-    for future in as_completed([executor.submit(measure_in_worker, share(cell)) for cell in cells]):
+    content = workspace.content
+    tasks = [CellTask(workspace.plan, cell, folder, store.limit_bytes, store.fresh, content) for cell in cells]
+    for future in as_completed([executor.submit(measure_in_worker, task) for task in tasks]):
         measured, entries = wait_for(future)
         for name, entry in entries.items():
             save_entry(store, name, entry)
@@ -234,7 +235,7 @@ def measure_cells(
 
 @dataclass(frozen=True)
 class CellTask:
-    """The task of a worker: the plan, the folder of the store (None: the worker's own store), and a cell.
+    """The task of a worker: the plan, a cell, and the folder of the store (None: the worker's own store).
 
     ``limit_bytes`` is the size limit of the caller's store, which a worker must not reduce; a ``fresh`` store finds
     nothing. ``content`` is the digest of the caller's model and texts (``Workspace.content``), which the worker's must
@@ -242,11 +243,11 @@ class CellTask:
     """
 
     plan: Plan
+    cell: Cell
     folder: Path | None
     limit_bytes: int
     fresh: bool
     content: str
-    cell: Cell
 
 
 #: The workspace of a worker process, by task, and its lock.

@@ -7,10 +7,10 @@ share a seed are averaged first.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from typing import TypeVar
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,131 +132,123 @@ class Series:
     cells: Sequence[CellRecord] = ()
 
 
-class RecoveryStatistics:
-    """Statistics of one part of a comparison (``eval`` or ``report``) after one recovery.
+class Statistics(NamedTuple):
+    """Statistics of one part of a comparison after one recovery."""
 
-    ``correct (R, n)`` tells which predictions on the part are correct.
+    means: list[Mean]
+    areas: list[Area]
+    verdicts: list[Verdict]
+    area_verdicts: list[AreaVerdict]
+
+
+def analyse(
+    document: ComparisonDocument,
+    correct: NDArray[np.bool_],
+    bootstrap: Bootstrap,
+    *,
+    part: str,
+    recovery: str,
+    against: str,
+    budgets: Sequence[int],
+) -> Statistics:
+    """Compute the statistics of one part of a comparison (``eval`` or ``report``) after one recovery.
+
+    ``correct (R, n)`` tells which predictions on the part are correct. Each method is compared with ``against`` at
+    every budget where both were measured, and by its area: the mean accuracy over the budgets. Only methods that were
+    measured at every budget have an area, since areas over different budgets do not compare. ``budgets`` are all of the
+    comparison; some recoveries are measured at a few of them.
     """
-
-    def __init__(
-        self,
-        document: ComparisonDocument,
-        correct: NDArray[np.bool_],
-        bootstrap: Bootstrap,
-        *,
-        part: str,
-        recovery: str,
-    ) -> None:
-        self._bootstrap, self._part, self._recovery = bootstrap, part, recovery
-        self._split = document.data.of(part).split
-        groups: dict[tuple[str, int], list[CellRecord]] = {}
-        for cell in document.finished:
-            if recovery in cell.recoveries and cell.budget.attained is not None:
-                groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
-        #: By method and budget, in the document's order.
-        self._series: dict[tuple[str, int], Series] = {}
-        for (method, budget), cells in groups.items():
-            places, values = [], []
-            for place, seed in enumerate(document.seeds):
-                rows = [cell.recoveries[recovery].row for cell in cells if cell.seed == seed]
-                if rows:
-                    places.append(place)
-                    values.append(correct[rows].mean(axis=0))
-            self._series[method, budget] = Series(method, budget, np.array(places), np.array(values), cells)
-
-        self._budgets = tuple(sorted({budget for _, budget in self._series}))
-
-    @cached_property
-    def _draws(self) -> dict[tuple[str, int], NDArray[np.float64]]:
-        return self._bootstrap.draw_each({key: (one.places, one.values) for key, one in self._series.items()})
-
-    def means(self) -> Iterator[Mean]:
-        """The mean outcomes of each method at each budget; accuracy with its interval."""
-        for (method, budget), series in self._series.items():
-            measured = [cell.recoveries[self._recovery].measured for cell in series.cells]
-            by_cell = [outcomes[self._part] for outcomes in measured if self._part in outcomes]
-            accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
-            by_seed, n = series.values.mean(axis=1), int(series.values.shape[1])
-            outcomes = {
-                name: Estimate(mean, None, n, row.unit)
-                for name, row in OUTCOMES.items()
-                if (mean := mean_or_none(one[name].value for one in by_cell if name in one)) is not None
-            }
-            interval = percentile_interval(self._draws[method, budget])
-            yield Mean(
-                split=self._split,
-                recovery=self._recovery,
+    split = document.data.of(part).split
+    series = _collect_series(document, correct, recovery)
+    # Accuracies in each of the draws. They are paired: subtract two of them to get the draws of a difference.
+    draws = bootstrap.draw_each({key: (one.places, one.values) for key, one in series.items()})
+    means = []
+    for (method, budget), one in series.items():
+        measured = [cell.recoveries[recovery].measured for cell in one.cells]
+        by_cell = [outcomes[part] for outcomes in measured if part in outcomes]
+        accuracies = [outcomes["accuracy"].value for outcomes in by_cell]
+        by_seed, n = one.values.mean(axis=1), int(one.values.shape[1])
+        outcomes = {
+            name: Estimate(mean, None, n, row.unit)
+            for name, row in OUTCOMES.items()
+            if (mean := mean_or_none(own[name].value for own in by_cell if name in own)) is not None
+        }
+        accuracy = Estimate(float(one.values.mean()), percentile_interval(draws[method, budget]), n, "share")
+        means.append(
+            Mean(
+                split=split,
+                recovery=recovery,
                 method=method,
                 budget=budget,
-                outcomes={**outcomes, "accuracy": Estimate(float(series.values.mean()), interval, n, "share")},
+                outcomes={**outcomes, "accuracy": accuracy},
                 lowest=min(accuracies),
                 highest=max(accuracies),
                 sd=float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None,
                 seeds=len(by_seed),
-                masks=len(series.cells),
+                masks=len(one.cells),
             )
+        )
+    covered = tuple(sorted({budget for _, budget in series}))
+    areas, of_areas = [], {}
+    for method in dict.fromkeys(method for method, _ in series):
+        keys = [(method, budget) for budget in covered if (method, budget) in series]
+        seeds = {tuple(series[key].places.tolist()) for key in keys}
+        if 1 < len(keys) == len(covered) and len(seeds) == 1:
+            weights = trapezoid_weights(covered)
+            values = np.tensordot(weights, np.array([series[key].values for key in keys]), axes=1)
+            interval = percentile_interval(np.tensordot(weights, np.array([draws[key] for key in keys]), axes=1))
+            areas.append(Area(split, recovery, method, float(values.mean()), interval, covered))
+            of_areas[method] = Series(method, None, series[keys[0]].places, values)
+    test = partial(_test, bootstrap=bootstrap, split=split, recovery=recovery)
+    references = [(series.get((against, budget)), one) for (_, budget), one in series.items()]
+    verdicts = test([(ours, one) for ours, one in references if ours is not None and one.method != against])
+    own_budgets = [budget for method, budget in series if method == against]
+    ours = of_areas.pop(against, None)
+    area_verdicts = [] if ours is None else test([(ours, area) for area in of_areas.values()])
+    by_area = [AreaVerdict(**vars(verdict), budgets=covered) for verdict in area_verdicts]
+    return Statistics(
+        means,
+        areas,
+        [replace(verdict, words=verdict_sentence(verdict, own_budgets)) for verdict in verdicts],
+        [replace(verdict, words=verdict_sentence(verdict, budgets)) for verdict in by_area],
+    )
 
-    @cached_property
-    def _areas(self) -> dict[str, Series]:
-        """The areas of the methods that were measured at all budgets with the same seeds."""
-        areas: dict[str, Series] = {}
-        for method in dict.fromkeys(method for method, _ in self._series):
-            own = [self._series[method, budget] for budget in self._budgets if (method, budget) in self._series]
-            seeds = {tuple(series.places.tolist()) for series in own}
-            if 1 < len(own) == len(self._budgets) and len(seeds) == 1:
-                values = np.array([series.values for series in own])
-                area = np.tensordot(trapezoid_weights(self._budgets), values, axes=1)
-                areas[method] = Series(method, None, own[0].places, area)
-        return areas
 
-    def areas(self) -> Iterator[Area]:
-        """Area under accuracy against the number of heads, divided by its width: the mean accuracy over the budgets.
+def _collect_series(
+    document: ComparisonDocument, correct: NDArray[np.bool_], recovery: str
+) -> dict[tuple[str, int], Series]:
+    """Average the masks of each seed; by method and budget, in the document's order."""
+    groups: dict[tuple[str, int], list[CellRecord]] = {}
+    for cell in document.finished:
+        if recovery in cell.recoveries and cell.budget.attained is not None:
+            groups.setdefault((cell.method, cell.budget.attained), []).append(cell)
+    series = {}
+    for (method, budget), cells in groups.items():
+        by_seed = [[cell.recoveries[recovery].row for cell in cells if cell.seed == seed] for seed in document.seeds]
+        places = np.array([place for place, rows in enumerate(by_seed) if rows])
+        values = np.array([correct[rows].mean(axis=0) for rows in by_seed if rows])
+        series[method, budget] = Series(method, budget, places, values, cells)
+    return series
 
-        Only methods that were measured at every budget have one, since areas over different budgets do not compare.
-        """
-        for method, series in self._areas.items():
-            weights = zip(trapezoid_weights(self._budgets), self._budgets, strict=True)
-            drawn = np.asarray(sum(weight * self._draws[method, budget] for weight, budget in weights))
-            area, interval = float(series.values.mean()), percentile_interval(drawn)
-            yield Area(self._split, self._recovery, method, area, interval, self._budgets)
 
-    def verdicts(self, against: str) -> list[Verdict]:
-        """Compare each method with ``against``, at every budget where both were measured."""
-        pairs = [
-            (self._series[against, budget], series)
-            for (method, budget), series in self._series.items()
-            if method != against and (against, budget) in self._series
-        ]
-        budgets = [budget for method, budget in self._series if method == against]
-        return [replace(test, words=verdict_sentence(test, budgets)) for test in self._test(pairs)]
-
-    def area_verdicts(self, against: str, budgets: Sequence[int]) -> list[AreaVerdict]:
-        """Compare the area of each method with that of ``against``: one test per method.
-
-        ``budgets`` are all budgets of the comparison; some recoveries are measured at a few of them.
-        """
-        if against not in self._areas:
-            return []
-        pairs = [(self._areas[against], area) for method, area in self._areas.items() if method != against]
-        verdicts = [AreaVerdict(**vars(test), budgets=self._budgets) for test in self._test(pairs)]
-        return [replace(verdict, words=verdict_sentence(verdict, budgets)) for verdict in verdicts]
-
-    def _test(self, pairs: Sequence[tuple[Series, Series]]) -> Iterator[Verdict]:
-        """Test a family of pairs (reference, method) on the seeds that both have, corrected for the family's size."""
-        changes: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
-        for at, (reference, own) in enumerate(pairs):
-            places, rows, columns = np.intersect1d(reference.places, own.places, return_indices=True)
-            if len(places):
-                changes[at] = places, reference.values[rows] - own.values[columns]
-        drawn = self._bootstrap.draw_each(changes)
-        ps = [two_sided_p(drawn[at]) for at in changes]
-        for (at, (_, change)), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
-            (reference, own), difference = pairs[at], float(change.mean())
-            low, high = percentile_interval(drawn[at])
-            better = None if p_holm > LEVEL else reference.method if difference > 0 else own.method
-            yield Verdict(
-                split=self._split,
-                recovery=self._recovery,
+def _test(pairs: Sequence[tuple[Series, Series]], *, bootstrap: Bootstrap, split: str, recovery: str) -> list[Verdict]:
+    """Test a family of pairs (reference, method) on the seeds that both have, corrected for the family's size."""
+    changes: dict[int, tuple[NDArray[np.int64], NDArray[np.float64]]] = {}
+    for at, (reference, own) in enumerate(pairs):
+        places, rows, columns = np.intersect1d(reference.places, own.places, return_indices=True)
+        if len(places):
+            changes[at] = places, reference.values[rows] - own.values[columns]
+    drawn = bootstrap.draw_each(changes)
+    ps = [two_sided_p(drawn[at]) for at in changes]
+    verdicts = []
+    for (at, (_, change)), p, p_holm in zip(changes.items(), ps, holm_correction(ps), strict=True):
+        (reference, own), difference = pairs[at], float(change.mean())
+        low, high = percentile_interval(drawn[at])
+        better = None if p_holm > LEVEL else reference.method if difference > 0 else own.method
+        verdicts.append(
+            Verdict(
+                split=split,
+                recovery=recovery,
                 budget=own.budget,
                 method=own.method,
                 against=reference.method,
@@ -269,6 +261,8 @@ class RecoveryStatistics:
                 n=change.shape[1],
                 seeds=change.shape[0],
             )
+        )
+    return verdicts
 
 
 def mean_or_none(values: Iterable[float | None]) -> float | None:

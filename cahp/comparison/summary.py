@@ -142,11 +142,13 @@ def summarise(document: ComparisonDocument, correct: Mapping[str, NDArray[np.boo
     for part, rows in correct.items():
         bootstrap = statistics.Bootstrap(len(document.seeds), rows.shape[1], tests=tests)
         for recovery in document.recoveries:
-            measured = statistics.RecoveryStatistics(document, rows, bootstrap, part=part, recovery=recovery)
-            means += measured.means()
-            areas += measured.areas()
-            verdicts += measured.verdicts(against)
-            area_verdicts += measured.area_verdicts(against, budgets)
+            measured = statistics.analyse(
+                document, rows, bootstrap, part=part, recovery=recovery, against=against, budgets=budgets
+            )
+            means += measured.means
+            areas += measured.areas
+            verdicts += measured.verdicts
+            area_verdicts += measured.area_verdicts
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a paired bootstrap over "
         f"texts and seeds ({statistics.count_draws(tests):,} draws). p is corrected by Holm over all tests of one "

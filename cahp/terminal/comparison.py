@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cahp.comparison.sentences import after, describe_test
+from cahp.terminal.printing import list_notes
 from cahp.words import duration, interval, percent, points
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, ComparisonCost, SplitResults
-    from cahp.comparison.document import Verdict
     from cahp.comparison.summary import Summary
 
 
@@ -25,7 +26,7 @@ def announcement(cost: ComparisonCost) -> str:
 
 def comparison_lines(comparison: Comparison) -> Iterator[str]:
     """The results of a comparison as lines of text."""
-    results, document = comparison.results, comparison.document
+    results, document, summary = comparison.results, comparison.document, comparison.summary
     yield (
         f"{document.model.id} on {document.data.id}: {len(results.methods)} methods, {len(document.cells)} masks, "
         f"{len(document.seeds)} seed(s)"
@@ -35,18 +36,25 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
             yield ""
             yield from _accuracies(comparison.results_on(part), recovery)
     yield ""
-    yield from _verdicts(comparison.summary)
-    yield from _heads(comparison.summary)
-    yield from _costs(comparison.summary)
-    if document.test_opened:
-        yield f"  the test split was opened {document.test_opened} time(s) for this model"
-    for notice in document.notices:
-        yield f"  note: {notice}"
+    yield from _verdicts(summary)
+    for row in summary.consensus:
+        yield (
+            f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
+            f"{len(row.nobody)} by none (without random selection)"
+        )
+    for overlap in summary.overlap.seeds:
+        if overlap.method == summary.against:
+            yield (
+                f"            {overlap.method} at {overlap.budget}: overlap of two seeds {overlap.jaccard:.2f} "
+                f"(Jaccard index; random selection {overlap.chance:.2f})"
+            )
+    costs = [f"{row.method} {row.forwards:,.0f}" for row in summary.cost if row.forwards is not None]
+    if costs:
+        yield f"  selecting in forward passes: {', '.join(costs)}"
+    yield from list_notes(document.notices, document.test_opened)
 
 
 def _accuracies(results: SplitResults, recovery: str) -> Iterator[str]:
-    from cahp.comparison.sentences import after
-
     when = after(recovery)
     yield f"  accuracy on {results.split} {when}, n = {results.n:,}, all heads {percent(results.full['none'])}"
     if recovery != "none" and recovery in results.full:
@@ -66,8 +74,6 @@ def _accuracies(results: SplitResults, recovery: str) -> Iterator[str]:
 
 
 def _verdicts(result: Summary) -> Iterator[str]:
-    from cahp.comparison.sentences import describe_test
-
     yield f"  {result.rule}"
     tests = (*result.area_verdicts, *result.verdicts)
     for test in tests:
@@ -77,29 +83,9 @@ def _verdicts(result: Summary) -> Iterator[str]:
     if ties:
         yield f"    no difference at this n in {len(ties)} of {len(tests)} tests:"
         budgets = sorted({mean.budget for mean in result.means})
-        groups: dict[tuple[str, str, int | None], list[Verdict]] = {}
+        where: dict[str, list[str]] = {}
         for test in ties:
-            groups.setdefault((test.split, test.recovery, test.budget), []).append(test)
-        for (split, _, _), group in groups.items():
-            methods = ", ".join(f"{test.method} ({points(test.pp)})" for test in group)
-            yield f"      {split}, {describe_test(group[0], budgets)}: {result.against} and {methods}"
-
-
-def _heads(result: Summary) -> Iterator[str]:
-    for row in result.consensus:
-        yield (
-            f"  heads     at {row.budget}: {len(row.everybody)} kept by all {row.methods} methods with every seed, "
-            f"{len(row.nobody)} by none (without random selection)"
-        )
-    for overlap in result.overlap.seeds:
-        if overlap.method == result.against:
-            yield (
-                f"            {overlap.method} at {overlap.budget}: overlap of two seeds {overlap.jaccard:.2f} "
-                f"(Jaccard index; random selection {overlap.chance:.2f})"
-            )
-
-
-def _costs(result: Summary) -> Iterator[str]:
-    costs = [f"{row.method} {row.forwards:,.0f}" for row in result.cost if row.forwards is not None]
-    if costs:
-        yield f"  selecting in forward passes: {', '.join(costs)}"
+            group = where.setdefault(f"{test.split}, {describe_test(test, budgets)}", [])
+            group.append(f"{test.method} ({points(test.pp)})")
+        for place, methods in where.items():
+            yield f"      {place}: {result.against} and {', '.join(methods)}"

@@ -28,7 +28,8 @@ KEPT, PRUNED, ADDED = "●", "·", "◆"
 def run_lines(run: RunDocument) -> Iterator[str]:
     """The summary of a run."""
     model, total = run.model, run.model.layers * run.model.heads
-    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{_method(run)}{_reason(run)}"
+    method = "" if run.settings.method == Settings.method else f" by {run.settings.method}"
+    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
     yield ""
     yield from grid_lines(run.mask, run.rescued)
     yield ""
@@ -43,15 +44,14 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     yield from _steps(run.steps)
     yield ""
     yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
-    yield from _verification(run)
+    yield "  verified  switching off any head changes its layer; " + (
+        f"the cut model gives the answers of the masked one (within {run.verified.difference:.0e})"
+        if run.verified.mask_equals_surgery
+        else "a layer without heads cannot be cut, so this is a mask only"
+    )
     if run.cached:
         yield f"  cached    {', '.join(run.cached)}, from an earlier run (--no-cache measures again)"
-    yield from _notes(run.notices, run.test_opened)
-
-
-def _method(run: RunDocument) -> str:
-    method = run.settings.method
-    return "" if method == Settings.method else f" by {method}"
+    yield from list_notes(run.notices, run.test_opened)
 
 
 def _reason(run: RunDocument) -> str:
@@ -133,7 +133,7 @@ def evaluation_lines(document: Document) -> Iterator[str]:
     yield from _steps(document.get("steps", ()))
     for epoch in document.get("epochs", []):
         yield epoch_line(**epoch)
-    yield from _notes(document["notices"], document.get("test_opened"))
+    yield from list_notes(document["notices"], document.get("test_opened"))
 
 
 def export_lines(document: Document, output: Output | None = None) -> Iterator[str]:
@@ -170,7 +170,7 @@ def data_lines(document: Document) -> Iterator[str]:
     for split, contents in document["splits"].items():
         counts = ", ".join(f"{name} {count:,}" for name, count in contents["class_counts"].items())
         yield f"  {split:<12}{contents['examples']:>7,}   {counts}"
-    yield from _notes(document["notices"])
+    yield from list_notes(document["notices"])
 
 
 def fit_lines(document: Document) -> Iterator[str]:
@@ -180,7 +180,7 @@ def fit_lines(document: Document) -> Iterator[str]:
         yield epoch_line(**epoch)
     for split, outcomes in (document["outcomes"] or {}).items():
         yield f"  {split:<12}accuracy {outcomes['accuracy']}"
-    yield from _notes(document["notices"])
+    yield from list_notes(document["notices"])
 
 
 def latency_lines(document: Document) -> Iterator[str]:
@@ -188,7 +188,7 @@ def latency_lines(document: Document) -> Iterator[str]:
     ratio, rounds = document["latency_ratio"], document["cost"].full.latency_ms.repeats
     estimate = Estimate(ratio["median"], ratio["ci95"], rounds, "ratio")
     yield from cost_lines(document["cost"], estimate, document["attention_share"])
-    yield from _notes(document["notices"])
+    yield from list_notes(document["notices"])
 
 
 def report_lines(document: Document) -> Iterator[str]:
@@ -234,7 +234,7 @@ def preflight_lines(document: Document) -> Iterator[str]:
         yield "  pruned    already: it can be evaluated, and its heads cannot be pruned again"
     else:
         yield f"  exports   {', '.join(document['exports'])}"
-    yield from _notes(document["notes"])
+    yield from list_notes(document["notes"])
 
 
 def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool = False) -> str:
@@ -272,20 +272,8 @@ def _steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
         yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
 
 
-def _verification(run: RunDocument) -> Iterator[str]:
-    if run.verified.mask_equals_surgery:
-        yield (
-            "  verified  switching off any head changes its layer; the cut model gives the answers of the masked one "
-            f"(within {run.verified.difference:.0e})"
-        )
-    else:
-        yield (
-            "  verified  switching off any head changes its layer; a layer without heads cannot be cut, so this is a "
-            "mask only"
-        )
-
-
-def _notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[str]:
+def list_notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[str]:
+    """Notices, after how often the test split was opened."""
     if test_opened:
         yield f"  the test split was opened {test_opened} time(s) for this model"
     for notice in notices:

@@ -8,7 +8,6 @@ from comparisons import KEPT, MORE, cell, document, failed, made
 
 from cahp.comparison import summarise
 from cahp.comparison.statistics import Bootstrap, holm_correction, percentile_interval, trapezoid_weights, two_sided_p
-from cahp.values import OptionError
 
 
 def test_holm_s_correction_is_the_textbook_s() -> None:
@@ -195,13 +194,3 @@ def test_over_some_budgets_alone_a_test_says_which() -> None:
     before, refitted = found.area_verdicts
     assert before.words.startswith("Over all budgets, before recovery: ")
     assert refitted.words.startswith("Over 3 and 5 heads, after refit: ")
-
-
-def test_the_tests_can_be_made_against_another_method() -> None:
-    random = np.random.default_rng(0)
-    comparison = made({name: list(random.random((2, 60)) < 0.6) for name in KEPT})
-    other = summarise(comparison.document, comparison.correct, against="random")
-    assert {one.method for one in other.verdicts} == {"complementary", "gradient"}
-    assert {one.against for one in other.verdicts} == {"random"}
-    with pytest.raises(OptionError, match="not in this comparison"):
-        summarise(comparison.document, comparison.correct, against="nobody")
