@@ -43,13 +43,12 @@ _CACHE_BYTES = 16 << 30
 class Published:
     """An experiment of the paper (arXiv 2606.19150) with its results, known to us from secondary sources.
 
-    ``kept`` of ``heads`` heads; accuracies in per cent of the fine-tuned model with all heads (``full``), and pruned
+    ``kept`` heads; accuracies in per cent of the fine-tuned model with all heads (``full``), and pruned
     and fine-tuned again (``pruned``); ``tokens`` of a typical input.
     """
 
     model: str
     data: str
-    heads: int
     kept: int
     full: float
     pruned: float
@@ -66,16 +65,12 @@ class Published:
         """The hub id of its encoder."""
         return f"google-bert/{self.model}"
 
-    def budget(self, *, layers: int, heads: int) -> int:
-        """Number of heads to keep: the paper's share of all heads, but at least one per layer."""
-        return max(layers, round(self.kept * layers * heads / self.heads))
-
 
 PUBLISHED = (
-    Published("bert-base-cased", "sst5", 144, 26, 53.6, 51.0, 32, 26),
-    Published("bert-base-cased", "mnli", 144, 28, 84.2, 81.8, 48, 42),
-    Published("bert-large-cased", "sst5", 384, 59, 56.8, 53.3, 32, 26),
-    Published("bert-large-cased", "mnli", 384, 57, 86.5, 84.0, 48, 42),
+    Published("bert-base-cased", "sst5", 26, 53.6, 51.0, 32, 26),
+    Published("bert-base-cased", "mnli", 28, 84.2, 81.8, 48, 42),
+    Published("bert-large-cased", "sst5", 59, 56.8, 53.3, 32, 26),
+    Published("bert-large-cased", "mnli", 57, 86.5, 84.0, 48, 42),
 )
 
 
@@ -111,7 +106,7 @@ class Experiments:
                 raise OptionError(f"--experiments {name} is unknown; choose among {', '.join(known)}")
         for experiment in self.chosen:
             # Refuses invalid methods, seeds and recoveries before anything is fetched.
-            self.comparison_plan(experiment, Path(experiment.name), experiment.kept)
+            self.comparison_plan(experiment, Path(experiment.name))
 
     @property
     def chosen(self) -> list[Published]:
@@ -122,7 +117,7 @@ class Experiments:
         """The split to report on (None for MNLI, whose published test split has no labels)."""
         return self.report if "test" in PRESETS[experiment.data].splits else None
 
-    def comparison_plan(self, experiment: Published, classifier: Path, budget: int) -> Plan:
+    def comparison_plan(self, experiment: Published, classifier: Path) -> Plan:
         """The comparison of one experiment."""
         settings = Settings(
             model=str(classifier),
@@ -136,7 +131,7 @@ class Experiments:
         return Plan(
             settings,
             methods=self.methods,
-            budgets=(str(budget),),
+            budgets=(str(experiment.kept),),
             seeds=self.seeds,
             recoveries=self.recoveries,
             # One random mask per seed, so that each method is recovered equally often.
@@ -225,15 +220,8 @@ def reproduce(
         for experiment in plan.chosen:
             folder = output.folder.resolve()
             classifier = _train_classifier(experiment, plan, folder / "classifiers", store, reporter)
-            card = models.identify(str(classifier))
-            comparison = compare(
-                plan.comparison_plan(experiment, classifier, experiment.budget(layers=card.layers, heads=card.heads)),
-                store=store,
-                jobs=jobs,
-                cluster=cluster,
-                command=command,
-                progress=reporter,
-            )
+            asked = plan.comparison_plan(experiment, classifier)
+            comparison = compare(asked, store=store, jobs=jobs, cluster=cluster, command=command, progress=reporter)
             comparison.write(folder / experiment.name)
             rows += _list_rows(experiment, comparison.results)
     document = {"schema": SCHEMA, "source": _SOURCE, "asked": asdict(plan), "rows": rows, "command": command}

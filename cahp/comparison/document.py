@@ -24,14 +24,10 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class SeedSample:
+class SeedSample(SplitRecord):
     """The calibration texts that a seed draws."""
 
     seed: int
-    split: str
-    examples: int
-    class_counts: Mapping[str, int]
-    sha256: str
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CLUSTERS = ("dask",)
-
-
 #: Set in a worker process of this machine when the comparison is interrupted.
 _stop: Event | None = None
 
@@ -134,7 +131,7 @@ def _take_gpu(gpus: Sequence[str], turn: Any) -> None:
 @contextmanager
 def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
     kind, _, address = cluster.partition(":")
-    if kind not in CLUSTERS:
+    if kind != "dask":
         raise OptionError(f"--cluster {cluster} is unknown; write dask or dask:ADDRESS")
     try:
         import dask
@@ -145,10 +142,9 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
     # Without a scheduler, start workers on this machine, without Dask's dashboard.
-    workers = jobs if jobs > 1 else _count_cores()
-    local = {} if address else {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    local = {"n_workers": jobs if jobs > 1 else _count_cores(), "threads_per_worker": 1, "dashboard_address": None}
     try:
-        client: Any = Client(address or None, **local)  # type: ignore[no-untyped-call]
+        client: Any = Client(address) if address else Client(**local)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise OptionError(
             f"no Dask scheduler answers at {address} ({error}); start one with `dask scheduler`"

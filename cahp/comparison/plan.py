@@ -19,7 +19,7 @@ from cahp.values import BudgetError, OptionError
 REFERENCE = Complementary.name
 #: The full model, in the place of a method's name.
 FULL = "full"
-_FIRST_SEED = 42
+_FIVE_SEEDS = (42, 43, 44, 45, 46)
 
 #: Recoveries that can be compared; the cheapest first.
 COMPARED = tuple(name for name, row in RECOVERIES.items() if row.compared)
@@ -92,8 +92,8 @@ class Plan:
             BudgetError: If a budget is impossible, or two are the same.
         """
         counts: dict[str, int] = {}
-        some = (self.learned_budgets, self.distilled_budgets, self.finetuned_budgets)
-        for budget in dict.fromkeys(budget for budgets in (self.budgets, *some) for budget in budgets or ()):
+        some = (*(self.learned_budgets or ()), *(self.distilled_budgets or ()), *(self.finetuned_budgets or ()))
+        for budget in dict.fromkeys((*self.budgets, *some)):
             count = parse_budget(budget, total=layers * heads, layers=layers, min_per_layer=self.settings.min_per_layer)
             if count is None:
                 raise BudgetError(
@@ -161,15 +161,9 @@ class Plan:
     def as_json(self) -> dict[str, Any]:
         """The ``settings`` of ``compare.json``."""
         unused = ("method", "budget", "recover", "seed", "latency", "representative")
-        settings = key_fields(self.settings, without=unused)
-        own = {
-            name: getattr(self, name)
-            for name in (
-                *("budgets", "seeds", "recoveries", "draws", "recovered_draws"),
-                *("learned_budgets", "distilled_budgets", "finetuned_budgets", "trained", "few_seeds"),
-            )
-        }
-        return {**settings, **own, "tries": {"asked": self.tries, "used": self.tries_used}}
+        own = {name: value for name, value in vars(self).items() if name not in ("settings", "methods", "tries")}
+        tries = {"asked": self.tries, "used": self.tries_used}
+        return {**key_fields(self.settings, without=unused), **own, "tries": tries}
 
 
 @dataclass(frozen=True)
@@ -237,17 +231,11 @@ class Preset:
         return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
 
 
-def _first_seeds(count: int) -> tuple[int, ...]:
-    return tuple(range(_FIRST_SEED, _FIRST_SEED + count))
-
-
 #: The rest of a plan whose methods are named.
-_NAMED_METHODS = Preset(
-    budgets=("6", "12", "20"), seeds=_first_seeds(5), limit=2000, eval_limit=1000, recoveries=("none",)
-)
+_NAMED_METHODS = Preset(budgets=("6", "12", "20"), seeds=_FIVE_SEEDS, limit=2000, eval_limit=1000, recoveries=("none",))
 _POSTHOC = Preset(
     budgets=("6", "12", "20", "36", "54"),
-    seeds=_first_seeds(5),
+    seeds=_FIVE_SEEDS,
     limit=400,
     eval_limit=300,
     recovered_draws=5,
@@ -256,7 +244,7 @@ _POSTHOC = Preset(
 PRESETS: Mapping[str, Preset] = {
     "quick": Preset(
         budgets=("12", "36"),
-        seeds=_first_seeds(2),
+        seeds=_FIVE_SEEDS[:2],
         limit=400,
         eval_limit=300,
         expensive="left out",
@@ -358,4 +346,4 @@ def read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
         return tuple(int(item) for item in items)
     if not 1 <= int(text) <= 1000:
         raise OptionError(f"--seeds {text} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
-    return _first_seeds(int(text))
+    return tuple(range(_FIVE_SEEDS[0], _FIVE_SEEDS[0] + int(text)))

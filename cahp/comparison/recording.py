@@ -46,7 +46,7 @@ def record(
     """Record measured cells: ``cells`` of methods, and ``full_cells`` of the full model, one per seed."""
     plan, settings = workspace.plan, workspace.plan.settings
     splits, tuning = workspace.splits, workspace.tuning_texts
-    samples = [(seed, SplitRecord.of(settings.select_split, workspace.bench(seed).calibration)) for seed in plan.seeds]
+    samples = {seed: SplitRecord.of(settings.select_split, workspace.bench(seed).calibration) for seed in plan.seeds}
     facts = {name: methods.facts(name) for name in plan.methods}
     full = {cell.seed: measured[cell] for cell in full_cells}
     correct: dict[str, list[NDArray[np.bool_]]] = {split: [] for split in splits}
@@ -56,7 +56,7 @@ def record(
         data=DataRecords(
             id=workspace.dataset.id,
             classes=workspace.dataset.classes,
-            select=tuple(SeedSample(seed, **vars(sample)) for seed, sample in samples),
+            select=tuple(SeedSample(**vars(sample), seed=seed) for seed, sample in samples.items()),
             eval=SplitRecord.of(settings.eval_split, splits["eval"]),
             steer=None if tuning is None else SplitRecord.of(settings.eval_split, tuning),
             report=SplitRecord.of("test", splits["report"]) if "report" in splits else None,
@@ -127,7 +127,7 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
     yield from dict.fromkeys(workspace.notices)
     full = measured[0].predictions["none", "eval"].evaluation
     yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
-    if len(plan.seeds) > 1 and workspace.draws_same_texts(plan.seeds):
+    if len(plan.seeds) > 1 == len({workspace.bench(seed).calibration.sha256 for seed in plan.seeds}):
         yield (
             f"{plan.settings.select_split} has no more texts than --limit, so every seed selects heads on the same "
             "texts; a lower --limit shows how much the sample matters."

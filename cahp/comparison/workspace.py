@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -75,10 +74,6 @@ class Workspace:
         if seed not in self._benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
-
-    def draws_same_texts(self, seeds: Iterable[int]) -> bool:
-        """Whether all seeds draw the same calibration texts, because the split has no more than the limit."""
-        return len({self.bench(seed).calibration.sha256 for seed in seeds}) == 1
 
     def targets(self, texts: Texts) -> TargetActivations | None:
         """The full model's activations that a refit on ``texts`` needs; None if they exceed the memory limit."""

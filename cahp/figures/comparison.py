@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, method_label
 from cahp.figures import palette
 from cahp.figures.labels import label
-from cahp.figures.palette import Ink
 from cahp.outcomes import OUTCOMES
 
 #: Random selection is dotted, with hollow markers.
@@ -20,8 +18,8 @@ _DASHES, _RANDOM = ("solid", "dash", "dashdot", "longdash"), "dot"
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star", "hourglass", "bowtie")
 #: With more methods, bands would hide each other: then only two are drawn.
 _BANDS = 8
-#: Pixels from one name to the next, and of one of its letters.
-_ROW, _LETTER = 16, 6.3
+#: Pixels from one name in the legend to the next.
+_ROW = 19
 
 
 @dataclass(frozen=True)
@@ -31,17 +29,6 @@ class Style:
     colour: str
     dash: str
     symbol: str
-
-
-@dataclass(frozen=True)
-class LineName:
-    """The name of a line that ends at ``x, y``."""
-
-    text: str
-    x: float
-    y: float
-    colour: str
-    bold: bool = False
 
 
 def styles(results: SplitResults) -> dict[str, Style]:
@@ -76,7 +63,7 @@ def accuracy_figure(
 ) -> Any:
     """Accuracy against the number of heads, a line per method with its interval as a band.
 
-    Every line of ``methods`` has its name at its end; ``others`` are faint, with their names in the tooltip.
+    The legend lists ``methods`` in the order in which their lines end; ``others`` are faint, named in the tooltip.
     """
     import plotly.graph_objects as go
 
@@ -87,21 +74,22 @@ def accuracy_figure(
     }
     shown, faint = ([name for name in names if lines[name]] for names in (methods, others))
     budgets = sorted({mean.budget for name in shown for mean in lines[name]})
-    names: list[LineName] = []
     if len(budgets) > 1:
         random = [name for name in shown if results.methods[name].random]
         banded = shown if len(shown) <= _BANDS else [results.against, *random[:1]]
         figure.add_traces(
+            [_line(lines[name], Style(ink.faint, "solid", "circle"), width=1.2, size=4) for name in faint]
+            + [_band(lines[name], drawn[name].colour) for name in shown if name in banded]
+        )
+        figure.update_traces(showlegend=False)
+        figure.add_traces(
             [
-                *(_line(lines[name], Style(ink.faint, "solid", "circle"), width=1.2, size=4) for name in faint),
-                *(_band(lines[name], drawn[name].colour) for name in shown if name in banded),
-                *(_line(lines[name], drawn[name], width=3 if name == results.against else 1.8) for name in shown),
+                _line(lines[name], drawn[name], width=3 if name == results.against else 1.8).update(
+                    legendrank=round(1000 * (1 - lines[name][-1].accuracy.value))
+                )
+                for name in shown
             ]
         )
-        for name in shown:
-            end = lines[name][-1]
-            text, height = name_of(name), 100 * end.accuracy.value
-            names.append(LineName(text, end.budget, height, drawn[name].colour, bold=name == results.against))
         step = (budgets[-1] - budgets[0]) * 0.03
         ends = (budgets[0] - step, budgets[-1] + 2 * step)
         axis = {"title": {"text": f"heads kept (of {results.total})"}, "tickvals": budgets}
@@ -127,23 +115,15 @@ def accuracy_figure(
                 name=words,
                 line={"color": ink.text, "width": 1.4, "dash": dash},
                 hoverinfo="name",
+                legendrank=round(1000 * (1 - level)),
             )
         )
-        names.append(LineName(words, ends[1], 100 * level, ink.text))
-    accuracies = [mean.accuracy for name in (*shown, *faint) for mean in lines[name]]
-    low = 100 * min([*(level for level, _, _ in levels), *(accuracy.low for accuracy in accuracies)])
-    high = 100 * max([*(level for level, _, _ in levels), *(accuracy.high for accuracy in accuracies)])
-    room = 0.04 * (high - low) or 1.0
-    span = (low - room, high + room)
-    height = max(430, 90 + _ROW * len(names))
-    _name_lines(figure, names, right=ends[1], span=span, pixels=height - 66, ink=ink)
-    longest = max((len(html.unescape(name.text)) for name in names), default=0)
     figure.update_layout(
         xaxis={**axis, "showgrid": False, "zeroline": False, "range": ends},
-        yaxis={"title": {"text": f"accuracy on {label(results.split)} (%)"}, "zeroline": False, "range": span},
-        height=height,
-        margin={"l": 60, "r": 10 + round(_LETTER * longest), "t": 16, "b": 50},
-        showlegend=False,
+        yaxis={"title": {"text": f"accuracy on {label(results.split)} (%)"}, "zeroline": False},
+        height=max(430, 90 + _ROW * (len(shown) + len(levels))),
+        margin={"l": 60, "r": 10, "t": 16, "b": 50},
+        showlegend=True,
         hovermode="closest",
     )
     return figure
@@ -154,23 +134,21 @@ def _line(means: Sequence[Mean], style: Style, *, width: float = 1.8, size: int 
     import plotly.graph_objects as go
 
     accuracies = [mean.accuracy for mean in means]
-    whiskers = {
-        "array": [100 * (accuracy.high - accuracy.value) for accuracy in accuracies],
-        "arrayminus": [100 * (accuracy.value - accuracy.low) for accuracy in accuracies],
-        "thickness": 1.2,
-        "width": 5,
-    }
-    return go.Scatter(
+    trace = go.Scatter(
         x=[mean.budget if place is None else place for mean in means],
         y=[100 * accuracy.value for accuracy in accuracies],
         mode="lines+markers" if place is None else "markers",
         name=name_of(means[0].method),
-        line={"color": style.colour, "dash": style.dash, "width": width} if place is None else None,
         marker={"symbol": style.symbol, "size": size, "color": style.colour},
-        error_y=None if place is None else whiskers,
         hovertext=[_describe(mean) for mean in means],
         hoverinfo="text",
     )
+    if place is None:
+        return trace.update(line={"color": style.colour, "dash": style.dash, "width": width})
+    above = [100 * (accuracy.high - accuracy.value) for accuracy in accuracies]
+    below = [100 * (accuracy.value - accuracy.low) for accuracy in accuracies]
+    error = {"array": above, "arrayminus": below, "thickness": 1.2, "width": 5}
+    return trace.update(error_y=error, showlegend=False)
 
 
 def _band(means: Sequence[Mean], colour: str) -> Any:
@@ -187,7 +165,6 @@ def _band(means: Sequence[Mean], colour: str) -> Any:
         line={"width": 0},
         mode="lines",
         hoverinfo="skip",
-        showlegend=False,
         name=f"{name_of(means[0].method)}, 95 % interval",
     )
 
@@ -201,53 +178,6 @@ def _describe(mean: Mean) -> str:
     ]
     others = [name for name in OUTCOMES if name in mean.outcomes and name != "accuracy"]
     return "<br>".join([*lines, *(f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others)])
-
-
-def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Move ``values`` at least ``gap`` apart, in their order, between ``low`` and ``high``.
-
-    Without enough room, they are spaced evenly.
-    """
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    gap = min(gap, (high - low) / max(1, len(values) - 1))
-    placed = list(values)
-    at = low - gap
-    for place in order:
-        at = placed[place] = max(values[place], at + gap)
-    at = high + gap
-    for place in reversed(order):
-        at = placed[place] = min(placed[place], at - gap)
-    return placed
-
-
-def _name_lines(
-    figure: Any, names: Sequence[LineName], *, right: float, span: tuple[float, float], pixels: float, ink: Ink
-) -> None:
-    """Write every name at the right without overlap, and join it to the end of its line."""
-    import plotly.graph_objects as go
-
-    heights = spread([name.y for name in names], _ROW * (span[1] - span[0]) / pixels, *span)
-    for name, height in zip(names, heights, strict=True):
-        figure.add_trace(
-            go.Scatter(
-                x=[name.x, right],
-                y=[name.y, height],
-                mode="lines",
-                line={"color": name.colour, "width": 0.7},
-                hoverinfo="skip",
-                showlegend=False,
-            )
-        )
-        figure.add_annotation(
-            x=right,
-            y=height,
-            text=f"<b>{name.text}</b>" if name.bold else name.text,
-            showarrow=False,
-            xanchor="left",
-            xshift=3,
-            # Some hues are illegible in small letters.
-            font={"size": 11, "color": ink.text},
-        )
 
 
 # Differences -------------------------------------------------------------------------------------------------

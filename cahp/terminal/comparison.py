@@ -10,7 +10,8 @@ from cahp.terminal.printing import list_notes
 from cahp.words import duration, interval, percent, points
 
 if TYPE_CHECKING:
-    from cahp.comparison import Comparison, ComparisonCost, SplitResults
+    from cahp.comparison import Comparison, SplitResults
+    from cahp.comparison.running import ComparisonCost
     from cahp.comparison.summary import Summary
 
 

@@ -22,8 +22,9 @@ from streamlit.testing.v1 import AppTest
 
 from assets import bundle
 from cahp import bundled, data
-from cahp.comparison import Comparison, ComparisonCost, Plan, compare
+from cahp.comparison import Comparison, Plan
 from cahp.comparison.result import read_shown
+from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline, short_headline
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -122,11 +123,9 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert not app.exception
     accuracy = charted(app)[0]
     lines = [trace for trace in accuracy["data"] if trace["mode"] == "lines+markers"]
-    # The one that was not chosen stays behind, faint and without a name at its end.
+    # The one that was not chosen stays behind, faint and not in the legend.
     assert [trace["name"] for trace in lines] == ["magnitude", "CAHP", "random"]
-    named = [note["text"] for note in accuracy["layout"]["annotations"]]
-    assert named[:2] == ["<b>CAHP</b>", "random"]
-    assert "magnitude" not in named
+    assert [trace["name"] for trace in lines if trace.get("showlegend", True)] == ["CAHP", "random"]
     assert "6 heads, after refit" in lines[1]["hovertext"][1]
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params

@@ -10,8 +10,9 @@ from typing import Any
 import streamlit as st
 
 from cahp import registry
-from cahp.comparison import Comparison, ComparisonCost, compare
+from cahp.comparison import Comparison
 from cahp.comparison.plan import COMPARED, PRESETS, REFERENCE, Plan, make_plan
+from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.models import BUILTINS

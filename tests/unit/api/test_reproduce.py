@@ -166,13 +166,6 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_fetched(
     assert not (tmp_path / "out").exists()
 
 
-def test_of_a_model_of_other_sizes_the_same_share_of_heads_is_kept() -> None:
-    base = task.PUBLISHED[0]
-    assert base.budget(layers=12, heads=12) == 26
-    assert base.budget(layers=12, heads=24) == 52
-    assert base.budget(layers=3, heads=4) == 3
-
-
 @pytest.mark.nightly
 def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
     hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -21,8 +21,9 @@ import pytest
 from fake_methods import Counted, Tuned, plan
 
 from cahp import methods
-from cahp.comparison import Comparison, ComparisonCost, compare, running
+from cahp.comparison import Comparison, running
 from cahp.comparison.plan import Cell
+from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
 from cahp.outcomes import to_delta, to_metrics

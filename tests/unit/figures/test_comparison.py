@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -11,7 +10,7 @@ from comparisons import varied, verdict
 
 from cahp.comparison import SplitResults
 from cahp.figures import comparison_heads, palette
-from cahp.figures.comparison import accuracy_figure, difference_figure, spread, styles
+from cahp.figures.comparison import accuracy_figure, difference_figure, styles
 from cahp.figures.marks import written
 
 METHODS = ("complementary", "gradient", "random")
@@ -34,18 +33,13 @@ def test_lines_and_bands_are_the_means_and_their_intervals(reading: SplitResults
     )
 
 
-def test_every_line_bears_its_name_at_its_end_and_no_legend_hides_one(reading: SplitResults) -> None:
+def test_the_legend_names_every_line_in_the_order_in_which_they_end(reading: SplitResults) -> None:
     figure = accuracy_figure(reading, "refit", METHODS, dark=False)
-    named = [note.text for note in figure.layout.annotations]
-    assert sorted(named[:3]) == ["<b>CAHP</b>", "gradient", "random"]
-    assert any(text.startswith("all heads") for text in named[3:])
-    assert figure.layout.showlegend is False
-    heights = sorted(note.y for note in figure.layout.annotations)
-    low, high = figure.layout.yaxis.range
-    # Sixteen pixels at least.
-    pixel = (high - low) / (figure.layout.height - 66)
-    assert all(after - before > 15.9 * pixel for before, after in pairwise(heights))
-    assert low <= heights[0] <= heights[-1] <= high
+    named = [trace for trace in figure.data if trace.showlegend is None]
+    ends = {trace.name: trace.y[-1] for trace in sorted(named, key=lambda trace: trace.legendrank)}
+    assert {"CAHP", "gradient", "random"} < set(ends)
+    assert any(name.startswith("all heads") for name in ends)
+    assert list(ends.values()) == sorted(ends.values(), reverse=True)
 
 
 def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitResults) -> None:
@@ -54,15 +48,8 @@ def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitR
     assert [trace.name for trace in lines] == ["CAHP", "random", "gradient"]
     faint = palette.ink(dark=False).faint
     assert [trace.line.color == faint for trace in lines] == [True, True, False]
-    assert figure.layout.annotations[0].text == "gradient"
+    assert [trace.name for trace in lines if trace.showlegend is None] == ["gradient"]
     assert "CAHP" in lines[0].hovertext[0]
-
-
-def test_names_keep_their_order_and_their_distance_also_where_there_is_no_room() -> None:
-    assert spread([5.0, 5.0, 1.0], 2.0, 0.0, 10.0) == [5.0, 7.0, 1.0]
-    assert spread([9.5, 9.9], 2.0, 0.0, 10.0) == [8.0, 10.0]
-    assert spread([5.0] * 3, 20.0, 0.0, 10.0) == [0.0, 5.0, 10.0]
-    assert spread([], 2.0, 0.0, 1.0) == []
 
 
 def test_twenty_methods_are_told_apart_without_twenty_hues(reading: SplitResults) -> None:

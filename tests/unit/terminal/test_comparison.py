@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.comparison import ComparisonCost
+from cahp.comparison.running import ComparisonCost
 from cahp.terminal.comparison import announcement
 from cahp.terminal.progress import LineReporter
 
