@@ -43,11 +43,6 @@ _NOT_PREDICTING = (
     *(*IN_DIGESTS, "method", "budget", "seed", "min_per_layer", "pool_size", "poly_degree", "projection", "salience"),
     *("representative", "recover", "report", "device", "precision", "latency", "latency_time"),
 )
-#: With fewer texts, a refit cannot hold one out for acceptance.
-_FEWEST_TEXTS = 5
-
-#: Stores a result under its key.
-Save = Callable[[str, Entry], None]
 
 
 # Results and their place in the store ------------------------------------------------------------------------
@@ -191,8 +186,8 @@ def _source_digest(method: Method) -> str:
 # Measuring ---------------------------------------------------------------------------------------------------
 
 
-def measure_cell(workspace: Workspace, cell: Cell, save: Save) -> MeasuredCell:
-    """Read what the store has of a cell and measure the rest; ``save`` gets each new result at once.
+def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], None]) -> MeasuredCell:
+    """Read what the store has of a cell and measure the rest; ``save`` gets each new result with its key at once.
 
     An error of a method or a recovery ends the cell, not the comparison.
     """
@@ -296,11 +291,8 @@ def _recover(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) ->
     else:
         from cahp.stages.recovery import refit
 
-        if len(bench.calibration) < _FEWEST_TEXTS:
-            raise DataError(
-                f"a refit needs at least {_FEWEST_TEXTS} calibration texts, and there are {len(bench.calibration)}; "
-                "raise --limit"
-            )
+        if bench.recoveries.no_refit:
+            raise DataError(f"{bench.recoveries.no_refit}; raise --limit")
         targets = workspace.targets(bench.calibration)
         model = refit(bench.model, mask, bench.calibration, targets=targets, progress=bench.resources.progress).model
     return lambda texts: bench.measurements.evaluate_model(model, texts)

@@ -71,14 +71,10 @@ def short_headline(results: SplitResults) -> str:
     ahead = {verdict.method for verdict in tests if verdict.better == results.against}
     behind = {verdict.method for verdict in tests if verdict.better not in (None, results.against)}
     total = _count(len(methods), "method")
-    if not ahead | behind:
-        result = f"{ours} does not differ from any of {total}"
-    elif not behind:
-        result = f"{ours} is ahead of {len(ahead)} of {total}"
-    elif not ahead:
-        result = f"{ours} is behind {len(behind)} of {total}"
-    else:
-        result = f"{ours} is ahead of {len(ahead)} of {total} and behind {len(behind)}"
+    counts = [f"{how} {len(names)}" for how, names in (("ahead of", ahead), ("behind", behind)) if names]
+    result = f"{ours} does not differ from any of {total}"
+    if counts:
+        result = f"{ours} is {counts[0]} of {total}" + "".join(f" and {count}" for count in counts[1:])
     somewhere = not areas and len({verdict.budget for verdict in tests}) > 1 and bool(ahead | behind)
     return f"{_capitalise(after(recovery))}, {result}{' at some budgets' if somewhere else ''}"
 
@@ -91,21 +87,21 @@ def headline(results: SplitResults) -> str:
         return f"Only {ours} was measured, so there is no comparison."
     if _all_tie(results):
         return f"No method differs from {ours} at this n, {_join([after(recovery) for recovery in tested], 'or')}."
-    areas = {recovery: [test for test in results.overall if test.recovery == recovery] for recovery in tested}
-    spans = {recovery: over(tests[0].budgets, results.budgets) for recovery, tests in areas.items() if tests}
     # Recoveries measured at all budgets come first, those at a single budget last.
-    everywhere = [recovery for recovery, heads in spans.items() if heads == over((), ())]
-    parts = [f"{after(recovery)}, {ahead_and_behind(results.against, areas[recovery])}" for recovery in everywhere]
-    parts += [
-        f"{heads} {after(recovery)}, {ahead_and_behind(results.against, areas[recovery])}"
-        for recovery, heads in spans.items()
-        if recovery not in everywhere
-    ]
-    for recovery in [recovery for recovery in tested if recovery not in spans]:
+    everywhere, somewhere, single = [], [], []
+    for recovery in tested:
+        areas = [test for test in results.overall if test.recovery == recovery]
         tests = [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-        budgets = list(dict.fromkeys(str(verdict.budget) for verdict in tests))
-        heads = f"at {_join(budgets)} heads " if spans else ""
-        parts.append(f"{heads}{after(recovery)}, {ahead_and_behind(results.against, tests)}")
+        result = f"{after(recovery)}, {ahead_and_behind(results.against, areas or tests)}"
+        heads = over(areas[0].budgets, results.budgets) if areas else ""
+        if not areas:
+            single.append((_join(list(dict.fromkeys(str(verdict.budget) for verdict in tests))), result))
+        elif heads == over((), ()):
+            everywhere.append(result)
+        else:
+            somewhere.append(f"{heads} {result}")
+    parts = everywhere + somewhere
+    parts += [f"at {budgets} heads {result}" if parts else result for budgets, result in single]
     sentence = "; ".join(parts)
     return f"Over all budgets, {sentence}." if everywhere else f"{_capitalise(sentence)}."
 

@@ -37,11 +37,7 @@ def run_lines(run: RunDocument) -> Iterator[str]:
     if run.report is not None:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
-    if run.refit is not None:
-        yield _refit(run.refit)
-    if run.distill is not None:
-        yield from _distill(run.distill)
-    yield from _steps(run.steps)
+    yield from _describe_recovery(run.refit, run.distill, run.steps)
     yield ""
     yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)
     yield "  verified  switching off any head changes its layer; " + (
@@ -126,11 +122,7 @@ def evaluation_lines(document: Document) -> Iterator[str]:
     yield ""
     measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
     yield from _outcomes(document["data"]["split"], measured)
-    if document.get("refit"):
-        yield _refit(document["refit"])
-    if document.get("distill"):
-        yield from _distill(document["distill"])
-    yield from _steps(document.get("steps", ()))
+    yield from _describe_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()))
     for epoch in document.get("epochs", []):
         yield epoch_line(**epoch)
     yield from list_notes(document["notices"], document.get("test_opened"))
@@ -244,29 +236,26 @@ def epoch_line(epoch: int, loss: float, accuracy: float | None, *, taught: bool 
     return f"  epoch {epoch:>2}  loss {loss:.3f}{held_out}"
 
 
-def _refit(report: RefitReport) -> str:
-    verb = "accepted" if report.accepted else "rejected"
-    return f"  refit {verb} (output projections solved on {report.examples} texts, no training): {report.reason}"
-
-
-def _distill(report: DistillReport) -> Iterator[str]:
-    for epoch in report.epochs:
-        yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
-    verb = "accepted" if report.accepted else "rejected"
-    labels = "with labels" if report.labels else "without labels"
-    yield f"  distillation {verb} (taught by the full model on {report.examples} texts {labels}): {report.reason}"
-
-
-def _steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
-    """The accuracy after each step of a recovery, one line per step."""
-    if not steps:
-        return
-    yield f"  accuracy after each step, n = {steps[0].outcomes['accuracy'].n:,} (95 % intervals)"
+def _describe_recovery(
+    refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]
+) -> Iterator[str]:
+    """What a recovery did, and the accuracy after each of its steps."""
+    if refit:
+        verb = "accepted" if refit.accepted else "rejected"
+        yield f"  refit {verb} (output projections solved on {refit.examples} texts, no training): {refit.reason}"
+    if distill:
+        for epoch in distill.epochs:
+            yield epoch_line(epoch.epoch, epoch.loss, epoch.agreement, taught=True)
+        verb = "accepted" if distill.accepted else "rejected"
+        labels = "with labels" if distill.labels else "without labels"
+        yield f"  distillation {verb} (taught by the full model on {distill.examples} texts {labels}): {distill.reason}"
+    if steps:
+        yield f"  accuracy after each step, n = {steps[0].outcomes['accuracy'].n:,} (95 % intervals)"
     for one in steps:
-        accuracy, agreement, gained = one.outcomes["accuracy"], one.outcomes["agreement"], one.gained
+        accuracy, agreement = one.outcomes["accuracy"], one.outcomes["agreement"]
         line = f"    {one.result:<10}{accuracy.text:>7} {accuracy.interval:<14}{agreement.text:>7} agreement"
-        if gained is not None:
-            line += f"   {gained.text} {gained.interval}"
+        if one.gained is not None:
+            line += f"   {one.gained.text} {one.gained.interval}"
         if one.seconds is not None:
             line += f"   {duration(one.seconds)}"
         yield line + ("   (rejected: nothing changed)" if one.accepted is False else "")
