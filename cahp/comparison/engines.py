@@ -104,13 +104,13 @@ def _init_worker(stop: Event, threads: int, gpus: Sequence[str], turn: Any) -> N
     _stop = stop
     _take_gpu(gpus, turn)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
 
     def exit_with_parent() -> None:
         # The workers of a killed parent would wait for the next cell for ever.
-        parent = parent_process()
-        if parent is not None:
-            parent.join()
-            os._exit(1)
+        parent.join()
+        os._exit(1)
 
     threading.Thread(target=exit_with_parent, daemon=True).start()
     import torch

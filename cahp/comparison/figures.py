@@ -16,13 +16,9 @@ _LEFT, _TOP, _WIDTH, _HEIGHT, _ROW = 64, 44, 520, 320, 19
 
 
 def draw_figures(results: SplitResults) -> dict[str, str]:
-    """Draw accuracy against the number of heads after each recovery, and overlap at each budget, by file name."""
+    """Draw accuracy against the number of heads after each recovery, by file name."""
     measured = {recovery: results.budgets_after(recovery) for recovery in results.recoveries}
-    overlapping = sorted({budget for first, second, budget in results.overlap if first != second})
-    return {
-        **{f"accuracy-{name}.svg": _draw_accuracy(results, name, at) for name, at in measured.items() if at},
-        **{f"overlap-{budget}.svg": _draw_overlap(results, budget) for budget in overlapping},
-    }
+    return {f"accuracy-{name}.svg": _draw_accuracy(results, name, at) for name, at in measured.items() if at}
 
 
 def _draw_accuracy(results: SplitResults, recovery: str, budgets: Sequence[int]) -> str:
@@ -74,45 +70,12 @@ def _draw_accuracy(results: SplitResults, recovery: str, budgets: Sequence[int])
     parts.append(f'<line class="full" x1="{_LEFT}" x2="{right}" y1="{down(full):.1f}" y2="{down(full):.1f}"/>')
     parts.append(f'<line class="full" x1="{key}" x2="{key + 26}" y1="{y}" y2="{y}"/>')
     parts.append(f'<text x="{key + 34}" y="{y + 4}">all heads</text>')
-    height = max(_TOP + _HEIGHT + 60, y + 2 * _ROW)
-    return _svg(right + 210, height, f"Accuracy on {results.split} {after(recovery)}", parts)
-
-
-def _draw_overlap(results: SplitResults, budget: int) -> str:
-    """Draw the Jaccard index of every pair of methods, on the diagonal of each method's own masks."""
-    pairs = [pair for *pair, at in results.overlap if at == budget and pair[0] != pair[1]]
-    methods = [name for name in results.methods if any(name in pair for pair in pairs)]
-    random = results.random_overlap[budget]
-    side, left, top = 36, 190, 150
-    parts = []
-    for row, first in enumerate(methods):
-        y = top + side * row
-        parts.append(f'<text class="end" x="{left - 8}" y="{y + 22}">{safe(first)}</text>')
-        place = left + side * row + side / 2 + 4
-        parts.append(f'<text transform="translate({place} {top - 8}) rotate(-50)">{safe(first)}</text>')
-        for column, second in enumerate(methods):
-            value = results.overlap.get((min(first, second), max(first, second), budget))
-            if value is None:
-                continue
-            x, beyond = left + side * column, max(0.0, (value - random) / (1 - random or 1))
-            parts.append(
-                f"<g><title>{safe(first)} and {safe(second)}: {value:.2f}</title>"
-                f'<rect x="{x}" y="{y}" width="{side - 2}" height="{side - 2}" rx="3" fill="#0072b2" '
-                f'fill-opacity="{0.06 + 0.94 * beyond:.2f}"/><text class="mid" x="{x + side / 2 - 1}" y="{y + 22}" '
-                f'style="fill:{"#fff" if beyond > 0.55 else "var(--ink)"}">{value:.2f}</text></g>'
-            )
-    end = side * len(methods)
-    note = "diagonal: one method with other seeds; blue: more than random selection"
-    parts.append(f'<text x="12" y="{top + end + 24}">{note}</text>')
-    title = f"Heads in common at {budget} heads (Jaccard index; random selection {random:.2f})"
-    return _svg(left + end + 130, top + end + 40, title, parts)
-
-
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
+    width, height = right + 210, max(_TOP + _HEIGHT + 60, y + 2 * _ROW)
+    title = safe(f"Accuracy on {results.split} {after(recovery)}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="{safe(title)}"><style>{_STYLE}</style><rect class="ground" width="100%" '
-        f'height="100%"/><text class="title" x="12" y="22">{safe(title)}</text>{"".join(parts)}</svg>\n'
+        f'role="img" aria-label="{title}"><style>{_STYLE}</style><rect class="ground" width="100%" height="100%"/>'
+        f'<text class="title" x="12" y="22">{title}</text>{"".join(parts)}</svg>\n'
     )
 
 

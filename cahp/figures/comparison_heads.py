@@ -116,7 +116,10 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
             hoverongaps=False,
         )
     )
-    texts = [["" if value is None else _overlap_text(value, random) for value in row] for row in values]
+    # Values below random selection have its colour; the arrow tells them apart.
+    texts = [
+        ["" if value is None else f"{value:.2f}{'↓' * (value < random - 0.005)}" for value in row] for row in values
+    ]
     beyond = [[0.0 if value is None else (value - random) / (1 - random or 1) for value in row] for row in values]
     figure.add_trace(marks.written(texts, beyond, ink, size=11 if len(measured) <= 12 else 9))
     ticks = {"tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False, "automargin": True}
@@ -127,11 +130,6 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
         margin={"l": 10, "r": 10, "t": 16, "b": 50},
     )
     return figure
-
-
-def _overlap_text(value: float, random: float) -> str:
-    # Values below random selection have its colour; the arrow tells them apart.
-    return f"{value:.2f}" + ("↓" if value < random - 0.005 else "")
 
 
 def consensus_figure(consensus: Consensus, *, dark: bool) -> Any:

@@ -156,7 +156,7 @@ def test_figures_stand_alone_and_show_every_method(tmp_path: Path) -> None:
         assert "href" not in drawn
         assert "script" not in drawn
         assert all(f">{method}</text>" in drawn for method in KEPT)
-    assert {"accuracy-none.svg", "overlap-3.svg"} <= {path.name for path in tmp_path.iterdir()}
+    assert (tmp_path / "accuracy-none.svg").exists()
 
 
 def test_reading_a_comparison_loads_no_torch(tmp_path: Path) -> None:

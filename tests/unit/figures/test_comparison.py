@@ -71,8 +71,9 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
     _, values = comparison_heads.overlap_table(reading, 3, METHODS)
     assert values[0][1] == values[1][0] is not None
-    assert comparison_heads._overlap_text(0.1, 0.2) == "0.10↓"
-    assert comparison_heads._overlap_text(0.3, 0.2) == "0.30"
+    less = replace(reading, random_overlap={**reading.random_overlap, 3: 0.9})
+    texts = [comparison_heads.overlap_figure(one, 3, METHODS, dark=False).data[1].text[1] for one in (reading, less)]
+    assert texts == [f"{values[0][1]:.2f}", f"{values[0][1]:.2f}↓"]
 
 
 def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
