@@ -13,7 +13,7 @@ import numpy as np
 
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import after, method_label
-from cahp.comparison.summary import Mean
+from cahp.comparison.document import Mean
 from cahp.exports.drawings import STYLE, Clusters, grid, table
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
