@@ -52,8 +52,6 @@ def test_only_so_many_random_masks_are_recovered(settings: Settings) -> None:
 def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counted, "learned", True, raising=False)
     monkeypatch.setattr(Tuned, "learned", False)
-    # What a method says of itself is read once.
-    monkeypatch.setattr(registry, "_facts", registry._facts.__wrapped__)
     cells = plan(settings, "counted", "tuned", learned_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
     assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
