@@ -12,8 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.comparison import SplitResults
-from cahp.comparison.sentences import after, method_label
 from cahp.comparison.document import Mean
+from cahp.comparison.sentences import after, method_label
 from cahp.exports.drawings import STYLE, Clusters, grid, table
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
