@@ -83,16 +83,15 @@ class LineReporter(Reporter):
 
     def __init__(self) -> None:
         super().__init__(say=lambda line: print_line(f"cahp: {line}"))
-        self._start: float | None = None
+        self._start = 0.0
         self._tenths = self._done = 0
         self._stage: tuple[str, int] | None = None
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report ``done`` of ``total`` units of ``stage``."""
         if self._stage != (stage, total) or done < self._done:
-            self._stage, self._start, self._tenths = (stage, total), None, 0
+            self._stage, self._start, self._tenths = (stage, total), monotonic(), 0
         self._done = done
-        self._start = monotonic() if self._start is None else self._start
         tenths = 10 * done // max(1, total)
         if tenths > self._tenths:
             self._tenths = tenths
