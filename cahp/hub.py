@@ -18,7 +18,7 @@ from typing import Any, Literal
 import huggingface_hub as client  # loads its parts when they are first used
 
 from cahp.values import CahpError, Progress, silent
-from cahp.words import size_of
+from cahp.words import first_line, size_of
 
 STAGE = "download"
 #: Downloads of at most this many bytes need no consent.
@@ -267,9 +267,8 @@ def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
             place = constants.HF_HUB_CACHE
             return f"{repository} cannot be saved in {place} ({cause.strerror}); free some space there, or set HF_HOME"
     if isinstance(failure, (OSError, ValueError)) or type(failure).__module__.startswith("huggingface_hub"):
-        lines = str(failure).strip().splitlines() or [type(failure).__name__]
-        reason = lines[0][:200].rstrip(" .:")
-        return f"{name} cannot be read from the hub ({reason}); check its name, its revision and your access"
+        problem = first_line(failure)
+        return f"{name} cannot be read from the hub ({problem}); check its name, its revision and your access"
     return None
 
 

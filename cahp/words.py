@@ -72,3 +72,10 @@ def size_of(count: int) -> str:
 def safe(value: object) -> str:
     """Return any value as text that HTML and SVG show as it is."""
     return html.escape(str(value))
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error, shortened for a sentence."""
+    text = str(error).strip()
+    line = text.splitlines()[0] if text else type(error).__name__
+    return line[:200].rstrip(" .:")

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, Table, join_quoted, reason, row_error
+from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, Table, join_quoted, row_error
 from cahp.values import DataError
+from cahp.words import first_line
 
 #: The most bytes that a file may unpack to, per byte of its own, and what any file may. Texts compress to a fifth.
 _MOST_PER_BYTE, _ALWAYS_ALLOWED = 10, 32 << 20
@@ -41,7 +42,7 @@ def parquet_table(path: Path, place: str) -> Table:
     unreadable = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
 
     def damaged(error: BaseException) -> DataError:
-        return DataError(f"{place} is not a whole Parquet file ({reason(error)}); write or download it again.")
+        return DataError(f"{place} is not a whole Parquet file ({first_line(error)}); write or download it again.")
 
     try:
         file = pq.ParquetFile(path, thrift_container_size_limit=_MOST_ENTRIES)
@@ -107,7 +108,7 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
         except DataError:
             raise
         except Exception as error:  # damaged arrow files raise errors of any type
-            raise DataError(f"{place} is damaged ({reason(error)}); save or download it again.") from error
+            raise DataError(f"{place} is damaged ({first_line(error)}); save or download it again.") from error
 
     names = {
         column: tuple(feature.names)
@@ -283,7 +284,7 @@ def check_saved(path: Path) -> None:
         ]
         compressed = [file.name for file in files if _is_compressed(file)]
     except Exception as error:  # damaged files raise errors of any type
-        raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
+        raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
     if compressed:
         raise DataError(
             f"{path} has compressed files ({join_quoted(compressed)}), which save_to_disk never writes; save it again."

@@ -15,9 +15,10 @@ from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
 from cahp.data.parts import Parts
 from cahp.data.rows import Columns, RawSplit, read_split
-from cahp.data.tables import LISTING, PICKLES, READERS, STATE, Table, read_table, reason
+from cahp.data.tables import LISTING, PICKLES, READERS, STATE, Table, read_table
 from cahp.files import expanded, is_there
 from cahp.values import CahpError, DataError, Input, OptionError, digest
+from cahp.words import first_line
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
         try:
             loaded = datasets.load_from_disk(str(path))
         except Exception as error:  # damaged files raise errors of any type
-            raise DataError(f"{path} is not a whole saved data set ({reason(error)}); save it again.") from error
+            raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
         return _from_loaded(name, loaded, str(path), notices, published=False)
     try:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
@@ -234,7 +235,7 @@ def _from_hub(name: str, address: str) -> Parts:
         raise
     except Exception as error:  # network, hub and loader have no common error
         raise DataError(
-            f"{address} cannot be read ({reason(error)}); check its name and config, or name a folder with train, "
+            f"{address} cannot be read ({first_line(error)}); check its name and config, or name a folder with train, "
             "validation and test files."
         ) from error
     return _from_loaded(name, loaded, address, tuple(notices), published=True)

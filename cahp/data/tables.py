@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp.values import DataError
+from cahp.words import first_line
 
 #: The position of a row (from 1) and its cells, of the wanted columns at least.
 Rows = Iterator[tuple[int, Mapping[str, object]]]
@@ -105,13 +106,6 @@ def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
     return ", ".join(quoted) + more if quoted else "none"
 
 
-def reason(error: BaseException) -> str:
-    """Return the first line of an error, shortened for a sentence."""
-    text = str(error).strip()
-    line = text.splitlines()[0] if text else type(error).__name__
-    return line[:200].rstrip(" .:")
-
-
 # Files ---------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +166,7 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any, notices: tup
                 yield begin, cells
                 begin = reader.line_num + 1
         except csv.Error as error:
-            problem = f"{reason(error)} (a quotation mark that is not closed or not doubled?)"
+            problem = f"{first_line(error)} (a quotation mark that is not closed or not doubled?)"
             raise row_error(place, "line", begin, problem) from error
 
     records = read_records()
@@ -213,7 +207,7 @@ def _json_lines(path: Path, place: str) -> Table:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise row_error(place, "line", number, f"not JSON ({reason(error)})") from error
+            raise row_error(place, "line", number, f"not JSON ({first_line(error)})") from error
         if not isinstance(row, dict):
             raise row_error(place, "line", number, "not a JSON object with one row")
         return row

@@ -19,12 +19,12 @@ from cahp.models.language import explain_missing_classes, output_head
 from cahp.models.matching import match_folder
 from cahp.models.probing import probe_family
 from cahp.models.prompting import PromptReader
-from cahp.models.sketch import check_fit, first_line, lost_weights, quiet
+from cahp.models.sketch import check_fit, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.tokenizers import check_tokenizer, fit_inputs, load_tokenizer
 from cahp.models.weights import CONFIG, Shape, read_json, read_shapes, weight_bytes, weight_files
 from cahp.values import ModelError
-from cahp.words import size_of
+from cahp.words import first_line, size_of
 
 
 def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] | None = None) -> HeadModel:

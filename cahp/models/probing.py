@@ -16,8 +16,8 @@ from torch import Tensor
 from cahp.models.attention import IMPLEMENTATION, Arguments
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
-from cahp.models.sketch import first_line
 from cahp.values import CahpError, ModelError, SelfTestError
+from cahp.words import first_line
 
 SENTENCES = (
     "The quick brown fox jumps over the lazy dog.",

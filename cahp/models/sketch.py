@@ -24,6 +24,7 @@ from cahp.models.compact import HEADS
 from cahp.models.language import Head, output_head
 from cahp.models.weights import Shape
 from cahp.values import ModelError
+from cahp.words import first_line
 
 #: The number of tokens for which the operations of attention are counted.
 _TOKENS = 32
@@ -168,12 +169,6 @@ def lost_weights(name: str, weights: list[str], problem: str) -> str:
     """The error message about some weights, with the names of the first three."""
     first = ", ".join(weights[:3]) + (f" and {len(weights) - 3} more" if len(weights) > 3 else "")
     return f"the weights {first} of {name} {problem}; save the whole model again"
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a library's error message."""
-    text = str(error).strip()
-    return text.splitlines()[0][:200].rstrip(" .:") if text else type(error).__name__
 
 
 @contextmanager

@@ -8,8 +8,9 @@ from typing import Any
 from transformers import AutoTokenizer
 
 from cahp.cards import ModelCard
-from cahp.models.sketch import first_line, quiet
+from cahp.models.sketch import quiet
 from cahp.values import ModelError
+from cahp.words import first_line
 
 
 def load_tokenizer(folder: str, name: str, *, prompted: bool) -> Any:
