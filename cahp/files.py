@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -133,29 +133,21 @@ def _move_in(ready: Path, folder: Path) -> None:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Keep other processes of ours from replacing files in ``folder``, where folders can be locked."""
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
+    with ExitStack() as stack:
+        if sys.platform != "win32":
+            import fcntl
 
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
+            with suppress(OSError):
+                handle = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                end = time.monotonic() + _LOCK_TIMEOUT_S
+                while time.monotonic() < end:
+                    try:
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        time.sleep(0.02)
         yield
-        return
-    try:
-        end = time.monotonic() + _LOCK_TIMEOUT_S
-        while time.monotonic() < end:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.02)
-            except OSError:
-                break
-        yield
-    finally:
-        os.close(handle)
 
 
 # Temporary files and paths ---------------------------------------------------------------------------------------

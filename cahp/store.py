@@ -207,28 +207,22 @@ class Store:
     def _evict(self) -> None:
         """Remove the least recently used entries until the rest fits the limit."""
         files = []
-        with os.scandir(self.folder) as items:
-            for item in items:
-                # Another process may remove any of them at any time.
-                with contextlib.suppress(FileNotFoundError):
-                    if item.name.endswith(_SUFFIX):
-                        status = item.stat()
-                        files.append((status.st_mtime_ns, status.st_size, item))
+        for path in self.folder.glob(f"*{_SUFFIX}"):
+            # Another process may remove any of them at any time.
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                files.append((status.st_mtime_ns, status.st_size, path))
         # A temporary file belongs to a process at work or, after an hour, to one that was killed. The entry just
         # written tells the time, which may differ from this machine's on a network drive.
         stale = max((used for used, _, _ in files), default=0) - _HOUR_NS
-        entries = []
-        for used, size, item in files:
-            if not item.name.startswith("."):
-                entries.append((used, size, item))
-            elif used < stale:
-                Path(item).unlink(missing_ok=True)
-        excess = sum(size for _, size, _ in entries) - self.limit_bytes
-        for _, size, item in sorted(entries, key=lambda entry: entry[0]):
-            if excess <= 0:
-                break
-            Path(item).unlink(missing_ok=True)
-            excess -= size
+        excess = sum(size for _, size, path in files if not path.name.startswith(".")) - self.limit_bytes
+        for used, size, path in sorted(files):
+            if path.name.startswith("."):
+                if used < stale:
+                    path.unlink(missing_ok=True)
+            elif excess > 0:
+                path.unlink(missing_ok=True)
+                excess -= size
 
     def _report(self, error: OSError) -> None:
         if self.trouble is None:

@@ -90,7 +90,7 @@ def _memory(card: ModelCard, size: int) -> int:
     return size + weights + _LIBRARIES + _ACTIVATIONS + statistics
 
 
-def estimate_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> float:
+def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     """Seconds of forward passes of ``tokens`` tokens on this machine, with the gradients of a run.
 
     Operations are counted from the configuration; the speed is that of a matrix product.
@@ -98,7 +98,14 @@ def estimate_seconds(card: ModelCard, *, tokens: int = _TEXTS * _TOKENS) -> floa
     Raises:
         ModelError: If the configuration describes no network.
     """
-    return _GRADIENTS * tokens * _operations(card) / _speed()
+    if card.id in models.BUILTINS:
+        # Exact for BERT, and pages need it before torch is loaded.
+        operations = float(2 * 12 * card.layers * card.hidden**2)
+    else:
+        from cahp.models import sketch
+
+        operations = sketch.operations(card)
+    return _GRADIENTS * tokens * operations / _speed()
 
 
 def default_seconds(card: ModelCard) -> float:
@@ -107,18 +114,9 @@ def default_seconds(card: ModelCard) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    beside = _TIMED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
+    without_gradients = _TIMED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    return _START_S + reading + estimate_seconds(card) + beside * _operations(card) / _speed()
-
-
-def _operations(card: ModelCard) -> float:
-    if card.id in models.BUILTINS:
-        # Exact for BERT, and pages need it before torch is loaded.
-        return float(2 * 12 * card.layers * card.hidden**2)
-    from cahp.models.sketch import operations
-
-    return operations(card)
+    return _START_S + reading + estimate_seconds(card, tokens=_TEXTS * _TOKENS + without_gradients / _GRADIENTS)
 
 
 @cache
