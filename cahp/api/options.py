@@ -145,7 +145,7 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
     with hub.consent_from(lambda *_: yes):
         if callable(progress):
             with hub.progress_to(progress):
-                yield _Forwarding(progress)
+                yield Reporter(forward=progress)
             return
         # A person types into this Python.
         interactive = (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
@@ -157,17 +157,6 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             if shown:
                 raise Interrupted from None
             raise
-
-
-class _Forwarding(Reporter):
-    """Calls a function of the caller's."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()
-        self._progress = progress
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        self._progress(stage, done, total)
 
 
 def in_notebook() -> bool:

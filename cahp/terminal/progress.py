@@ -13,7 +13,7 @@ from cahp import processes as parallel
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import in_terminal
 from cahp.terminal.printing import epoch_line
-from cahp.values import Cancelled
+from cahp.values import Cancelled, Progress, silent
 from cahp.words import duration
 
 if TYPE_CHECKING:
@@ -31,17 +31,20 @@ def print_line(line: str) -> None:
 class Reporter:
     """A progress callback that also follows a training and writes lines; by default it shows nothing.
 
-    ``draws`` shows bars, in a notebook's cell or on stderr; ``say`` is called with lines.
+    ``draws`` shows bars, in a notebook's cell or on stderr; ``say`` is called with lines, ``forward`` with all reports.
     """
 
-    def __init__(self, *, draws: bool = False, say: Callable[[str], None] = lambda _: None) -> None:
-        self._draws, self.say = draws, say
+    def __init__(
+        self, *, draws: bool = False, say: Callable[[str], None] = lambda _: None, forward: Progress = silent
+    ) -> None:
+        self._draws, self.say, self._forward = draws, say, forward
         self._bars: dict[str, Any] = {}
         self._epochs = 0
         self.trained = False
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Report ``done`` of ``total`` units of ``stage``."""
+        self._forward(stage, done, total)
         if not self._draws:
             return
         bar = self._bar(stage, total)
