@@ -81,7 +81,7 @@ class Method(Protocol):
 
     It is constructed without arguments, or with keywords that have defaults; a keyword with the name of a field of
     ``cahp.run.settings.Settings`` gets its value in a run. Methods may also have
-    ``price(evidence, *, budget) -> Price``, what a choice costs, and say of themselves what ``Facts`` holds, as class
+    ``price(evidence, *, budget) -> SelectionCost``, what a choice costs, and state what ``Facts`` holds as class
     attributes of these names.
     """
 
@@ -127,7 +127,7 @@ def register(made: Made) -> Made:
 
 def names() -> list[str]:
     """Names of all methods, also those of other packages."""
-    return sorted({*_methods, *(point.name for point in _outside())})
+    return sorted({*_methods, *_outside()})
 
 
 def get(name: str, **options: Any) -> Method:
@@ -152,16 +152,12 @@ def facts(name: str) -> Facts:
 
 
 def _find(name: str) -> Callable[..., Method]:
-    if name in _methods:
-        return _methods[name]
-    for point in _outside():
-        if point.name == name:
-            made: Callable[..., Method] = point.load()
-            return made
-    raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
+    if name not in names():
+        raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
+    return _methods[name] if name in _methods else _outside()[name].load()
 
 
 @cache
-def _outside() -> tuple[EntryPoint, ...]:
+def _outside() -> dict[str, EntryPoint]:
     # Cached, since it reads a file of every installed package.
-    return tuple(entry_points(group=ENTRY_POINTS))
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
