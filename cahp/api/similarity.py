@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp import models
 from cahp.api.figures import add_title, check_figure, mime_bundle
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.figures import palette
@@ -220,8 +221,6 @@ def similarity(
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.
     """
-    from cahp import models
-
     with show_progress(progress, yes=yes) as reporter:
         if isinstance(model, str | PathLike):
             reporter("load", 0, 1)
