@@ -42,7 +42,7 @@ _PAIRS = "similarity-pairs"
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ComparedHeads:
     """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
 
     attention: Attention
@@ -57,14 +57,14 @@ class Seen:
         return self.graphs[threshold]
 
 
-def _compare(subject: tuple[Bench, Input], progress: Progress) -> Seen:
+def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
     bench, text = subject
     attention = attend(bench.model, text)
-    return Seen(attention, distances(attention.weights, progress=progress))
+    return ComparedHeads(attention, distances(attention.weights, progress=progress))
 
 
 #: Compare the heads on a text. Its name may reach the log, so it holds no text.
-COMPARE: Kind[tuple[Bench, Input], Seen] = Kind(
+COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
     _compare, lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}", awaited=False, newest=True
 )
 
@@ -79,20 +79,20 @@ def draw(explorer: Explorer) -> None:
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return
-    seen = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
-    if seen is None:
+    compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
+    if compared is None:
         return
-    if seen.attention.cut:
+    if compared.attention.cut:
         st.warning(
-            f"This text is too long for the model: its first {len(seen.attention.tokens):,} tokens are compared, "
-            f"{seen.attention.cut:,} more were truncated."
+            f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
+            f"{compared.attention.cut:,} more were truncated."
         )
     # At first one of the two heads that attend most alike.
-    apart = seen.distances + np.diag(np.full(len(seen.distances), np.inf))
+    apart = compared.distances + np.diag(np.full(len(compared.distances), np.inf))
     head = chosen.choose_head(explorer.mask, lambda: int(np.argmin(apart)) // len(apart))
-    graph = _draw_graph(explorer, seen, head)
-    _draw_head(seen, graph, explorer.mask, head)
-    picture, finding = figures.matrix(seen.distances, graph.communities, explorer.mask, dark=display.is_dark())
+    graph = _draw_graph(explorer, compared, head)
+    _draw_head(compared, graph, explorer.mask, head)
+    picture, finding = figures.matrix(compared.distances, graph.communities, explorer.mask, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
@@ -100,12 +100,12 @@ def draw(explorer: Explorer) -> None:
         f"the diagonal mark kept heads; click one to choose it. {HOW}",
         formula=FORMULA,
         name="distances",
-        data=lambda: figures.distance_table(seen.distances, explorer.mask.heads),
+        data=lambda: figures.distance_table(compared.distances, explorer.mask.heads),
         on_pick=chosen.choose,
     )
 
 
-def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
+def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadGraph:
     """Draw graph and grid side by side with ``head`` marked, and return the graph of the chosen threshold."""
     mask, dark = explorer.mask, display.is_dark()
     left, right = st.container(key="similarity-overview").columns([3, 2], gap="medium")
@@ -115,13 +115,13 @@ def _draw_graph(explorer: Explorer, seen: Seen, head: int) -> HeadGraph:
             "Link heads with a similarity of at least",
             0.0,
             1.0,
-            round(suggest_threshold(seen.distances), 2),
+            round(suggest_threshold(compared.distances), 2),
             0.01,
-            key=f"similarity-threshold-{seen.number}",
+            key=f"similarity-threshold-{compared.number}",
             help="A high threshold shows the strongest similarities, a low one the whole network. Communities follow "
             "from the links.",
         )
-        graph = seen.graph(threshold)
+        graph = compared.graph(threshold)
     covered = _describe_coverage(explorer, graph)
     with panel:
         display.heading(
@@ -179,10 +179,10 @@ def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
     )
 
 
-def _draw_head(seen: Seen, graph: HeadGraph, mask: HeadMask, head: int) -> None:
+def _draw_head(compared: ComparedHeads, graph: HeadGraph, mask: HeadMask, head: int) -> None:
     """Draw the chosen head, the heads that attend alike, and their layers."""
     st.button("More about this head", key="open-head", on_click=chosen.open_head)
-    attention, apart, heads, dark = seen.attention, seen.distances, mask.heads, display.is_dark()
+    attention, apart, heads, dark = compared.attention, compared.distances, mask.heads, display.is_dark()
     weights, name = attention.by_head[head], head_name(head, heads)
     left, right = st.columns([3, 2], gap="medium")
     with left:
