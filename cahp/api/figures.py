@@ -14,7 +14,7 @@ import numpy as np
 from cahp.comparison import SplitResults
 from cahp.comparison.document import Mean
 from cahp.comparison.sentences import after, method_label
-from cahp.exports.drawings import STYLE, Clusters, grid, table
+from cahp.exports.drawings import STYLE, grid, table
 from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
 from cahp.figures import curves
@@ -163,7 +163,7 @@ def run_html(run: Run) -> str:
     document = run.document
     return cell(
         f"<p>{safe(verdict(document))}</p>",
-        grid(run.mask, Clusters.of(run.arrays["labels"])),
+        grid(run.mask, run.arrays["labels"]),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )

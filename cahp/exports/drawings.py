@@ -1,4 +1,4 @@
-"""What a report is drawn with: HTML tables, SVG figures, and the one style sheet; no scripts, nothing to load."""
+"""Parts of a report: HTML tables, SVG figures and the style sheet. They need no script and load nothing."""
 
 from __future__ import annotations
 
@@ -9,34 +9,17 @@ import numpy as np
 
 from cahp.board.colours import hues, letters, striped
 from cahp.outcomes import Outcomes
-from cahp.values import Floats, HeadMask, Ints
+from cahp.values import Estimate, Floats, HeadMask, Ints
 from cahp.words import percent, safe
 
 _CELL, _GAP, _LEFT, _TOP = 26, 4, 74, 26
-#: Characters of a word that a narrow column holds.
+#: Most characters of a word in a narrow column.
 _LONGEST_WORD = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
-    """Which heads are alike: ``labels (N,)``, and a colour (CSS) and a name for each cluster."""
-
-    labels: Ints
-    colours: Sequence[str]
-    names: Sequence[str]
-    #: Heads ``(N,)`` whose cluster has the colour of a larger one, which has no stripes.
-    striped: Sequence[bool] = ()
-
-    @classmethod
-    def of(cls, labels: Ints) -> Clusters:
-        """Those of ``labels (N,)``, with the colours, stripes and letters that they have everywhere."""
-        names = [letters(cluster) for cluster in range(int(labels.max()) + 1)]
-        return cls(labels, hues(labels), names, striped(labels).tolist())
-
-
-@dataclass(frozen=True, eq=False)
 class Curve:
-    """The silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, and its knee."""
+    """The silhouette ``mss (K,)`` over the numbers of clusters ``ks (K,)``, and its knee (0: none)."""
 
     ks: Ints
     mss: Floats
@@ -44,7 +27,7 @@ class Curve:
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """A table with a name for every column and every row."""
+    """Return a table with a name for every column and every row."""
     head = "".join(f"<th scope=col>{safe(name)}</th>" for name in columns)
     body = "".join(
         f"<tr><th scope=row{_breaks(name)}>{safe(name)}</th>"
@@ -57,12 +40,12 @@ def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequen
 
 
 def _breaks(text: str) -> str:
-    """Words stay whole, unless one is longer than any column: a digest, or somebody's own."""
+    """Return the class of a cell whose words may break, because one is longer than a column, such as a digest."""
     return " class=long" if any(len(word) > _LONGEST_WORD for word in text.split()) else ""
 
 
-def grid(mask: HeadMask, clusters: Clusters | None) -> str:
-    """A square for every head, solid where it is kept."""
+def grid(mask: HeadMask, labels: Ints | None) -> str:
+    """Draw a square for every head, solid where it is kept, in the colour of its cluster in ``labels (N,)``."""
     step = _CELL + _GAP
     width, height = _LEFT + mask.heads * step, _TOP + mask.layers * step
     rows = "; ".join(f"layer {layer} keeps {heads or 'none'}" for layer, heads in enumerate(mask.by_layer))
@@ -71,45 +54,41 @@ def grid(mask: HeadMask, clusters: Clusters | None) -> str:
         f'aria-label="Grid of {mask.layers} layers and {mask.heads} heads: {safe(rows)}">'
     ]
     drawn += [f'<text x="{_LEFT + head * step + _CELL / 2}" y="16">{head}</text>' for head in range(mask.heads)]
-    for layer in range(mask.layers):
-        y = _TOP + layer * step
-        drawn.append(f'<text class=side x="{_LEFT - 10}" y="{y + 17}">layer {layer}</text>')
-        for head in range(mask.heads):
-            drawn.append(_cell(mask, clusters, layer, head, _LEFT + head * step, y))
+    drawn += [
+        f'<text class=side x="{_LEFT - 10}" y="{_TOP + layer * step + 17}">layer {layer}</text>'
+        for layer in range(mask.layers)
+    ]
+    colours = None if labels is None else hues(labels)
+    lined = np.zeros(mask.keep.size, dtype=np.bool_) if labels is None else striped(labels)
+    for place, kept in enumerate(mask.keep.ravel().tolist()):
+        layer, head = divmod(place, mask.heads)
+        x, y = _LEFT + head * step, _TOP + layer * step
+        colour, name, tip = "var(--accent)", "", f"layer {layer}, head {head}: {'kept' if kept else 'pruned'}"
+        if labels is not None and colours is not None:
+            colour, name = colours[labels[place]], letters(int(labels[place]))
+            tip += f", cluster {name}"
+        drawn.append(
+            f'<g><title>{tip}</title><rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="4" '
+            f'fill="{colour if kept else "none"}" stroke="{colour}" stroke-width="1.5" '
+            f'stroke-opacity="{1 if kept else 0.55}"'
+            + (' stroke-dasharray="4 3"/>' if lined[place] and not kept else "/>")
+            + (f'<path class=stripe transform="translate({x},{y})" d="{_STRIPES}"/>' if lined[place] and kept else "")
+            + (f'<text class={"on" if kept else "off"} x="{x + _CELL / 2}" y="{y + 17}">{name}</text>' if name else "")
+            + "</g>"
+        )
     return "".join(drawn) + "</svg>"
 
 
-def _cell(mask: HeadMask, clusters: Clusters | None, layer: int, head: int, x: int, y: int) -> str:
-    kept = bool(mask.keep[layer, head])
-    colour, name, lines, broken = "var(--accent)", "", "", ""
-    if clusters is not None:
-        cluster = int(clusters.labels[layer * mask.heads + head])
-        colour, name = clusters.colours[cluster], clusters.names[cluster]
-        if clusters.striped and clusters.striped[layer * mask.heads + head]:
-            lines, broken = (_stripes(x, y), "") if kept else ("", ' stroke-dasharray="4 3"')
-    tip = f"layer {layer}, head {head}: {'kept' if kept else 'removed'}{f', cluster {name}' if name else ''}"
-    fill = colour if kept else "none"
-    inside = f'<text class={"on" if kept else "off"} x="{x + _CELL / 2}" y="{y + 17}">{safe(name)}</text>'
-    return (
-        f'<g><title>{safe(tip)}</title><rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" '
-        f'rx="4" fill="{safe(fill)}" stroke="{safe(colour)}" stroke-width="1.5" '
-        f'stroke-opacity="{1 if kept else 0.55}"{broken}/>{lines}{inside if name else ""}</g>'
-    )
+#: Three lines across a square of ``_CELL``, from the lower left upwards.
+_STRIPES = "M2,12L12,2M2,24L24,2M13,24L24,13"
 
 
-def _stripes(x: int, y: int) -> str:
-    """Three lines across a square, from its corner at the lower left upwards."""
-    end = _CELL - 2
-    ends = [((2, shift), (shift, 2)) for shift in (end // 2, end)] + [((end // 2 + 1, end), (end, end // 2 + 1))]
-    return f'<path class=stripe d="{"".join(f"M{x + a},{y + b}L{x + c},{y + d}" for (a, b), (c, d) in ends)}"/>'
-
-
-def intervals(found: Mapping[str, Outcomes]) -> str:
+def intervals(states: Mapping[str, Outcomes]) -> str:
     """Draw accuracies as dots with their intervals, on an axis that is no longer than they need."""
-    accuracies = {name: outcomes["accuracy"] for name, outcomes in found.items()}
+    accuracies = {name: outcomes["accuracy"] for name, outcomes in states.items()}
     left, width, row = 110, 460, 34
-    bottom = 10 + row * len(found)
-    said = "; ".join(f"{name} {one.text} {one.interval}" for name, one in accuracies.items())
+    bottom = 10 + row * len(accuracies)
+    alt = "; ".join(f"{name} {one.text} {one.interval}" for name, one in accuracies.items())
     low, high, step = axis([100 * end for one in accuracies.values() for end in (one.low, one.high)])
 
     def across(share: float) -> float:
@@ -117,124 +96,122 @@ def intervals(found: Mapping[str, Outcomes]) -> str:
 
     drawn = [
         f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" '
-        f'aria-label="Accuracy with 95 % intervals: {safe(said)}">'
+        f'aria-label="Accuracy with 95 % intervals: {safe(alt)}">'
     ]
     for tick in np.arange(low, high + step / 2, step):
         x = across(tick / 100)
         drawn.append(f'<line class=rule x1="{x:.1f}" x2="{x:.1f}" y1="6" y2="{bottom}"/>')
         drawn.append(f'<text x="{x:.1f}" y="{bottom + 16}">{tick:g}</text>')
-    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">accuracy in %{_begins(low)}</text>')
+    drawn.append(f'<text x="{left + width / 2}" y="{bottom + 36}">accuracy in %{_start_of(low)}</text>')
     for index, (name, one) in enumerate(accuracies.items()):
         y = 10 + row * index + row / 2
-        start, end = (across(share) for share in (one.low, one.high))
         drawn.append(f'<text class=side x="{left - 12}" y="{y + 4}">{safe(name)}</text>')
-        drawn.append(f'<line class=whisker x1="{start:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>')
-        drawn.append(f'<circle cx="{across(one.value):.1f}" cy="{y}" r="6"/>')
+        drawn.append(
+            f'<line class=whisker x1="{across(one.low):.1f}" x2="{across(one.high):.1f}" y1="{y}" y2="{y}"/>'
+            f'<circle cx="{across(one.value):.1f}" cy="{y}" r="6"/>'
+        )
     return "".join(drawn) + "</svg>"
 
 
-def axis(values: Sequence[float], *, least: float = 0.0, most: float = 100.0) -> tuple[float, float, float]:
-    """Where an axis of ``values`` begins and ends, on round numbers, and its step; at least a few steps long."""
-    known = [value for value in values if np.isfinite(value)] or [least, most]
+def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float, float]:
+    """Return the ends of an axis of ``values`` in 0..``most``, at round numbers, and its step; it has two at least."""
+    known = [value for value in values if np.isfinite(value)] or [0, most]
     low, high = min(known), max(known)
-    step = next(size for size in (1, 2, 5, 10, 25) if (high - low) / size <= 6)
-    start = max(least, step * np.floor(low / step))
+    step = next(most * size / 100 for size in (1, 2, 5, 10, 25, 50) if (high - low) / (most * size / 100) <= 6)
+    start = max(0.0, step * np.floor(low / step))
     end = min(most, max(step * np.ceil(high / step), start + 2 * step))
     return float(start), float(end), float(step)
 
 
-def _begins(low: float) -> str:
-    # An axis without its zero makes differences look large: whoever reads it should know.
+def _start_of(low: float) -> str:
+    """Return where an axis begins unless at 0, because without its zero it makes differences look large."""
     return "" if low == 0 else f", from {low:g}"
 
 
-@dataclass(frozen=True)
-class RightAt:
-    """Right answers at a budget, a share, with the ends of its interval."""
-
-    budget: int
-    accuracy: float
-    low: float
-    high: float
-
-
-def by_budget(points: Sequence[RightAt], *, full: float, chance: float | None, at: int) -> str:
-    """Right answers over budgets with their intervals, beside those of all heads and of the most frequent class.
+def by_budget(accuracies: Mapping[int, Estimate], *, full: float, majority: float | None, at: int) -> str:
+    """Draw accuracy by budget with intervals, with levels of the full model and of the majority-class baseline.
 
     ``at`` is the budget of the report.
     """
-    left, width, height = 60, 520, 220
-    ends = [100 * end for one in points for end in (one.low, one.high)]
-    low, high, step = axis([*ends, 100 * full, *([] if chance is None else [100 * chance])])
-    first, last = points[0].budget, points[-1].budget
-
-    def across(budget: float) -> float:
-        return left + width * (budget - first) / max(1, last - first)
-
-    def down(share: float) -> float:
-        return 14 + height * (high - 100 * share) / (high - low)
-
-    measured = [one for one in points if np.isfinite(one.accuracy)]
-    line = " ".join(f"{across(one.budget):.1f},{down(one.accuracy):.1f}" for one in measured)
-    band = [f"{across(one.budget):.1f},{down(one.high):.1f}" for one in measured]
-    band += [f"{across(one.budget):.1f},{down(one.low):.1f}" for one in reversed(measured)]
-    worst = min(measured, key=lambda one: one.accuracy)
-    said = (
-        f"Right answers at {len(measured)} budgets from {first} to {last} heads: {percent(worst.accuracy)} at "
-        f"{worst.budget} heads at least; all heads give {percent(full)}"
-        + ("" if chance is None else f", answering always the most frequent class would give {percent(chance)}")
+    measured = {budget: one for budget, one in accuracies.items() if np.isfinite(one.value)}
+    levels = {"all heads": full, **({} if majority is None else {"majority-class baseline": majority})}
+    ends = [(100 * one.low, 100 * one.high) for one in measured.values()]
+    lowest = min(measured, key=lambda budget: measured[budget].value)
+    return _line_chart(
+        {budget: 100 * one.value for budget, one in measured.items()},
+        alt=f"Accuracy at {len(measured)} budgets from {min(measured)} to {max(measured)} heads: lowest "
+        f"{measured[lowest].text} at {lowest} heads; "
+        + ", ".join(f"{name} {percent(level)}" for name, level in levels.items()),
+        names=("heads kept", "accuracy in %"),
+        scale=axis([end for pair in ends for end in pair] + [100 * level for level in levels.values()]),
+        ends=ends,
+        levels={f"{name} {percent(level)}": 100 * level for name, level in levels.items()},
+        mark=at,
     )
-    drawn = [
-        f'<svg viewBox="0 0 600 {height + 60}" style="max-width:600px" role="img" aria-label="{safe(said)}">',
-        f'<polygon class=band points="{" ".join(band)}"/>',
-    ]
-    for tick in np.arange(low, high + step / 2, step):
-        y = down(tick / 100)
-        drawn.append(f'<line class=rule x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(f'<text class=side x="{left - 8}" y="{y + 4:.1f}">{tick:g}</text>')
-    for level, name in ((full, "all heads"), (chance, "answering always the most frequent class:")):
-        if level is not None:
-            y = down(level)
-            drawn.append(f'<line class=knee x1="{left}" x2="{left + width}" y1="{y:.1f}" y2="{y:.1f}"/>')
-            drawn.append(f'<text class=side x="{left + width}" y="{y - 5:.1f}">{name} {percent(level)}</text>')
-    drawn.append(f'<polyline points="{line}"/>')
-    x = across(at)
-    drawn.append(f'<line class=mark x1="{x:.1f}" x2="{x:.1f}" y1="14" y2="{height + 14}"/>')
-    drawn += [f'<text x="{across(tick):.1f}" y="{height + 32}">{tick}</text>' for tick in sorted({first, at, last})]
-    drawn.append(
-        f'<text x="{left + width / 2}" y="{height + 52}">heads kept (left: right answers in %{_begins(low)})</text>'
-    )
-    return "".join(drawn) + "</svg>"
 
 
 def silhouette(curve: Curve) -> str:
-    """The silhouette over the numbers of clusters, its knee marked."""
-    left, width, height = 60, 520, 170
+    """Draw the silhouette over the numbers of clusters, its knee marked."""
     low, high = float(np.min(curve.mss)), float(np.max(curve.mss))
-    first, last = int(curve.ks[0]), int(curve.ks[-1])
-
-    def across(k: float) -> float:
-        return left + width * (k - first) / max(1, last - first)
-
-    def down(value: float) -> float:
-        return 14 + height * (high - value) / max(1e-12, high - low)
-
-    line = " ".join(
-        f"{across(k):.1f},{down(value):.1f}" for k, value in zip(curve.ks.tolist(), curve.mss.tolist(), strict=True)
+    knee = f"its knee is at {curve.knee} clusters" if curve.knee else "it has no knee"
+    return _line_chart(
+        dict(zip(curve.ks.tolist(), curve.mss.tolist(), strict=True)),
+        alt=f"Silhouette from {low:.2f} at its lowest to {high:.2f}; {knee}",
+        names=("number of clusters k", "mean silhouette"),
+        scale=axis([low, high], most=1.0),
+        mark=curve.knee or None,
     )
-    knee = across(curve.knee)
-    return (
-        f'<svg viewBox="0 0 600 {height + 58}" style="max-width:600px" role="img" '
-        f'aria-label="Silhouette from {low:.2f} at its lowest to {high:.2f}; its knee is at {curve.knee} clusters">'
-        f'<line class=rule x1="{left}" x2="{left + width}" y1="{height + 14}" y2="{height + 14}"/>'
-        f'<line class=knee x1="{knee:.1f}" x2="{knee:.1f}" y1="14" y2="{height + 14}"/>'
-        f'<polyline points="{line}"/>'
-        f'<text class=side x="{left - 8}" y="20">{high:.2f}</text>'
-        f'<text class=side x="{left - 8}" y="{height + 14}">{low:.2f}</text>'
-        f'<text x="{left}" y="{height + 32}">{first}</text><text x="{left + width}" y="{height + 32}">{last}</text>'
-        f'<text x="{knee:.1f}" y="{height + 32}">{curve.knee}</text>'
-        f'<text x="{left + width / 2}" y="{height + 52}">number of clusters k (left: mean silhouette)</text></svg>'
+
+
+def _line_chart(
+    points: Mapping[int, float],
+    *,
+    alt: str,
+    names: tuple[str, str],
+    scale: tuple[float, float, float],
+    ends: Sequence[tuple[float, float]] = (),
+    levels: Mapping[str, float] = {},
+    mark: int | None,
+) -> str:
+    """Draw a line through ``points`` (y by x), a band between their ``ends``, named levels, and a mark at one x.
+
+    ``names`` are those of both axes; ``scale`` is the start, the end and the step of the vertical one.
+    """
+    left, width, top, height = 60, 520, 14, 200
+    bottom, right = top + height, left + width
+    (low, high, step), first, last = scale, min(points), max(points)
+
+    def across(x: float) -> float:
+        return left + width * (x - first) / max(1, last - first)
+
+    def down(y: float) -> float:
+        return top + height * (high - y) / (high - low)
+
+    def joined(pairs: Iterable[tuple[float, float]]) -> str:
+        return " ".join(f"{across(x):.1f},{down(y):.1f}" for x, y in pairs)
+
+    drawn = [f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" aria-label="{safe(alt)}">']
+    if ends:
+        upper = [(x, end) for x, (_, end) in zip(points, ends, strict=True)]
+        lower = [(x, start) for x, (start, _) in zip(points, ends, strict=True)]
+        drawn.append(f'<polygon class=band points="{joined([*upper, *reversed(lower)])}"/>')
+    for tick in np.arange(low, high + step / 2, step):
+        y = down(tick)
+        drawn.append(f'<line class=rule x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        drawn.append(f'<text class=side x="{left - 8}" y="{y + 4:.1f}">{tick:g}</text>')
+    for name, level in levels.items():
+        y = down(level)
+        drawn.append(f'<line class=knee x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        drawn.append(f'<text class=side x="{right}" y="{y - 5:.1f}">{safe(name)}</text>')
+    drawn.append(f'<polyline points="{joined(points.items())}"/>')
+    if mark is not None:
+        drawn.append(f'<line class=mark x1="{across(mark):.1f}" x2="{across(mark):.1f}" y1="{top}" y2="{bottom}"/>')
+    ticks = {first, last} if mark is None else {first, mark, last}
+    drawn += [f'<text x="{across(tick):.1f}" y="{bottom + 18}">{tick}</text>' for tick in sorted(ticks)]
+    drawn.append(
+        f'<text x="{left + width / 2}" y="{bottom + 38}">{names[0]} (left: {names[1]}{_start_of(low)})</text></svg>'
     )
+    return "".join(drawn)
 
 
 STYLE = """

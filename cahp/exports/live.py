@@ -10,19 +10,22 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from cahp.board import Shown, contents, script, style
+import numpy as np
+
+from cahp.board import Shown, contents, script
 from cahp.board.colours import letters
 from cahp.exports.drawings import table
+from cahp.exports.run_files import RunFiles
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.settings import Settings
 from cahp.studies.budget_sweep import BudgetTable, Speed
 from cahp.studies.head_clusters import HeadClusters
-from cahp.studies.table_file import own_outcomes
+from cahp.studies.table_file import own_outcomes, table_of
 from cahp.values import HeadMask, Ints
-from cahp.words import safe
 
-#: Largest number of heads for which a report contains the clusters of every budget; more would not fit into a mail.
+#: With more heads, a report does not contain the clusters of every budget: it would be too large for a mail.
 _ALL_CLUSTERS = 256
 
 
@@ -36,7 +39,7 @@ STYLE = """
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """What the board of a report shows: the measured budgets of a run, beginning with its own mask.
+    """The content of a report's board: the measured budgets of a run, beginning with its own mask.
 
     ``labels (N,)`` are the clusters of the run's mask.
     """
@@ -46,8 +49,17 @@ class Live:
     labels: Ints
 
 
+def live_of(files: RunFiles) -> Live | None:
+    """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
+    run, clusters = files.document, files.clusters
+    # Only other methods themselves can choose their heads for other budgets.
+    if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
+        return None
+    return Live(clusters, table_of(run, clusters, files.table), files.arrays["labels"].astype(np.int64))
+
+
 @cache
-def script_of() -> str:
+def report_script() -> str:
     """Return the script of a report."""
     return script((Path(__file__).parent / "report.js").read_text(encoding="utf-8"))
 
@@ -57,58 +69,47 @@ def policy() -> str:
 
     Images of the curves are made in the page (``blob:``) before they are saved.
     """
-    digest = base64.b64encode(hashlib.sha256(script_of().encode()).digest()).decode("ascii")
+    digest = base64.b64encode(hashlib.sha256(report_script().encode()).digest()).decode("ascii")
     return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src blob:"
 
 
-def head() -> str:
-    """Return the styles of the board for the head of the page."""
-    return f"<style>{style()}{STYLE}</style>"
-
-
 def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
-    """Yield the board, its data and a note; it needs scripts."""
+    """Yield the board, a note, and its data; it needs scripts."""
     all_clusters = mask.keep.size <= _ALL_CLUSTERS
     yield '<div id="board"></div>'
     measured, budgets = live.table.measured()
-    said = f"Drag the number of heads. {'All' if measured == budgets else measured} of {budgets} budgets were measured"
-    if measured < budgets:
-        said += "; values between them are estimated"
-    said += "." if measured == budgets else ". <code>cahp prune --sweep</code> measures all."
-    said += (
-        " Click a head to see which head covers for it."
+    if measured == budgets:
+        note = f"All of {budgets} budgets were measured."
+    else:
+        note = (
+            f"{measured} of {budgets} budgets were measured; values between them are estimated. "
+            "<code>cahp prune --sweep</code> measures all."
+        )
+    clusters = (
+        "Click a head to see which head covers for it."
         if all_clusters
-        else (f" Colours are those of the clusters at {mask.count} heads.")
+        else f"Colours are those of the clusters at {mask.count} heads."
     )
-    yield f"<p class='note moves'>{said}</p>"
+    yield f"<p class='note moves'>Drag the number of heads. {note} {clusters}</p>"
+    requested = run.budget.requested is not None
+    origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
+    recovered, swept, recovery = run.outcomes.get("recovered"), live.table.recover, ""
+    if swept == NONE.name and recovered is not None:
+        recovery = f"{name_of_result(run.settings.recover)}: {recovered['accuracy'].text}"
+    ratio = run.latency_ratio
+    speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
+    rescued = [layer * mask.heads + head for layer, head in run.rescued]
     data = contents(
         live.table,
         live.clusters,
-        _shown(run, mask, live.table),
+        Shown(mask, origin, own_outcomes(run, swept), speed, recovery, rescued),
         labels=live.labels,
         alone=all_clusters,
         chance=run.data.eval.most_frequent,
     )
-    # A script element ends at the first "</script", whatever it holds.
+    # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     yield f'<script type="application/json" id="board-data">{text}</script>'
-
-
-def script_element() -> str:
-    """Return the script element for the end of the page."""
-    return f'<script type="module">{script_of()}</script>'
-
-
-def _shown(run: RunDocument, mask: HeadMask, of: BudgetTable) -> Shown:
-    requested = run.budget.requested is not None
-    origin = "hand" if run.settings.method == BY_HAND else "budget" if requested else "auto"
-    recovered, note = run.outcomes.get("recovered"), ""
-    if of.recover == NONE.name and recovered is not None:
-        note = f"{name_of_result(run.settings.recover)}: {recovered['accuracy'].text}"
-    ratio = run.latency_ratio
-    speed = None if ratio is None else Speed.of(ratio, run.cost.full, run.cost.pruned)
-    rescued = [layer * mask.heads + head for layer, head in run.rescued]
-    return Shown(mask, origin, own_outcomes(run, of.recover), speed, note, rescued)
 
 
 def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
@@ -116,15 +117,12 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
     nearest = clusters.covers(mask, labels)
     pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
     rows = []
-    for survivor in mask.flat:
-        inside = [
-            _place(head, mask) for head in pruned if nearest[head] == survivor and labels[head] == labels[survivor]
-        ]
-        outside = [
-            _place(head, mask) for head in pruned if nearest[head] == survivor and labels[head] != labels[survivor]
-        ]
-        if inside or outside:
-            name = f"{_place(survivor, mask)} ({letters(int(labels[survivor]))})"
+    for kept in mask.flat:
+        covered = [head for head in pruned if nearest[head] == kept]
+        inside = [_place(head, mask) for head in covered if labels[head] == labels[kept]]
+        outside = [_place(head, mask) for head in covered if labels[head] != labels[kept]]
+        if covered:
+            name = f"{_place(kept, mask)} ({letters(int(labels[kept]))})"
             rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
     if not rows:
         yield "<p>No head was pruned.</p>"
@@ -142,8 +140,3 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
 
 def _place(head: int, mask: HeadMask) -> str:
     return f"{head // mask.heads}.{head % mask.heads}"
-
-
-def no_script() -> str:
-    """Return the note for browsers without scripts."""
-    return safe("The interactive board needs a script, which is disabled here; a static drawing follows.")

@@ -9,15 +9,23 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+
+from cahp.board import style
+from cahp.exports import live as live_board
 from cahp.exports import report_figures
-from cahp.exports.drawings import STYLE, Clusters, Curve, grid, silhouette, table
-from cahp.exports.live import Live, board, covers, head, no_script, policy, script_element
+from cahp.exports.drawings import STYLE, Curve, grid, silhouette, table
+from cahp.exports.live import Live, live_of
 from cahp.exports.recipe import recipe
+from cahp.exports.run_files import RunFiles
+from cahp.files import is_there
 from cahp.outcomes import Outcomes
+from cahp.output import Mark, Output
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.settings import Settings
-from cahp.values import HeadMask
+from cahp.values import Ints, OptionError
 from cahp.words import interval, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
@@ -67,32 +75,27 @@ def verdict(run: RunDocument) -> str:
     else:
         difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
     after = " after recovery" if state == "recovered" else ""
-    said = (
-        f"{run.budget.attained} of {total} heads are kept. Accuracy on {now.n:,} texts{after} is {now.text}; with all "
-        f"heads it is {full.text}: {difference}."
-    )
-    return f"{said} {_time(run)}"
-
-
-def _time(run: RunDocument) -> str:
     ratio = run.latency_ratio
     if ratio is None:
-        return "Time was not measured."
-    if not ratio.excludes(1):
-        return "Its latency does not change measurably."
-    low, high = ratio.low, ratio.high
+        latency = "Time was not measured."
+    elif not ratio.excludes(1):
+        latency = "Its latency does not change measurably."
+    else:
+        latency = (
+            f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
+            f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."
+        )
     return (
-        f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
-        f"(95 % interval {interval(low * 100, high * 100, 0)})."
+        f"{run.budget.attained} of {total} heads are kept. Accuracy on {now.n:,} texts{after} is {now.text}; with all "
+        f"heads it is {full.text}: {difference}. {latency}"
     )
 
 
 def page(
     run: RunDocument,
-    mask: HeadMask,
     *,
     origin: Origin,
-    clusters: Clusters | None = None,
+    labels: Ints | None = None,
     curve: Curve | None = None,
     live: Live | None = None,
     static: bool = False,
@@ -101,17 +104,18 @@ def page(
 ) -> str:
     """Return the report as an HTML document.
 
-    ``run`` is a document of the schema ``cahp.run/1`` about ``mask``. ``live`` makes the board interactive; ``static``
-    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by name of the result
-    ("refitted"). ``examples`` are texts of the data that the user allowed.
+    ``labels (N,)`` are the clusters of the heads, ``curve`` the silhouette; both are part of ``live``, which makes the
+    board interactive. ``static`` leaves out every script. ``recoveries`` are results of the same mask after other
+    recoveries, by name of the result ("refitted"). ``examples`` are texts of the data that the user allowed.
     """
+    mask = run.mask
     title = f"{run.budget.attained} of {mask.keep.size} attention heads kept"
     if live is not None:
         clustering = live.clusters.clustering
-        clusters, curve = Clusters.of(live.labels), Curve(clustering.ks, clustering.mss, clustering.knee)
-    answering = None if static else live
+        labels, curve = live.labels, Curve(clustering.ks, clustering.mss, clustering.knee)
+    interactive = None if static else live
     sections = [
-        _section("Kept heads", _which(run, mask, clusters, answering)),
+        _section("Kept heads", _kept_heads(run, labels, interactive)),
         _section("Accuracy and latency", report_figures.figures(run)),
     ]
     compared = report_figures.by_recovery(run, recoveries or {})
@@ -122,33 +126,67 @@ def page(
     if examples:
         sections.append(_section("Changed predictions", _examples(examples)))
     if live is not None:
-        sections.append(_section("Replacement heads", covers(mask, live.clusters, live.labels)))
+        sections.append(_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
     if curve is not None:
-        sections.append(_section("The number of heads", _why(run, curve, answering is not None)))
+        sections.append(_section("The number of heads", _number_of_heads(run, curve, interactive is not None)))
     sections += [
         _section("What was measured", _measured(run, origin)),
-        _section("Checks and limits", _trust(run, origin)),
-        _section("How to repeat this run", _again(run, origin)),
+        _section("Checks and limits", _checks(run, origin)),
+        _section("How to repeat this run", _repeat(run, origin)),
     ]
+    policy, head, script = _POLICY, "", ""
+    if interactive is not None:
+        policy, head = live_board.policy(), f"<style>{style()}{live_board.STYLE}</style>"
+        script = f'<script type="module">{live_board.report_script()}</script>'
     return (
         "<!doctype html>\n"
         '<html lang="en"><head><meta charset="utf-8"><meta name="generator" content="cahp.report/1">'
-        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY if answering is None else policy()}">'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{safe(title)} – {safe(run.model.id)}</title><style>{STYLE}</style>"
-        f"{'' if answering is None else head()}</head><body><main>"
+        f"{head}</head><body><main>"
         f"<header><p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
         f"<h1>{safe(title)}</h1><p class=lead>{safe(verdict(run))}</p></header>"
-        + "".join(sections)
-        + f"</main>{'' if answering is None else script_element()}</body></html>\n"
+        f"{''.join(sections)}</main>{script}</body></html>\n"
     )
+
+
+def run_report(files: RunFiles, *, day: datetime.date, static: bool = False) -> str:
+    """Return the report of the run in a folder as an HTML document; nothing is measured.
+
+    Its board is interactive if the folder contains the masks of other budgets.
+    """
+    run, arrays = files.document, files.arrays
+    curve = None
+    if run.knee is not None and {"ks", "mss"} <= arrays.keys():
+        curve = Curve(arrays["ks"], arrays["mss"], run.knee)
+    labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
+    return page(run, origin=Origin.of(run, day), labels=labels, curve=curve, live=live_of(files), static=static)
+
+
+def write_report(text: str, file: Path, *, force: bool = False) -> Path:
+    """Write a report as ``file``, whole or not at all; it replaces another report, and with ``force`` any file.
+
+    Raises:
+        OptionError: If the file exists and is no report, or is a folder.
+        UnwrittenError: If it cannot be written.
+    """
+    if is_there(file, Path.is_dir):
+        raise OptionError(f"{file} is a folder; name another file with --out")
+    output = Output(file.parent, force=force)
+    output.check_files([file.name], Mark(file.name, "cahp.report"))
+    output.write({file.name: text.encode()})
+    return file if output.folder == file.parent else output.folder / file.name
+
+
+# Sections ------------------------------------------------------------------------------------------------------
 
 
 def _section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 
-def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Live | None) -> Iterator[str]:
+def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Iterator[str]:
     yield (
         "<p>A transformer has many attention heads. Each attends to the words of a text in its own way, and some "
         "attend alike. "
@@ -160,26 +198,24 @@ def _which(run: RunDocument, mask: HeadMask, clusters: Clusters | None, live: Li
         yield "The kept heads were chosen by hand.</p>"
     else:
         yield f"The kept heads were chosen by the method {safe(method)}.</p>"
-    if live is not None:
-        yield from board(run, mask, live)
-        yield f"<noscript><p class=note>{no_script()}</p>{''.join(_still(run, mask, clusters))}</noscript>"
-    else:
-        yield from _still(run, mask, clusters)
-
-
-def _still(run: RunDocument, mask: HeadMask, clusters: Clusters | None) -> Iterator[str]:
-    yield grid(mask, clusters)
     legend = "<span class=solid></span> kept <span class=hollow></span> pruned"
-    if clusters is not None:
+    if labels is not None:
         legend += "; letter and colour name the cluster (colours for the largest, stripes for the next)"
-    yield f"<p class=note>{legend}. Layers and heads count from 0.</p>"
-    rescued = run.rescued
-    if rescued:
-        heads = ", ".join(f"layer {layer} head {head}" for layer, head in rescued)
-        yield f"<p class=note>Kept so that every layer has a head: {safe(heads)}.</p>"
+    still = f"{grid(run.mask, labels)}<p class=note>{legend}. Layers and heads count from 0.</p>"
+    if run.rescued:
+        added = ", ".join(f"layer {layer} head {head}" for layer, head in run.rescued)
+        still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"
+    if live is None:
+        yield still
+        return
+    yield from live_board.board(run, run.mask, live)
+    yield (
+        "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
+        f"follows.</p>{still}</noscript>"
+    )
 
 
-def _why(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
+def _number_of_heads(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
     asked, kept = run.budget.requested, run.budget.attained
     said = "The curve shows how well k clusters separate the heads. "
     said += (
@@ -231,7 +267,7 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     yield table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])
 
 
-def _trust(run: RunDocument, origin: Origin) -> Iterator[str]:
+def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
     verified = run.verified
     said = []
     if verified.mask_bites:
@@ -254,7 +290,7 @@ def _trust(run: RunDocument, origin: Origin) -> Iterator[str]:
     yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in said)}</ul>"
 
 
-def _again(run: RunDocument, origin: Origin) -> Iterator[str]:
+def _repeat(run: RunDocument, origin: Origin) -> Iterator[str]:
     if run.settings.method == BY_HAND:
         yield "<p>The heads were chosen by hand: save the mask as <code>head_mask.json</code> first.</p>"
     yield f"<p>In a terminal:</p><pre>{safe(origin.command)}</pre>"

@@ -1,10 +1,10 @@
-"""The figures of a report: quality, recoveries, cost, budgets, and what they mean in the world."""
+"""The results in a report: outcomes, recoveries, cost, and accuracy by budget."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from cahp.exports.drawings import RightAt, by_budget, intervals, table
+from cahp.exports.drawings import by_budget, intervals, table
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
@@ -12,7 +12,6 @@ from cahp.run.recovery_steps import RecoveryStep
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.words import duration, percent, safe
 
-_AGREEMENT = "Agreement with the full model"
 _NAMES = {"full": "all heads", "pruned": "pruned", "recovered": "recovered"}
 
 
@@ -22,8 +21,8 @@ def figures(run: RunDocument) -> Iterator[str]:
     if run.report is not None:
         yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes)
     if run.refit is not None:
-        taken = "was taken" if run.refit.accepted else "was rejected, so nothing changed"
-        yield f"<p class=note>Recovery without training (refit) {taken}: {safe(run.refit.reason)}.</p>"
+        taken = "was accepted" if run.refit.accepted else "was rejected, so nothing changed"
+        yield f"<p class=note>The refit {taken}: {safe(run.refit.reason)}.</p>"
     yield from _cost(run)
 
 
@@ -68,15 +67,15 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     if run.steps:
         yield table("Recovery step by step", [step.result for step in run.steps], _stepwise(run.steps))
     if run.distill is not None:
-        said = run.distill
-        taken = "was accepted" if said.accepted else "was rejected; nothing changed"
-        heeded = (
-            f" Agreement with the full model on {said.held_out:,} held-out texts: {percent(said.agreement_before)} "
-            f"before, {percent(said.held_out_agreement)} after."
+        distill = run.distill
+        taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
+        agreement = (
+            f" Agreement with the full model on {distill.held_out:,} held-out texts: "
+            f"{percent(distill.agreement_before)} before, {percent(distill.held_out_agreement)} after."
         )
         yield (
-            f"<p class=note>Distillation on {said.examples:,} texts {taken}: {safe(said.reason)}."
-            f"{'' if said.agreement_before is None else heeded}</p>"
+            f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}."
+            f"{'' if distill.agreement_before is None else agreement}</p>"
         )
 
 
@@ -87,7 +86,7 @@ def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
         ("95 % interval", [one.interval for one in accuracy]),
         ("Change from the previous step", ["" if step.gained is None else step.gained.text for step in steps]),
         ("95 % interval of this", ["" if step.gained is None else step.gained.interval for step in steps]),
-        (_AGREEMENT, [step.outcomes["agreement"].text for step in steps]),
+        ("Agreement with the full model", [step.outcomes["agreement"].text for step in steps]),
         ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
         ("Training texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
         ("Time", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
@@ -111,26 +110,21 @@ def _cost(run: RunDocument) -> Iterator[str]:
         ("Operations per text", [f"{(one.flops or 0) / 1e9:.2f} G" for one in (full, pruned)]),
     ]
     yield table("Cost", ["all heads", "pruned"], rows)
+    share = "" if run.attention_share is None else percent(run.attention_share, 0)
     yield (
         f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
         f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
-        f"{_share(run.attention_share, 0)} of the full model's time, which bounds what pruning heads can save.</p>"
+        f"{share} of the full model's time, which bounds what pruning heads can save.</p>"
     )
 
 
-def _share(value: float | None, digits: int = 1) -> str:
-    return "" if value is None else percent(value, digits)
-
-
-def budgets(run: RunDocument, of: BudgetTable) -> Iterator[str]:
-    """Draw accuracy at every measured budget, with that of all heads and of the most frequent class."""
-    accuracies = [(row.budget, row.outcomes["accuracy"]) for row in of.rows() if row.outcomes is not None]
-    found = [RightAt(budget, one.value, one.low, one.high) for budget, one in accuracies]
-    chance = run.data.eval.most_frequent
-    guess = "" if chance is None else f" Always predicting the most frequent class gives {percent(chance)}."
-    after = RECOVERIES[of.recover].after or NONE.result
+def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
+    """Draw accuracy at every measured budget, with levels of the full model and of the majority-class baseline."""
+    accuracies = {row.budget: row.outcomes["accuracy"] for row in swept.rows() if row.outcomes is not None}
+    full, majority = run.outcomes["full"]["accuracy"], run.data.eval.most_frequent
+    baseline = "" if majority is None else f" Accuracy of the majority-class baseline: {percent(majority)}."
     yield (
-        f"<p>Accuracy {after}, at {len(found)} of {len(of.budgets)} budgets, with 95 % intervals (n = "
-        f"{run.outcomes['full']['accuracy'].n:,}).{guess}</p>"
+        f"<p>Accuracy {RECOVERIES[swept.recover].after or NONE.result}, at {len(accuracies)} of {len(swept.budgets)} "
+        f"budgets, with 95 % intervals (n = {full.n:,}).{baseline}</p>"
     )
-    yield by_budget(found, full=run.outcomes["full"]["accuracy"].value, chance=chance, at=run.budget.attained)
+    yield by_budget(accuracies, full=full.value, majority=majority, at=run.budget.attained)

@@ -21,9 +21,9 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
+from cahp.exports.report import run_report
 from cahp.exports.run_files import read_run
 from cahp.exports.run_folder import write_run
-from cahp.exports.run_report import run_report
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings

@@ -84,7 +84,6 @@ def _report(
     }
     document = report.page(
         run,
-        view.mask,
         origin=report.Origin(
             machine=run.machine or machine() if made is None else made["machine"],
             date=date.today().isoformat() if made is None else made["date"],

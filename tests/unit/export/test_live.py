@@ -38,7 +38,7 @@ def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDo
 
 
 def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
-    return page(run, mask, origin=Origin.of(run, date(2026, 1, 31)), live=live, **options)
+    return page(run, origin=Origin.of(run, date(2026, 1, 31)), live=live, **options)
 
 
 def test_the_page_may_run_its_one_script_and_load_nothing() -> None:

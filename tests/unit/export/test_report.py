@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.exports.drawings import Clusters, Curve, axis, grid
+from cahp.exports.drawings import Curve, axis, grid
 from cahp.exports.report import Example, Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
 
-MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
-CLUSTERS = Clusters(np.array([0, 0, 1, 1, 2, 0]), ["#0072B2", "#E69F00", "#8A939B"], ["A", "B", "C"])
+LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3", "print(1 < 2)")
 
 
@@ -58,11 +57,11 @@ class Outline(HTMLParser):
 
 
 def report(document: dict[str, Any] | None = None, **options: Any) -> Outline:
-    return Outline(page(RunDocument.from_json(document or run()), MASK, origin=ORIGIN, **options))
+    return Outline(page(RunDocument.from_json(document or run()), origin=ORIGIN, **options))
 
 
 def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
-    outline = report(clusters=CLUSTERS, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), 3))
+    outline = report(labels=LABELS, curve=Curve(np.arange(2, 6), np.array([0.5, 0.8, 0.9, 0.95]), 3))
     names = {tag for tag, _ in outline.tags}
     assert names.isdisjoint({"script", "link", "img", "iframe", "object", "embed", "form", "a", "base", "image", "use"})
     attributes = {name for _, attrs in outline.tags for name in attrs}
@@ -70,7 +69,7 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     assert not any(name.startswith("on") for name in attributes)
     policies = [attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'"]
-    assert "url(" not in page(RunDocument.from_json(run()), MASK, origin=ORIGIN)
+    assert "url(" not in page(RunDocument.from_json(run()), origin=ORIGIN)
 
 
 def test_names_that_people_chose_are_text_and_not_markup() -> None:
@@ -95,7 +94,7 @@ def test_the_figures_are_those_of_the_run() -> None:
 
 
 def test_the_grid_has_a_square_for_every_head_and_fills_the_kept_ones() -> None:
-    squares = [attrs for tag, attrs in report(clusters=CLUSTERS).tags if tag == "rect"]
+    squares = [attrs for tag, attrs in report(labels=LABELS).tags if tag == "rect"]
     assert [square["fill"] for square in squares] == ["#0072B2", "none", "#E69F00", "none", "#8A939B", "none"]
     assert [square["stroke"] for square in squares][3] == "#E69F00"
 
@@ -148,7 +147,7 @@ def test_what_was_not_measured_is_said_and_not_invented() -> None:
 def test_who_chose_the_heads_is_said(method: str, words: str) -> None:
     document = run()
     document["settings"]["method"] = method
-    text = report(document, clusters=CLUSTERS).text
+    text = report(document, labels=LABELS).text
     assert words in text
     assert ("one head of each cluster" in text) == (method == "complementary")
 
@@ -164,7 +163,7 @@ def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
 @pytest.mark.parametrize(("bundled", "words"), [(True, "are part of the package"), (False, "Report of")])
 def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
     origin = Origin(ORIGIN.machine, ORIGIN.date, "", "", bundled=bundled)
-    text = Outline(page(RunDocument.from_json(run()), MASK, origin=origin)).text
+    text = Outline(page(RunDocument.from_json(run()), origin=origin)).text
     assert words in text
     assert ("are part of the package" in text) == bundled
 
@@ -172,7 +171,7 @@ def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
 def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     document = RunDocument.from_json({**run(), "steps": plain_json(documents.recovery_steps())})
     assert document.steps == documents.recovery_steps()
-    text = Outline(page(document, MASK, origin=ORIGIN)).text
+    text = Outline(page(document, origin=ORIGIN)).text
     assert "Effect of recovery" in text
     for words in (
         "as pruned refitted distilled",
@@ -190,6 +189,7 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
     assert axis([20.1, 96.4]) == (0.0, 100.0, 25.0)
     assert axis([95.0, 95.0]) == (95.0, 97.0, 1.0)
     assert axis([float("nan")]) == (0.0, 100.0, 25.0)
+    assert axis([0.52, 0.95], most=1.0) == pytest.approx((0.5, 1.0, 0.1))
     assert "accuracy in %, from 88" in report().text
 
 
@@ -234,7 +234,7 @@ def test_words_of_a_table_stay_whole_unless_no_column_holds_them() -> None:
 def test_a_ninth_cluster_has_stripes_where_it_is_kept_and_a_broken_line_where_it_is_not() -> None:
     labels = np.repeat(np.arange(9), [3, 3, 3, 3, 3, 3, 3, 3, 2])
     mask = HeadMask.of(list(range(25)), 1, 26)
-    drawn = grid(mask, Clusters.of(labels))
+    drawn = grid(mask, labels)
     assert drawn.count("class=stripe") == 1
     assert drawn.count("stroke-dasharray") == 1
-    assert "class=stripe" not in grid(mask, Clusters.of(np.repeat(np.arange(8), [5, 3, 3, 3, 3, 3, 3, 3])))
+    assert "class=stripe" not in grid(mask, np.repeat(np.arange(8), [5, 3, 3, 3, 3, 3, 3, 3]))

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cahp.exports.live import live_of
+from cahp.exports.report import run_report
 from cahp.exports.run_files import RunFiles, read_run
 from cahp.exports.run_folder import write_run
-from cahp.exports.run_report import live_of, run_report
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, measure_run
 from cahp.studies.filling import fill
