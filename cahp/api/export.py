@@ -145,10 +145,10 @@ def export(
     """
     settings = read_settings("export", model, data, options)
     output, card = Output.of(out), identify_model(settings)
-    keep, said = read_mask_for(card, mask)
+    keep, content = read_mask_for(card, mask)
     form = formats.find(format)
     if isinstance(form, MaskForm):
-        return _write_mask(form, keep, _origin(card, keep, said), output)
+        return _write_mask(form, keep, _read_origin(card, keep, content), output)
     assert isinstance(form, ModelForm)
     form.check_installed()
     formats.check_card(form, card)
@@ -180,17 +180,13 @@ def export(
             **(outcome or checkpoints.UNMEASURED),
             "parameters": {"full": measurements.model.parameters, "pruned": pruned.parameters},
             "form": form.key,
-            "bytes": None,
-            "difference": None,
-            "agreement": None,
-            "tried": None,
-            "onnx_latency_ms": None,
-            "files": None,
+            # Known once the model is written.
+            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "onnx_latency_ms", "files")),
             "loads": formats.as_asked(form.loads, card.prompt),
             "notices": notices,
         }
         with UnwrittenError.carrying(document):
-            written = checkpoints.write(
+            results = checkpoints.write(
                 form,
                 output,
                 model=measurements.model,
@@ -199,7 +195,7 @@ def export(
                 inputs=inputs,
                 full=full,
                 outcome=outcome or None,
-                method=str(said.get("method", BY_HAND)),
+                method=str(content.get("method", BY_HAND)),
                 data=data_record,
                 recovery=settings.recover,
                 command=command,
@@ -208,26 +204,26 @@ def export(
                 seed=settings.seed,
                 progress=reporter,
             )
-        return {**document, **written.beside(outcome), **written.as_json()}
+        return {**document, **results}
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What a mask's file may tell of its origin; anybody may have written the file."""
+class _Origin:
+    """The fields of a mask's file that are written again, with the types that they must have."""
 
     method: str
     budget: dict[str, int | None]
     metrics: dict[str, dict[str, int | float | list[float] | None] | None]
 
 
-def _origin(card: ModelCard, mask: HeadMask, said: Mapping[str, Any]) -> MaskOrigin:
-    """Who chose a mask and what was measured, as its file ``said``; by hand if it does not say so of this model."""
+def _read_origin(card: ModelCard, mask: HeadMask, content: Mapping[str, Any]) -> MaskOrigin:
+    """Return the method and the results of a mask from the content of its file; by hand if it is of another model."""
     import msgspec
 
-    if said.get("model") == card.id:
+    if content.get("model") == card.id:
         with suppress(msgspec.ValidationError):
-            told = msgspec.convert(said, _Told)
-            return MaskOrigin(card.id, told.method, told.budget, told.metrics)
+            origin = msgspec.convert(content, _Origin)
+            return MaskOrigin(card.id, origin.method, origin.budget, origin.metrics)
     return MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
 
 

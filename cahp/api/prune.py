@@ -19,8 +19,7 @@ from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.exports.recipe import recipe
 from cahp.exports.report import run_report, write_report
-from cahp.exports.run_files import RunFiles
-from cahp.exports.run_folder import write_run
+from cahp.exports.run_folder import RunFiles, write_run
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes

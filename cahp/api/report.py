@@ -9,7 +9,7 @@ from typing import Any
 from cahp.api.options import Name
 from cahp.exports.live import live_of
 from cahp.exports.report import run_report, write_report
-from cahp.exports.run_files import read_run
+from cahp.exports.run_folder import read_run
 
 
 def report(

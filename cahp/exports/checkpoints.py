@@ -1,9 +1,9 @@
-"""A pruned model as a folder to take home: weights, mask, figures and card, written only if it answers as it should."""
+"""A pruned model as a folder: weights, mask, results and model card, written only if it gives the same results."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,17 @@ import numpy as np
 from cahp.cards import ModelCard
 from cahp.costs import LATENCY_SECONDS
 from cahp.exports import formats
-from cahp.exports.footprint import Footprint, footprints_of
+from cahp.exports.footprint import Footprint
 from cahp.exports.form import ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
-from cahp.outcomes import Outcomes, measure
+from cahp.outcomes import measure
 from cahp.output import Output
-from cahp.recoveries import get_recovery
+from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import SplitRecord, outcome_records, ratio_record, versions
+from cahp.run.document import BY_HAND, SplitRecord, outcome_records, ratio_record, versions
 from cahp.run.option import parse_duration
 from cahp.run.prune import measure_outcomes
 from cahp.run.recovered import Recovered, cut_model
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 STAGE = "write"
-#: ``metrics``, ``delta`` and ``outcomes`` where nothing was measured.
+#: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
 UNMEASURED: Mapping[str, None] = {"metrics": None, "delta": None, "outcomes": None}
-#: Texts that a written model is tried on.
+#: Number of texts on which a written model is tried.
 TRIED = 64
-#: What it is tried on where no data are at hand.
+#: The texts if there are no data.
 _SENTENCES = (
     "A short text.",
     "Most heads of a transformer can be removed, one after the other, and its answers hardly change.",
@@ -49,65 +49,19 @@ _SENTENCES = (
 )
 
 
-@dataclass(frozen=True)
-class Written:
-    """A model on disk: its form, the bytes of its weights, how far its logits stray when read back.
-
-    ``agreement`` is the share of ``tried`` texts with the same answer as in memory. Where the form has a runtime of its
-    own, ``files`` are its file beside those of the full model (and of the one that it was rounded from); empty for
-    other forms, or if not asked for. ``rounded`` are the outcomes of a rounded model, where there were texts.
-    """
-
-    form: ModelForm
-    bytes: int
-    difference: float
-    agreement: float
-    tried: int
-    files: tuple[Footprint, ...] = ()
-    rounded: Outcomes | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the figures for ``metrics.json``."""
-        timed = None
-        if self.files:
-            full, pruned = self.files[:2]
-            assert pruned.ratio is not None
-            timed = {
-                "full": asdict(full.latency_ms),
-                "pruned": asdict(pruned.latency_ms),
-                "ratio": ratio_record(pruned.ratio),
-            }
-        return {
-            "form": self.form.key,
-            "bytes": self.bytes,
-            "difference": self.difference,
-            "agreement": self.agreement,
-            "tried": self.tried,
-            "onnx_latency_ms": timed,
-            "files": self.files or None,
-        }
-
-    def beside(self, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """Return ``outcome`` with the outcomes of the rounded model beside those of the others."""
-        if self.rounded is None or self.form.rounded is None:
-            return dict(outcome)
-        states = {state: outcomes for state, outcomes in outcome["outcomes"].items() if outcomes is not None}
-        return {**outcome, **outcome_records({**states, self.form.rounded.state: self.rounded})}
-
-
 def claimed(out: Path | Output, card: ModelCard) -> Output:
-    """Where a model that is made of that of ``card`` goes: a new or empty folder, or one that was written here before.
+    """Return the output folder of a model made from that of ``card``; it is new, empty, or was written by us.
 
     Raises:
         OptionError: If it holds anything else, or the model of ``card`` itself.
     """
-    asked = Output.of(out)
-    if asked.folder.resolve() == Path(card.folder).resolve():
+    output = Output.of(out)
+    if output.folder.resolve() == Path(card.folder).resolve():
         raise OptionError(
-            f"{asked.folder} holds {card.id} itself, which would be overwritten; name another folder with --out"
+            f"{output.folder} holds {card.id} itself, which would be overwritten; name another folder with --out"
         )
-    asked.check_folder()
-    return asked
+    output.check_folder()
+    return output
 
 
 def recovered(
@@ -119,13 +73,13 @@ def recovered(
     allowed: float | None = None,
     watch: Watch | None = None,
 ) -> tuple[dict[str, Any], Recovered | None]:
-    """Recover the model under ``mask``; return its outcomes with the report of the recovery, and the recovery.
+    """Recover the model under ``mask``; return its outcomes with the record of the recovery, and the recovery.
 
-    ``schedule`` holds changes to that of a training, ``allowed`` the seconds of a timed recovery (None: as the settings
-    say); ``watch`` gets the loss of a training.
+    ``schedule`` changes that of a training, ``allowed`` are the seconds of a timed recovery (None: those of the
+    settings), and ``watch`` gets the loss of a training.
     """
     settings, measurements = bench.settings, bench.measurements
-    made = bench.recoveries.recover(
+    recovery = bench.recoveries.recover(
         mask,
         recover,
         labels=settings.labels,
@@ -133,108 +87,9 @@ def recovered(
         schedule=schedule,
         watch=watch,
     )
-    states = measure_outcomes(measurements, bench.evaluation, mask, recovered=made, seed=settings.seed)
-    record = recovery_record(measurements, bench.evaluation, mask, made, seed=settings.seed)
-    return {**outcome_records(states), **record}, made
-
-
-def write(
-    form: ModelForm,
-    out: Path | Output,
-    *,
-    model: HeadModel,
-    pruned: HeadModel,
-    mask: HeadMask,
-    inputs: Sequence[Input] | None = None,
-    full: Evaluation | None = None,
-    outcome: Mapping[str, Any] | None = None,
-    method: str = "by hand",
-    data: Mapping[str, Any] | None = None,
-    recovery: str = "none",
-    command: str = "",
-    latency: bool = True,
-    seconds: float = LATENCY_SECONDS,
-    seed: int = 42,
-    progress: Progress = silent,
-) -> Written:
-    """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder that others load, whole or not at all.
-
-    Besides weights and tokenizer it holds ``head_mask.json``, ``metrics.json`` and a ``README.md`` that says how to
-    load it, what was measured, and from which model and data it was made. It is read back in a fresh process that does
-    not know this package and must answer ``inputs`` as in memory: with the same logits, or, where the form rounds, with
-    the same answers to so many of them. ``outcome`` has the ``metrics`` and ``delta`` of a run, ``data`` what it was
-    measured on, ``full`` what the full model answers to ``inputs``; None where nothing was measured. Without ``inputs``
-    it is tried on a few sentences. With ``latency``, a form with a runtime of its own is timed for at most ``seconds``.
-
-    Raises:
-        CahpError: If the model cannot be written so, answers otherwise than the form allows, or cannot be read; nothing
-            is written.
-    """
-    card = model.card
-    formats.check_card(form, card)
-    timed = form.runtime is not None and latency
-    total = 2 if timed else 1
-    progress(STAGE, 0, total)
-    place = Output.of(out)
-    # Where no data are at hand a prompt may still be for pairs.
-    given = model.examples(_SENTENCES) if inputs is None else list(inputs)
-    tried = given if form.rounded else given[:TRIED]
-    with scratch() as beside, place.whole() as part:
-        whole = Pruned(model, pruned, mask, tried)
-        if form.rounded is not None:
-            exact = replace(whole, inputs=tried[:TRIED])
-            whole = replace(whole, exact=beside / form.rounded.exact)
-            _fill(formats.model_form(form.rounded.exact), beside / form.rounded.exact, exact)
-        read = _fill(form, part, whole)
-        progress(STAGE, 1, total)
-        written = Written(
-            form,
-            _bytes(form, part),
-            read.difference,
-            read.agreement,
-            len(tried),
-            _files(form, part, whole, recovery, seconds) if timed else (),
-            None
-            if form.rounded is None or full is None
-            else measure(Evaluation(read.found.astype(np.float32), full.labels, full.classes), full=full, seed=seed),
-        )
-        measured = written.beside(outcome or UNMEASURED)
-        asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
-        source = {
-            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
-            "data": data,
-            "recovery": recovery,
-            "parameters": {"full": model.parameters, "pruned": pruned.parameters},
-            "versions": versions(),
-            "command": command,
-        }
-        origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=measured["metrics"] or {})
-        reading = None if model.prompt is None else model.prompt.preview()
-        said = {
-            formats.MASK_FILE: mask_json(mask, origin),
-            formats.FIGURES_FILE: json_text(
-                {"schema": "cahp.metrics/1", **source, **measured, **written.as_json()}
-            ).encode(),
-            formats.CARD_FILE: model_card(
-                form, card, mask, measured, source, reading=reading, files=written.files
-            ).encode(),
-        }
-        for name, content in said.items():
-            (part / name).write_bytes(content)
-        for path in part.iterdir():
-            # Weights are written for their owner alone; the folder is as open as its configuration.
-            path.chmod((part / "config.json").stat().st_mode)
-    progress(STAGE, total, total)
-    return written
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A pruned model as a ZIP file, the metrics and differences of a run, and what was found when it was read back."""
-
-    content: bytes
-    outcome: Mapping[str, Any]
-    written: Written
+    states = measure_outcomes(measurements, bench.evaluation, mask, recovered=recovery, seed=settings.seed)
+    record = recovery_record(measurements, bench.evaluation, mask, recovery, seed=settings.seed)
+    return {**outcome_records(states), **record}, recovery
 
 
 def checkpoint(
@@ -249,26 +104,25 @@ def checkpoint(
     watch: Watch | None = None,
     command: str = "",
     progress: Progress = silent,
-) -> Checkpoint:
-    """Cut the model to ``mask``, recover it, and write it in a form that others load.
+) -> tuple[bytes, dict[str, Any]]:
+    """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
 
-    ``method`` is who chose the heads, if not the bench's. See ``recovered`` for the recovery, and ``write`` for
-    the rest.
+    ``method`` chose the heads (None: the bench's). See ``recovered`` for the recovery, and ``write`` for the rest.
 
     Raises:
         MaskError: If a layer keeps no head.
-        CahpError: If what is read back answers otherwise than what was written.
+        CahpError: If the written model gives other results.
     """
     formats.check_card(form, bench.card)
     schedule = {"epochs": epochs} if get_recovery(recover).needs_labels else None
-    outcome, made = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed, watch=watch)
+    outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed, watch=watch)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
-        written = write(
+        results = write(
             form,
             folder,
             model=bench.model,
-            pruned=cut_model(bench.model, mask, made),
+            pruned=cut_model(bench.model, mask, recovery),
             mask=mask,
             inputs=bench.evaluation.inputs,
             full=bench.measurements.evaluate(bench.evaluation),
@@ -280,14 +134,111 @@ def checkpoint(
             seed=bench.settings.seed,
             progress=progress,
         )
-        return Checkpoint(zipped(folder), written.beside(outcome), written)
+        return zipped(folder), results
+
+
+def write(
+    form: ModelForm,
+    out: Path | Output,
+    *,
+    model: HeadModel,
+    pruned: HeadModel,
+    mask: HeadMask,
+    inputs: Sequence[Input] | None = None,
+    full: Evaluation | None = None,
+    outcome: Mapping[str, Any] | None = None,
+    method: str = BY_HAND,
+    data: Mapping[str, Any] | None = None,
+    recovery: str = NONE.name,
+    command: str = "",
+    latency: bool = True,
+    seconds: float = LATENCY_SECONDS,
+    seed: int = 42,
+    progress: Progress = silent,
+) -> dict[str, Any]:
+    """Write ``pruned`` (``model`` cut to ``mask``, recovered or not) as a folder for other tools, whole or not at all.
+
+    Beside weights and tokenizer it holds ``head_mask.json``, ``metrics.json``, and a ``README.md`` with instructions,
+    results and origin. It is read back in a new process without this package, and its results for ``inputs`` (None: a
+    few sentences) must be those in memory: the same logits, or enough equal predictions if the form rounds. ``outcome``
+    has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, and ``full`` is the full model's
+    evaluation of ``inputs``; each None if nothing was measured. With ``latency``, a form with its own runtime is timed
+    for at most ``seconds``.
+
+    Returns:
+        ``outcome``, with the outcomes of a rounded model added, and more fields of ``metrics.json``: the ``form``, the
+        ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on the ``tried``
+        texts after reading back, and sizes and latencies of its ``files`` beside the full model's, if it was timed.
+
+    Raises:
+        CahpError: If the model cannot be written in this form, gives other results, or cannot be read; nothing is
+            written.
+    """
+    card = model.card
+    formats.check_card(form, card)
+    timed = form.runtime is not None and latency
+    total = 2 if timed else 1
+    progress(STAGE, 0, total)
+    # Without data, the texts may still have to be pairs.
+    texts = model.examples(_SENTENCES) if inputs is None else list(inputs)
+    tried = texts if form.rounded else texts[:TRIED]
+    with scratch() as beside, Output.of(out).whole() as part:
+        whole = Pruned(model, pruned, mask, tried)
+        if form.rounded is not None:
+            exact = beside / form.rounded.exact
+            _fill(formats.model_form(form.rounded.exact), exact, replace(whole, inputs=tried[:TRIED]))
+            whole = replace(whole, exact=exact)
+        read = _fill(form, part, whole)
+        progress(STAGE, 1, total)
+        results = dict(outcome or UNMEASURED)
+        if form.rounded is not None and full is not None:
+            evaluation = Evaluation(read.found.astype(np.float32), full.labels, full.classes)
+            states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
+            states[form.rounded.state] = measure(evaluation, full=full, seed=seed)
+            results |= outcome_records(states)
+        files = _time_files(form, part, whole, recovery, seconds) if timed else ()
+        results |= {
+            "form": form.key,
+            "bytes": _size_of_weights(form, part),
+            "difference": read.difference,
+            "agreement": read.agreement,
+            "tried": len(tried),
+            "onnx_latency_ms": _latency_record(*files[:2]) if files else None,
+            "files": files or None,
+        }
+        asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
+        source = {
+            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
+            "data": data,
+            "recovery": recovery,
+            "parameters": {"full": model.parameters, "pruned": pruned.parameters},
+            "versions": versions(),
+            "command": command,
+        }
+        origin = MaskOrigin(card.id, method, budget={"attained": mask.count}, metrics=results["metrics"] or {})
+        example = None if model.prompt is None else model.prompt.preview()
+        figures = {"schema": "cahp.metrics/1", **source, **results}
+        readme = model_card(form, card, mask, results, source, example=example, files=files)
+        (part / formats.MASK_FILE).write_bytes(mask_json(mask, origin))
+        (part / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
+        (part / formats.CARD_FILE).write_bytes(readme.encode())
+        for path in part.iterdir():
+            # Weights are written for their owner alone; here they get the permissions of the configuration.
+            path.chmod((part / "config.json").stat().st_mode)
+    progress(STAGE, total, total)
+    return results
+
+
+def _latency_record(full: Footprint, pruned: Footprint) -> dict[str, Any]:
+    times = {"full": asdict(full.latency_ms), "pruned": asdict(pruned.latency_ms)}
+    return {**times, "ratio": ratio_record(pruned.ratio)}
 
 
 def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
-    """Write a model into a folder, and what it answers when it is read back.
+    """Write a model into a folder, read it back, and check its results.
 
     Raises:
-        CahpError: If it answers otherwise than in memory.
+        CahpError: If they differ from those in memory.
     """
     from cahp.models.saving import read_back, save_tokenizer
 
@@ -299,30 +250,30 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:
     return read
 
 
-def _bytes(form: ModelForm, folder: Path) -> int:
+def _size_of_weights(form: ModelForm, folder: Path) -> int:
     # Large models are written in parts, or their weights beside their graph.
     weights = Path(form.file)
     parts = (f"{weights.stem}*{weights.suffix}", f"{form.file}.data")
     return sum(path.stat().st_size for part in parts for path in folder.glob(part))
 
 
-def _files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> tuple[Footprint, ...]:
-    """The pruned model in ``folder`` beside the full one; where it was rounded, beside both as they were before."""
+def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> tuple[Footprint, ...]:
+    """Time the model in ``folder`` beside the full one and, if it was rounded, beside the one before rounding."""
     from cahp.models.surgery import cut
 
     assert form.runtime is not None
     model, everything = pruned.whole, HeadMask.full(pruned.whole.layers, pruned.whole.heads)
-    state = "pruned" if recovery == "none" else "recovered"
+    state = "pruned" if recovery == NONE.name else "recovered"
     with scratch() as full:
-        if form.rounded is None:
-            exact, folders = form, {"full": full, state: folder}
-        else:
+        exact, folders = form, {"full": full, state: folder}
+        if form.rounded is not None:
             assert pruned.exact is not None
             exact = formats.model_form(form.rounded.exact)
             folders = {"full": full, state: pruned.exact, form.rounded.state: folder}
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
-        return footprints_of(
-            list(folders),
-            [_bytes(form, where) for where in folders.values()],
-            form.runtime.times(model, [where / form.file for where in folders.values()], seconds),
-        )
+        times = form.runtime.times(model, [place / form.file for place in folders.values()], seconds)
+        sizes = {name: _size_of_weights(form, place) for name, place in folders.items()}
+    latencies = [(times[0].full, None), *((found.pruned, found.ratio) for found in times)]
+    return tuple(
+        Footprint(name, size, *latency) for (name, size), latency in zip(sizes.items(), latencies, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""What a form of export is: a file with a mask, or a folder with a pruned model that is held against it."""
+"""A form of export: a file with a mask, or a folder with a pruned model that is compared with the model in memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class Pruned:
     """A pruned model before it is written: ``whole`` with all heads, and ``cut`` to ``mask``, recovered or not.
 
-    ``inputs`` are texts that the written model will be tried on. ``exact`` is the folder that holds it in full
-    precision, for a form that rounds.
+    The written model is tried on the texts ``inputs``. ``exact`` is the folder with its full precision, for a form that
+    rounds weights.
     """
 
     whole: HeadModel
@@ -36,9 +36,10 @@ class Pruned:
 
 @dataclass(frozen=True)
 class Runtime:
-    """What runs a form in place of transformers, and how files of a model are timed in turn for so many seconds.
+    """The library that runs a form instead of transformers.
 
-    The first file is the full model's; ``times`` are those of each other one beside it.
+    ``times`` times files of a model in turn for so many seconds; the first is the full model's, and the result has the
+    times of each other file beside it.
     """
 
     name: str
@@ -47,10 +48,10 @@ class Runtime:
 
 @dataclass(frozen=True)
 class Rounded:
-    """A form whose weights are rounded, so that its logits are not those in memory.
+    """A form with rounded weights, whose logits differ from those in memory.
 
-    ``state`` is what its answers are called beside those of the full and the pruned model; the share ``agreement`` of
-    them must be the answers in memory. ``exact`` is the form of the same model in full precision.
+    ``state`` names its results beside those of the full and the pruned model. At least a share ``agreement`` of its
+    predictions must equal those in memory. ``exact`` is the form of the same model in full precision.
     """
 
     state: str
@@ -58,16 +59,16 @@ class Rounded:
     exact: str
 
     def allowed(self, texts: int) -> int:
-        """To how many of so many texts the answer may be another, rounded up: of a few texts, to one."""
+        """Return on how many of so many texts the prediction may differ, rounded up."""
         return math.ceil((1 - self.agreement) * texts - 1e-9)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Form:
-    """What every form has.
+    """The description of a form.
 
     ``key`` is the word of ``--format``, ``title`` its name on screen, ``file`` the file that holds the mask or the
-    weights, ``words`` say in a line what it is, ``loads`` how to load it, and ``media`` is the type of a download.
+    weights, ``words`` a line that describes it, ``loads`` how to load it, and ``media`` the type of a download.
     """
 
     key: str
@@ -80,7 +81,7 @@ class Form:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskForm(Form):
-    """A file that holds a mask alone; the Export page has a ``button`` for it or leaves it to the command line."""
+    """A file that holds a mask alone; ``button`` tells whether the Export page offers it."""
 
     write: Callable[[HeadMask, MaskOrigin], bytes]
     button: bool = True
@@ -90,13 +91,12 @@ class MaskForm(Form):
 class ModelForm(Form):
     """A folder that holds a pruned model.
 
-    ``write`` fills a folder that has the tokenizer already. ``reads`` is Python, run in a process where this package
-    does not exist: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its
-    logits. They may differ by ``tolerance`` from those in memory, relative to logits beyond 1, unless they are
-    ``rounded``, where what counts is the share of equal answers. ``card`` says in Markdown how the folder loads.
-    ``besides`` are files beside ``file``, the configuration and the tokenizer; ``needs`` are packages that writing
-    needs, installed by the ``extra`` of this package. ``bars`` names the entries of a model's card whose reason, if
-    there is one, keeps it from this form.
+    ``write`` fills a folder that has the tokenizer already. ``reads`` is Python that runs in a process without this
+    package: from the path ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits.
+    They may differ by ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded``,
+    the share of equal predictions counts instead. ``card`` describes in Markdown how to load the folder. Writing needs
+    the packages ``needs``, installed by the ``extra`` of this package. ``bars`` are the fields of a model's card that
+    give a reason why the model cannot have this form.
     """
 
     write: Callable[[Path, Pruned], None]
@@ -104,7 +104,6 @@ class ModelForm(Form):
     tolerance: float
     card: str
     gist: str = ""
-    besides: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
     extra: str = ""
     runtime: Runtime | None = None
@@ -112,39 +111,36 @@ class ModelForm(Form):
     bars: tuple[str, ...] = ()
     media: str = "application/zip"
 
-    def check(self, found: ReadBack) -> None:
-        """Check that what was read back answers as the model in memory does.
+    def check(self, read: ReadBack) -> None:
+        """Check that the written model, read back, gives the results of the model in memory.
 
         Raises:
             CahpError: If not.
         """
         if self.rounded is None:
-            # Not `difference > tolerance`: what is not a number must fail too.
-            close, how = found.difference <= self.tolerance, f"by {found.difference:.1e}"
+            # Not `difference > tolerance`: NaN must fail too.
+            equal, found = read.difference <= self.tolerance, f"logits differ by {read.difference:.1e}"
+            instead = "the mask instead, and tell us which model this is"
         else:
-            texts = len(found.found)
-            others, allowed = round((1 - found.agreement) * texts), self.rounded.allowed(texts)
-            close, how = others <= allowed, f"to {others:,} of {texts:,} texts, and {allowed:,} may be"
-        if not close:
+            texts = len(read.found)
+            changed, allowed = round((1 - read.agreement) * texts), self.rounded.allowed(texts)
+            equal = changed <= allowed
+            found = f"predictions differ on {changed:,} of {texts:,} texts, at most {allowed:,} are allowed"
+            instead = f"it as {self.rounded.exact}, which rounds nothing"
+        if not equal:
             raise CahpError(
-                f"the {self.key} model, read again, answers otherwise than the one in memory ({how}), so it was not "
-                f"written; export {self._instead}"
+                f"the {self.key} model, loaded again, does not give the results of the model in memory ({found}), so "
+                f"it was not written; export {instead}"
             )
 
     def closeness(self, difference: float, agreement: float, tried: int) -> str:
-        """How close what was read back is to the model in memory, as a clause."""
+        """Describe, as a clause, how close the model that was read back is to the model in memory."""
         if self.rounded is None:
             return f"its logits differ by at most {difference:.0e}"
-        return f"{percent(agreement)} of its answers to {tried:,} texts are those of the model before it was rounded"
-
-    @property
-    def _instead(self) -> str:
-        if self.rounded is None:
-            return "the mask instead, and tell us which model this is"
-        return f"it as {self.rounded.exact}, which rounds nothing"
+        return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} texts"
 
     def check_installed(self) -> None:
-        """Check that the packages which writing needs are there.
+        """Check that the packages needed for writing are installed.
 
         Raises:
             OptionError: If not.

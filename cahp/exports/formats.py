@@ -1,8 +1,7 @@
-"""What a mask and a pruned model can be exported as: one table.
+"""The forms of export: one table.
 
-The command line, the Export page, the README, the model card in an exported folder, and the check that what was
-written answers as it should all go through ``FORMS``. A new form is one entry here and its row in the README, which a
-test holds to this table.
+The command line, the Export page, the documentation, the model card in an exported folder, and the check of a written
+model all read ``FORMS``. A new form is one entry here and its row in the documentation, which a test compares.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from cahp.stages.latency import Times
 
 
-# How models are written and read back ---------------------------------------------------------------------------
+# Writing models and reading them back ---------------------------------------------------------------------------
 
 
 def _compact(folder: Path, pruned: Pruned) -> None:
@@ -64,7 +63,7 @@ def answer(batch):
 """
 
 _ONNX_FILE = "model.onnx"
-#: What is done with an ONNX file, however its numbers are kept.
+#: How to run an ONNX file, with rounded weights or not.
 _ONNX_READS = f"""
 import onnxruntime
 session = onnxruntime.InferenceSession(str(folder / "{_ONNX_FILE}"), providers=["CPUExecutionProvider"])
@@ -93,10 +92,9 @@ _MODEL_FORMS = (
         key="compact",
         title="Compact",
         gist="smaller, loads with one file",
-        words="smaller and faster; loads with the one Python file in it",
-        loads="load it with cahp.load_pruned, or with the load_pruned.py that lies in it",
+        words="smaller and faster; loads with the Python file in the folder",
+        loads="load it with cahp.load_pruned, or with load_pruned.py in the folder",
         file="model.safetensors",
-        besides=("load_pruned.py",),
         bars=("no_cut",),
         write=_compact,
         reads=f"""
@@ -107,8 +105,8 @@ model = load_pruned(folder)
 {_TORCH}""",
         tolerance=1e-5,
         card="""\
-The layers have different numbers of heads, which no class of transformers builds. The file `load_pruned.py` does; it
-needs torch, transformers and safetensors, and nothing of the folder is run but that one file, which you import:
+The layers have different numbers of heads, which no class of transformers supports. The file `load_pruned.py` loads
+the model; it needs torch, transformers and safetensors. No other code of the folder runs:
 
 ```python
 import sys
@@ -122,14 +120,14 @@ logits = model(**tokenizer("a text", return_tensors="pt")).logits
 ```
 
 Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate --model FOLDER`
-measures it.
+evaluates it.
 """,
     ),
     ModelForm(
         key="drop-in",
         title="Drop-in",
-        gist="the usual shapes",
-        words="the original's shapes with zeros; loads with transformers alone, no smaller and no faster",
+        gist="original shapes",
+        words="original shapes, zeros for pruned heads; loads with transformers alone, no smaller and no faster",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
         write=_drop_in,
@@ -139,8 +137,8 @@ model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
 {_TORCH}""",
         tolerance=1e-5,
         card="""\
-The shapes are those of the original: the pruned heads are there, with zero output weights. So it loads everywhere, and
-answers as the pruned model does, but it is neither smaller nor faster.
+The shapes are those of the original: pruned heads have zero output weights. The model loads everywhere and gives the
+results of the pruned model, but it is neither smaller nor faster.
 
 ```python
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -153,7 +151,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
     ModelForm(
         key="onnx",
         title="ONNX",
-        words="the compact model for onnxruntime, its time measured beside the full model's",
+        words="the compact model for onnxruntime; latency compared with the full model",
         loads="run model.onnx with onnxruntime",
         file=_ONNX_FILE,
         needs=("onnx", "onnxruntime", "onnxscript"),
@@ -168,7 +166,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
     ModelForm(
         key="onnx-int8",
         title="ONNX, int8",
-        words="the same with weights of 8 bits; its size, time and answers measured beside both in float32",
+        words="the same with 8-bit weights; size, latency and accuracy compared with both models in float32",
         loads="run model.onnx with onnxruntime",
         file=_ONNX_FILE,
         needs=("onnx", "onnxruntime", "onnxscript"),
@@ -180,9 +178,9 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
         rounded=Rounded("int8", agreement=0.95, exact="onnx"),
         runtime=_ONNX_RUNTIME,
         card=f"""\
-`{_ONNX_FILE}` holds the smaller model with weights of 8 bits (dynamic quantisation). {_ONNX_CARD}
-Activations are rounded while it runs, to steps that are chosen for each batch: the logits of a text differ a little
-with the texts beside it.
+`{_ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {_ONNX_CARD}
+Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
+other texts in its batch.
 """,
     ),
 )
@@ -191,7 +189,7 @@ _MASK_FORMS = (
     MaskForm(
         key="mask",
         title="JSON",
-        words="the mask alone: which heads stay, for which model, who chose them and what was measured",
+        words="the mask alone: kept heads, model, method and results",
         loads="cahp.read_mask, and --mask of every command",
         file="head_mask.json",
         media="application/json",
@@ -200,7 +198,7 @@ _MASK_FORMS = (
     MaskForm(
         key="npy",
         title="NumPy",
-        words="the mask alone: layers by heads, True stays",
+        words="the mask alone: layers by heads, True for a kept head",
         loads="numpy.load, cahp.read_mask and --mask",
         file="head_mask.npy",
         media="application/octet-stream",
@@ -209,7 +207,7 @@ _MASK_FORMS = (
     MaskForm(
         key="pt",
         title="PyTorch",
-        words="the mask alone: layers by heads, True stays",
+        words="the mask alone: layers by heads, True for a kept head",
         loads="torch.load, cahp.read_mask and --mask",
         file="head_mask.pt",
         media="application/octet-stream",
@@ -218,7 +216,7 @@ _MASK_FORMS = (
     MaskForm(
         key="csv",
         title="CSV",
-        words="the mask alone: a row a head",
+        words="the mask alone: one row per head",
         loads="any spreadsheet",
         file="head_mask.csv",
         media="text/csv",
@@ -227,35 +225,35 @@ _MASK_FORMS = (
     MaskForm(
         key="heads-to-prune",
         title="heads_to_prune",
-        words="the heads of each layer that go, as older releases of transformers took them",
+        words="the pruned heads of each layer, as older releases of transformers expect them",
         loads="cahp.read_mask and --mask",
         file="heads_to_prune.json",
         media="application/json",
         write=lambda mask, _: heads_to_prune_json(mask),
-        # On screen 1 stays in every file; here the heads that go are listed.
+        # The page says that 1 is a kept head in every file; this one lists the pruned heads.
         button=False,
     ),
 )
 
-#: Every form, in the order in which they are offered.
+#: All forms, in the order in which they are offered.
 FORMS: tuple[Form, ...] = (*_MODEL_FORMS, *_MASK_FORMS)
 
 
-# Asking the table -----------------------------------------------------------------------------------------------
+# Finding forms ---------------------------------------------------------------------------------------------------
 
 
 def model_forms() -> list[ModelForm]:
-    """The forms of a model."""
+    """Return the forms of a model."""
     return [form for form in FORMS if isinstance(form, ModelForm)]
 
 
 def mask_forms() -> list[MaskForm]:
-    """The forms of a mask."""
+    """Return the forms of a mask."""
     return [form for form in FORMS if isinstance(form, MaskForm)]
 
 
 def find(key: str) -> Form:
-    """The form of that word.
+    """Return the form with this key.
 
     Raises:
         OptionError: If there is none.
@@ -267,10 +265,10 @@ def find(key: str) -> Form:
 
 
 def model_form(key: str) -> ModelForm:
-    """The form of a model of that word.
+    """Return the form of a model with this key.
 
     Raises:
-        OptionError: If there is none.
+        OptionError: If there is none, or it is a form of a mask.
     """
     form = find(key)
     if not isinstance(form, ModelForm):
@@ -279,15 +277,15 @@ def model_form(key: str) -> ModelForm:
 
 
 def barred(form: ModelForm, card: ModelCard) -> str | None:
-    """Why a model cannot be written in a form; None if nothing is known that speaks against it."""
+    """Return why a model cannot be written in a form (None: no reason is known)."""
     return next((reason for entry in form.bars if (reason := getattr(card, entry)) is not None), None)
 
 
 def check_card(form: ModelForm, card: ModelCard) -> None:
-    """Check that a model may be written in a form.
+    """Check that a model can be written in a form.
 
     Raises:
-        OptionError: If not, with the reason and the forms that it can be written in.
+        OptionError: If not, with the reason and the possible forms.
     """
     if (reason := barred(form, card)) is not None:
         others = " or ".join(other.key for other in model_forms() if barred(other, card) is None)
@@ -295,17 +293,17 @@ def check_card(form: ModelForm, card: ModelCard) -> None:
 
 
 def as_asked(text: str, prompt: Prompt | None) -> str:
-    """What a form says or runs, for a model that is asked by ``prompt``: a language model is of another class."""
+    """Return code or words of a form for a model with this ``prompt``: language models have other classes."""
     if prompt is None:
         return text
     return text.replace("ForSequenceClassification", "ForMaskedLM" if prompt.masked else "ForCausalLM")
 
 
 def option_help() -> str:
-    """What ``--format`` says of itself."""
+    """Return the help of ``--format``."""
     models = ", ".join(f"{form.key} ({form.gist})" if form.gist else form.key for form in model_forms())
     return f"{models}; or the mask alone: {', '.join(form.key for form in mask_forms())}."
 
 
-#: What an exported folder says of itself.
+#: The files that describe an exported folder.
 CARD_FILE, FIGURES_FILE, MASK_FILE = "README.md", "metrics.json", "head_mask.json"

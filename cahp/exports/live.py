@@ -15,7 +15,7 @@ import numpy as np
 from cahp.board import Shown, contents, script
 from cahp.board.colours import letters
 from cahp.exports.drawings import table
-from cahp.exports.run_files import RunFiles
+from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_result
 from cahp.run.document import BY_HAND, RunDocument

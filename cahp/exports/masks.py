@@ -1,4 +1,4 @@
-"""Head masks and their files: ``head_mask.json`` of the schema ``cahp.mask/1``, and what other tools have."""
+"""Files of head masks: ``head_mask.json`` of the schema ``cahp.mask/1``, and formats of other tools."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ MASK_SCHEMA = "cahp.mask/1"
 
 _NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
 
-#: How a file of ``torch.save`` begins (it is a ZIP file).
+#: The first bytes of a file of ``torch.save``, which is a ZIP file.
 _TORCH_PREFIX = b"PK\x03\x04"
 
-#: 1,000 layers of 128 heads: no model has more.
+#: No model has more: 1,000 layers of 128 heads.
 _MOST_HEADS = 128_000
 
-#: A mask of so many heads has half of this; what is larger is some other file.
+#: Twice the size of a mask of so many heads; a larger file is no mask.
 _LARGEST_MASK_FILE = 1 << 20
 
 
 def mask_to_json(mask: HeadMask, *, model: str, method: str, budget: object, metrics: object) -> dict[str, Any]:
-    """What ``head_mask.json`` says, its keys in the order of the schema."""
+    """Return the content of ``head_mask.json``, its keys in the order of the schema."""
     return {
         "schema": MASK_SCHEMA,
         "model": model,
@@ -48,10 +48,7 @@ def mask_to_json(mask: HeadMask, *, model: str, method: str, budget: object, met
 
 @dataclass(frozen=True, eq=False)
 class MaskOrigin:
-    """What a file can say of a mask besides its heads: whose they are, who chose them, and what was measured.
-
-    ``labels (N,)`` are the clusters of the heads.
-    """
+    """The origin of a mask: its model, the method that chose it, its budget and results, and its clusters ``(N,)``."""
 
     model: str
     method: str
@@ -61,65 +58,74 @@ class MaskOrigin:
 
 
 def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
-    """``head_mask.json``."""
-    said = mask_to_json(mask, model=origin.model, method=origin.method, budget=origin.budget, metrics=origin.metrics)
-    return json_text(said).encode()
+    """Return ``head_mask.json``."""
+    model, method, budget, metrics = origin.model, origin.method, origin.budget, origin.metrics
+    return json_text(mask_to_json(mask, model=model, method=method, budget=budget, metrics=metrics)).encode()
 
 
 def read_mask(
     source: Path | str | bytes, *, layers: int | None = None, heads: int | None = None
 ) -> tuple[HeadMask, dict[str, Any]]:
-    """A head mask from a file, and all that the file says of it.
+    """Read a head mask from a file; the second value is the content of a ``head_mask.json``, else empty.
 
-    ``source`` is the path of a file, or its content as bytes, in one of four forms:
-    ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 where a head is kept; or
-    the older ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *removed* heads of some layers and needs
-    ``layers`` and ``heads``, the numbers of the model. The second value is empty but for the first form.
+    ``source`` is the path of a file, or its content as bytes, in one of four formats:
+    ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 for a kept head; or the
+    older ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *pruned* heads of some layers and needs
+    ``layers`` and ``heads``, the numbers of the model.
 
     Raises:
-        MaskError: If the file cannot be read or is malformed. ``check_fits`` tells whether it fits a model.
+        MaskError: If the file cannot be read or is malformed. ``check_fits`` checks whether it fits a model.
     """
-    data = _content(source)
+    if isinstance(source, bytes):
+        data = source
+    else:
+        try:
+            with Path(source).open("rb") as file:
+                data = file.read(_LARGEST_MASK_FILE + 1)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise MaskError(f"{str(source)[:200]} cannot be read ({reason}); {_NEXT_STEP}.") from error
+    if len(data) > _LARGEST_MASK_FILE:
+        raise MaskError(f"This file is too large for a head mask; {_NEXT_STEP}.")
     if data.startswith(np.lib.format.MAGIC_PREFIX):
         return HeadMask(_keep_of_array(data)), {}
     if data.startswith(_TORCH_PREFIX):
         return HeadMask(_checked(_array_of_tensor(data), "tensor")), {}
     try:
-        said = json.loads(data)
+        content = json.loads(data)
     except (ValueError, RecursionError):
         raise MaskError(f"This is neither JSON nor a NumPy array; {_NEXT_STEP}.") from None
-    if not isinstance(said, dict) or not said:
+    if not isinstance(content, dict) or not content:
         raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
-    if "schema" in said or "keep" in said:
-        return HeadMask(_keep_of_document(said)), said
+    if "schema" in content or "keep" in content:
+        return HeadMask(_keep_of_document(content)), content
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not say how many there were; name the model it is for.")
-    return HeadMask(_keep_of_pruned_heads(said, layers, heads)), {}
+    return HeadMask(_keep_of_pruned_heads(content, layers, heads)), {}
 
 
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
-    """How many heads stay, of how many, as JSON says it; None without a mask."""
+    """Return the number of kept heads and of all heads for JSON; None without a mask."""
     return None if mask is None else {"heads": mask.count, "of": mask.keep.size}
 
 
 def heads_to_prune_json(mask: HeadMask) -> bytes:
-    """The *removed* heads of each layer that loses some, as older releases of transformers took them."""
+    """Return the *pruned* heads of each layer that has some, as older releases of transformers expect them."""
     removed = {str(layer): [int(head) for head in np.flatnonzero(~row)] for layer, row in enumerate(mask.keep)}
     return json_text({layer: heads for layer, heads in removed.items() if heads}).encode()
 
 
 def mask_csv(mask: HeadMask, labels: Ints | None = None) -> bytes:
-    """One row a head: layer, head, kept (0 or 1) and, if ``labels (N,)`` are given, its cluster."""
-    header = ["layer", "head", "kept", *(["cluster"] if labels is not None else [])]
-    rows = (
-        [*divmod(index, mask.heads), int(kept), *([] if labels is None else [int(labels[index])])]
-        for index, kept in enumerate(mask.keep.ravel())
-    )
-    return csv_text(header, rows).encode()
+    """Return one row per head: layer, head, kept (0 or 1) and, with ``labels (N,)``, its cluster."""
+    layers, heads = np.indices(mask.keep.shape).reshape(2, -1)
+    columns = {"layer": layers, "head": heads, "kept": mask.keep.ravel().astype(int)}
+    if labels is not None:
+        columns["cluster"] = np.asarray(labels)
+    return csv_text(columns, zip(*columns.values(), strict=True)).encode()
 
 
 def mask_tensor(mask: HeadMask) -> bytes:
-    """A PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
+    """Return a PyTorch file of a bool tensor ``(L, H)``; ``torch.load(..., weights_only=True)`` reads it."""
     import torch
 
     file = io.BytesIO()
@@ -128,7 +134,7 @@ def mask_tensor(mask: HeadMask) -> bytes:
 
 
 def mask_array(mask: HeadMask) -> bytes:
-    """A NumPy file of a bool array ``(L, H)``."""
+    """Return a NumPy file of a bool array ``(L, H)``."""
     file = io.BytesIO()
     np.save(file, mask.keep, allow_pickle=False)
     return file.getvalue()
@@ -147,26 +153,11 @@ def check_fits(mask: HeadMask, layers: int, heads: int, model_id: str) -> None:
         )
 
 
-def _content(source: Path | str | bytes) -> bytes:
-    if isinstance(source, bytes):
-        data = source
-    else:
-        try:
-            with Path(source).open("rb") as file:
-                data = file.read(_LARGEST_MASK_FILE + 1)
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise MaskError(f"{str(source)[:200]} cannot be read ({reason}); {_NEXT_STEP}.") from error
-    if len(data) > _LARGEST_MASK_FILE:
-        raise MaskError(f"This file is too large for a head mask; {_NEXT_STEP}.")
-    return data
-
-
 def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
     try:
         shape, dtype = array_header(io.BytesIO(data))
         if not dtype.hasobject:
-            # Before room is made for what the header says.
+            # Before memory is allocated for it.
             _check_shape(shape, "array")
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except MaskError:
@@ -181,32 +172,26 @@ def _array_of_tensor(data: bytes) -> NDArray[Any]:
     import torch
 
     try:
-        stored = _stored(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = archive.infolist()
+        if len({entry.filename.lower() for entry in entries}) < len(entries):
+            raise ValueError("an archive with two entries of one name")  # noqa: TRY301
+        # PyTorch does not compress its entries; compressed ones may have any size.
+        if sum(entry.file_size for entry in entries) > _LARGEST_MASK_FILE:
+            raise ValueError("an archive that is larger than its file")  # noqa: TRY301
+        (stored,) = (entry.file_size for entry in entries if "/data/" in entry.filename.lower())
         # Tensors only: nothing in the file can run code. First without its content, since a single number may be
-        # expanded to any shape, and PyTorch believes what the file says of the length of its content.
+        # expanded to any shape, and PyTorch trusts the length of the content that the file claims.
         sketch = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
         _check_shape(tuple(sketch.shape), "tensor")
         if sketch.layout != torch.strided or sketch.untyped_storage().nbytes() > stored:
-            raise ValueError("not as much content as it says")  # noqa: TRY301
+            raise ValueError("less content than it claims")  # noqa: TRY301
         tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return np.asarray(tensor.numpy())
     except MaskError:
         raise
     except Exception as error:
         raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
-
-
-def _stored(data: bytes) -> int:
-    """Bytes of the one tensor's content in a PyTorch file, which is a ZIP archive."""
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        entries = archive.infolist()
-    if len({entry.filename.lower() for entry in entries}) < len(entries):
-        raise ValueError("an archive with two entries of one name")
-    # PyTorch writes its entries as they are; compressed ones may become anything.
-    if sum(entry.file_size for entry in entries) > _LARGEST_MASK_FILE:
-        raise ValueError("an archive that is larger than its file")
-    (content,) = (entry.file_size for entry in entries if "/data/" in entry.filename.lower())
-    return content
 
 
 def _check_shape(shape: tuple[int, ...], what: str) -> None:
@@ -223,26 +208,26 @@ def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
     return np.asarray(array == 1)
 
 
-def _keep_of_document(said: Mapping[str, Any]) -> NDArray[np.bool_]:
-    if said.get("schema") != MASK_SCHEMA:
+def _keep_of_document(content: Mapping[str, Any]) -> NDArray[np.bool_]:
+    if content.get("schema") != MASK_SCHEMA:
         raise MaskError(f"This is not a head mask of the schema {MASK_SCHEMA}; {_NEXT_STEP}.")
-    rows = said.get("keep")
+    rows = content.get("keep")
     if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows) or not rows:
         raise MaskError("`keep` must be a list of rows, one for each layer; export the mask again.")
-    if any(len(row) != said.get("heads_per_layer") for row in rows):
+    if any(len(row) != content.get("heads_per_layer") for row in rows):
         raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
-    # True == 1 == 1.0 in Python, but the schema says 0 and 1.
+    # In Python True == 1 == 1.0, but the schema has 0 and 1.
     if not all(type(value) is int and value in (0, 1) for row in rows for value in row):
         raise MaskError("`keep` must hold nothing but 0 and 1; export the mask again.")
     keep = np.array(rows, dtype=np.bool_)
-    if said.get("sha256") != HeadMask(keep).sha256:
+    if content.get("sha256") != HeadMask(keep).sha256:
         raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
     return keep
 
 
-def _keep_of_pruned_heads(said: Mapping[str, Any], layers: int, heads: int) -> NDArray[np.bool_]:
+def _keep_of_pruned_heads(content: Mapping[str, Any], layers: int, heads: int) -> NDArray[np.bool_]:
     keep = np.ones((layers, heads), dtype=np.bool_)
-    for layer, pruned in said.items():
+    for layer, pruned in content.items():
         if not re.fullmatch("[0-9]{1,6}", layer) or not isinstance(pruned, list):
             raise MaskError(f"This JSON lists neither kept heads nor the pruned heads of layers; {_NEXT_STEP}.")
         for head in pruned:

@@ -1,4 +1,4 @@
-"""What an exported folder says of itself: how it loads, what was measured, where it comes from."""
+"""The model card in an exported folder: how to load it, its results, and its origin."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from cahp.run.command_line import join_words
 from cahp.run.document import machine
 from cahp.values import HeadMask
 
+_TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
+
 
 def model_card(
     form: ModelForm,
@@ -24,14 +26,15 @@ def model_card(
     outcome: Mapping[str, Any],
     source: Mapping[str, Any],
     *,
-    reading: PromptExample | None = None,
+    example: PromptExample | None = None,
     files: Sequence[Footprint] = (),
 ) -> str:
-    """``README.md`` of a folder: what it is, how to load it, what was measured, where it comes from.
+    """Return the ``README.md`` of a folder.
 
-    ``reading`` is what a language model was asked, ``files`` are sizes and times if they were measured.
+    ``example`` is a prompt of a language model with its answers; ``files`` are sizes and latencies, if measured.
     """
-    weights = source["parameters"]
+    weights, data, command = source["parameters"], source["data"], source["command"]
+    evaluated_on = "none" if data is None else f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"
     lines = [
         "---",
         "library_name: transformers",
@@ -44,95 +47,82 @@ def model_card(
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
         f"{RECOVERIES[source['recovery']].card}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
         "",
-        "## Load it",
+        "## Load the model",
         "",
         as_asked(form.card, card.prompt).rstrip(),
         "",
-        *([] if card.prompt is None or reading is None else _asking(form, card.prompt, reading)),
-        "## Heads that stayed",
+        *([] if card.prompt is None or example is None else _prompting(form, card.prompt, example)),
+        "## Kept heads",
         "",
         "| layer | heads (numbered as in the original) |",
         "|---|---|",
         *(f"| {layer} | {', '.join(map(str, heads)) or '-'} |" for layer, heads in enumerate(mask.by_layer)),
         "",
-        "## Measured",
+        "## Results",
         "",
-        *_figures(outcome, source["data"]),
+        *_results(outcome, data),
         "",
         *([*markdown(files, form.runtime.name, machine()), ""] if files and form.runtime is not None else []),
-        "## Where it comes from",
+        "## Origin",
         "",
         f"- model: `{card.id}`, revision {card.revision or 'local'}, sha256 `{card.sha256}`",
         f"- head mask: `head_mask.json`, sha256 `{mask.sha256}`",
-        f"- data: {_data(source['data'])}",
+        f"- data: {evaluated_on}",
         f"- versions: {', '.join(f'{name} {number}' for name, number in source['versions'].items())}",
-        *([f"- command: `{source['command']}`"] if source["command"] else []),
+        *([f"- command: `{command}`"] if command else []),
         "",
         "The weights derive from the original model: its licence applies to them.",
     ]
     return "\n".join(lines) + "\n"
 
 
-_TASKS = {None: "text-classification", "causal": "text-generation", "masked": "fill-mask"}
-
-
-def _asking(form: ModelForm, prompt: Prompt, reading: PromptExample) -> list[str]:
-    """How the measured answers are had of a language model: in Python, and where it can be on the command line."""
-    at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - reading.ending)
+def _prompting(form: ModelForm, prompt: Prompt, example: PromptExample) -> list[str]:
+    """Return a section that shows how to get the answers of a language model in Python and on the command line."""
+    at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)' if prompt.masked else str(-1 - example.ending)
     places = {"premise": "a text", "hypothesis": "another"} if prompt.pairs else {"text": "a text"}
     filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
     filled += '.replace("{mask}", tokenizer.mask_token)' if prompt.masked else ""
-    tensors = "pt" if form.runtime is None else "np"
-    says = (
-        [f"logits = model(**inputs).logits[0, {at}].tolist()"]
-        if form.runtime is None
-        else [
+    tokens = {answer.word: answer.token for answer in example.answers}
+    command = ["cahp", "evaluate", "--model", "FOLDER"]
+    command += ["--prompt", prompt.template, "--answers", join_words(prompt.answers)]
+    if form.runtime is None:
+        tensors, logits = "pt", [f"logits = model(**inputs).logits[0, {at}].tolist()"]
+        evaluate = [f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.", ""]
+    else:
+        tensors, evaluate = "np", []
+        logits = [
             'found = session.run(["logits"], {name: values for name, values in inputs.items() if name in wanted})',
             f"logits = found[0][0, {at}].tolist()",
         ]
-    )
-    tokens = {one.word: one.token for one in reading.answers}
-    line = shlex.join(
-        ["cahp", "evaluate", "--model", "FOLDER", "--prompt", prompt.template, "--answers", join_words(prompt.answers)]
-    )
     return [
-        "## Ask it",
+        "## Prompt the model",
         "",
-        "It is a language model as before. What was measured are its answers to a prompt, each by the score of its "
-        "first token.",
+        "The results are those of its answers to a prompt, each scored by its first token. The model can still be used "
+        "as a language model.",
         "",
         "```python",
         f"prompt = {prompt.template.rstrip(' ')!r}",
         f"answers = {tokens!r}",
         f'inputs = tokenizer(prompt{filled}, return_tensors="{tensors}")',
-        *says,
+        *logits,
         "scores = {answer: logits[token] for answer, token in answers.items()}",
         "```",
         "",
-        *(
-            [f"Where cahp-explorer is installed, `{line}` does that for a data set.", ""]
-            if form.runtime is None
-            else []
-        ),
+        *evaluate,
     ]
 
 
-def _figures(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
+def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None) -> list[str]:
     states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
     if not states:
-        return ["Nothing: no data were given."]
+        return ["Not evaluated: no data were given."]
     shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
     rows = [f"| model | {' | '.join(row.label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
     for state, outcomes in states.items():
         cells = [outcomes.get(row.name) for row in shown]
         rows.append(f"| {state} | {' | '.join('' if one is None else f'{one.text} {one.interval}' for one in cells)} |")
-    steps = outcome.get("steps", ())
-    if steps:
+    if steps := outcome.get("steps"):
         after = [f"{step.result} {step.outcomes['accuracy'].text}" for step in steps]
         rows += ["", f"Accuracy after each step of the recovery: {', '.join(after)}."]
     split = "" if data is None else f" of the split `{data['split']}`"
     return [f"On {states['full']['accuracy'].n:,} texts{split}, with 95 % intervals:", "", *rows]
-
-
-def _data(data: Mapping[str, Any] | None) -> str:
-    return "none" if data is None else f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"

@@ -27,21 +27,16 @@ class Recipe:
 
 def recipe(settings: Settings) -> Recipe:
     """Return how to repeat a run with ``settings``; a mask made by hand is read from ``head_mask.json``."""
-    if settings.method == BY_HAND:
-        options = flags("evaluate")
-        command = ["cahp", "evaluate", "--mask", MASK_FILE, *to_arguments(settings, options)]
-        python = (
-            "from cahp import Settings, evaluate\n\n"
-            f"found = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})\n"
-            'print(found["outcomes"]["pruned"]["accuracy"])'
-        )
-        return Recipe(tuple(command), python)
-    options = flags("prune")
-    command = ["cahp", "prune", *to_arguments(settings, options), "--out", RUN_FOLDER]
-    python = (
-        "from cahp import Settings, prune\n\n"
-        f"run = prune({to_python(settings, options)})\n"
-        "print(run.mask.by_layer)\n"
-        'print(run.document.outcomes["pruned"]["accuracy"])'
-    )
-    return Recipe(tuple(command), python)
+    by_hand = settings.method == BY_HAND
+    verb = "evaluate" if by_hand else "prune"
+    options = flags(verb)
+    arguments = to_arguments(settings, options)
+    if by_hand:
+        command = ["cahp", verb, "--mask", MASK_FILE, *arguments]
+        call = f"results = evaluate({to_python(settings, options)}, mask={MASK_FILE!r})"
+        shown = ['print(results["outcomes"]["pruned"]["accuracy"])']
+    else:
+        command = ["cahp", verb, *arguments, "--out", RUN_FOLDER]
+        call = f"run = prune({to_python(settings, options)})"
+        shown = ["print(run.mask.by_layer)", 'print(run.document.outcomes["pruned"]["accuracy"])']
+    return Recipe(tuple(command), "\n".join([f"from cahp import Settings, {verb}", "", call, *shown]))

@@ -19,7 +19,7 @@ from cahp.exports import report_figures
 from cahp.exports.drawings import STYLE, Curve, grid, silhouette, table
 from cahp.exports.live import Live, live_of
 from cahp.exports.recipe import recipe
-from cahp.exports.run_files import RunFiles
+from cahp.exports.run_folder import RunFiles
 from cahp.files import is_there
 from cahp.outcomes import Outcomes
 from cahp.output import Mark, Output

@@ -1,58 +1,75 @@
-"""A run as a folder: ``run.json``, ``head_mask.json``, ``arrays.npz``, and ``table.json`` where budgets were swept."""
+"""A run as a folder, written and read: ``run.json``, ``head_mask.json``, ``arrays.npz``, and ``table.json`` of a sweep.
+
+A folder may come from anybody, so sizes that it claims are checked before memory is allocated.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import Content, json_text, scratch
+from cahp.files import Content, finish_replacing, json_text, read_array, scratch
 from cahp.output import Mark, Output
-from cahp.run.document import outcome_records
+from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
 from cahp.studies.budget_sweep import BudgetTable
+from cahp.studies.head_clusters import HeadClusters
 from cahp.studies.table_file import TABLE_FILE, table_json
+from cahp.values import CahpError
 
-#: What the folder is called inside of an archive.
+#: The name of the folder in an archive.
 RUN_FOLDER = "cahp-run"
-#: That files come from a run.
+#: Shows that files belong to a run.
 MARK = Mark("run.json", "cahp.run")
+#: Of models with more heads, a report shows one budget: every other one is a mask of its own.
+MOST_HEADS = 4096
+#: Bytes of a document, and of an array of ``MOST_HEADS`` squared float32.
+_LARGEST_JSON = 1 << 24
+_LARGEST_ARRAY = 4 * MOST_HEADS**2 + 1024
+_AGAIN = "write it again with `cahp prune --out`"
 
 
 def files(*, table: bool = False) -> tuple[str, ...]:
-    """The names of what ``write_run`` writes, with or without a table."""
+    """Return the names of the files that ``write_run`` writes, with or without a table."""
     return ("run.json", "head_mask.json", "arrays.npz", *([TABLE_FILE] if table else []))
+
+
+# Writing ---------------------------------------------------------------------------------------------------------
 
 
 def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTable | None = None) -> None:
     """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all of them or none.
 
-    With a ``table`` of its budgets ``table.json`` too. Those of another run are replaced, other files are left alone.
+    With a ``table`` of its budgets it also writes ``table.json``. Files of another run are replaced, others are kept.
 
     Raises:
-        OptionError: If files of these names are there that no run wrote.
+        OptionError: If files of these names exist that no run wrote.
         UnwrittenError: If the folder cannot be written to.
         ValueError: If the run's document names other heads as kept than its mask, or an array holds Python objects.
     """
     document = run.document
     if not document.is_of(run.mask):
         raise ValueError(f"the run says {document.by_layer} were kept, the mask {run.mask.by_layer}")
-    named: dict[str, Any] = dict(run.arrays)
-    for name, array in named.items():
+    arrays: dict[str, Any] = dict(run.arrays)
+    for name, array in arrays.items():
         if array.dtype.hasobject:
             raise ValueError(f"the array {name!r} holds Python objects")
-    origin = MaskOrigin(
-        document.model.id, document.settings.method, document.budget, outcome_records(document.outcomes)["metrics"]
-    )
+    metrics = outcome_records(document.outcomes)["metrics"]
+    origin = MaskOrigin(document.model.id, document.settings.method, document.budget, metrics)
     contents: dict[str, Content] = {
         "run.json": json_text(document.to_json()).encode(),
         "head_mask.json": mask_json(run.mask, origin),
-        "arrays.npz": lambda file: np.savez(file, **named),
+        "arrays.npz": lambda file: np.savez(file, **arrays),
     }
     if table is not None:
         contents[TABLE_FILE] = json_text(table_json(table, document)).encode()
@@ -62,7 +79,7 @@ def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTa
 
 
 def run_archive(run: Run, *, table: BudgetTable | None = None) -> bytes:
-    """The run's folder as a ZIP file, with what is measured in the ``table`` of its budgets."""
+    """Return the run's folder as a ZIP file, with the ``table`` of its budgets."""
     with scratch() as place:
         folder = place / RUN_FOLDER
         write_run(folder, run, table=table)
@@ -70,10 +87,125 @@ def run_archive(run: Run, *, table: BudgetTable | None = None) -> bytes:
 
 
 def zipped(folder: Path) -> bytes:
-    """A folder's files under the folder's name; not compressed, because weights and arrays hardly shrink."""
+    """Return a folder as a ZIP file, without compression, because weights and arrays hardly shrink."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
         for path in sorted(folder.rglob("*")):
             if path.is_file():
                 archive.write(path, Path(folder.name) / path.relative_to(folder))
     return content.getvalue()
+
+
+# Reading ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class RunFiles:
+    """The content of a run's folder.
+
+    ``clusters`` contains every number of clusters (None: the folder is of an earlier version, or its model has more
+    than ``MOST_HEADS``), ``arrays`` those that a board needs and the folder has, and ``table`` is ``table.json``.
+    """
+
+    document: RunDocument
+    clusters: HeadClusters | None = None
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    table: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, run: Run, *, table: BudgetTable | None = None) -> RunFiles:
+        """Return what the folder of a run and of a ``table`` of its budgets would contain."""
+        clusters = HeadClusters.of_arrays(run.arrays, run.document) if "labels_of_k" in run.arrays else None
+        return cls(run.document, clusters, run.arrays, None if table is None else table_json(table, run.document))
+
+
+def read_run(place: Path) -> RunFiles:
+    """Read a folder that ``cahp prune --out`` wrote; ``place`` may also be one of its files.
+
+    Raises:
+        CahpError: If there is none, or it is broken.
+    """
+    folder = place if place.is_dir() else place.parent
+    finish_replacing(folder)
+    if place.is_file() and place.name not in files(table=True):
+        raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
+    content = _read_json(folder / "run.json")
+    if content is None:
+        raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")
+    model = content.get("model") if isinstance(content, Mapping) else None
+    sizes = [model.get(name) for name in ("layers", "heads")] if isinstance(model, Mapping) else []
+    if any(isinstance(size, int) and not 0 < size <= MOST_HEADS for size in sizes):
+        raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
+    document = RunDocument.from_json(content)
+    changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
+    if "pruned" not in document.outcomes or any("accuracy_change" not in outcomes for outcomes in changes):
+        raise CahpError(f"The run in {folder} lacks the results of its heads; {_AGAIN}.")
+    total = document.model.layers * document.model.heads
+    arrays = _read_arrays(folder / "arrays.npz", total) if total <= MOST_HEADS else {}
+    clusters = None
+    if "labels_of_k" in arrays:
+        try:
+            clusters = HeadClusters.of_arrays(arrays, document)
+        except (KeyError, ValueError):
+            raise CahpError(f"arrays.npz in {folder} is incomplete; {_AGAIN}.") from None
+    return RunFiles(document, clusters, arrays, _read_json(folder / TABLE_FILE))
+
+
+def _read_json(file: Path) -> Any:
+    """Return the content of a file (None: it does not exist)."""
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(_LARGEST_JSON + 1)
+        if len(content) > _LARGEST_JSON:
+            raise CahpError(f"{file} is too large for a file of a run; {_AGAIN}.")
+        return json.loads(content)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CahpError(f"{file} cannot be read ({error.strerror or error}); name another folder.") from None
+    except (ValueError, RecursionError):
+        raise CahpError(f"{file} is not JSON; {_AGAIN}.") from None
+
+
+def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
+    """Read the arrays that a board needs and check that their shapes fit a model of so many heads."""
+    arrays: dict[str, NDArray[Any]] = {}
+
+    def read(name: str, *shape: int, whole_below: int | None = None) -> None:
+        """Read an array of this shape (-1: any length), of whole numbers in 0..``whole_below`` if that is given."""
+        if f"{name}.npy" not in archive.namelist():
+            return
+        if archive.getinfo(f"{name}.npy").file_size > _LARGEST_ARRAY:
+            raise ValueError(f"{name} is larger than in any run")
+        content = archive.read(f"{name}.npy")
+        array = read_array(io.BytesIO(content), len(content))
+        wanted = tuple(size if expected == -1 else expected for expected, size in zip(shape, array.shape, strict=False))
+        if array.shape != wanted or len(shape) != array.ndim or array.dtype.kind not in "iuf":
+            raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
+        if whole_below is None:
+            valid = np.isfinite(array).all()
+        else:
+            valid = array.dtype.kind in "iu" and (array >= 0).all() and (array < whole_below).all()
+        if not valid:
+            raise ValueError(f"{name} contains invalid numbers")
+        arrays[name] = array
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            read("labels", heads, whole_below=heads)
+            read("ks", -1, whole_below=heads + 1)
+            ks = arrays.get("ks", np.empty(0))
+            if len(ks) and (ks[0] < 1 or np.any(np.diff(ks.astype(np.int64)) <= 0)):
+                raise ValueError("the numbers of clusters must ascend")  # noqa: TRY301
+            read("mss", len(ks))
+            read("salience", heads)
+            read("embedding", heads, 2)
+            read("distances", heads, heads)
+            read("labels_of_k", len(ks), heads, whole_below=heads)
+            read("medoids_of_k", int(ks.sum()), whole_below=heads)
+    except FileNotFoundError:
+        return {}
+    except Exception as error:
+        # NumPy and zipfile promise no type here: a broken file raises a dozen different ones.
+        raise CahpError(f"{file} is broken; {_AGAIN}.") from error
+    return arrays

@@ -189,8 +189,8 @@ def test_what_is_exported_is_a_language_model_again(
 
 
 def _told(card: str, names: dict[str, Any]) -> dict[str, float]:
-    """What the lines under "Ask it" make."""
-    exec(card.partition("## Ask it")[2].partition("```python\n")[2].partition("```")[0], names)
+    """What the lines under "Prompt the model" make."""
+    exec(card.partition("## Prompt the model")[2].partition("```python\n")[2].partition("```")[0], names)
     scores: dict[str, float] = names["scores"]
     return scores
 

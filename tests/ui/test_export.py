@@ -17,7 +17,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from cahp import load_pruned
 from cahp.exports.live import live_of
 from cahp.exports.masks import read_mask
-from cahp.exports.run_files import read_run
+from cahp.exports.run_folder import read_run
 from cahp.run.document import RunDocument
 from cahp.words import times
 

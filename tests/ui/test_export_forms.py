@@ -101,12 +101,9 @@ def test_a_form_that_the_model_cannot_have_says_why_in_place_of_the_button(monke
 
 def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() -> None:
     def show() -> None:
-        from types import SimpleNamespace
-
         from clusters import ratio_of
 
         from cahp.costs import Timing
-        from cahp.exports import formats
         from cahp.exports.footprint import Footprint
         from cahp.ui.export.model import _draw_sizes
         from cahp.values import Estimate
@@ -120,8 +117,7 @@ def test_sizes_times_and_answers_of_every_step_are_shown_with_their_intervals() 
             step("int8", 20_500_000, 25.0, ratio_of(0.5, 0.49, 0.51)),
         )
         measured = {one.name: {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")} for one in files}
-        written = SimpleNamespace(files=files, form=formats.model_form("onnx-int8"))
-        _draw_sizes(SimpleNamespace(written=written, outcome={"outcomes": measured}))
+        _draw_sizes({"files": files, "form": "onnx-int8", "outcomes": measured})
 
     app = AppTest.from_function(show).run()
     assert not app.exception

@@ -22,8 +22,7 @@ from streamlit.testing.v1 import AppTest
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.report import run_report
-from cahp.exports.run_files import read_run
-from cahp.exports.run_folder import write_run
+from cahp.exports.run_folder import read_run, write_run
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
@@ -110,8 +109,8 @@ def test_every_way_out_says_the_same_of_a_mask(
     chosen = app.radio(key="export-recover").value
     differs = any("Its figures appear here" in caption.value for caption in app.caption)
     assert (chosen == recover, differs) == ((True, False) if recover == "refit" else (False, True))
-    made = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
-    archive = zipfile.ZipFile(io.BytesIO(made.content))
+    content, _ = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
+    archive = zipfile.ZipFile(io.BytesIO(content))
     (inside,) = {Path(name).parts[0] for name in archive.namelist()}
     readme = archive.read(f"{inside}/README.md").decode()
     figures = json.loads(archive.read(f"{inside}/{formats.FIGURES_FILE}"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import streamlit as st
 
 from cahp.exports import formats
-from cahp.exports.checkpoints import Checkpoint, checkpoint
+from cahp.exports.checkpoints import checkpoint
 from cahp.exports.footprint import change, circumstances
 from cahp.exports.form import ModelForm
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
@@ -44,7 +46,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
     except OptionError as refused:
         st.caption(plain(str(refused)))
         return
-    written: dict[str, jobs.Job[Checkpoint]] = st.session_state.setdefault(_WRITTEN, {})
+    written: dict[str, jobs.Job[tuple[bytes, dict[str, Any]]]] = st.session_state.setdefault(_WRITTEN, {})
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
     job = written.get(name)
     if job is not None and not job.ended:
@@ -81,28 +83,28 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
             )
             st.rerun()
         return
-    model = job.result
-    for epoch in model.outcome.get("epochs", []):
+    content, results = job.result
+    for epoch in results.get("epochs", []):
         st.caption(
             f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, accuracy {percent(epoch['accuracy'])} on held-out "
             "texts."
         )
-    distilled: DistillReport | None = model.outcome.get("distill")
+    distilled: DistillReport | None = results.get("distill")
     if distilled is not None:
         taken = "was accepted" if distilled.accepted else "was rejected"
         st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
-    show_steps(model.outcome.get("steps", ()))
-    *_, last = (outcomes for outcomes in model.outcome["outcomes"].values() if outcomes is not None)
+    show_steps(results.get("steps", ()))
+    *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     accuracy = last["accuracy"]
-    size = len(model.content) / 1e6
-    download(f"Model (ZIP, {size:.0f} MB)", model.content, f"cahp-{form.key}.zip", form.media)
+    size = len(content) / 1e6
+    download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", form.media)
     rounded = "" if form.rounded is None else f" and rounded to {form.rounded.state}"
-    close = form.closeness(model.written.difference, model.written.agreement, model.written.tried)
+    close = form.closeness(results["difference"], results["agreement"], results["tried"])
     st.caption(
         f"Accuracy {accuracy.text}, {RECOVERIES[recover].result}{rounded} (95 % interval {accuracy.span} %, "
         f"n = {accuracy.n:,}). Loaded again in a new process: {close}."
     )
-    _draw_sizes(model)
+    _draw_sizes(results)
 
 
 def _draw_training(explorer: Explorer) -> None:
@@ -152,12 +154,12 @@ def _draw_choices(explorer: Explorer) -> tuple[ModelForm, str, int, float]:
     return formats.model_form(key), recover, epochs, allowed
 
 
-def _draw_sizes(model: Checkpoint) -> None:
+def _draw_sizes(results: Mapping[str, Any]) -> None:
     """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
-    files, runtime = model.written.files, model.written.form.runtime
+    files, runtime = results["files"], formats.model_form(results["form"]).runtime
     if not files or runtime is None:
         return
-    accuracy = {state: found["accuracy"] for state, found in model.outcome["outcomes"].items() if found is not None}
+    accuracy = {state: found["accuracy"] for state, found in results["outcomes"].items() if found is not None}
     st.table(
         {
             "model": [one.name for one in files],

@@ -11,8 +11,7 @@ import pytest
 
 from cahp.exports.live import live_of
 from cahp.exports.report import run_report
-from cahp.exports.run_files import RunFiles, read_run
-from cahp.exports.run_folder import write_run
+from cahp.exports.run_folder import RunFiles, read_run, write_run
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, measure_run
 from cahp.studies.filling import fill
@@ -144,7 +143,7 @@ def test_a_run_without_its_figures_is_refused(folder: Path) -> None:
     earlier = {name: value for name, value in said.items() if name != "outcomes"}
     for content in (said, {**earlier, "delta": {"pruned": None, "recovered": None}}):
         (folder / "run.json").write_text(json.dumps(content))
-        with pytest.raises(CahpError, match="lacks what was measured"):
+        with pytest.raises(CahpError, match="lacks the results"):
             read_run(folder)
 
 
