@@ -19,7 +19,7 @@ from cahp.exports.report import verdict
 from cahp.exports.report_figures import draw_outcomes
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
-from cahp.figures.labels import label
+from cahp.figures.marks import label
 from cahp.figures.space import space_figure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench

@@ -196,14 +196,17 @@ def write(
             states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
             states[form.rounded.state] = measure(evaluation, full=full, seed=seed)
             results |= outcome_records(states)
-        files = _time_files(form, part, whole, recovery, seconds) if timed else ()
+        files, timings = _time_files(form, part, whole, recovery, seconds) if timed else (), None
+        if files:
+            times = {"full": asdict(files[0].latency_ms), "pruned": asdict(files[1].latency_ms)}
+            timings = {**times, "ratio": ratio_record(files[1].ratio)}
         results |= {
             "form": form.key,
             "bytes": _size_of_weights(form, part),
             "difference": read.difference,
             "agreement": read.agreement,
             "tried": len(tried),
-            "onnx_latency_ms": _latency_record(*files[:2]) if files else None,
+            "onnx_latency_ms": timings,
             "files": files or None,
         }
         asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
@@ -227,11 +230,6 @@ def write(
             path.chmod((part / "config.json").stat().st_mode)
     progress(STAGE, total, total)
     return results
-
-
-def _latency_record(full: Footprint, pruned: Footprint) -> dict[str, Any]:
-    times = {"full": asdict(full.latency_ms), "pruned": asdict(pruned.latency_ms)}
-    return {**times, "ratio": ratio_record(pruned.ratio)}
 
 
 def _fill(form: ModelForm, folder: Path, pruned: Pruned) -> ReadBack:

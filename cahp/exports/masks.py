@@ -32,20 +32,6 @@ _MOST_HEADS = 128_000
 _LARGEST_MASK_FILE = 1 << 20
 
 
-def mask_to_json(mask: HeadMask, *, model: str, method: str, budget: object, metrics: object) -> dict[str, Any]:
-    """Return the content of ``head_mask.json``, its keys in the order of the schema."""
-    return {
-        "schema": MASK_SCHEMA,
-        "model": model,
-        "heads_per_layer": mask.heads,
-        "keep": mask.keep.astype(int).tolist(),
-        "method": method,
-        "budget": budget,
-        "metrics": metrics,
-        "sha256": mask.sha256,
-    }
-
-
 @dataclass(frozen=True, eq=False)
 class MaskOrigin:
     """The origin of a mask: its model, the method that chose it, its budget and results, and its clusters ``(N,)``."""
@@ -58,9 +44,18 @@ class MaskOrigin:
 
 
 def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
-    """Return ``head_mask.json``."""
-    model, method, budget, metrics = origin.model, origin.method, origin.budget, origin.metrics
-    return json_text(mask_to_json(mask, model=model, method=method, budget=budget, metrics=metrics)).encode()
+    """Return ``head_mask.json``, its keys in the order of the schema."""
+    content = {
+        "schema": MASK_SCHEMA,
+        "model": origin.model,
+        "heads_per_layer": mask.heads,
+        "keep": mask.keep.astype(int).tolist(),
+        "method": origin.method,
+        "budget": origin.budget,
+        "metrics": origin.metrics,
+        "sha256": mask.sha256,
+    }
+    return json_text(content).encode()
 
 
 def read_mask(

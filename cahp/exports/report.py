@@ -18,7 +18,7 @@ from cahp.exports import live as live_board
 from cahp.exports import report_figures
 from cahp.exports.drawings import STYLE, Curve, grid, silhouette, table
 from cahp.exports.live import Live, live_of
-from cahp.exports.recipe import recipe
+from cahp.exports.recipe import Recipe, recipe
 from cahp.exports.run_folder import RunFiles
 from cahp.files import is_there
 from cahp.outcomes import Outcomes
@@ -33,14 +33,8 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _EXCERPT = 280
 
 
-@dataclass(frozen=True)
-class Example:
-    """A text whose prediction changed: its label and the predictions of the full and the pruned model."""
-
-    text: str
-    label: str
-    full: str
-    pruned: str
+#: A text whose prediction changed, its label, and the predictions of the full and the pruned model.
+Example = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -52,15 +46,8 @@ class Origin:
 
     machine: str
     date: str
-    command: str
-    python: str
+    recipe: Recipe
     bundled: bool = False
-
-    @classmethod
-    def of(cls, run: RunDocument, day: datetime.date) -> Origin:
-        """Describe a run that is reported on ``day``."""
-        again = recipe(run.settings)
-        return cls(run.machine or "not recorded", day.isoformat(), again.shell, again.python)
 
 
 def verdict(run: RunDocument) -> str:
@@ -161,7 +148,8 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False) -> 
     if run.knee is not None and {"ks", "mss"} <= arrays.keys():
         curve = Curve(arrays["ks"], arrays["mss"], run.knee)
     labels = arrays["labels"].astype(np.int64) if "labels" in arrays else None
-    return page(run, origin=Origin.of(run, day), labels=labels, curve=curve, live=live_of(files), static=static)
+    origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
+    return page(run, origin=origin, labels=labels, curve=curve, live=live_of(files), static=static)
 
 
 def write_report(text: str, file: Path, *, force: bool = False) -> Path:
@@ -216,34 +204,23 @@ def _kept_heads(run: RunDocument, labels: Ints | None, live: Live | None) -> Ite
 
 
 def _number_of_heads(run: RunDocument, curve: Curve, on_board: bool) -> Iterator[str]:
-    asked, kept = run.budget.requested, run.budget.attained
-    said = "The curve shows how well k clusters separate the heads. "
-    said += (
+    knee = (
         f"Its knee is at {curve.knee}: more clusters add little."
         if curve.knee
         else "It has no knee, so it does not suggest a number of heads."
     )
+    budget = ""
     if run.settings.method == BY_HAND:
-        said += f" Here {kept} heads were chosen by hand."
-        if curve.knee:
-            more = kept - curve.knee
-            said += (
-                " The curve suggests the same number."
-                if not more
-                else f" That is {abs(more)} {'more' if more > 0 else 'fewer'} than the curve suggests."
-            )
-    elif asked is not None:
-        said += f" The budget of this run is {asked} heads."
-    yield f"<p>{safe(said)}</p>"
+        budget = f" Here {run.budget.attained} heads were chosen by hand."
+    elif run.budget.requested is not None:
+        budget = f" The budget of this run is {run.budget.requested} heads."
+    yield f"<p>The curve shows how well k clusters separate the heads. {knee}{budget}</p>"
     yield f"<noscript>{silhouette(curve)}</noscript>" if on_board else silhouette(curve)
 
 
-def _examples(found: Sequence[Example]) -> Iterator[str]:
+def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
-    rows = [
-        (f"{one.text[:_EXCERPT]}{'…' if len(one.text) > _EXCERPT else ''}", [one.label, one.full, one.pruned])
-        for one in found
-    ]
+    rows = [(text if len(text) <= _EXCERPT else f"{text[:_EXCERPT]}…", names) for text, *names in examples]
     yield table("Examples", ["label", "full model", "pruned model"], rows)
 
 
@@ -268,30 +245,26 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
 
 
 def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
-    verified = run.verified
-    said = []
+    verified, selected, evaluated = run.verified, run.data.select.split, run.data.eval.split
+    opened = {0: "has not been used", 1: "was used once"}.get(run.test_opened, f"was used {run.test_opened} times")
+    points = [
+        "The masked model and the model with the same heads cut out give the same output."
+        if verified.mask_equals_surgery
+        else "One layer keeps no head, so the heads can be masked but not cut; latency was not measured.",
+        f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
+        "makes its own result slightly optimistic.",
+        f"The test split {opened} for this model on this machine.",
+        *run.notices,
+    ]
     if verified.mask_bites:
-        said.append("Masking heads changes the output of the model: the mask takes effect.")
-    if verified.mask_equals_surgery:
-        said.append("The masked model and the model with the same heads cut out give the same output.")
-    else:
-        said.append("One layer keeps no head, so the heads can be masked but not cut; latency was not measured.")
-    split = run.data.eval.split
-    said.append(
-        f"The heads were selected on {run.data.select.split} and evaluated on {split}. A budget that was chosen on "
-        f"{split} makes its own result slightly optimistic."
-    )
-    opened = run.test_opened
-    times = {0: "has not been used", 1: "was used once"}.get(opened, f"was used {opened} times")
-    said.append(f"The test split {times} for this model on this machine.")
-    said += run.notices
+        points.insert(0, "Masking heads changes the output of the model: the mask takes effect.")
     if origin.bundled:
-        said.append("These figures are part of the package; they were measured on the machine named above.")
-    yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in said)}</ul>"
+        points.append("These figures are part of the package; they were measured on the machine named above.")
+    yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in points)}</ul>"
 
 
 def _repeat(run: RunDocument, origin: Origin) -> Iterator[str]:
     if run.settings.method == BY_HAND:
         yield "<p>The heads were chosen by hand: save the mask as <code>head_mask.json</code> first.</p>"
-    yield f"<p>In a terminal:</p><pre>{safe(origin.command)}</pre>"
-    yield f"<p>In Python:</p><pre>{safe(origin.python)}</pre>"
+    yield f"<p>In a terminal:</p><pre>{safe(origin.recipe.shell)}</pre>"
+    yield f"<p>In Python:</p><pre>{safe(origin.recipe.python)}</pre>"

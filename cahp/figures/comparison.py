@@ -10,7 +10,7 @@ from cahp.comparison import SplitResults
 from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, method_label
 from cahp.figures import marks, palette
-from cahp.figures.labels import label
+from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
 
 #: Random selection is dotted, with hollow markers.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -149,3 +151,14 @@ def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: 
         hoverinfo="skip",
         showlegend=False,
     )
+
+
+def label(text: str, *, limit: int = 24) -> str:
+    """Return a person's text as a Plotly label without markup, of at most ``limit`` characters."""
+    # Control, format (direction marks among them), surrogate, private and unassigned characters.
+    hidden = {"Cc", "Cf", "Cs", "Co", "Cn"}
+    visible = "".join("·" if unicodedata.category(char) in hidden else char for char in text)
+    if len(visible) > limit:
+        visible = visible[: limit - 1] + "…"
+    # Plotly reads <b>, <a href> and entities in labels, and TeX between dollar signs.
+    return html.escape(visible, quote=False).replace("$", "＄")

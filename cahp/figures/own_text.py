@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.figures import palette
-from cahp.figures.labels import label
-from cahp.figures.marks import LEGEND, draw, named_rows, points, shape
+from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape
 from cahp.studies.own_text import AnswersOverBudgets, TextReading
 
 #: Most classes that are drawn: the most probable ones.

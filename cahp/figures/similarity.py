@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name, places
 from cahp.figures.heads import called
-from cahp.figures.labels import label
-from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols
+from cahp.figures.marks import LEGEND, by_state, draw, heat_map, label, legend, points, shape, symbols
 from cahp.stages.similarity import Attention, HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp import bundled
 from cahp.api.evaluate import evaluate
-from cahp.exports.masks import mask_to_json
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.recoveries import DistillReport
 from cahp.run.recoveries import Recoveries
 from cahp.run.settings import Settings
@@ -343,6 +342,6 @@ def test_a_head_toggled_by_keyboard_is_measured_as_the_command_line_measures_its
     mask = mask_from_hex(parse_qs(urlsplit(page.url).query)["mask"][0], 6, 12)
     assert mask.count == 19
     file = tmp_path / "head_mask.json"
-    file.write_text(json.dumps(mask_to_json(mask, model="minilm-bbc", method="hand", budget=None, metrics={})))
+    file.write_text(mask_json(mask, MaskOrigin("minilm-bbc", "hand", None, {})).decode())
     said = evaluate(Settings(), mask=file)["metrics"]["pruned"]["accuracy"]
     expect(page.locator(".cahp-board .figure .value").nth(1)).to_have_text(f"{said * 100:.1f} %")

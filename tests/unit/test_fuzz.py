@@ -33,7 +33,7 @@ import torch
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from cahp.exports.masks import mask_array, mask_tensor, mask_to_json
+from cahp.exports.masks import MaskOrigin, mask_array, mask_json, mask_tensor
 from cahp.files import json_text
 from cahp.values import HeadMask
 
@@ -176,7 +176,7 @@ def _mask_files() -> list[bytes]:
     mask = HeadMask(np.arange(72).reshape(6, 12) % 3 == 0)
     tensor = io.BytesIO()
     torch.save(torch.zeros(1, 1, dtype=torch.bool).expand(6, 12), tensor)
-    document = mask_to_json(mask, model="m", method="cahp", budget=24, metrics={})
+    document = json.loads(mask_json(mask, MaskOrigin("m", "cahp", 24, {})))
     return [
         json_text(document).encode(),
         mask_array(mask),

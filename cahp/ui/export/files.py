@@ -87,8 +87,7 @@ def _report(
         origin=report.Origin(
             machine=run.machine or machine() if made is None else made["machine"],
             date=date.today().isoformat() if made is None else made["date"],
-            command=recipe.shell,
-            python=recipe.python,
+            recipe=recipe,
             bundled=made is not None,
         ),
         live=live,
@@ -118,7 +117,7 @@ def _choose_examples(explorer: Explorer) -> list[report.Example]:
         problem(job.error)
     # Those that became wrong come first.
     flips = sorted(job.result or [], key=lambda flip: (flip.full != flip.label, flip.pruned != flip.label))
-    return [report.Example(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
+    return [(flip.text, flip.label, flip.full, flip.pruned) for flip in flips[:3]]
 
 
 def draw_command(explorer: Explorer, view: View) -> None:

@@ -1,7 +1,7 @@
 """Charts, tables and other people's words, as every page shows them.
 
 The title of a chart states its finding, a paragraph explains how to read it, an alternative text describes it to a
-screen reader, and its numbers can be downloaded. ``figures.labels.label`` escapes what a person typed before Plotly
+screen reader, and its numbers can be downloaded. ``figures.marks.label`` escapes what a person typed before Plotly
 gets it, since Plotly reads tags in labels.
 """
 

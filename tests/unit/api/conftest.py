@@ -14,7 +14,7 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
-from cahp.exports.masks import mask_to_json
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -52,7 +52,7 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads 0 and 3 of every layer stay."""
     keep = np.tile(np.array([True, False, False, True]), (3, 1))
     path = tmp_path_factory.mktemp("mask") / "head_mask.json"
-    document = mask_to_json(HeadMask(keep), model="tiny", method="by hand", budget=None, metrics=None)
+    document = json.loads(mask_json(HeadMask(keep), MaskOrigin("tiny", "by hand", None, None)))
     path.write_text(json_text(document))
     return path
 

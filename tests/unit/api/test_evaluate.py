@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from cahp.api.evaluate import evaluate, latency
-from cahp.exports.masks import mask_to_json
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.prune import prune
 from cahp.run.settings import Settings
@@ -28,7 +28,7 @@ MASK = HeadMask(np.tile(np.array([True, False, False, True]), (LAYERS, 1)))
 
 
 def write_mask(path: Path, mask: HeadMask, *, made_for: str = "tiny") -> Path:
-    document = mask_to_json(mask, model=made_for, method="by hand", budget=None, metrics=None)
+    document = json.loads(mask_json(mask, MaskOrigin(made_for, "by hand", None, None)))
     path.write_text(json_text(document))
     return path
 

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-from datetime import date
 from typing import Any
 
 import documents
@@ -15,6 +14,7 @@ import pytest
 from clusters import in_a_row, outcomes, speed
 
 from cahp.exports.live import Live
+from cahp.exports.recipe import recipe
 from cahp.exports.report import Origin, page
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
@@ -38,7 +38,8 @@ def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDo
 
 
 def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
-    return page(run, origin=Origin.of(run, date(2026, 1, 31)), live=live, **options)
+    origin = Origin("a small machine", "2026-01-31", recipe(run.settings))
+    return page(run, origin=origin, live=live, **options)
 
 
 def test_the_page_may_run_its_one_script_and_load_nothing() -> None:

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import check_fits, mask_array, mask_csv, mask_tensor, mask_to_json, read_mask
+from cahp.exports.masks import MaskOrigin, check_fits, mask_array, mask_csv, mask_json, mask_tensor, read_mask
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
 MASK = HeadMask(np.array([[True, False, True], [False, True, False]]))
-DOCUMENT = mask_to_json(MASK, model="minilm-bbc", method="cahp", budget=3, metrics={"pruned": 0.9})
+DOCUMENT = json.loads(mask_json(MASK, MaskOrigin("minilm-bbc", "cahp", 3, {"pruned": 0.9})))
 
 
 # --- JSON
@@ -81,7 +81,7 @@ def test_a_mask_document_follows_its_schema() -> None:
 
 @given(masks)
 def test_any_mask_comes_back_from_json_as_it_was(mask: HeadMask) -> None:
-    document = mask_to_json(mask, model="m", method="random", budget=mask.count, metrics={})
+    document = json.loads(mask_json(mask, MaskOrigin("m", "random", mask.count, {})))
     found, said = read_mask(json_text(document).encode())
     np.testing.assert_array_equal(found.keep, mask.keep, strict=True)
     assert said == document

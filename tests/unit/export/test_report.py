@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -9,13 +10,15 @@ import pytest
 from documents import scores
 
 from cahp.exports.drawings import Curve, axis, grid
-from cahp.exports.report import Example, Origin, page, verdict
+from cahp.exports.recipe import Recipe
+from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.values import HeadMask
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
-ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3", "print(1 < 2)")
+RECIPE = Recipe(("cahp", "prune", "--budget", "3"), "print(1 < 2)")
+ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", RECIPE)
 
 
 def run() -> dict[str, Any]:
@@ -162,7 +165,7 @@ def test_a_mask_made_by_hand_says_so_and_names_the_file_to_take_along() -> None:
 
 @pytest.mark.parametrize(("bundled", "words"), [(True, "are part of the package"), (False, "Report of")])
 def test_a_bundled_result_is_marked(bundled: bool, words: str) -> None:
-    origin = Origin(ORIGIN.machine, ORIGIN.date, "", "", bundled=bundled)
+    origin = replace(ORIGIN, bundled=bundled)
     text = Outline(page(RunDocument.from_json(run()), origin=origin)).text
     assert words in text
     assert ("are part of the package" in text) == bundled
@@ -196,8 +199,7 @@ def test_a_busy_axis_and_a_calm_one_show_the_difference_and_say_where_they_begin
 @pytest.mark.parametrize(
     ("knee", "words"),
     [
-        (3, "Here 3 heads were chosen by hand. The curve suggests the same number."),
-        (5, "That is 2 fewer than the curve suggests."),
+        (5, "Its knee is at 5: more clusters add little. Here 3 heads were chosen by hand."),
         (0, "It has no knee, so it does not suggest a number of heads. Here 3 heads were chosen by hand."),
     ],
 )
@@ -210,7 +212,7 @@ def test_why_this_many_is_said_of_a_mask_made_by_hand_too(knee: int, words: str)
 
 def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
     assert "Changed predictions" not in report().text
-    shown = report(examples=[Example("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
+    shown = report(examples=[("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
     assert "Changed predictions" in shown.text
     assert "<b>a film</b> xxx" in shown.text
     assert "b" not in {tag for tag, _ in shown.tags}

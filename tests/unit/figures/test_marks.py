@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.figures.labels import label
+from cahp.figures.marks import label
 
 
 @pytest.mark.parametrize(
