@@ -102,7 +102,6 @@ def checkpoint(
     epochs: int = 3,
     allowed: float | None = None,
     watch: Watch | None = None,
-    command: str = "",
     progress: Progress = silent,
 ) -> tuple[bytes, dict[str, Any]]:
     """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
@@ -130,7 +129,6 @@ def checkpoint(
             method=method or bench.settings.method,
             data=SplitRecord.of(bench.settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
             recovery=recover,
-            command=command,
             seed=bench.settings.seed,
             progress=progress,
         )

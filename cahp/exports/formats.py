@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from cahp.cards import ModelCard, Prompt
@@ -24,29 +26,16 @@ if TYPE_CHECKING:
 # Writing models and reading them back ---------------------------------------------------------------------------
 
 
-def _compact(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.saving import save_compact
+def _saving() -> ModuleType:
+    """Return the module that writes models; importing it takes seconds."""
+    from cahp.models import saving
 
-    save_compact(folder, pruned.cut, pruned.mask)
-
-
-def _drop_in(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.saving import save_drop_in
-
-    save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask)
+    return saving
 
 
-def _onnx(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.saving import save_onnx
-
-    save_onnx(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs)
-
-
-def _onnx_int8(folder: Path, pruned: Pruned) -> None:
-    from cahp.models.saving import save_onnx_int8
-
+def _write_int8(folder: Path, pruned: Pruned) -> None:
     assert pruned.exact is not None
-    save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
+    _saving().save_onnx_int8(folder / _ONNX_FILE, pruned.exact / _ONNX_FILE)
 
 
 def _onnx_times(model: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
@@ -85,7 +74,21 @@ wanted = {{entry.name for entry in session.get_inputs()}}
 (logits,) = session.run(["logits"], {{name: values for name, values in inputs.items() if name in wanted}})
 ```
 """
-_ONNX_RUNTIME = Runtime("onnxruntime", _onnx_times)
+_ONNX = ModelForm(
+    key="onnx",
+    title="ONNX",
+    words="the compact model for onnxruntime; latency compared with the full model",
+    loads="run model.onnx with onnxruntime",
+    file=_ONNX_FILE,
+    needs=("onnx", "onnxruntime", "onnxscript"),
+    extra="onnx",
+    bars=("no_cut", "no_onnx"),
+    write=lambda folder, pruned: _saving().save_onnx(folder / _ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs),
+    reads=_ONNX_READS,
+    tolerance=1e-4,
+    runtime=Runtime("onnxruntime", _onnx_times),
+    card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
+)
 
 _MODEL_FORMS = (
     ModelForm(
@@ -96,7 +99,7 @@ _MODEL_FORMS = (
         loads="load it with cahp.load_pruned, or with load_pruned.py in the folder",
         file="model.safetensors",
         bars=("no_cut",),
-        write=_compact,
+        write=lambda folder, pruned: _saving().save_compact(folder, pruned.cut, pruned.mask),
         reads=f"""
 import sys
 sys.path.insert(0, str(folder))
@@ -130,7 +133,7 @@ evaluates it.
         words="original shapes, zeros for pruned heads; loads with transformers alone, no smaller and no faster",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
-        write=_drop_in,
+        write=lambda folder, pruned: _saving().save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
         reads=f"""
 from transformers import AutoModelForSequenceClassification
 model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
@@ -148,35 +151,15 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 ```
 """,
     ),
-    ModelForm(
-        key="onnx",
-        title="ONNX",
-        words="the compact model for onnxruntime; latency compared with the full model",
-        loads="run model.onnx with onnxruntime",
-        file=_ONNX_FILE,
-        needs=("onnx", "onnxruntime", "onnxscript"),
-        extra="onnx",
-        bars=("no_cut", "no_onnx"),
-        write=_onnx,
-        reads=_ONNX_READS,
-        tolerance=1e-4,
-        runtime=_ONNX_RUNTIME,
-        card=f"`{_ONNX_FILE}` holds the smaller model. {_ONNX_CARD}",
-    ),
-    ModelForm(
+    _ONNX,
+    replace(
+        _ONNX,
         key="onnx-int8",
         title="ONNX, int8",
         words="the same with 8-bit weights; size, latency and accuracy compared with both models in float32",
-        loads="run model.onnx with onnxruntime",
-        file=_ONNX_FILE,
-        needs=("onnx", "onnxruntime", "onnxscript"),
-        extra="onnx",
-        bars=("no_cut", "no_onnx"),
-        write=_onnx_int8,
-        reads=_ONNX_READS,
+        write=_write_int8,
         tolerance=math.inf,
         rounded=Rounded("int8", agreement=0.95, exact="onnx"),
-        runtime=_ONNX_RUNTIME,
         card=f"""\
 `{_ONNX_FILE}` holds the smaller model with 8-bit weights (dynamic quantisation). {_ONNX_CARD}
 Activations are rounded while it runs, with steps chosen for each batch: the logits of a text depend a little on the
