@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 
 from cahp.exports.drawings import by_budget, intervals, table
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import NONE, RECOVERIES, name_of_result
 from cahp.run.document import RunDocument, StateOutcomes
-from cahp.run.recovery_steps import RecoveryStep
 from cahp.studies.budget_sweep import BudgetTable
 from cahp.words import duration, percent, safe
 
@@ -65,7 +64,19 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
     if len(compared) > 1:
         yield table("The same heads after each recovery, on the same texts", list(compared), rows)
     if run.steps:
-        yield table("Recovery step by step", [step.result for step in run.steps], _stepwise(run.steps))
+        accuracy, gained = [step.outcomes["accuracy"] for step in run.steps], [step.gained for step in run.steps]
+        rows = [
+            ("Accuracy", [one.text for one in accuracy]),
+            ("95 % interval", [one.interval for one in accuracy]),
+            ("Change from the previous step", ["" if one is None else one.text for one in gained]),
+            ("95 % interval of this", ["" if one is None else one.interval for one in gained]),
+            ("Agreement with the full model", [step.outcomes["agreement"].text for step in run.steps]),
+            ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
+            ("Training texts", ["" if step.examples is None else f"{step.examples:,}" for step in run.steps]),
+            ("Time", ["" if step.seconds is None else duration(step.seconds) for step in run.steps]),
+            ("Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in run.steps]),
+        ]
+        yield table("Recovery step by step", [step.result for step in run.steps], rows)
     if run.distill is not None:
         distill = run.distill
         taken = "was accepted" if distill.accepted else "was rejected; nothing changed"
@@ -77,21 +88,6 @@ def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[s
             f"<p class=note>Distillation on {distill.examples:,} texts {taken}: {safe(distill.reason)}."
             f"{'' if distill.agreement_before is None else agreement}</p>"
         )
-
-
-def _stepwise(steps: Sequence[RecoveryStep]) -> list[tuple[str, list[str]]]:
-    accuracy = [step.outcomes["accuracy"] for step in steps]
-    return [
-        ("Accuracy", [one.text for one in accuracy]),
-        ("95 % interval", [one.interval for one in accuracy]),
-        ("Change from the previous step", ["" if step.gained is None else step.gained.text for step in steps]),
-        ("95 % interval of this", ["" if step.gained is None else step.gained.interval for step in steps]),
-        ("Agreement with the full model", [step.outcomes["agreement"].text for step in steps]),
-        ("Evaluation texts", [f"{one.n:,}" for one in accuracy]),
-        ("Training texts", ["" if one.examples is None else f"{one.examples:,}" for one in steps]),
-        ("Time", ["" if one.seconds is None else duration(one.seconds) for one in steps]),
-        ("Accepted", [{None: "", True: "yes", False: "no"}[one.accepted] for one in steps]),
-    ]
 
 
 def _cost(run: RunDocument) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, written
+from cahp.figures.marks import LEGEND, by_state, draw, heat_map, legend, points, shape, symbols, ticks, written
 from cahp.figures.palette import CLUSTER_COLOURS, CLUSTERS, Grouping, contrast, ink
 from cahp.values import Floats, HeadMask, Ints
 
@@ -94,15 +94,11 @@ def _cell_size(layers: int, heads: int, width: int) -> float:
 
 def _layout(layers: int, heads: int, width: int) -> dict[str, Any]:
     """Return axes and height of a grid: the first layer on top, square cells."""
-
-    def axis(title: str, count: int, ends: list[float], **more: Any) -> dict[str, Any]:
-        ticks = list(range(0, count, 1 if count <= 16 else 4))
-        fixed = {"showgrid": False, "zeroline": False, "fixedrange": True, "constrain": "domain"}
-        return {"title": title, "tickvals": ticks, "range": ends, **fixed, **more}
-
+    fixed: dict[str, Any] = {"fixedrange": True, "constrain": "domain"}
+    columns, rows = (range(0, count, 1 if count <= 16 else 4) for count in (heads, layers))
     return {
-        "x": axis("Head", heads, [-0.6, heads - 0.4]),
-        "y": axis("Layer (first on top)", layers, [layers - 0.4, -0.6], scaleanchor="x", scaleratio=1),
+        "x": ticks("Head", columns, (-0.6, heads - 0.4), **fixed),
+        "y": ticks("Layer (first on top)", rows, (layers - 0.4, -0.6), **fixed, scaleanchor="x", scaleratio=1),
         "height": round(_cell_size(layers, heads, width) * (layers + 0.2)) + 90,
     }
 

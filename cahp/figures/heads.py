@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, by_state, draw, error_bars, heat_map, named_rows, points, shape
+from cahp.figures.marks import LEGEND, by_state, draw, error_bars, heat_map, named_rows, points, shape, ticks
 from cahp.values import Estimate, HeadMask
 
 #: The targets of attention in words, and in the few letters that fit under a thumbnail.
@@ -159,23 +159,10 @@ def glance_figure(
     for head, colour, width in [*framed, (selected, palette.CLUSTER_COLOURS[1], 3.5)]:
         left, above = columns[head] * wide - 1, rows[head] * high - 1
         frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
-    bare = {"showgrid": False, "zeroline": False}
     return draw(
         [heat_map(canvas, scale, zmin=0, zmax=255), words, clicks],
-        x={
-            "title": "Head",
-            "tickvals": x[:heads],
-            "ticktext": list(range(heads)),
-            "range": [-2, heads * wide - 1],
-            **bare,
-        },
-        y={
-            "title": "Layer (first on top)",
-            "tickvals": y[::heads],
-            "ticktext": list(range(layers)),
-            "range": [layers * high - 1, -2],
-            **bare,
-        },
+        x=ticks("Head", x[:heads], (-2, heads * wide - 1), range(heads)),
+        y=ticks("Layer (first on top)", y[::heads], (layers * high - 1, -2), range(layers)),
         height=round(layers * max(52, min(96, 1000 / heads)) + 70),
         left=44,
         top=6,

@@ -114,16 +114,18 @@ def symbols(shape: str, groups: Ints, shown: Ints) -> str | list[str]:
     return [other if line else shape for line in crossed.tolist()] if crossed.any() else shape
 
 
+def ticks(
+    title: str, places: Sequence[Any], ends: tuple[float, float], names: Sequence[Any] = (), **axis: Any
+) -> dict[str, Any]:
+    """Return an axis between two ``ends`` with ticks at ``places``, labelled with ``names`` or else numbers."""
+    named = {"ticktext": list(names)} if len(names) else {}
+    bare = {"showgrid": False, "zeroline": False}
+    return {"title": title, "tickvals": list(places), "range": list(ends), **named, **bare, **axis}
+
+
 def named_rows(names: Sequence[str]) -> dict[str, Any]:
     """Return a vertical axis with a name for each row, the first on top."""
-    return {
-        "tickvals": list(range(len(names))),
-        "ticktext": list(names),
-        "range": [len(names) - 0.5, -0.5],
-        "showgrid": False,
-        "zeroline": False,
-        "automargin": True,
-    }
+    return ticks("", range(len(names)), (len(names) - 0.5, -0.5), names, automargin=True)
 
 
 def legend(shape: str, colours: Ink, names: Sequence[str] = ("kept", "pruned")) -> list[dict[str, Any]]:
