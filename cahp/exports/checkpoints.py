@@ -207,9 +207,9 @@ def write(
             "onnx_latency_ms": timings,
             "files": files or None,
         }
-        asked = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
+        prompt = {} if card.prompt is None else {"prompt": card.prompt.template, "answers": card.prompt.answers}
         source = {
-            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **asked},
+            "model": {"id": card.id, "revision": card.revision, "family": card.family, "sha256": card.sha256, **prompt},
             "data": data,
             "recovery": recovery,
             "parameters": {"full": model.parameters, "pruned": pruned.parameters},
@@ -269,7 +269,7 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
         times = form.runtime.times(model, [place / form.file for place in folders.values()], seconds)
         sizes = {name: _size_of_weights(form, place) for name, place in folders.items()}
-    latencies = [(times[0].full, None), *((found.pruned, found.ratio) for found in times)]
+    latencies = [(times[0].full, None), *((timing.pruned, timing.ratio) for timing in times)]
     return tuple(
         Footprint(name, size, *latency) for (name, size), latency in zip(sizes.items(), latencies, strict=True)
     )

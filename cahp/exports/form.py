@@ -119,17 +119,17 @@ class ModelForm(Form):
         """
         if self.rounded is None:
             # Not `difference > tolerance`: NaN must fail too.
-            equal, found = read.difference <= self.tolerance, f"logits differ by {read.difference:.1e}"
+            equal, reason = read.difference <= self.tolerance, f"logits differ by {read.difference:.1e}"
             instead = "the mask instead, and tell us which model this is"
         else:
             texts = len(read.found)
             changed, allowed = round((1 - read.agreement) * texts), self.rounded.allowed(texts)
             equal = changed <= allowed
-            found = f"predictions differ on {changed:,} of {texts:,} texts, at most {allowed:,} are allowed"
+            reason = f"predictions differ on {changed:,} of {texts:,} texts, at most {allowed:,} are allowed"
             instead = f"it as {self.rounded.exact}, which rounds nothing"
         if not equal:
             raise CahpError(
-                f"the {self.key} model, loaded again, does not give the results of the model in memory ({found}), so "
+                f"the {self.key} model, loaded again, does not give the results of the model in memory ({reason}), so "
                 f"it was not written; export {instead}"
             )
 

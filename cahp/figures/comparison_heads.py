@@ -128,7 +128,7 @@ def consensus_figure(consensus: Consensus, *, dark: bool) -> Any:
         framed=consensus.everybody,
         crossed=consensus.nobody,
         scale="methods that keep it (%)",
-        said="kept by %{z:.0f} % of the methods",
+        hover="kept by %{z:.0f} % of the methods",
         width=440,
         dark=dark,
     )

@@ -109,22 +109,24 @@ def share_figure(
     framed: Iterable[tuple[int, int]],
     crossed: Collection[tuple[int, int]] = (),
     scale: str,
-    said: str,
+    hover: str,
     width: int,
     dark: bool,
-    told: Sequence[Sequence[str]] | None = None,
+    notes: Sequence[Sequence[str]] | None = None,
 ) -> Any:
     """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
 
-    ``scale`` is the title of the colours, and ``said`` the tooltip of a cell: ``%{z}`` is its share in per cent,
-    ``%{customdata}`` its entry in ``told``.
+    ``scale`` is the title of the colours, and ``hover`` the tooltip of a cell: ``%{z}`` is its share in per cent,
+    ``%{customdata}`` its entry in ``notes``.
     """
     colours, (layers, heads) = ink(dark=dark), shares.shape
-    cells = heat_map(100 * shares, colours.scale, hover=f"layer %{{y}}, head %{{x}}<br>{said}", gap=2, zmin=0, zmax=100)
+    cells = heat_map(
+        100 * shares, colours.scale, hover=f"layer %{{y}}, head %{{x}}<br>{hover}", gap=2, zmin=0, zmax=100
+    )
     # Below: beside the grid it would take the room that the numbers in its cells need on a phone.
     bar = {"title": {"text": scale, "side": "bottom"}, "orientation": "h", "thickness": 10}
     traces: list[Any] = [
-        {**cells, "showscale": True, "customdata": told}
+        {**cells, "showscale": True, "customdata": notes}
         | {"colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
     ]
     if _cell_size(layers, heads, width) >= 20:

@@ -63,20 +63,20 @@ def probabilities_figure(models: Mapping[str, NDArray[np.float64]], classes: Seq
     )
 
 
-def over_budgets_figure(found: AnswersOverBudgets, classes: Sequence[str], current: int, *, dark: bool) -> Any:
+def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], current: int, *, dark: bool) -> Any:
     """Draw the class probabilities of a text at every measured budget, with the ``current`` budget marked."""
     text = palette.ink(dark=dark).text
     # A few markers are enough to tell lines apart.
-    every = max(1, len(found.budgets) // 12)
-    sizes = [8 if place % every == 0 else 0 for place in range(len(found.budgets))]
+    every = max(1, len(curve.budgets) // 12)
+    sizes = [8 if place % every == 0 else 0 for place in range(len(curve.budgets))]
     traces = []
-    for place, row in enumerate(likeliest([found.probabilities[-1], *found.probabilities])):
+    for place, row in enumerate(likeliest([curve.probabilities[-1], *curve.probabilities])):
         name = label(classes[row])
         traces.append(
             {
                 "type": "scatter",
-                "x": found.budgets,
-                "y": (100 * found.probabilities[:, row]).round(2),
+                "x": curve.budgets,
+                "y": (100 * curve.probabilities[:, row]).round(2),
                 "mode": "lines+markers",
                 "name": name,
                 "line": {"color": palette.CLUSTER_COLOURS[place], "width": 2, "dash": _DASHES[place]},

@@ -233,6 +233,9 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
     return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"
 
 
+# Tables --------------------------------------------------------------------------------------------------------
+
+
 def heads_table(communities: Ints, mask: HeadMask) -> dict[str, Sequence[Any]]:
     """Return a row for each head: its place, its community, and whether it is kept."""
     return {

@@ -17,18 +17,18 @@ from cahp.words import span
 def frequency_figure(result: Stability, mask: HeadMask, *, dark: bool) -> Any:
     """Draw the share of resamples that keep each head: layers by heads, the heads kept now framed."""
     n = len(result.found)
-    told = []
+    notes = []
     for times in range(n + 1):
         ends = result.share_ci95(times)
         interval = "" if ends is None else f"<br>95 % interval {span(100 * ends[0], 100 * ends[1], 0)} %"
-        told.append(f" ({times} of {n}){interval}")
+        notes.append(f" ({times} of {n}){interval}")
     return share_figure(
         result.frequency,
         # A frame around every head would not help.
         framed=() if mask.is_full else [divmod(head, mask.heads) for head in mask.flat],
         scale="resamples that keep it (%)",
-        said="kept in %{z:.0f} % of the resamples%{customdata}",
-        told=[[told[times] for times in row] for row in np.rint(result.frequency * n).astype(int)],
+        hover="kept in %{z:.0f} % of the resamples%{customdata}",
+        notes=[[notes[times] for times in row] for row in np.rint(result.frequency * n).astype(int)],
         width=450,
         dark=dark,
     )
