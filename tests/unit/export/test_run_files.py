@@ -42,6 +42,7 @@ def test_a_folder_tells_what_every_budget_keeps_and_what_the_run_measured(folder
         assert live.table.selection(budget).mask.sha256 == theirs.mask.sha256
     assert live.table.full == {
         **run.document.outcomes["full"],
+        "kl": Estimate(0.0, (0.0, 0.0), 30, "nats"),
         "agreement": Estimate(1.0, (1.0, 1.0), 30, "share"),
         "accuracy_change": Estimate(0.0, (0.0, 0.0), 30, "points"),
     }
