@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,19 +30,15 @@ Probe = Callable[[int, Tensor], None]
 Edit = Callable[[int, Tensor], Tensor]
 #: Called with the site, the layer's index, and the vectors ``(batch, tokens, width)``.
 Tap = Callable[[Site, int, Tensor], None]
-
 #: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
-
 #: Called with a layer's index and the input of its output projection, ``(batch, tokens, width)``, after all hooks.
 Taken = Callable[[int, Tensor], None]
+#: The positional and named arguments of a layer, its hidden states first.
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 #: The name under which transformers finds our attention and mask functions.
 IMPLEMENTATION = "cahp"
-
-
-#: The positional and named arguments of a layer, its hidden states first.
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -99,52 +96,29 @@ def _attention(
     call = _current.get()
     query, key, kwargs = selected(module, query, key, value, kwargs)
     # A decoder beside the encoder has attention too, but its heads are not used here.
-    watched = hasattr(module, "cahp_layer") and (call.probe is not None or call.edit is not None)
     own = getattr(module, "cahp_own", None)
-    if not watched and (own is None or module.cahp_fused):
+    watched = own is not None and (call.probe is not None or call.edit is not None)
+    if own is None or (module.cahp_fused and not watched):
         out: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
         )
         return out
-    # Fused kernels never build the weights, so a probed call computes them step by step.
-    if own is not None:
-        mask = _additive_mask(module, query, key, attention_mask, kwargs)
-        if scaling is not None:
-            kwargs["scaling"] = scaling
-        context, weights = own(module, query, key, value, mask, dropout=dropout, **kwargs)
-        if not watched:
-            return context, None
-        seen = _show_weights(module, call, weights)
-        if seen is weights:
-            return context, None
-        return (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous(), None
-    groups = query.shape[1] // key.shape[1]
-    key, value = repeat_kv(key, groups), repeat_kv(value, groups)
-    scores = query @ key.transpose(2, 3) * (query.shape[-1] ** -0.5 if scaling is None else scaling)
-    if attention_mask is not None:
-        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
-    elif kwargs.get("is_causal", getattr(module, "is_causal", False)):
+    # Fused kernels never build the weights, so a probed call computes them step by step, with a mask that is added.
+    causal = kwargs.get("is_causal")
+    if attention_mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
         # Without padding there is no mask, since fused kernels are told that attention is causal.
-        ahead = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
-        scores = scores.masked_fill(ahead, torch.finfo(scores.dtype).min)
-    # Where products are computed in bfloat16, rows must still sum to 1.
-    weights = scores.softmax(-1, dtype=torch.float32)
-    weights = _show_weights(module, call, weights)
-    if module.training and dropout:
-        weights = nn.functional.dropout(weights, dropout)
-    return (weights @ value).transpose(1, 2).contiguous(), None
-
-
-def _additive_mask(
-    module: nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]
-) -> Tensor | None:
-    """A mask to be added to the scores, as the library's own step-by-step functions take it."""
-    causal = options.get("is_causal")
-    if mask is None and (getattr(module, "is_causal", False) if causal is None else causal):
-        mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()[None, None]
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    return torch.zeros_like(mask, dtype=query.dtype).masked_fill(~mask, torch.finfo(query.dtype).min)
+        shape = query.shape[2], key.shape[2]
+        attention_mask = torch.ones(shape, dtype=torch.bool, device=query.device).tril()[None, None]
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        lowest = torch.finfo(query.dtype).min
+        attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, lowest)
+    if scaling is not None:
+        kwargs["scaling"] = scaling
+    context, weights = own(module, query, key, value, attention_mask, dropout=dropout, **kwargs)
+    seen = _show_weights(module, call, weights) if watched else weights
+    if seen is not weights:
+        context = (seen @ repeat_kv(value, seen.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
+    return context, None
 
 
 def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:
@@ -163,6 +137,9 @@ AttentionInterface.register(IMPLEMENTATION, _attention)
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 
 
+# Hooks -------------------------------------------------------------------------------------------------------------
+
+
 def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
     call = _current.get()
     if call.probe is None and call.edit is None:
@@ -172,12 +149,12 @@ def _before_weights(module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor
 
 def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
     call = _current.get()
-    shut: Tensor | None = getattr(module, "cahp_open", None)
-    if call.gates is None and call.tap is None and shut is None:
+    open_channels: Tensor | None = getattr(module, "cahp_open", None)
+    if call.gates is None and call.tap is None and open_channels is None:
         return None
     context: Tensor = args[0]
-    if shut is not None:
-        context = context * shut
+    if open_channels is not None:
+        context = context * open_channels
     layer: int = module.cahp_layer  # type: ignore[assignment]
     if call.gates is not None:
         gates = call.gates[..., layer, :]
@@ -198,30 +175,21 @@ def _after_output(module: nn.Module, args: tuple[Any, ...], output: Any) -> None
         taken(module.cahp_layer, args[0])  # type: ignore[arg-type]
 
 
-def _before_feed(site: Site) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-    def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-        tap = _current.get().tap
-        if tap is not None:
-            tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
-
-    return hook
+def _before_feed(site: Site, module: nn.Module, args: tuple[Any, ...]) -> None:
+    tap = _current.get().tap
+    if tap is not None:
+        tap(site, module.cahp_layer, args[0])  # type: ignore[arg-type]
 
 
 def _before_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
-    call = _current.get()
-    if call.start is not None and getattr(module, "cahp_entry", False):
+    call, has_heads = _current.get(), hasattr(module, "cahp_entry")
+    if call.start is not None and has_heads and module.cahp_entry:
         return (call.start, *args[1:]), kwargs
-    if call.stop:
+    if call.stop and has_heads:
         raise FirstLayerReached((args, kwargs))
     if call.record is not None:
         call.record.append((args, kwargs))
     return None
-
-
-def _before_other_layer(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    record = _current.get().record
-    if record is not None:
-        record.append((args, kwargs))
 
 
 def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
@@ -231,12 +199,6 @@ def _after_layer(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
     whole = isinstance(output, Tensor)
     instead = leaving(output if whole else output[0])
     return instead if instead is None or whole else (instead, *output[1:])
-
-
-def watch_answers(network: nn.Module) -> None:
-    """Install the hooks that collect the attention weights that the network itself returns."""
-    network.register_forward_pre_hook(_before_network, with_kwargs=True)
-    network.register_forward_hook(_after_network)
 
 
 def _before_network(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Arguments | None:
@@ -250,23 +212,18 @@ def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> Non
 
 
 def attach(
-    layers: Sequence[nn.Module],
-    family: Family,
-    *,
-    group: int = 1,
-    stack: Sequence[nn.Module] = (),
-    fused: bool = True,
+    network: nn.Module, layers: Sequence[nn.Module], family: Family, *, group: int, stack: Sequence[nn.Module]
 ) -> None:
     """Install the permanent hooks, and note the layer's index on modules that need it.
 
-    ``group`` is the number of query heads that share keys and values, ``stack`` all layers, also those without heads;
-    ``fused`` says that fused kernels compute the same as the library's own functions.
+    ``layers`` have heads, whose keys and values are shared by ``group`` query heads; ``stack`` are all layers.
     """
-    for between in stack:
-        if not any(between is layer for layer in layers):
-            between.register_forward_pre_hook(_before_other_layer, with_kwargs=True)
-    for index, layer in enumerate(layers):
+    network.register_forward_pre_hook(_before_network, with_kwargs=True)
+    network.register_forward_hook(_after_network)
+    for layer in stack:
         layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
+    for index, layer in enumerate(layers):
+        layer.cahp_entry = False  # type: ignore[assignment]
         layer.register_forward_hook(_after_layer)
         attention = layer.get_submodule(family.attention)
         weighing = attention if family.weights is None else attention.get_submodule(family.weights)
@@ -274,15 +231,17 @@ def attach(
         weighing.cahp_layer, weighing.cahp_group = index, group  # type: ignore[assignment]
         if family.weights is not None:
             weighing.register_forward_pre_hook(_before_weights)
-        if family.interface and family.matched is not None:
-            attention.cahp_own, attention.cahp_fused = own_function(attention), fused  # type: ignore[assignment]
+        if family.interface:
+            attention.cahp_own = own_function(attention)
+            # Whether fused kernels compute the same.
+            attention.cahp_fused = bool(getattr(network, "_supports_sdpa", True))  # type: ignore[assignment]
         output = layer.get_submodule(family.output)
         output.register_forward_pre_hook(_before_output)
         output.register_forward_hook(_after_output)
-        if family.feed_out is not None:
-            layer.get_submodule(family.feed_out).register_forward_pre_hook(_before_feed("feed_out"))
-        if family.feed_in is not None:
-            layer.get_submodule(family.feed_in).register_forward_pre_hook(_before_feed("feed_in"))
-        for path in (family.output, family.feed_out, family.feed_in):
+        output.cahp_layer = index  # type: ignore[assignment]
+        feeds: tuple[tuple[Site, str | None], ...] = ("feed_out", family.feed_out), ("feed_in", family.feed_in)
+        for site, path in feeds:
             if path is not None:
-                layer.get_submodule(path).cahp_layer = index  # type: ignore[assignment]
+                projection = layer.get_submodule(path)
+                projection.register_forward_pre_hook(partial(_before_feed, site))
+                projection.cahp_layer = index  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from cahp.cards import ModelCard
 from cahp.models import weights
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.language import language_of
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_parameters, read_json, sha256
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
 from cahp.values import ModelError, digest
 
 #: Files of tokenizers, of which a model has some.
@@ -57,26 +57,31 @@ def describe_config(
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    family = known_family(kind, config)
-    if family is None and kind not in REFUSED and (folder / ADAPTER_CONFIG).is_file():
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another text classifier")
+    if not kind and (folder / ADAPTER_CONFIG).is_file():
         raise ModelError(
             f"{name} holds an adapter and not the model it belongs to; save the whole model with "
             "`cahp fit --save model`"
         )
-    if kind in REFUSED:
-        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another text classifier")
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
     weight_bytes = weights.weight_bytes(folder) if weight_bytes is None else weight_bytes
     _check_lists(folder / CONFIG, config, weight_bytes)
+    family = FAMILIES.get(kind)
     if family is None:
-        family, shape = _matched(name, folder, weight_bytes)
+        family, shape = _describe_matched(name, folder, weight_bytes)
     else:
-        shape = _shape(folder, config, family)
+        shape = _describe_known(folder, config, family)
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
+    no_refit = None
+    if family.shared:
+        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    elif config.get("conv_kernel_size"):
+        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
     return ModelCard(
         id=name,
         revision=None,
@@ -86,33 +91,25 @@ def describe_config(
         folder=str(folder),
         details={"passes": _size(folder, config, "num_hidden_layers") if family.shared else shape["layers"]},
         kept=_kept(folder, config, shape["layers"], shape["heads"]),
-        no_refit=_no_refit(name, config, family),
+        no_refit=no_refit,
         no_onnx=NO_ONNX.get(kind),
         language=language_of(config),
         **shape,
     )
 
 
-def known_family(kind: str, config: Mapping[str, Any]) -> Family | None:
-    """The family of an architecture by name; None for one that is matched by its structure.
-
-    If all query heads share one key-value head, the family would have one unit a layer; the match has all heads.
-    """
-    family = FAMILIES.get(kind)
-    return None if family is not None and family.groups_key and config.get(family.groups_key) == 1 else family
-
-
-def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
-    """The family and the shape of an architecture that is matched by its structure."""
+def _describe_matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
+    """The family of an architecture that is matched by its structure, and the shape entries of its card."""
     from cahp.models.matching import match_folder
 
     match = match_folder(name, str(folder), weight_bytes=weight_bytes)
-    family, queries = match.family, match.heads * match.group
-    layers = len(match.places)
-    notes = [
-        f"matched by its structure ({family.matched}), and proven when it is loaded",
-        *_shared(match.group, queries),
-    ]
+    family, layers = match.family, len(match.places)
+    notes = [f"matched by its structure ({family.matched}), and proven when it is loaded"]
+    if match.group > 1:
+        notes.append(
+            f"{match.group} query heads share keys and values: each such group of {match.heads * match.group} heads in "
+            "all counts as one head here, is described by the mean of its attention maps, and stays or goes as a whole"
+        )
     if match.places != tuple(range(match.places[-1] + 1)) or match.between:
         notes.append(f"{layers} of its {layers + match.between} layers have attention heads, and only these are shown")
     if family.feed_out is None:
@@ -121,7 +118,7 @@ def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[s
         notes.append("its attention maps can be read and not replaced, as methods that edit maps need")
     if family.no_cut is not None:
         notes.append(f"cut: no; heads are masked, since {family.no_cut}, and it is exported as drop-in alone")
-    shape = {
+    return family, {
         "layers": layers,
         "heads": match.heads,
         "group": match.group,
@@ -131,7 +128,31 @@ def _matched(name: str, folder: Path, weight_bytes: int) -> tuple[Family, dict[s
         "no_cut": family.no_cut,
         "places": match.places if match.between else None,
     }
-    return family, shape
+
+
+def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
+    """The shape entries of a card, by the configuration of a family that is known by name."""
+    notes: tuple[str, ...] = ()
+    if family.shared:
+        # Older configurations omit a 1.
+        groups, inner = (
+            _size(folder, {entry: 1, **config}, entry) for entry in ("num_hidden_groups", "inner_group_num")
+        )
+        layers = groups * inner
+        notes = (
+            f"its {layers} {'layer serves' if layers == 1 else 'layers serve'} {config.get('num_hidden_layers')} "
+            "passes: a head is counted once, described by the mean of its maps over the passes, and removed from all "
+            "of them",
+        )
+    else:
+        layers = _size(folder, config, "num_hidden_layers")
+    heads, hidden = _size(folder, config, "num_attention_heads"), _size(folder, config, "hidden_size")
+    if hidden % heads:
+        raise ModelError(
+            f"{folder / CONFIG} says {hidden} channels for {heads} heads, which does not divide; "
+            "correct it, or save the model again"
+        )
+    return {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
 
 
 def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
@@ -174,7 +195,7 @@ def describe(
     card = describe_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
     _check_adapter(name, folder)
-    count = count_parameters(files)
+    count = count_weights(read_shapes(files))
     check_attention(card, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
     if not tokenizer:
@@ -187,55 +208,6 @@ def describe(
         parts += [part for file in _BESIDE if (folder / file).is_file() for part in (file, sha256(folder / file))]
     details = {**(card.details or {}), "bytes": sum(path.stat().st_size for path in files), "parameters": count}
     return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
-
-
-def _shape(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
-    """``layers``, ``heads``, ``group``, ``head_size``, ``hidden`` and ``notes`` of a card."""
-    where = folder / CONFIG
-    layers = 1
-    for entry in family.layers_keys:
-        # Older configurations omit a 1.
-        layers *= 1 if family.shared and entry not in config else _size(folder, config, entry)
-    queries, hidden = _size(folder, config, family.heads_key), _size(folder, config, family.hidden_key)
-    groups = queries
-    if family.groups_key and config.get(family.groups_key) is not None:
-        groups = _size(folder, config, family.groups_key)
-    own = config.get("head_dim") if family.groups_key else None
-    if own is None and hidden % queries:
-        raise ModelError(
-            f"{where} says {hidden} channels for {queries} heads, which does not divide; "
-            "correct it, or save the model again"
-        )
-    if queries % groups:
-        raise ModelError(
-            f"{where} says {queries} heads in {groups} groups, which does not divide; correct it, or save it again"
-        )
-    size = hidden // queries if own is None else _size(folder, config, "head_dim")
-    group = queries // groups
-    notes = _shared(group, queries)
-    if family.shared:
-        passes = config.get("num_hidden_layers")
-        notes.append(
-            f"its {layers} {'layer serves' if layers == 1 else 'layers serve'} {passes} passes: a head is counted "
-            "once, described by the mean of its maps over the passes, and removed from all of them"
-        )
-    return {
-        "layers": layers,
-        "heads": groups,
-        "group": group,
-        "head_size": group * size,
-        "hidden": hidden,
-        "notes": tuple(notes),
-    }
-
-
-def _shared(group: int, queries: int) -> list[str]:
-    if group == 1:
-        return []
-    return [
-        f"{group} query heads share keys and values: each such group of {queries} heads in all counts as one head "
-        "here, is described by the mean of its attention maps, and stays or goes as a whole"
-    ]
 
 
 def check_attention(card: ModelCard, count: int) -> None:
@@ -269,15 +241,7 @@ def _check_adapter(name: str, folder: Path) -> None:
             f"{name} has an adapter beside its weights that is no LoRA adapter saved as safetensors; merge it into the "
             f"model and save that, or remove {ADAPTER_CONFIG}"
         )
-    count_parameters([folder / ADAPTER])
-
-
-def _no_refit(name: str, config: dict[str, Any], family: Family) -> str | None:
-    if family.shared:
-        return f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
-    if config.get("conv_kernel_size"):
-        return f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
-    return None
+    read_shapes([folder / ADAPTER])
 
 
 def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:

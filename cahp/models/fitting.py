@@ -102,7 +102,7 @@ def fit_whole(
         progress=progress,
         checkpoint=checkpoint,
     )
-    return HeadModel(network, model.tokenizer, model.card, attached=True), history
+    return model.around(network), history
 
 
 def save_adapter(fitted: Fitted, out: Path | Output, *, base: str) -> Path:

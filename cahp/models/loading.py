@@ -11,9 +11,8 @@ import torch
 from cahp.cards import Language, ModelCard, Prompt
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.description import known_family
 from cahp.models.devices import find_device, free_bytes
-from cahp.models.families import Family
+from cahp.models.families import FAMILIES, Family
 from cahp.models.head_model import HeadModel
 from cahp.models.language import explain_missing_classes, output_head
 from cahp.models.matching import match_folder
@@ -22,7 +21,7 @@ from cahp.models.prompting import PromptReader
 from cahp.models.sketch import check_fit, lost_weights, quiet
 from cahp.models.surgery import mark
 from cahp.models.tokenizers import check_tokenizer, fit_inputs, load_tokenizer
-from cahp.models.weights import CONFIG, Shape, read_json, read_shapes, weight_bytes, weight_files
+from cahp.models.weights import read_shapes, weight_bytes, weight_files
 from cahp.values import ModelError
 from cahp.words import first_line, size_of
 
@@ -40,23 +39,37 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         raise ModelError(explain_missing_classes(card, card.id))
     where = find_device(device_name)
     _check_memory(card, where)
-    if card.kept is not None:
-        if labels is not None or card.adapter is not None:
-            raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
-        return _load_pruned_model(card, where)
-    family = _family(card)
-    network, missing, reshaped = _network(card, names, family)
-    # The head may be new where `labels` or an adapter brings one; all other weights must be as they were trained.
+    # The head may be new where `labels` or an adapter brings one.
     new_head = labels is not None or card.adapter is not None
-    for random, problem in ((missing, "are missing"), (reshaped, "have other shapes than its config.json says")):
-        lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
-        if lost:
-            raise ModelError(lost_weights(card.id, lost, problem))
-    if card.adapter is not None and labels is None:
-        from peft import PeftModel
-
+    if card.kept is not None and new_head:
+        raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
+    folder = Path(card.folder)
+    family = FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes(folder)).family
+    try:
         with quiet():
-            network = PeftModel.from_pretrained(network, card.adapter).merge_and_unload()
+            check_fit(
+                card.id,
+                card.folder,
+                read_shapes(weight_files(card.id, folder)),
+                names=None if card.kept is not None else names,
+                own_head=card.kept is None and not new_head,
+                pruned=card.kept is not None,
+                head=output_head(card),
+            )
+            network = (
+                load_pruned(card.folder, attn_implementation=_implementation(family))
+                if card.kept is not None
+                else _load_network(card, names, family, new_head)
+            )
+            if card.adapter is not None and labels is None:
+                from peft import PeftModel
+
+                network = PeftModel.from_pretrained(network, card.adapter).merge_and_unload()
+    except ModelError:
+        raise
+    except Exception as error:  # damaged files raise anything
+        advice = "save or download the model again" if card.kept is None else "export it again"
+        raise ModelError(f"{card.id} cannot be read ({first_line(error)}); {advice}") from None
     broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
     if broken:
         raise ModelError(
@@ -68,7 +81,14 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if network.config.pad_token_id is None and card.prompt is None:
         # Causal classifiers compute their answer at the last token before the padding.
         network.config.pad_token_id = tokenizer.pad_token_id
-    return probe_family(HeadModel(network.to(where), tokenizer, card, family=family))
+    model = HeadModel(network.to(where), tokenizer, card, family=family)
+    if card.kept is not None:
+        # Heads are numbered as in the full model.
+        for index, (layer, kept) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
+            mark(layer, model, torch.tensor(kept, device=where), channels=model.projection(index).weight.shape[1])
+        if model.head_counts != tuple(map(len, card.kept)):
+            raise ModelError(f"the weights of {card.id} have other heads than its config.json says; export it again")
+    return probe_family(model)
 
 
 def _check_memory(card: ModelCard, where: torch.device) -> None:
@@ -101,84 +121,39 @@ def prompt_reader(card: ModelCard) -> PromptReader:
     return _reader(card.folder, card.sha256, card.prompt, card.language, card.id)
 
 
-def _network(card: ModelCard, names: tuple[str, ...], family: Family) -> tuple[Any, set[str], set[str]]:
-    """The network, the names of weights that its files lack, and of those that have other shapes there."""
+def _load_network(card: ModelCard, names: tuple[str, ...], family: Family, new_head: bool) -> Any:
     classes = {
         "id2label": dict(enumerate(names)),
         "label2id": {name: index for index, name in enumerate(names)},
         "problem_type": "single_label_classification",
     }
-    try:
-        with quiet():
-            _check_room(card, names)
-            network, report = HEADS[output_head(card)].from_pretrained(
-                card.folder,
-                use_safetensors=True,
-                trust_remote_code=False,
-                attn_implementation=_implementation(family),
-                dtype=torch.float32,
-                **(classes if card.prompt is None else {}),
-                # A configuration may set these, and a forward pass here must not do them.
-                return_dict=True,
-                output_attentions=False,
-                output_hidden_states=False,
-                **({"use_cache": False} if family.caches and card.prompt is None else {}),
-                **family.settings,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-            )
-    except ModelError:
-        raise
-    except Exception as error:  # a damaged configuration raises anything
-        raise ModelError(f"{card.id} cannot be read ({first_line(error)}); save or download the model again") from None
-    return network, set(report["missing_keys"]), {str(name) for name, *_ in report["mismatched_keys"]}
-
-
-def _check_room(card: ModelCard, names: tuple[str, ...] | None) -> None:
-    stored: dict[str, Shape] = {}
-    for file in weight_files(card.id, Path(card.folder)):
-        stored |= read_shapes(file)
-    # The head may be another one where `labels` or an adapter brings one.
-    own_head = names is not None and names == card.labels and card.adapter is None
-    check_fit(
-        card.id,
+    network, report = HEADS[output_head(card)].from_pretrained(
         card.folder,
-        stored,
-        names=names,
-        own_head=own_head,
-        pruned=card.kept is not None,
-        head=output_head(card),
+        use_safetensors=True,
+        trust_remote_code=False,
+        attn_implementation=_implementation(family),
+        dtype=torch.float32,
+        **(classes if card.prompt is None else {}),
+        # A configuration may set these, and a forward pass here must not do them.
+        return_dict=True,
+        output_attentions=False,
+        output_hidden_states=False,
+        **({"use_cache": False} if family.caches and card.prompt is None else {}),
+        **family.settings,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
     )
-
-
-def _family(card: ModelCard) -> Family:
-    folder = Path(card.folder)
-    known = known_family(card.family, read_json(folder / CONFIG))
-    return known or match_folder(card.id, card.folder, weight_bytes=weight_bytes(folder)).family
+    reshaped = [str(name) for name, *_ in report["mismatched_keys"]]
+    # All weights but those of a new head must be as they were trained.
+    for random, problem in (
+        (report["missing_keys"], "are missing"),
+        (reshaped, "have other shapes than its config.json says"),
+    ):
+        lost = sorted(name for name in random if not new_head or name.split(".")[0] == network.base_model_prefix)
+        if lost:
+            raise ModelError(lost_weights(card.id, lost, problem))
+    return network
 
 
 def _implementation(family: Family) -> str:
     return IMPLEMENTATION if family.interface else "eager"
-
-
-def _load_pruned_model(card: ModelCard, where: torch.device) -> HeadModel:
-    """A model that was pruned before, its heads numbered as in the full model."""
-    family = _family(card)
-    try:
-        with quiet():
-            _check_room(card, None)
-            network = load_pruned(card.folder, attn_implementation=_implementation(family))
-    except ModelError:
-        raise
-    except Exception as error:  # damaged files raise anything
-        raise ModelError(f"the pruned model {card.id} cannot be read ({first_line(error)}); export it again") from None
-    tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None)
-    fit_inputs(tokenizer, network)
-    model = HeadModel(network.to(where), tokenizer, card, family=family)
-    assert card.kept is not None
-    for index, layer in enumerate(model.layer_modules):
-        channels = model.projection(index).weight.shape[1]
-        mark(layer, model, torch.tensor(card.kept[index], device=where), channels=channels)
-    if model.head_counts != tuple(map(len, card.kept)):
-        raise ModelError(f"the weights of {card.id} have other heads than its config.json says; export it again")
-    return probe_family(model)

@@ -1,44 +1,113 @@
 """Match a model type by the structure of its attention, not by its name.
 
-The network is built without weights (on the ``meta`` device), and its modules are compared with the table of
-``cahp.models.shapes``. The result is a ``Family`` like those in ``cahp.models.families``; the self-test of the loaded
-model proves it (``cahp.models.selftest``).
+The network is built without weights (on the ``meta`` device), and its attention modules are compared with the table
+``SHAPES``. A row is a way to write attention, not a model: most model types of transformers fit one of them. A module
+must have these names and consistent sizes. The result is a ``Family`` like those in ``cahp.models.families``; the
+loaded model proves it (``cahp.models.probing``, ``cahp.models.selftest``).
 """
 
 from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
-from cahp.models.families import Family, Rows
+from cahp.models.families import Family, Rows, Size
 from cahp.models.language import Head, language_of
-from cahp.models.projection import Projection, is_linear
-from cahp.models.shapes import (
-    BESIDE,
-    CHANNELS,
-    ELSEWHERE,
-    FEEDS,
-    GROUPS,
-    HEADS,
-    OUTPUTS,
-    PLANES,
-    SHAPES,
-    SHARED,
-    SHARING,
-    VECTORS,
-    Shape,
-)
+from cahp.models.projection import Projection, find_module, is_linear
 from cahp.models.sketch import sketch_network
 from cahp.models.weights import CONFIG, read_json
 from cahp.values import ModelError
+
+
+class Shape(NamedTuple):
+    """One way to write attention.
+
+    ``query``, ``key`` and ``value`` are the names of projections whose output channels belong to heads; a fused
+    projection is named for each. Its channels are in the ``order``: all queries, then all keys, then all values
+    (``stacked``; keys and values may have fewer heads), or head by head, each with all three (``by head``). ``words``
+    describe the shape.
+    """
+
+    words: str
+    query: str
+    key: str
+    value: str
+    order: Literal["stacked", "by head"] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The projections, each once."""
+        return tuple(dict.fromkeys((self.query, self.key, self.value)))
+
+
+_LATENT = "latent attention: keys and values from one compressed vector"
+_APART = "queries, keys and values apart"
+_STACKED = "queries, keys and values in one matrix, stacked"
+_BY_HEAD = "queries, keys and values in one matrix, by head"
+#: In this order; the first match counts.
+SHAPES: tuple[Shape, ...] = (
+    Shape(_LATENT, "q_gate_proj", "kv_b_proj", "kv_b_proj"),
+    Shape(_LATENT, "q_b_proj", "kv_b_proj", "kv_b_proj"),
+    Shape(_LATENT, "q_proj", "kv_b_proj", "kv_b_proj"),
+    Shape(_APART, "q_proj", "k_proj", "v_proj"),
+    Shape(_APART, "query", "key", "value"),
+    Shape(_APART, "query_proj", "key_proj", "value_proj"),
+    Shape(_APART, "q_lin", "k_lin", "v_lin"),
+    Shape(_APART, "Wq", "Wk", "Wv"),
+    Shape(_APART, "q", "k", "v"),
+    Shape(_STACKED, "qkv_proj", "qkv_proj", "qkv_proj", "stacked"),
+    Shape(_STACKED, "Wqkv", "Wqkv", "Wqkv", "stacked"),
+    Shape(_STACKED, "c_attn", "c_attn", "c_attn", "stacked"),
+    Shape(_BY_HEAD, "query_key_value", "query_key_value", "query_key_value", "by head"),
+    Shape(_BY_HEAD, "in_proj", "in_proj", "in_proj", "by head"),
+)
+#: Paths of the output projection, inside the module with the input projections or beside it (``^``).
+_OUTPUTS = ("o_proj", "out_proj", "dense", "Wo", "c_proj", "out_lin", "o", "^output.dense", "^output")
+#: Other projections inside attention whose output channels belong to heads: positions, entities, gates.
+_BESIDE = (
+    *("pos_key_proj", "pos_query_proj", "pos_proj", "pos_q_proj"),
+    *("w2e_query", "e2w_query", "e2e_query"),
+    *("gate_proj", "g_proj"),
+)
+#: Weights and projections inside attention that all heads share.
+_SHARED = ("q_a_proj", "kv_a_proj_with_mqa", "indexer", "relative_attention_bias")
+#: Vectors of attention modules that have an entry, or a stretch of entries, for each head.
+_VECTORS = ("sinks", "q_bias", "v_bias")
+#: Attributes of attention modules with their numbers of query heads, of key-value heads, and of channels.
+_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+_GROUPS = ("num_key_value_heads", "kv_heads")
+_CHANNELS = ("all_head_size", "split_size", "inner_dim", "hidden_size", "embed_dim")
+#: Number of query heads that share a key-value head: it changes if all heads share one.
+_SHARING = "num_key_value_groups"
+#: Arguments of attention modules that hold a plane of scores for each head.
+_PLANES = ("position_bias", "alibi")
+#: Dropout modules of attention weights, inside attention.
+_DROPOUTS = ("attention_dropout", "attn_dropout", "dropout")
+#: The second and the first projection of feed-forward blocks, seen from the layer.
+_FEEDS: tuple[tuple[str, str | None], ...] = (
+    ("output.dense", "intermediate.dense"),
+    ("fc2", "fc1"),
+    ("ffn.lin2", "ffn.lin1"),
+    ("mlp.down_proj", "mlp.up_proj"),
+    ("mlp.c_proj", "mlp.c_fc"),
+    ("mlp.fc2", "mlp.fc1"),
+    ("mlp.fc_out", "mlp.fc_in"),
+    ("mlp.dense_4h_to_h", "mlp.dense_h_to_4h"),
+    ("mlp.Wo", "mlp.Wi"),
+    ("ffn.down_proj", "ffn.up_proj"),
+    ("layer.1.DenseReluDense.wo", None),
+    ("ffn.2", "ffn.0"),
+)
+#: Parts of a network whose heads are not used: for other inputs than text, for decoding, or without attention weights.
+_ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
 
 
 @dataclass(frozen=True)
@@ -63,7 +132,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
     """Find the heads of the model ``name`` in ``folder``, with so many bytes of weights, from its configuration.
 
     Raises:
-        ModelError: As ``match_network``, and if transformers has no text classifier of that architecture.
+        ModelError: If no shape fits, with the reason; or if transformers has no text classifier of that architecture.
     """
     config = read_json(Path(folder) / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
@@ -75,7 +144,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
         )
     network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
-        return match_network(name, network)
+        return _match_network(name, network)
     except ModelError:
         raise
     except Exception as error:  # an unknown network raises anything
@@ -86,280 +155,228 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> Match:
 
 
 def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
-    """What a network of this configuration is sketched with: a classifier where transformers has one of its type."""
+    """Choose the head to sketch a network with: a classifier's where transformers has a classifier of its type."""
     known = str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
     return "classification" if known else language_of(config)
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """Attention modules of one path, in a list of layers: ``layers``.INDEX.``attention``."""
+class _Candidate(NamedTuple):
+    """Attention modules of one path, in a list of layers: ``layers``.PLACE.``attention``."""
 
     shape: Shape
     layers: str
     attention: str
     output: str
-    places: tuple[int, ...]
-
-    @property
-    def first(self) -> str:
-        """The path of the first of the modules."""
-        return f"{self.layers}.{self.places[0]}.{self.attention}".rstrip(".")
 
 
-def match_network(name: str, network: Any) -> Match:
-    """Find the heads of ``network``, the classifier ``name``.
+class _Heads(NamedTuple):
+    """The numbers of an attention module: query heads, channels of its output projection, and units that are cut.
 
-    Raises:
-        ModelError: If no shape fits, with the reason.
+    Where ``multi_query`` says that all heads share one key-value head, the query heads are the units, and keys and
+    values stay.
     """
+
+    queries: int
+    channels: int
+    units: int
+    multi_query: bool
+
+
+def _match_network(name: str, network: Any) -> Match:
     base: nn.Module = network.base_model
-    found = _chosen(name, network, list(_candidates(base)))
+    found, places = _find_layers(name, network)
     listed = base.get_submodule(found.layers)
     assert isinstance(listed, nn.ModuleList)
-    layers = [listed[place] for place in found.places]
+    layers = [listed[place] for place in places]
     first = layers[0].get_submodule(found.attention)
-    output = Projection(layers[0].get_submodule(found.output))
-    queries = _count(first, HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
-    hidden, channels = output.weight.shape
+    widths = [Projection(layer.get_submodule(found.output)).weight.shape for layer in layers]
+    hidden, channels = widths[0]
+    queries = _count(first, _HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
     if not queries or channels % queries:
         raise ModelError(
             f"{name} has {channels} channels of attention output for {queries or 'an unknown number of'} heads, which "
             "does not divide; name another model"
         )
-    for layer in layers:
-        if Projection(layer.get_submodule(found.output)).weight.shape[1] != channels:
-            raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
-    anatomy = _Anatomy(found, layers, first, queries, channels)
+    if any(width[1] != channels for width in widths):
+        raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
+    groups = _count_groups(first, found.shape, queries, channels)
+    multi_query = groups == 1 < queries
+    heads = _Heads(queries, channels, queries if multi_query else groups, multi_query)
     return Match(
-        family=anatomy.family(base),
-        heads=anatomy.units,
-        group=anatomy.group,
-        head_size=channels // anatomy.units,
+        family=_describe_family(base, layers, first, found, heads),
+        heads=heads.units,
+        group=queries // heads.units,
+        head_size=channels // heads.units,
         hidden=int(hidden),
-        places=found.places,
+        places=places,
         between=len(listed) - len(layers),
     )
 
 
-def _candidates(base: nn.Module) -> Iterator[_Candidate]:
-    modules = dict(base.named_modules())
-    places: dict[tuple[Shape, str, str, str], list[int]] = {}
+def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
+    """Find the attention modules of the text encoder, or of a decoder without an encoder, and their layers' indices."""
+    modules: dict[str, nn.Module] = dict(network.base_model.named_modules())
+    found: dict[_Candidate, list[int]] = {}
     for path, module in modules.items():
-        if not re.search(r"\.\d+(\.|$)", path) or any(word in path for word in ELSEWHERE):
+        # The path of the outermost list that it lies in, and the index there.
+        listed = re.match(r"(.*?)\.(\d+)(?:\.|$)", path)
+        if listed is None or _ELSEWHERE.search(path):
             continue
         shape = next((one for one in SHAPES if all(is_linear(getattr(module, name, None)) for name in one.names)), None)
-        if shape is None:
-            continue
-        output = _output(modules, path)
-        if output is None:
-            continue
-        layers, index = _listed(path)
-        prefix = f"{layers}.{index}"
-        relative = [one.removeprefix(prefix).removeprefix(".") for one in (path, output)]
-        places.setdefault((shape, layers, *relative), []).append(index)  # type: ignore[arg-type]
-    for (shape, layers, attention, output), indices in places.items():
-        yield _Candidate(shape, layers, attention, output, tuple(indices))
-
-
-def _listed(path: str) -> tuple[str, int]:
-    """The path of the outermost list that ``path`` lies in, and the index there."""
-    layers, index = re.match(r"^(.*?)\.(\d+)(?:\.|$)", path).groups()  # type: ignore[union-attr]
-    return layers, int(index)
-
-
-def _output(modules: dict[str, nn.Module], path: str) -> str | None:
-    parent = path.rpartition(".")[0]
-    for name in OUTPUTS:
-        there = f"{parent}.{name[1:]}" if name.startswith("^") else f"{path}.{name}"
-        if is_linear(modules.get(there)):
-            return there
-    return None
-
-
-def _chosen(name: str, network: Any, found: list[_Candidate]) -> _Candidate:
-    """The heads of the text encoder, or of a decoder without an encoder."""
-    encoders = [one for one in found if "decoder" not in one.layers] or found
-    config = network.config.get_text_config()
-    expected = getattr(config, "num_hidden_layers", None)
-    if len(encoders) > 1:
+        parent = path.rpartition(".")[0]
+        outputs = (f"{parent}.{end[1:]}" if end.startswith("^") else f"{path}.{end}" for end in _OUTPUTS)
+        output = next((place for place in outputs if is_linear(modules.get(place))), None)
+        if shape is not None and output is not None:
+            start = f"{listed[1]}.{listed[2]}."
+            candidate = _Candidate(shape, listed[1], f"{path}.".removeprefix(start)[:-1], output.removeprefix(start))
+            found.setdefault(candidate, []).append(int(listed[2]))
+    chosen = [one for one in found if "decoder" not in one.layers] or list(found)
+    if len(chosen) > 1:
         # Layers of other kinds have no attention weights.
-        softmax = [one for one in encoders if _reads_interface(network.base_model.get_submodule(one.first))]
-        encoders = softmax or encoders
-    if len(encoders) > 1:
+        firsts = {one: f"{one.layers}.{found[one][0]}.{one.attention}".rstrip(".") for one in chosen}
+        chosen = [one for one in chosen if _reads_interface(modules[firsts[one]])] or chosen
+    if len(chosen) > 1:
         # Then the list with as many layers as the configuration says.
-        encoders = [one for one in encoders if len(one.places) == expected] or encoders
-    if not encoders:
+        expected = getattr(network.config.get_text_config(), "num_hidden_layers", None)
+        chosen = [one for one in chosen if len(found[one]) == expected] or chosen
+    if not chosen:
         raise ModelError(
             f"{name} has no layer with projections of queries, keys, values and an output, so it has no attention "
             "heads to prune; name a model with softmax attention"
         )
-    if len(encoders) > 1:
-        lists = ", ".join(sorted({one.layers for one in encoders}))
+    if len(chosen) > 1:
+        lists = ", ".join(sorted({one.layers for one in chosen}))
         raise ModelError(f"{name} has attention of several kinds ({lists}), which is not supported; name another model")
-    return encoders[0]
+    return chosen[0], tuple(found[chosen[0]])
 
 
-class _Anatomy:
-    """Sizes of one attention module, read off its projections."""
-
-    def __init__(
-        self, found: _Candidate, layers: list[nn.Module], first: nn.Module, queries: int, channels: int
-    ) -> None:
-        self._found, self._layers, self._first, self._queries, self._channels = found, layers, first, queries, channels
-        groups = self._groups()
-        #: Where all heads share one key-value head, the query heads are the units, and keys and values stay.
-        self._multi_query = groups == 1 < queries
-        self.units = queries if self._multi_query else groups
-        self.group = queries // self.units
-
-    def _rows(self, name: str) -> int:
-        return len(Projection(self._first.get_submodule(name)).weight)
-
-    def _groups(self) -> int:
-        shape, size = self._found.shape, self._channels // self._queries
-        if shape.order is not None:
-            rows, said = self._rows(shape.query), _count(self._first, GROUPS)
-            if rows == 3 * self._channels:
-                return self._queries
-            # All queries, and keys and values of fewer heads.
-            groups = (rows - self._channels) // (2 * size)
-            return groups if said is None else said
-        if shape.key == shape.value:
-            return self._queries
-        return max(1, self._rows(shape.value) // size)
-
-    def family(self, base: nn.Module) -> Family:
-        found, first = self._found, self._first
-        prefix = f"{found.attention}." if found.attention else ""
-        own = _reads_interface(first)
-        inputs, selects = self._inputs(own)
-        feed = next(((o, i) for o, i in FEEDS if all(_fits(layer, o) for layer in self._layers)), (None, None))
-        planes = next((name for name in PLANES if name in inspect.signature(first.forward).parameters), None)
-        through = planes is not None and own
-        return Family(
-            layers=found.layers,
-            attention=found.attention,
-            inputs={f"{prefix}{name}": rows for name, rows in inputs.items()},
-            extra_inputs=tuple(f"{prefix}{name}" for name in BESIDE if is_linear(getattr(first, name, None))),
-            vectors=tuple(f"{prefix}{name}" for name in VECTORS if name in dict(first.named_parameters(recurse=False))),
-            output=found.output,
-            feed_out=feed[0],
-            feed_in=feed[1] if feed[1] is not None and all(_at(layer, feed[1]) for layer in self._layers) else None,
-            residual="pre",
-            interface=own,
-            weights=None if own else _dropout(first),
-            sizes=self._sizes(),
-            planes=None if own else planes,
-            selects=selects or through or hasattr(first, "relative_attention_bias"),
-            matched=found.shape.words,
-            own_arguments=True,
-            causal=bool(getattr(first, "is_causal", False)),
-            caches=hasattr(base.config, "use_cache"),
-            offset_positions=any(
-                path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-                for path, module in base.named_modules()
-            ),
-            # Short texts are attended to as a whole by sparse attention too.
-            longest=_longest(base.config),
-            settings={"attention_type": "original_full"} if hasattr(base.config, "attention_type") else {},
-            no_cut=self._unknown(),
-        )
-
-    def _inputs(self, own: bool) -> tuple[dict[str, Rows], bool]:
-        """The projections that are cut, and whether queries and keys are selected after they were computed instead."""
-        shape, inputs = self._found.shape, {}
-        if shape.order is not None:
-            if self._multi_query:
-                inputs[shape.query] = Rows((1,), shared=2)
-            elif self._rows(shape.query) != 3 * self._channels and shape.order == "stacked":
-                inputs[shape.query] = Rows((self.group, 1, 1))
-            elif shape.order == "stacked" and getattr(self._first, "multi_query", None) is None:
-                inputs[shape.query] = Rows((1, 1, 1))
-            else:
-                inputs[shape.query] = Rows((1,))
-            return inputs, False
-        inputs = {name: Rows((1,)) for name in shape.names}
-        if self._multi_query:
-            inputs.pop(shape.key)
-            inputs.pop(shape.value, None)
-        if own and self._normed_together():
-            # A normalisation over all heads needs all of them.
-            inputs.pop(shape.query)
-            inputs.pop(shape.key, None)
-            return inputs, True
-        return inputs, False
-
-    def _normed_together(self) -> bool:
-        for norm, name in (("q_norm", self._found.shape.query), ("k_norm", self._found.shape.key)):
-            weight = getattr(getattr(self._first, norm, None), "weight", None)
-            if weight is not None and weight.numel() == self._rows(name) != self._rows(name) // self.units:
-                return True
-        return False
-
-    def _sizes(self) -> dict[str, Any]:
-        sizes: dict[str, Any] = {}
-        own = {name: value for name, value in vars(self._first).items() if type(value) is int}
-        for name in HEADS:
-            if own.get(name) == self._queries:
-                sizes[name] = "heads"
-        for name in GROUPS:
-            if own.get(name) == self.units and not self._multi_query:
-                sizes[name] = "units"
-        for name in CHANNELS:
-            if own.get(name) == self._channels:
-                sizes[name] = "channels"
-        if self._multi_query:
-            sizes |= {name: "heads" for name in SHARING if own.get(name) == self._queries}
-        said = "num_attention_heads"
-        if hasattr(self._first, "config") and said not in own and {"config", said} <= _names(self._first):
-            sizes[f"config.{said}"] = "heads"
-        return sizes
-
-    def _unknown(self) -> str | None:
-        """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
-        known = {*self._found.shape.names, *OUTPUTS, *BESIDE}
-        for path, parameter in self._first.named_parameters():
-            name, head = path.rpartition(".")[0], path.partition(".")[0]
-            if head in SHARED or head in known or path in VECTORS:
-                continue
-            if parameter.ndim > 1 or "." not in path or "norms" in name:
-                return f"its attention has {path}, whose part in each head is not known"
-        return None
+def _count_groups(attention: nn.Module, shape: Shape, queries: int, channels: int) -> int:
+    """The number of key-value heads."""
+    size = channels // queries
+    if shape.order is not None:
+        rows, groups = _rows(attention, shape.query), _count(attention, _GROUPS)
+        if rows == 3 * channels:
+            return queries
+        # All queries, and keys and values of fewer heads.
+        return (rows - channels) // (2 * size) if groups is None else groups
+    return queries if shape.key == shape.value else max(1, _rows(attention, shape.value) // size)
 
 
-def _longest(config: Any) -> int | None:
-    """The largest number of tokens for which BigBird's attention is not sparse."""
-    if getattr(config, "attention_type", None) != "block_sparse":
-        return None
-    return int((5 + 2 * config.num_random_blocks) * config.block_size)
+def _describe_family(
+    base: nn.Module, layers: list[nn.Module], first: nn.Module, found: _Candidate, heads: _Heads
+) -> Family:
+    config: Any = base.config
+    prefix = f"{found.attention}." if found.attention else ""
+    interface, inputs = _reads_interface(first), _cut_inputs(first, found.shape, heads)
+    # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
+    normed_together = interface and _normed_together(first, found.shape, heads.units)
+    if normed_together:
+        inputs = {name: rows for name, rows in inputs.items() if name not in (found.shape.query, found.shape.key)}
+    feed_out, feed_in = next(
+        (feeds for feeds in _FEEDS if all(_has(layer, feeds[0]) for layer in layers)), (None, None)
+    )
+    planes = next((name for name in _PLANES if name in inspect.signature(first.forward).parameters), None)
+    dropouts = [name for name in _DROPOUTS if isinstance(getattr(first, name, None), nn.Dropout)]
+    vectors = dict(first.named_parameters(recurse=False))
+    return Family(
+        layers=found.layers,
+        attention=found.attention,
+        inputs={f"{prefix}{name}": rows for name, rows in inputs.items()},
+        extra_inputs=tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(first, name, None))),
+        vectors=tuple(f"{prefix}{name}" for name in _VECTORS if name in vectors),
+        output=found.output,
+        feed_out=feed_out,
+        feed_in=feed_in if feed_in is not None and all(find_module(layer, feed_in) for layer in layers) else None,
+        residual="pre",
+        interface=interface,
+        weights=None if interface or not dropouts else dropouts[0],
+        sizes=_find_sizes(first, heads),
+        planes=None if interface else planes,
+        selects=normed_together or (planes is not None and interface) or hasattr(first, "relative_attention_bias"),
+        matched=found.shape.words,
+        own_arguments=True,
+        causal=bool(getattr(first, "is_causal", False)),
+        caches=hasattr(config, "use_cache"),
+        offset_positions=any(
+            path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+            for path, module in base.named_modules()
+        ),
+        # Sparse attention (BigBird's) attends to short texts as a whole too.
+        longest=(5 + 2 * config.num_random_blocks) * config.block_size
+        if getattr(config, "attention_type", None) == "block_sparse"
+        else None,
+        settings={"attention_type": "original_full"} if hasattr(config, "attention_type") else {},
+        no_cut=_explain_no_cut(first, found.shape),
+    )
+
+
+def _cut_inputs(attention: nn.Module, shape: Shape, heads: _Heads) -> dict[str, Rows]:
+    """The projections that are cut, with the order of their channels."""
+    if shape.order is None:
+        stay = (shape.key, shape.value) if heads.multi_query else ()
+        return {name: Rows() for name in shape.names if name not in stay}
+    if heads.multi_query:
+        return {shape.query: Rows(shared=2)}
+    if shape.order == "stacked" and _rows(attention, shape.query) != 3 * heads.channels:
+        return {shape.query: Rows((heads.queries // heads.units, 1, 1))}
+    if shape.order == "stacked" and getattr(attention, "multi_query", None) is None:
+        return {shape.query: Rows((1, 1, 1))}
+    return {shape.query: Rows()}
+
+
+def _normed_together(attention: nn.Module, shape: Shape, units: int) -> bool:
+    for norm, name in (("q_norm", shape.query), ("k_norm", shape.key)):
+        weight = getattr(getattr(attention, norm, None), "weight", None)
+        rows = _rows(attention, name)
+        if weight is not None and weight.numel() == rows != rows // units:
+            return True
+    return False
+
+
+def _find_sizes(attention: nn.Module, heads: _Heads) -> dict[str, Size]:
+    """The attributes that change when heads are cut."""
+    own = {name: value for name, value in vars(attention).items() if type(value) is int}
+    sizes: dict[str, Size] = {name: "heads" for name in _HEADS if own.get(name) == heads.queries}
+    if heads.multi_query:
+        sizes |= {_SHARING: "heads"} if own.get(_SHARING) == heads.queries else {}
+    else:
+        sizes |= {name: "units" for name in _GROUPS if own.get(name) == heads.units}
+    sizes |= {name: "channels" for name in _CHANNELS if own.get(name) == heads.channels}
+    entry = "num_attention_heads"
+    if hasattr(attention, "config") and entry not in own and {"config", entry} <= names_in_forward(attention):
+        sizes[f"config.{entry}"] = "heads"
+    return sizes
+
+
+def _explain_no_cut(attention: nn.Module, shape: Shape) -> str | None:
+    """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
+    known = {*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED}
+    for path, parameter in attention.named_parameters():
+        name = path.rpartition(".")[0]
+        if path.partition(".")[0] in known or path in _VECTORS:
+            continue
+        if parameter.ndim > 1 or "." not in path or "norms" in name:
+            return f"its attention has {path}, whose part in each head is not known"
+    return None
+
+
+def _rows(attention: nn.Module, name: str) -> int:
+    return len(Projection(attention.get_submodule(name)).weight)
 
 
 def _count(module: nn.Module, names: tuple[str, ...]) -> int | None:
     return next((value for name in names if type(value := getattr(module, name, None)) is int), None)
 
 
-def _at(layer: nn.Module, path: str) -> nn.Module | None:
-    try:
-        return layer.get_submodule(path)
-    except AttributeError:
-        return None
-
-
-def _fits(layer: nn.Module, path: str) -> bool:
-    return is_linear(_at(layer, path))
+def _has(layer: nn.Module, path: str) -> bool:
+    return is_linear(find_module(layer, path))
 
 
 def _reads_interface(attention: nn.Module) -> bool:
     """Whether the attention weights are computed by a function that can be exchanged."""
-    return "ALL_ATTENTION_FUNCTIONS" in _names(attention)
+    return "ALL_ATTENTION_FUNCTIONS" in names_in_forward(attention)
 
 
-def _names(attention: nn.Module) -> set[str]:
-    """Names in the code of a module's forward pass."""
-    return set(inspect.unwrap(type(attention).forward).__code__.co_names)
-
-
-def _dropout(attention: nn.Module) -> str | None:
-    names = [name for name, child in attention.named_children() if isinstance(child, nn.Dropout)]
-    return next((name for name in ("attention_dropout", "attn_dropout", "dropout") if name in names), None)
+def names_in_forward(module: nn.Module) -> set[str]:
+    """The names of globals and attributes in the code of a module's forward pass."""
+    return set(inspect.unwrap(type(module).forward).__code__.co_names)

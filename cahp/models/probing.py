@@ -6,16 +6,17 @@ layers can be run one by one, and which sums a layer computes; a trial run of th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from cahp.models.attention import IMPLEMENTATION, Arguments
+from cahp.models.attention import IMPLEMENTATION
 from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
+from cahp.models.matching import names_in_forward
+from cahp.models.sketch import first_line
 from cahp.values import CahpError, ModelError, SelfTestError
 from cahp.words import first_line
 
@@ -54,29 +55,36 @@ def _probe(model: HeadModel) -> HeadModel:
     with torch.inference_mode():
         # As few passes as possible: large models are slow even with short texts.
         left: list[Tensor] = []
-        _check_logits(model, batch, model.logits(batch, leaving=left.append, vocabulary=True))
-        model = model.around(model.network, family=_with_maps(model, batch))
+        ours = model.logits(batch, leaving=left.append, vocabulary=True)
+        if model.family.interface:
+            _check_logits(model, batch, ours)
+        family = _find_maps(model, batch)
+        model = model.around(model.network, family=family)
         steps = _run_layers(model, batch, left)
-        tails = steps is not None and _same_arguments(steps[0][0].arguments)
-        family = replace(model.family, walks=steps is not None, tails=tails)
-        return model.around(
-            model.network, family=_without_feed(family) if steps is None else _with_sums(model, steps, family)
-        )
+        if steps is None:
+            family = replace(family, walks=False, tails=False, feed_out=None, feed_in=None)
+            return model.around(model.network, family=family)
+        # Otherwise an argument depends on earlier layers or on the layer's index. Equal numbers are not enough: masks
+        # of different windows are equal on a short text.
+        calls = steps[0][0].arguments
+        same = all(_same(call, calls[0]) for call in calls)
+        # Some networks get the arguments by a layer's own kind and not by its index.
+        tails = same or "attention_type" in names_in_forward(model.network.base_model)
+        family = replace(_find_sums(model, steps, family), own_arguments=not same, tails=tails)
+        return model.around(model.network, family=family)
 
 
 def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
-    if not model.family.interface:
-        return
-    network = model.network
+    """Compare the logits of a model that was not pruned with those by the library's own attention function."""
     if not bool(ours.isfinite().all()):
         raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; save it from a sound model")
     if model.card.kept is not None:
         return
-    network.set_attn_implementation("eager")
+    model.network.set_attn_implementation("eager")
     try:
         theirs = model.logits(batch, vocabulary=True)
     finally:
-        network.set_attn_implementation(IMPLEMENTATION)
+        model.network.set_attn_implementation(IMPLEMENTATION)
     difference = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
     if not difference <= _SAME:
         raise SelfTestError(
@@ -85,8 +93,8 @@ def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
         )
 
 
-def _with_maps(model: HeadModel, batch: Batch) -> Family:
-    """The family, with a way to its attention weights that works."""
+def _find_maps(model: HeadModel, batch: Batch) -> Family:
+    """The family of a model, with a way to read its attention weights."""
     ways = [model.family]
     if model.family.weights is not None:
         ways.append(replace(model.family, weights=None))
@@ -125,7 +133,13 @@ def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step
         state, steps = model.enter(batch), []
         for layer in range(model.layers):
             before, seen = state, dict[Site, Tensor]()
-            state = model.step(state, tap=lambda site, _, entering, seen=seen: seen.update({site: entering}))  # type: ignore[misc]
+
+            def watch(site: Site, _: int, entering: Tensor, seen: dict[Site, Tensor] = seen) -> None:
+                # OPT joins the tokens of all texts in its feed-forward block.
+                joined = entering.ndim == 2 and len(entering) == batch.tensors["input_ids"].numel()
+                seen[site] = entering.reshape(*batch.tensors["input_ids"].shape, -1) if joined else entering
+
+            state = model.step(state, tap=watch)
             steps.append((before, seen))
             # Outputs of layers without heads are compared after the next layer with heads.
             if len(model.stack) == model.layers and not _close(state.hidden, left[layer]):
@@ -137,15 +151,6 @@ def _run_layers(model: HeadModel, batch: Batch, left: list[Tensor]) -> list[Step
     return [*steps, (state, {})]
 
 
-def _same_arguments(calls: Sequence[Arguments]) -> bool:
-    """Whether all layers get the same objects as arguments, except hidden states.
-
-    Otherwise an argument depends on earlier layers or on the layer's index. Equal numbers are not enough: masks of
-    different windows are equal on a short text.
-    """
-    return all(_same(call, calls[0]) for call in calls)
-
-
 def _same(left: object, right: object) -> bool:
     if isinstance(left, tuple | list) and isinstance(right, tuple | list):
         return len(left) == len(right) and all(map(_same, left, right))
@@ -154,32 +159,28 @@ def _same(left: object, right: object) -> bool:
     return left is right or (isinstance(left, float | int | str) and left == right)
 
 
-def _with_sums(model: HeadModel, steps: list[Step], family: Family) -> Family:
+def _find_sums(model: HeadModel, steps: list[Step], family: Family) -> Family:
     """The family with the place of its normalisation, or without a feed-forward block where that is not known."""
+    without_feed = replace(family, feed_out=None, feed_in=None)
     if family.feed_out is None or len(model.stack) > model.layers:
-        return _without_feed(family)
-    fits = {"pre": True, "post": family.feed_in is not None}
+        return without_feed
+    pre, post = True, family.feed_in is not None
     for layer, ((state, seen), (after, _)) in enumerate(pairwise(steps)):
         if seen.keys() < {"output", "feed_out"}:
-            return _without_feed(family)
+            return without_feed
         attended = model.projection(layer)(seen["output"])
         fed = model.projection(layer, "feed_out")(seen["feed_out"])
         real = state.real
-        fits["pre"] &= _close((state.hidden + attended + fed)[real], after.hidden[real])
-        fits["post"] &= (
+        pre &= _close((state.hidden + attended + fed)[real], after.hidden[real])
+        post &= (
             "feed_in" in seen
             and seen["feed_in"].shape == fed.shape
             and _normalised((state.hidden + attended)[real], seen["feed_in"][real])
             and _normalised((seen["feed_in"] + fed)[real], after.hidden[real])
         )
-    for residual in ("pre", "post"):
-        if fits[residual]:
-            return replace(family, residual=residual, feed_in=family.feed_in if residual == "post" else None)
-    return _without_feed(family)
-
-
-def _without_feed(family: Family) -> Family:
-    return replace(family, feed_out=None, feed_in=None)
+    if pre:
+        return replace(family, residual="pre", feed_in=None)
+    return replace(family, residual="post") if post else without_feed
 
 
 def _close(left: Tensor, right: Tensor) -> bool:

@@ -13,6 +13,14 @@ def is_linear(module: object) -> bool:
     return type(module) in (nn.Linear, Conv1D)
 
 
+def find_module(layer: nn.Module, path: str) -> nn.Module | None:
+    """The module at ``path`` below a layer, None if there is none."""
+    try:
+        return layer.get_submodule(path)
+    except AttributeError:
+        return None
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """A ``Linear``, or GPT-2's ``Conv1D`` that stores the same weights the other way round."""

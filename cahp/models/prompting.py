@@ -9,14 +9,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
-from functools import lru_cache
 from typing import Any
 from unicodedata import east_asian_width
 
 import torch
 from torch import Tensor, nn
 
-from cahp.cards import AnswerToken, Language, ModelCard, Prompt, PromptExample
+from cahp.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.language import EXAMPLE
 from cahp.values import Input, ModelError, OptionError
 
@@ -227,19 +226,6 @@ class PromptReader:
                     f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
                     f"cannot be told apart by {self._name}; use words that begin differently"
                 )
-
-
-@lru_cache(maxsize=16)
-def _reader(tokenizer: Any, prompt: Prompt, language: Language, name: str) -> PromptReader:
-    return PromptReader(tokenizer, prompt, language, name)
-
-
-def reader_of(tokenizer: Any, card: ModelCard) -> PromptReader | None:
-    """The prompt of a card with its tokenizer (None: the model has a classification head)."""
-    if card.prompt is None:
-        return None
-    assert card.language is not None
-    return _reader(tokenizer, card.prompt, card.language, card.id)
 
 
 def attach_head(network: nn.Module) -> None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,30 +112,29 @@ def sha256(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error.strerror}); install or save the model again") from None
 
 
-def count_parameters(weights: list[Path]) -> int:
-    """Number of weights by the safetensors headers; refuses truncated files before anything is loaded.
+def read_shapes(files: Iterable[Path]) -> dict[str, Shape]:
+    """Read the shape of each weight from the headers of safetensors files; nothing else of them is loaded.
 
     Raises:
         ModelError: If a file is not whole, or its content is not exactly what its header says.
     """
-    return sum(math.prod(shape) for path in weights for shape in read_shapes(path).values())
+    shapes: dict[str, Shape] = {}
+    for path in files:
+        with path.open("rb") as file:
+            size = path.stat().st_size
+            try:
+                (length,) = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(length if length <= min(size, LARGEST_JSON) else 0))
+                header.pop("__metadata__", None)
+            except (ValueError, TypeError, AttributeError, RecursionError, struct.error):
+                raise _damaged(str(path)) from None
+        shapes |= checked_shapes(str(path), header, size, 8 + length)
+    return shapes
 
 
-def read_shapes(path: Path) -> dict[str, Shape]:
-    """Read the shape of each weight from the header of a safetensors file.
-
-    Raises:
-        ModelError: If the file is not whole, or its content is not exactly what its header says.
-    """
-    size, place = path.stat().st_size, str(path)
-    with path.open("rb") as file:
-        try:
-            (length,) = struct.unpack("<Q", file.read(8))
-            header = json.loads(file.read(length if length <= min(size, LARGEST_JSON) else 0))
-            header.pop("__metadata__", None)
-        except (ValueError, TypeError, AttributeError, RecursionError, struct.error):
-            raise _damaged(place) from None
-    return checked_shapes(place, header, size, 8 + length)
+def count_weights(shapes: Mapping[str, Shape]) -> int:
+    """The number of weights of all ``shapes``."""
+    return sum(map(math.prod, shapes.values()))
 
 
 def checked_shapes(place: str, tensors: Mapping[str, Any], size: int, start: int | None = None) -> dict[str, Shape]:

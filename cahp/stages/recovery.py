@@ -90,7 +90,7 @@ class TargetActivations:
         assert state.layer == layer
         seen, self._states[index] = _run_layer(model, state)
         whole = state.hidden + model.projection(layer)(seen["output"])
-        residual = seen["feed_in"] if model.residual == "post" else whole
+        residual = seen["feed_in"] if model.family.residual == "post" else whole
         sums = whole, residual + model.projection(layer, "feed_out")(seen["feed_out"])
         if self.kept:
             self._sums[layer, index] = sums
@@ -149,7 +149,7 @@ def solve(
         for behind, whole in zip(pruned_states, sums, strict=True):
             tick()
             seen, _ = _run_layer(pruned, behind, until="feed_out")
-            if model.residual == "post":
+            if model.family.residual == "post":
                 residual = seen["feed_in"]
             else:
                 residual = behind.hidden + pruned.projection(layer)(seen["output"])

@@ -104,7 +104,7 @@ def test_layers_whose_reach_goes_by_their_place_are_walked_with_their_own_and_ha
     kind: str, more: dict[str, Any], made: Callable[..., HeadModel]
 ) -> None:
     model = made(kind, **more)
-    assert model.mixed
+    assert model.family.own_arguments
     assert [tail(model, layer) for layer in range(model.layers)] == [None] * model.layers
     left: list[torch.Tensor] = []
     batch = one_batch(model)

@@ -23,7 +23,6 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import claimed, write
 from cahp.exports.form import ModelForm
 from cahp.models import saving
-from cahp.models.families import FAMILIES
 from cahp.models.head_model import HeadModel, Verified
 from cahp.models.surgery import cut
 from cahp.run.settings import Settings
@@ -85,7 +84,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     root, made = tmp_path_factory.mktemp("exports"), {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saving, "_in_new_process", fakes.in_this_process)
-        for family in sorted(FAMILIES):
+        for family in sorted(fakes.SHAPES):
             model = models.load(str(fakes.save_model(root / family / "original", family)), device="cpu")
             mask = uneven(model)
             for form in forms_of(family):
@@ -107,7 +106,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, 
     return made
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
 def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, _, _, expected = exported[family]
     with np.load(folder / "logits.npz") as found:
@@ -119,7 +118,7 @@ def test_every_form_answers_as_the_masked_model_in_a_process_of_its_own(exported
                 assert others.sum() <= form.rounded.allowed(len(others)), form.key
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
 def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, model, *_ = exported[family]
     for form in forms_of(family):
@@ -127,7 +126,7 @@ def test_what_was_exported_can_be_replaced_by_the_next_export(exported, family: 
         assert (folder / form.key / form.file).is_file()
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("family", sorted(fakes.SHAPES))
 def test_a_compact_model_is_smaller_by_what_was_removed_and_can_be_evaluated(exported, family: str) -> None:  # type: ignore[no-untyped-def]
     folder, model, mask, expected = exported[family]
     again = models.load(str(folder / "compact"), device="cpu")

@@ -1,4 +1,4 @@
-"""Every row of the family table on a tiny random model: gates, surgery, reload, signatures, a whole run."""
+"""The most common architectures, each on a tiny random model: gates, surgery, reload, signatures, a whole run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification
 
 from cahp import models
-from cahp.models.families import FAMILIES
 from cahp.models.fitting import save_network
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut, restore_shapes, tail
@@ -26,7 +25,7 @@ from cahp.values import HeadMask, OptionError, Texts
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=sorted(fakes.SHAPES))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     folder = fakes.save_model(tmp_path_factory.mktemp("model"), request.param)
     return models.load(str(folder), device="cpu")
